@@ -1,0 +1,88 @@
+//! Identities as newtypes, so that a worker index can never stand where a handler id belongs.
+
+use std::fmt;
+
+use xxhash_rust::const_xxh3::xxh3_64 as const_xxh3_64;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A node's identity within its cluster: the xxh3 hash of its name.
+///
+/// It survives restarts, so that a restarted process gets the same keys back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The identity that belongs to a node's name.
+    pub fn from_name(name: &str) -> Self {
+        Self(xxh3_64(name.as_bytes()))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Which life of a node this is; a restarted process has a higher one.
+///
+/// Drivers take microseconds since the Unix epoch at start-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One life of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeRef {
+    /// Which node.
+    pub node: NodeId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.node, self.incarnation)
+    }
+}
+
+/// A worker's place within its node, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerIndex(pub u16);
+
+impl fmt::Display for WorkerIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One registration of a path on one node, given out in rising order and never reused within an
+/// incarnation: together with a [`NodeRef`] it names one incarnation of a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HandlerId(pub u32);
+
+/// A message type on the wire: the low 32 bits of the xxh3 hash of its name.
+///
+/// Nodes exchange the full names in their member records and refuse a routee whose names collide
+/// with different names here, so 32 bits are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageTypeId(pub u32);
+
+impl MessageTypeId {
+    /// The id that belongs to a message's name; `const`, so that the derive macro pays nothing at
+    /// run time.
+    pub const fn from_name(name: &str) -> Self {
+        Self(const_xxh3_64(name.as_bytes()) as u32)
+    }
+}
+
+impl fmt::Display for MessageTypeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}

@@ -1,0 +1,12 @@
+//! What every layer speaks of: identities, time, randomness and the agreed view.
+
+pub mod ids;
+pub mod time;
+pub mod view;
+
+pub use ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
+pub use time::Time;
+pub use view::{Member, MemberEvent, MemberState, Service, View};
+
+/// The random generator of every decider: seeded from outside, equal on every machine.
+pub type Rng = rand::rngs::Xoshiro256PlusPlus;

@@ -1,0 +1,171 @@
+//! The view: what a node holds to be true about its cluster. Membership makes it, routing and
+//! users read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef};
+
+/// Where a member stands in its life. The order is the order in which states follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// Known, but not yet open for messages (the cluster has not reached its minimum size).
+    Joining,
+    /// Takes messages.
+    Up,
+    /// Leaves gracefully: gets no new messages, finishes what it has.
+    Leaving,
+    /// Has left gracefully; forgotten after a while.
+    Left,
+    /// Was removed by the partition policy, an operator, or a newer incarnation.
+    Down,
+}
+
+/// A handler's path on one node, with the message types it takes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// `/user/...`
+    pub path: Arc<str>,
+    /// The registration's id on that node.
+    pub handler: HandlerId,
+    /// Full names of the message types, sorted.
+    pub messages: Vec<Arc<str>>,
+}
+
+impl Service {
+    /// Whether this service takes messages of this type.
+    pub fn accepts(&self, message: MessageTypeId) -> bool {
+        self.messages.iter().any(|name| MessageTypeId::from_name(name) == message)
+    }
+}
+
+/// One node as its cluster sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Unique in the cluster; defaults to the advertised address.
+    pub name: Arc<str>,
+    /// Hash of the name, and the order of a view.
+    pub id: NodeId,
+    /// Where its listening port (TCP and UDP) can be reached.
+    pub address: SocketAddr,
+    /// Which life of the node this is.
+    pub incarnation: Incarnation,
+    /// Where it stands in its life.
+    pub state: MemberState,
+    /// Whether it answers. Separate from the state: an unreachable member stays a member until it
+    /// comes back or a policy removes it.
+    pub reachable: bool,
+    /// How many workers (and so how many routees per path) it has.
+    pub workers: u16,
+    /// Share of keys and load relative to others; 1 to 1,000, usually 100.
+    pub weight: u32,
+    /// Free labels that routers can ask for.
+    pub roles: BTreeSet<Arc<str>>,
+    /// Free key-value pairs.
+    pub metadata: BTreeMap<Arc<str>, Arc<str>>,
+    /// The embedding application's version, for rolling upgrades.
+    pub app_version: Arc<str>,
+    /// What it serves, sorted by path.
+    pub services: Vec<Service>,
+}
+
+impl Member {
+    /// This life of this node.
+    pub fn node_ref(&self) -> NodeRef {
+        NodeRef { node: self.id, incarnation: self.incarnation }
+    }
+
+    /// Whether routers may send to it.
+    pub fn is_usable(&self) -> bool {
+        self.state == MemberState::Up && self.reachable
+    }
+}
+
+/// The members as one node sees them: sorted, immutable, with a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Which node this is the view of.
+    pub me: NodeRef,
+    /// Rises with every change on this node; not comparable between nodes.
+    pub version: u64,
+    /// Sorted by [`NodeId`]. Holds joining, up and leaving members; left and down ones are gone.
+    pub members: Vec<Member>,
+    /// Hash over everything in `members`: equal digests mean equal member lists.
+    pub digest: u64,
+}
+
+impl View {
+    /// Sorts the members and computes the digest.
+    pub fn new(me: NodeRef, version: u64, mut members: Vec<Member>) -> Self {
+        members.sort_by_key(|member| member.id);
+        let digest = digest(&members);
+        Self { me, version, members, digest }
+    }
+
+    /// The member with this identity, if it is in the view.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members
+            .binary_search_by_key(&id, |member| member.id)
+            .ok()
+            .map(|index| &self.members[index])
+    }
+}
+
+fn digest(members: &[Member]) -> u64 {
+    let mut hash = Xxh3::new();
+    // Every variable-length part is preceded by its length, so that no two lists hash alike by
+    // sliding bytes from one field into the next.
+    fn text(hash: &mut Xxh3, text: &str) {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    for member in members {
+        text(&mut hash, &member.name);
+        text(&mut hash, &member.address.to_string());
+        hash.update(&member.incarnation.0.to_le_bytes());
+        hash.update(&[member.state as u8, u8::from(member.reachable)]);
+        hash.update(&member.workers.to_le_bytes());
+        hash.update(&member.weight.to_le_bytes());
+        hash.update(&(member.roles.len() as u64).to_le_bytes());
+        for role in &member.roles {
+            text(&mut hash, role);
+        }
+        hash.update(&(member.metadata.len() as u64).to_le_bytes());
+        for (key, value) in &member.metadata {
+            text(&mut hash, key);
+            text(&mut hash, value);
+        }
+        text(&mut hash, &member.app_version);
+        hash.update(&(member.services.len() as u64).to_le_bytes());
+        for service in &member.services {
+            text(&mut hash, &service.path);
+            hash.update(&service.handler.0.to_le_bytes());
+            hash.update(&(service.messages.len() as u64).to_le_bytes());
+            for message in &service.messages {
+                text(&mut hash, message);
+            }
+        }
+    }
+    hash.digest()
+}
+
+/// What changed in a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemberEvent {
+    /// A member is known for the first time, in any state.
+    Joined(Member),
+    /// A member's state, roles, weight, metadata or services changed.
+    Changed(Member),
+    /// A member stopped answering.
+    Unreachable(Member),
+    /// A member answers again, in the same incarnation.
+    Reachable(Member),
+    /// A member left the view: gracefully (`Left`) or not (`Down`).
+    Removed(Member),
+}

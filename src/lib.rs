@@ -1,0 +1,3 @@
+//! Keyway.
+
+pub mod base;
