@@ -1,2 +1,6 @@
-//! The load generator.
+//! The command line of the load generator.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {}
