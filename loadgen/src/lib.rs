@@ -2,3 +2,5 @@
 //!
 //! The binary in `main.rs` only parses the command line; everything else is here, so that
 //! tests can reach it.
+
+pub mod analysis;

@@ -1,0 +1,7 @@
+//! The analysing half: plans of arrivals, exact accounts, histograms, and what is made of them.
+//!
+//! Nothing here opens a socket or starts a process. Scenarios drive nodes and hand what they
+//! recorded to these modules, which is why every rule of evidence (void runs, balanced accounts,
+//! enough samples behind a percentile) can be tested here without a cluster.
+
+pub mod histogram;
