@@ -5,3 +5,4 @@
 //! enough samples behind a percentile) can be tested here without a cluster.
 
 pub mod histogram;
+pub mod schedule;
