@@ -4,3 +4,7 @@
 //! tests can reach it.
 
 pub mod analysis;
+pub mod error;
+pub mod machine;
+pub mod process;
+pub mod summary;
