@@ -1,3 +1,4 @@
 //! Keyway.
 
 pub mod base;
+pub mod hash;
