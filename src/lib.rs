@@ -2,3 +2,4 @@
 
 pub mod base;
 pub mod hash;
+pub mod route;

@@ -1,0 +1,96 @@
+//! Picking a routee for one message. On its way the message comes from `api/router` or a `worker`
+//! -> here -> `wire/encode`.
+
+use super::set::RouteeSet;
+use super::spec::RouterSpec;
+use super::strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy as _, StrategyKind};
+use super::table::RouteTable;
+
+/// What one worker, or one application thread, holds per router: the strategy and its state.
+///
+/// Tables and usable sets come with each call, so that a newer one needs no change here. Cursors
+/// and the random generator live on across tables.
+#[derive(Debug)]
+pub struct Picker {
+    strategy: StrategyKind,
+    state: PickState,
+}
+
+impl Picker {
+    /// A picker of its own for each thread that sends: give each a different `seed`, so that they
+    /// do not walk the routees in step.
+    pub fn new(spec: &RouterSpec, seed: u64) -> Self {
+        Self { strategy: spec.strategy.clone(), state: PickState::new(seed) }
+    }
+
+    /// Picks for a message with this key hash, if it has a key.
+    ///
+    /// `usable` says which routees can be reached from here right now. Strategies that follow keys
+    /// do not look at it: they answer with the key's owner, and the caller finds its link down.
+    ///
+    /// # Panics
+    /// If `usable` is not about this table, which can be told by its size.
+    #[inline]
+    pub fn pick(&mut self, table: &RouteTable, key_hash: Option<u64>, usable: &RouteeSet) -> Pick {
+        let request = PickRequest { key_hash, usable };
+        if let StrategyKind::ConsistentHash = self.strategy {
+            return self.strategy.pick(table, &request, &mut self.state);
+        }
+        assert_eq!(usable.universe(), table.len(), "the usable set is of another table");
+        match self.strategy.pick(table, &request, &mut self.state) {
+            // Only an application's own strategy can come here.
+            Pick::One(index) if usize::from(index) >= table.len() => {
+                Pick::None(NoRoutee::InvalidPick)
+            }
+            pick => pick,
+        }
+    }
+
+    /// The strategy.
+    pub fn strategy(&self) -> &StrategyKind {
+        &self.strategy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::strategy::Strategy;
+    use super::super::table::tests::{cluster, table};
+    use super::*;
+    use crate::hash::HashSeed;
+
+    #[derive(Debug)]
+    struct Fixed(Pick);
+
+    impl Strategy for Fixed {
+        fn name(&self) -> &str {
+            "fixed"
+        }
+
+        fn pick(&self, _: &RouteTable, _: &PickRequest, _: &mut PickState) -> Pick {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_custom_strategy_cannot_name_a_routee_that_is_not_there() {
+        let pick = |pick| {
+            let strategy = StrategyKind::Custom(Arc::new(Fixed(pick)));
+            let spec = RouterSpec::new("/user/a", strategy, HashSeed(1));
+            let table = RouteTable::build(&cluster(3), &spec, None);
+            Picker::new(&spec, 1).pick(&table, None, &RouteeSet::all(table.len()))
+        };
+        assert_eq!(pick(Pick::One(5)), Pick::One(5));
+        assert_eq!(pick(Pick::One(6)), Pick::None(NoRoutee::InvalidPick));
+        assert_eq!(pick(Pick::All), Pick::All);
+    }
+
+    #[test]
+    #[should_panic(expected = "of another table")]
+    fn a_usable_set_of_another_table_is_a_bug() {
+        let (spec, table) = table(3, StrategyKind::Random);
+        Picker::new(&spec, 1).pick(&table, None, &RouteeSet::all(table.len() + 1));
+    }
+}
