@@ -5,4 +5,5 @@
 //! enough samples behind a percentile) can be tested here without a cluster.
 
 pub mod histogram;
+pub mod ledger;
 pub mod schedule;
