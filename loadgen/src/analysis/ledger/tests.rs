@@ -518,8 +518,8 @@ proptest! {
     /// Faults planted into a healthy run with a handoff, as a real one would have them.
     #[test]
     fn planted_faults_are_counted_exactly(
-        length in 30..200_u64,
-        handoff in 10..20_u64,
+        length in 60..200_u64,
+        handoff in 20..40_u64,
         lost in prop::collection::btree_set(1..200_u64, 0..5),
         repeated in prop::collection::btree_set(1..200_u64, 0..5),
         late_stretch in 0..4_u64,
@@ -529,9 +529,9 @@ proptest! {
         let right = |sequence| usize::from(sequence > handoff);
         let at = |receiver, sequence| Reception { receiver, sender: 0, key: 0, sequence };
         // The stretch before the handoff comes after the first message of the new owner. Faults
-        // keep away from it, so that each is what it was planted as.
+        // keep away from it by more than the grace, so that each is what it was planted as.
         let stretch = handoff - late_stretch + 1..=handoff;
-        let far = |sequence: u64| sequence < handoff - 5 || sequence > handoff + 5;
+        let far = |sequence: u64| sequence < handoff - 10 || sequence > handoff + 10;
         let lost: BTreeSet<u64> =
             lost.into_iter().filter(|&seq| seq <= length && far(seq)).collect();
         let repeated: BTreeSet<u64> = repeated
