@@ -2,4 +2,5 @@
 
 pub mod base;
 pub mod hash;
+pub mod queue;
 pub mod route;

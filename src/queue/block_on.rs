@@ -1,0 +1,54 @@
+//! Runs one future on the calling thread: for callers that have no runtime.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::sync::{thread, thread_local};
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+thread_local! {
+    // One per thread, so that a blocking call allocates nothing after the thread's first.
+    static UNPARK_ME: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
+/// Parks the thread until the future is ready, and returns what it gives.
+///
+/// Futures that need a runtime's own timers or sockets do not work here; everything in this crate
+/// does. Must not be called on a runtime's or worker's thread, which it would hold up.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = UNPARK_ME.with(Waker::clone);
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        // Returns at once if the wake-up came since the poll; may also return for no reason.
+        thread::park();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_future_that_another_thread_wakes_is_finished() {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || done.send(7).unwrap());
+        assert_eq!(block_on(async { wait.await.unwrap() + block_on(async { 1 }) }), 8);
+        thread.join().unwrap();
+    }
+}

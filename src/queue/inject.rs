@@ -1,0 +1,162 @@
+//! The way from application threads into a worker: bounded, many producers, one consumer.
+
+use std::sync::Arc;
+
+use super::sync::ArrayQueue;
+use super::{Full, Waker};
+
+/// Makes a queue of `capacity` items into the worker that `waker` wakes.
+///
+/// # Panics
+/// If `capacity` is 0.
+pub fn injector<T>(capacity: usize, waker: Waker) -> (Injector<T>, Injected<T>) {
+    assert!(capacity > 0, "an injection queue needs room for at least one item");
+    let queue = Arc::new(ArrayQueue::new(capacity));
+    (Injector { queue: queue.clone(), waker }, Injected { queue })
+}
+
+/// The producers' half; clones push into the same queue.
+///
+/// Items of one thread keep their order.
+pub struct Injector<T> {
+    queue: Arc<ArrayQueue<T>>,
+    waker: Waker,
+}
+
+impl<T> Clone for Injector<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), waker: self.waker.clone() }
+    }
+}
+
+impl<T> Injector<T> {
+    /// Hands an item to the worker and wakes it if it sleeps.
+    #[inline]
+    pub fn push(&self, item: T) -> Result<(), Full<T>> {
+        self.push_quiet(item)?;
+        self.notify();
+        Ok(())
+    }
+
+    /// Hands an item over without a wake-up. Call [`Injector::notify`] after the last one of a
+    /// batch, or a sleeping worker will not see it until something else wakes it.
+    #[inline]
+    pub fn push_quiet(&self, item: T) -> Result<(), Full<T>> {
+        self.queue.push(item).map_err(Full)
+    }
+
+    /// Wakes the worker if it sleeps.
+    #[inline]
+    pub fn notify(&self) {
+        self.waker.notify();
+    }
+
+    /// How many items it has room for.
+    pub fn capacity(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// How many items wait; a figure for observers, stale as soon as it is read.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing waits; as stale as [`Injector::len`].
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// The worker's half.
+pub struct Injected<T> {
+    queue: Arc<ArrayQueue<T>>,
+}
+
+impl<T> Injected<T> {
+    /// The next item.
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
+        self.queue.pop()
+    }
+
+    /// Takes up to `max` items; returns how many there were.
+    #[inline]
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
+        for taken in 0..max {
+            match self.queue.pop() {
+                Some(item) => each(item),
+                None => return taken,
+            }
+        }
+        max
+    }
+
+    /// Whether nothing waits: what a worker asks of each queue after [`announce`].
+    ///
+    /// [`announce`]: super::Sleeper::announce
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::sleeper;
+    use super::*;
+
+    #[test]
+    fn a_full_queue_hands_the_item_back() {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(2, waker);
+        injector.push(1).unwrap();
+        injector.push_quiet(2).unwrap();
+        assert_eq!(injector.push(3), Err(Full(3)));
+        assert_eq!(injector.push_quiet(4).unwrap_err().into_inner(), 4);
+        assert_eq!((injector.len(), injector.capacity()), (2, 2));
+        assert_eq!(injected.pop(), Some(1));
+        injector.push(5).unwrap();
+        let mut drained = vec![];
+        assert_eq!(injected.drain(1, |item| drained.push(item)), 1);
+        assert_eq!(injected.drain(10, |item| drained.push(item)), 1);
+        assert_eq!(drained, [2, 5]);
+        assert!(injected.is_empty() && injector.is_empty());
+    }
+
+    #[test]
+    fn every_item_of_many_threads_arrives_in_its_threads_order() {
+        const THREADS: usize = 4;
+        const EACH: usize = 5_000;
+        let worker = std::thread::current();
+        let (sleeper, waker) = sleeper(move || worker.unpark());
+        let (injector, mut injected) = injector(64, waker);
+        let mut next = [0; THREADS];
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let injector = injector.clone();
+                scope.spawn(move || {
+                    for number in 0..EACH {
+                        while injector.push((thread, number)).is_err() {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut seen = 0;
+            while seen < THREADS * EACH {
+                seen += injected.drain(16, |(thread, number): (usize, usize)| {
+                    assert_eq!(next[thread], number);
+                    next[thread] += 1;
+                });
+                sleeper.announce();
+                if injected.is_empty() && seen < THREADS * EACH {
+                    // A lost wake-up would leave this thread here for good.
+                    std::thread::park();
+                }
+                sleeper.awake();
+            }
+        });
+        assert_eq!(next, [EACH; THREADS]);
+        assert!(injected.is_empty());
+    }
+}

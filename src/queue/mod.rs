@@ -1,0 +1,51 @@
+//! Where threads meet: bounded queues, wake-ups and one-shot replies. The only folder with atomics.
+//!
+//! | from | to | through |
+//! |---|---|---|
+//! | application threads | a worker | [`Injector`] |
+//! | a worker or control | a worker or control | [`RingSender`] |
+//! | a worker | the thread that asked | [`ReplySlots`] |
+//! | anyone | anyone | [`Pool`], for buffers on their way back |
+//!
+//! Nothing here grows and nothing here blocks: a full queue hands the item back in [`Full`], and
+//! the caller decides. A producer wakes its consumer only when that one sleeps (see [`sleeper`]).
+//!
+//! The package `tests/loom` compiles this folder a second time with loom's primitives in place of
+//! the standard ones (see `sync.rs`) and runs every interleaving of the models in `models.rs`.
+
+pub mod block_on;
+pub mod inject;
+pub mod pool;
+pub mod reply;
+pub mod ring;
+mod sync;
+pub mod wake;
+
+#[cfg(all(test, loom))]
+mod models;
+
+pub use block_on::block_on;
+pub use inject::{Injected, Injector, injector};
+pub use pool::Pool;
+pub use reply::{ReplySlots, Ticket};
+pub use ring::{RingReceiver, RingSender, ring};
+pub use wake::{Sleeper, Waker, sleeper};
+
+/// A queue had no room; here is the item back.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is full: its consumer is slower than its producers; try later or send less")]
+pub struct Full<T>(pub T);
+
+impl<T> Full<T> {
+    /// The item that found no room.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+// By hand, because the item need not be `Debug` for the error to be.
+impl<T> std::fmt::Debug for Full<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Full(..)")
+    }
+}

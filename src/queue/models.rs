@@ -1,0 +1,206 @@
+//! Loom models: the protocols in this folder under every interleaving and every stale load that
+//! the memory model allows.
+//!
+//! Run with `cargo test --release -p keyway-loom`. A lost wake-up shows as loom's «deadlock», a
+//! data race on a cell as its «concurrent access».
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+use super::*;
+
+/// For models of three threads, which take minutes when any number of preemptions is tried.
+fn bounded(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+/// Two producers each put one item into a ring of their own and notify; the worker sleeps until it
+/// has both. A ring is modelled by its write index, with the orderings of a real one: a mutex in
+/// its place would bring fences of its own and hide the absence of ours.
+fn sleep_until_both_came(notify: fn(&Waker), re_check: bool) {
+    bounded(4, move || {
+        let worker = thread::current();
+        let (sleeper, waker) = sleeper(move || worker.unpark());
+        let rings = [Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0))];
+        for ring in rings.clone() {
+            let waker = waker.clone();
+            thread::spawn(move || {
+                ring.store(1, Ordering::Release);
+                notify(&waker);
+            });
+        }
+        let arrived = || rings.iter().map(|ring| ring.load(Ordering::Acquire)).sum::<usize>();
+        let mut seen = arrived();
+        while seen < 2 {
+            sleeper.announce();
+            if !re_check || arrived() == seen {
+                thread::park();
+            }
+            sleeper.awake();
+            seen = arrived();
+        }
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    sleep_until_both_came(Waker::notify, true);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_the_re_check_a_wake_up_is_lost() {
+    sleep_until_both_came(Waker::notify, false);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_the_producers_fence_a_wake_up_is_lost() {
+    sleep_until_both_came(Waker::wake_if_sleeping, true);
+}
+
+#[test]
+fn one_sleep_is_ended_by_one_call() {
+    loom::model(|| {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let (sleeper, waker) = sleeper(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        sleeper.announce();
+        let producers = [waker.clone(), waker].map(|waker| thread::spawn(move || waker.notify()));
+        for producer in producers {
+            producer.join().unwrap();
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
+    bounded(3, || {
+        let worker = thread::current();
+        let (sleeper, waker) = sleeper(move || worker.unpark());
+        let (injector, mut injected) = injector(2, waker);
+        for number in [1, 2] {
+            let injector = injector.clone();
+            thread::spawn(move || injector.push(number).unwrap());
+        }
+        let (mut count, mut sum) = (0, 0);
+        while count < 2 {
+            count += injected.drain(2, |number: i32| sum += number);
+            sleeper.announce();
+            if injected.is_empty() && count < 2 {
+                thread::park();
+            }
+            sleeper.awake();
+        }
+        assert_eq!(sum, 3);
+    });
+}
+
+#[test]
+fn a_blocked_ask_gets_its_reply_from_the_first_of_two_completers() {
+    loom::model(|| {
+        let slots = ReplySlots::new(1);
+        let ticket = slots.acquire().unwrap();
+        let completers = [1, 2].map(|value| {
+            let slots = slots.clone();
+            thread::spawn(move || slots.complete(0, 0, value).then_some(value))
+        });
+        let reply = ticket.wait();
+        // Joined before the slot is looked for: a completer may be the one that frees it.
+        let accepted = completers.map(|completer| completer.join().unwrap());
+        assert!(matches!(accepted, [Some(value), None] | [None, Some(value)] if value == reply));
+        assert!(slots.acquire().is_some(), "the slot came back");
+    });
+}
+
+#[test]
+fn an_ask_polled_by_changing_tasks_is_not_forgotten() {
+    loom::model(|| {
+        let slots = ReplySlots::new(1);
+        let mut ticket = slots.acquire().unwrap();
+        let completer = {
+            let slots = slots.clone();
+            thread::spawn(move || assert!(slots.complete(0, 0, Box::new(7))))
+        };
+        // The first task only looks; the second one is this thread, and must be woken.
+        let mut other_task = Context::from_waker(std::task::Waker::noop());
+        let early = Pin::new(&mut ticket).poll(&mut other_task);
+        let reply = match early {
+            Poll::Ready(reply) => {
+                drop(ticket);
+                reply
+            }
+            Poll::Pending => ticket.wait(),
+        };
+        assert_eq!(*reply, 7);
+        completer.join().unwrap();
+        assert_eq!(slots.acquire().unwrap().generation(), 1);
+    });
+}
+
+#[test]
+fn a_ticket_dropped_during_its_reply_frees_its_slot_once() {
+    loom::model(|| {
+        let slots = ReplySlots::new(1);
+        let mut ticket = slots.acquire().unwrap();
+        let value = Arc::new(());
+        let completer = {
+            let (slots, value) = (slots.clone(), value.clone());
+            thread::spawn(move || slots.complete(0, 0, value))
+        };
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        let reply = Pin::new(&mut ticket).poll(&mut task);
+        drop(ticket);
+        let accepted = completer.join().unwrap();
+        assert!(accepted || reply.is_pending(), "a reply that was read was accepted");
+        drop(reply);
+        assert_eq!(Arc::strong_count(&value), 1, "an unread reply is dropped");
+        let next = slots.acquire().expect("the slot came back");
+        assert_eq!(next.generation(), 1);
+        assert!(slots.acquire().is_none(), "and came back once");
+    });
+}
+
+#[test]
+fn a_late_reply_never_matches_the_slots_next_ask() {
+    loom::model(|| {
+        let slots = ReplySlots::new(1);
+        let given_up = slots.acquire().unwrap();
+        let late = {
+            let slots = slots.clone();
+            thread::spawn(move || slots.complete(0, 0, "late"))
+        };
+        drop(given_up);
+        // The late completer may hold the slot for a moment.
+        if let Some(next) = slots.acquire() {
+            let generation = next.generation();
+            assert!(slots.complete(0, generation, "own"));
+            assert_eq!(next.wait(), "own");
+        }
+        late.join().unwrap();
+        assert!(slots.acquire().is_some(), "the slot came back");
+    });
+}
+
+#[test]
+fn closing_reaches_every_ask_that_was_admitted() {
+    loom::model(|| {
+        let slots = ReplySlots::new(1);
+        let asker = {
+            let slots = slots.clone();
+            thread::spawn(move || slots.acquire().map(Ticket::wait))
+        };
+        slots.close(|| "stopped");
+        assert!(matches!(asker.join().unwrap(), None | Some("stopped")));
+        assert_eq!(slots.in_flight(), 0);
+    });
+}
