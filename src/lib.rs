@@ -2,5 +2,6 @@
 
 pub mod base;
 pub mod hash;
+pub mod member;
 pub mod queue;
 pub mod route;

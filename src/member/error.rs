@@ -1,0 +1,73 @@
+//! What can go wrong, told apart by whose fault it is: a call that was refused, a datagram that
+//! makes no sense, and the end of this node's membership.
+
+use std::net::SocketAddr;
+
+use crate::base::{Incarnation, NodeId};
+
+use super::config::MemberConfigError;
+
+/// A call was refused or a datagram was not usable. In every case nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemberError {
+    /// The peer sent something that no member of this version sends.
+    #[error("cannot read a membership datagram of kind {kind}: {reason}")]
+    Malformed {
+        /// The datagram's first byte; 0 if it was empty.
+        kind: u8,
+        /// What did not fit.
+        reason: &'static str,
+    },
+    /// The peer sent more than any member sends.
+    #[error("a membership datagram of {bytes} bytes was dropped; none is longer than {limit}")]
+    DatagramTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest that is read.
+        limit: usize,
+    },
+    /// The directory is full; a cluster of this size is beyond what one node keeps track of.
+    #[error("a member was not taken up: this node already keeps {limit} member records")]
+    DirectoryFull {
+        /// How many records fit.
+        limit: usize,
+    },
+    /// A local change that would make the member record unusable.
+    #[error("the member record was left as it is: {0}")]
+    Refused(#[from] MemberConfigError),
+    /// A member to remove that is not in the view.
+    #[error("cannot remove node {0}: it is not in the view (it may have left or been removed)")]
+    NotAMember(NodeId),
+    /// A node that was told to remove itself.
+    #[error("cannot remove node {0} on itself: let it leave instead")]
+    DownSelf(NodeId),
+    /// This node has left or was removed; only a new incarnation can do more.
+    #[error("this node is no longer a member; start it anew with a higher incarnation")]
+    Ended,
+}
+
+/// This node's membership is over, not by its own wish. The decider has stopped; the process must
+/// stop accepting messages and can only come back under a higher incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemberFault {
+    /// Another live member has this node's name.
+    #[error("the name of this node is taken by the member at {by}; give each node its own name")]
+    NameTaken {
+        /// Where the other member is.
+        by: SocketAddr,
+    },
+    /// The cluster knows a later life of this node, at this or another address: this process was
+    /// replaced while it was away, or its clock stands behind its previous life's.
+    #[error("this node was replaced by its incarnation {incarnation} at {by}")]
+    Superseded {
+        /// Where the later life is.
+        by: SocketAddr,
+        /// Its incarnation; a restart must exceed it.
+        incarnation: Incarnation,
+    },
+    /// An operator or the partition policy removed this incarnation from the cluster.
+    #[error("this node was removed from the cluster; restart it to join again")]
+    Removed,
+}

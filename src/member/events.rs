@@ -1,0 +1,65 @@
+//! From one view to the next: what users are told has changed.
+
+use crate::base::{Member, MemberEvent, MemberState, NodeRef, View};
+
+/// The events that lead from one view to another, in the order of the nodes; a member that ends
+/// comes before the one that takes its place. `fate` knows how a member that is no longer in view
+/// ended.
+pub(super) fn between(
+    old: &View,
+    new: &View,
+    fate: impl Fn(NodeRef) -> MemberState,
+) -> Vec<MemberEvent> {
+    let mut events = Vec::new();
+    let (mut before, mut after) = (old.members.iter().peekable(), new.members.iter().peekable());
+    loop {
+        match (before.peek(), after.peek()) {
+            (None, None) => return events,
+            (Some(was), Some(is)) if was.id == is.id => {
+                compare(was, is, &fate, &mut events);
+                before.next();
+                after.next();
+            }
+            (Some(was), is) if is.is_none_or(|is| was.id < is.id) => {
+                events.push(removed(was, &fate));
+                before.next();
+            }
+            (_, Some(is)) => {
+                events.push(MemberEvent::Joined((*is).clone()));
+                after.next();
+            }
+            (Some(_), None) => unreachable!("a member without a counterpart was removed above"),
+        }
+    }
+}
+
+fn compare(
+    was: &Member,
+    is: &Member,
+    fate: &impl Fn(NodeRef) -> MemberState,
+    events: &mut Vec<MemberEvent>,
+) {
+    if was.incarnation != is.incarnation {
+        events.push(removed(was, fate));
+        events.push(MemberEvent::Joined(is.clone()));
+        return;
+    }
+    if *was == *is {
+        return;
+    }
+    let mut unmoved = was.clone();
+    unmoved.reachable = is.reachable;
+    if unmoved != *is {
+        events.push(MemberEvent::Changed(is.clone()));
+    }
+    match (was.reachable, is.reachable) {
+        (true, false) => events.push(MemberEvent::Unreachable(is.clone())),
+        (false, true) => events.push(MemberEvent::Reachable(is.clone())),
+        _ => {}
+    }
+}
+
+fn removed(was: &Member, fate: impl Fn(NodeRef) -> MemberState) -> MemberEvent {
+    let state = fate(was.node_ref());
+    MemberEvent::Removed(Member { state, ..was.clone() })
+}

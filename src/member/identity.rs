@@ -1,0 +1,203 @@
+//! A member as the failure detector knows it, and how its messages stand on the wire.
+
+use std::net::SocketAddr;
+
+use bytes::{Buf, BufMut};
+use foca::{Header, Member as SwimMember, Message, State};
+
+use crate::base::{Incarnation, NodeId, NodeRef};
+
+use super::codec::{ReadResult, Reader, Unreadable, put_address};
+
+/// One identity of one life of a node: it is renewed, not restarted, when others took the node for
+/// dead and it was not, so that it comes back under the same incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwimId {
+    /// Where its datagrams go. One live process per address.
+    pub address: SocketAddr,
+    /// Which life of which node.
+    pub member: NodeRef,
+    /// How often it has had to refute its death.
+    pub renewal: u32,
+}
+
+impl foca::Identity for SwimId {
+    type Addr = SocketAddr;
+
+    fn renew(&self) -> Option<Self> {
+        let renewal = self.renewal.checked_add(1)?;
+        Some(Self { renewal, ..*self })
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        // The node comes last, so that even two nodes that claim one address and one incarnation
+        // are ordered alike everywhere.
+        let rank = |id: &Self| (id.member.incarnation, id.renewal, id.member.node);
+        rank(self) > rank(adversary)
+    }
+}
+
+impl SwimId {
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        put_address(out, self.address);
+        out.extend_from_slice(&self.member.node.0.to_le_bytes());
+        out.extend_from_slice(&self.member.incarnation.0.to_le_bytes());
+        out.extend_from_slice(&self.renewal.to_le_bytes());
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {
+        let address = reader.address()?;
+        let node = NodeId(reader.u64()?);
+        let incarnation = Incarnation(reader.u64()?);
+        let renewal = reader.u32()?;
+        Ok(Self { address, member: NodeRef { node, incarnation }, renewal })
+    }
+}
+
+/// Writes and reads the failure detector's messages.
+#[derive(Debug, Default)]
+pub(super) struct SwimCodec {
+    scratch: Vec<u8>,
+}
+
+impl SwimCodec {
+    fn emit(&mut self, mut buf: impl BufMut) -> Result<(), Unreadable> {
+        if buf.remaining_mut() < self.scratch.len() {
+            return Err(Unreadable("no room is left in the datagram"));
+        }
+        buf.put_slice(&self.scratch);
+        Ok(())
+    }
+}
+
+impl foca::Codec<SwimId> for SwimCodec {
+    type Error = Unreadable;
+
+    fn encode_header(&mut self, header: &Header<SwimId>, buf: impl BufMut) -> ReadResult<()> {
+        self.scratch.clear();
+        let out = &mut self.scratch;
+        header.src.put(out);
+        out.extend_from_slice(&header.src_incarnation.to_le_bytes());
+        header.dst.put(out);
+        match &header.message {
+            Message::Ping(number) => out.extend_from_slice(&[0, *number]),
+            Message::Ack(number) => out.extend_from_slice(&[1, *number]),
+            Message::PingReq { target, probe_number } => {
+                out.extend_from_slice(&[2, *probe_number]);
+                target.put(out);
+            }
+            Message::IndirectPing { origin, probe_number } => {
+                out.extend_from_slice(&[3, *probe_number]);
+                origin.put(out);
+            }
+            Message::IndirectAck { target, probe_number } => {
+                out.extend_from_slice(&[4, *probe_number]);
+                target.put(out);
+            }
+            Message::ForwardedAck { origin, probe_number } => {
+                out.extend_from_slice(&[5, *probe_number]);
+                origin.put(out);
+            }
+            Message::Announce => out.push(6),
+            Message::Feed => out.push(7),
+            Message::Gossip => out.push(8),
+            Message::Broadcast => out.push(9),
+            Message::TurnUndead => out.push(10),
+        }
+        self.emit(buf)
+    }
+
+    fn decode_header(&mut self, mut buf: impl Buf) -> ReadResult<Header<SwimId>> {
+        let chunk = buf.chunk();
+        let mut reader = Reader::new(chunk);
+        let header = read_header(&mut reader)?;
+        let used = chunk.len() - reader.remaining();
+        buf.advance(used);
+        Ok(header)
+    }
+
+    fn encode_member(&mut self, member: &SwimMember<SwimId>, buf: impl BufMut) -> ReadResult<()> {
+        self.scratch.clear();
+        member.id().put(&mut self.scratch);
+        self.scratch.extend_from_slice(&member.incarnation().to_le_bytes());
+        self.scratch.push(match member.state() {
+            State::Alive => 0,
+            State::Suspect => 1,
+            State::Down => 2,
+        });
+        self.emit(buf)
+    }
+
+    fn decode_member(&mut self, mut buf: impl Buf) -> ReadResult<SwimMember<SwimId>> {
+        let chunk = buf.chunk();
+        let mut reader = Reader::new(chunk);
+        let member = read_member(&mut reader)?;
+        let used = chunk.len() - reader.remaining();
+        buf.advance(used);
+        Ok(member)
+    }
+}
+
+fn read_header(reader: &mut Reader<'_>) -> ReadResult<Header<SwimId>> {
+    let src = SwimId::read(reader)?;
+    let src_incarnation = reader.u16()?;
+    let dst = SwimId::read(reader)?;
+    let message = match reader.u8()? {
+        0 => Message::Ping(reader.u8()?),
+        1 => Message::Ack(reader.u8()?),
+        2 => {
+            let probe_number = reader.u8()?;
+            Message::PingReq { target: SwimId::read(reader)?, probe_number }
+        }
+        3 => {
+            let probe_number = reader.u8()?;
+            Message::IndirectPing { origin: SwimId::read(reader)?, probe_number }
+        }
+        4 => {
+            let probe_number = reader.u8()?;
+            Message::IndirectAck { target: SwimId::read(reader)?, probe_number }
+        }
+        5 => {
+            let probe_number = reader.u8()?;
+            Message::ForwardedAck { origin: SwimId::read(reader)?, probe_number }
+        }
+        6 => Message::Announce,
+        7 => Message::Feed,
+        8 => Message::Gossip,
+        10 => Message::TurnUndead,
+        _ => return Err(Unreadable("the probe message is of an unknown kind")),
+    };
+    Ok(Header { src, src_incarnation, dst, message })
+}
+
+fn read_member(reader: &mut Reader<'_>) -> ReadResult<SwimMember<SwimId>> {
+    let id = SwimId::read(reader)?;
+    let incarnation = reader.u16()?;
+    let state = match reader.u8()? {
+        0 => State::Alive,
+        1 => State::Suspect,
+        2 => State::Down,
+        _ => return Err(Unreadable("a member is in an unknown state of suspicion")),
+    };
+    Ok(SwimMember::new(id, incarnation, state))
+}
+
+/// Reads a whole message of the failure detector without acting on it, so that a bad one is
+/// refused before any of it has had an effect. Returns who sent it.
+pub(super) fn check_message(bytes: &[u8]) -> ReadResult<SwimId> {
+    let mut reader = Reader::new(bytes);
+    let header = read_header(&mut reader)?;
+    let plain = matches!(header.message, Message::Announce | Message::TurnUndead);
+    if !plain {
+        // The count is the one number here that is not ours: the detector writes it big-endian.
+        let count = reader.u16()?.swap_bytes();
+        for _ in 0..count {
+            read_member(&mut reader)?;
+        }
+    }
+    if reader.is_empty() { Ok(header.src) } else { Err(Unreadable("bytes are left over")) }
+}

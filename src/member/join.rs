@@ -1,0 +1,231 @@
+//! How members meet: calling seeds, welcoming newcomers, going up, and what happens when two
+//! processes have one name.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::{MemberState, NodeRef, Time};
+
+use super::messages::{
+    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Packer, RecordEntry, Sender,
+};
+use super::timer::TimerKind;
+use super::{MemberFault, MemberSink, Membership, schedule};
+
+impl Membership {
+    /// Calls every seed that is not in view, for ever and ever more rarely: a seed may come up
+    /// last, and two clusters that formed apart find each other this way.
+    pub(super) fn call_seeds(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        let missing = self.missing_seeds();
+        self.joined_alone = self.directory.others().next().is_none();
+        for seed in &missing {
+            let mut packer =
+                Packer::records(FLAG_JOIN, self.sender(), |datagram| sink.send(*seed, datagram));
+            packer.record(self.directory.own(), self.own_belief());
+            packer.finish();
+        }
+        if !self.other_seeds() {
+            return;
+        }
+        if missing.is_empty() {
+            self.seed_retry_ms = self.config.seed_retry_min_ms;
+            let look_again = Duration::from_millis(self.config.seed_retry_max_ms.min(1_000));
+            schedule(now, look_again, TimerKind::Seeds, sink);
+        } else {
+            let retry = self.jitter(self.seed_retry_ms);
+            self.seed_retry_ms = (self.seed_retry_ms * 2).min(self.config.seed_retry_max_ms);
+            schedule(now, retry, TimerKind::Seeds, sink);
+        }
+    }
+
+    fn other_seeds(&self) -> bool {
+        let own = self.directory.own().member.address;
+        self.config.seeds.iter().any(|seed| *seed != own)
+    }
+
+    fn missing_seeds(&self) -> Vec<SocketAddr> {
+        let own = self.directory.own().member.address;
+        let reachable = |entry: &&super::Entry| entry.record.member.reachable;
+        let present = |seed: SocketAddr| {
+            let alias = self.seed_aliases.get(&seed);
+            self.directory.others().filter(reachable).any(|entry| {
+                entry.record.member.address == seed || alias == Some(&entry.record.member.id)
+            })
+        };
+        let seeds = self.config.seeds.iter().copied();
+        seeds.filter(|seed| *seed != own && !present(*seed)).collect()
+    }
+
+    /// Goes from joining to up when this node has met a member or may form a cluster alone, and
+    /// enough members are in view.
+    pub(super) fn go_up_if_ready(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        if self.state() != MemberState::Joining {
+            return;
+        }
+        let own_address = self.directory.own().member.address;
+        let may_form = self.config.seeds.is_empty() || self.config.seeds.contains(&own_address);
+        let met = self.directory.others().any(|entry| entry.record.member.reachable);
+        let mut count = 0;
+        let mut by_role: BTreeMap<&str, u32> = BTreeMap::new();
+        for entry in self.directory.live() {
+            let member = &entry.record.member;
+            if member.reachable && member.state <= MemberState::Up {
+                count += 1;
+                for role in &member.roles {
+                    *by_role.entry(role).or_default() += 1;
+                }
+            }
+        }
+        let roles_met = self
+            .config
+            .min_members_per_role
+            .iter()
+            .all(|(role, least)| by_role.get(role.as_ref()).copied().unwrap_or(0) >= *least);
+        if (may_form || met) && count >= self.config.min_members && roles_met {
+            self.directory.own_mut().member.state = MemberState::Up;
+            self.publish_own(now, sink);
+        }
+    }
+
+    /// Tells a newcomer everything, and asks it to compare, in case it brings members along.
+    pub(super) fn welcome(&mut self, to: SocketAddr, sink: &mut dyn MemberSink) {
+        let beliefs = self.swim.beliefs();
+        let mut packer =
+            Packer::records(FLAG_WELCOME, self.sender(), |datagram| sink.send(to, datagram));
+        packer.record(self.directory.own(), self.own_belief());
+        for entry in self.directory.others() {
+            packer.record(&entry.record, beliefs.of(&entry.record.member));
+        }
+        packer.finish();
+        sink.send(to, &messages::digest(self.sender(), self.digest()));
+    }
+
+    /// After a welcome: shows this node to everyone that it has just learned of.
+    pub(super) fn introduce(&mut self, to: &[NodeRef], sink: &mut dyn MemberSink) {
+        let addresses: Vec<SocketAddr> = to
+            .iter()
+            .filter_map(|member| self.current(*member))
+            .map(|entry| entry.record.member.address)
+            .collect();
+        self.send_own(&addresses, 0, sink);
+    }
+
+    /// Passes a refused record on to the holder of its name, who answers for itself: a holder that
+    /// has just died must not stand in the way of its successor.
+    pub(super) fn pass_claim(&mut self, entry: &RecordEntry, sink: &mut dyn MemberSink) {
+        self.stats.names_refused += 1;
+        if let Some(held) = self.directory.get(entry.record.member.id) {
+            let holder = held.record.member.address;
+            let mut packer =
+                Packer::records(FLAG_CLAIM, self.sender(), |datagram| sink.send(holder, datagram));
+            packer.record(&entry.record, entry.belief);
+            packer.finish();
+        }
+    }
+
+    /// A datagram from a process with this node's name.
+    pub(super) fn take_from_namesake(
+        &mut self,
+        sender: Sender,
+        body: Body,
+        sink: &mut dyn MemberSink,
+    ) {
+        match body {
+            Body::NameTaken { by, established } => {
+                self.contend(sender.member, by, established, sink);
+            }
+            Body::Records { entries, .. } => {
+                let own = self.directory.own().member.address;
+                let claim = |entry: &&RecordEntry| {
+                    let member = &entry.record.member;
+                    member.node_ref() == sender.member && member.address != own
+                };
+                if let Some(entry) = entries.iter().find(claim) {
+                    self.answer_claim(entry.record.member.address, sink);
+                }
+            }
+            // An earlier life's late datagrams, or a namesake's that will be told.
+            Body::Digest(_) | Body::Summary { .. } | Body::Request(_) => {}
+        }
+    }
+
+    fn answer_claim(&mut self, claimant: SocketAddr, sink: &mut dyn MemberSink) {
+        let own = self.directory.own().member.address;
+        let answer = messages::name_taken(self.sender(), own, self.established);
+        sink.send(claimant, &answer);
+    }
+
+    /// Two live processes have one name; both decide alike who may keep it. A member keeps it
+    /// against a newcomer. Of two newcomers the earlier keeps it. Of two members, whose clusters
+    /// met only now or of whom one was replaced while it was away, the later does, as everywhere
+    /// in the directory.
+    fn contend(
+        &mut self,
+        rival: NodeRef,
+        by: SocketAddr,
+        rival_established: bool,
+        sink: &mut dyn MemberSink,
+    ) {
+        let own = &self.directory.own().member;
+        if by == own.address {
+            return;
+        }
+        let (ours, theirs) = ((own.incarnation, own.address), (rival.incarnation, by));
+        let keep = match (self.established, rival_established) {
+            (true, false) => true,
+            (false, true) => false,
+            (true, true) => ours > theirs,
+            (false, false) => ours < theirs,
+        };
+        if keep {
+            self.answer_claim(by, sink);
+        } else if self.established {
+            self.end(MemberFault::Superseded { by, incarnation: rival.incarnation }, sink);
+        } else {
+            self.end(MemberFault::NameTaken { by }, sink);
+        }
+    }
+
+    /// Somebody else's copy of this node's own record, or of a namesake's.
+    pub(super) fn own_record_seen(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        flags: u8,
+        entry: &RecordEntry,
+        sink: &mut dyn MemberSink,
+    ) {
+        let own = self.directory.own();
+        let (seen, version) = (&entry.record.member, entry.record.version);
+        let elsewhere = seen.address != own.member.address;
+        if flags & FLAG_CLAIM != 0 {
+            if elsewhere {
+                self.answer_claim(seen.address, sink);
+            }
+        } else if seen.incarnation > own.member.incarnation {
+            let (by, incarnation) = (seen.address, seen.incarnation);
+            self.end(MemberFault::Superseded { by, incarnation }, sink);
+        } else if seen.incarnation < own.member.incarnation {
+            self.send_own(&[from], 0, sink);
+        } else if elsewhere {
+            self.answer_claim(seen.address, sink);
+        } else if seen.state == MemberState::Down {
+            self.end(MemberFault::Removed, sink);
+        } else {
+            self.established = true;
+            if version > own.version {
+                self.outgrow(now, version, sink);
+            }
+            let (address, member) = (seen.address, seen.node_ref());
+            self.swim.believe(now, address, member, entry.belief, true, sink);
+        }
+    }
+
+    /// Others hold a version of this node's record that it did not write in this form; it writes
+    /// the next one.
+    pub(super) fn outgrow(&mut self, now: Time, version: u64, sink: &mut dyn MemberSink) {
+        self.directory.own_mut().version = version;
+        self.publish_own(now, sink);
+    }
+}

@@ -1,0 +1,603 @@
+//! Who is here: the decider that keeps the list of members and says who answers.
+//!
+//! Two replicated things lie under a [`View`](crate::base::View). The *directory* holds one record
+//! per node, written by that node, spread by push, and compared between random pairs until equal.
+//! The *failure detector* (SWIM) says who answers. A member that does not answer is unreachable,
+//! and remains a member: it is removed only when it leaves, when a later life of it appears, when
+//! an operator removes it, or when the [`PartitionPolicy`] does.
+//!
+//! ```text
+//!  config, error, policy     what users set, and what they are told
+//!  codec, messages           bytes on the wire, read once
+//!  identity, reachability    the failure detector behind a boundary of ours
+//!  records                   the directory and its merge rules
+//!  join, sync                how members meet, and how they stay equal
+//!  events                    from view to view
+//! ```
+
+mod codec;
+mod config;
+mod error;
+mod events;
+mod identity;
+mod join;
+mod messages;
+mod policy;
+mod reachability;
+mod records;
+mod sync;
+mod timer;
+
+#[cfg(test)]
+mod testnet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+
+use crate::base::{MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
+
+pub use config::{LocalMember, MemberConfig, MemberConfigError};
+pub use error::{MemberError, MemberFault};
+pub use messages::MAX_DATAGRAM_BYTES;
+pub use policy::{Manual, PartitionPolicy};
+pub use records::{MAX_RECORD_BYTES, MAX_RECORDS};
+pub use timer::MemberTimer;
+
+use identity::SwimId;
+use messages::{KIND_SWIM, Message, Sender};
+use reachability::{Belief, Swim};
+use records::{Directory, Entry, Record};
+use timer::TimerKind;
+
+/// Where the decider's effects go. The caller carries them out in order, or keeps them to do so;
+/// it must not call back into the decider from within.
+pub trait MemberSink {
+    /// Send a datagram of at most [`MAX_DATAGRAM_BYTES`]; it may be lost.
+    fn send(&mut self, to: SocketAddr, payload: &[u8]);
+    /// Call [`Membership::handle_timer`] with this once `at` is reached. Timers that are due
+    /// together fire in the order in which they were due.
+    fn schedule(&mut self, at: Time, timer: MemberTimer);
+    /// The view has changed; the events lead from the last one to this one.
+    fn view_changed(&mut self, view: &Arc<View>, events: &[MemberEvent]);
+    /// Membership is over. Nothing else follows.
+    fn fault(&mut self, fault: MemberFault);
+}
+
+/// Counters for the operator; they only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberStats {
+    /// Datagrams that could not be read.
+    pub malformed: u64,
+    /// Records that were refused because a reachable member elsewhere has their name.
+    pub names_refused: u64,
+    /// Records that found no room.
+    pub directory_full: u64,
+    /// How often this node was taken for dead and refuted it.
+    pub renewals: u64,
+    /// How often this node itself gave a member up.
+    pub verdicts: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Running,
+    /// Has left, and repeats it for those who did not hear.
+    Farewell,
+    Ended,
+}
+
+/// The membership decider of one node.
+///
+/// Calls, in order: [`new`](Self::new), once [`start`](Self::start), then any of the `handle_*`,
+/// `set_*`, `peer_*` and [`down`](Self::down) as things happen, then perhaps
+/// [`leave`](Self::leave) and, when the data plane has drained, [`left`](Self::left). After `left`
+/// timers must be handed in for another 200 ms, so that the others hear of it; all other calls do
+/// nothing from then on, or return [`MemberError::Ended`]. A [`MemberSink::fault`] ends it at once.
+/// `now` never goes backwards.
+///
+/// ```
+/// use std::sync::Arc;
+/// use keyway::base::{Incarnation, MemberEvent, MemberState, Time, View};
+/// use keyway::member::{
+///     LocalMember, Manual, MemberConfig, MemberFault, MemberSink, MemberTimer, Membership,
+/// };
+///
+/// #[derive(Default)]
+/// struct Driver {
+///     timers: Vec<(Time, MemberTimer)>,
+/// }
+///
+/// impl MemberSink for Driver {
+///     fn send(&mut self, to: std::net::SocketAddr, payload: &[u8]) {
+///         println!("{} bytes to {to}", payload.len());
+///     }
+///     fn schedule(&mut self, at: Time, timer: MemberTimer) {
+///         self.timers.push((at, timer));
+///     }
+///     fn view_changed(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
+///         println!("{} members after {events:?}", view.members.len());
+///     }
+///     fn fault(&mut self, fault: MemberFault) {
+///         println!("stop: {fault}");
+///     }
+/// }
+///
+/// let local = LocalMember {
+///     name: "basket-1".into(),
+///     address: "127.0.0.1:7400".parse()?,
+///     incarnation: Incarnation(1),
+///     workers: 2,
+///     weight: 100,
+///     roles: ["basket".into()].into(),
+///     metadata: Default::default(),
+///     app_version: "1.0.0".into(),
+///     services: Vec::new(),
+/// };
+/// let mut driver = Driver::default();
+/// let mut membership = Membership::new(MemberConfig::default(), local, Box::new(Manual), 7)?;
+/// membership.start(Time::ZERO, &mut driver);
+/// assert_eq!(membership.view().members[0].state, MemberState::Up); // no seeds: it is the cluster
+///
+/// let (at, timer) = driver.timers.remove(0);
+/// membership.handle_timer(at, timer, &mut driver);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Membership {
+    config: MemberConfig,
+    policy: Box<dyn PartitionPolicy>,
+    directory: Directory,
+    swim: Swim,
+    rng: Rng,
+    stage: Stage,
+    view: Arc<View>,
+    stats: MemberStats,
+    /// Something in the directory changed that the view may show.
+    changed: bool,
+    /// Somebody else has listed this very node: it is no newcomer any more.
+    established: bool,
+    /// This node knew nobody when it last called its seeds.
+    joined_alone: bool,
+    /// Seeds that turned out to be members with another advertised address.
+    seed_aliases: BTreeMap<SocketAddr, NodeId>,
+    seed_retry_ms: u64,
+    last_heard: Time,
+    last_push: Option<Time>,
+    push_token: u32,
+    push_pending: bool,
+    last_recall: Option<Time>,
+}
+
+/// Changes of the own record closer together than this travel together.
+const PUSH_GAP: Duration = Duration::from_millis(10);
+/// How long after the first farewell the repetitions follow.
+const FAREWELLS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(50)];
+
+impl Membership {
+    /// A node that is not yet running. `seed` drives every random choice: equal arguments and
+    /// equal calls give equal effects.
+    pub fn new(
+        config: MemberConfig,
+        local: LocalMember,
+        policy: Box<dyn PartitionPolicy>,
+        seed: u64,
+    ) -> Result<Self, MemberConfigError> {
+        config.validate()?;
+        let record = local.into_record()?;
+        let member = record.member.node_ref();
+        let id = SwimId { address: record.member.address, member, renewal: 0 };
+        let mut rng = Rng::seed_from_u64(seed);
+        let swim = Swim::new(id, &config, Rng::seed_from_u64(rng.random()));
+        Ok(Self {
+            seed_retry_ms: config.seed_retry_min_ms,
+            config,
+            policy,
+            directory: Directory::new(record, MAX_RECORDS),
+            swim,
+            rng,
+            stage: Stage::Idle,
+            view: Arc::new(View::new(member, 0, Vec::new())),
+            stats: MemberStats::default(),
+            changed: true,
+            established: false,
+            joined_alone: true,
+            seed_aliases: BTreeMap::new(),
+            last_heard: Time::ZERO,
+            last_push: None,
+            push_token: 0,
+            push_pending: false,
+            last_recall: None,
+        })
+    }
+
+    /// Calls the seeds, sets the timers going, and goes up at once if this node may form a cluster
+    /// alone.
+    pub fn start(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        assert!(self.stage == Stage::Idle, "membership is started once");
+        self.stage = Stage::Running;
+        self.last_heard = now;
+        self.call_seeds(now, sink);
+        let sync_in = self.jitter(self.config.sync_ms);
+        schedule(now, sync_in, TimerKind::Sync, sink);
+        let recontact_in = self.jitter(self.config.recontact_ms);
+        schedule(now, recontact_in, TimerKind::Recontact, sink);
+        self.settle(now, sink);
+    }
+
+    /// Takes an opened datagram: one whose sender has proved that it belongs to the cluster. On an
+    /// error nothing has changed.
+    pub fn handle_datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        payload: &[u8],
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        if self.stage != Stage::Running {
+            return Ok(());
+        }
+        let result = self.take_datagram(now, from, payload, sink);
+        if matches!(
+            result,
+            Err(MemberError::Malformed { .. } | MemberError::DatagramTooLarge { .. })
+        ) {
+            self.stats.malformed += 1;
+        }
+        self.settle(now, sink);
+        result
+    }
+
+    fn take_datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        payload: &[u8],
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        let (bytes, limit) = (payload.len(), MAX_DATAGRAM_BYTES);
+        if bytes > limit {
+            return Err(MemberError::DatagramTooLarge { bytes, limit });
+        }
+        let kind = payload.first().copied().unwrap_or_default();
+        let malformed = |error: codec::Unreadable| MemberError::Malformed { kind, reason: error.0 };
+        if kind == KIND_SWIM {
+            let src = identity::check_message(&payload[1..]).map_err(malformed)?;
+            self.heard(now, sink);
+            self.take_swim(now, from, src, &payload[1..], sink)
+        } else {
+            let message = Message::read(payload).map_err(malformed)?;
+            self.heard(now, sink);
+            self.take_message(now, from, message, sink)
+        }
+    }
+
+    /// Takes a timer that this decider scheduled, at or after its time.
+    pub fn handle_timer(&mut self, now: Time, timer: MemberTimer, sink: &mut dyn MemberSink) {
+        match (self.stage, timer.kind) {
+            (Stage::Farewell, TimerKind::Farewell { left }) => self.farewell(now, left, sink),
+            (Stage::Running, kind) => {
+                self.run_timer(now, timer.due, kind, sink);
+                self.settle(now, sink);
+            }
+            _ => {}
+        }
+    }
+
+    fn run_timer(&mut self, now: Time, due: Time, kind: TimerKind, sink: &mut dyn MemberSink) {
+        match kind {
+            TimerKind::Swim(event) => {
+                let suspected_at = due.0.saturating_sub(self.config.suspect_ms * 1_000_000);
+                let deaf = self.last_heard.0 < suspected_at;
+                let given_up = self.swim.handle_timer(now, due, event, deaf, sink);
+                self.stats.verdicts += given_up.len() as u64;
+                for id in given_up {
+                    self.spread_verdict(id.member, sink);
+                }
+            }
+            TimerKind::Seeds => self.call_seeds(now, sink),
+            TimerKind::Sync => {
+                self.sync_tick(now, sink);
+                let next = self.jitter(self.config.sync_ms);
+                schedule(now, next, TimerKind::Sync, sink);
+            }
+            TimerKind::Recontact => {
+                self.recontact(sink);
+                self.ask_policy(now, sink);
+                let next = self.jitter(self.config.recontact_ms);
+                schedule(now, next, TimerKind::Recontact, sink);
+            }
+            TimerKind::Push { token } if token == self.push_token => self.push_own(now, sink),
+            TimerKind::Push { .. } | TimerKind::Farewell { .. } => {}
+        }
+    }
+
+    /// Replaces what this node serves.
+    pub fn set_services(
+        &mut self,
+        now: Time,
+        services: Vec<Service>,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        self.change_own(now, sink, |record| record.member.services = services)
+    }
+
+    /// Replaces this node's metadata.
+    pub fn set_metadata(
+        &mut self,
+        now: Time,
+        metadata: BTreeMap<Arc<str>, Arc<str>>,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        self.change_own(now, sink, |record| record.member.metadata = metadata)
+    }
+
+    /// Changes this node's share of keys and load; 1 to 1,000.
+    pub fn set_weight(
+        &mut self,
+        now: Time,
+        weight: u32,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        self.change_own(now, sink, |record| record.member.weight = weight)
+    }
+
+    fn change_own(
+        &mut self,
+        now: Time,
+        sink: &mut dyn MemberSink,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), MemberError> {
+        if matches!(self.stage, Stage::Farewell | Stage::Ended) {
+            return Err(MemberError::Ended);
+        }
+        let mut record = self.directory.own().clone();
+        change(&mut record);
+        config::normalise(&mut record)?;
+        if record != *self.directory.own() {
+            *self.directory.own_mut() = record;
+            self.publish_own(now, sink);
+        }
+        self.settle(now, sink);
+        Ok(())
+    }
+
+    /// A link to this peer was reset and dialling it again was refused: no process listens there.
+    /// It counts as unreachable at once, here and wherever this can be told. A peer that is alive
+    /// after all answers by coming back.
+    pub fn peer_refused(&mut self, now: Time, peer: NodeRef, sink: &mut dyn MemberSink) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        if let Some(entry) = self.current(peer)
+            && entry.record.member.reachable
+        {
+            let address = entry.record.member.address;
+            self.swim.give_up(now, address, peer, true, sink);
+            self.stats.verdicts += 1;
+            self.spread_verdict(peer, sink);
+        }
+        self.settle(now, sink);
+    }
+
+    /// A link to this peer opened: if it counts as unreachable it is called at once.
+    pub fn peer_link_opened(&mut self, now: Time, peer: NodeRef, sink: &mut dyn MemberSink) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        if let Some(entry) = self.current(peer)
+            && !entry.record.member.reachable
+        {
+            let entry = entry.clone();
+            self.call_unreachable(&entry, sink);
+        }
+        self.settle(now, sink);
+    }
+
+    /// Starts to leave: others send nothing new to this node from when they hear of it.
+    pub fn leave(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        if self.stage == Stage::Running && self.state() < MemberState::Leaving {
+            self.directory.own_mut().member.state = MemberState::Leaving;
+            self.publish_own(now, sink);
+            self.push_own(now, sink);
+            self.settle(now, sink);
+        }
+    }
+
+    /// Leaves: nothing is in flight any more. Others forget this node when they hear of it.
+    pub fn left(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        let own = self.directory.own_mut();
+        own.member.state = MemberState::Left;
+        own.version += 1;
+        self.stage = Stage::Farewell;
+        self.swim.leave(now, sink);
+        self.farewell(now, FAREWELLS.len() as u8, sink);
+        self.show(sink);
+    }
+
+    fn farewell(&mut self, now: Time, left: u8, sink: &mut dyn MemberSink) {
+        self.push_own_everywhere(sink);
+        match usize::from(left).checked_sub(1) {
+            Some(next) => {
+                let kind = TimerKind::Farewell { left: next as u8 };
+                schedule(now, FAREWELLS[next], kind, sink);
+            }
+            None => self.stage = Stage::Ended,
+        }
+    }
+
+    /// Removes a member for good: this life of it can never come back. It learns of it if it is
+    /// alive, and stops.
+    pub fn down(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        if self.stage != Stage::Running {
+            return Err(MemberError::Ended);
+        }
+        if node == self.me().node {
+            return Err(MemberError::DownSelf(node));
+        }
+        let entry = self.directory.get(node).filter(|entry| entry.record.is_live());
+        let entry = entry.ok_or(MemberError::NotAMember(node))?.clone();
+        self.directory.bury(now, node);
+        self.changed = true;
+        let address = entry.record.member.address;
+        self.swim.give_up(now, address, entry.node_ref(), false, sink);
+        self.spread_record(node, Some(address), sink);
+        self.settle(now, sink);
+        Ok(())
+    }
+
+    /// The view as of the last call.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Counters for the operator.
+    pub fn stats(&self) -> MemberStats {
+        self.stats
+    }
+
+    /// The partition policy's name.
+    pub fn policy_name(&self) -> &'static str {
+        self.policy.name()
+    }
+
+    fn me(&self) -> NodeRef {
+        self.directory.own().member.node_ref()
+    }
+
+    fn state(&self) -> MemberState {
+        self.directory.own().member.state
+    }
+
+    fn sender(&self) -> Sender {
+        Sender { member: self.me(), renewal: self.swim.id().renewal }
+    }
+
+    fn own_belief(&self) -> Belief {
+        Belief::Active { renewal: self.swim.id().renewal, refuted: 0 }
+    }
+
+    /// The record of a member, if this is its current life and it has not ended.
+    fn current(&self, member: NodeRef) -> Option<&Entry> {
+        let entry = self.directory.get(member.node)?;
+        (entry.node_ref() == member && entry.record.is_live() && member.node != self.me().node)
+            .then_some(entry)
+    }
+
+    /// A period, made a little shorter or longer, so that nodes that started together do not act
+    /// together for ever.
+    fn jitter(&mut self, period_ms: u64) -> Duration {
+        let spread = period_ms / 5;
+        let least = period_ms - spread;
+        Duration::from_millis(self.rng.random_range(least..=least + 2 * spread))
+    }
+
+    /// Notes that this node can hear. After a silence in which others were given up, they are all
+    /// called, since it was rather this node that was away.
+    fn heard(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        let silent = now.since(self.last_heard);
+        self.last_heard = now;
+        if silent > Duration::from_millis(self.config.suspect_ms) {
+            self.recall_all(now, sink);
+        }
+    }
+
+    /// Brings everything that follows from the last input up to date, and shows it.
+    fn settle(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        if self.swim.take_renewed() {
+            self.stats.renewals += 1;
+            self.push_own_everywhere(sink);
+        }
+        if self.swim.take_changed() || self.changed {
+            self.changed = true;
+            if self.refresh_reachability(now) {
+                self.recall_all(now, sink);
+            }
+            self.go_up_if_ready(now, sink);
+        }
+        if std::mem::take(&mut self.changed) {
+            self.show(sink);
+        }
+    }
+
+    /// Returns whether a member that was unreachable answers again.
+    fn refresh_reachability(&mut self, now: Time) -> bool {
+        let beliefs = self.swim.beliefs();
+        let me = self.me().node;
+        let mut returned = false;
+        for entry in self.directory.entries.values_mut() {
+            let member = &mut entry.record.member;
+            if member.id == me || records::is_gone(member.state) {
+                continue;
+            }
+            let active = beliefs.of(member).is_active();
+            if active && !member.reachable {
+                returned |= entry.unreachable_since.is_some_and(|since| since < now);
+                entry.unreachable_since = None;
+            } else if !active && entry.unreachable_since.is_none() {
+                entry.unreachable_since = Some(now);
+            }
+            member.reachable = active;
+        }
+        returned
+    }
+
+    fn show(&mut self, sink: &mut dyn MemberSink) {
+        let members = self.directory.live().map(|entry| entry.record.member.clone()).collect();
+        let view = View::new(self.me(), self.view.version + 1, members);
+        let fate = |member: NodeRef| match self.directory.get(member.node) {
+            Some(entry) if entry.node_ref() == member => entry.record.member.state,
+            _ => MemberState::Down,
+        };
+        let events = events::between(&self.view, &view, fate);
+        if !events.is_empty() {
+            self.view = Arc::new(view);
+            sink.view_changed(&self.view, &events);
+        }
+    }
+
+    /// Ends this node's membership; what it holds about itself is never sent.
+    fn end(&mut self, fault: MemberFault, sink: &mut dyn MemberSink) {
+        self.stage = Stage::Ended;
+        self.directory.own_mut().member.state = MemberState::Down;
+        self.show(sink);
+        sink.fault(fault);
+    }
+
+    fn ask_policy(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        let since =
+            |entry: &Entry| entry.unreachable_since.map(|at| (entry.node_ref(), now.since(at)));
+        let unreachable: Vec<_> = self.directory.others().filter_map(since).collect();
+        if unreachable.is_empty() {
+            return;
+        }
+        for node in self.policy.decide(now, &self.view, &unreachable) {
+            if unreachable.iter().any(|(member, _)| member.node == node) {
+                // It is a member and not this node, so removing it cannot fail; a policy that
+                // names it twice changes nothing more.
+                let _ = self.down(now, node, sink);
+            }
+        }
+    }
+}
+
+fn schedule(now: Time, after: Duration, kind: TimerKind, sink: &mut dyn MemberSink) {
+    let timer = MemberTimer { due: now.plus(after), kind };
+    sink.schedule(timer.due, timer);
+}

@@ -1,0 +1,334 @@
+//! The directory of member records: a replicated set in which each node writes its own record and
+//! the newest wins, so that any exchange in any order leads every node to the same content.
+//!
+//! Two rules go beyond "newest wins". A removal (`Down`) is written by others and beats every
+//! record of the same incarnation. And a name in use is kept: a record that puts a reachable
+//! member's name at another address is refused until that member stops answering.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::base::{HandlerId, Incarnation, Member, MemberState, NodeId, NodeRef, Service, Time};
+
+use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
+
+/// The largest member record that is sent or taken, as encoded.
+pub const MAX_RECORD_BYTES: usize = 8 * 1024;
+/// How many records, with those of former members, one node keeps.
+pub const MAX_RECORDS: usize = 4_096;
+
+/// What one node says about itself, with the counter of its changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Reachability is no part of the record; the flag in here is the holder's own.
+    pub member: Member,
+    pub version: u64,
+}
+
+pub(super) fn is_gone(state: MemberState) -> bool {
+    matches!(state, MemberState::Left | MemberState::Down)
+}
+
+impl Record {
+    /// Whether it stands for a member, not for the memory of one.
+    pub fn is_live(&self) -> bool {
+        !is_gone(self.member.state)
+    }
+
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let member = &self.member;
+        out.extend_from_slice(&member.incarnation.0.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.push(state_byte(member.state));
+        put_address(out, member.address);
+        out.extend_from_slice(&member.workers.to_le_bytes());
+        out.extend_from_slice(&member.weight.to_le_bytes());
+        put_text(out, &member.name);
+        put_text(out, &member.app_version);
+        put_count(out, member.roles.len());
+        member.roles.iter().for_each(|role| put_text(out, role));
+        put_count(out, member.metadata.len());
+        for (key, value) in &member.metadata {
+            put_text(out, key);
+            put_text(out, value);
+        }
+        put_count(out, member.services.len());
+        for service in &member.services {
+            put_text(out, &service.path);
+            out.extend_from_slice(&service.handler.0.to_le_bytes());
+            put_count(out, service.messages.len());
+            service.messages.iter().for_each(|message| put_text(out, message));
+        }
+    }
+
+    pub fn encoded_bytes(&self) -> usize {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out.len()
+    }
+
+    pub fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {
+        let incarnation = Incarnation(reader.u64()?);
+        let version = reader.u64()?;
+        let state = read_state(reader.u8()?)?;
+        let address = reader.address()?;
+        let workers = reader.u16()?;
+        let weight = reader.u32()?;
+        let name = reader.text()?;
+        let app_version = reader.text()?;
+        let mut roles = BTreeSet::new();
+        for _ in 0..reader.u16()? {
+            roles.insert(reader.text()?);
+        }
+        let mut metadata = BTreeMap::new();
+        for _ in 0..reader.u16()? {
+            metadata.insert(reader.text()?, reader.text()?);
+        }
+        let mut services: Vec<Service> = Vec::new();
+        for _ in 0..reader.u16()? {
+            let path = reader.text()?;
+            let handler = HandlerId(reader.u32()?);
+            let mut messages = Vec::new();
+            for _ in 0..reader.u16()? {
+                messages.push(reader.text()?);
+            }
+            if services.last().is_some_and(|last| last.path >= path) || !messages.is_sorted() {
+                return Err(Unreadable("the services of a record are not sorted"));
+            }
+            services.push(Service { path, handler, messages });
+        }
+        if name.is_empty() || name.len() > 255 {
+            return Err(Unreadable("a member's name is empty or too long"));
+        }
+        if workers == 0 || !(1..=1_000).contains(&weight) {
+            return Err(Unreadable("a member's workers or weight are out of range"));
+        }
+        let id = NodeId::from_name(&name);
+        let member = Member {
+            name,
+            id,
+            address,
+            incarnation,
+            state,
+            reachable: false,
+            workers,
+            weight,
+            roles,
+            metadata,
+            app_version,
+            services,
+        };
+        Ok(Self { member, version })
+    }
+
+    /// What decides between two records of one incarnation: removal first, then the newer version.
+    pub fn rank(&self) -> (bool, u64) {
+        (self.member.state == MemberState::Down, self.version)
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    // A count that does not fit belongs to a record beyond the size limit, which is never sent.
+    out.extend_from_slice(&(count as u16).to_le_bytes());
+}
+
+pub(super) fn state_byte(state: MemberState) -> u8 {
+    match state {
+        MemberState::Joining => 0,
+        MemberState::Up => 1,
+        MemberState::Leaving => 2,
+        MemberState::Left => 3,
+        MemberState::Down => 4,
+    }
+}
+
+pub(super) fn read_state(byte: u8) -> ReadResult<MemberState> {
+    Ok(match byte {
+        0 => MemberState::Joining,
+        1 => MemberState::Up,
+        2 => MemberState::Leaving,
+        3 => MemberState::Left,
+        4 => MemberState::Down,
+        _ => return Err(Unreadable("a member is in an unknown state")),
+    })
+}
+
+/// One record as held here, with what only the holder knows.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub record: Record,
+    /// Set while a live member is unreachable.
+    pub unreachable_since: Option<Time>,
+    /// Set when the member left or was removed.
+    pub gone_since: Option<Time>,
+}
+
+impl Entry {
+    pub fn node_ref(&self) -> NodeRef {
+        self.record.member.node_ref()
+    }
+}
+
+/// What became of an incoming record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Merge {
+    /// It is what is already held.
+    Same,
+    /// What is held is newer.
+    Stale,
+    /// Its name is in use by a reachable member elsewhere.
+    Refused,
+    /// There is no room.
+    Full,
+    /// A node not known before.
+    Added,
+    /// News about a known life of a node.
+    Changed,
+    /// Another life of a known node.
+    Replaced,
+}
+
+impl Merge {
+    pub fn is_news(self) -> bool {
+        matches!(self, Self::Added | Self::Changed | Self::Replaced)
+    }
+}
+
+/// All records, by node. This node's own is always among them.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub entries: BTreeMap<NodeId, Entry>,
+    me: NodeId,
+    limit: usize,
+}
+
+impl Directory {
+    pub fn new(mut own: Record, limit: usize) -> Self {
+        let me = own.member.id;
+        own.member.reachable = true;
+        let entry = Entry { record: own, unreachable_since: None, gone_since: None };
+        Self { entries: BTreeMap::from([(me, entry)]), me, limit }
+    }
+
+    pub fn own(&self) -> &Record {
+        &self.entries[&self.me].record
+    }
+
+    /// For changes by this node; the caller raises the version.
+    pub fn own_mut(&mut self) -> &mut Record {
+        let me = self.me;
+        &mut self.entries.get_mut(&me).expect("the own record is never removed").record
+    }
+
+    pub fn get(&self, node: NodeId) -> Option<&Entry> {
+        self.entries.get(&node)
+    }
+
+    /// The members other than this node.
+    pub fn others(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(|entry| entry.record.is_live() && !self.is_own(entry))
+    }
+
+    /// The members, with this node if it still is one.
+    pub fn live(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(|entry| entry.record.is_live())
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        entry.record.member.id == self.me
+    }
+
+    /// Takes a record of another node, unless what is held wins. `active` says whether the sender
+    /// believes that the record's member is alive, and nothing here speaks against it.
+    pub fn merge(&mut self, now: Time, mut record: Record, active: bool) -> Merge {
+        let node = record.member.id;
+        assert!(node != self.me, "the own record is written by this node only");
+        record.member.reachable = false;
+        let known = self.entries.get(&node).map(|held| compare(held, &record, active));
+        let verdict = match known {
+            Some(verdict) => verdict,
+            None if self.make_room() => Merge::Added,
+            None => Merge::Full,
+        };
+        if verdict.is_news() {
+            let live = record.is_live();
+            let held = self.entries.get(&node);
+            if verdict == Merge::Changed
+                && let Some(held) = held
+            {
+                record.member.reachable = held.record.member.reachable && live;
+            }
+            let since = held.and_then(|held| held.unreachable_since).unwrap_or(now);
+            let unreachable_since = (live && !record.member.reachable).then_some(since);
+            let gone_since = held.and_then(|held| held.gone_since).unwrap_or(now);
+            let gone_since = (!live).then_some(gone_since);
+            self.entries.insert(node, Entry { record, unreachable_since, gone_since });
+        }
+        verdict
+    }
+
+    /// Writes the removal of a member's current incarnation.
+    pub fn bury(&mut self, now: Time, node: NodeId) {
+        if let Some(entry) = self.entries.get_mut(&node) {
+            entry.record.member.state = MemberState::Down;
+            entry.record.member.reachable = false;
+            entry.unreachable_since = None;
+            entry.gone_since = Some(now);
+        }
+    }
+
+    /// Forgets former members that have been gone for longer than this.
+    pub fn expire(&mut self, now: Time, after: Duration) {
+        let me = self.me;
+        self.entries.retain(|node, entry| {
+            *node == me || entry.gone_since.is_none_or(|since| now.since(since) < after)
+        });
+    }
+
+    fn make_room(&mut self) -> bool {
+        if self.entries.len() < self.limit {
+            return true;
+        }
+        let gone = |(node, entry): (&NodeId, &Entry)| entry.gone_since.map(|at| (at, *node));
+        let oldest = self.entries.iter().filter(|(node, _)| **node != self.me).filter_map(gone);
+        match oldest.min() {
+            Some((_, node)) => self.entries.remove(&node).is_some(),
+            None => false,
+        }
+    }
+}
+
+fn compare(held: &Entry, record: &Record, active: bool) -> Merge {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let (ours, theirs) = (&held.record.member, &record.member);
+    let moved = ours.address != theirs.address;
+    let in_use = held.record.is_live() && ours.reachable;
+    match theirs.incarnation.cmp(&ours.incarnation) {
+        Greater if moved && in_use => Merge::Refused,
+        Greater => Merge::Replaced,
+        // Two processes once had this name at two addresses. The later one won, but does not
+        // answer; the earlier one does.
+        Less if moved && !in_use && held.record.is_live() && active && record.is_live() => {
+            Merge::Replaced
+        }
+        Less => Merge::Stale,
+        Equal if moved && in_use && record.is_live() => Merge::Refused,
+        Equal => match record.rank().cmp(&held.record.rank()) {
+            Greater => Merge::Changed,
+            Less => Merge::Stale,
+            Equal => tie(&held.record, record),
+        },
+    }
+}
+
+/// One author never writes two records of one version; if somebody did, everyone keeps the same.
+fn tie(held: &Record, record: &Record) -> Merge {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    held.put(&mut ours);
+    record.put(&mut theirs);
+    match theirs.cmp(&ours) {
+        std::cmp::Ordering::Equal => Merge::Same,
+        std::cmp::Ordering::Greater => Merge::Changed,
+        std::cmp::Ordering::Less => Merge::Stale,
+    }
+}
