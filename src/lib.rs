@@ -5,3 +5,4 @@ pub mod hash;
 pub mod member;
 pub mod queue;
 pub mod route;
+pub mod wire;
