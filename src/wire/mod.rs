@@ -2,6 +2,7 @@
 //! said. Pure functions and state machines; no socket is touched here.
 
 pub mod auth;
+pub mod datagram;
 pub mod version;
 
 pub use auth::{ClusterKey, ClusterKeyError, Secret};

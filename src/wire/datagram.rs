@@ -1,0 +1,307 @@
+//! The envelope of a membership datagram: who sent it, and a tag that proves it came whole from a
+//! node that holds the cluster's secret. `docs/PROTOCOL.md` has the layout and what replay means.
+
+use hmac::Mac;
+use thiserror::Error;
+
+use super::auth::ClusterKey;
+use crate::base::{Incarnation, NodeId, NodeRef};
+
+const MAGIC: [u8; 4] = *b"KWYD";
+const VERSION: u8 = 1;
+/// Set in `flags` when a shared secret is behind the tag.
+const FLAG_SECRET: u8 = 1;
+
+const HEADER_LEN: usize = 32;
+const TAG_LEN: usize = 16;
+/// What the envelope adds to a payload, in bytes.
+pub const OVERHEAD_LEN: usize = HEADER_LEN + TAG_LEN;
+/// Longest payload of one datagram in bytes.
+pub const MAX_PAYLOAD_LEN: usize = 16 * 1024;
+/// Longest datagram in bytes: a receive buffer of one byte more tells a longer one from a full one.
+pub const MAX_DATAGRAM_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD_LEN;
+
+/// Why a datagram was not sealed or not opened. A datagram that fails to open is dropped and
+/// counted under [`DatagramError::label`]; nothing is answered, since the sender may be forged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DatagramError {
+    /// The caller's payload does not fit.
+    #[error(
+        "sealing a datagram failed: its payload has {length} bytes and at most \
+         {MAX_PAYLOAD_LEN} fit; split it"
+    )]
+    PayloadTooLong {
+        /// The payload's length in bytes.
+        length: usize,
+    },
+    /// Shorter than an empty payload's envelope.
+    #[error(
+        "opening a datagram failed: {length} bytes are too few for an envelope; \
+         something else than a Keyway node sends to this port, or the network cuts datagrams"
+    )]
+    TooShort {
+        /// The datagram's length in bytes.
+        length: usize,
+    },
+    /// Longer than any datagram a node sends.
+    #[error(
+        "opening a datagram failed: {length} bytes are more than the largest \
+         ({MAX_DATAGRAM_LEN}); something else than a Keyway node sends to this port"
+    )]
+    TooLong {
+        /// The datagram's length in bytes.
+        length: usize,
+    },
+    /// Not a Keyway datagram.
+    #[error(
+        "opening a datagram failed: it does not begin with Keyway's magic; \
+         something else than a Keyway node sends to this port"
+    )]
+    WrongMagic,
+    /// A Keyway datagram of a version that this build does not read.
+    #[error(
+        "opening a datagram failed: its envelope is version {theirs} and this node reads \
+         {VERSION}; upgrade the older side"
+    )]
+    UnknownVersion {
+        /// The version it carries.
+        theirs: u8,
+    },
+    /// From a cluster with another name.
+    #[error(
+        "opening a datagram failed: it belongs to another cluster; correct the seed addresses or \
+         the cluster name of whichever node is wrong"
+    )]
+    WrongCluster,
+    /// This node has a secret, the sender none.
+    #[error(
+        "opening a datagram failed: the sender has no shared secret and this node has one; \
+         give the sender the same secret"
+    )]
+    SecretOnlyHere,
+    /// The sender has a secret, this node none.
+    #[error(
+        "opening a datagram failed: the sender has a shared secret and this node has none; \
+         give this node the same secret"
+    )]
+    SecretOnlyThere,
+    /// The tag does not fit the bytes.
+    #[error(
+        "opening a datagram failed: its tag is wrong, so that it was sealed with another secret, \
+         damaged, or forged; give all nodes the same secret"
+    )]
+    WrongTag,
+}
+
+impl DatagramError {
+    /// A short name for counters, stable between releases.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PayloadTooLong { .. } => "payload_too_long",
+            Self::TooShort { .. } => "too_short",
+            Self::TooLong { .. } => "too_long",
+            Self::WrongMagic => "wrong_magic",
+            Self::UnknownVersion { .. } => "unknown_version",
+            Self::WrongCluster => "wrong_cluster",
+            Self::SecretOnlyHere => "secret_only_here",
+            Self::SecretOnlyThere => "secret_only_there",
+            Self::WrongTag => "wrong_tag",
+        }
+    }
+}
+
+/// Puts `payload` into an envelope. `out` is cleared first, so that one buffer serves all sends; on
+/// an error it is left empty.
+pub fn seal(
+    key: &ClusterKey,
+    sender: NodeRef,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DatagramError> {
+    out.clear();
+    if payload.len() > MAX_PAYLOAD_LEN {
+        return Err(DatagramError::PayloadTooLong { length: payload.len() });
+    }
+    out.reserve(payload.len() + OVERHEAD_LEN);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[VERSION, flags(key), 0, 0]);
+    out.extend_from_slice(&key.cluster_id());
+    out.extend_from_slice(&sender.node.0.to_le_bytes());
+    out.extend_from_slice(&sender.incarnation.0.to_le_bytes());
+    out.extend_from_slice(payload);
+    let tag = key.datagram_mac().chain_update(&*out).finalize().into_bytes();
+    out.extend_from_slice(&tag[..TAG_LEN]);
+    Ok(())
+}
+
+/// Checks an envelope and gives its sender and payload. The cheap checks come first; nothing of the
+/// payload is looked at before the tag has been found right.
+pub fn open<'d>(
+    key: &ClusterKey,
+    datagram: &'d [u8],
+) -> Result<(NodeRef, &'d [u8]), DatagramError> {
+    let length = datagram.len();
+    if length > MAX_DATAGRAM_LEN {
+        return Err(DatagramError::TooLong { length });
+    }
+    let too_short = DatagramError::TooShort { length };
+    let (sealed, tag) = datagram.split_last_chunk::<TAG_LEN>().ok_or(too_short)?;
+    let (header, payload) = sealed.split_first_chunk::<HEADER_LEN>().ok_or(too_short)?;
+    let (magic, rest) = header.split_first_chunk().ok_or(too_short)?;
+    let (&[version, their_flags, _, _], rest) = rest.split_first_chunk().ok_or(too_short)?;
+    let (cluster_id, rest) = rest.split_first_chunk().ok_or(too_short)?;
+    let (&node, rest) = rest.split_first_chunk().ok_or(too_short)?;
+    let (&incarnation, _) = rest.split_first_chunk().ok_or(too_short)?;
+
+    if *magic != MAGIC {
+        return Err(DatagramError::WrongMagic);
+    }
+    if version != VERSION {
+        return Err(DatagramError::UnknownVersion { theirs: version });
+    }
+    if *cluster_id != key.cluster_id() {
+        return Err(DatagramError::WrongCluster);
+    }
+    match (key.has_secret(), their_flags & FLAG_SECRET != 0) {
+        (true, false) => return Err(DatagramError::SecretOnlyHere),
+        (false, true) => return Err(DatagramError::SecretOnlyThere),
+        (true, true) | (false, false) => {}
+    }
+    key.datagram_mac()
+        .chain_update(sealed)
+        .verify_truncated_left(tag)
+        .map_err(|_| DatagramError::WrongTag)?;
+    let sender = NodeRef {
+        node: NodeId(u64::from_le_bytes(node)),
+        incarnation: Incarnation(u64::from_le_bytes(incarnation)),
+    };
+    Ok((sender, payload))
+}
+
+fn flags(key: &ClusterKey) -> u8 {
+    if key.has_secret() { FLAG_SECRET } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SENDER: NodeRef =
+        NodeRef { node: NodeId(0x1122_3344_5566_7788), incarnation: Incarnation(9) };
+
+    fn key(cluster: &str, secret: Option<&[u8]>) -> ClusterKey {
+        ClusterKey::new(cluster, secret).unwrap()
+    }
+
+    fn sealed(key: &ClusterKey, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        seal(key, SENDER, payload, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_was_sealed_opens_with_the_same_key() {
+        for secret in [None, Some(b"swordfish".as_slice())] {
+            let key = key("shop", secret);
+            for payload in [vec![], b"alive".to_vec(), vec![3; MAX_PAYLOAD_LEN]] {
+                let datagram = sealed(&key, &payload);
+                assert_eq!(datagram.len(), payload.len() + OVERHEAD_LEN);
+                assert_eq!(open(&key, &datagram), Ok((SENDER, payload.as_slice())));
+            }
+        }
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let datagram = sealed(&key("shop", Some(b"swordfish")), b"alive");
+        assert_eq!(&datagram[..8], b"KWYD\x01\x01\0\0");
+        assert_eq!(datagram[8..16], key("shop", None).cluster_id());
+        assert_eq!(datagram[16..24], 0x1122_3344_5566_7788_u64.to_le_bytes());
+        assert_eq!(datagram[24..32], 9_u64.to_le_bytes());
+        assert_eq!(&datagram[32..37], b"alive");
+        // From another implementation, written from docs/PROTOCOL.md.
+        assert_eq!(datagram[37..], 0xae6e_b8d0_1896_3585_e231_f3de_308a_e150_u128.to_be_bytes());
+    }
+
+    #[test]
+    fn sealing_clears_the_buffer_and_refuses_what_does_not_fit() {
+        let key = key("shop", None);
+        let mut out = b"left over".to_vec();
+        seal(&key, SENDER, b"alive", &mut out).unwrap();
+        assert_eq!(open(&key, &out), Ok((SENDER, b"alive".as_slice())));
+        let length = MAX_PAYLOAD_LEN + 1;
+        let refused = seal(&key, SENDER, &vec![0; length], &mut out);
+        assert_eq!(refused, Err(DatagramError::PayloadTooLong { length }));
+        assert_eq!(out, []);
+    }
+
+    #[test]
+    fn each_reason_is_told_apart() {
+        let mine = key("shop", Some(b"swordfish"));
+        let open_with_mine = |datagram: &[u8]| open(&mine, datagram).map(|_| ());
+        let good = sealed(&mine, b"alive");
+
+        let mut other_magic = good.clone();
+        other_magic[0] = b'X';
+        assert_eq!(open_with_mine(&other_magic), Err(DatagramError::WrongMagic));
+        let mut newer = good.clone();
+        newer[4] = 2;
+        assert_eq!(open_with_mine(&newer), Err(DatagramError::UnknownVersion { theirs: 2 }));
+        let long = vec![0; MAX_DATAGRAM_LEN + 1];
+        let too_long = DatagramError::TooLong { length: MAX_DATAGRAM_LEN + 1 };
+        assert_eq!(open_with_mine(&long), Err(too_long));
+
+        let from = |cluster, secret| sealed(&key(cluster, secret), b"alive");
+        let other_cluster = from("bank", Some(b"swordfish".as_slice()));
+        assert_eq!(open_with_mine(&other_cluster), Err(DatagramError::WrongCluster));
+        let other_secret = from("shop", Some(b"sawfish".as_slice()));
+        assert_eq!(open_with_mine(&other_secret), Err(DatagramError::WrongTag));
+        let no_secret = from("shop", None);
+        assert_eq!(open_with_mine(&no_secret), Err(DatagramError::SecretOnlyHere));
+        let unexpected = open(&key("shop", None), &good);
+        assert_eq!(unexpected, Err(DatagramError::SecretOnlyThere));
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_bit_opens() {
+        for secret in [None, Some(b"swordfish".as_slice())] {
+            let key = key("shop", secret);
+            let good = sealed(&key, b"alive");
+            for length in 0..good.len() {
+                let expected = if length < OVERHEAD_LEN {
+                    DatagramError::TooShort { length }
+                } else {
+                    DatagramError::WrongTag
+                };
+                assert_eq!(open(&key, &good[..length]), Err(expected));
+            }
+            for bit in 0..good.len() * 8 {
+                let mut flipped = good.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(open(&key, &flipped).is_err(), "bit {bit} is not covered");
+            }
+            let mut longer = good;
+            longer.push(0);
+            assert_eq!(open(&key, &longer), Err(DatagramError::WrongTag));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_open(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            prop_assert!(open(&key("shop", Some(b"swordfish")), &bytes).is_err());
+        }
+
+        #[test]
+        fn random_bytes_under_a_right_header_never_open(
+            tail in prop::collection::vec(any::<u8>(), 0..256),
+        ) {
+            let key = key("shop", Some(b"swordfish"));
+            let mut datagram = sealed(&key, b"")[..HEADER_LEN].to_vec();
+            datagram.extend(tail);
+            prop_assert!(open(&key, &datagram).is_err());
+        }
+    }
+}
