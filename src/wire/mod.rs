@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod datagram;
+pub mod handshake;
 pub mod version;
 
 pub use auth::{ClusterKey, ClusterKeyError, Secret};
