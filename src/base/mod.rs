@@ -2,10 +2,12 @@
 
 pub mod ids;
 pub mod time;
+pub mod timers;
 pub mod view;
 
 pub use ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
 pub use time::Time;
+pub use timers::{TimerKey, TimerWheel};
 pub use view::{Member, MemberEvent, MemberState, Service, View};
 
 /// The random generator of every decider: seeded from outside, equal on every machine.

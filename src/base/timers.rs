@@ -1,0 +1,515 @@
+//! Timers of a worker or decider: a hierarchical timing wheel (Varghese and Lauck, 1987, scheme 7).
+//!
+//! Each level has 64 slots, and a slot of one level spans all of the level below. A timer stands at
+//! the level of the highest group of 6 bits in which its tick differs from the wheel's, so its slot
+//! always lies ahead of the wheel's own at that level: nothing wraps, and every deadline that
+//! [`Time`] can hold has a place. When the wheel reaches the start of a slot above level 0, the
+//! slot's timers move down. Each timer moves at most once per level, in the order of the slot's
+//! list, so timers of one tick keep the order of their insertion.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Time;
+
+const BITS: u32 = 6;
+const SLOTS: usize = 1 << BITS;
+const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
+/// The list of timers that were already due when they were inserted; the ones before it are slots.
+const DUE: u16 = (LEVELS * SLOTS) as u16;
+/// No list: the node is free.
+const FREE: u16 = DUE + 1;
+/// No node.
+const NONE: u32 = u32::MAX;
+
+/// Names one timer for [`TimerWheel::cancel`]. A key whose timer is gone names nothing, even after
+/// its place was given to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey {
+    index: u32,
+    generation: u32,
+}
+
+struct Node<T> {
+    value: Option<T>,
+    tick: u64,
+    generation: u32,
+    /// Which list it stands in: `level * SLOTS + slot`, [`DUE`] or [`FREE`].
+    list: u16,
+    previous: u32,
+    /// In the free list, the next free node.
+    next: u32,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+/// Timers that carry a `T` each.
+///
+/// [`insert`](Self::insert) and [`cancel`](Self::cancel) take constant time;
+/// [`expire`](Self::expire) takes time for the timers it touches, however long it was not called.
+/// Once as many timers as ever stand at a time have stood, nothing allocates.
+///
+/// ```
+/// use std::time::Duration;
+/// use keyway::base::{Time, TimerWheel};
+///
+/// let mut wheel = TimerWheel::new(Duration::from_millis(1), Time::ZERO);
+/// let in_ms = |ms| Time::ZERO.plus(Duration::from_millis(ms));
+/// let retry = wheel.insert(in_ms(5), "retry");
+/// wheel.insert(in_ms(20), "give up");
+/// assert_eq!(wheel.cancel(retry), Some("retry"));
+/// assert_eq!(wheel.cancel(retry), None);
+///
+/// let mut fired = vec![];
+/// wheel.expire(in_ms(19), |what| fired.push(what));
+/// assert!(fired.is_empty());
+/// wheel.expire(in_ms(20), |what| fired.push(what));
+/// assert_eq!(fired, ["give up"]);
+/// assert_eq!(wheel.next_deadline(), None);
+/// ```
+pub struct TimerWheel<T> {
+    tick_ns: u64,
+    /// Every timer up to and including this tick has fired.
+    now_tick: u64,
+    nodes: Vec<Node<T>>,
+    free: u32,
+    len: usize,
+    lists: Box<[List]>,
+    /// One bit per slot that holds timers.
+    occupied: [u64; LEVELS],
+}
+
+impl<T> TimerWheel<T> {
+    /// A wheel whose timers fire on multiples of `tick` (1 ms suits network protocols), for
+    /// deadlines from `start` on.
+    ///
+    /// # Panics
+    /// If `tick` is zero.
+    pub fn new(tick: Duration, start: Time) -> Self {
+        Self::with_capacity(tick, start, 0)
+    }
+
+    /// As [`TimerWheel::new`], with memory for `timers` of them taken now.
+    ///
+    /// # Panics
+    /// If `tick` is zero.
+    pub fn with_capacity(tick: Duration, start: Time, timers: usize) -> Self {
+        let tick_ns = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
+        assert!(tick_ns > 0, "a timer wheel's tick must be longer than nothing");
+        Self {
+            tick_ns,
+            now_tick: start.0 / tick_ns,
+            nodes: Vec::with_capacity(timers),
+            free: NONE,
+            len: 0,
+            lists: vec![List { head: NONE, tail: NONE }; usize::from(DUE) + 1].into(),
+            occupied: [0; LEVELS],
+        }
+    }
+
+    /// Starts a timer that fires at the first multiple of the tick not before `at`; one already
+    /// past fires with the next [`TimerWheel::expire`], before all others.
+    pub fn insert(&mut self, at: Time, value: T) -> TimerKey {
+        // Rounded up: early is never right, late by less than a tick always is.
+        let tick = at.0.div_ceil(self.tick_ns);
+        let index = self.allocate(tick, value);
+        let list = self.place(tick);
+        self.append(list, index);
+        self.len += 1;
+        TimerKey { index, generation: self.nodes[index as usize].generation }
+    }
+
+    /// Stops a timer and gives its value back; `None` if it fired or was cancelled before.
+    pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        let node = self.nodes.get(key.index as usize)?;
+        if node.generation != key.generation || node.list == FREE {
+            return None;
+        }
+        self.unlink(key.index);
+        Some(self.release(key.index))
+    }
+
+    /// The value of a timer that still stands.
+    pub fn get(&self, key: TimerKey) -> Option<&T> {
+        let node = self.nodes.get(key.index as usize)?;
+        if node.generation == key.generation { node.value.as_ref() } else { None }
+    }
+
+    /// Fires every timer due by `now`, by tick and then by insertion, and returns how many.
+    ///
+    /// A `now` before that of an earlier call fires only what was inserted already past.
+    pub fn expire(&mut self, now: Time, mut fire: impl FnMut(T)) -> usize {
+        let target = now.0 / self.tick_ns;
+        let mut fired = self.fire_list(DUE, &mut fire);
+        while let Some((level, slot, start)) = self.first_slot() {
+            if start > target {
+                break;
+            }
+            self.now_tick = start;
+            let list = (level * SLOTS + slot) as u16;
+            if level == 0 {
+                fired += self.fire_list(list, &mut fire);
+            } else {
+                self.cascade(list);
+            }
+        }
+        self.now_tick = self.now_tick.max(target);
+        fired
+    }
+
+    /// When to call [`TimerWheel::expire`] next: never later than the first timer's firing. For a
+    /// timer more than 64 ticks ahead it may be earlier, then `expire` finds nothing and this says
+    /// more; that happens at most once per power of 64 in the distance.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.lists[usize::from(DUE)].head != NONE {
+            return Some(Time(self.now_tick.saturating_mul(self.tick_ns)));
+        }
+        let (_, _, start) = self.first_slot()?;
+        Some(Time(start.saturating_mul(self.tick_ns)))
+    }
+
+    /// How many timers stand.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no timer stands.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first slot that holds timers, with the tick at which it starts. Slots of a lower level
+    /// all come before those of a higher one, see the head of this file.
+    fn first_slot(&self) -> Option<(usize, usize, u64)> {
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        let slot = self.occupied[level].trailing_zeros();
+        let shift = level as u32 * BITS;
+        // The wheel's own tick with this level's bits replaced and the lower ones cleared. At the
+        // highest level there is nothing above to keep.
+        let above = self.now_tick.checked_shr(shift + BITS).unwrap_or(0);
+        let start = above.checked_shl(shift + BITS).unwrap_or(0) | u64::from(slot) << shift;
+        Some((level, slot as usize, start))
+    }
+
+    /// The list for a timer of this tick.
+    fn place(&self, tick: u64) -> u16 {
+        if tick <= self.now_tick {
+            return DUE;
+        }
+        self.slot_of(tick)
+    }
+
+    fn slot_of(&self, tick: u64) -> u16 {
+        let differing = (tick ^ self.now_tick) | 1;
+        let level = (u64::BITS - 1 - differing.leading_zeros()) / BITS;
+        let slot = (tick >> (level * BITS)) as usize % SLOTS;
+        (level as usize * SLOTS + slot) as u16
+    }
+
+    /// Fires a list from its front; the wheel is whole at each call, should `fire` panic.
+    fn fire_list(&mut self, list: u16, fire: &mut impl FnMut(T)) -> usize {
+        let mut fired = 0;
+        loop {
+            let index = self.lists[usize::from(list)].head;
+            if index == NONE {
+                return fired;
+            }
+            self.unlink(index);
+            fire(self.release(index));
+            fired += 1;
+        }
+    }
+
+    /// Moves a slot's timers to the lower levels; the wheel stands at the slot's start.
+    fn cascade(&mut self, list: u16) {
+        let mut index = self.lists[usize::from(list)].head;
+        while index != NONE {
+            let next = self.nodes[index as usize].next;
+            self.unlink(index);
+            // Not `place`: a timer of exactly this tick fires from its slot, in order.
+            let lower = self.slot_of(self.nodes[index as usize].tick);
+            self.append(lower, index);
+            index = next;
+        }
+    }
+
+    fn allocate(&mut self, tick: u64, value: T) -> u32 {
+        let index = self.free;
+        if index != NONE {
+            let node = &mut self.nodes[index as usize];
+            self.free = node.next;
+            node.tick = tick;
+            node.value = Some(value);
+            return index;
+        }
+        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NONE);
+        let index = index.expect("fewer than 2^32 - 1 timers stand at a time");
+        self.nodes.push(Node {
+            value: Some(value),
+            tick,
+            generation: 0,
+            list: FREE,
+            previous: NONE,
+            next: NONE,
+        });
+        index
+    }
+
+    /// Puts an unlinked node on the free list and gives its value back.
+    fn release(&mut self, index: u32) -> T {
+        let node = &mut self.nodes[index as usize];
+        node.list = FREE;
+        node.generation = node.generation.wrapping_add(1);
+        node.next = self.free;
+        self.free = index;
+        self.len -= 1;
+        node.value.take().expect("a linked timer has a value")
+    }
+
+    fn append(&mut self, list: u16, index: u32) {
+        let ends = &mut self.lists[usize::from(list)];
+        let tail = ends.tail;
+        ends.tail = index;
+        if tail == NONE {
+            ends.head = index;
+            if list != DUE {
+                self.occupied[usize::from(list) / SLOTS] |= 1 << (usize::from(list) % SLOTS);
+            }
+        } else {
+            self.nodes[tail as usize].next = index;
+        }
+        let node = &mut self.nodes[index as usize];
+        node.list = list;
+        node.previous = tail;
+        node.next = NONE;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Node { list, previous, next, .. } = self.nodes[index as usize];
+        let ends = &mut self.lists[usize::from(list)];
+        if previous == NONE {
+            ends.head = next;
+        }
+        if next == NONE {
+            ends.tail = previous;
+        }
+        if ends.head == NONE && list != DUE {
+            self.occupied[usize::from(list) / SLOTS] &= !(1 << (usize::from(list) % SLOTS));
+        }
+        if previous != NONE {
+            self.nodes[previous as usize].next = next;
+        }
+        if next != NONE {
+            self.nodes[next as usize].previous = previous;
+        }
+    }
+}
+
+impl<T> fmt::Debug for TimerWheel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimerWheel")
+            .field("len", &self.len)
+            .field("next_deadline", &self.next_deadline())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TICK_NS: u64 = 1_000_000;
+
+    fn wheel() -> TimerWheel<u32> {
+        TimerWheel::new(Duration::from_nanos(TICK_NS), Time::ZERO)
+    }
+
+    fn expired(wheel: &mut TimerWheel<u32>, now: Time) -> Vec<u32> {
+        let mut fired = vec![];
+        let count = wheel.expire(now, |value| fired.push(value));
+        assert_eq!(count, fired.len());
+        fired
+    }
+
+    #[test]
+    fn fires_never_early_and_within_a_tick() {
+        let mut wheel = wheel();
+        wheel.insert(Time(5 * TICK_NS + 1), 1);
+        wheel.insert(Time(5 * TICK_NS), 2);
+        assert_eq!(wheel.next_deadline(), Some(Time(5 * TICK_NS)));
+        assert_eq!(expired(&mut wheel, Time(5 * TICK_NS - 1)), []);
+        assert_eq!(expired(&mut wheel, Time(5 * TICK_NS)), [2]);
+        assert_eq!(expired(&mut wheel, Time(6 * TICK_NS - 1)), []);
+        assert_eq!(expired(&mut wheel, Time(6 * TICK_NS)), [1]);
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn timers_of_one_tick_fire_in_the_order_of_insertion_whatever_level_they_came_from() {
+        let mut wheel = wheel();
+        let at = Time(5_000 * TICK_NS);
+        wheel.insert(at, 1); // 5,000 ticks ahead: level 2
+        expired(&mut wheel, Time(4_950 * TICK_NS));
+        wheel.insert(at, 2); // level 1
+        expired(&mut wheel, Time(4_999 * TICK_NS));
+        wheel.insert(at, 3); // level 0
+        assert_eq!(expired(&mut wheel, at), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_past_at_insertion_fires_next() {
+        let mut wheel = wheel();
+        expired(&mut wheel, Time(100 * TICK_NS));
+        wheel.insert(Time(101 * TICK_NS), 1);
+        wheel.insert(Time(50 * TICK_NS), 2);
+        assert_eq!(wheel.next_deadline(), Some(Time(100 * TICK_NS)));
+        assert_eq!(expired(&mut wheel, Time(99 * TICK_NS)), [2], "even if time stood still");
+        assert_eq!(expired(&mut wheel, Time(101 * TICK_NS)), [1]);
+    }
+
+    #[test]
+    fn a_stale_key_names_nothing() {
+        let mut wheel = wheel();
+        let first = wheel.insert(Time(TICK_NS), 1);
+        assert_eq!(wheel.get(first), Some(&1));
+        assert_eq!(wheel.cancel(first), Some(1));
+        let second = wheel.insert(Time(TICK_NS), 2);
+        assert_eq!(wheel.get(first), None);
+        assert_eq!(wheel.cancel(first), None);
+        assert_eq!(expired(&mut wheel, Time(TICK_NS)), [2]);
+        assert_eq!(wheel.get(second), None);
+        assert_eq!(wheel.cancel(second), None);
+    }
+
+    #[test]
+    fn the_last_deadline_there_is_has_a_place() {
+        for tick_ns in [1, TICK_NS, u64::MAX] {
+            let mut wheel = TimerWheel::new(Duration::from_nanos(tick_ns), Time::ZERO);
+            wheel.insert(Time::NEVER, 1);
+            assert!(wheel.next_deadline().is_some());
+            assert_eq!(expired(&mut wheel, Time(u64::MAX - 1)), []);
+            // A tick that ends after the end of time never comes.
+            let reached = u64::MAX % tick_ns == 0;
+            assert_eq!(expired(&mut wheel, Time::NEVER).len(), usize::from(reached));
+        }
+    }
+
+    #[test]
+    fn next_deadline_is_early_at_most_once_per_level() {
+        let mut wheel = wheel();
+        let at = Time(123_456_789 * TICK_NS);
+        wheel.insert(at, 1);
+        let mut looks = 0;
+        while let Some(next) = wheel.next_deadline() {
+            assert!(next <= at);
+            expired(&mut wheel, next);
+            looks += 1;
+        }
+        assert!(looks <= 5, "64^5 ticks reach further, yet it took {looks} looks");
+    }
+
+    #[test]
+    fn the_steady_path_takes_no_memory() {
+        let mut wheel = TimerWheel::with_capacity(Duration::from_millis(1), Time::ZERO, 100);
+        let capacity = wheel.nodes.capacity();
+        for round in 0..100_u64 {
+            for timer in 0..100 {
+                wheel.insert(Time((round + timer % 7) * TICK_NS), 0);
+            }
+            expired(&mut wheel, Time((round + 7) * TICK_NS));
+        }
+        assert_eq!(wheel.nodes.capacity(), capacity);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert { in_ns: u64 },
+        Cancel { which: usize },
+        Advance { by_ns: u64 },
+    }
+
+    fn spans() -> impl Strategy<Value = u64> {
+        // Around the borders of the levels as well as anywhere.
+        prop_oneof![
+            0..3 * TICK_NS,
+            0..200 * TICK_NS,
+            (0_u64..40, 0..3 * TICK_NS).prop_map(|(bits, more)| (TICK_NS << bits >> 4) + more),
+            (60_u64..68).prop_map(|ticks| ticks * TICK_NS),
+            (4_090_u64..4_100).prop_map(|ticks| ticks * TICK_NS),
+        ]
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => spans().prop_map(|in_ns| Step::Insert { in_ns }),
+            1 => any::<usize>().prop_map(|which| Step::Cancel { which }),
+            2 => spans().prop_map(|by_ns| Step::Advance { by_ns }),
+        ];
+        proptest::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_sorted_map(steps in steps(), start in 0..u64::MAX / 4) {
+            let mut wheel = TimerWheel::new(Duration::from_nanos(TICK_NS), Time(start));
+            // Ordered by tick and then by insertion. A deadline already past when inserted counts
+            // as tick 0: it comes before all others.
+            let mut model = BTreeMap::new();
+            let mut keys = vec![];
+            let mut now = start;
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert { in_ns } => {
+                        // Some lie in the past.
+                        let at = (now + in_ns).saturating_sub(TICK_NS);
+                        let tick = at.div_ceil(TICK_NS);
+                        let tick = if tick <= now / TICK_NS { 0 } else { tick };
+                        model.insert((tick, number), number);
+                        keys.push((wheel.insert(Time(at), number), (tick, number)));
+                    }
+                    Step::Cancel { which } => {
+                        if !keys.is_empty() {
+                            let (key, place) = keys[which % keys.len()];
+                            let expected = model.remove(&place);
+                            prop_assert_eq!(wheel.get(key).copied(), expected);
+                            prop_assert_eq!(wheel.cancel(key), expected);
+                        }
+                    }
+                    Step::Advance { by_ns } => {
+                        now += by_ns;
+                        let later = model.split_off(&(now / TICK_NS + 1, 0));
+                        let due: Vec<_> = std::mem::replace(&mut model, later).into_values().collect();
+                        let mut fired = vec![];
+                        wheel.expire(Time(now), |value| fired.push(value));
+                        prop_assert_eq!(fired, due);
+                    }
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+                let first = model.keys().next().map(|&(tick, _)| Time((tick * TICK_NS).max(now / TICK_NS * TICK_NS)));
+                match (wheel.next_deadline(), first) {
+                    (None, None) => {}
+                    (Some(next), Some(first)) => {
+                        prop_assert!(next <= first, "{next:?} is after {first:?}");
+                        // Exact as soon as the timer is near.
+                        if first.0 / TICK_NS / 64 == now / TICK_NS / 64 {
+                            prop_assert_eq!(next, first);
+                        }
+                    }
+                    other => prop_assert!(false, "wheel and model differ: {other:?}"),
+                }
+            }
+            let rest: Vec<_> = model.into_values().collect();
+            let mut fired = vec![];
+            wheel.expire(Time::NEVER, |value| fired.push(value));
+            prop_assert_eq!(fired, rest);
+        }
+    }
+}
