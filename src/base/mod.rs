@@ -1,5 +1,6 @@
 //! What every layer speaks of: identities, time, randomness and the agreed view.
 
+pub mod fate;
 pub mod ids;
 pub mod time;
 pub mod timers;

@@ -40,9 +40,31 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// As [`block_on`], but gives up at the deadline, and then returns `None`.
+#[cfg(not(loom))]
+pub fn block_on_until<F: Future>(future: F, deadline: std::time::Instant) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let waker = UNPARK_ME.with(Waker::clone);
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        let left = deadline.checked_duration_since(std::time::Instant::now())?;
+        std::thread::park_timeout(left);
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_ends_the_wait() {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_millis(10);
+        assert_eq!(block_on_until(std::future::pending::<()>(), deadline), None);
+        assert_eq!(block_on_until(async { 5 }, deadline), Some(5));
+    }
 
     #[test]
     fn a_future_that_another_thread_wakes_is_finished() {

@@ -6,6 +6,7 @@
 //! | a worker or control | a worker or control | [`RingSender`] |
 //! | a worker | the thread that asked | [`ReplySlots`] |
 //! | anyone | anyone | [`Pool`], for buffers on their way back |
+//! | a worker | whoever looks | [`board`], for facts that need no queue |
 //!
 //! Nothing here grows and nothing here blocks: a full queue hands the item back in [`Full`], and
 //! the caller decides. A producer wakes its consumer only when that one sleeps (see [`sleeper`]).
@@ -14,6 +15,8 @@
 //! the standard ones (see `sync.rs`) and runs every interleaving of the models in `models.rs`.
 
 pub mod block_on;
+#[cfg(not(loom))]
+pub mod board;
 pub mod inject;
 pub mod pool;
 pub mod reply;
@@ -24,7 +27,7 @@ pub mod wake;
 #[cfg(all(test, loom))]
 mod models;
 
-pub use block_on::block_on;
+pub use block_on::{block_on, block_on_until};
 pub use inject::{Injected, Injector, injector};
 pub use pool::Pool;
 pub use reply::{ReplySlots, Ticket};

@@ -69,6 +69,7 @@
 pub mod collisions;
 pub mod pick;
 pub mod set;
+pub mod snapshot;
 pub mod spec;
 pub mod strategy;
 pub mod table;

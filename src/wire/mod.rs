@@ -1,10 +1,20 @@
 //! Bytes between nodes: who may speak (secret proofs, handshake, sealed datagrams) and what is
-//! said. Pure functions and state machines; no socket is touched here.
+//! said (frames). Pure functions and state machines; no socket is touched here.
 
 pub mod auth;
+pub mod chunk;
 pub mod datagram;
+pub mod deframe;
+pub mod encode;
 pub mod handshake;
+pub mod header;
+pub mod message;
 pub mod version;
 
 pub use auth::{ClusterKey, ClusterKeyError, Secret};
+pub use chunk::{CHUNK_BYTES, Chunk};
+pub use deframe::{Deframed, Frame, WireError, deframe};
+pub use encode::{EncodeError, encode, encode_empty};
+pub use header::{Fields, FrameKind, HEADER_BYTES, Header, padded};
+pub use message::{Message, WireType};
 pub use version::VersionRange;

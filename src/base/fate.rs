@@ -1,0 +1,269 @@
+//! What can become of a message: every one ends in exactly one of these counts.
+
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+/// Why a message was not accepted; the sender was told so at once and may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[repr(u8)]
+pub enum Refusal {
+    /// The router's table is empty.
+    #[error("no routee serves the path; await `ready`, or check the path and the routers' roles")]
+    NoRoutee = 0,
+    /// There are routees, but no link to any of them works at the moment.
+    #[error("no routee can be reached at the moment; try again shortly")]
+    Unreachable,
+    /// A consistent-hashing router got a message without a key.
+    #[error("the message has no key; give it `key = field`, use an envelope or a key function")]
+    MissingKey,
+    /// The queue towards the routee holds as much as it may.
+    #[error("the queue towards the routee is full; slow down or raise links.outbox_bytes")]
+    QueueFull,
+    /// The encoded message is over the frame limit.
+    #[error("the message is larger than links.max_frame_bytes allows")]
+    TooLarge,
+    /// The message's own serialisation failed.
+    #[error("the message could not be serialised")]
+    Unserialisable,
+    /// More asks are in flight than may be.
+    #[error("too many asks are in flight; await some or raise workers.max_asks")]
+    TooManyAsks,
+    /// The node, or the referenced handler's node, stops or has stopped.
+    #[error("the node is shutting down or the referenced handler is gone")]
+    Stopped,
+}
+
+/// Why a message that had been accepted was not handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[repr(u8)]
+pub enum DeathReason {
+    /// The receiving node knows no such handler (any more).
+    #[error("the receiving node has no such handler")]
+    UnknownHandler = 0,
+    /// The handler does not take this message type.
+    #[error("the handler does not take this message type")]
+    UnknownMessage,
+    /// The body is not a valid archive of the message type.
+    #[error("the body failed its check")]
+    InvalidBody,
+    /// The handler panicked; it was started anew.
+    #[error("the handler panicked")]
+    HandlerPanicked,
+    /// The link could not be opened, or not again, before anything of the message was written.
+    #[error("the receiving node could not be reached")]
+    Unreachable,
+    /// The ask's deadline had passed before it reached the handler.
+    #[error("the deadline passed before the handler was reached")]
+    Expired,
+    /// The node stopped while the message waited.
+    #[error("a node stopped while the message waited")]
+    Stopped,
+    /// The handler gave up its right to reply.
+    #[error("the handler dropped its replier without replying")]
+    NoReply,
+    /// The message was accepted on another thread, and the link's queue was full when it came to
+    /// it.
+    #[error("the queue towards the routee overflowed")]
+    Overflow,
+}
+
+impl Refusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::NoRoutee,
+        Self::Unreachable,
+        Self::MissingKey,
+        Self::QueueFull,
+        Self::TooLarge,
+        Self::Unserialisable,
+        Self::TooManyAsks,
+        Self::Stopped,
+    ];
+}
+
+impl DeathReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::UnknownHandler,
+        Self::UnknownMessage,
+        Self::InvalidBody,
+        Self::HandlerPanicked,
+        Self::Unreachable,
+        Self::Expired,
+        Self::Stopped,
+        Self::NoReply,
+        Self::Overflow,
+    ];
+
+    /// The reason a peer sent as a code.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(code).ok()?).copied()
+    }
+}
+
+/// How many numbers a [`Counts`] is.
+pub const COUNT_WORDS: usize = 10 + Refusal::ALL.len() + 2 * DeathReason::ALL.len();
+
+/// Why an ask has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// It was not sent.
+    #[error("the ask was refused: {0}")]
+    Refused(#[from] Refusal),
+    /// No reply came within the deadline. The message may have been handled.
+    #[error("no reply came within the deadline; the message may or may not have been handled")]
+    Timeout,
+    /// The message was not handled, or not to its end.
+    #[error("the ask was not handled: {0}")]
+    Dead(DeathReason),
+    /// The link was lost after the message was written. It may have been handled.
+    #[error(
+        "the link was lost before the reply came; the message may or may not have been handled"
+    )]
+    LinkLost,
+    /// The reply is not a valid archive of the reply type: both sides must declare the same one.
+    #[error("the reply failed its check; do both sides declare the same reply type?")]
+    InvalidReply,
+}
+
+/// How many messages ended how. For any node and any time:
+/// `sent = delivered + refused + dead + unknown + in flight`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Messages that `tell` or `ask` was called with, refused ones included.
+    pub sent: u64,
+    /// Messages a handler took, as acknowledged by its node.
+    pub delivered: u64,
+    /// By [`Refusal`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Accepted messages that this node knows to be dead, by [`DeathReason`].
+    pub dead: [u64; DeathReason::ALL.len()],
+    /// Accepted messages that the receiving node reported dead (its own counts tell why).
+    pub dead_at_peer: u64,
+    /// Written to a link that was lost before they were acknowledged.
+    pub unknown: u64,
+    /// Messages from other nodes that handlers here took.
+    pub received: u64,
+    /// Messages from other nodes that died here, by [`DeathReason`].
+    pub received_dead: [u64; DeathReason::ALL.len()],
+    /// Asks among `sent` that were accepted.
+    pub asks: u64,
+    /// Asks that got their reply.
+    pub replies: u64,
+    /// Asks that ended in an error.
+    pub failed_asks: u64,
+    /// Replies that came after their ask had ended; thrown away.
+    pub late_replies: u64,
+    /// Replies that could not be sent (the asker is gone, or its link is full).
+    pub lost_replies: u64,
+}
+
+impl Counts {
+    /// All refusals.
+    pub fn refused_total(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// All dead letters among the messages sent from here.
+    pub fn dead_total(&self) -> u64 {
+        self.dead.iter().sum::<u64>() + self.dead_at_peer
+    }
+
+    /// As words in a fixed order, for a [`crate::queue::board::CountsBoard`].
+    pub fn to_words(&self) -> [u64; COUNT_WORDS] {
+        let mut words = [0; COUNT_WORDS];
+        let single = [
+            self.sent,
+            self.delivered,
+            self.dead_at_peer,
+            self.unknown,
+            self.received,
+            self.asks,
+            self.replies,
+            self.failed_asks,
+            self.late_replies,
+            self.lost_replies,
+        ];
+        let all = single.iter().chain(&self.refused).chain(&self.dead).chain(&self.received_dead);
+        for (word, count) in words.iter_mut().zip(all) {
+            *word = *count;
+        }
+        words
+    }
+
+    /// The reverse of [`Counts::to_words`].
+    pub fn from_words(words: &[u64; COUNT_WORDS]) -> Self {
+        let mut words = words.iter().copied();
+        let mut next = || words.next().unwrap_or_default();
+        Self {
+            sent: next(),
+            delivered: next(),
+            dead_at_peer: next(),
+            unknown: next(),
+            received: next(),
+            asks: next(),
+            replies: next(),
+            failed_asks: next(),
+            late_replies: next(),
+            lost_replies: next(),
+            refused: std::array::from_fn(|_| next()),
+            dead: std::array::from_fn(|_| next()),
+            received_dead: std::array::from_fn(|_| next()),
+        }
+    }
+
+    /// Messages that have not come to an end yet.
+    pub fn in_flight(&self) -> u64 {
+        let ended = self.delivered + self.refused_total() + self.dead_total() + self.unknown;
+        self.sent.saturating_sub(ended)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.dead_at_peer += other.dead_at_peer;
+        self.unknown += other.unknown;
+        self.received += other.received;
+        self.asks += other.asks;
+        self.replies += other.replies;
+        self.failed_asks += other.failed_asks;
+        self.late_replies += other.late_replies;
+        self.lost_replies += other.lost_replies;
+        for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.dead.iter_mut().zip(other.dead) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.received_dead.iter_mut().zip(other.received_dead) {
+            *mine += theirs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_carry_every_count() {
+        let words = std::array::from_fn(|index| index as u64 + 1);
+        assert_eq!(Counts::from_words(&words).to_words(), words);
+    }
+
+    #[test]
+    fn numbers_and_order_of_reasons_agree() {
+        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, index);
+        }
+        for (index, reason) in DeathReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            assert_eq!(DeathReason::from_code(index as u32), Some(reason));
+        }
+        assert_eq!(DeathReason::from_code(99), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! A run of encoded frames in one aligned buffer: what queues carry and one write takes.
+
+use std::fmt;
+
+use rkyv::util::AlignedVec;
+
+use super::header::{FrameKind, HEADER_BYTES, KIND_OFFSET, TARGET_OFFSET, padded};
+use crate::base::HandlerId;
+
+/// Capacity of an ordinary chunk. One chunk is about what one `write` carries best on loopback,
+/// and it stays in the second-level cache between encoding and writing.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Whole frames, one after the other, each 16-byte aligned, in a buffer aligned to 64.
+///
+/// A consumer takes bytes from the front ([`Chunk::consume`]) while the producer's part is over:
+/// frames are only appended before the chunk is handed on.
+pub struct Chunk {
+    bytes: AlignedVec<64>,
+    start: usize,
+    end: usize,
+    frames: u32,
+}
+
+impl Chunk {
+    /// An empty chunk with room for `capacity` bytes of frames. The bytes are zeroed once here;
+    /// afterwards the buffer is reused as it is.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut bytes = AlignedVec::with_capacity(capacity);
+        bytes.resize(capacity, 0);
+        Self { bytes, start: 0, end: 0, frames: 0 }
+    }
+
+    /// Takes everything out, so that the chunk can be filled anew.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+        self.frames = 0;
+    }
+
+    /// Bytes of frames still in the chunk.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether no bytes are left.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// How many bytes the buffer can hold in all.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Frames that were put in; consuming does not lower it.
+    #[inline]
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// The bytes still in the chunk. Aligned to 16 as long as whole frames were consumed.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Drops `count` bytes from the front.
+    #[inline]
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
+        self.start += count;
+    }
+
+    /// Room behind the last frame.
+    #[inline]
+    pub(super) fn tail(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    /// Takes over a frame of `length` exact bytes that was written into [`Chunk::tail`], and zeros
+    /// the gap up to the next frame, which may hold old bytes of another message.
+    #[inline]
+    pub(super) fn commit(&mut self, length: usize) {
+        let full = padded(length);
+        self.bytes[self.end + length..self.end + full].fill(0);
+        self.end += full;
+        self.frames += 1;
+    }
+
+    /// Appends whole encoded frames from elsewhere. Returns false, and changes nothing, when they
+    /// do not fit.
+    #[inline]
+    pub fn append(&mut self, frames: &[u8], count: u32) -> bool {
+        debug_assert_eq!(frames.len() % HEADER_BYTES, 0, "frames are padded");
+        let end = self.end + frames.len();
+        if end > self.bytes.len() {
+            return false;
+        }
+        self.bytes[self.end..end].copy_from_slice(frames);
+        self.end = end;
+        self.frames += count;
+        true
+    }
+
+    /// How many tells and asks, no byte of which was consumed, are still in the chunk.
+    pub fn untouched_requests(&self) -> u64 {
+        let is_request = |at: &usize| {
+            let kind = self.bytes[*at + KIND_OFFSET] & 15;
+            kind == FrameKind::Tell as u8 || kind == FrameKind::Ask as u8
+        };
+        let untouched = self.boundaries().filter(|at| *at >= self.start && *at < self.end);
+        untouched.filter(is_request).count() as u64
+    }
+
+    /// Drops the rest of a frame that was consumed in part.
+    pub fn skip_partial_frame(&mut self) {
+        let boundary = self.boundaries().find(|at| *at >= self.start);
+        self.start = boundary.unwrap_or(self.end);
+    }
+
+    /// Fills in the correlation of the first frame, which was encoded with a placeholder on a
+    /// thread that could not know it. The correlation is the first of the optional fields.
+    pub fn patch_first_correlation(&mut self, correlation: u64) {
+        let at = self.start + HEADER_BYTES;
+        self.bytes[at..at + 8].copy_from_slice(&correlation.to_le_bytes());
+    }
+
+    /// Points the first frame at another handler.
+    pub fn patch_first_target(&mut self, target: HandlerId) {
+        let at = self.start + TARGET_OFFSET;
+        self.bytes[at..at + 4].copy_from_slice(&target.0.to_le_bytes());
+    }
+
+    /// Holds bytes that are not frames: a reply's body on its way to an application thread. The
+    /// chunk must be empty and large enough.
+    pub fn hold(&mut self, body: &[u8]) {
+        debug_assert!(self.is_empty(), "a body is held alone");
+        self.bytes[..body.len()].copy_from_slice(body);
+        self.start = 0;
+        self.end = body.len();
+    }
+
+    /// Where frames start, from the front of the buffer (`start` may stand in the middle of one),
+    /// and where the last one ends.
+    fn boundaries(&self) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(0), |at| {
+            let (length, _) = self.bytes.get(*at..self.end)?.split_first_chunk::<4>()?;
+            Some(at + padded(u32::from_le_bytes(*length) as usize).max(HEADER_BYTES))
+        })
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunk")
+            .field("frames", &self.frames)
+            .field("bytes", &self.len())
+            .field("capacity", &self.capacity())
+            .finish()
+    }
+}

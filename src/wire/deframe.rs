@@ -1,0 +1,69 @@
+//! Walk of a message: `net/inbox` comes before, `worker/deliver` after.
+//!
+//! Cuts received bytes into frames without copying them.
+
+use super::header::{Fields, HEADER_BYTES, Header, HeaderError, padded};
+
+/// One whole frame within a receive buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// The checked header.
+    pub header: Header,
+    bytes: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The message's archived bytes, as long as the sender made them, aligned to 16.
+    #[inline]
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[self.header.body_offset()..]
+    }
+
+    /// The optional fields.
+    #[inline]
+    pub fn fields(&self) -> Fields {
+        self.header.fields_of(self.bytes)
+    }
+}
+
+/// What a peer did to the stream that cannot be mended: the link is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A frame's header is not acceptable.
+    #[error("the peer sent a bad frame: {0}")]
+    Header(#[from] HeaderError),
+    /// A frame lacks a field that its kind needs, or has a body of the wrong size.
+    #[error("the peer sent a {0} frame without what it needs")]
+    Incomplete(&'static str),
+    /// A frame that this side of the link never gets.
+    #[error("the peer sent a frame that only the other side of a link may send")]
+    WrongDirection,
+    /// An acknowledgement that goes backwards or beyond what was sent.
+    #[error("the peer acknowledged what was never sent")]
+    BadAck,
+}
+
+/// What stands at the front of some received bytes.
+#[derive(Debug)]
+pub enum Deframed<'a> {
+    /// A whole frame, and how many bytes it takes.
+    Frame(Frame<'a>, usize),
+    /// More bytes are needed: this many in all, so far as is known.
+    Need(usize),
+}
+
+/// Looks at the front of `bytes`, which starts at a frame boundary. `limit` caps the exact length
+/// of a frame.
+#[inline]
+pub fn deframe(bytes: &[u8], limit: u32) -> Result<Deframed<'_>, WireError> {
+    let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Ok(Deframed::Need(HEADER_BYTES));
+    };
+    let header = Header::parse(header, limit)?;
+    let length = header.length as usize;
+    let full = padded(length);
+    if bytes.len() < full {
+        return Ok(Deframed::Need(full));
+    }
+    Ok(Deframed::Frame(Frame { header, bytes: &bytes[..length] }, full))
+}
