@@ -4,7 +4,12 @@
 //! tests can reach it.
 
 pub mod analysis;
+pub mod cli;
+pub mod commands;
 pub mod error;
+pub mod floors;
 pub mod machine;
+pub mod output;
 pub mod process;
+pub mod progress;
 pub mod summary;

@@ -1,6 +1,41 @@
 //! The command line of the load generator.
 
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use loadgen::cli::Flags;
+use loadgen::{commands, floors};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// Measures a keyway cluster beside the limits of the machine under it
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what stripped programs reach on this machine: the limits of everything else
+    Floors(Flags),
+    /// One end of a floor; started by this program itself.
+    #[command(name = floors::PEER_COMMAND, hide = true)]
+    FloorPeer,
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().command {
+        Command::Floors(flags) => commands::floors::run(&flags),
+        Command::FloorPeer => floors::serve_peer(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The commands, one file each; `main.rs` has their list.
+
+pub mod floors;
