@@ -89,7 +89,7 @@ impl CountsBoard {
                 *word = cell.load(Ordering::Relaxed);
             }
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.version.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
                 return words;
             }
             spin_loop();

@@ -1,0 +1,134 @@
+//! The steps of a graceful leave: wait until the others know, until all is drained, say goodbye.
+
+use std::time::Duration;
+
+use crate::base::{Time, WorkerIndex};
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Nothing,
+    Wait,
+    Ask,
+    Finish,
+    Left { drained: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Member,
+    Draining {
+        since: Time,
+    },
+    /// Workers have told their peers that nothing more comes; the last frames are on their way.
+    Parting {
+        since: Time,
+        drained: bool,
+    },
+    Gone,
+}
+
+pub(super) struct Leaving {
+    stage: Stage,
+    grace: Duration,
+    timeout: Duration,
+    /// By worker: how many times in a row it said that it was drained.
+    drained: Vec<u8>,
+}
+
+/// A worker must be found drained so many times in a row: a message between two of them can hide
+/// from one look.
+const LOOKS: u8 = 2;
+
+/// How long the last frames of a leaving node may take.
+const PARTING: Duration = Duration::from_millis(40);
+
+impl Leaving {
+    pub fn new(grace: Duration, timeout: Duration, workers: u16) -> Self {
+        Self { stage: Stage::Member, grace, timeout, drained: vec![0; usize::from(workers)] }
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.stage != Stage::Member
+    }
+
+    pub fn begin(&mut self, now: Time) -> bool {
+        let first = self.stage == Stage::Member;
+        if first {
+            self.stage = Stage::Draining { since: now };
+        }
+        first
+    }
+
+    pub fn answer(&mut self, now: Time, worker: WorkerIndex, drained: bool) -> Step {
+        let Stage::Draining { since } = self.stage else { return Step::Nothing };
+        let Some(looks) = self.drained.get_mut(usize::from(worker.0)) else {
+            return Step::Nothing;
+        };
+        *looks = if drained { looks.saturating_add(1) } else { 0 };
+        if now.since(since) >= self.grace && self.drained.iter().all(|looks| *looks >= LOOKS) {
+            self.stage = Stage::Parting { since: now, drained: true };
+            return Step::Finish;
+        }
+        Step::Nothing
+    }
+
+    pub fn check(&mut self, now: Time) -> Step {
+        match self.stage {
+            Stage::Member | Stage::Gone => Step::Nothing,
+            Stage::Draining { since } if now.since(since) >= self.timeout => {
+                self.stage = Stage::Parting { since: now, drained: false };
+                Step::Finish
+            }
+            Stage::Draining { since } if now.since(since) < self.grace => Step::Wait,
+            Stage::Draining { .. } => Step::Ask,
+            Stage::Parting { since, .. } if now.since(since) < PARTING => Step::Wait,
+            Stage::Parting { drained, .. } => {
+                self.stage = Stage::Gone;
+                Step::Left { drained }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn leaving() -> Leaving {
+        Leaving::new(Duration::from_millis(100), Duration::from_secs(1), 2)
+    }
+
+    #[test]
+    fn all_workers_must_be_drained_twice_after_the_grace() {
+        let mut leaving = leaving();
+        assert!(leaving.begin(Time(0)));
+        assert_eq!(leaving.check(Time(20 * MS)), Step::Wait);
+        assert_eq!(leaving.check(Time(100 * MS)), Step::Ask);
+        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(0), true), Step::Nothing);
+        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(1), false), Step::Nothing);
+        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(0), true), Step::Nothing);
+        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(1), true), Step::Nothing);
+        assert_eq!(leaving.answer(Time(141 * MS), WorkerIndex(1), true), Step::Finish);
+        assert_eq!(leaving.check(Time(142 * MS)), Step::Wait);
+        assert_eq!(leaving.check(Time(181 * MS)), Step::Left { drained: true });
+        assert_eq!(leaving.check(Time(200 * MS)), Step::Nothing);
+    }
+
+    #[test]
+    fn what_is_never_drained_ends_at_the_timeout() {
+        let mut leaving = leaving();
+        leaving.begin(Time(0));
+        assert_eq!(leaving.check(Time(1000 * MS)), Step::Finish);
+        assert_eq!(leaving.check(Time(1040 * MS)), Step::Left { drained: false });
+    }
+
+    #[test]
+    fn a_second_leave_changes_nothing() {
+        let mut leaving = leaving();
+        assert!(leaving.begin(Time(0)));
+        assert!(!leaving.begin(Time(5)));
+    }
+}

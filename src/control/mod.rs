@@ -1,0 +1,415 @@
+//! Composes what there is one of per process: membership, the registry of handlers, the routers
+//! and the snapshot that workers follow. A decider: datagrams, times and orders come in; sealed
+//! datagrams, snapshots and events go out into a sink.
+
+mod destinations;
+mod leaving;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::destinations::Destinations;
+use self::leaving::{Leaving, Step};
+use crate::base::{HandlerId, MemberEvent, NodeId, NodeRef, Service, Time, View, WorkerIndex};
+use crate::member::{
+    LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
+    PartitionPolicy,
+};
+use crate::route::snapshot::{RouterState, Snapshot};
+use crate::route::{RouteTable, RouterSpec, SpecError};
+use crate::wire::auth::ClusterKey;
+use crate::wire::datagram;
+
+/// How often a leaving node asks its workers whether they are drained.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// What control wants its driver to do.
+pub trait ControlSink {
+    /// Send this datagram.
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]);
+    /// Call [`Control::timer`] with this at that time.
+    fn schedule(&mut self, at: Time, timer: ControlTimer);
+    /// Hand this to all workers and application threads.
+    fn publish(&mut self, snapshot: Arc<Snapshot>);
+    /// Tell whoever listens what changed.
+    fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]);
+    /// The node cannot go on.
+    fn fault(&mut self, fault: MemberFault);
+    /// Ask every worker whether it is drained, and call [`Control::drained`] with what they say.
+    fn ask_drained(&mut self);
+    /// Have every worker tell its peers that nothing more will come.
+    fn finish_workers(&mut self);
+    /// The node has left; true if everything was drained in time.
+    fn left(&mut self, drained: bool);
+}
+
+/// What control's timers are for.
+#[derive(Clone, Debug)]
+pub enum ControlTimer {
+    /// Membership's own.
+    Member(MemberTimer),
+    /// Look again whether the workers are drained.
+    Drain,
+}
+
+/// Why a path cannot be served.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServeError {
+    /// It is not a path.
+    BadPath,
+    /// It is served already.
+    PathTaken,
+}
+
+/// Datagrams that were dropped, by what was wrong with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DatagramCounts {
+    /// Taken.
+    pub taken: u64,
+    /// Not sealed by this cluster's key: strangers, another cluster, another secret, garbage.
+    pub not_ours: u64,
+    /// Sealed rightly, but not understood.
+    pub malformed: u64,
+}
+
+/// What control is made of.
+pub struct ControlParts {
+    /// How this node describes itself.
+    pub local: LocalMember,
+    /// Settings of membership.
+    pub member: MemberConfig,
+    /// Who is removed after a partition.
+    pub policy: Box<dyn PartitionPolicy>,
+    /// The cluster's keys.
+    pub key: ClusterKey,
+    /// How long a graceful leave may take.
+    pub leave_timeout: Duration,
+    /// How long after the leave was announced the first check makes sense: by then the others
+    /// have heard of it.
+    pub leave_grace: Duration,
+    /// Seed of all randomness in here.
+    pub seed: u64,
+}
+
+/// The decider of one process.
+///
+/// Its driver calls [`Control::start`] once and then whatever happens, in the order in which it
+/// happens.
+pub struct Control {
+    me: NodeRef,
+    workers: u16,
+    membership: Membership,
+    key: ClusterKey,
+    handlers: Vec<Registration>,
+    routers: Vec<Arc<RouterState>>,
+    destinations: Destinations,
+    version: u64,
+    leaving: Leaving,
+    datagrams: DatagramCounts,
+    sealed: Vec<u8>,
+}
+
+/// A path that this node serves, or is about to.
+struct Registration {
+    service: Service,
+    /// Workers that do not run it yet. The cluster learns of the path when there are none left,
+    /// so that no message can come too early.
+    waiting: u16,
+}
+
+impl Control {
+    /// A node that knows nobody.
+    ///
+    /// # Errors
+    /// When membership's settings do not fit.
+    pub fn new(parts: ControlParts) -> Result<Self, MemberError> {
+        let node = NodeId::from_name(&parts.local.name);
+        let me = NodeRef { node, incarnation: parts.local.incarnation };
+        let workers = parts.local.workers;
+        let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
+        Ok(Self {
+            me,
+            workers,
+            membership,
+            key: parts.key,
+            handlers: Vec::new(),
+            routers: Vec::new(),
+            destinations: Destinations::default(),
+            version: 0,
+            leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
+            datagrams: DatagramCounts::default(),
+            sealed: Vec::new(),
+        })
+    }
+
+    /// This life of this node.
+    pub fn me(&self) -> NodeRef {
+        self.me
+    }
+
+    /// The members as this node sees them.
+    pub fn view(&self) -> &Arc<View> {
+        self.membership.view()
+    }
+
+    /// What became of received datagrams.
+    pub fn datagrams(&self) -> DatagramCounts {
+        self.datagrams
+    }
+
+    /// The routers, by id.
+    pub fn routers(&self) -> &[Arc<RouterState>] {
+        &self.routers
+    }
+
+    /// Begins.
+    pub fn start(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        self.member(sink, |membership, sink| membership.start(now, sink));
+        self.publish(sink);
+    }
+
+    /// A datagram came in.
+    pub fn datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        bytes: &[u8],
+        sink: &mut dyn ControlSink,
+    ) {
+        let Ok((_, payload)) = datagram::open(&self.key, bytes) else {
+            self.datagrams.not_ours += 1;
+            return;
+        };
+        let outcome = self
+            .member(sink, |membership, sink| membership.handle_datagram(now, from, payload, sink));
+        match outcome {
+            Ok(()) => self.datagrams.taken += 1,
+            Err(_) => self.datagrams.malformed += 1,
+        }
+    }
+
+    /// A timer's time has come.
+    pub fn timer(&mut self, now: Time, timer: ControlTimer, sink: &mut dyn ControlSink) {
+        match timer {
+            ControlTimer::Member(timer) => {
+                self.member(sink, |membership, sink| membership.handle_timer(now, timer, sink));
+            }
+            ControlTimer::Drain => {
+                let step = self.leaving.check(now);
+                self.leave_step(now, step, sink);
+            }
+        }
+    }
+
+    /// Registers a path. Every worker must run it and say so through [`Control::served`] before
+    /// the cluster learns of it.
+    ///
+    /// # Errors
+    /// When the path is not one, or is served already.
+    pub fn serve(&mut self, path: &str, messages: Vec<Arc<str>>) -> Result<HandlerId, ServeError> {
+        if !is_path(path) {
+            return Err(ServeError::BadPath);
+        }
+        if self.handlers.iter().any(|known| &*known.service.path == path) {
+            return Err(ServeError::PathTaken);
+        }
+        let handler = HandlerId(self.handlers.len() as u32);
+        let service = Service { path: path.into(), handler, messages };
+        self.handlers.push(Registration { service, waiting: self.workers });
+        Ok(handler)
+    }
+
+    /// A worker runs a handler now. Gives true when all do and the cluster was told.
+    ///
+    /// # Errors
+    /// When this node's description would become too large to be gossiped; the path is not
+    /// served then.
+    pub fn served(
+        &mut self,
+        now: Time,
+        handler: HandlerId,
+        sink: &mut dyn ControlSink,
+    ) -> Result<bool, MemberError> {
+        let Some(registration) = self.handlers.get_mut(handler.0 as usize) else {
+            return Ok(false);
+        };
+        registration.waiting = registration.waiting.saturating_sub(1);
+        if registration.waiting > 0 {
+            return Ok(false);
+        }
+        let mut services: Vec<Service> = self
+            .handlers
+            .iter()
+            .filter(|known| known.waiting == 0)
+            .map(|known| known.service.clone())
+            .collect();
+        services.sort();
+        self.member(sink, |membership, sink| membership.set_services(now, services, sink))?;
+        Ok(true)
+    }
+
+    /// Adds a router and publishes its table.
+    ///
+    /// # Errors
+    /// When its options do not fit.
+    pub fn route(
+        &mut self,
+        spec: RouterSpec,
+        sink: &mut dyn ControlSink,
+    ) -> Result<u32, SpecError> {
+        spec.validate()?;
+        let table = RouteTable::build(self.membership.view(), &spec, None);
+        let destinations = self.destinations.of(&table);
+        self.routers.push(Arc::new(RouterState { spec: Arc::new(spec), table, destinations }));
+        self.publish(sink);
+        Ok(self.routers.len() as u32 - 1)
+    }
+
+    /// A connection to this peer was refused: its process is gone.
+    pub fn peer_refused(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
+        self.member(sink, |membership, sink| membership.peer_refused(now, peer, sink));
+    }
+
+    /// A link to this peer was opened.
+    pub fn peer_link_opened(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
+        self.member(sink, |membership, sink| membership.peer_link_opened(now, peer, sink));
+    }
+
+    /// Removes a member that will not come back.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn down(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        sink: &mut dyn ControlSink,
+    ) -> Result<(), MemberError> {
+        self.member(sink, |membership, sink| membership.down(now, node, sink))
+    }
+
+    /// Begins a graceful leave: the others stop sending here, what is under way is finished, then
+    /// the node is gone. Ends with [`ControlSink::left`].
+    pub fn leave(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        if self.leaving.begin(now) {
+            self.member(sink, |membership, sink| membership.leave(now, sink));
+            sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+        }
+    }
+
+    /// Whether a leave has begun.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.has_begun()
+    }
+
+    /// A worker said whether it is drained.
+    pub fn drained(
+        &mut self,
+        now: Time,
+        worker: WorkerIndex,
+        drained: bool,
+        sink: &mut dyn ControlSink,
+    ) {
+        let step = self.leaving.answer(now, worker, drained);
+        self.leave_step(now, step, sink);
+    }
+
+    fn leave_step(&mut self, now: Time, step: Step, sink: &mut dyn ControlSink) {
+        match step {
+            Step::Nothing => {}
+            Step::Wait => sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain),
+            Step::Ask => {
+                sink.ask_drained();
+                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+            }
+            Step::Finish => {
+                sink.finish_workers();
+                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+            }
+            Step::Left { drained } => {
+                self.member(sink, |membership, sink| membership.left(now, sink));
+                sink.left(drained);
+            }
+        }
+    }
+
+    /// Calls membership, seals what it sends, and brings routers in line when the view changed.
+    fn member<T>(
+        &mut self,
+        sink: &mut dyn ControlSink,
+        call: impl FnOnce(&mut Membership, &mut dyn MemberSink) -> T,
+    ) -> T {
+        let mut adapter =
+            Adapter { me: self.me, key: &self.key, sealed: &mut self.sealed, sink, changed: false };
+        let outcome = call(&mut self.membership, &mut adapter);
+        if adapter.changed {
+            self.follow_view(sink);
+        }
+        outcome
+    }
+
+    fn follow_view(&mut self, sink: &mut dyn ControlSink) {
+        let view = Arc::clone(self.membership.view());
+        self.destinations.follow(&view);
+        for router in &mut self.routers {
+            let table = RouteTable::build(&view, &router.spec, Some(&router.table));
+            let destinations = self.destinations.of(&table);
+            let spec = Arc::clone(&router.spec);
+            *router = Arc::new(RouterState { spec, table, destinations });
+        }
+        self.publish(sink);
+    }
+
+    fn publish(&mut self, sink: &mut dyn ControlSink) {
+        self.version += 1;
+        sink.publish(Arc::new(Snapshot::new(
+            self.version,
+            Arc::clone(self.membership.view()),
+            self.destinations.all().to_vec(),
+            self.routers.clone(),
+        )));
+    }
+}
+
+/// Stands between membership and the driver.
+struct Adapter<'a> {
+    me: NodeRef,
+    key: &'a ClusterKey,
+    sealed: &'a mut Vec<u8>,
+    sink: &'a mut dyn ControlSink,
+    changed: bool,
+}
+
+impl MemberSink for Adapter<'_> {
+    fn send(&mut self, to: SocketAddr, payload: &[u8]) {
+        self.sealed.clear();
+        // Membership keeps its payloads far below the cap; one over it would be lost like any
+        // datagram.
+        if datagram::seal(self.key, self.me, payload, self.sealed).is_ok() {
+            self.sink.send(to, self.sealed);
+        }
+    }
+
+    fn schedule(&mut self, at: Time, timer: MemberTimer) {
+        self.sink.schedule(at, ControlTimer::Member(timer));
+    }
+
+    fn view_changed(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
+        self.changed = true;
+        self.sink.events(view, events);
+    }
+
+    fn fault(&mut self, fault: MemberFault) {
+        self.sink.fault(fault);
+    }
+}
+
+/// Whether this is a path such as `/user/carts`.
+pub fn is_path(path: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    path.len() <= 255
+        && path.strip_prefix('/').is_some_and(|rest| {
+            rest.split('/').all(|part| !part.is_empty() && part.bytes().all(known))
+        })
+}

@@ -1,0 +1,573 @@
+//! The control thread: drives the process's decider over tokio. Everything here happens a few
+//! times a second, or when somebody asks; messages never pass through.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::clock::Clock;
+use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
+use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::control::{Control, ControlSink, ControlTimer, ServeError};
+use crate::member::MemberFault;
+use crate::net::{dialer, listener};
+use crate::queue::ring::RingSender;
+use crate::route::snapshot::Snapshot;
+use crate::wire::VersionRange;
+use crate::wire::auth::ClusterKey;
+use crate::wire::handshake::{AcceptParams, DialParams, Established, TurnAway};
+use crate::worker::RouteeFactory;
+
+/// The largest datagram that is read; membership's own cap is far below.
+const DATAGRAM_BYTES: usize = 65_536;
+
+/// What the control thread tells everybody.
+pub struct Published {
+    /// What application threads route by.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The same, to wait for.
+    pub changes: watch::Sender<Arc<Snapshot>>,
+    /// Changes of membership.
+    pub events: broadcast::Sender<MemberEvent>,
+    /// Messages that died on this node.
+    pub dead_letters: broadcast::Sender<DeadLetter>,
+    /// Set when the node cannot go on, or has stopped in good order.
+    pub ended: watch::Sender<Option<Ended>>,
+    /// How datagrams and strangers fared.
+    pub strangers: watch::Sender<Strangers>,
+}
+
+/// How a node's life ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It left its cluster; true if everything was drained in time.
+    Left {
+        /// Whether everything was drained in time.
+        drained: bool,
+    },
+    /// It was stopped.
+    Stopped,
+    /// It could not go on.
+    Fault(MemberFault),
+}
+
+/// What came to this node's port that was not let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Strangers {
+    /// Connections that completed the handshake.
+    pub accepted: u64,
+    /// Connections that were refused or broke during the handshake.
+    pub refused: u64,
+    /// Connections that were turned away unread, because too many were unfinished.
+    pub turned_away: u64,
+    /// What became of datagrams.
+    pub datagrams: crate::control::DatagramCounts,
+}
+
+/// What the control thread is made of.
+pub struct ControlThread {
+    /// The decider.
+    pub control: Control,
+    /// The cluster's keys.
+    pub key: ClusterKey,
+    /// For links.
+    pub listener: std::net::TcpListener,
+    /// For membership.
+    pub datagrams: std::net::UdpSocket,
+    /// By worker.
+    pub workers: Vec<RingSender<Command>>,
+    /// Of all workers.
+    pub reports: mpsc::Receiver<Report>,
+    /// Of all faces.
+    pub orders: mpsc::Receiver<Order>,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Where facts are published.
+    pub published: Published,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// How many may be unfinished at a time.
+    pub max_pending_handshakes: usize,
+}
+
+/// A finished handshake or probe, back on the control thread.
+enum Shaken {
+    In(Result<(std::net::TcpStream, Established), listener::AcceptError>),
+    Out(DialJob, Result<(std::net::TcpStream, Established), dialer::DialError>),
+    Probed(NodeRef, Result<(), dialer::DialError>),
+}
+
+#[derive(Clone, Copy)]
+struct DialJob {
+    worker: WorkerIndex,
+    destination: u32,
+    peer: NodeRef,
+}
+
+struct Driver {
+    effects: Effects,
+    control: Control,
+    key: ClusterKey,
+    clock: Clock,
+    reports: mpsc::Receiver<Report>,
+    handshake_timeout: Duration,
+    max_pending_handshakes: usize,
+    strangers: Strangers,
+    incoming: usize,
+    jobs: JoinSet<Shaken>,
+    link_epoch: u64,
+    serving: BTreeMap<HandlerId, oneshot::Sender<Result<HandlerId, OrderError>>>,
+    leavers: Vec<oneshot::Sender<bool>>,
+    probing: Vec<NodeRef>,
+}
+
+/// What the decider wants done; carried out as it is said, except for what must wait.
+struct Effects {
+    datagrams: Arc<UdpSocket>,
+    workers: Vec<Mailbox>,
+    timers: BTreeMap<(Time, u64), ControlTimer>,
+    next_timer: u64,
+    published: Published,
+    left: Option<bool>,
+    fault: Option<MemberFault>,
+}
+
+/// The way to one worker. What its ring does not take waits here: commands are few, and none may
+/// be lost.
+struct Mailbox {
+    ring: RingSender<Command>,
+    waiting: VecDeque<Command>,
+}
+
+impl Mailbox {
+    fn send(&mut self, command: Command) {
+        // A newer snapshot replaces one that has not gone out yet.
+        if let (Command::Apply(_), Some(Command::Apply(_))) = (&command, self.waiting.back()) {
+            self.waiting.pop_back();
+        }
+        self.waiting.push_back(command);
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        while let Some(command) = self.waiting.pop_front() {
+            if let Err(full) = self.ring.push(command) {
+                self.waiting.push_front(full.0);
+                return;
+            }
+        }
+    }
+}
+
+impl Effects {
+    fn command(&mut self, worker: WorkerIndex, command: Command) {
+        if let Some(mailbox) = self.workers.get_mut(usize::from(worker.0)) {
+            mailbox.send(command);
+        }
+    }
+
+    fn end(&mut self, ended: Ended) {
+        self.published.ended.send_if_modified(|state| {
+            let first = state.is_none();
+            if first {
+                *state = Some(ended);
+            }
+            first
+        });
+    }
+}
+
+impl ControlSink for Effects {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        // A full socket buffer loses a datagram, which membership expects of a network.
+        let _ = self.datagrams.try_send_to(datagram, to);
+    }
+
+    fn schedule(&mut self, at: Time, timer: ControlTimer) {
+        self.next_timer += 1;
+        self.timers.insert((at, self.next_timer), timer);
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        for mailbox in &mut self.workers {
+            mailbox.send(Command::Apply(Arc::clone(&snapshot)));
+        }
+        self.published.snapshot.store(Arc::clone(&snapshot));
+        self.published.changes.send_replace(snapshot);
+    }
+
+    fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
+        for event in events {
+            tracing::info!(?event, "membership changed");
+            // Nobody listening is no error.
+            let _ = self.published.events.send(event.clone());
+        }
+    }
+
+    fn fault(&mut self, fault: MemberFault) {
+        tracing::error!(%fault, "the node cannot go on");
+        self.fault = Some(fault);
+    }
+
+    fn ask_drained(&mut self) {
+        for mailbox in &mut self.workers {
+            mailbox.send(Command::AskDrained);
+        }
+    }
+
+    fn finish_workers(&mut self) {
+        for mailbox in &mut self.workers {
+            mailbox.send(Command::Finish);
+        }
+    }
+
+    fn left(&mut self, drained: bool) {
+        self.left = Some(drained);
+    }
+}
+
+impl ControlThread {
+    /// Runs until the node has left or is stopped.
+    ///
+    /// # Errors
+    /// When the sockets cannot be used.
+    pub fn run(self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let outcome = runtime.block_on(self.drive());
+        // Handshakes that are under way end with the runtime.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    async fn drive(self) -> std::io::Result<()> {
+        self.listener.set_nonblocking(true)?;
+        self.datagrams.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(self.listener)?;
+        let datagrams = Arc::new(UdpSocket::from_std(self.datagrams)?);
+        let mut orders = self.orders;
+        let mut driver = Driver {
+            effects: Effects {
+                datagrams: Arc::clone(&datagrams),
+                workers: self
+                    .workers
+                    .into_iter()
+                    .map(|ring| Mailbox { ring, waiting: VecDeque::new() })
+                    .collect(),
+                timers: BTreeMap::new(),
+                next_timer: 0,
+                published: self.published,
+                left: None,
+                fault: None,
+            },
+            control: self.control,
+            key: self.key,
+            clock: self.clock,
+            reports: self.reports,
+            handshake_timeout: self.handshake_timeout,
+            max_pending_handshakes: self.max_pending_handshakes,
+            strangers: Strangers::default(),
+            incoming: 0,
+            jobs: JoinSet::new(),
+            link_epoch: 0,
+            serving: BTreeMap::new(),
+            leavers: Vec::new(),
+            probing: Vec::new(),
+        };
+        driver.control.start(driver.clock.now(), &mut driver.effects);
+        let mut buffer = vec![0; DATAGRAM_BYTES];
+        loop {
+            driver.run_timers();
+            driver.after_step();
+            if driver.effects.left.is_some() {
+                driver.end(Ended::Left { drained: driver.effects.left == Some(true) }).await;
+                return Ok(());
+            }
+            if let Some(fault) = driver.effects.fault.take() {
+                driver.end(Ended::Fault(fault)).await;
+                return Ok(());
+            }
+            let next = driver.next_wake();
+            tokio::select! {
+                received = datagrams.recv_from(&mut buffer) => {
+                    // An error here is an ICMP answer to an earlier datagram: nothing to do.
+                    if let Ok((length, from)) = received {
+                        let now = driver.clock.now();
+                        let bytes = &buffer[..length];
+                        driver.control.datagram(now, from, bytes, &mut driver.effects);
+                    }
+                }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => driver.incoming(stream),
+                    Err(error) => {
+                        tracing::warn!(%error, "accepting a connection failed");
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                },
+                Some(report) = driver.reports.recv() => driver.report(report),
+                Some(done) = driver.jobs.join_next() => {
+                    if let Ok(shaken) = done {
+                        driver.shaken(shaken);
+                    }
+                }
+                order = orders.recv() => match order {
+                    None | Some(Order::Stop) => {
+                        driver.end(Ended::Stopped).await;
+                        return Ok(());
+                    }
+                    Some(order) => driver.order(order),
+                },
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
+    }
+}
+
+impl Driver {
+    fn next_wake(&self) -> std::time::Instant {
+        let waiting = self.effects.workers.iter().any(|mailbox| !mailbox.waiting.is_empty());
+        if waiting {
+            // A worker is behind: look again soon.
+            return std::time::Instant::now() + Duration::from_millis(1);
+        }
+        match self.effects.timers.first_key_value() {
+            Some(((at, _), _)) => self.clock.instant(*at),
+            None => self.clock.instant(Time::NEVER),
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.clock.now();
+        while let Some(entry) = self.effects.timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let timer = entry.remove();
+            self.control.timer(now, timer, &mut self.effects);
+        }
+    }
+
+    fn after_step(&mut self) {
+        for mailbox in &mut self.effects.workers {
+            mailbox.pump();
+        }
+        self.strangers.datagrams = self.control.datagrams();
+        let strangers = self.strangers;
+        self.effects.published.strangers.send_if_modified(|known| {
+            let changed = *known != strangers;
+            *known = strangers;
+            changed
+        });
+    }
+
+    // ---- connections ----
+
+    fn incoming(&mut self, stream: tokio::net::TcpStream) {
+        if self.incoming >= self.max_pending_handshakes {
+            self.strangers.turned_away += 1;
+            // As far as the socket takes it at once; the stranger gets no more of our time.
+            let _ = stream.try_write(&TurnAway::Busy.refusal());
+            return;
+        }
+        self.incoming += 1;
+        let params = AcceptParams {
+            key: self.key.clone(),
+            me: self.control.me(),
+            workers: self.effects.workers.len() as u16,
+            versions: VersionRange::SUPPORTED,
+            turn_away: None,
+        };
+        let limit = self.handshake_timeout;
+        self.jobs.spawn(async move { Shaken::In(listener::accept(stream, params, limit).await) });
+    }
+
+    fn dial(&mut self, worker: WorkerIndex, destination: u32) {
+        let snapshot = self.effects.published.snapshot.load();
+        let Some(target) = snapshot.destinations.get(destination as usize).copied() else {
+            return;
+        };
+        drop(snapshot);
+        self.link_epoch += 1;
+        let job = DialJob { worker, destination, peer: target.node };
+        let params = DialParams {
+            key: self.key.clone(),
+            me: self.control.me(),
+            from_worker: worker,
+            to: target.node,
+            to_worker: target.worker,
+            link_epoch: self.link_epoch,
+            versions: VersionRange::SUPPORTED,
+        };
+        let limit = self.handshake_timeout;
+        self.jobs.spawn(async move {
+            Shaken::Out(job, dialer::dial(target.address, params, limit).await)
+        });
+    }
+
+    fn probe(&mut self, peer: NodeRef) {
+        if self.probing.contains(&peer) {
+            return;
+        }
+        let view = self.control.view();
+        let Some(member) =
+            view.member(peer.node).filter(|member| member.incarnation == peer.incarnation)
+        else {
+            return;
+        };
+        let address = member.address;
+        let limit = self.handshake_timeout;
+        self.probing.push(peer);
+        self.jobs.spawn(async move { Shaken::Probed(peer, dialer::probe(address, limit).await) });
+    }
+
+    fn shaken(&mut self, shaken: Shaken) {
+        let now = self.clock.now();
+        match shaken {
+            Shaken::In(outcome) => {
+                self.incoming -= 1;
+                match outcome {
+                    Ok((stream, established)) => {
+                        self.strangers.accepted += 1;
+                        let worker = established.my_worker;
+                        self.effects.command(worker, Command::Accepted(stream, established));
+                    }
+                    Err(error) => {
+                        self.strangers.refused += 1;
+                        tracing::warn!(%error, "a connection was not let in");
+                    }
+                }
+            }
+            Shaken::Out(job, Ok((stream, _))) => {
+                self.effects.command(job.worker, Command::Dialed(job.destination, stream));
+            }
+            Shaken::Out(job, Err(error)) => {
+                tracing::debug!(%error, "a link could not be opened");
+                self.effects.command(job.worker, Command::DialFailed(job.destination));
+                if let dialer::DialError::Refused { .. } = error {
+                    self.control.peer_refused(now, job.peer, &mut self.effects);
+                }
+            }
+            Shaken::Probed(peer, outcome) => {
+                self.probing.retain(|probed| *probed != peer);
+                if let Err(dialer::DialError::Refused { .. }) = outcome {
+                    self.control.peer_refused(now, peer, &mut self.effects);
+                }
+            }
+        }
+    }
+
+    // ---- workers and faces ----
+
+    fn report(&mut self, report: Report) {
+        let now = self.clock.now();
+        match report {
+            Report::Dial { worker, destination, .. } => self.dial(worker, destination),
+            Report::Suspect(peer) => self.probe(peer),
+            Report::Reached(peer) => self.control.peer_link_opened(now, peer, &mut self.effects),
+            Report::Served(_, handler) => {
+                let outcome = match self.control.served(now, handler, &mut self.effects) {
+                    Ok(false) => return,
+                    Ok(true) => Ok(handler),
+                    Err(error) => Err(error.into()),
+                };
+                if let Some(answer) = self.serving.remove(&handler) {
+                    // The asker may have given up.
+                    let _ = answer.send(outcome);
+                }
+            }
+            Report::Drained(worker, drained) => {
+                self.control.drained(now, worker, drained, &mut self.effects);
+            }
+            Report::DeadLetters(letter) => {
+                tracing::debug!(?letter, "dead letters");
+                let _ = self.effects.published.dead_letters.send(letter);
+            }
+            Report::Ended(worker) => {
+                tracing::error!(%worker, "a worker's thread has ended by itself");
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        let now = self.clock.now();
+        // Whoever asked may have given up waiting; the answers then go nowhere.
+        match order {
+            Order::Serve(path, factory, answer) => self.serve(path, factory, answer),
+            Order::Route(spec, answer) => {
+                let outcome = self.control.route(spec, &mut self.effects);
+                let _ = answer.send(outcome.map_err(OrderError::from));
+            }
+            Order::Leave(answer) => {
+                self.leavers.push(answer);
+                self.control.leave(now, &mut self.effects);
+            }
+            Order::Down(node, answer) => {
+                let outcome = self.control.down(now, node, &mut self.effects);
+                let _ = answer.send(outcome.map_err(OrderError::from));
+            }
+            Order::Stop => {}
+        }
+    }
+
+    fn serve(
+        &mut self,
+        path: Arc<str>,
+        factory: RouteeFactory,
+        answer: oneshot::Sender<Result<HandlerId, OrderError>>,
+    ) {
+        match self.control.serve(&path, factory.messages().to_vec()) {
+            Ok(handler) => {
+                self.serving.insert(handler, answer);
+                for worker in 0..self.effects.workers.len() {
+                    let command = Command::Serve(handler, factory.clone());
+                    self.effects.command(WorkerIndex(worker as u16), command);
+                }
+            }
+            Err(ServeError::BadPath) => {
+                let _ = answer.send(Err(OrderError::BadPath { path: path.to_string() }));
+            }
+            Err(ServeError::PathTaken) => {
+                let _ = answer.send(Err(OrderError::PathTaken { path }));
+            }
+        }
+    }
+
+    /// Stops the workers, waits until they have, and tells everybody.
+    async fn end(&mut self, ended: Ended) {
+        let count = self.effects.workers.len();
+        for worker in 0..count {
+            self.effects.command(WorkerIndex(worker as u16), Command::Stop);
+        }
+        let mut running = count;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while running > 0 {
+            for mailbox in &mut self.effects.workers {
+                mailbox.pump();
+            }
+            let look_again = tokio::time::Instant::now() + Duration::from_millis(5);
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(Report::Ended(_)) => running -= 1,
+                    Some(_) => {}
+                    None => break,
+                },
+                () = tokio::time::sleep_until(look_again) => {}
+            }
+            if tokio::time::Instant::now() >= deadline {
+                tracing::error!(running, "workers did not stop: a handler blocks its worker");
+                break;
+            }
+        }
+        if let Ended::Left { drained } = ended {
+            for leaver in self.leavers.drain(..) {
+                let _ = leaver.send(drained);
+            }
+        }
+        self.effects.end(ended);
+    }
+}

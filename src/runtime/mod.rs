@@ -1,0 +1,7 @@
+//! Threads: one pinned thread per worker drives its decider over mio, one control thread drives
+//! its decider over tokio. They meet only in the queues of [`crate::queue`].
+
+pub mod clock;
+pub mod control;
+pub mod proxies;
+pub mod worker;

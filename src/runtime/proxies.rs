@@ -1,0 +1,116 @@
+//! What threads say to each other, by name.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::base::fate::DeathReason;
+use crate::base::{HandlerId, NodeId, NodeRef, WorkerIndex};
+use crate::member::MemberError;
+use crate::route::RouterSpec;
+use crate::route::snapshot::Snapshot;
+use crate::wire::handshake::Established;
+use crate::worker::{LinkId, RouteeFactory};
+
+/// From control to a worker.
+pub enum Command {
+    /// The cluster or a router changed.
+    Apply(Arc<Snapshot>),
+    /// Run a routee of this path.
+    Serve(HandlerId, RouteeFactory),
+    /// A peer's connection for this worker has shaken hands.
+    Accepted(std::net::TcpStream, Established),
+    /// The connection that was asked for.
+    Dialed(u32, std::net::TcpStream),
+    /// The connection that was asked for could not be made.
+    DialFailed(u32),
+    /// Say whether everything is drained.
+    AskDrained,
+    /// Tell peers that nothing more will come.
+    Finish,
+    /// Stop the thread.
+    Stop,
+}
+
+/// From a worker to control.
+#[derive(Debug)]
+pub enum Report {
+    /// Open a connection.
+    Dial {
+        /// Who asks.
+        worker: WorkerIndex,
+        /// Which destination of the snapshot.
+        destination: u32,
+        /// The link it is for.
+        link: LinkId,
+    },
+    /// A link to this peer was lost.
+    Suspect(NodeRef),
+    /// A link to this peer was opened.
+    Reached(NodeRef),
+    /// A worker runs this handler now.
+    Served(WorkerIndex, HandlerId),
+    /// The answer to [`Command::AskDrained`].
+    Drained(WorkerIndex, bool),
+    /// Messages died on a worker.
+    DeadLetters(DeadLetter),
+    /// A worker's thread has ended.
+    Ended(WorkerIndex),
+}
+
+/// Messages that could not be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why.
+    pub reason: DeathReason,
+    /// How many.
+    pub count: u64,
+    /// The node they were going to, or had come from.
+    pub peer: Option<NodeRef>,
+    /// The worker that counted them.
+    pub worker: WorkerIndex,
+}
+
+/// From a face to control.
+pub enum Order {
+    /// Serve a path on all workers; answered when the workers run it and the cluster is told.
+    Serve(Arc<str>, RouteeFactory, oneshot::Sender<Result<HandlerId, OrderError>>),
+    /// Add a router; answered with its id when workers have it.
+    Route(RouterSpec, oneshot::Sender<Result<u32, OrderError>>),
+    /// Leave gracefully; answered when nothing is left to do, true if all was drained in time.
+    Leave(oneshot::Sender<bool>),
+    /// Remove a member that will not come back.
+    Down(NodeId, oneshot::Sender<Result<(), OrderError>>),
+    /// Stop at once.
+    Stop,
+}
+
+/// Why control did not do what a face asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OrderError {
+    /// The path is served on this node already.
+    #[error("cannot serve {path}: this node serves that path already")]
+    PathTaken {
+        /// Which path.
+        path: Arc<str>,
+    },
+    /// A path must look like `/user/carts`.
+    #[error(
+        "cannot use the path {path:?}: a path starts with `/`, has no empty parts, and is at \
+         most 255 bytes of letters, digits, `.`, `_`, `-` and `/`"
+    )]
+    BadPath {
+        /// What was given.
+        path: String,
+    },
+    /// The router's options do not fit.
+    #[error(transparent)]
+    Spec(#[from] crate::route::SpecError),
+    /// Membership would not have it.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// The node is leaving or has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}

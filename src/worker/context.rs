@@ -1,0 +1,202 @@
+//! What a handler sees of its worker while it runs.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use rkyv::Archive;
+
+use super::core::{Core, RouteeRef, RouterRef, Timer, Waiter};
+use super::handler::{Later, OnReply};
+use super::inject::{Replier, ReplyTo};
+use super::link::LinkId;
+use crate::base::fate::{AskError, Counts, Refusal};
+use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::hash::HashKey;
+use crate::wire::{Fields, FrameKind, Message, WireType};
+
+/// Where the message that is being handled came from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub link: LinkId,
+    pub correlation: Option<u64>,
+    pub deadline: Option<Time>,
+}
+
+/// A handler's hands: send, ask, reply later, set times.
+///
+/// Nothing here locks, allocates or makes a system call; what is sent leaves at the end of the
+/// worker's duty cycle.
+pub struct Context<'a> {
+    pub(super) core: &'a mut Core,
+    pub(super) handler: HandlerId,
+    pub(super) origin: Option<Origin>,
+}
+
+impl Context<'_> {
+    /// The time of this duty cycle, on the node's clock.
+    #[inline]
+    pub fn now(&self) -> Time {
+        self.core.now
+    }
+
+    /// The worker this runs on.
+    #[inline]
+    pub fn worker(&self) -> WorkerIndex {
+        self.core.index
+    }
+
+    /// This life of this node.
+    #[inline]
+    pub fn node(&self) -> NodeRef {
+        self.core.me
+    }
+
+    /// This worker's counts so far.
+    pub fn counts(&self) -> &Counts {
+        &self.core.counts
+    }
+
+    /// Until when the asker waits; `None` when the message is a tell.
+    pub fn deadline(&self) -> Option<Time> {
+        self.origin?.deadline
+    }
+
+    /// Sends a message through a router, at most once, in order with what this handler sent there
+    /// before.
+    ///
+    /// # Errors
+    /// A [`Refusal`] names why the message was not accepted.
+    #[inline]
+    pub fn tell<M: Message>(
+        &mut self,
+        router: impl AsRef<RouterRef>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        let router = *router.as_ref();
+        self.core.tell(router.id, message.key_hash(router.seed), message)
+    }
+
+    /// As [`Context::tell`], by the given key instead of the message's own.
+    ///
+    /// # Errors
+    /// As [`Context::tell`].
+    pub fn tell_keyed<M: Message, K: HashKey + ?Sized>(
+        &mut self,
+        router: impl AsRef<RouterRef>,
+        key: &K,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        let router = *router.as_ref();
+        self.core.tell(router.id, Some(key.hash_key(router.seed)), message)
+    }
+
+    /// Sends a copy to every routee of a router, whatever its strategy.
+    ///
+    /// # Errors
+    /// The first refusal, after all routees were tried.
+    pub fn broadcast<M: Message>(
+        &mut self,
+        router: impl AsRef<RouterRef>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        self.core.tell_all(router.as_ref().id, message)
+    }
+
+    /// Sends a message to one incarnation of a handler.
+    ///
+    /// # Errors
+    /// As [`Context::tell`]; [`Refusal::Stopped`] when that incarnation is gone.
+    pub fn tell_to<M: Message>(&mut self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
+        self.core.counts.sent += 1;
+        let outcome = match self.core.destination_of(to.node, to.worker) {
+            None => Err(Refusal::Stopped),
+            Some(destination) => self
+                .core
+                .push(destination, FrameKind::Tell, &Fields::default(), to.handler, message)
+                .map(drop),
+        };
+        self.core.refused(outcome)
+    }
+
+    /// Asks through a router. The reply, or its failure, comes to [`OnReply::on_reply`] of this
+    /// handler with the same token, exactly once.
+    ///
+    /// `H` is the handler's own type: `cx.ask::<Self, _>(&self.carts, &message, within, token)`.
+    ///
+    /// # Errors
+    /// A [`Refusal`] names why it was not accepted; `on_reply` is not called then.
+    #[inline]
+    pub fn ask<H: OnReply<M>, M: Message>(
+        &mut self,
+        router: impl AsRef<RouterRef>,
+        message: &M,
+        within: Duration,
+        token: u64,
+    ) -> Result<(), Refusal> {
+        let router = *router.as_ref();
+        let waiter =
+            Waiter::Routee { handler: self.handler, token, deliver: deliver_reply::<H, M> };
+        self.core.ask(router.id, message.key_hash(router.seed), message, within, waiter)
+    }
+
+    /// Puts the reply off: return the [`Later`] and keep the [`Replier`], which can go to any
+    /// thread.
+    pub fn reply_later<R: WireType>(&mut self) -> (Later<R>, Replier<R>) {
+        let to = self.origin.and_then(|origin| {
+            let correlation = origin.correlation?;
+            let serial = self.core.links.get(origin.link)?.serial;
+            Some(ReplyTo { link: origin.link, serial, correlation })
+        });
+        let replier = Replier::new(to, self.core.injector.clone(), self.core.buffers.clone());
+        (Later(PhantomData), replier)
+    }
+
+    /// Calls the handler's `wake` with this token after a while, to the millisecond above.
+    pub fn wake_after(&mut self, after: Duration, token: u64) {
+        self.wake_at(self.core.now.plus(after), token);
+    }
+
+    /// Calls the handler's `wake` with this token at a time, to the millisecond above.
+    pub fn wake_at(&mut self, at: Time, token: u64) {
+        self.core.timers.insert(at, Timer::Wake { handler: self.handler, token });
+    }
+
+    /// Calls the handler's `wake` with this token in the next duty cycle. A handler that does so
+    /// every time keeps its worker from sleeping.
+    #[inline]
+    pub fn wake_soon(&mut self, token: u64) {
+        self.core.soon.push((self.handler, token));
+    }
+
+    /// Whether somebody waits for a reply.
+    #[inline]
+    pub(super) fn wants_reply(&self) -> bool {
+        matches!(self.origin, Some(Origin { correlation: Some(_), .. }))
+    }
+
+    #[inline]
+    pub(super) fn send_reply<R: WireType>(&mut self, reply: &R) {
+        if let Some(Origin { link, correlation: Some(correlation), .. }) = self.origin {
+            self.core.reply(link, correlation, reply);
+        }
+    }
+}
+
+fn deliver_reply<H: OnReply<M>, M: Message>(
+    routee: &mut dyn Any,
+    token: u64,
+    reply: Result<&[u8], AskError>,
+    cx: &mut Context<'_>,
+) {
+    // The waiter holds the handler's id, and an id belongs to one type for good.
+    let Some(routee) = routee.downcast_mut::<H>() else {
+        debug_assert!(false, "a reply came to a routee of another type");
+        return;
+    };
+    let reply: Result<&<M::Reply as Archive>::Archived, AskError> = match reply {
+        Ok(body) => <M::Reply as WireType>::access(body).ok_or(AskError::InvalidReply),
+        Err(error) => Err(error),
+    };
+    routee.on_reply(token, reply, cx);
+}

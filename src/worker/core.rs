@@ -1,0 +1,483 @@
+//! Everything of a worker that handlers may touch while they run: links, routers, asks, timers and
+//! counts. The routees themselves live beside it, so that one can run while this is borrowed.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::context::Context;
+use super::link::{Link, LinkId, Role, Standing};
+use super::outbox::{Buffers, Encoder};
+use super::{AppReply, Limits, Request};
+use crate::ask::AskTable;
+use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
+use crate::base::timers::{TimerKey, TimerWheel};
+use crate::base::{HandlerId, MessageTypeId, NodeRef, Time, WorkerIndex};
+use crate::hash::HashSeed;
+use crate::queue::inject::Injector;
+use crate::queue::reply::ReplySlots;
+use crate::route::snapshot::{RouterState, Snapshot};
+use crate::route::{NoRoutee, Pick, Picker, RouteeSet};
+use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
+
+use super::inject::Injection;
+
+/// What a worker's timers are for.
+pub(super) enum Timer {
+    AskDeadline(u64),
+    Wake { handler: HandlerId, token: u64 },
+    Ack(LinkId),
+    Redial(LinkId),
+    Retry(Box<ParkedAsk>),
+}
+
+/// Who waits for a reply.
+pub(super) enum Waiter {
+    Routee { handler: HandlerId, token: u64, deliver: DeliverReply },
+    Application { slot: u32, generation: u32 },
+}
+
+/// Casts the routee and the reply back to their types and calls `on_reply`.
+pub(super) type DeliverReply = fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Context<'_>);
+
+pub(super) struct Ask {
+    pub waiter: Waiter,
+    pub link: LinkId,
+    pub timer: Option<TimerKey>,
+    pub retry: Option<Box<Retry>>,
+}
+
+/// What is needed to send an idempotent ask again, elsewhere.
+pub(super) struct Retry {
+    pub router: u32,
+    pub key_hash: Option<u64>,
+    pub frame: Chunk,
+    pub deadline: Time,
+}
+
+/// An idempotent ask between two attempts.
+pub(super) struct ParkedAsk {
+    pub waiter: Waiter,
+    pub retry: Box<Retry>,
+}
+
+/// A router as one worker holds it.
+pub(super) struct RouterSlot {
+    pub state: Arc<RouterState>,
+    pub picker: Picker,
+    /// By routee: whether its link looks as if it would take a message.
+    pub usable: RouteeSet,
+}
+
+/// Which router a handle stands for, and how keys are hashed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterRef {
+    /// The router's place in the snapshot.
+    pub id: u32,
+    /// The cluster's hash seed.
+    pub seed: HashSeed,
+}
+
+impl AsRef<RouterRef> for RouterRef {
+    fn as_ref(&self) -> &RouterRef {
+        self
+    }
+}
+
+/// A reference to one incarnation of a handler: its registration on one worker of one life of a
+/// node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteeRef {
+    /// Which life of which node.
+    pub node: NodeRef,
+    /// Which worker of it.
+    pub worker: WorkerIndex,
+    /// Which registration.
+    pub handler: HandlerId,
+    /// Where it is served.
+    pub path: Arc<str>,
+}
+
+pub struct Core {
+    pub(super) me: NodeRef,
+    pub(super) index: WorkerIndex,
+    pub(super) now: Time,
+    pub(super) limits: Limits,
+    pub(super) links: Slab<Link>,
+    pub(super) own: LinkId,
+    pub(super) siblings: Vec<LinkId>,
+    pub(super) destinations: Vec<Option<LinkId>>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) routers: Vec<RouterSlot>,
+    pub(super) encoder: Encoder,
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) asks: AskTable<Ask>,
+    pub(super) replies: ReplySlots<AppReply>,
+    pub(super) timers: TimerWheel<Timer>,
+    /// Routees that asked to be woken in the next duty cycle.
+    pub(super) soon: Vec<(HandlerId, u64)>,
+    pub(super) counts: Counts,
+    pub(super) requests: Vec<Request>,
+    pub(super) dirty: Vec<LinkId>,
+    pub(super) injector: Injector<Injection>,
+    pub(super) rng_seed: u64,
+    pub(super) stopping: bool,
+}
+
+impl Core {
+    // ---- routing ----
+
+    /// Sends a tell through a router.
+    #[inline]
+    pub(super) fn tell<M: Message>(
+        &mut self,
+        router: u32,
+        key_hash: Option<u64>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        match self.choose(router, key_hash) {
+            Ok(Pick::One(routee)) => {
+                let (destination, handler) = self.place(router, routee);
+                self.counts.sent += 1;
+                let sent =
+                    self.push(destination, FrameKind::Tell, &Fields::default(), handler, message);
+                self.refused(sent.map(drop))
+            }
+            Ok(Pick::All) => self.tell_all(router, message),
+            Ok(Pick::None(reason)) => {
+                self.counts.sent += 1;
+                self.refused(Err(refusal(reason)))
+            }
+            Err(refusal) => {
+                self.counts.sent += 1;
+                self.refused(Err(refusal))
+            }
+        }
+    }
+
+    /// Sends one copy to each routee of a router; each copy is a message of its own in the counts.
+    /// The first refusal is reported after all were tried.
+    pub(super) fn tell_all<M: Message>(&mut self, router: u32, message: &M) -> Result<(), Refusal> {
+        let state = match self.routers.get(router as usize) {
+            Some(slot) if !slot.state.table.is_empty() => Arc::clone(&slot.state),
+            _ => {
+                self.counts.sent += 1;
+                return self.refused(Err(Refusal::NoRoutee));
+            }
+        };
+        let mut outcome = Ok(());
+        for (routee, destination) in state.table.routees().iter().zip(&state.destinations) {
+            self.counts.sent += 1;
+            let sent = self.push(
+                *destination,
+                FrameKind::Tell,
+                &Fields::default(),
+                routee.handler,
+                message,
+            );
+            outcome = outcome.and(self.refused(sent.map(drop)));
+        }
+        outcome
+    }
+
+    #[inline]
+    pub(super) fn choose(&mut self, router: u32, key_hash: Option<u64>) -> Result<Pick, Refusal> {
+        let slot = self.routers.get_mut(router as usize).ok_or(Refusal::NoRoutee)?;
+        Ok(slot.picker.pick(&slot.state.table, key_hash, &slot.usable))
+    }
+
+    #[inline]
+    pub(super) fn place(&self, router: u32, routee: u16) -> (u32, HandlerId) {
+        let state = &self.routers[router as usize].state;
+        let routee = usize::from(routee);
+        (state.destinations[routee], state.table.routees()[routee].handler)
+    }
+
+    #[inline]
+    pub(super) fn refused<T>(&mut self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &outcome {
+            self.counts.refused[*refusal as usize] += 1;
+        }
+        outcome
+    }
+
+    // ---- into a link ----
+
+    /// The link to a destination, opened if need be; a refusal says why nothing can go there now.
+    #[inline]
+    pub(super) fn link_to(&mut self, destination: u32) -> Result<LinkId, Refusal> {
+        let id = self
+            .destinations
+            .get(destination as usize)
+            .copied()
+            .flatten()
+            .ok_or(Refusal::Unreachable)?;
+        let link = &mut self.links[id];
+        match link.standing {
+            Standing::Open | Standing::Dialing => {}
+            Standing::Idle if link.wanted => {
+                link.standing = Standing::Dialing;
+                self.requests.push(Request::Dial { destination, link: id });
+            }
+            Standing::Idle | Standing::Broken => return Err(Refusal::Unreachable),
+            Standing::Finished => return Err(Refusal::Stopped),
+        }
+        if link.outbox.is_full() {
+            return Err(Refusal::QueueFull);
+        }
+        Ok(id)
+    }
+
+    /// Encodes one tell or ask into the outbox of a destination.
+    #[inline]
+    pub(super) fn push<M: Message>(
+        &mut self,
+        destination: u32,
+        kind: FrameKind,
+        fields: &Fields,
+        handler: HandlerId,
+        message: &M,
+    ) -> Result<LinkId, Refusal> {
+        let id = self.link_to(destination)?;
+        let link = &mut self.links[id];
+        link.outbox.push(&mut self.encoder, kind, fields, M::TYPE_ID, handler, message)?;
+        link.sent.requests += 1;
+        self.mark_dirty(id);
+        Ok(id)
+    }
+
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, id: LinkId) {
+        let link = &mut self.links[id];
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    // ---- asks ----
+
+    /// Sends an ask through a router for a routee on this worker.
+    #[inline]
+    pub(super) fn ask<M: Message>(
+        &mut self,
+        router: u32,
+        key_hash: Option<u64>,
+        message: &M,
+        within: Duration,
+        waiter: Waiter,
+    ) -> Result<(), Refusal> {
+        self.counts.sent += 1;
+        let outcome = match self.choose(router, key_hash) {
+            Ok(Pick::One(routee)) => {
+                let (destination, handler) = self.place(router, routee);
+                self.ask_at(destination, handler, message, within, waiter)
+            }
+            // A broadcast has no single reply.
+            Ok(Pick::All) => Err(Refusal::NoRoutee),
+            Ok(Pick::None(reason)) => Err(refusal(reason)),
+            Err(refusal) => Err(refusal),
+        };
+        self.refused(outcome)
+    }
+
+    #[inline]
+    pub(super) fn ask_at<M: Message>(
+        &mut self,
+        destination: u32,
+        handler: HandlerId,
+        message: &M,
+        within: Duration,
+        waiter: Waiter,
+    ) -> Result<(), Refusal> {
+        let link = self.link_to(destination)?;
+        let correlation = self.open_ask(waiter, link, self.now.plus(within), None)?;
+        let fields = Fields {
+            correlation: Some(correlation),
+            deadline_us: Some(within.as_micros() as u64),
+            ..Fields::default()
+        };
+        match self.push(destination, FrameKind::Ask, &fields, handler, message) {
+            Ok(_) => {
+                self.counts.asks += 1;
+                Ok(())
+            }
+            Err(refusal) => {
+                self.close_ask(correlation);
+                Err(refusal)
+            }
+        }
+    }
+
+    pub(super) fn open_ask(
+        &mut self,
+        waiter: Waiter,
+        link: LinkId,
+        deadline: Time,
+        retry: Option<Box<Retry>>,
+    ) -> Result<u64, Refusal> {
+        let ask = Ask { waiter, link, timer: None, retry };
+        let correlation = self.asks.open(ask).map_err(|_| Refusal::TooManyAsks)?;
+        let timer = self.timers.insert(deadline, Timer::AskDeadline(correlation));
+        if let Some(ask) = self.asks.get_mut(correlation) {
+            ask.timer = Some(timer);
+        }
+        Ok(correlation)
+    }
+
+    pub(super) fn close_ask(&mut self, correlation: u64) -> Option<Ask> {
+        let ask = self.asks.close(correlation)?;
+        if let Some(timer) = ask.timer {
+            self.timers.cancel(timer);
+        }
+        Some(ask)
+    }
+
+    // ---- replies ----
+
+    /// Puts a reply into the link that the ask came from.
+    #[inline]
+    pub(super) fn reply<R: WireType>(&mut self, link: LinkId, correlation: u64, reply: &R) {
+        let Some(to) = self.links.get_mut(link) else {
+            self.counts.lost_replies += 1;
+            return;
+        };
+        if to.outbox.bytes() >= 2 * self.limits.outbox_bytes {
+            self.counts.lost_replies += 1;
+            return;
+        }
+        let pushed = to.outbox.push(
+            &mut self.encoder,
+            FrameKind::Reply,
+            &Fields::correlated(correlation),
+            MessageTypeId(0),
+            HandlerId(0),
+            reply,
+        );
+        match pushed {
+            Ok(()) => self.mark_dirty(link),
+            Err(_) => {
+                self.counts.lost_replies += 1;
+                self.fail(link, correlation, DeathReason::NoReply);
+            }
+        }
+    }
+
+    /// Tells an asker that there will be no reply.
+    pub(super) fn fail(&mut self, link: LinkId, correlation: u64, reason: DeathReason) {
+        let Some(to) = self.links.get_mut(link) else { return };
+        to.outbox.push_control(
+            &mut self.encoder,
+            FrameKind::Failure,
+            &Fields::correlated(correlation),
+            reason as u32,
+            &[],
+        );
+        self.mark_dirty(link);
+    }
+
+    // ---- references ----
+
+    /// The destination number of a worker of a node.
+    pub(super) fn destination_of(&self, node: NodeRef, worker: WorkerIndex) -> Option<u32> {
+        self.snapshot.as_ref()?.destination_of(node, worker)
+    }
+
+    // ---- acknowledgements ----
+
+    /// Reports how many requests of an accepted link have come to their end.
+    pub(super) fn acknowledge(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        link.taken.ack_due = None;
+        if link.taken.unreported() == 0 {
+            return;
+        }
+        let mut body = [0; 16];
+        body[..8].copy_from_slice(&link.taken.delivered.to_le_bytes());
+        body[8..].copy_from_slice(&link.taken.dead.to_le_bytes());
+        link.taken.reported = link.taken.delivered + link.taken.dead;
+        link.outbox.push_control(&mut self.encoder, FrameKind::Ack, &Fields::default(), 0, &body);
+        self.mark_dirty(id);
+    }
+
+    // ---- routers ----
+
+    /// Takes over the routers of a new snapshot, keeping the strategies' own state where the
+    /// router is the same.
+    pub(super) fn refresh_routers(&mut self, snapshot: &Snapshot) {
+        for (id, state) in snapshot.routers.iter().enumerate() {
+            let seed = self.rng_seed ^ (id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            match self.routers.get_mut(id) {
+                Some(slot) => slot.state = Arc::clone(state),
+                None => self.routers.push(RouterSlot {
+                    state: Arc::clone(state),
+                    picker: Picker::new(&state.spec, seed),
+                    usable: RouteeSet::none(0),
+                }),
+            }
+        }
+        self.refresh_usable();
+    }
+
+    /// Recomputes which routees unkeyed strategies should choose. Called when a link's standing
+    /// changes, never per message.
+    pub(super) fn refresh_usable(&mut self) {
+        for slot in &mut self.routers {
+            let destinations = &slot.state.destinations;
+            slot.usable = RouteeSet::from_fn(destinations.len(), |routee| {
+                self.destinations
+                    .get(destinations[routee] as usize)
+                    .copied()
+                    .flatten()
+                    .and_then(|id| self.links.get(id))
+                    .is_some_and(Link::is_promising)
+            });
+        }
+    }
+
+    /// A link's counts come to their end: what was written and not acknowledged is unknown.
+    pub(super) fn settle(&mut self, id: LinkId, kept: u64) {
+        let link = &mut self.links[id];
+        if matches!(link.role, Role::Dialed { .. }) {
+            let written = link.sent.requests - kept;
+            self.counts.unknown += written - link.sent.acknowledged();
+            link.sent.requests = kept;
+            link.sent.delivered = 0;
+            link.sent.dead = 0;
+        }
+    }
+
+    /// Drops all that waits for this worker or a sibling as dead.
+    pub(super) fn bury_local(&mut self, id: LinkId, reason: DeathReason) {
+        let mut requests = 0;
+        while let Some(chunk) = self.links[id].outbox.pop_chunk() {
+            requests += chunk.untouched_requests();
+            self.encoder.give(chunk);
+        }
+        self.counts.dead[reason as usize] += requests;
+    }
+
+    /// Drops all that waits in a link's outbox as dead.
+    pub(super) fn bury(&mut self, id: LinkId, reason: DeathReason) {
+        let link = &mut self.links[id];
+        let requests = link.outbox.rewind();
+        link.outbox.clear(&mut self.encoder);
+        link.sent.requests -= requests;
+        self.counts.dead[reason as usize] += requests;
+        if requests > 0 {
+            let peer = link.peer.0;
+            self.requests.push(Request::DeadLetters { reason, count: requests, peer: Some(peer) });
+        }
+    }
+}
+
+pub(super) fn refusal(reason: NoRoutee) -> Refusal {
+    match reason {
+        NoRoutee::NoRoutees => Refusal::NoRoutee,
+        NoRoutee::NoneUsable => Refusal::Unreachable,
+        NoRoutee::MissingKey => Refusal::MissingKey,
+        _ => Refusal::NoRoutee,
+    }
+}

@@ -1,0 +1,340 @@
+//! Walk of a message: `wire/deframe` comes before, the user's handler after.
+//!
+//! Each frame is looked at once: to which handler, does it take the type, is the body valid. Then
+//! the handler runs, right here, on the bytes as they were received.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::context::{Context, Origin};
+use super::core::{Ask, Timer, Waiter};
+use super::link::{LinkId, Role, Standing};
+use super::{ACK_EVERY, Request, Worker};
+use crate::base::HandlerId;
+use crate::base::fate::{AskError, DeathReason};
+use crate::wire::{Chunk, Deframed, Frame, FrameKind, WireError, deframe};
+
+/// What became of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes at the front are done with.
+    pub consumed: usize,
+    /// How many bytes the next frame takes, as far as is known; the receive buffer must hold
+    /// that many.
+    pub need: usize,
+}
+
+impl Worker {
+    /// Takes bytes that a link's socket gave, starting at a frame boundary and aligned to 16.
+    ///
+    /// # Errors
+    /// A [`WireError`] when the peer broke the protocol: the driver closes the socket and calls
+    /// [`Worker::link_lost`]. The frames before the bad one were delivered.
+    #[inline]
+    pub fn receive(&mut self, id: LinkId, bytes: &[u8]) -> Result<Received, WireError> {
+        let limit = self.core.limits.max_frame_bytes;
+        let mut consumed = 0;
+        let outcome = loop {
+            match deframe(&bytes[consumed..], limit) {
+                Ok(Deframed::Frame(frame, full)) => {
+                    consumed += full;
+                    if let Err(error) = self.frame(id, frame) {
+                        break Err(error);
+                    }
+                }
+                Ok(Deframed::Need(need)) => break Ok(Received { consumed, need }),
+                Err(error) => break Err(error),
+            }
+        };
+        self.after_receive(id);
+        outcome
+    }
+
+    /// Takes a chunk of frames from a sibling worker.
+    pub fn sibling_chunk(&mut self, from: crate::base::WorkerIndex, chunk: Chunk) {
+        let id = self.core.siblings[usize::from(from.0)];
+        self.deliver_chunk(id, chunk);
+    }
+
+    pub(super) fn deliver_chunk(&mut self, id: LinkId, chunk: Chunk) {
+        let taken = self.receive(id, chunk.bytes());
+        debug_assert!(
+            taken.is_ok_and(|taken| taken.consumed == chunk.len()),
+            "a chunk made in this process holds whole, valid frames"
+        );
+        self.core.encoder.give(chunk);
+    }
+
+    #[inline]
+    fn frame(&mut self, id: LinkId, frame: Frame<'_>) -> Result<(), WireError> {
+        match frame.header.kind {
+            FrameKind::Tell => self.request(id, frame, None, None),
+            FrameKind::Ask => {
+                let fields = frame.fields();
+                let correlation = fields.correlation.ok_or(WireError::Incomplete("ask"))?;
+                self.request(id, frame, Some(correlation), fields.deadline_us)
+            }
+            FrameKind::Reply => {
+                let correlation =
+                    frame.fields().correlation.ok_or(WireError::Incomplete("reply"))?;
+                self.answer(id, correlation, Ok(frame.body()))
+            }
+            FrameKind::Failure => {
+                let correlation =
+                    frame.fields().correlation.ok_or(WireError::Incomplete("failure"))?;
+                let reason = DeathReason::from_code(frame.header.message.0)
+                    .ok_or(WireError::Incomplete("failure"))?;
+                self.answer(id, correlation, Err(reason))
+            }
+            FrameKind::Ack => self.acknowledged(id, frame),
+            FrameKind::Fin => self.fin(id),
+        }
+    }
+
+    /// A tell or an ask.
+    #[inline]
+    fn request(
+        &mut self,
+        id: LinkId,
+        frame: Frame<'_>,
+        correlation: Option<u64>,
+        deadline_us: Option<u64>,
+    ) -> Result<(), WireError> {
+        let Some(link) = self.core.links.get(id) else { return Ok(()) };
+        let remote = match link.role {
+            Role::Accepted { .. } => true,
+            Role::Own | Role::Sibling(_) => false,
+            Role::Dialed { .. } => return Err(WireError::WrongDirection),
+        };
+        let deadline = deadline_us.map(|us| self.core.now.plus(Duration::from_micros(us)));
+        let origin = Origin { link: id, correlation, deadline };
+        let outcome = self.call(frame, origin);
+        if let Err(reason) = outcome
+            && let Some(correlation) = correlation
+        {
+            self.core.fail(id, correlation, reason);
+        }
+        // The handler may have sent on this link, but only its worker can remove it.
+        if remote {
+            let link = &mut self.core.links[id];
+            match outcome {
+                Ok(()) => {
+                    link.taken.delivered += 1;
+                    self.core.counts.received += 1;
+                }
+                Err(reason) => {
+                    link.taken.dead += 1;
+                    self.core.counts.received_dead[reason as usize] += 1;
+                    let peer = Some(link.peer.0);
+                    self.dead_letter(reason, peer);
+                }
+            }
+        } else {
+            match outcome {
+                Ok(()) => self.core.counts.delivered += 1,
+                Err(reason) => {
+                    self.core.counts.dead[reason as usize] += 1;
+                    self.dead_letter(reason, Some(self.core.me));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn call(&mut self, frame: Frame<'_>, origin: Origin) -> Result<(), DeathReason> {
+        let handler = frame.header.target;
+        let place = self
+            .handlers
+            .get(handler.0 as usize)
+            .copied()
+            .flatten()
+            .ok_or(DeathReason::UnknownHandler)?;
+        let slot = &mut self.routees[place as usize];
+        let mut cx = Context { core: &mut self.core, handler, origin: Some(origin) };
+        let call =
+            AssertUnwindSafe(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx));
+        match catch_unwind(call) {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.restart(place);
+                Err(DeathReason::HandlerPanicked)
+            }
+        }
+    }
+
+    /// Replaces a routee whose state may be broken after a panic by a fresh one.
+    #[cold]
+    fn restart(&mut self, place: u32) {
+        let index = self.core.index;
+        let slot = &mut self.routees[place as usize];
+        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index)));
+        if let Ok(fresh) = fresh {
+            // A destructor that panics as well must not take the worker down.
+            let old = std::mem::replace(&mut slot.hosted, fresh);
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+            self.start_routee(place);
+        }
+    }
+
+    pub(super) fn start_routee(&mut self, place: u32) {
+        self.with_routee(place, |hosted, cx| hosted.started(cx));
+    }
+
+    pub(super) fn wake(&mut self, handler: HandlerId, token: u64) {
+        if let Some(place) = self.handlers.get(handler.0 as usize).copied().flatten() {
+            self.with_routee(place, |hosted, cx| hosted.wake(token, cx));
+        }
+    }
+
+    fn with_routee(
+        &mut self,
+        place: u32,
+        run: impl FnOnce(&mut dyn super::Hosted, &mut Context<'_>),
+    ) {
+        let slot = &mut self.routees[place as usize];
+        let mut cx = Context { core: &mut self.core, handler: slot.id, origin: None };
+        let hosted = slot.hosted.as_mut();
+        let panicked = catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err();
+        if panicked {
+            let index = self.core.index;
+            if let Ok(fresh) = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index))) {
+                let old = std::mem::replace(&mut slot.hosted, fresh);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+            }
+        }
+    }
+
+    #[cold]
+    fn dead_letter(&mut self, reason: DeathReason, peer: Option<crate::base::NodeRef>) {
+        self.core.requests.push(Request::DeadLetters { reason, count: 1, peer });
+    }
+
+    /// The end of an ask, good or bad.
+    fn answer(
+        &mut self,
+        id: LinkId,
+        correlation: u64,
+        reply: Result<&[u8], DeathReason>,
+    ) -> Result<(), WireError> {
+        if matches!(self.core.links.get(id).map(|link| link.role), Some(Role::Accepted { .. })) {
+            return Err(WireError::WrongDirection);
+        }
+        // An ask is answered only by the link it went out on.
+        if self.core.asks.get_mut(correlation).is_none_or(|ask| ask.link != id) {
+            self.core.counts.late_replies += 1;
+            return Ok(());
+        }
+        let Some(ask) = self.core.close_ask(correlation) else { return Ok(()) };
+        match reply {
+            Ok(body) => {
+                if let Some(retry) = ask.retry {
+                    self.core.encoder.give(retry.frame);
+                }
+                self.end_ask(ask.waiter, Ok(body));
+            }
+            Err(reason) => self.end_or_retry(ask, AskError::Dead(reason)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_or_retry(&mut self, ask: Ask, error: AskError) {
+        let again = match error {
+            AskError::LinkLost => true,
+            AskError::Dead(reason) => matches!(
+                reason,
+                DeathReason::UnknownHandler | DeathReason::Unreachable | DeathReason::Overflow
+            ),
+            _ => false,
+        };
+        match ask.retry {
+            Some(retry) if again && !self.core.stopping => self.park(ask.waiter, retry),
+            _ => self.end_ask(ask.waiter, Err(error)),
+        }
+    }
+
+    pub(super) fn end_ask(&mut self, waiter: Waiter, reply: Result<&[u8], AskError>) {
+        match &reply {
+            Ok(_) => self.core.counts.replies += 1,
+            Err(_) => self.core.counts.failed_asks += 1,
+        }
+        match waiter {
+            Waiter::Application { slot, generation } => {
+                let reply = reply.map(|body| {
+                    let mut chunk = self.core.buffers.take_fitting(body.len() + 16);
+                    chunk.hold(body);
+                    chunk
+                });
+                self.core.replies.complete(slot, generation, reply);
+            }
+            Waiter::Routee { handler, token, deliver } => {
+                let place = self.handlers.get(handler.0 as usize).copied().flatten();
+                if let Some(place) = place {
+                    self.with_routee(place, |hosted, cx| {
+                        deliver(hosted.routee(), token, reply, cx);
+                    });
+                }
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, id: LinkId, frame: Frame<'_>) -> Result<(), WireError> {
+        let Some(link) = self.core.links.get_mut(id) else { return Ok(()) };
+        if !matches!(link.role, Role::Dialed { .. }) {
+            return Err(WireError::WrongDirection);
+        }
+        let (words, rest) = frame.body().as_chunks::<8>();
+        let (&[delivered, dead], []) = (words, rest) else {
+            return Err(WireError::Incomplete("acknowledgement"));
+        };
+        let (delivered, dead) = (u64::from_le_bytes(delivered), u64::from_le_bytes(dead));
+        let sent = &mut link.sent;
+        let plausible = delivered >= sent.delivered
+            && dead >= sent.dead
+            && delivered.checked_add(dead).is_some_and(|ended| ended <= sent.requests);
+        if !plausible {
+            return Err(WireError::BadAck);
+        }
+        self.core.counts.delivered += delivered - sent.delivered;
+        self.core.counts.dead_at_peer += dead - sent.dead;
+        sent.delivered = delivered;
+        sent.dead = dead;
+        Ok(())
+    }
+
+    fn fin(&mut self, id: LinkId) -> Result<(), WireError> {
+        let Some(link) = self.core.links.get_mut(id) else { return Ok(()) };
+        match link.role {
+            Role::Accepted { .. } => {
+                link.fin_received = true;
+                self.core.acknowledge(id);
+                Ok(())
+            }
+            _ => Err(WireError::WrongDirection),
+        }
+    }
+
+    /// Sees to it that what was taken is acknowledged: at once when it is much, else soon.
+    #[inline]
+    fn after_receive(&mut self, id: LinkId) {
+        let Some(link) = self.core.links.get_mut(id) else { return };
+        if !matches!(link.role, Role::Accepted { .. }) || link.taken.unreported() == 0 {
+            return;
+        }
+        if link.taken.unreported() >= ACK_EVERY || link.fin_received {
+            self.core.acknowledge(id);
+        } else if link.taken.ack_due.is_none() {
+            let due = self.core.now.plus(Duration::from_millis(self.core.limits.ack_interval_ms));
+            link.taken.ack_due = Some(due);
+            self.core.timers.insert(due, Timer::Ack(id));
+        }
+    }
+
+    /// Whether a link that the driver holds a socket for is one that it may read requests from.
+    pub fn is_open(&self, id: LinkId) -> bool {
+        self.core
+            .links
+            .get(id)
+            .is_some_and(|link| matches!(link.standing, Standing::Open | Standing::Finished))
+    }
+}

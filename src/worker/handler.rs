@@ -1,0 +1,218 @@
+//! What a user's handler is: traits, and their form that a worker can hold without knowing types.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::context::Context;
+use crate::base::fate::{AskError, DeathReason};
+use crate::base::{MessageTypeId, WorkerIndex};
+use crate::wire::{Message, WireType};
+
+/// Takes messages of one type. Runs to completion on its worker, straight from the receive buffer.
+///
+/// A handler must not block: everything else on its worker waits meanwhile. What takes long
+/// replies later, see [`Context::reply_later`].
+pub trait Handler<M: Message>: Sized {
+    /// What `handle` gives back: the message's reply, or [`Later`] for a reply that comes later.
+    type Reply: IntoReply<M::Reply>;
+
+    /// Handles one message, read in place. For a `tell` the reply is dropped.
+    fn handle(&mut self, message: &M::Archived, cx: &mut Context<'_>) -> Self::Reply;
+}
+
+/// A handler's type with the list of messages it takes. Derive it:
+///
+/// ```
+/// # use keyway::{Context, Handler, Message, Routee};
+/// # use rkyv::{Archive, Deserialize, Serialize};
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "doc.hit")]
+/// struct Hit;
+///
+/// #[derive(Default, Routee)]
+/// #[routee(handles(Hit))]
+/// struct Counter(u64);
+///
+/// impl Handler<Hit> for Counter {
+///     type Reply = ();
+///     fn handle(&mut self, _: &ArchivedHit, _: &mut Context<'_>) {
+///         self.0 += 1;
+///     }
+/// }
+/// ```
+pub trait Routee: Sized + 'static {
+    /// Adds every message type to the table.
+    fn register(handlers: &mut HandlerTable<Self>);
+
+    /// Called once on the routee's worker before its first message, and again on the fresh
+    /// instance after a panic.
+    fn started(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// Called when a time set with [`Context::wake_after`] or [`Context::wake_at`] has come.
+    fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
+        let _ = (token, cx);
+    }
+}
+
+/// Gets the replies to asks made with [`Context::ask`].
+pub trait OnReply<M: Message>: Routee {
+    /// Called exactly once per accepted ask, with the token that was given to it.
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: Result<&<M::Reply as rkyv::Archive>::Archived, AskError>,
+        cx: &mut Context<'_>,
+    );
+}
+
+/// What a handler may give back for a message whose reply is `R`: an `R`, or [`Later`].
+pub trait IntoReply<R: WireType> {
+    /// Sends the reply, if there is one now. Called only when the message was an ask.
+    fn send(self, cx: &mut Context<'_>);
+}
+
+impl<R: WireType> IntoReply<R> for R {
+    #[inline]
+    fn send(self, cx: &mut Context<'_>) {
+        cx.send_reply(&self);
+    }
+}
+
+/// Stands for a reply that comes later, through the [`Replier`](super::Replier) it was made with.
+#[derive(Debug)]
+#[must_use = "return it from `handle`"]
+pub struct Later<R>(pub(super) PhantomData<fn(R)>);
+
+impl<R: WireType> IntoReply<R> for Later<R> {
+    fn send(self, _: &mut Context<'_>) {}
+}
+
+type Dispatch<H> = fn(&mut H, &[u8], &mut Context<'_>) -> Result<(), DeathReason>;
+
+/// The message types that a handler takes.
+pub struct HandlerTable<H> {
+    entries: Vec<(MessageTypeId, &'static str, Dispatch<H>)>,
+}
+
+impl<H: Routee> HandlerTable<H> {
+    /// Adds one message type; a second time changes nothing.
+    pub fn add<M: Message>(&mut self)
+    where
+        H: Handler<M>,
+    {
+        if self.entries.iter().all(|(_, name, _)| *name != M::NAME) {
+            self.entries.push((M::TYPE_ID, M::NAME, dispatch::<H, M>));
+        }
+    }
+
+    pub(crate) fn of() -> Self {
+        let mut table = Self { entries: Vec::new() };
+        H::register(&mut table);
+        table
+    }
+
+    /// Sorted names of the message types.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> =
+            self.entries.iter().map(|(_, name, _)| (*name).into()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn dispatch<H: Handler<M>, M: Message>(
+    handler: &mut H,
+    body: &[u8],
+    cx: &mut Context<'_>,
+) -> Result<(), DeathReason> {
+    let message = M::access(body).ok_or(DeathReason::InvalidBody)?;
+    let reply = handler.handle(message, cx);
+    if cx.wants_reply() {
+        reply.send(cx);
+    }
+    Ok(())
+}
+
+/// A routee as its worker holds it.
+pub(super) trait Hosted {
+    fn deliver(
+        &mut self,
+        message: MessageTypeId,
+        body: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<(), DeathReason>;
+    fn started(&mut self, cx: &mut Context<'_>);
+    fn wake(&mut self, token: u64, cx: &mut Context<'_>);
+    fn routee(&mut self) -> &mut dyn Any;
+}
+
+struct Host<H> {
+    routee: H,
+    handlers: HandlerTable<H>,
+}
+
+impl<H: Routee> Hosted for Host<H> {
+    #[inline]
+    fn deliver(
+        &mut self,
+        message: MessageTypeId,
+        body: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<(), DeathReason> {
+        // A handful of entries: a scan is faster than any map.
+        for (id, _, dispatch) in &self.handlers.entries {
+            if *id == message {
+                return dispatch(&mut self.routee, body, cx);
+            }
+        }
+        Err(DeathReason::UnknownMessage)
+    }
+
+    fn started(&mut self, cx: &mut Context<'_>) {
+        self.routee.started(cx);
+    }
+
+    fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
+        self.routee.wake(token, cx);
+    }
+
+    fn routee(&mut self) -> &mut dyn Any {
+        &mut self.routee
+    }
+}
+
+/// Makes a path's routee on each worker, at first and again after a panic.
+#[derive(Clone)]
+pub struct RouteeFactory {
+    make: Arc<dyn Fn(WorkerIndex) -> Box<dyn Hosted> + Send + Sync>,
+    messages: Vec<Arc<str>>,
+}
+
+impl RouteeFactory {
+    /// A factory from a user's function.
+    pub fn new<H: Routee>(make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static) -> Self {
+        let messages = HandlerTable::<H>::of().names();
+        let make = Arc::new(move |worker| {
+            Box::new(Host { routee: make(worker), handlers: HandlerTable::of() }) as Box<dyn Hosted>
+        });
+        Self { make, messages }
+    }
+
+    /// Sorted names of the message types that the routees take.
+    pub fn messages(&self) -> &[Arc<str>] {
+        &self.messages
+    }
+
+    pub(super) fn make(&self, worker: WorkerIndex) -> Box<dyn Hosted> {
+        (self.make)(worker)
+    }
+}
+
+impl std::fmt::Debug for RouteeFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteeFactory").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}

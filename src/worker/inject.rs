@@ -1,0 +1,121 @@
+//! What other threads hand to a worker.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use rkyv::ser::allocator::Arena;
+
+use super::link::LinkId;
+use super::outbox::{Buffers, encode_single};
+use crate::base::fate::Refusal;
+use crate::base::{HandlerId, MessageTypeId, Time};
+use crate::queue::inject::Injector;
+use crate::wire::{Chunk, Fields, FrameKind, WireType};
+
+/// One hand-over from another thread.
+pub enum Injection {
+    /// Encoded tells for one destination.
+    Frames {
+        /// Which destination of the snapshot.
+        destination: u32,
+        /// The frames, in order.
+        frames: Chunk,
+    },
+    /// One encoded ask whose correlation is still to be filled in.
+    Ask(InjectedAsk),
+    /// A reply that a [`Replier`] brought.
+    Reply {
+        /// Where the ask came from.
+        to: ReplyTo,
+        /// One encoded reply frame; `None` when the replier was dropped.
+        frame: Option<Chunk>,
+    },
+}
+
+/// An ask from an application thread.
+pub struct InjectedAsk {
+    /// Which router chose the routee.
+    pub router: u32,
+    /// The key's hash, to choose again.
+    pub key_hash: Option<u64>,
+    /// Which destination of the snapshot.
+    pub destination: u32,
+    /// One encoded ask frame.
+    pub frame: Chunk,
+    /// Where the application waits.
+    pub slot: u32,
+    /// Which use of the slot.
+    pub generation: u32,
+    /// When the application stops waiting.
+    pub deadline: Time,
+    /// Whether it may be sent again after a failure.
+    pub idempotent: bool,
+}
+
+/// Where a reply goes: the link the ask came from, if it is still that link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    pub(super) link: LinkId,
+    pub(super) serial: u64,
+    pub(super) correlation: u64,
+}
+
+/// The right, and the duty, to answer one ask later, from any thread.
+///
+/// Dropped without a reply, it tells the asker so at once.
+#[must_use = "an ask waits for this reply"]
+pub struct Replier<R> {
+    state: Option<(ReplyTo, Injector<Injection>, Arc<Buffers>)>,
+    reply: PhantomData<fn(R)>,
+}
+
+impl<R: WireType> Replier<R> {
+    pub(super) fn new(
+        to: Option<ReplyTo>,
+        injector: Injector<Injection>,
+        buffers: Arc<Buffers>,
+    ) -> Self {
+        Self { state: to.map(|to| (to, injector, buffers)), reply: PhantomData }
+    }
+
+    /// Sends the reply.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] and [`Refusal::Unserialisable`] as for any message (the asker is told
+    /// that there is no reply), [`Refusal::QueueFull`] when the worker is far behind.
+    pub fn reply(mut self, reply: &R) -> Result<(), Refusal> {
+        let Some((to, injector, buffers)) = self.state.take() else {
+            return Ok(()); // The message was a tell: nobody waits.
+        };
+        let fields = Fields::correlated(to.correlation);
+        let encoded = encode_single(
+            &buffers,
+            &mut Arena::new(),
+            FrameKind::Reply,
+            &fields,
+            MessageTypeId(0),
+            HandlerId(0),
+            reply,
+        );
+        let (frame, outcome) = match encoded {
+            Ok(frame) => (Some(frame), Ok(())),
+            Err(refusal) => (None, Err(refusal)),
+        };
+        injector.push(Injection::Reply { to, frame }).map_err(|_| Refusal::QueueFull).and(outcome)
+    }
+}
+
+impl<R> Drop for Replier<R> {
+    fn drop(&mut self) {
+        if let Some((to, injector, _)) = self.state.take() {
+            // When even this does not fit, the asker's deadline tells it.
+            let _ = injector.push(Injection::Reply { to, frame: None });
+        }
+    }
+}
+
+impl<R> std::fmt::Debug for Replier<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replier").field("open", &self.state.is_some()).finish()
+    }
+}

@@ -1,0 +1,726 @@
+//! Composes what there is one of per core: links, routees, routers, asks, timers. A decider: bytes,
+//! snapshots and times come in; frames in outboxes and requests to the driver go out.
+//!
+//! The files, in the order in which a message meets them: [`context`] (a handler sends) or
+//! [`inject`] (another thread did), [`core`](self) (routing, asks), [`outbox`], [`link`], and at
+//! the other end [`deliver`](self) and [`handler`].
+
+pub mod context;
+mod core;
+mod deliver;
+pub mod handler;
+pub mod inject;
+pub mod link;
+pub mod outbox;
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+pub use self::context::Context;
+pub use self::core::{RouteeRef, RouterRef};
+pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
+pub use self::inject::{InjectedAsk, Injection, Replier};
+pub use self::link::{Link, LinkId, Role, Standing};
+pub use self::outbox::{Buffers, encode_single};
+
+use self::core::{Core, ParkedAsk, Retry, Timer, Waiter};
+use self::handler::Hosted;
+use self::outbox::Encoder;
+use crate::ask::AskTable;
+use crate::base::fate::{AskError, Counts, DeathReason};
+use crate::base::timers::TimerWheel;
+use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::queue::inject::Injector;
+use crate::queue::reply::ReplySlots;
+use crate::route::Pick;
+use crate::route::snapshot::{Reach, Snapshot};
+use crate::wire::{Chunk, Fields, FrameKind};
+
+/// What an application thread gets for an ask: one encoded reply frame, or why there is none.
+pub type AppReply = Result<Chunk, AskError>;
+
+/// Requests that an accepted link may take before it acknowledges them without waiting for the
+/// timer.
+const ACK_EVERY: u64 = 4096;
+
+/// How fine the worker's timers are.
+const TIMER_TICK: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// How long an idempotent ask rests before its next attempt.
+const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// The capacities of a worker; all memory it can use follows from them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most exact bytes of one frame.
+    pub max_frame_bytes: u32,
+    /// Bytes that may wait for one peer.
+    pub outbox_bytes: usize,
+    /// Asks that may be open at a time.
+    pub max_asks: usize,
+    /// How long a request waits for its acknowledgement at most.
+    pub ack_interval_ms: u64,
+    /// The pause before the first re-dial on demand; doubles up to the next.
+    pub redial_min_ms: u64,
+    /// The longest pause between re-dials.
+    pub redial_max_ms: u64,
+}
+
+/// What a worker wants its driver to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Open a connection to a destination of the snapshot, then call [`Worker::link_opened`] or
+    /// [`Worker::dial_failed`].
+    Dial {
+        /// Which destination.
+        destination: u32,
+        /// The link it is for.
+        link: LinkId,
+    },
+    /// Close this link's socket; the worker has forgotten the link or will forget its connection.
+    Close(LinkId),
+    /// A link to this peer was lost. Look whether the peer still listens.
+    Suspect(NodeRef),
+    /// A link to this peer was opened.
+    Reached(NodeRef),
+    /// This handler's routee runs here now.
+    Served(HandlerId),
+    /// Messages died.
+    DeadLetters {
+        /// Of what.
+        reason: DeathReason,
+        /// How many.
+        count: u64,
+        /// Where they were going to, or came from.
+        peer: Option<NodeRef>,
+    },
+}
+
+/// The decider of one core.
+///
+/// Each duty cycle its driver calls, in this order: [`Worker::begin`] with the time;
+/// [`Worker::apply`], [`Worker::serve`], [`Worker::accept`], [`Worker::link_opened`] and their
+/// like for what control sent; [`Worker::inject`] for other threads' hand-overs;
+/// [`Worker::sibling_chunk`] and [`Worker::receive`] for arrived frames; [`Worker::run`] for
+/// timers and messages to itself. Then it takes [`Worker::requests`], writes the outboxes that
+/// [`Worker::take_dirty`] names and reports progress with [`Worker::written`].
+pub struct Worker {
+    core: Core,
+    routees: Vec<RouteeSlot>,
+    /// By handler id: the place in `routees`.
+    handlers: Vec<Option<u32>>,
+    next_serial: u64,
+    due: Vec<Timer>,
+    woken: Vec<(HandlerId, u64)>,
+}
+
+struct RouteeSlot {
+    id: HandlerId,
+    factory: RouteeFactory,
+    hosted: Box<dyn Hosted>,
+}
+
+/// What a worker is made of besides its limits.
+pub struct WorkerParts {
+    /// This life of this node.
+    pub me: NodeRef,
+    /// Which worker this is.
+    pub index: WorkerIndex,
+    /// How many there are on this node.
+    pub workers: u16,
+    /// Shared free buffers.
+    pub buffers: Arc<Buffers>,
+    /// Where applications wait for replies.
+    pub replies: ReplySlots<AppReply>,
+    /// This worker's own entrance, for replies that come later.
+    pub injector: Injector<Injection>,
+    /// Seed of all randomness in here.
+    pub seed: u64,
+}
+
+impl Worker {
+    /// A worker without routees, links to other nodes, or routers.
+    pub fn new(parts: WorkerParts, limits: Limits, now: Time) -> Self {
+        let mut links = Slab::new();
+        let mut own = 0;
+        let mut siblings = Vec::new();
+        for index in 0..parts.workers {
+            let index = WorkerIndex(index);
+            let role = if index == parts.index { Role::Own } else { Role::Sibling(index) };
+            let peer = (parts.me, index);
+            let serial = u64::from(index.0);
+            let link = Link::new(peer, role, serial, Standing::Open, limits.outbox_bytes);
+            let id = links.insert(link);
+            if role == Role::Own {
+                own = id;
+            }
+            siblings.push(id);
+        }
+        let core = Core {
+            me: parts.me,
+            index: parts.index,
+            now,
+            limits,
+            links,
+            own,
+            siblings,
+            destinations: Vec::new(),
+            snapshot: None,
+            routers: Vec::new(),
+            encoder: Encoder::new(Arc::clone(&parts.buffers)),
+            buffers: parts.buffers,
+            asks: AskTable::new(limits.max_asks),
+            replies: parts.replies,
+            timers: TimerWheel::new(TIMER_TICK, now),
+            soon: Vec::new(),
+            counts: Counts::default(),
+            requests: Vec::new(),
+            dirty: Vec::new(),
+            injector: parts.injector,
+            rng_seed: parts.seed,
+            stopping: false,
+        };
+        Self {
+            core,
+            routees: Vec::new(),
+            handlers: Vec::new(),
+            next_serial: u64::from(parts.workers),
+            due: Vec::new(),
+            woken: Vec::new(),
+        }
+    }
+
+    // ---- what the driver asks ----
+
+    /// The counts so far.
+    pub fn counts(&self) -> &Counts {
+        &self.core.counts
+    }
+
+    /// What the driver shall do; taken out.
+    pub fn requests(&mut self) -> std::vec::Drain<'_, Request> {
+        self.core.requests.drain(..)
+    }
+
+    /// A link whose outbox got frames since it was last named here, if there is one.
+    #[inline]
+    pub fn take_dirty(&mut self) -> Option<LinkId> {
+        while let Some(id) = self.core.dirty.pop() {
+            if let Some(link) = self.core.links.get_mut(id) {
+                link.dirty = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// One link.
+    #[inline]
+    pub fn link(&self, id: LinkId) -> Option<&Link> {
+        self.core.links.get(id)
+    }
+
+    /// Names a link in the next [`Worker::take_dirty`] again.
+    #[inline]
+    pub fn touch(&mut self, id: LinkId) {
+        if self.core.links.contains(id) {
+            self.core.mark_dirty(id);
+        }
+    }
+
+    /// The links that this worker dialed.
+    pub fn dialed_links(&self) -> impl Iterator<Item = &Link> {
+        let links = self.core.links.iter().map(|(_, link)| link);
+        links.filter(|link| matches!(link.role, Role::Dialed { .. }))
+    }
+
+    /// Whether there is work that no event will announce: messages to itself, wake-ups.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        !self.core.soon.is_empty()
+            || !self.core.dirty.is_empty()
+            || !self.core.requests.is_empty()
+            || !self.core.links[self.core.own].outbox.is_empty()
+    }
+
+    /// Until when the driver may sleep.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.core.timers.next_deadline()
+    }
+
+    /// Whether every message that came in or went out has come to its end, and every peer that
+    /// sent to this worker said that it will send no more.
+    pub fn is_drained(&self) -> bool {
+        self.core.asks.is_empty() && self.core.links.iter().all(|(_, link)| link.is_settled())
+    }
+
+    /// Whether reading from a link should rest, because what its peer asked for is not taken by
+    /// it. Ends when the outbox was written.
+    #[inline]
+    pub fn is_choked(&self, id: LinkId) -> bool {
+        self.core.links.get(id).is_none_or(|link| link.outbox.is_full())
+    }
+
+    // ---- the duty cycle ----
+
+    /// Begins a duty cycle.
+    #[inline]
+    pub fn begin(&mut self, now: Time) {
+        self.core.now = now;
+    }
+
+    /// Runs what is due: timers, wake-ups, messages that this worker sent to itself.
+    pub fn run(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.core.timers.expire(self.core.now, |timer| due.push(timer));
+        for timer in due.drain(..) {
+            self.timer(timer);
+        }
+        self.due = due;
+
+        let mut woken = std::mem::take(&mut self.woken);
+        std::mem::swap(&mut woken, &mut self.core.soon);
+        for (handler, token) in woken.drain(..) {
+            self.wake(handler, token);
+        }
+        self.woken = woken;
+
+        // Only what waits now: a handler that tells itself must not hold the cycle up for ever.
+        let own = self.core.own;
+        for _ in 0..self.core.links[own].outbox.chunk_count() {
+            let Some(chunk) = self.core.links[own].outbox.pop_chunk() else { break };
+            self.deliver_chunk(own, chunk);
+        }
+    }
+
+    fn timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::AskDeadline(correlation) => {
+                if let Some(ask) = self.core.asks.close(correlation) {
+                    self.end_ask(ask.waiter, Err(AskError::Timeout));
+                }
+            }
+            Timer::Wake { handler, token } => self.wake(handler, token),
+            Timer::Ack(link) => self.core.acknowledge(link),
+            Timer::Redial(id) => {
+                if let Some(link) = self.core.links.get_mut(id)
+                    && link.standing == Standing::Broken
+                {
+                    link.standing = Standing::Idle;
+                    self.core.refresh_usable();
+                }
+            }
+            Timer::Retry(parked) => self.retry(*parked),
+        }
+    }
+
+    // ---- handlers ----
+
+    /// Starts this worker's routee of a path.
+    pub fn serve(&mut self, id: HandlerId, factory: RouteeFactory) {
+        let hosted = factory.make(self.core.index);
+        let place = self.routees.len() as u32;
+        self.routees.push(RouteeSlot { id, factory, hosted });
+        let index = id.0 as usize;
+        if self.handlers.len() <= index {
+            self.handlers.resize(index + 1, None);
+        }
+        self.handlers[index] = Some(place);
+        self.start_routee(place);
+        self.core.requests.push(Request::Served(id));
+    }
+
+    // ---- snapshots and links ----
+
+    /// Takes over a new snapshot of the cluster: where destinations are, what routers hold.
+    pub fn apply(&mut self, snapshot: Arc<Snapshot>) {
+        for (index, destination) in snapshot.destinations.iter().enumerate() {
+            if self.core.destinations.len() <= index {
+                let id = self.introduce(index as u32, destination.node, destination.worker);
+                self.core.destinations.push(Some(id));
+            }
+            self.follow(index, destination.reach);
+        }
+        self.core.snapshot = Some(Arc::clone(&snapshot));
+        self.core.refresh_routers(&snapshot);
+    }
+
+    fn introduce(&mut self, destination: u32, node: NodeRef, worker: WorkerIndex) -> LinkId {
+        if node == self.core.me {
+            return self.core.siblings[usize::from(worker.0)];
+        }
+        let role = Role::Dialed { destination };
+        self.insert_link((node, worker), role, Standing::Idle)
+    }
+
+    fn insert_link(
+        &mut self,
+        peer: (NodeRef, WorkerIndex),
+        role: Role,
+        standing: Standing,
+    ) -> LinkId {
+        self.next_serial += 1;
+        let bytes = self.core.limits.outbox_bytes;
+        self.core.links.insert(Link::new(peer, role, self.next_serial, standing, bytes))
+    }
+
+    /// Brings a dialed link in line with how far its destination can be reached.
+    fn follow(&mut self, destination: usize, reach: Reach) {
+        let Some(id) = self.core.destinations[destination] else { return };
+        let link = &mut self.core.links[id];
+        if !matches!(link.role, Role::Dialed { .. }) {
+            return;
+        }
+        link.wanted = reach == Reach::Usable;
+        match reach {
+            Reach::Usable => {}
+            Reach::Unreachable => {
+                if link.standing == Standing::Idle {
+                    // Nothing waits; it is dialed again when the peer is back.
+                }
+            }
+            Reach::Leaving => match link.standing {
+                Standing::Open | Standing::Dialing => self.finish(id),
+                Standing::Idle | Standing::Broken => link.standing = Standing::Finished,
+                Standing::Finished => {}
+            },
+            Reach::Gone => {
+                self.lose(id, DeathReason::Unreachable);
+                self.core.destinations[destination] = None;
+                self.core.links.remove(id);
+                self.core.requests.push(Request::Close(id));
+            }
+        }
+    }
+
+    /// Says on a link that nothing more will come.
+    fn finish(&mut self, id: LinkId) {
+        let core = &mut self.core;
+        let link = &mut core.links[id];
+        if link.fin_queued {
+            return;
+        }
+        link.fin_queued = true;
+        link.outbox.push_control(&mut core.encoder, FrameKind::Fin, &Fields::default(), 0, &[]);
+        if link.standing == Standing::Open {
+            link.standing = Standing::Finished;
+        }
+        core.mark_dirty(id);
+    }
+
+    /// This node leaves: its own peers are told that nothing more will come from here.
+    pub fn finish_all(&mut self) {
+        self.core.stopping = true;
+        let dialed: Vec<LinkId> = self
+            .core
+            .links
+            .iter()
+            .filter(|(_, link)| {
+                matches!(link.role, Role::Dialed { .. })
+                    && matches!(link.standing, Standing::Open | Standing::Dialing)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in dialed {
+            self.finish(id);
+        }
+    }
+
+    /// The driver opened the connection that [`Request::Dial`] asked for. Returns false when
+    /// nobody wants it any more; the driver drops it then.
+    pub fn link_opened(&mut self, destination: u32) -> Option<LinkId> {
+        let id = self.core.destinations.get(destination as usize).copied().flatten()?;
+        let link = &mut self.core.links[id];
+        if link.standing != Standing::Dialing {
+            return None;
+        }
+        link.standing = if link.fin_queued { Standing::Finished } else { Standing::Open };
+        link.redial_pause_ms = 0;
+        link.sent.delivered = 0;
+        link.sent.dead = 0;
+        let peer = link.peer.0;
+        self.core.requests.push(Request::Reached(peer));
+        self.core.mark_dirty(id);
+        self.core.refresh_usable();
+        Some(id)
+    }
+
+    /// The connection that [`Request::Dial`] asked for could not be opened: what waited for it is
+    /// dead, and it is not tried again for a while.
+    pub fn dial_failed(&mut self, destination: u32) {
+        let Some(id) = self.core.destinations.get(destination as usize).copied().flatten() else {
+            return;
+        };
+        let limits = self.core.limits;
+        let link = &mut self.core.links[id];
+        if link.standing != Standing::Dialing {
+            return;
+        }
+        link.redial_pause_ms =
+            (link.redial_pause_ms * 2).clamp(limits.redial_min_ms, limits.redial_max_ms);
+        let pause = std::time::Duration::from_millis(link.redial_pause_ms);
+        link.standing = if link.fin_queued { Standing::Finished } else { Standing::Broken };
+        self.lose(id, DeathReason::Unreachable);
+        self.core.timers.insert(self.core.now.plus(pause), Timer::Redial(id));
+        self.core.refresh_usable();
+    }
+
+    /// A peer's worker dialed this one. An older connection of the same pair is dropped with all
+    /// that was not taken from it, so that order holds across a reconnect. Returns `None` when
+    /// this connection itself is the older one.
+    pub fn accept(&mut self, node: NodeRef, worker: WorkerIndex, epoch: u64) -> Option<LinkId> {
+        let older: Vec<(LinkId, u64)> = self
+            .core
+            .links
+            .iter()
+            .filter_map(|(id, link)| match link.role {
+                Role::Accepted { epoch } if link.peer == (node, worker) => Some((id, epoch)),
+                _ => None,
+            })
+            .collect();
+        if older.iter().any(|(_, other)| *other > epoch) {
+            return None;
+        }
+        for (id, _) in older {
+            self.core.links.remove(id);
+            self.core.requests.push(Request::Close(id));
+        }
+        Some(self.insert_link((node, worker), Role::Accepted { epoch }, Standing::Open))
+    }
+
+    /// A link's connection was closed or broke.
+    pub fn link_lost(&mut self, id: LinkId) {
+        let Some(link) = self.core.links.get_mut(id) else { return };
+        let peer = link.peer.0;
+        match link.role {
+            Role::Own | Role::Sibling(_) => {}
+            Role::Accepted { .. } => {
+                let said_goodbye = link.fin_received;
+                self.core.links.remove(id);
+                if !said_goodbye {
+                    self.core.requests.push(Request::Suspect(peer));
+                }
+            }
+            Role::Dialed { destination } => {
+                let kept = link.outbox.rewind();
+                let finished = link.fin_queued || link.standing == Standing::Finished;
+                // Re-dial at once, whether or not anything waits: a refusal is the fastest
+                // evidence that the peer is gone.
+                link.standing = if link.wanted && !finished {
+                    self.core.requests.push(Request::Dial { destination, link: id });
+                    Standing::Dialing
+                } else if finished {
+                    Standing::Finished
+                } else {
+                    Standing::Idle
+                };
+                self.core.settle(id, kept);
+                if self.core.links[id].standing != Standing::Dialing {
+                    self.core.bury(id, DeathReason::Unreachable);
+                }
+                self.fail_asks(id, AskError::LinkLost);
+                if !finished {
+                    self.core.requests.push(Request::Suspect(peer));
+                }
+                self.core.refresh_usable();
+            }
+        }
+    }
+
+    /// Ends a dialed link's messages: unknown if written, dead if not.
+    fn lose(&mut self, id: LinkId, reason: DeathReason) {
+        let link = &mut self.core.links[id];
+        let kept = link.outbox.rewind();
+        self.core.settle(id, kept);
+        self.core.bury(id, reason);
+        self.fail_asks(id, AskError::Dead(reason));
+    }
+
+    fn fail_asks(&mut self, link: LinkId, error: AskError) {
+        for correlation in self.core.asks.find(|ask| ask.link == link) {
+            if let Some(ask) = self.core.close_ask(correlation) {
+                self.end_or_retry(ask, error);
+            }
+        }
+    }
+
+    /// The socket took this many bytes of a link's outbox.
+    #[inline]
+    pub fn written(&mut self, id: LinkId, bytes: usize) {
+        if let Some(link) = self.core.links.get_mut(id) {
+            link.outbox.written(&mut self.core.encoder, bytes);
+        }
+    }
+
+    /// Takes the oldest chunk that waits for a sibling.
+    pub fn pop_sibling_chunk(&mut self, id: LinkId) -> Option<Chunk> {
+        self.core.links.get_mut(id)?.outbox.pop_chunk()
+    }
+
+    /// Puts a chunk back that the sibling's ring did not take; the link is dirty again.
+    pub fn unpop_sibling_chunk(&mut self, id: LinkId, chunk: Chunk) {
+        if let Some(link) = self.core.links.get_mut(id) {
+            link.outbox.unpop_chunk(chunk);
+            self.core.mark_dirty(id);
+        }
+    }
+
+    // ---- other threads ----
+
+    /// Takes one hand-over from another thread.
+    pub fn inject(&mut self, injection: Injection) {
+        match injection {
+            Injection::Frames { destination, frames } => {
+                let count = u64::from(frames.frames());
+                self.core.counts.sent += count;
+                match self.core.link_to(destination) {
+                    Ok(id) => {
+                        let link = &mut self.core.links[id];
+                        link.sent.requests += count;
+                        link.outbox.push_chunk(&mut self.core.encoder, frames);
+                        self.core.mark_dirty(id);
+                    }
+                    Err(refusal) => {
+                        let reason = death(refusal);
+                        self.core.counts.dead[reason as usize] += count;
+                        self.core.requests.push(Request::DeadLetters { reason, count, peer: None });
+                        self.core.encoder.give(frames);
+                    }
+                }
+            }
+            Injection::Ask(ask) => self.inject_ask(ask),
+            Injection::Reply { to, frame } => {
+                let known =
+                    self.core.links.get(to.link).is_some_and(|link| link.serial == to.serial);
+                match frame {
+                    Some(frame) if known => {
+                        let link = &mut self.core.links[to.link];
+                        link.outbox.push_chunk(&mut self.core.encoder, frame);
+                        self.core.mark_dirty(to.link);
+                    }
+                    Some(frame) => {
+                        self.core.counts.lost_replies += 1;
+                        self.core.encoder.give(frame);
+                    }
+                    None if known => {
+                        self.core.fail(to.link, to.correlation, DeathReason::NoReply);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn inject_ask(&mut self, ask: InjectedAsk) {
+        let InjectedAsk { router, key_hash, destination, frame, slot, generation, .. } = ask;
+        let waiter = Waiter::Application { slot, generation };
+        self.core.counts.asks += 1;
+        if ask.deadline <= self.core.now {
+            self.core.counts.sent += 1;
+            self.core.counts.dead[DeathReason::Expired as usize] += 1;
+            self.core.encoder.give(frame);
+            self.end_ask(waiter, Err(AskError::Timeout));
+            return;
+        }
+        let retry = ask.idempotent.then(|| {
+            let mut copy = self.core.buffers.take_fitting(frame.len());
+            copy.append(frame.bytes(), frame.frames());
+            Box::new(Retry { router, key_hash, frame: copy, deadline: ask.deadline })
+        });
+        self.attempt(waiter, destination, frame, ask.deadline, retry);
+    }
+
+    /// Puts an encoded ask on its way.
+    fn attempt(
+        &mut self,
+        waiter: Waiter,
+        destination: u32,
+        mut frame: Chunk,
+        deadline: Time,
+        retry: Option<Box<Retry>>,
+    ) {
+        self.core.counts.sent += 1;
+        let opened = match self.core.link_to(destination) {
+            Err(refusal) => Err((refusal, waiter, retry)),
+            Ok(link) => {
+                // Checked before the waiter is handed over, because a full table would drop it.
+                if self.core.asks.is_full() {
+                    Err((crate::base::fate::Refusal::TooManyAsks, waiter, None))
+                } else {
+                    Ok((link, self.core.open_ask(waiter, link, deadline, retry)))
+                }
+            }
+        };
+        match opened {
+            Ok((link, Ok(correlation))) => {
+                frame.patch_first_correlation(correlation);
+                let to = &mut self.core.links[link];
+                to.sent.requests += 1;
+                to.outbox.push_chunk(&mut self.core.encoder, frame);
+                self.core.mark_dirty(link);
+            }
+            Ok((_, Err(_))) => unreachable!("the table was checked to have room"),
+            Err((refusal, waiter, retry)) => {
+                self.core.counts.dead[death(refusal) as usize] += 1;
+                self.core.encoder.give(frame);
+                match retry {
+                    Some(retry) => self.park(waiter, retry),
+                    None => self.end_ask(waiter, Err(AskError::Refused(refusal))),
+                }
+            }
+        }
+    }
+
+    fn park(&mut self, waiter: Waiter, retry: Box<Retry>) {
+        let at = self.core.now.plus(RETRY_PAUSE);
+        if at >= retry.deadline {
+            self.end_ask(waiter, Err(AskError::Timeout));
+        } else {
+            self.core.timers.insert(at, Timer::Retry(Box::new(ParkedAsk { waiter, retry })));
+        }
+    }
+
+    /// Sends an idempotent ask again, to wherever its router points now.
+    fn retry(&mut self, parked: ParkedAsk) {
+        let ParkedAsk { waiter, retry } = parked;
+        match self.core.choose(retry.router, retry.key_hash) {
+            Ok(Pick::One(routee)) => {
+                let (destination, handler) = self.core.place(retry.router, routee);
+                let mut frame = self.core.buffers.take_fitting(retry.frame.len());
+                frame.append(retry.frame.bytes(), retry.frame.frames());
+                frame.patch_first_target(handler);
+                let deadline = retry.deadline;
+                self.attempt(waiter, destination, frame, deadline, Some(retry));
+            }
+            _ => self.park(waiter, retry),
+        }
+    }
+
+    /// This node stops: whoever still waits is told, and every message gets its last count.
+    pub fn stop(&mut self) {
+        self.core.stopping = true;
+        let links: Vec<LinkId> = self.core.links.iter().map(|(id, _)| id).collect();
+        for id in links {
+            match self.core.links[id].role {
+                Role::Dialed { .. } => self.lose(id, DeathReason::Stopped),
+                Role::Own | Role::Sibling(_) => {
+                    self.fail_asks(id, AskError::Dead(DeathReason::Stopped));
+                    self.core.bury_local(id, DeathReason::Stopped);
+                }
+                Role::Accepted { .. } => {}
+            }
+        }
+    }
+}
+
+/// The count for a message that was accepted on another thread but refused by its worker.
+fn death(refusal: crate::base::fate::Refusal) -> DeathReason {
+    use crate::base::fate::Refusal;
+    match refusal {
+        Refusal::QueueFull | Refusal::TooManyAsks => DeathReason::Overflow,
+        Refusal::Stopped => DeathReason::Stopped,
+        _ => DeathReason::Unreachable,
+    }
+}

@@ -1,0 +1,344 @@
+//! Walk of a message: `wire/encode` comes before, `net/link` (which writes to the socket) after.
+//!
+//! A bounded queue of encoded frames, kept as chunks that one vectored write takes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rkyv::ser::allocator::Arena;
+
+use crate::base::{HandlerId, MessageTypeId, fate::Refusal};
+use crate::queue::pool::Pool;
+use crate::wire::{
+    CHUNK_BYTES, Chunk, EncodeError, Fields, FrameKind, HEADER_BYTES, WireType, encode,
+    encode_empty,
+};
+
+/// How many free chunks a worker keeps for itself before it shares them.
+const KEPT_CHUNKS: usize = 64;
+
+/// Capacity of the chunks that carry single frames between threads.
+pub const SMALL_CHUNK_BYTES: usize = 1024;
+
+/// The free buffers that all threads of a node share.
+pub struct Buffers {
+    /// Of [`CHUNK_BYTES`].
+    pub large: Pool<Chunk>,
+    /// Of [`SMALL_CHUNK_BYTES`].
+    pub small: Pool<Chunk>,
+    /// The most bytes that a frame may have.
+    pub max_frame_bytes: usize,
+}
+
+impl Buffers {
+    /// Empty pools that keep up to so many chunks each.
+    pub fn new(large: usize, small: usize, max_frame_bytes: usize) -> Self {
+        Self { large: Pool::new(large), small: Pool::new(small), max_frame_bytes }
+    }
+
+    /// An empty chunk for a batch of frames.
+    pub fn take_large(&self) -> Chunk {
+        take(&self.large, CHUNK_BYTES)
+    }
+
+    /// An empty chunk for one small frame.
+    pub fn take_small(&self) -> Chunk {
+        take(&self.small, SMALL_CHUNK_BYTES)
+    }
+
+    /// An empty chunk for so many bytes.
+    pub fn take_fitting(&self, bytes: usize) -> Chunk {
+        match bytes {
+            _ if bytes <= SMALL_CHUNK_BYTES => self.take_small(),
+            _ if bytes <= CHUNK_BYTES => self.take_large(),
+            _ => Chunk::with_capacity(bytes),
+        }
+    }
+
+    /// Takes a chunk back; one of unusual size goes to the allocator.
+    pub fn give(&self, chunk: Chunk) {
+        match chunk.capacity() {
+            CHUNK_BYTES => self.large.give(chunk),
+            SMALL_CHUNK_BYTES => self.small.give(chunk),
+            _ => {}
+        }
+    }
+}
+
+fn take(pool: &Pool<Chunk>, capacity: usize) -> Chunk {
+    match pool.take() {
+        Some(mut chunk) => {
+            chunk.clear();
+            chunk
+        }
+        None => Chunk::with_capacity(capacity),
+    }
+}
+
+/// Encodes one frame into the smallest chunk that takes it.
+pub fn encode_single<B: WireType>(
+    buffers: &Buffers,
+    arena: &mut Arena,
+    kind: FrameKind,
+    fields: &Fields,
+    message: MessageTypeId,
+    target: HandlerId,
+    body: &B,
+) -> Result<Chunk, Refusal> {
+    let mut chunk = buffers.take_small();
+    loop {
+        match encode(&mut chunk, arena, kind, fields, message, target, body) {
+            Ok(bytes) if bytes > buffers.max_frame_bytes => return Err(Refusal::TooLarge),
+            Ok(_) => return Ok(chunk),
+            Err(EncodeError::Serialize) => return Err(Refusal::Unserialisable),
+            Err(EncodeError::Overflow) if chunk.capacity() > buffers.max_frame_bytes => {
+                return Err(Refusal::TooLarge);
+            }
+            Err(EncodeError::Overflow) => {
+                let capacity = chunk.capacity();
+                buffers.give(chunk);
+                chunk = if capacity < CHUNK_BYTES {
+                    buffers.take_large()
+                } else {
+                    Chunk::with_capacity(capacity * 4)
+                };
+            }
+        }
+    }
+}
+
+/// Where a worker's encoders take buffers from, and the scratch memory rkyv needs for nested
+/// types. Never asks the allocator on the steady path.
+pub struct Encoder {
+    arena: Arena,
+    free: Vec<Chunk>,
+    shared: Arc<Buffers>,
+}
+
+impl Encoder {
+    /// An encoder that shares free chunks with its siblings.
+    pub fn new(shared: Arc<Buffers>) -> Self {
+        Self { arena: Arena::new(), free: Vec::with_capacity(KEPT_CHUNKS), shared }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Chunk {
+        self.free.pop().unwrap_or_else(|| self.shared.take_large())
+    }
+
+    /// Takes an emptied chunk back.
+    #[inline]
+    pub fn give(&mut self, mut chunk: Chunk) {
+        if chunk.capacity() == CHUNK_BYTES && self.free.len() < KEPT_CHUNKS {
+            chunk.clear();
+            self.free.push(chunk);
+        } else {
+            self.shared.give(chunk);
+        }
+    }
+}
+
+/// Frames on their way to one peer.
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    limit_bytes: usize,
+}
+
+impl Outbox {
+    /// An empty outbox that takes frames until it holds `limit_bytes`.
+    pub fn new(limit_bytes: usize) -> Self {
+        Self { chunks: VecDeque::new(), bytes: 0, limit_bytes }
+    }
+
+    /// Bytes waiting.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many chunks wait.
+    #[inline]
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Whether the limit is reached; what a sender adds is refused then.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes >= self.limit_bytes
+    }
+
+    /// Whether three quarters of the limit are reached.
+    #[inline]
+    pub fn is_nearly_full(&self) -> bool {
+        self.bytes >= self.limit_bytes / 4 * 3
+    }
+
+    /// Encodes one frame at the end.
+    #[inline]
+    pub(super) fn push<B: WireType>(
+        &mut self,
+        encoder: &mut Encoder,
+        kind: FrameKind,
+        fields: &Fields,
+        message: MessageTypeId,
+        target: HandlerId,
+        body: &B,
+    ) -> Result<(), Refusal> {
+        if let Some(chunk) = self.chunks.back_mut() {
+            match encode(chunk, &mut encoder.arena, kind, fields, message, target, body) {
+                Ok(bytes) => {
+                    self.bytes += bytes;
+                    return Ok(());
+                }
+                Err(EncodeError::Serialize) => return Err(Refusal::Unserialisable),
+                Err(EncodeError::Overflow) => {}
+            }
+        }
+        self.push_into_new(encoder, kind, fields, message, target, body)
+    }
+
+    #[cold]
+    fn push_into_new<B: WireType>(
+        &mut self,
+        encoder: &mut Encoder,
+        kind: FrameKind,
+        fields: &Fields,
+        message: MessageTypeId,
+        target: HandlerId,
+        body: &B,
+    ) -> Result<(), Refusal> {
+        let mut chunk = encoder.take();
+        loop {
+            match encode(&mut chunk, &mut encoder.arena, kind, fields, message, target, body) {
+                Ok(bytes) if bytes > encoder.shared.max_frame_bytes => {
+                    encoder.give(chunk);
+                    return Err(Refusal::TooLarge);
+                }
+                Ok(bytes) => {
+                    self.bytes += bytes;
+                    self.chunks.push_back(chunk);
+                    return Ok(());
+                }
+                Err(EncodeError::Serialize) => {
+                    encoder.give(chunk);
+                    return Err(Refusal::Unserialisable);
+                }
+                Err(EncodeError::Overflow) if chunk.capacity() > encoder.shared.max_frame_bytes => {
+                    return Err(Refusal::TooLarge);
+                }
+                Err(EncodeError::Overflow) => {
+                    let larger = chunk.capacity() * 4;
+                    encoder.give(chunk);
+                    chunk = Chunk::with_capacity(larger);
+                }
+            }
+        }
+    }
+
+    /// Puts a frame of the protocol itself at the end, whatever the limit: there are few of them.
+    pub(super) fn push_control(
+        &mut self,
+        encoder: &mut Encoder,
+        kind: FrameKind,
+        fields: &Fields,
+        code: u32,
+        body: &[u8],
+    ) {
+        debug_assert!(body.len() <= HEADER_BYTES, "control frames are small");
+        let (message, target) = (MessageTypeId(code), HandlerId(0));
+        if let Some(chunk) = self.chunks.back_mut()
+            && let Ok(bytes) = encode_empty(chunk, kind, fields, message, target, body)
+        {
+            self.bytes += bytes;
+            return;
+        }
+        let mut chunk = encoder.take();
+        let bytes = encode_empty(&mut chunk, kind, fields, message, target, body)
+            .expect("an empty chunk has room for a control frame");
+        self.bytes += bytes;
+        self.chunks.push_back(chunk);
+    }
+
+    /// Adds frames that were encoded elsewhere: small runs are copied together, large ones moved.
+    pub(super) fn push_chunk(&mut self, encoder: &mut Encoder, chunk: Chunk) {
+        self.bytes += chunk.len();
+        if chunk.len() < CHUNK_BYTES / 8 {
+            let back = match self.chunks.back_mut() {
+                Some(back) => back,
+                None => {
+                    self.chunks.push_back(encoder.take());
+                    self.chunks.back_mut().expect("just pushed")
+                }
+            };
+            if back.append(chunk.bytes(), chunk.frames()) {
+                encoder.give(chunk);
+                return;
+            }
+        }
+        self.chunks.push_back(chunk);
+    }
+
+    /// The waiting bytes, chunk by chunk, oldest first.
+    #[inline]
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(Chunk::bytes)
+    }
+
+    /// Takes the oldest chunk whole; for queues within the process.
+    #[inline]
+    pub fn pop_chunk(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    /// Puts a chunk that [`Outbox::pop_chunk`] took back to the front.
+    pub fn unpop_chunk(&mut self, chunk: Chunk) {
+        self.bytes += chunk.len();
+        self.chunks.push_front(chunk);
+    }
+
+    /// Drops `count` bytes from the front, which the socket took.
+    #[inline]
+    pub(super) fn written(&mut self, encoder: &mut Encoder, mut count: usize) {
+        self.bytes -= count;
+        while count > 0 {
+            let front = self.chunks.front_mut().expect("more was written than waited");
+            let step = count.min(front.len());
+            front.consume(step);
+            count -= step;
+            if front.is_empty()
+                && let Some(chunk) = self.chunks.pop_front()
+            {
+                encoder.give(chunk);
+            }
+        }
+    }
+
+    /// After a loss: forgets the frame that was written in part, keeps those of which nothing was
+    /// written, and says how many tells and asks
+    /// those are.
+    pub(super) fn rewind(&mut self) -> u64 {
+        if let Some(front) = self.chunks.front_mut() {
+            front.skip_partial_frame();
+        }
+        self.bytes = self.chunks.iter().map(Chunk::len).sum();
+        self.chunks.iter().map(Chunk::untouched_requests).sum()
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self, encoder: &mut Encoder) {
+        self.bytes = 0;
+        while let Some(chunk) = self.chunks.pop_front() {
+            encoder.give(chunk);
+        }
+    }
+}
