@@ -7,3 +7,4 @@
 pub mod histogram;
 pub mod ledger;
 pub mod schedule;
+pub mod table;
