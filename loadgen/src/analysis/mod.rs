@@ -6,5 +6,6 @@
 
 pub mod histogram;
 pub mod ledger;
+pub mod rounds;
 pub mod schedule;
 pub mod table;
