@@ -9,3 +9,4 @@ pub mod ledger;
 pub mod rounds;
 pub mod schedule;
 pub mod table;
+pub mod usl;
