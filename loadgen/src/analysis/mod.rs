@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod rounds;
 pub mod schedule;
 pub mod table;
+pub mod timeline;
 pub mod usl;
