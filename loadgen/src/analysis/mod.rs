@@ -4,6 +4,7 @@
 //! recorded to these modules, which is why every rule of evidence (void runs, balanced accounts,
 //! enough samples behind a percentile) can be tested here without a cluster.
 
+pub mod compare;
 pub mod histogram;
 pub mod ledger;
 pub mod rounds;
