@@ -3,8 +3,10 @@
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;
 
+pub mod api;
 pub mod ask;
 pub mod base;
+pub mod config;
 pub mod control;
 pub mod hash;
 pub mod member;
@@ -15,9 +17,20 @@ pub mod runtime;
 pub mod wire;
 pub mod worker;
 
-pub use base::fate;
+pub use api::{
+    Ask, AskFuture, Batch, BuildError, DeadLetters, EventGap, Events, Node, NodeBuilder, NodeError,
+    NotReady, Router, RouterBuilder, RouterInfo, Selection,
+};
+pub use base::fate::{AskError, Counts, DeathReason, Refusal};
+pub use base::{Member, MemberEvent, MemberState, NodeId, NodeRef, Time, View, WorkerIndex};
+pub use config::{ConfigError, NodeConfig};
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::{Message, Routee};
 pub use rkyv;
+pub use route::LocalPreference;
+pub use runtime::control::Ended;
+pub use runtime::proxies::DeadLetter;
 pub use wire::Message;
-pub use worker::{Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee};
+pub use worker::{
+    Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee, RouteeRef,
+};

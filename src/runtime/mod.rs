@@ -4,4 +4,5 @@
 pub mod clock;
 pub mod control;
 pub mod proxies;
+pub mod start;
 pub mod worker;

@@ -473,9 +473,9 @@ impl Core {
     }
 }
 
-pub(super) fn refusal(reason: NoRoutee) -> Refusal {
+/// What a sender is told when its router picked nobody.
+pub fn refusal(reason: NoRoutee) -> Refusal {
     match reason {
-        NoRoutee::NoRoutees => Refusal::NoRoutee,
         NoRoutee::NoneUsable => Refusal::Unreachable,
         NoRoutee::MissingKey => Refusal::MissingKey,
         _ => Refusal::NoRoutee,

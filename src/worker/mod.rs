@@ -18,7 +18,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 pub use self::context::Context;
-pub use self::core::{RouteeRef, RouterRef};
+pub use self::core::{RouteeRef, RouterRef, refusal};
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};

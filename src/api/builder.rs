@@ -1,0 +1,273 @@
+//! Describes a node before it starts.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::node::Node;
+use super::shared::{Door, Shared};
+use crate::config::{ConfigError, NodeConfig, Secret, WorkersConfig};
+use crate::hash::HashSeed;
+use crate::member::{Manual, MemberConfig};
+use crate::runtime::start::{Describe, Settings, StartError, Started, start};
+use crate::wire::auth::{ClusterKey, ClusterKeyError};
+use crate::worker::Limits;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting is unknown or impossible.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cluster's name or the secret cannot be used.
+    #[error(transparent)]
+    Key(#[from] ClusterKeyError),
+    /// A port or thread could not be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A seed's name could not be turned into an address.
+    #[error("the seed {seed:?} cannot be resolved: {source}; give `host:port` of a node")]
+    Seed {
+        /// What was given.
+        seed: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Describes a node: every setting of [`NodeConfig`] has its default until it is set here.
+#[derive(Debug, Default)]
+#[must_use = "a node runs from `start` on"]
+pub struct NodeBuilder {
+    config: NodeConfig,
+    /// The first setting that could not be; told by `start`, so that calls can be chained.
+    error: Option<ConfigError>,
+}
+
+impl From<NodeConfig> for NodeBuilder {
+    fn from(config: NodeConfig) -> Self {
+        Self { config, error: None }
+    }
+}
+
+impl NodeBuilder {
+    /// The address to listen on, TCP for links and UDP for membership. Port 0 takes a free one.
+    pub fn bind(mut self, address: impl ToString) -> Self {
+        self.put("bind", &address.to_string());
+        self
+    }
+
+    /// The address under which others reach this node, if it is not the bound one.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.config.advertise = Some(address);
+        self
+    }
+
+    /// A node to join through. Any number, in any order; some may be down.
+    pub fn seed(mut self, address: impl ToString) -> Self {
+        self.config.seeds.push(address.to_string());
+        self
+    }
+
+    /// The cluster's name, the same on all nodes.
+    pub fn cluster(mut self, name: &str) -> Self {
+        self.config.cluster = name.to_owned();
+        self
+    }
+
+    /// The node's name, unlike any other in the cluster. Keys follow it across restarts.
+    pub fn name(mut self, name: &str) -> Self {
+        self.config.name = Some(name.to_owned());
+        self
+    }
+
+    /// The secret that all nodes of the cluster share.
+    pub fn secret(mut self, secret: &str) -> Self {
+        self.put("secret", secret);
+        self
+    }
+
+    /// Adds a role.
+    pub fn role(mut self, role: &str) -> Self {
+        self.config.roles.insert(role.to_owned());
+        self
+    }
+
+    /// This node's share of keys and load, 1 to 1,000; 100 is usual.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.config.weight = weight;
+        self
+    }
+
+    /// Adds a key-value pair that all members see.
+    pub fn metadata(mut self, key: &str, value: &str) -> Self {
+        self.config.metadata.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The embedding application's version.
+    pub fn app_version(mut self, version: &str) -> Self {
+        self.config.app_version = version.to_owned();
+        self
+    }
+
+    /// How many workers the node has.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.config.workers.count = count;
+        self
+    }
+
+    /// Pins worker 0 to the first of these cores, worker 1 to the second, and so on. Their number
+    /// must be the number of workers.
+    pub fn pin_to(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.config.workers.cores = Some(cores.into_iter().collect());
+        self.config.workers.pin = true;
+        self
+    }
+
+    /// How long a worker looks for work before it sleeps: a lower latency for a busier core.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.config.workers.spin_us = spin.as_micros() as u64;
+        self
+    }
+
+    /// The cluster opens for messages only when it has so many members.
+    pub fn min_members(mut self, members: usize) -> Self {
+        self.config.membership.min_members = members;
+        self
+    }
+
+    /// Any other setting, by its key in the configuration file:
+    /// `set("links.outbox_bytes", "8388608")`.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.put(key, value);
+        self
+    }
+
+    fn put(&mut self, key: &str, value: &str) {
+        if let Err(error) = self.config.set(key, value) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// Starts the node. Works in and outside of any async runtime.
+    ///
+    /// # Errors
+    /// A [`BuildError`] names the setting or the step that failed; nothing is left running then.
+    pub fn start(self) -> Result<Node, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
+        let settings = settings(&self.config)?;
+        let seed = HashSeed(settings.key.hash_seed());
+        Ok(face(start(settings)?, seed))
+    }
+}
+
+fn settings(config: &NodeConfig) -> Result<Settings, BuildError> {
+    config.validate()?;
+    let secret = config.load_secret()?;
+    let key = ClusterKey::new(&config.cluster, secret.as_ref().map(Secret::as_bytes))?;
+    let member = MemberConfig {
+        seeds: resolve(&config.seeds)?,
+        min_members: config.membership.min_members as u32,
+        min_members_per_role: config
+            .membership
+            .min_members_per_role
+            .iter()
+            .map(|(role, members)| (role.as_str().into(), *members as u32))
+            .collect(),
+        probe_period_ms: config.membership.probe_period_ms,
+        probe_timeout_ms: config.membership.probe_timeout_ms,
+        suspect_ms: config.membership.suspect_ms,
+        gossip_ms: config.membership.gossip_ms,
+        ..MemberConfig::default()
+    };
+    let links = &config.links;
+    let workers = &config.workers;
+    Ok(Settings {
+        bind: config.bind,
+        advertise: config.advertise,
+        name: config.name.as_deref().map(Arc::from),
+        key,
+        describe: Describe {
+            roles: config.roles.iter().map(|role| role.as_str().into()).collect(),
+            metadata: config
+                .metadata
+                .iter()
+                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+                .collect(),
+            weight: config.weight,
+            app_version: config.app_version.as_str().into(),
+        },
+        member,
+        policy: Box::new(Manual),
+        leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
+        workers: workers.count as u16,
+        cores: cores(workers),
+        spin: Duration::from_micros(workers.spin_us),
+        inject_capacity: workers.inject_capacity,
+        ring_capacity: workers.ring_capacity,
+        limits: Limits {
+            max_frame_bytes: links.max_frame_bytes as u32,
+            outbox_bytes: links.outbox_bytes,
+            max_asks: workers.max_asks,
+            ack_interval_ms: links.ack_interval_ms,
+            redial_min_ms: links.redial_min_ms,
+            redial_max_ms: links.redial_max_ms,
+        },
+        inbox_bytes: links.inbox_bytes,
+        handshake_timeout: Duration::from_millis(links.handshake_timeout_ms),
+        max_pending_handshakes: links.max_pending_handshakes,
+    })
+}
+
+/// By worker: the core it is pinned to; empty for none.
+fn cores(workers: &WorkersConfig) -> Vec<usize> {
+    match &workers.cores {
+        Some(cores) => cores.clone(),
+        None if workers.pin => (workers.first_core..).take(workers.count).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Turns host names into addresses; a name with several stands for all of them.
+fn resolve(seeds: &[String]) -> Result<Vec<SocketAddr>, BuildError> {
+    let mut addresses = Vec::new();
+    for seed in seeds {
+        let found = seed
+            .to_socket_addrs()
+            .map_err(|source| BuildError::Seed { seed: seed.clone(), source })?;
+        addresses.extend(found);
+    }
+    Ok(addresses)
+}
+
+fn face(started: Started, seed: HashSeed) -> Node {
+    let doors = started
+        .doors
+        .into_iter()
+        .map(|(injector, board, counts)| Door { injector, board, counts })
+        .collect();
+    let shared = Shared {
+        me: started.me,
+        name: started.name,
+        address: started.address,
+        clock: started.clock,
+        seed,
+        orders: started.orders,
+        snapshot: started.snapshot,
+        changes: started.changes,
+        events: started.events,
+        dead_letters: started.dead_letters,
+        ended: started.ended,
+        strangers: started.strangers,
+        doors,
+        buffers: started.buffers,
+        replies: started.replies,
+        refused: Default::default(),
+        next_home: Default::default(),
+    };
+    Node { shared: Arc::new(shared), thread: Mutex::new(Some(started.thread)) }
+}

@@ -1,0 +1,71 @@
+//! Streams of what happens: changes of membership, dead letters.
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use crate::base::MemberEvent;
+use crate::queue::block_on;
+use crate::runtime::proxies::DeadLetter;
+
+/// Some items were missed, because the reader was too slow, or the node has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventGap {
+    /// So many items were overwritten before they were read; reading goes on behind them.
+    #[error("{0} items were missed; read the whole state once, for example `Node::view`")]
+    Missed(u64),
+    /// There will be no more.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+macro_rules! stream {
+    ($(#[$doc:meta])* $name:ident, $item:ty) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name(pub(super) broadcast::Receiver<$item>);
+
+        impl $name {
+            /// The next one.
+            ///
+            /// # Errors
+            /// [`EventGap`] when some were missed or the node has stopped.
+            pub async fn next(&mut self) -> Result<$item, EventGap> {
+                self.0.recv().await.map_err(|error| match error {
+                    RecvError::Lagged(missed) => EventGap::Missed(missed),
+                    RecvError::Closed => EventGap::Stopped,
+                })
+            }
+
+            /// The next one if it is there already.
+            ///
+            /// # Errors
+            /// As [`Self::next`].
+            pub fn try_next(&mut self) -> Result<Option<$item>, EventGap> {
+                match self.0.try_recv() {
+                    Ok(item) => Ok(Some(item)),
+                    Err(TryRecvError::Empty) => Ok(None),
+                    Err(TryRecvError::Lagged(missed)) => Err(EventGap::Missed(missed)),
+                    Err(TryRecvError::Closed) => Err(EventGap::Stopped),
+                }
+            }
+
+            /// The next one, blocking the thread.
+            ///
+            /// # Errors
+            /// As [`Self::next`].
+            pub fn wait(&mut self) -> Result<$item, EventGap> {
+                block_on(self.next())
+            }
+        }
+    };
+}
+
+stream! {
+    /// Changes of membership, from the moment of subscribing.
+    Events, MemberEvent
+}
+
+stream! {
+    /// Messages that died on this node, with reason and number.
+    DeadLetters, DeadLetter
+}

@@ -1,0 +1,17 @@
+//! What users hold: a [`Node`], its [`Router`]s, [`RouteeRef`](crate::RouteeRef)s, and the futures
+//! they give.
+
+mod ask;
+mod builder;
+mod events;
+mod node;
+mod router;
+mod select;
+mod shared;
+
+pub use self::ask::{Ask, AskFuture};
+pub use self::builder::{BuildError, NodeBuilder};
+pub use self::events::{DeadLetters, EventGap, Events};
+pub use self::node::{Node, NodeError, RouterInfo};
+pub use self::router::{Batch, NotReady, Router, RouterBuilder};
+pub use self::select::Selection;

@@ -1,0 +1,291 @@
+//! A node: one process's part in its cluster.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::builder::NodeBuilder;
+use super::events::{DeadLetters, Events};
+use super::router::RouterBuilder;
+use super::select::{Selection, tell_to};
+use super::shared::Shared;
+use crate::base::fate::{Counts, Refusal};
+use crate::base::{NodeId, NodeRef, Time, View, WorkerIndex};
+use crate::queue::block_on;
+use crate::queue::block_on::block_on_until;
+use crate::route::{RouterSpec, StrategyKind};
+use crate::runtime::control::{Ended, Strangers};
+use crate::runtime::proxies::{Order, OrderError};
+use crate::wire::Message;
+use crate::worker::{Routee, RouteeFactory, RouteeRef};
+
+/// Why a node did not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Control said no, and why.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+impl Shared {
+    pub(super) fn order(&self, order: Order) -> Result<(), NodeError> {
+        let mut order = Some(order);
+        loop {
+            let sent = self.orders.try_send(order.take().expect("put back after each attempt"));
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => {
+                    return Err(NodeError::Stopped);
+                }
+                // Orders are rare; control is only catching up.
+                Err(tokio::sync::mpsc::error::TrySendError::Full(back)) => {
+                    order = Some(back);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, NodeError> {
+        block_on(answer).map_err(|_| NodeError::Stopped)
+    }
+}
+
+/// One process's part in its cluster. Dropping it stops it at once; [`Node::leave`] says goodbye
+/// first.
+pub struct Node {
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Describes a node before it is started.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Serves a path: each worker runs one routee, made by the function, which gets the worker's
+    /// index. Returns when all workers run it and the cluster is being told.
+    ///
+    /// # Errors
+    /// When the path is not one or is served already, or the node has stopped.
+    pub fn serve<H: Routee>(
+        &self,
+        path: &str,
+        make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static,
+    ) -> Result<(), NodeError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.order(Order::Serve(path.into(), RouteeFactory::new(make), answer))?;
+        self.shared.answer(answered)??;
+        Ok(())
+    }
+
+    /// Describes a router to the routees at a path, on this node and others.
+    pub fn router(&self, path: &str) -> RouterBuilder<'_> {
+        let spec = RouterSpec::new(path, StrategyKind::RoundRobin, self.shared.seed);
+        RouterBuilder { shared: &self.shared, spec, keys: Default::default() }
+    }
+
+    /// Handlers by a path pattern: `node.select("/user/*")`.
+    pub fn select(&self, pattern: &str) -> Selection {
+        Selection { shared: Arc::clone(&self.shared), pattern: pattern.to_owned(), node: None }
+    }
+
+    /// Sends a message to one incarnation of a handler.
+    ///
+    /// # Errors
+    /// As [`Router::tell`](super::Router::tell); [`Refusal::Stopped`] when that incarnation is gone.
+    pub fn tell_to<M: Message>(&self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
+        tell_to(&self.shared, to, message)
+    }
+
+    /// This life of this node.
+    pub fn id(&self) -> NodeRef {
+        self.shared.me
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Where others reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// The time on the node's clock, on which handlers' times run.
+    pub fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    /// The members as this node sees them now.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.shared.snapshot.load().view)
+    }
+
+    /// Changes of membership from now on.
+    pub fn events(&self) -> Events {
+        Events(self.shared.events.subscribe())
+    }
+
+    /// Messages that die on this node from now on.
+    pub fn dead_letters(&self) -> DeadLetters {
+        DeadLetters(self.shared.dead_letters.subscribe())
+    }
+
+    /// How many messages ended how, over all workers; a few milliseconds old at most.
+    pub fn counts(&self) -> Counts {
+        self.shared.counts()
+    }
+
+    /// What came to the port that was not let in.
+    pub fn strangers(&self) -> Strangers {
+        *self.shared.strangers.borrow()
+    }
+
+    /// The routers of this node: path, strategy, routees, digest of the table.
+    pub fn routers(&self) -> Vec<RouterInfo> {
+        let snapshot = self.shared.snapshot.load();
+        let routers = snapshot.routers.iter();
+        routers
+            .map(|state| RouterInfo {
+                path: state.spec.path.to_string(),
+                strategy: strategy_name(&state.spec.strategy),
+                routees: state.table.len(),
+                table_digest: state.table.digest(),
+            })
+            .collect()
+    }
+
+    /// Waits until the view holds so many usable members, this node included.
+    ///
+    /// # Errors
+    /// When the node stops meanwhile.
+    pub async fn members_ready(&self, members: usize) -> Result<(), NodeError> {
+        let mut changes = self.shared.changes.clone();
+        let mut ended = self.shared.ended.clone();
+        loop {
+            let usable = {
+                let snapshot = changes.borrow_and_update();
+                snapshot.view.members.iter().filter(|member| member.is_usable()).count()
+            };
+            if usable >= members {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = changes.changed() => {
+                    changed.map_err(|_| NodeError::Stopped)?;
+                }
+                _ = ended.wait_for(Option::is_some) => return Err(NodeError::Stopped),
+            }
+        }
+    }
+
+    /// As [`Node::members_ready`], blocking the thread; false when the time was over first.
+    pub fn wait_members(&self, members: usize, within: Duration) -> bool {
+        let ready = block_on_until(self.members_ready(members), Instant::now() + within);
+        matches!(ready, Some(Ok(())))
+    }
+
+    /// Removes a member that will not come back: the default partition policy leaves that to you.
+    ///
+    /// # Errors
+    /// When there is no such member, or the node has stopped.
+    pub fn down(&self, node: NodeId) -> Result<(), NodeError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.order(Order::Down(node, answer))?;
+        self.shared.answer(answered)??;
+        Ok(())
+    }
+
+    /// Leaves gracefully: the others stop sending here, what is under way is finished, then the
+    /// node stops. Gives true if everything was drained in time.
+    ///
+    /// # Errors
+    /// When the node had stopped already.
+    pub async fn leave(self) -> Result<bool, NodeError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.order(Order::Leave(answer))?;
+        answered.await.map_err(|_| NodeError::Stopped)
+    }
+
+    /// As [`Node::leave`], blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Node::leave`].
+    pub fn leave_and_wait(self) -> Result<bool, NodeError> {
+        block_on(self.leave())
+    }
+
+    /// Stops at once. Peers notice the closed links; what was under way is lost, and counted.
+    /// Returns when the threads have ended, with the last counts.
+    pub fn stop(self) -> Counts {
+        self.stop_threads();
+        self.shared.counts()
+    }
+
+    /// Waits until the node has ended, by its own leave, a stop, or a fault.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.shared.ended.clone();
+        let end = ended.wait_for(Option::is_some).await;
+        // The sender goes only with the control thread, which sets a reason first.
+        end.ok().and_then(|end| end.clone()).unwrap_or(Ended::Stopped)
+    }
+
+    /// How the node ended, if it has.
+    pub fn end(&self) -> Option<Ended> {
+        self.shared.ended.borrow().clone()
+    }
+
+    fn stop_threads(&self) {
+        let thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(thread) = thread {
+            // An error means that it has stopped already.
+            let _ = self.shared.order(Order::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the control thread panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.shared.name)
+            .field("address", &self.shared.address)
+            .field("members", &self.view().members.len())
+            .finish()
+    }
+}
+
+/// One router of a node.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RouterInfo {
+    /// Where its routees are.
+    pub path: String,
+    /// How it picks.
+    pub strategy: String,
+    /// How many routees there are now.
+    pub routees: usize,
+    /// Hash of the table: equal on nodes with equal views.
+    pub table_digest: u64,
+}
+
+fn strategy_name(strategy: &StrategyKind) -> String {
+    use crate::route::Strategy;
+    strategy.name().to_owned()
+}

@@ -1,0 +1,388 @@
+//! Puts a node together: binds its port, makes its queues, starts its threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mio::{Poll, Waker as PollWaker};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::clock::{Clock, new_incarnation};
+use super::control::{ControlThread, Ended, Published, Strangers};
+use super::proxies::{Command, DeadLetter, Order};
+use super::worker::{SiblingRings, WAKE, WorkerThread};
+use crate::base::{MemberEvent, NodeId, NodeRef, WorkerIndex};
+use crate::control::{Control, ControlParts};
+use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
+use crate::queue::board::{Board, CountsBoard};
+use crate::queue::inject::{Injector, injector};
+use crate::queue::reply::ReplySlots;
+use crate::queue::ring::{RingReceiver, RingSender, ring};
+use crate::queue::wake::sleeper;
+use crate::route::snapshot::Snapshot;
+use crate::wire::auth::ClusterKey;
+use crate::wire::{CHUNK_BYTES, Chunk};
+use crate::worker::inject::Injection;
+
+use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
+
+/// Destinations whose links application threads can see before they send.
+const BOARD_DESTINATIONS: usize = 4096;
+
+/// Items that an event stream holds for a slow reader.
+const EVENT_CAPACITY: usize = 1024;
+
+/// Everything that a node needs to know before it starts; already checked.
+pub struct Settings {
+    /// The port for links (TCP) and membership (UDP).
+    pub bind: SocketAddr,
+    /// Under which address others reach it; the bound one if `None`.
+    pub advertise: Option<SocketAddr>,
+    /// The node's name; its advertised address if `None`.
+    pub name: Option<Arc<str>>,
+    /// The cluster's keys.
+    pub key: ClusterKey,
+    /// Roles, weight and so on; name, address and incarnation are filled in here.
+    pub describe: Describe,
+    /// Settings of membership.
+    pub member: MemberConfig,
+    /// Who is removed after a partition.
+    pub policy: Box<dyn PartitionPolicy>,
+    /// How long a graceful leave may take.
+    pub leave_timeout: Duration,
+    /// How many workers.
+    pub workers: u16,
+    /// By worker: the core it is pinned to. Empty for none.
+    pub cores: Vec<usize>,
+    /// How long a worker looks for work before it sleeps.
+    pub spin: Duration,
+    /// Hand-overs that may wait for a worker.
+    pub inject_capacity: usize,
+    /// Items that may wait in a ring between two threads.
+    pub ring_capacity: usize,
+    /// Capacities of each worker.
+    pub limits: Limits,
+    /// Usual size of a link's receive buffer.
+    pub inbox_bytes: usize,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// How many may be unfinished at a time.
+    pub max_pending_handshakes: usize,
+}
+
+/// How a node describes itself to the others.
+#[derive(Clone, Debug, Default)]
+pub struct Describe {
+    /// Labels that routers can ask for.
+    pub roles: Vec<Arc<str>>,
+    /// Free key-value pairs.
+    pub metadata: Vec<(Arc<str>, Arc<str>)>,
+    /// Share of keys and load relative to others.
+    pub weight: u32,
+    /// The embedding application's version.
+    pub app_version: Arc<str>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The port could not be had.
+    #[error(
+        "binding {address} ({protocol}) failed: {source}; is another process using the port, or \
+         is the address not this machine's?"
+    )]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// TCP or UDP.
+        protocol: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system did not give a thread or a poll.
+    #[error("starting a thread failed: {0}")]
+    Thread(#[from] io::Error),
+    /// Membership's settings do not fit.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+}
+
+/// A started node, as its faces see it.
+pub struct Started {
+    /// This life of this node.
+    pub me: NodeRef,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where others reach it.
+    pub address: SocketAddr,
+    /// Its clock.
+    pub clock: Clock,
+    /// Where orders go.
+    pub orders: mpsc::Sender<Order>,
+    /// What to route by.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The same, to wait for.
+    pub changes: watch::Receiver<Arc<Snapshot>>,
+    /// Changes of membership.
+    pub events: broadcast::Sender<MemberEvent>,
+    /// Messages that died here.
+    pub dead_letters: broadcast::Sender<DeadLetter>,
+    /// Whether and how its life ended.
+    pub ended: watch::Receiver<Option<Ended>>,
+    /// What was not let in.
+    pub strangers: watch::Receiver<Strangers>,
+    /// By worker: the way in, how its links stand, its counts.
+    pub doors: Vec<(Injector<Injection>, Arc<Board>, Arc<CountsBoard>)>,
+    /// Free buffers.
+    pub buffers: Arc<Buffers>,
+    /// Where applications wait for replies.
+    pub replies: ReplySlots<AppReply>,
+    /// The control thread, which ends last.
+    pub thread: thread::JoinHandle<()>,
+}
+
+/// Binds and starts.
+///
+/// # Errors
+/// A [`StartError`] names the step that failed; nothing is left running then.
+pub fn start(settings: Settings) -> Result<Started, StartError> {
+    let (listener, datagrams) = bind(settings.bind)?;
+    let bound = listener.local_addr()?;
+    let address = settings.advertise.unwrap_or(bound);
+    let name = settings.name.clone().unwrap_or_else(|| address.to_string().into());
+    let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation() };
+    let clock = Clock::start();
+    let seed = seed(me);
+
+    let control = Control::new(ControlParts {
+        local: LocalMember {
+            name: Arc::clone(&name),
+            address,
+            incarnation: me.incarnation,
+            workers: settings.workers,
+            weight: settings.describe.weight,
+            roles: settings.describe.roles.iter().cloned().collect(),
+            metadata: settings.describe.metadata.iter().cloned().collect(),
+            app_version: Arc::clone(&settings.describe.app_version),
+            services: Vec::new(),
+        },
+        leave_grace: Duration::from_millis(3 * settings.member.gossip_ms),
+        member: settings.member,
+        policy: settings.policy,
+        key: settings.key.clone(),
+        leave_timeout: settings.leave_timeout,
+        seed,
+    })?;
+
+    let count = usize::from(settings.workers);
+    let max_frame_bytes = settings.limits.max_frame_bytes as usize;
+    // As many free buffers as all injection queues could hold at a time, within reason.
+    let small = (settings.inject_capacity * count).min(1 << 16);
+    let large = (4 * settings.limits.outbox_bytes / CHUNK_BYTES).clamp(64, 4096);
+    let buffers = Arc::new(Buffers::new(large, small, max_frame_bytes));
+    let replies = ReplySlots::new(settings.limits.max_asks);
+    let (reports, reported) = mpsc::channel(settings.ring_capacity);
+
+    // Each worker's poll exists before its thread, because others must be able to wake it.
+    let mut polls = Vec::new();
+    let mut wakers = Vec::new();
+    let mut sleepers = Vec::new();
+    for _ in 0..count {
+        let poll = Poll::new()?;
+        let wake = PollWaker::new(poll.registry(), WAKE)?;
+        let (sleeper, waker) = sleeper(move || {
+            // The poll lives as long as its thread; after that nobody needs to be woken.
+            let _ = wake.wake();
+        });
+        polls.push(poll);
+        wakers.push(waker);
+        sleepers.push(sleeper);
+    }
+    let mut siblings = sibling_rings(count, settings.ring_capacity, &wakers);
+    let mut commands = Vec::new();
+    let mut doors = Vec::new();
+    let mut threads = Vec::new();
+    for (index, (poll, sleeper)) in polls.into_iter().zip(sleepers).enumerate() {
+        let waker = wakers[index].clone();
+        let (to_worker, from_control) = ring::<Command>(settings.ring_capacity, waker.clone());
+        let (door, injected) = injector(settings.inject_capacity, waker);
+        let board = Arc::new(Board::new(BOARD_DESTINATIONS));
+        let counts = Arc::new(CountsBoard::new());
+        let index = WorkerIndex(index as u16);
+        let parts = WorkerParts {
+            me,
+            index,
+            workers: settings.workers,
+            buffers: Arc::clone(&buffers),
+            replies: replies.clone(),
+            injector: door.clone(),
+            seed: seed ^ u64::from(index.0) << 32,
+        };
+        let limits = settings.limits;
+        let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);
+        let reports = reports.clone();
+        let (spin, inbox_bytes) = (settings.spin, settings.inbox_bytes);
+        let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
+        // Handlers live and die on their worker's thread, so the worker is made there.
+        let make = move || WorkerThread {
+            index,
+            worker: Worker::new(parts, limits, clock.now()),
+            poll,
+            commands: from_control,
+            injected,
+            siblings,
+            reports,
+            sleeper,
+            clock,
+            board: its_board,
+            counts: its_counts,
+            spin,
+            inbox_bytes,
+        };
+        threads.push((index, make, settings.cores.get(usize::from(index.0)).copied()));
+        commands.push(to_worker);
+        doors.push((door, board, counts));
+    }
+    drop(reports);
+
+    let empty = Arc::new(Snapshot::new(0, Arc::clone(control.view()), Vec::new(), Vec::new()));
+    let snapshot = Arc::new(ArcSwap::new(Arc::clone(&empty)));
+    let (changes, changed) = watch::channel(empty);
+    let (events, _) = broadcast::channel(EVENT_CAPACITY);
+    let (dead_letters, _) = broadcast::channel(EVENT_CAPACITY);
+    let (ended, end) = watch::channel(None);
+    let (strangers, stranger_counts) = watch::channel(Strangers::default());
+    let (orders, ordered) = mpsc::channel(settings.ring_capacity);
+    let control = ControlThread {
+        control,
+        key: settings.key,
+        listener,
+        datagrams,
+        workers: commands,
+        reports: reported,
+        orders: ordered,
+        clock,
+        published: Published {
+            snapshot: Arc::clone(&snapshot),
+            changes,
+            events: events.clone(),
+            dead_letters: dead_letters.clone(),
+            ended,
+            strangers,
+        },
+        handshake_timeout: settings.handshake_timeout,
+        max_pending_handshakes: settings.max_pending_handshakes,
+    };
+
+    for (index, make, core) in threads {
+        thread::Builder::new().name(format!("keyway-worker-{index}")).spawn(move || {
+            if let Some(core) = core {
+                pin(core);
+            }
+            if let Err(error) = make().run() {
+                tracing::error!(%index, %error, "a worker's poll failed");
+            }
+        })?;
+    }
+    let thread = thread::Builder::new().name("keyway-control".into()).spawn(move || {
+        if let Err(error) = control.run() {
+            tracing::error!(%error, "the control thread could not use its sockets");
+        }
+    })?;
+    Ok(Started {
+        me,
+        name,
+        address,
+        clock,
+        orders,
+        snapshot,
+        changes: changed,
+        events,
+        dead_letters,
+        ended: end,
+        strangers: stranger_counts,
+        doors,
+        buffers,
+        replies,
+        thread,
+    })
+}
+
+/// TCP and UDP on the same port. With port 0, a few are tried until both are free.
+fn bind(address: SocketAddr) -> Result<(TcpListener, UdpSocket), StartError> {
+    let mut attempts = if address.port() == 0 { 16 } else { 1 };
+    loop {
+        attempts -= 1;
+        let listener = TcpListener::bind(address).map_err(|source| StartError::Bind {
+            address,
+            protocol: "TCP",
+            source,
+        })?;
+        let both = listener.local_addr()?;
+        match UdpSocket::bind(both) {
+            Ok(datagrams) => return Ok((listener, datagrams)),
+            Err(_) if attempts > 0 => {}
+            Err(source) => {
+                return Err(StartError::Bind { address: both, protocol: "UDP", source });
+            }
+        }
+    }
+}
+
+fn sibling_rings(
+    count: usize,
+    capacity: usize,
+    wakers: &[crate::queue::wake::Waker],
+) -> Vec<Vec<Option<SiblingRings>>> {
+    type Ends = Option<(RingSender<Chunk>, RingReceiver<Chunk>)>;
+    // ends[a][b]: the ring from a to b.
+    let mut ends: Vec<Vec<Ends>> = (0..count)
+        .map(|from| {
+            (0..count).map(|to| (from != to).then(|| ring(capacity, wakers[to].clone()))).collect()
+        })
+        .collect();
+    let mut receivers: Vec<Vec<Option<RingReceiver<Chunk>>>> =
+        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
+    let mut senders: Vec<Vec<Option<RingSender<Chunk>>>> =
+        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
+    for from in 0..count {
+        for to in 0..count {
+            if let Some((sender, receiver)) = ends[from][to].take() {
+                senders[from][to] = Some(sender);
+                receivers[to][from] = Some(receiver);
+            }
+        }
+    }
+    senders
+        .into_iter()
+        .zip(receivers)
+        .map(|(senders, receivers)| {
+            senders
+                .into_iter()
+                .zip(receivers)
+                .map(|(to, from)| Some(SiblingRings { to: to?, from: from? }))
+                .collect()
+        })
+        .collect()
+}
+
+fn pin(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(core, %error, "a worker could not be pinned to its core and runs unpinned");
+    }
+}
+
+/// Randomness that differs between nodes and lives; protocol randomness needs no more.
+fn seed(me: NodeRef) -> u64 {
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_err() {
+        return me.node.0 ^ me.incarnation.0;
+    }
+    u64::from_le_bytes(bytes)
+}
