@@ -97,9 +97,7 @@ fn tells_and_asks_reach_the_owners_of_their_keys() {
         routers[0].tell(&item(cart)).unwrap();
     }
     eventually("all messages handled", || seen.load(Ordering::Relaxed) == 1150);
-    eventually("the books balance", || {
-        nodes.iter().all(|node| node.counts().in_flight() == 0)
-    });
+    eventually("the books balance", || nodes.iter().all(|node| node.counts().in_flight() == 0));
     let counts = nodes[0].counts();
     assert_eq!(counts.sent, 1050);
     assert_eq!(counts.delivered, 1050, "{counts:?}");

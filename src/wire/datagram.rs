@@ -234,7 +234,7 @@ mod tests {
         let length = MAX_PAYLOAD_LEN + 1;
         let refused = seal(&key, SENDER, &vec![0; length], &mut out);
         assert_eq!(refused, Err(DatagramError::PayloadTooLong { length }));
-        assert_eq!(out, []);
+        assert_eq!(out, Vec::<u8>::new());
     }
 
     #[test]

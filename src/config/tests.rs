@@ -1,0 +1,445 @@
+//! Every way of setting something, and the full message of every refusal.
+
+use super::*;
+
+fn from_toml(text: &str) -> Result<NodeConfig, String> {
+    NodeConfig::from_toml_str(text).map_err(|error| error.to_string())
+}
+
+fn refused(text: &str) -> String {
+    from_toml(text).expect_err("this must be refused")
+}
+
+fn invalid(text: &str) -> String {
+    from_toml(text).unwrap().validate().expect_err("this must be invalid").to_string()
+}
+
+fn env_refused(variable: &str, value: &str) -> String {
+    NodeConfig::default().apply_env([(variable, value)]).unwrap_err().to_string()
+}
+
+const EVERYTHING: &str = r#"
+cluster = "shop.eu-1"
+name = "carts_1"
+bind = "0.0.0.0:0"
+advertise = "10.0.0.1:0"
+seeds = ["10.0.0.2:7400", "seed.example:7400", "[::1]:7400"]
+secret_file = "/run/secret"
+roles = ["edge", "carts"]
+metadata = { zone = "a", "rack.unit" = "7, top" }
+weight = 200
+app_version = "1.2.3 (beta)"
+admin = "0.0.0.0:9000"
+admin_allow_remote = true
+[workers]
+count = 2
+pin = true
+first_core = 3
+cores = [1, 0]
+spin_us = 0
+inject_capacity = 64
+ring_capacity = 128
+max_asks = 1
+[links]
+max_frame_bytes = 1024
+outbox_bytes = 65536
+inbox_bytes = 65537
+handshake_timeout_ms = 100
+redial_min_ms = 7
+redial_max_ms = 7
+ack_interval_ms = 1
+max_pending_handshakes = 9
+[membership]
+min_members = 3
+min_members_per_role = { edge = 2 }
+probe_period_ms = 50
+probe_timeout_ms = 49
+suspect_ms = 100
+gossip_ms = 20
+leave_timeout_ms = 0
+partition_policy = "manual"
+"#;
+
+#[test]
+fn the_default_is_valid_and_an_empty_file_is_the_default() {
+    NodeConfig::default().validate().unwrap();
+    assert_eq!(from_toml("").unwrap(), NodeConfig::default());
+}
+
+#[test]
+fn every_setting_can_be_set_and_printed_and_read_back() {
+    let config = from_toml(EVERYTHING).unwrap();
+    config.validate().unwrap();
+    let (mut all, mut default) = (config.clone(), NodeConfig::default());
+    for key in KEYS {
+        if !matches!(key.path, "secret" | "membership.partition_policy") {
+            let (own, usual) =
+                ((key.field)(&mut all).current(), (key.field)(&mut default).current());
+            // The machine may happen to have two cores.
+            assert!(own != usual || key.path == "workers.count", "{} is not covered", key.path);
+        }
+    }
+    assert_eq!(from_toml(&config.to_toml()).unwrap(), config);
+    assert_eq!(from_toml(&default.to_toml()).unwrap(), default);
+}
+
+#[test]
+fn a_printed_configuration_describes_each_setting_and_keeps_the_secret() {
+    let config = from_toml("secret = 'sixteen bytes ok'\n[workers]\ncount = 3").unwrap();
+    let printed = config.to_toml();
+    assert!(printed.contains(
+        "\n[workers]\n\
+         # Worker threads. Each owns its links, handlers and timers.\n\
+         # Takes an integer from 1 to 256. Default: as many as the machine has cores.\n\
+         count = 3\n\
+         \n\
+         # Whether each worker is pinned to a core.\n"
+    ));
+    assert!(printed.contains(
+        "\n# Takes 16 to 1024 bytes. Default: not set.\n# secret is set, and not shown\n"
+    ));
+    assert!(!printed.contains("sixteen") && !format!("{config:?}").contains("sixteen"));
+}
+
+#[test]
+fn the_environment_sets_every_kind_of_setting() {
+    let mut config = NodeConfig::default();
+    config
+        .apply_env([
+            ("PATH", "/bin"),
+            ("KEYWAY_BIND", "127.0.0.1:0"),
+            ("KEYWAY_NAME", "one"),
+            ("KEYWAY_SEEDS", "a:1, b:2"),
+            ("KEYWAY_ROLES", "edge"),
+            ("KEYWAY_METADATA", "zone=a,rack=7"),
+            ("KEYWAY_ADMIN", "127.0.0.1:9000"),
+            ("KEYWAY_WORKERS__COUNT", "2"),
+            ("KEYWAY_WORKERS__PIN", "true"),
+            ("KEYWAY_WORKERS__CORES", "4,5"),
+            ("KEYWAY_LINKS__OUTBOX_BYTES", "8_388_608"),
+            ("KEYWAY_MEMBERSHIP__MIN_MEMBERS_PER_ROLE", "edge=2"),
+            ("KEYWAY_SECRET", "sixteen bytes ok"),
+        ])
+        .unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.bind.port(), 0);
+    assert_eq!(config.name.as_deref(), Some("one"));
+    assert_eq!(config.seeds, ["a:1", "b:2"]);
+    assert!(config.roles.contains("edge"));
+    assert_eq!(config.metadata["rack"], "7");
+    assert_eq!(config.admin.unwrap().port(), 9000);
+    assert_eq!((config.workers.count, config.workers.pin), (2, true));
+    assert_eq!(config.workers.cores, Some(vec![4, 5]));
+    assert_eq!(config.links.outbox_bytes, 8 << 20);
+    assert_eq!(config.membership.min_members_per_role["edge"], 2);
+    assert_eq!(config.load_secret().unwrap().unwrap().as_bytes(), b"sixteen bytes ok");
+
+    for variable in ["KEYWAY_NAME", "KEYWAY_ADMIN", "KEYWAY_WORKERS__CORES", "KEYWAY_SECRET"] {
+        config.apply_env([(variable, "")]).unwrap();
+    }
+    assert_eq!((config.name, config.admin, config.workers.cores), (None, None, None));
+    assert_eq!(config.secret, None);
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_the_nearest_one() {
+    for (text, message) in [
+        ("clutser = 'x'", "there is no setting `clutser`; did you mean `cluster`?"),
+        (
+            "[workers]\ncuont = 1",
+            "there is no setting `workers.cuont`; did you mean `workers.count`?",
+        ),
+        ("[worker]\ncount = 1", "there is no setting `worker`; did you mean `workers`?"),
+        ("max_asks = 1", "there is no setting `max_asks`; did you mean `workers.max_asks`?"),
+        (
+            "[links]\nprobe_period_ms = 1",
+            "there is no setting `links.probe_period_ms`; did you mean `membership.probe_period_ms`?",
+        ),
+        (
+            "colour = 'red'",
+            "there is no setting `colour`; `keyway node --print-config` lists them all",
+        ),
+    ] {
+        assert_eq!(refused(text), message);
+    }
+    assert_eq!(
+        NodeConfig::default().set("workers.cout", "1").unwrap_err().to_string(),
+        "there is no setting `workers.cout`; did you mean `workers.count`?"
+    );
+    assert_eq!(
+        env_refused("KEYWAY_WORKERS_COUNT", "1"),
+        "there is no setting `KEYWAY_WORKERS_COUNT`; did you mean `KEYWAY_WORKERS__COUNT`?"
+    );
+    assert_eq!(
+        env_refused("KEYWAY_bind", "127.0.0.1:1"),
+        "there is no setting `KEYWAY_bind`; did you mean `KEYWAY_BIND`?"
+    );
+    assert_eq!(
+        env_refused("KEYWAY_", ""),
+        "there is no setting `KEYWAY_`; `keyway node --print-config` lists them all"
+    );
+    assert!(refused(&format!("{} = 1", "x".repeat(10_000))).ends_with("lists them all"));
+}
+
+#[test]
+fn an_impossible_value_is_refused_with_what_would_do() {
+    let name = "1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` and `-`";
+    let address = "an IP address with a port, such as \"127.0.0.1:7400\" or \"[::1]:7400\"";
+    let seeds = "a list of up to 1024 of \"host:port\", a port being from 1 to 65535";
+    for (text, message) in [
+        ("cluster = ''", format!("`cluster` = \"\" is refused: it takes {name}")),
+        ("cluster = 'a b'", format!("`cluster` = \"a b\" is refused: it takes {name}")),
+        ("cluster = 7", format!("`cluster` = 7 is refused: it takes {name}")),
+        ("name = 'a/b'", "`name` = \"a/b\" is refused: it takes 1 to 128 characters of a-z, A-Z, 0-9, `.`, `_`, `-`, `:`, `[` and `]`".to_owned()),
+        ("bind = 'localhost:1'", format!("`bind` = \"localhost:1\" is refused: it takes {address}")),
+        ("admin = '127.0.0.1'", format!("`admin` = \"127.0.0.1\" is refused: it takes {address}")),
+        ("seeds = ['a']", format!("`seeds` = [\"a\"] is refused: it takes {seeds}")),
+        ("seeds = ['a:0']", format!("`seeds` = [\"a:0\"] is refused: it takes {seeds}")),
+        ("seeds = 'a:1'", format!("`seeds` = \"a:1\" is refused: it takes {seeds}")),
+        ("secret = 'too short'", "`secret` = (9 bytes, not shown) is refused: it takes 16 to 1024 bytes".to_owned()),
+        ("secret = 7", "`secret` = (not a text, not shown) is refused: it takes 16 to 1024 bytes".to_owned()),
+        ("secret_file = 7", "`secret_file` = 7 is refused: it takes a path".to_owned()),
+        ("roles = ['a b']", format!("`roles` = [\"a b\"] is refused: it takes a list of up to 64 labels, each {name}")),
+        ("metadata = { a = 1 }", format!("`metadata` = {{ a = 1 }} is refused: it takes a map of up to 64 texts of up to 1024 bytes, each under a key of {name}")),
+        ("weight = 1001", "`weight` = 1001 is refused: it takes an integer from 1 to 1000".to_owned()),
+        ("weight = -1", "`weight` = -1 is refused: it takes an integer from 1 to 1000".to_owned()),
+        ("app_version = '\\n'", "".to_owned()),
+        ("admin_allow_remote = 1", "`admin_allow_remote` = 1 is refused: it takes true or false".to_owned()),
+        ("workers = 3", "`workers` = 3 is refused: it takes no value itself: write a section `[workers]`".to_owned()),
+        ("[workers]\ncount = 257", "`workers.count` = 257 is refused: it takes an integer from 1 to 256".to_owned()),
+        ("[workers]\ncount = 'two'", "`workers.count` = \"two\" is refused: it takes an integer from 1 to 256".to_owned()),
+        ("[workers]\ncores = [1024]", "`workers.cores` = [1024] is refused: it takes a list of core numbers from 0 to 1023".to_owned()),
+        ("[links]\nmax_frame_bytes = 1023", "`links.max_frame_bytes` = 1023 is refused: it takes an integer from 1024 to 67108864".to_owned()),
+        ("[membership]\nprobe_period_ms = 49", "`membership.probe_period_ms` = 49 is refused: it takes an integer from 50 to 60000".to_owned()),
+        ("[membership]\nmin_members_per_role = { a = 0 }", "`membership.min_members_per_role` = { a = 0 } is refused: it takes a map from role to an integer from 1 to 10000".to_owned()),
+        ("[membership]\npartition_policy = 'hope'", "`membership.partition_policy` = \"hope\" is refused: it takes \"manual\"".to_owned()),
+    ] {
+        if message.is_empty() {
+            from_toml(text).unwrap();
+        } else {
+            assert_eq!(refused(text), message);
+        }
+    }
+    assert_eq!(
+        env_refused("KEYWAY_WORKERS__COUNT", "many"),
+        "`KEYWAY_WORKERS__COUNT` = \"many\" is refused: it takes an integer from 1 to 256"
+    );
+    assert_eq!(
+        env_refused("KEYWAY_METADATA", "zone"),
+        format!(
+            "`KEYWAY_METADATA` = \"zone\" is refused: it takes a map of up to 64 texts of up to 1024 bytes, each under a key of {name}"
+        )
+    );
+    assert_eq!(
+        NodeConfig::default().set("workers.pin", "yes").unwrap_err().to_string(),
+        "`workers.pin` = \"yes\" is refused: it takes true or false"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_variable_that_is_no_text_is_refused_by_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let value = OsStr::from_bytes(b"\xff");
+    let error = NodeConfig::default().apply_env([("KEYWAY_NAME", value)]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`KEYWAY_NAME` = (not UTF-8) is refused: it takes 1 to 128 characters of a-z, A-Z, 0-9, \
+         `.`, `_`, `-`, `:`, `[` and `]`"
+    );
+}
+
+#[test]
+fn a_refused_value_changes_nothing_and_long_ones_are_cut() {
+    let mut config = NodeConfig::default();
+    assert!(config.set("weight", "0").is_err());
+    let error = config.set("cluster", &"x".repeat(10_000)).unwrap_err().to_string();
+    assert!(error.len() < 400, "{error}");
+    assert_eq!(config, NodeConfig::default());
+}
+
+#[test]
+fn what_settings_must_have_in_common_is_checked() {
+    let no_secret = "a loopback address as long as neither `secret` nor `secret_file` is set: \
+                     anyone could join the cluster";
+    for (text, message) in [
+        (
+            "bind = '0.0.0.0:1'\nsecret_file = 'x'",
+            "`bind` = \"0.0.0.0:1\" is refused: it takes one specific address, unless `advertise` \
+             says where other nodes reach this one"
+                .to_owned(),
+        ),
+        (
+            "advertise = '[::]:1'\nsecret_file = 'x'",
+            "`advertise` = \"[::]:1\" is refused: it takes one specific address that nodes can \
+             dial"
+                .to_owned(),
+        ),
+        (
+            "bind = '10.0.0.1:1'",
+            format!("`bind` = \"10.0.0.1:1\" is refused: it takes {no_secret}"),
+        ),
+        (
+            "advertise = '10.0.0.1:1'",
+            format!("`advertise` = \"10.0.0.1:1\" is refused: it takes {no_secret}"),
+        ),
+        (
+            "secret = 'sixteen bytes ok'\nsecret_file = 'x'",
+            "`secret_file` = \"x\" is refused: it takes no value beside `secret`: set one of \
+             them"
+                .to_owned(),
+        ),
+        (
+            "admin = '0.0.0.0:1'",
+            "`admin` = \"0.0.0.0:1\" is refused: it takes a loopback address unless \
+             `admin_allow_remote` is true: whoever reaches it can operate the node"
+                .to_owned(),
+        ),
+        (
+            "[workers]\ncount = 2\ncores = [1]",
+            "`workers.cores` = [1] is refused: it takes one core per worker, so 2 of them"
+                .to_owned(),
+        ),
+        (
+            "[workers]\ncount = 2\ncores = [1, 1]",
+            "`workers.cores` = [1, 1] is refused: it takes each core once".to_owned(),
+        ),
+        (
+            "[links]\nmax_frame_bytes = 100000\noutbox_bytes = 99999",
+            "`links.outbox_bytes` = 99999 is refused: it takes at least `links.max_frame_bytes` \
+             (100000), or the longest message would never fit"
+                .to_owned(),
+        ),
+        (
+            "[links]\nredial_min_ms = 2\nredial_max_ms = 1",
+            "`links.redial_max_ms` = 1 is refused: it takes at least `links.redial_min_ms` \
+             (2)"
+            .to_owned(),
+        ),
+        (
+            "[membership]\nprobe_period_ms = 100\nprobe_timeout_ms = 100",
+            "`membership.probe_timeout_ms` = 100 is refused: it takes less than \
+             `membership.probe_period_ms` (100)"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(invalid(text), message);
+    }
+    // Fields that were set directly are checked as well.
+    let mut config = NodeConfig { weight: 0, ..NodeConfig::default() };
+    assert_eq!(
+        config.validate().unwrap_err().to_string(),
+        "`weight` = 0 is refused: it takes an integer from 1 to 1000"
+    );
+    config.weight = 1;
+    config.workers.spin_us = u64::MAX;
+    assert_eq!(
+        config.validate().unwrap_err().to_string(),
+        "`workers.spin_us` = 9223372036854775807 is refused: it takes an integer from 0 to 1000000"
+    );
+    from_toml("bind = '10.0.0.1:1'\nsecret_file = 'x'").unwrap().validate().unwrap();
+}
+
+#[test]
+fn broken_toml_is_refused_by_its_line_without_quoting_it() {
+    let message = refused("cluster = 'x'\nsecret = 'sixteen bytes ok\n");
+    assert!(message.starts_with("line 2 is no TOML: "), "{message}");
+    assert!(!message.contains("sixteen"), "{message}");
+}
+
+#[test]
+fn files_are_read_and_named_when_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.toml");
+    let shown = path.display();
+    let error = NodeConfig::from_file(&path).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "cannot read the configuration {shown}: No such file or directory (os error 2); check \
+             the path and its permissions"
+        )
+    );
+    std::fs::write(&path, "weight = 0").unwrap();
+    assert_eq!(
+        NodeConfig::from_file(&path).unwrap_err().to_string(),
+        format!("in {shown}: `weight` = 0 is refused: it takes an integer from 1 to 1000")
+    );
+    std::fs::write(&path, "weight = 7").unwrap();
+    assert_eq!(NodeConfig::from_file(&path).unwrap().weight, 7);
+}
+
+#[test]
+fn a_secret_file_is_read_without_the_line_break_at_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let config = NodeConfig { secret_file: Some(path.clone()), ..NodeConfig::default() };
+    assert_eq!(
+        config.load_secret().unwrap_err().to_string(),
+        format!(
+            "cannot read the secret file {}: No such file or directory (os error 2); check the \
+             path and its permissions",
+            path.display()
+        )
+    );
+    for end in ["", "\n", "\r\n"] {
+        std::fs::write(&path, format!("sixteen bytes ok{end}")).unwrap();
+        let secret = config.load_secret().unwrap().unwrap();
+        assert_eq!(secret.as_bytes(), b"sixteen bytes ok");
+    }
+    std::fs::write(&path, "too short\n").unwrap();
+    assert_eq!(
+        config.load_secret().unwrap_err().to_string(),
+        "`secret_file` = (9 bytes, not shown) is refused: it takes 16 to 1024 bytes"
+    );
+    assert_eq!(NodeConfig::default().load_secret().unwrap(), None);
+}
+
+#[test]
+fn name_and_address_follow_from_where_the_node_listens() {
+    let bound = "127.0.0.1:4321".parse().unwrap();
+    let mut config = NodeConfig::default();
+    assert_eq!(config.node_name(bound), "127.0.0.1:4321");
+    config.set("advertise", "10.0.0.1:0").unwrap();
+    assert_eq!(config.node_name(bound), "10.0.0.1:4321");
+    config.set("advertise", "10.0.0.1:80").unwrap();
+    config.set("name", "one").unwrap();
+    assert_eq!((config.advertised(bound).port(), config.node_name(bound)), (80, "one".to_owned()));
+}
+
+#[test]
+fn the_memory_bound_adds_up_every_capacity() {
+    let config = from_toml(EVERYTHING).unwrap();
+    // 2 workers: 2 queues of 64 and 6 rings of 128 places; to 3 peers 4 links each and a control one.
+    let places = 2 * 64 + 6 * 128;
+    let bound = config.memory_bound(3);
+    assert_eq!(
+        bound,
+        MemoryBound {
+            queues_bytes: places * QUEUE_ITEM_BYTES,
+            queued_bodies_bytes: places * 1_024,
+            asks_bytes: ASK_BYTES,
+            links_bytes: 3 * 5 * (65_536 + 65_537),
+            handshakes_bytes: 9 * HANDSHAKE_BYTES,
+        }
+    );
+    assert_eq!(config.memory_bound_bytes(3), bound.total_bytes());
+    assert_eq!(
+        bound.to_string(),
+        "at most 3 MiB: links 2, queues 1, bodies in queues 1, asks 1, handshakes 1"
+    );
+    assert_eq!(config.memory_bound_bytes(usize::MAX), u64::MAX, "no overflow");
+}
+
+#[test]
+fn a_configuration_can_stand_inside_another_one() {
+    #[derive(Deserialize)]
+    struct Application {
+        node: NodeConfig,
+    }
+    let application: Application =
+        serde_json::from_str(r#"{ "node": { "weight": 5, "workers": { "count": 3 } } }"#).unwrap();
+    assert_eq!((application.node.weight, application.node.workers.count), (5, 3));
+    let error = serde_json::from_str::<NodeConfig>(r#"{ "wieght": 5 }"#).unwrap_err();
+    assert_eq!(error.to_string(), "there is no setting `wieght`; did you mean `weight`?");
+}
