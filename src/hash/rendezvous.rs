@@ -14,6 +14,7 @@
 //! candidates are kept in classes of equal weight, and only the winner of each class needs a
 //! logarithm. With one weight for all, none does.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -73,10 +74,15 @@ fn cost(hash: u64) -> u64 {
     (u64::from(leading + 1) << FRACTION_BITS) - log
 }
 
-/// The hash of a slot, half of a pair's hash.
+/// The hash of a slot, half of a pair's hash. An update computes it for every slot, so it is the
+/// finaliser of SplitMix64 rather than a whole xxh3. (Steele, Lea and Flood, "Fast Splittable
+/// Pseudorandom Number Generators", 2014.)
 #[inline]
 pub(super) fn slot_key(seed: HashSeed, slot: usize) -> u64 {
-    xxh3_64_with_seed(&(slot as u64).to_le_bytes(), seed.0 ^ 0x510_7510_7510_7510) | 1
+    let mut key = seed.0.wrapping_add((slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (key ^ (key >> 31)) | 1
 }
 
 /// The hash of a candidate's identity, the other half.
@@ -104,6 +110,14 @@ pub(super) struct Bid {
 
 impl Bid {
     pub(super) fn beats(&self, other: &Self) -> bool {
+        // Whoever has neither the higher weight nor the higher hash cannot have the lower bid; most
+        // comparisons end here, without a logarithm.
+        if self.hash < other.hash && self.weight <= other.weight {
+            return false;
+        }
+        if self.hash > other.hash && self.weight >= other.weight {
+            return true;
+        }
         if self.weight != other.weight {
             let mine = cost(self.hash) * u64::from(other.weight);
             let theirs = cost(other.hash) * u64::from(self.weight);
@@ -127,7 +141,8 @@ impl Field {
     pub(super) fn new(seed: HashSeed, candidates: impl Iterator<Item = (u16, Candidate)>) -> Self {
         let mut entries: Vec<_> =
             candidates.filter(|(_, candidate)| candidate.weight > 0).collect();
-        entries.sort_by_key(|&(index, candidate)| (candidate.weight, index));
+        // Heaviest first: then a lighter class must have the higher hash to be looked at.
+        entries.sort_by_key(|&(index, candidate)| (Reverse(candidate.weight), index));
         let mut classes: Vec<(u32, Range<usize>)> = Vec::new();
         for (place, (_, candidate)) in entries.iter().enumerate() {
             match classes.last_mut() {
@@ -150,23 +165,43 @@ impl Field {
     pub(super) fn best(&self, slot_key: u64) -> Option<Bid> {
         let mut best: Option<Bid> = None;
         for (weight, range) in &self.classes {
-            let mut highest = 0;
-            let mut place = range.start;
-            for (offset, &key) in self.keys[range.clone()].iter().enumerate() {
-                let hash = pair_hash(slot_key, key);
-                // Not `>=`: of equal hashes the lowest identity wins.
-                if hash > highest {
-                    highest = hash;
-                    place = range.start + offset;
-                }
-            }
-            let bid = Bid { hash: highest, weight: *weight, index: self.indices[place] };
+            let (place, hash) = highest(slot_key, &self.keys[range.clone()]);
+            let index = self.indices[range.start + place];
+            let bid = Bid { hash, weight: *weight, index };
             if best.is_none_or(|best| bid.beats(&best)) {
                 best = Some(bid);
             }
         }
         best
     }
+}
+
+/// The first place with the highest hash, and that hash. There is at least one key.
+fn highest(slot_key: u64, keys: &[u64]) -> (usize, u64) {
+    // Few blocks hold a new maximum, so it is cheaper to ask each whether it does, without a branch
+    // or a chain from key to key, than to keep the maximum and its place up to date at every key.
+    const BLOCK: usize = 8;
+    let (mut place, mut best) = (0, pair_hash(slot_key, keys[0]));
+    let mut first = 0;
+    for block in keys.chunks(BLOCK) {
+        let mut higher = false;
+        if let Ok(block) = <&[u64; BLOCK]>::try_from(block) {
+            for &key in block {
+                higher |= pair_hash(slot_key, key) > best;
+            }
+        }
+        if higher || block.len() < BLOCK {
+            for (within, &key) in block.iter().enumerate() {
+                let hash = pair_hash(slot_key, key);
+                // Not `>=`: of equal hashes the lowest identity wins.
+                if hash > best {
+                    (place, best) = (first + within, hash);
+                }
+            }
+        }
+        first += BLOCK;
+    }
+    (place, best)
 }
 
 /// One candidate outside of a [`Field`], hashed once.
