@@ -3,6 +3,7 @@
 
 use super::set::RouteeSet;
 use super::spec::RouterSpec;
+use super::strategy::consistent_hash::owner;
 use super::strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy as _, StrategyKind};
 use super::table::RouteTable;
 
@@ -32,12 +33,18 @@ impl Picker {
     /// If `usable` is not about this table, which can be told by its size.
     #[inline]
     pub fn pick(&mut self, table: &RouteTable, key_hash: Option<u64>, usable: &RouteeSet) -> Pick {
-        let request = PickRequest { key_hash, usable };
+        // The common case in line, where it is little more than the table's read; the rest behind
+        // one call.
         if let StrategyKind::ConsistentHash = self.strategy {
-            return self.strategy.pick(table, &request, &mut self.state);
+            return owner(table, key_hash);
         }
-        assert_eq!(usable.universe(), table.len(), "the usable set is of another table");
-        match self.strategy.pick(table, &request, &mut self.state) {
+        self.pick_other(table, &PickRequest { key_hash, usable })
+    }
+
+    #[inline(never)]
+    fn pick_other(&mut self, table: &RouteTable, request: &PickRequest) -> Pick {
+        assert_eq!(request.usable.universe(), table.len(), "the usable set is of another table");
+        match self.strategy.pick(table, request, &mut self.state) {
             // Only an application's own strategy can come here.
             Pick::One(index) if usize::from(index) >= table.len() => {
                 Pick::None(NoRoutee::InvalidPick)

@@ -17,14 +17,19 @@ impl Strategy for ConsistentHash {
         true
     }
 
-    #[inline]
     fn pick(&self, table: &RouteTable, request: &PickRequest, _: &mut PickState) -> Pick {
-        let Some(key_hash) = request.key_hash else {
-            return Pick::None(NoRoutee::MissingKey);
-        };
-        match table.slots().map_or(NO_OWNER, |slots| slots.lookup(key_hash)) {
-            NO_OWNER => Pick::None(NoRoutee::NoRoutees),
-            owner => Pick::One(owner),
-        }
+        owner(table, request.key_hash)
+    }
+}
+
+/// The pick without what it does not need.
+#[inline]
+pub(in super::super) fn owner(table: &RouteTable, key_hash: Option<u64>) -> Pick {
+    let Some(key_hash) = key_hash else {
+        return Pick::None(NoRoutee::MissingKey);
+    };
+    match table.slots().map_or(NO_OWNER, |slots| slots.lookup(key_hash)) {
+        NO_OWNER => Pick::None(NoRoutee::NoRoutees),
+        owner => Pick::One(owner),
     }
 }

@@ -97,7 +97,7 @@ pub enum NoRoutee {
 
 macro_rules! strategies {
     ($($module:ident :: $strategy:ident, $doc:literal;)*) => {
-        $(mod $module;)*
+        $(pub(super) mod $module;)*
 
         /// How a router picks.
         #[derive(Clone, Debug)]
