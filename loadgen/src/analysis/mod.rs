@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod histogram;
 pub mod ledger;
+pub mod plots;
 pub mod rounds;
 pub mod schedule;
 pub mod table;
