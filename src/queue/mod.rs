@@ -27,7 +27,9 @@ pub mod wake;
 #[cfg(all(test, loom))]
 mod models;
 
-pub use block_on::{block_on, block_on_until};
+pub use block_on::block_on;
+#[cfg(not(loom))]
+pub use block_on::block_on_until;
 pub use inject::{Injected, Injector, injector};
 pub use pool::Pool;
 pub use reply::{ReplySlots, Ticket};
