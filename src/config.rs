@@ -65,7 +65,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A file could not be read.
-    #[error("cannot read the {what} {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read the {what} {}: {source}; check path and permissions", path.display())]
     Read {
         /// What was to be read from it.
         what: &'static str,
@@ -575,12 +575,12 @@ impl NodeConfig {
         let mut section = "";
         for key in KEYS {
             let (own_section, name) = key.path.split_once('.').unwrap_or(("", key.path));
+            if !out.is_empty() {
+                out.push('\n');
+            }
             if own_section != section {
                 section = own_section;
-                out.push_str(&format!("\n[{section}]\n"));
-            }
-            if !out.is_empty() && !out.ends_with("]\n") {
-                out.push('\n');
+                out.push_str(&format!("[{section}]\n"));
             }
             key.describe(&mut out, &mut default);
             let field = (key.field)(&mut config);
@@ -657,9 +657,22 @@ impl Key {
             (None, Some(value)) => value.to_string(),
             (None, None) => "not set".to_owned(),
         };
-        for line in self.doc.lines() {
-            out.push_str(&format!("# {line}\n"));
-        }
-        out.push_str(&format!("# Takes {}. Default: {usual}.\n", field.allowed()));
+        comment(out, self.doc);
+        comment(out, &format!("Takes {}. Default: {usual}.", field.allowed()));
     }
+}
+
+/// Appends a text as TOML comments of at most 100 characters a line.
+fn comment(out: &mut String, text: &str) {
+    let mut width = 0;
+    for word in text.split(' ') {
+        if width == 0 || width + 1 + word.len() > 100 {
+            out.push_str(if width == 0 { "#" } else { "\n#" });
+            width = 1;
+        }
+        out.push(' ');
+        out.push_str(word);
+        width += 1 + word.len();
+    }
+    out.push('\n');
 }

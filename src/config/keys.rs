@@ -11,7 +11,7 @@ use super::{NodeConfig, PartitionPolicy, Secret};
 /// One setting.
 pub(super) struct Key {
     pub(super) path: &'static str,
-    /// For `to_toml`: what it is, in lines of at most 96 characters.
+    /// For `to_toml`: what it is.
     pub(super) doc: &'static str,
     /// In words, where the default's value would mislead.
     pub(super) default: Option<&'static str>,
@@ -142,20 +142,20 @@ pub(super) const KEYS: &[Key] = &[
     key!(
         "name",
         MaybeText(name, &NODE_NAME),
-        "The node's name, unique in the cluster. A node that restarts under the same name gets the\n\
+        "The node's name, unique in the cluster. A node that restarts under the same name gets the \
          same keys back.",
         Some("the advertised address")
     ),
     key!(
         "bind",
         Address(bind),
-        "Where the node listens, TCP and UDP. Port 0 lets the system choose. Anything but loopback\n\
+        "Where the node listens, TCP and UDP. Port 0 lets the system choose. Anything but loopback \
          needs a secret."
     ),
     key!(
         "advertise",
         MaybeAddress(advertise),
-        "Where other nodes reach this one, if that is not `bind`. Needed when `bind` is 0.0.0.0 or\n\
+        "Where other nodes reach this one, if that is not `bind`. Needed when `bind` is 0.0.0.0 or \
          [::]. Port 0 stands for the port that the node came to listen on.",
         Some("the address of `bind`")
     ),
@@ -180,7 +180,8 @@ pub(super) const KEYS: &[Key] = &[
         "weight",
         weight,
         1..=1_000,
-        "Share of keys and load relative to other nodes: one with 200 gets twice as much as one with\n100."
+        "Share of keys and load relative to other nodes: one with 200 gets twice as \
+         much as one with 100."
     ),
     key!(
         "app_version",
@@ -219,7 +220,7 @@ pub(super) const KEYS: &[Key] = &[
         "workers.spin_us",
         workers.spin_us,
         0..=1_000_000,
-        "How long a worker with nothing to do looks again before it sleeps. More is quicker for\n\
+        "How long a worker with nothing to do looks again before it sleeps. More is quicker for \
          messages with pauses in between, and costs processor time."
     ),
     number_key!(
@@ -250,7 +251,7 @@ pub(super) const KEYS: &[Key] = &[
         "links.outbox_bytes",
         links.outbox_bytes,
         65_536..=1 << 30,
-        "What one link holds for a slow peer before senders are told that it is full. At least\n\
+        "What one link holds for a slow peer before senders are told that it is full. At least \
          `max_frame_bytes`."
     ),
     number_key!(
@@ -310,7 +311,7 @@ pub(super) const KEYS: &[Key] = &[
         "membership.probe_timeout_ms",
         membership.probe_timeout_ms,
         10..=60_000,
-        "How long a probed member has to answer before others are asked to probe it. Less than\n\
+        "How long a probed member has to answer before others are asked to probe it. Less than \
          `probe_period_ms`."
     ),
     number_key!(

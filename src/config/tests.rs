@@ -143,25 +143,20 @@ fn the_environment_sets_every_kind_of_setting() {
 
 #[test]
 fn an_unknown_name_is_refused_with_the_nearest_one() {
-    for (text, message) in [
-        ("clutser = 'x'", "there is no setting `clutser`; did you mean `cluster`?"),
-        (
-            "[workers]\ncuont = 1",
-            "there is no setting `workers.cuont`; did you mean `workers.count`?",
-        ),
-        ("[worker]\ncount = 1", "there is no setting `worker`; did you mean `workers`?"),
-        ("max_asks = 1", "there is no setting `max_asks`; did you mean `workers.max_asks`?"),
-        (
-            "[links]\nprobe_period_ms = 1",
-            "there is no setting `links.probe_period_ms`; did you mean `membership.probe_period_ms`?",
-        ),
-        (
-            "colour = 'red'",
-            "there is no setting `colour`; `keyway node --print-config` lists them all",
-        ),
+    for (text, unknown, nearest) in [
+        ("clutser = 'x'", "clutser", "cluster"),
+        ("[workers]\ncuont = 1", "workers.cuont", "workers.count"),
+        ("[worker]\ncount = 1", "worker", "workers"),
+        ("max_asks = 1", "max_asks", "workers.max_asks"),
+        ("[links]\nsuspect_ms = 1", "links.suspect_ms", "membership.suspect_ms"),
     ] {
+        let message = format!("there is no setting `{unknown}`; did you mean `{nearest}`?");
         assert_eq!(refused(text), message);
     }
+    assert_eq!(
+        refused("colour = 'red'"),
+        "there is no setting `colour`; `keyway node --print-config` lists them all"
+    );
     assert_eq!(
         NodeConfig::default().set("workers.cout", "1").unwrap_err().to_string(),
         "there is no setting `workers.cout`; did you mean `workers.count`?"
@@ -186,39 +181,49 @@ fn an_impossible_value_is_refused_with_what_would_do() {
     let name = "1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` and `-`";
     let address = "an IP address with a port, such as \"127.0.0.1:7400\" or \"[::1]:7400\"";
     let seeds = "a list of up to 1024 of \"host:port\", a port being from 1 to 65535";
-    for (text, message) in [
-        ("cluster = ''", format!("`cluster` = \"\" is refused: it takes {name}")),
-        ("cluster = 'a b'", format!("`cluster` = \"a b\" is refused: it takes {name}")),
-        ("cluster = 7", format!("`cluster` = 7 is refused: it takes {name}")),
-        ("name = 'a/b'", "`name` = \"a/b\" is refused: it takes 1 to 128 characters of a-z, A-Z, 0-9, `.`, `_`, `-`, `:`, `[` and `]`".to_owned()),
-        ("bind = 'localhost:1'", format!("`bind` = \"localhost:1\" is refused: it takes {address}")),
-        ("admin = '127.0.0.1'", format!("`admin` = \"127.0.0.1\" is refused: it takes {address}")),
-        ("seeds = ['a']", format!("`seeds` = [\"a\"] is refused: it takes {seeds}")),
-        ("seeds = ['a:0']", format!("`seeds` = [\"a:0\"] is refused: it takes {seeds}")),
-        ("seeds = 'a:1'", format!("`seeds` = \"a:1\" is refused: it takes {seeds}")),
-        ("secret = 'too short'", "`secret` = (9 bytes, not shown) is refused: it takes 16 to 1024 bytes".to_owned()),
-        ("secret = 7", "`secret` = (not a text, not shown) is refused: it takes 16 to 1024 bytes".to_owned()),
-        ("secret_file = 7", "`secret_file` = 7 is refused: it takes a path".to_owned()),
-        ("roles = ['a b']", format!("`roles` = [\"a b\"] is refused: it takes a list of up to 64 labels, each {name}")),
-        ("metadata = { a = 1 }", format!("`metadata` = {{ a = 1 }} is refused: it takes a map of up to 64 texts of up to 1024 bytes, each under a key of {name}")),
-        ("weight = 1001", "`weight` = 1001 is refused: it takes an integer from 1 to 1000".to_owned()),
-        ("weight = -1", "`weight` = -1 is refused: it takes an integer from 1 to 1000".to_owned()),
-        ("app_version = '\\n'", "".to_owned()),
-        ("admin_allow_remote = 1", "`admin_allow_remote` = 1 is refused: it takes true or false".to_owned()),
-        ("workers = 3", "`workers` = 3 is refused: it takes no value itself: write a section `[workers]`".to_owned()),
-        ("[workers]\ncount = 257", "`workers.count` = 257 is refused: it takes an integer from 1 to 256".to_owned()),
-        ("[workers]\ncount = 'two'", "`workers.count` = \"two\" is refused: it takes an integer from 1 to 256".to_owned()),
-        ("[workers]\ncores = [1024]", "`workers.cores` = [1024] is refused: it takes a list of core numbers from 0 to 1023".to_owned()),
-        ("[links]\nmax_frame_bytes = 1023", "`links.max_frame_bytes` = 1023 is refused: it takes an integer from 1024 to 67108864".to_owned()),
-        ("[membership]\nprobe_period_ms = 49", "`membership.probe_period_ms` = 49 is refused: it takes an integer from 50 to 60000".to_owned()),
-        ("[membership]\nmin_members_per_role = { a = 0 }", "`membership.min_members_per_role` = { a = 0 } is refused: it takes a map from role to an integer from 1 to 10000".to_owned()),
-        ("[membership]\npartition_policy = 'hope'", "`membership.partition_policy` = \"hope\" is refused: it takes \"manual\"".to_owned()),
+    let roles = format!("a list of up to 64 labels, each {name}");
+    let metadata =
+        format!("a map of up to 64 texts of up to 1024 bytes, each under a key of {name}");
+    let counts = "a map from role to an integer from 1 to 10000";
+    let workers = "an integer from 1 to 256";
+    let weight = "an integer from 1 to 1000";
+    for (key, value, shown, allowed) in [
+        ("cluster", "''", "\"\"", name),
+        ("cluster", "'a b'", "\"a b\"", name),
+        ("cluster", "7", "7", name),
+        (
+            "name",
+            "'a/b'",
+            "\"a/b\"",
+            "1 to 128 characters of a-z, A-Z, 0-9, `.`, `_`, `-`, `:`, `[` and `]`",
+        ),
+        ("bind", "'localhost:1'", "\"localhost:1\"", address),
+        ("admin", "'127.0.0.1'", "\"127.0.0.1\"", address),
+        ("seeds", "['a']", "[\"a\"]", seeds),
+        ("seeds", "['a:0']", "[\"a:0\"]", seeds),
+        ("seeds", "'a:1'", "\"a:1\"", seeds),
+        ("secret", "'too short'", "(9 bytes, not shown)", "16 to 1024 bytes"),
+        ("secret", "7", "(not a text, not shown)", "16 to 1024 bytes"),
+        ("secret_file", "7", "7", "a path"),
+        ("roles", "['a b']", "[\"a b\"]", &roles),
+        ("metadata", "{ a = 1 }", "{ a = 1 }", &metadata),
+        ("metadata", "{ 'a b' = 'c' }", "{ \"a b\" = \"c\" }", &metadata),
+        ("weight", "1001", "1001", weight),
+        ("weight", "-1", "-1", weight),
+        ("weight", "1.5", "1.5", weight),
+        ("app_version", "'ä'", "\"ä\"", "up to 64 printable ASCII characters"),
+        ("admin_allow_remote", "1", "1", "true or false"),
+        ("workers", "3", "3", "no value itself: write a section `[workers]`"),
+        ("workers.count", "257", "257", workers),
+        ("workers.count", "'two'", "\"two\"", workers),
+        ("workers.cores", "[1024]", "[1024]", "a list of core numbers from 0 to 1023"),
+        ("links.max_frame_bytes", "1023", "1023", "an integer from 1024 to 67108864"),
+        ("membership.probe_period_ms", "49", "49", "an integer from 50 to 60000"),
+        ("membership.min_members_per_role", "{ a = 0 }", "{ a = 0 }", counts),
+        ("membership.partition_policy", "'hope'", "\"hope\"", "\"manual\""),
     ] {
-        if message.is_empty() {
-            from_toml(text).unwrap();
-        } else {
-            assert_eq!(refused(text), message);
-        }
+        let message = format!("`{key}` = {shown} is refused: it takes {allowed}");
+        assert_eq!(refused(&format!("{key} = {value}")), message);
     }
     assert_eq!(
         env_refused("KEYWAY_WORKERS__COUNT", "many"),
@@ -226,9 +231,7 @@ fn an_impossible_value_is_refused_with_what_would_do() {
     );
     assert_eq!(
         env_refused("KEYWAY_METADATA", "zone"),
-        format!(
-            "`KEYWAY_METADATA` = \"zone\" is refused: it takes a map of up to 64 texts of up to 1024 bytes, each under a key of {name}"
-        )
+        format!("`KEYWAY_METADATA` = \"zone\" is refused: it takes {metadata}")
     );
     assert_eq!(
         NodeConfig::default().set("workers.pin", "yes").unwrap_err().to_string(),
@@ -357,7 +360,7 @@ fn files_are_read_and_named_when_wrong() {
         error,
         format!(
             "cannot read the configuration {shown}: No such file or directory (os error 2); check \
-             the path and its permissions"
+             path and permissions"
         )
     );
     std::fs::write(&path, "weight = 0").unwrap();
@@ -377,8 +380,8 @@ fn a_secret_file_is_read_without_the_line_break_at_its_end() {
     assert_eq!(
         config.load_secret().unwrap_err().to_string(),
         format!(
-            "cannot read the secret file {}: No such file or directory (os error 2); check the \
-             path and its permissions",
+            "cannot read the secret file {}: No such file or directory (os error 2); check path \
+             and permissions",
             path.display()
         )
     );
@@ -410,7 +413,8 @@ fn name_and_address_follow_from_where_the_node_listens() {
 #[test]
 fn the_memory_bound_adds_up_every_capacity() {
     let config = from_toml(EVERYTHING).unwrap();
-    // 2 workers: 2 queues of 64 and 6 rings of 128 places; to 3 peers 4 links each and a control one.
+    // 2 workers: 2 queues of 64 and 6 rings of 128 places; to each of 3 peers 4 links and that
+    // of control.
     let places = 2 * 64 + 6 * 128;
     let bound = config.memory_bound(3);
     assert_eq!(
@@ -437,9 +441,18 @@ fn a_configuration_can_stand_inside_another_one() {
     struct Application {
         node: NodeConfig,
     }
-    let application: Application =
-        serde_json::from_str(r#"{ "node": { "weight": 5, "workers": { "count": 3 } } }"#).unwrap();
+    let text = "[node]\nweight = 5\n[node.workers]\ncount = 3";
+    let application: Application = toml::from_str(text).unwrap();
     assert_eq!((application.node.weight, application.node.workers.count), (5, 3));
-    let error = serde_json::from_str::<NodeConfig>(r#"{ "wieght": 5 }"#).unwrap_err();
-    assert_eq!(error.to_string(), "there is no setting `wieght`; did you mean `weight`?");
+    let error =
+        toml::from_str::<Application>("[node]\nwieght = 5").map(|app| app.node).unwrap_err();
+    assert_eq!(error.message(), "there is no setting `wieght`; did you mean `weight`?");
+}
+
+#[test]
+fn printed_comments_are_wrapped() {
+    let printed = NodeConfig::default().to_toml();
+    let longest = printed.lines().map(str::len).max();
+    assert!(longest <= Some(100), "{longest:?}");
+    assert!(printed.contains("\nseeds = []\n\n# What the cluster's nodes share"));
 }
