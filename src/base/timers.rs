@@ -486,14 +486,17 @@ mod tests {
                     Step::Advance { by_ns } => {
                         now += by_ns;
                         let later = model.split_off(&(now / TICK_NS + 1, 0));
-                        let due: Vec<_> = std::mem::replace(&mut model, later).into_values().collect();
+                        let due = std::mem::replace(&mut model, later);
+                        let due: Vec<_> = due.into_values().collect();
                         let mut fired = vec![];
                         wheel.expire(Time(now), |value| fired.push(value));
                         prop_assert_eq!(fired, due);
                     }
                 }
                 prop_assert_eq!(wheel.len(), model.len());
-                let first = model.keys().next().map(|&(tick, _)| Time((tick * TICK_NS).max(now / TICK_NS * TICK_NS)));
+                let first = model.keys().next().map(|&(tick, _)| {
+                    Time(tick.max(now / TICK_NS) * TICK_NS)
+                });
                 match (wheel.next_deadline(), first) {
                     (None, None) => {}
                     (Some(next), Some(first)) => {
