@@ -55,8 +55,8 @@ impl Default for MemberConfig {
             seeds: Vec::new(),
             min_members: 1,
             min_members_per_role: BTreeMap::new(),
-            probe_period_ms: 400,
-            probe_timeout_ms: 130,
+            probe_period_ms: 250,
+            probe_timeout_ms: 80,
             suspect_ms: 1_000,
             gossip_ms: 200,
             sync_ms: 500,
@@ -152,7 +152,8 @@ pub struct LocalMember {
     pub name: Arc<str>,
     /// Where others reach this node, over UDP as over TCP.
     pub address: SocketAddr,
-    /// Higher than in every earlier life of this node.
+    /// Higher than in every earlier life of this node, and of any other node that had this address:
+    /// microseconds since the Unix epoch at start-up serve.
     pub incarnation: Incarnation,
     /// How many workers it has, from 1.
     pub workers: u16,

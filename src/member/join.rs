@@ -28,14 +28,16 @@ impl Membership {
         if !self.other_seeds() {
             return;
         }
+        self.seed_token = self.seed_token.wrapping_add(1);
+        let kind = TimerKind::Seeds { token: self.seed_token };
         if missing.is_empty() {
             self.seed_retry_ms = self.config.seed_retry_min_ms;
             let look_again = Duration::from_millis(self.config.seed_retry_max_ms.min(1_000));
-            schedule(now, look_again, TimerKind::Seeds, sink);
+            schedule(now, look_again, kind, sink);
         } else {
             let retry = self.jitter(self.seed_retry_ms);
             self.seed_retry_ms = (self.seed_retry_ms * 2).min(self.config.seed_retry_max_ms);
-            schedule(now, retry, TimerKind::Seeds, sink);
+            schedule(now, retry, kind, sink);
         }
     }
 
@@ -108,7 +110,7 @@ impl Membership {
             .filter_map(|member| self.current(*member))
             .map(|entry| entry.record.member.address)
             .collect();
-        self.send_own(&addresses, 0, sink);
+        self.send_own(&addresses, sink);
     }
 
     /// Passes a refused record on to the holder of its name, who answers for itself: a holder that
@@ -127,13 +129,14 @@ impl Membership {
     /// A datagram from a process with this node's name.
     pub(super) fn take_from_namesake(
         &mut self,
+        now: Time,
         sender: Sender,
         body: Body,
         sink: &mut dyn MemberSink,
     ) {
         match body {
             Body::NameTaken { by, established } => {
-                self.contend(sender.member, by, established, sink);
+                self.contend(now, sender.member, by, established, sink);
             }
             Body::Records { entries, .. } => {
                 let own = self.directory.own().member.address;
@@ -162,6 +165,7 @@ impl Membership {
     /// in the directory.
     fn contend(
         &mut self,
+        now: Time,
         rival: NodeRef,
         by: SocketAddr,
         rival_established: bool,
@@ -181,9 +185,9 @@ impl Membership {
         if keep {
             self.answer_claim(by, sink);
         } else if self.established {
-            self.end(MemberFault::Superseded { by, incarnation: rival.incarnation }, sink);
+            self.end(now, MemberFault::Superseded { by, incarnation: rival.incarnation }, sink);
         } else {
-            self.end(MemberFault::NameTaken { by }, sink);
+            self.end(now, MemberFault::NameTaken { by }, sink);
         }
     }
 
@@ -205,13 +209,13 @@ impl Membership {
             }
         } else if seen.incarnation > own.member.incarnation {
             let (by, incarnation) = (seen.address, seen.incarnation);
-            self.end(MemberFault::Superseded { by, incarnation }, sink);
+            self.end(now, MemberFault::Superseded { by, incarnation }, sink);
         } else if seen.incarnation < own.member.incarnation {
-            self.send_own(&[from], 0, sink);
+            self.send_own(&[from], sink);
         } else if elsewhere {
             self.answer_claim(seen.address, sink);
         } else if seen.state == MemberState::Down {
-            self.end(MemberFault::Removed, sink);
+            self.end(now, MemberFault::Removed, sink);
         } else {
             self.established = true;
             if version > own.version {

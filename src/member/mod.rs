@@ -1,6 +1,6 @@
 //! Who is here: the decider that keeps the list of members and says who answers.
 //!
-//! Two replicated things lie under a [`View`](crate::base::View). The *directory* holds one record
+//! Two replicated things lie under a [`View`]. The *directory* holds one record
 //! per node, written by that node, spread by push, and compared between random pairs until equal.
 //! The *failure detector* (SWIM) says who answers. A member that does not answer is unreachable,
 //! and remains a member: it is removed only when it leaves, when a later life of it appears, when
@@ -11,8 +11,9 @@
 //!  codec, messages           bytes on the wire, read once
 //!  identity, reachability    the failure detector behind a boundary of ours
 //!  records                   the directory and its merge rules
+//!  receive                   what a datagram does
 //!  join, sync                how members meet, and how they stay equal
-//!  events                    from view to view
+//!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
 mod codec;
@@ -24,7 +25,9 @@ mod join;
 mod messages;
 mod policy;
 mod reachability;
+mod receive;
 mod records;
+mod settle;
 mod sync;
 mod timer;
 
@@ -33,7 +36,7 @@ mod testnet;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,8 +161,13 @@ pub struct Membership {
     stage: Stage,
     view: Arc<View>,
     stats: MemberStats,
-    /// Something in the directory changed that the view may show.
+    /// Nodes whose record or reachability may be another since it was last looked at.
+    touched: BTreeSet<NodeId>,
+    /// Something changed that the view does not yet show.
     changed: bool,
+    last_shown: Option<Time>,
+    show_token: u32,
+    show_pending: bool,
     /// Somebody else has listed this very node: it is no newcomer any more.
     established: bool,
     /// This node knew nobody when it last called its seeds.
@@ -167,6 +175,7 @@ pub struct Membership {
     /// Seeds that turned out to be members with another advertised address.
     seed_aliases: BTreeMap<SocketAddr, NodeId>,
     seed_retry_ms: u64,
+    seed_token: u32,
     last_heard: Time,
     last_push: Option<Time>,
     push_token: u32,
@@ -176,6 +185,9 @@ pub struct Membership {
 
 /// Changes of the own record closer together than this travel together.
 const PUSH_GAP: Duration = Duration::from_millis(10);
+/// Changes of the view closer together than this are shown together. Where a hundred nodes join at
+/// once, this spares everyone most of two hundred new routing tables.
+const SHOW_GAP: Duration = Duration::from_millis(5);
 /// How long after the first farewell the repetitions follow.
 const FAREWELLS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(50)];
 
@@ -204,10 +216,15 @@ impl Membership {
             stage: Stage::Idle,
             view: Arc::new(View::new(member, 0, Vec::new())),
             stats: MemberStats::default(),
+            touched: BTreeSet::new(),
             changed: true,
+            last_shown: None,
+            show_token: 0,
+            show_pending: false,
             established: false,
             joined_alone: true,
             seed_aliases: BTreeMap::new(),
+            seed_token: 0,
             last_heard: Time::ZERO,
             last_push: None,
             push_token: 0,
@@ -300,7 +317,7 @@ impl Membership {
                     self.spread_verdict(id.member, sink);
                 }
             }
-            TimerKind::Seeds => self.call_seeds(now, sink),
+            TimerKind::Seeds { token } if token == self.seed_token => self.call_seeds(now, sink),
             TimerKind::Sync => {
                 self.sync_tick(now, sink);
                 let next = self.jitter(self.config.sync_ms);
@@ -313,7 +330,11 @@ impl Membership {
                 schedule(now, next, TimerKind::Recontact, sink);
             }
             TimerKind::Push { token } if token == self.push_token => self.push_own(now, sink),
-            TimerKind::Push { .. } | TimerKind::Farewell { .. } => {}
+            TimerKind::Show { token } if token == self.show_token => self.show(now, sink),
+            TimerKind::Seeds { .. }
+            | TimerKind::Show { .. }
+            | TimerKind::Push { .. }
+            | TimerKind::Farewell { .. } => {}
         }
     }
 
@@ -345,6 +366,30 @@ impl Membership {
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
         self.change_own(now, sink, |record| record.member.weight = weight)
+    }
+
+    /// Replaces the seeds, for discovery that finds others than at the start, and calls those that
+    /// are not in view.
+    pub fn set_seeds(
+        &mut self,
+        now: Time,
+        seeds: Vec<SocketAddr>,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        let config = MemberConfig { seeds, ..self.config.clone() };
+        config.validate()?;
+        if config.seeds == self.config.seeds {
+            return Ok(());
+        }
+        self.seed_aliases.retain(|seed, _| config.seeds.contains(seed));
+        self.config = config;
+        if self.stage == Stage::Running {
+            self.seed_retry_ms = self.config.seed_retry_min_ms;
+            self.call_seeds(now, sink);
+            self.go_up_if_ready(now, sink);
+            self.settle(now, sink);
+        }
+        Ok(())
     }
 
     fn change_own(
@@ -420,7 +465,7 @@ impl Membership {
         self.stage = Stage::Farewell;
         self.swim.leave(now, sink);
         self.farewell(now, FAREWELLS.len() as u8, sink);
-        self.show(sink);
+        self.show(now, sink);
     }
 
     fn farewell(&mut self, now: Time, left: u8, sink: &mut dyn MemberSink) {
@@ -459,7 +504,7 @@ impl Membership {
         Ok(())
     }
 
-    /// The view as of the last call.
+    /// The view as last shown. Changes that follow closely on others are shown up to 5 ms later.
     pub fn view(&self) -> &Arc<View> {
         &self.view
     }
@@ -503,97 +548,6 @@ impl Membership {
         let spread = period_ms / 5;
         let least = period_ms - spread;
         Duration::from_millis(self.rng.random_range(least..=least + 2 * spread))
-    }
-
-    /// Notes that this node can hear. After a silence in which others were given up, they are all
-    /// called, since it was rather this node that was away.
-    fn heard(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        let silent = now.since(self.last_heard);
-        self.last_heard = now;
-        if silent > Duration::from_millis(self.config.suspect_ms) {
-            self.recall_all(now, sink);
-        }
-    }
-
-    /// Brings everything that follows from the last input up to date, and shows it.
-    fn settle(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        if self.stage != Stage::Running {
-            return;
-        }
-        if self.swim.take_renewed() {
-            self.stats.renewals += 1;
-            self.push_own_everywhere(sink);
-        }
-        if self.swim.take_changed() || self.changed {
-            self.changed = true;
-            if self.refresh_reachability(now) {
-                self.recall_all(now, sink);
-            }
-            self.go_up_if_ready(now, sink);
-        }
-        if std::mem::take(&mut self.changed) {
-            self.show(sink);
-        }
-    }
-
-    /// Returns whether a member that was unreachable answers again.
-    fn refresh_reachability(&mut self, now: Time) -> bool {
-        let beliefs = self.swim.beliefs();
-        let me = self.me().node;
-        let mut returned = false;
-        for entry in self.directory.entries.values_mut() {
-            let member = &mut entry.record.member;
-            if member.id == me || records::is_gone(member.state) {
-                continue;
-            }
-            let active = beliefs.of(member).is_active();
-            if active && !member.reachable {
-                returned |= entry.unreachable_since.is_some_and(|since| since < now);
-                entry.unreachable_since = None;
-            } else if !active && entry.unreachable_since.is_none() {
-                entry.unreachable_since = Some(now);
-            }
-            member.reachable = active;
-        }
-        returned
-    }
-
-    fn show(&mut self, sink: &mut dyn MemberSink) {
-        let members = self.directory.live().map(|entry| entry.record.member.clone()).collect();
-        let view = View::new(self.me(), self.view.version + 1, members);
-        let fate = |member: NodeRef| match self.directory.get(member.node) {
-            Some(entry) if entry.node_ref() == member => entry.record.member.state,
-            _ => MemberState::Down,
-        };
-        let events = events::between(&self.view, &view, fate);
-        if !events.is_empty() {
-            self.view = Arc::new(view);
-            sink.view_changed(&self.view, &events);
-        }
-    }
-
-    /// Ends this node's membership; what it holds about itself is never sent.
-    fn end(&mut self, fault: MemberFault, sink: &mut dyn MemberSink) {
-        self.stage = Stage::Ended;
-        self.directory.own_mut().member.state = MemberState::Down;
-        self.show(sink);
-        sink.fault(fault);
-    }
-
-    fn ask_policy(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        let since =
-            |entry: &Entry| entry.unreachable_since.map(|at| (entry.node_ref(), now.since(at)));
-        let unreachable: Vec<_> = self.directory.others().filter_map(since).collect();
-        if unreachable.is_empty() {
-            return;
-        }
-        for node in self.policy.decide(now, &self.view, &unreachable) {
-            if unreachable.iter().any(|(member, _)| member.node == node) {
-                // It is a member and not this node, so removing it cannot fail; a policy that
-                // names it twice changes nothing more.
-                let _ = self.down(now, node, sink);
-            }
-        }
     }
 }
 

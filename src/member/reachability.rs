@@ -4,14 +4,14 @@
 //! or renewal wins, and for one identity "down" is final. A node that learns of its own death
 //! renews its identity, so "down" never outlives the next exchange with a living node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use foca::{Foca, Member as SwimMember, NoCustomBroadcast, Notification, PeriodicParams, State};
 
-use crate::base::{Member, NodeRef, Rng, Time};
+use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
 use super::codec::{ReadResult, Reader, Unreadable};
@@ -86,7 +86,8 @@ pub(super) struct Swim {
 #[derive(Default)]
 struct Effects {
     datagram: Vec<u8>,
-    changed: bool,
+    /// Nodes whose reachability may be another now.
+    touched: BTreeSet<NodeId>,
     renewed: bool,
     downed: Vec<SwimId>,
 }
@@ -100,9 +101,14 @@ struct Outlet<'a> {
 impl foca::Runtime<SwimId> for Outlet<'_> {
     fn notify(&mut self, notification: Notification<'_, SwimId>) {
         match notification {
-            Notification::MemberUp(_) | Notification::Rename(..) => self.effects.changed = true,
+            Notification::MemberUp(id) => {
+                self.effects.touched.insert(id.member.node);
+            }
+            Notification::Rename(old, new) => {
+                self.effects.touched.extend([old.member.node, new.member.node]);
+            }
             Notification::MemberDown(id) => {
-                self.effects.changed = true;
+                self.effects.touched.insert(id.member.node);
                 self.effects.downed.push(*id);
             }
             Notification::Rejoin(_) => self.effects.renewed = true,
@@ -155,9 +161,9 @@ impl Swim {
         *self.detector.identity()
     }
 
-    /// Whether anybody's reachability changed since this was last asked.
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.effects.changed)
+    /// The nodes whose reachability may have changed since this was last asked.
+    pub fn take_touched(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.effects.touched)
     }
 
     /// Whether this node had to renew its identity since this was last asked.
@@ -166,7 +172,11 @@ impl Swim {
     }
 
     pub fn has_room(&self) -> bool {
-        self.detector.iter_membership_state().len() < MAX_IDENTITIES
+        self.identities() < MAX_IDENTITIES
+    }
+
+    pub fn identities(&self) -> usize {
+        self.detector.iter_membership_state().len()
     }
 
     /// Everything that is believed, by address.
@@ -201,6 +211,11 @@ impl Swim {
         sink: &mut dyn MemberSink,
     ) -> Vec<SwimId> {
         if let foca::Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &event {
+            let suspected = SwimMember::new(*member_id, *incarnation, State::Suspect);
+            if !self.detector.iter_membership_state().any(|known| *known == suspected) {
+                // It has refuted, and foca 2.0.0 would tell it that it is dead all the same.
+                return Vec::new();
+            }
             if now.since(due) * 4 > self.suspect {
                 // This process itself was paused, so the suspect had no chance to be heard. The
                 // answers may wait in the socket: look again after another period.
@@ -212,12 +227,8 @@ impl Swim {
             if deaf {
                 // More likely than everybody's death is that this node cannot hear. It acts on
                 // its suspicion, but does not spread it.
-                let (id, incarnation) = (*member_id, *incarnation);
-                let suspected = SwimMember::new(id, incarnation, State::Suspect);
-                if self.detector.iter_membership_state().any(|known| *known == suspected) {
-                    let down = SwimMember::new(id, incarnation, State::Down);
-                    self.apply(now, down, false, sink);
-                }
+                let down = SwimMember::new(*member_id, *incarnation, State::Down);
+                self.apply(now, down, false, sink);
                 return Vec::new();
             }
         }

@@ -10,239 +10,24 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::base::{MemberState, NodeId, NodeRef, Time};
 
-use super::identity::SwimId;
-use super::messages::{
-    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Message, Packer, RecordEntry, Sender,
-    SummaryEntry,
-};
+use super::messages::{self, Packer, SummaryEntry};
 use super::reachability::{Belief, Beliefs};
-use super::records::{Entry, Merge, state_byte};
+use super::records::{Entry, state_byte};
 use super::timer::TimerKind;
-use super::{MemberError, MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
+use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
 
 /// To how many members a node passes on what it has just learned.
 const FORWARD_FAN_OUT: usize = 3;
 /// How many unreachable members are called per round.
 const RECONTACT_FAN_OUT: usize = 3;
+/// Up to here the detector's beliefs are looked up one by one, beyond they are sorted first.
+const FEW: usize = 8;
 /// At least this long between two calls at all unreachable members.
 const RECALL_GAP: Duration = Duration::from_millis(200);
 
 impl Membership {
-    /// A message of the failure detector, already checked.
-    pub(super) fn take_swim(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        src: SwimId,
-        bytes: &[u8],
-        sink: &mut dyn MemberSink,
-    ) -> Result<(), MemberError> {
-        if src.member.node == self.me().node {
-            return Ok(());
-        }
-        match self.directory.get(src.member.node) {
-            Some(held) if held.node_ref() == src.member && held.record.is_live() => {
-                if held.record.member.address != src.address {
-                    return Ok(());
-                }
-            }
-            Some(held) if held.node_ref().incarnation >= src.member.incarnation => {
-                self.tell_it_is_over(from, src.member, sink);
-                return Ok(());
-            }
-            _ => self.request(&[src.member.node], from, sink),
-        }
-        if !self.swim.has_room() {
-            let directory = &self.directory;
-            let keep = |id: &SwimId| {
-                let entry = directory.get(id.member.node);
-                entry.is_some_and(|entry| entry.node_ref() == id.member && entry.record.is_live())
-            };
-            self.swim.forget_except(now, keep, sink);
-        }
-        self.swim.handle_data(now, bytes, sink);
-        Ok(())
-    }
-
-    /// Any other message.
-    pub(super) fn take_message(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        message: Message,
-        sink: &mut dyn MemberSink,
-    ) -> Result<(), MemberError> {
-        let Message { sender, mut body } = message;
-        if sender.member.node == self.me().node {
-            // Its own datagrams come back when a seed address leads to this very node.
-            if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
-                self.take_from_namesake(sender, body, sink);
-            }
-            return Ok(());
-        }
-        let mut news = News::default();
-        // The sender's own record comes first, since it decides whether the sender is a member.
-        if let Body::Records { flags, entries } = &mut body {
-            let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
-            if let Some(index) = entries.iter().position(own) {
-                let entry = entries.remove(index);
-                match self.take_record(now, from, *flags, &entry, &mut news, sink) {
-                    Merge::Refused => return Ok(()),
-                    Merge::Full => {
-                        return Err(MemberError::DirectoryFull { limit: super::MAX_RECORDS });
-                    }
-                    _ => {}
-                }
-            }
-        }
-        match self.directory.get(sender.member.node) {
-            Some(held) if held.node_ref() == sender.member && held.record.is_live() => {
-                self.sender_is_alive(now, from, sender, sink);
-            }
-            Some(held) if held.node_ref().incarnation >= sender.member.incarnation => {
-                self.tell_it_is_over(from, sender.member, sink);
-                return Ok(());
-            }
-            _ => self.request(&[sender.member.node], from, sink),
-        }
-        match body {
-            Body::Records { flags, entries } => {
-                for entry in &entries {
-                    self.take_record(now, from, flags, entry, &mut news, sink);
-                    if self.stage != Stage::Running {
-                        return Ok(());
-                    }
-                }
-                self.after_records(from, sender, flags, news, sink);
-            }
-            Body::Digest(theirs) => {
-                if theirs != self.digest() {
-                    let entries = self.summary();
-                    messages::complete(self.sender(), &entries, |out| sink.send(from, out));
-                }
-            }
-            Body::Summary { complete, low, high, entries } => {
-                let range = complete.then_some((low, high));
-                self.compare(now, from, range, &entries, sink);
-            }
-            Body::Request(nodes) => self.send_records(&nodes, from, 0, sink),
-            // Meant for a namesake of the sender, not for this node.
-            Body::NameTaken { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// The sender speaks, so it is alive; if its identity is known to be dead it must renew it,
-    /// and is told so.
-    fn sender_is_alive(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        sender: Sender,
-        sink: &mut dyn MemberSink,
-    ) {
-        let Some(entry) = self.current(sender.member) else { return };
-        let address = entry.record.member.address;
-        let belief = self.swim.belief(address, sender.member);
-        match belief {
-            Belief::Active { renewal, .. } if renewal >= sender.renewal => {}
-            Belief::Down { renewal } if renewal >= sender.renewal => {
-                let entry = entry.clone();
-                self.remark(&entry, belief, &[from], sink);
-            }
-            _ => {
-                let alive = Belief::Active { renewal: sender.renewal, refuted: 0 };
-                self.swim.believe(now, address, sender.member, alive, true, sink);
-            }
-        }
-    }
-
-    /// Somebody who has been removed or replaced still speaks: it gets the record that says so.
-    /// Who has left knows it.
-    fn tell_it_is_over(&mut self, from: SocketAddr, member: NodeRef, sink: &mut dyn MemberSink) {
-        let left = self.directory.get(member.node).is_some_and(|held| {
-            held.node_ref() == member && held.record.member.state == MemberState::Left
-        });
-        if !left {
-            self.send_records(&[member.node], from, 0, sink);
-        }
-    }
-
-    fn take_record(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        flags: u8,
-        entry: &RecordEntry,
-        news: &mut News,
-        sink: &mut dyn MemberSink,
-    ) -> Merge {
-        let member = entry.record.member.node_ref();
-        let address = entry.record.member.address;
-        if member.node == self.me().node {
-            self.own_record_seen(now, from, flags, entry, sink);
-            return Merge::Same;
-        }
-        if flags & FLAG_CLAIM != 0 {
-            // Meant for the holder of a name that this node does not have.
-            return Merge::Same;
-        }
-        let active = match (entry.belief, self.swim.belief(address, member)) {
-            (Belief::Active { renewal, .. }, Belief::Down { renewal: dead }) => renewal > dead,
-            (belief, _) => belief.is_active(),
-        };
-        let verdict = self.directory.merge(now, entry.record.clone(), active);
-        match verdict {
-            Merge::Refused => self.pass_claim(entry, sink),
-            Merge::Full => self.stats.directory_full += 1,
-            Merge::Stale => news.outdated.push(member.node),
-            Merge::Same => {}
-            Merge::Added | Merge::Changed | Merge::Replaced => {
-                self.changed = true;
-                news.fresh.push(member);
-                if !entry.record.is_live() {
-                    self.swim.give_up(now, address, member, false, sink);
-                }
-            }
-        }
-        if let Some(held) = self.current(member)
-            && held.record.member.address == address
-        {
-            self.swim.believe(now, address, member, entry.belief, true, sink);
-        }
-        verdict
-    }
-
-    fn after_records(
-        &mut self,
-        from: SocketAddr,
-        sender: Sender,
-        flags: u8,
-        news: News,
-        sink: &mut dyn MemberSink,
-    ) {
-        if !news.outdated.is_empty() {
-            self.send_records(&news.outdated, from, 0, sink);
-        }
-        let welcomed = flags & FLAG_WELCOME != 0;
-        if welcomed {
-            if self.config.seeds.contains(&from) {
-                self.seed_aliases.insert(from, sender.member.node);
-            }
-            self.introduce(&news.fresh, sink);
-        }
-        // A node that was alone has nobody to tell but those who told it.
-        let known_to_all = welcomed && self.joined_alone;
-        if !news.fresh.is_empty() && !known_to_all {
-            self.forward(sender.member.node, &news.fresh, sink);
-        }
-        if flags & FLAG_JOIN != 0 {
-            self.welcome(from, sink);
-        }
-    }
-
     /// Passes on what was news here, once, to a few members that are not part of the news.
-    fn forward(&mut self, except: NodeId, fresh: &[NodeRef], sink: &mut dyn MemberSink) {
+    pub(super) fn forward(&mut self, except: NodeId, fresh: &[NodeRef], sink: &mut dyn MemberSink) {
         let candidates: Vec<SocketAddr> = self
             .directory
             .others()
@@ -251,9 +36,8 @@ impl Membership {
             .map(|entry| entry.record.member.address)
             .collect();
         let nodes: Vec<NodeId> = fresh.iter().map(|member| member.node).collect();
-        for to in self.pick(candidates, FORWARD_FAN_OUT) {
-            self.send_records(&nodes, to, 0, sink);
-        }
+        let to = self.pick(candidates, FORWARD_FAN_OUT);
+        self.send_records(&nodes, &to, sink);
     }
 
     fn pick<T>(&mut self, mut from: Vec<T>, count: usize) -> Vec<T> {
@@ -308,14 +92,14 @@ impl Membership {
         hash.digest()
     }
 
-    fn summary(&self) -> Vec<SummaryEntry> {
+    pub(super) fn summary(&self) -> Vec<SummaryEntry> {
         let beliefs = self.swim.beliefs();
         let live = self.directory.live();
         live.map(|entry| summary_entry(entry, self.belief(entry, &beliefs))).collect()
     }
 
     /// Finds out who knows more about whom, sends what is newer here and asks for the rest.
-    fn compare(
+    pub(super) fn compare(
         &mut self,
         now: Time,
         from: SocketAddr,
@@ -330,7 +114,7 @@ impl Membership {
             let node = theirs.member.node;
             if theirs.member == me {
                 if theirs.state == MemberState::Down {
-                    return self.end(MemberFault::Removed, sink);
+                    return self.end(now, MemberFault::Removed, sink);
                 }
                 self.established = true;
                 if theirs.version > self.directory.own().version {
@@ -368,7 +152,7 @@ impl Membership {
                 within.filter(|node| (low..=high).contains(node) && !listed.contains(node)),
             );
         }
-        self.send_records(&given, from, 0, sink);
+        self.send_records(&given, &[from], sink);
         self.request(&wanted, from, sink);
     }
 
@@ -378,21 +162,35 @@ impl Membership {
         packer.finish();
     }
 
-    fn send_records(&self, nodes: &[NodeId], to: SocketAddr, flags: u8, sink: &mut dyn MemberSink) {
-        if nodes.is_empty() {
+    pub(super) fn send_records(
+        &self,
+        nodes: &[NodeId],
+        to: &[SocketAddr],
+        sink: &mut dyn MemberSink,
+    ) {
+        if nodes.is_empty() || to.is_empty() {
             return;
         }
-        let beliefs = self.swim.beliefs();
-        let mut packer = Packer::records(flags, self.sender(), |datagram| sink.send(to, datagram));
-        for entry in nodes.iter().filter_map(|node| self.directory.get(*node)) {
-            packer.record(&entry.record, self.belief(entry, &beliefs));
+        let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
+        let mut packer = Packer::records(0, self.sender(), emit);
+        let entries = nodes.iter().filter_map(|node| self.directory.get(*node));
+        if nodes.len() < FEW {
+            for entry in entries {
+                let member = &entry.record.member;
+                let own = member.id == self.me().node;
+                let heard = || self.swim.belief(member.address, member.node_ref());
+                packer.record(&entry.record, if own { self.own_belief() } else { heard() });
+            }
+        } else {
+            let beliefs = self.swim.beliefs();
+            entries.for_each(|entry| packer.record(&entry.record, self.belief(entry, &beliefs)));
         }
         packer.finish();
     }
 
-    pub(super) fn send_own(&self, to: &[SocketAddr], flags: u8, sink: &mut dyn MemberSink) {
+    pub(super) fn send_own(&self, to: &[SocketAddr], sink: &mut dyn MemberSink) {
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
-        let mut packer = Packer::records(flags, self.sender(), emit);
+        let mut packer = Packer::records(0, self.sender(), emit);
         packer.record(self.directory.own(), self.own_belief());
         packer.finish();
     }
@@ -419,14 +217,14 @@ impl Membership {
         self.last_push = Some(now);
         self.push_pending = false;
         self.push_token = self.push_token.wrapping_add(1);
-        self.send_own(&self.reachable_addresses(), 0, sink);
+        self.send_own(&self.reachable_addresses(), sink);
     }
 
     /// To every member, also to those that may not hear it.
     pub(super) fn push_own_everywhere(&mut self, sink: &mut dyn MemberSink) {
         let others = self.directory.others().map(|entry| entry.record.member.address);
         let to: Vec<SocketAddr> = others.collect();
-        self.send_own(&to, 0, sink);
+        self.send_own(&to, sink);
     }
 
     /// Sends one record to every reachable member and to one more address.
@@ -438,9 +236,7 @@ impl Membership {
     ) {
         let mut to = self.reachable_addresses();
         to.extend(also.filter(|address| !to.contains(address)));
-        for to in to {
-            self.send_records(&[node], to, 0, sink);
-        }
+        self.send_records(&[node], &to, sink);
     }
 
     /// Tells every reachable member, and the accused, that this node has given a member up.
@@ -455,7 +251,13 @@ impl Membership {
         self.remark(&entry, belief, &to, sink);
     }
 
-    fn remark(&self, entry: &Entry, belief: Belief, to: &[SocketAddr], sink: &mut dyn MemberSink) {
+    pub(super) fn remark(
+        &self,
+        entry: &Entry,
+        belief: Belief,
+        to: &[SocketAddr],
+        sink: &mut dyn MemberSink,
+    ) {
         let about = [summary_entry(entry, belief)];
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
         messages::remarks(self.sender(), &about, emit);
@@ -490,15 +292,6 @@ impl Membership {
             self.call_unreachable(&entry, sink);
         }
     }
-}
-
-/// What the records of one datagram have brought.
-#[derive(Default)]
-struct News {
-    /// New here, to be passed on.
-    fresh: Vec<NodeRef>,
-    /// Of which the sender has an older one than this node.
-    outdated: Vec<NodeId>,
 }
 
 fn summary_entry(entry: &Entry, belief: Belief) -> SummaryEntry {

@@ -13,7 +13,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::{Incarnation, MemberEvent, MemberState, NodeId, NodeRef, Rng, Time, View};
 
-use super::{LocalMember, Manual, MemberConfig, MemberFault, MemberSink, MemberTimer, Membership};
+use super::{
+    LocalMember, Manual, MemberConfig, MemberFault, MemberSink, MemberTimer, Membership,
+    PartitionPolicy,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -92,6 +95,8 @@ pub struct Net {
     pub blocked: BTreeSet<(SocketAddr, SocketAddr)>,
     pub sent: u64,
     pub sent_bytes: u64,
+    /// If set, every payload sent is kept here.
+    pub tapped: Option<Vec<Vec<u8>>>,
     /// Over everything that happened.
     pub trace: u64,
     queue: BTreeMap<(Time, u64), (usize, Input)>,
@@ -110,6 +115,7 @@ impl Net {
             blocked: BTreeSet::new(),
             sent: 0,
             sent_bytes: 0,
+            tapped: None,
             trace: seed,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -117,9 +123,18 @@ impl Net {
     }
 
     pub fn add(&mut self, config: MemberConfig, local: LocalMember) -> usize {
+        self.add_with(config, local, Box::new(Manual))
+    }
+
+    pub fn add_with(
+        &mut self,
+        config: MemberConfig,
+        local: LocalMember,
+        policy: Box<dyn PartitionPolicy>,
+    ) -> usize {
         let address = local.address;
         let seed = self.rng.random();
-        let membership = Membership::new(config, local, Box::new(Manual), seed).unwrap();
+        let membership = Membership::new(config, local, policy, seed).unwrap();
         let node = self.nodes.len();
         self.nodes.push(Node {
             membership,
@@ -167,6 +182,9 @@ impl Net {
                 self.trace = xxh3_64_with_seed(&payload, self.trace ^ self.now.0);
                 self.sent += 1;
                 self.sent_bytes += payload.len() as u64;
+                if let Some(tapped) = &mut self.tapped {
+                    tapped.push(payload.clone());
+                }
                 let copies = 1 + u32::from(self.rng.random_bool(self.duplication));
                 for _ in 0..copies {
                     let delay = self.rng.random_range(self.delay_us.0..=self.delay_us.1);

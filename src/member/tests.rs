@@ -1,5 +1,11 @@
 //! The decider over a network in memory: how members meet, lose and find each other again.
 
+mod chaos;
+mod directory;
+mod effects;
+mod figures;
+mod hostile;
+
 use std::time::Duration;
 
 use super::testnet::{Net, address, local};
@@ -264,6 +270,8 @@ fn a_lasting_loss_is_survived() {
         };
         assert!(net.until(S(5), spread).is_some(), "seed {seed}");
         net.run(S(60));
+        let lost = |(_, event): &(Time, MemberEvent)| matches!(event, MemberEvent::Unreachable(_));
+        assert!(!net.nodes.iter().any(|node| node.events.iter().any(lost)), "seed {seed}");
         (net.loss, net.duplication) = (0.0, 0.0);
         assert!(net.until(S(3), |net| net.agreed(&[0, 1, 2, 3, 4], 5)).is_some(), "seed {seed}");
     }
@@ -311,4 +319,141 @@ fn equal_seeds_give_equal_traces() {
     };
     assert_eq!(run(14), run(14));
     assert_ne!(run(14), run(15));
+}
+
+#[test]
+fn a_short_pause_goes_unnoticed() {
+    for seed in 0..20 {
+        let mut net = Net::cluster(seed, 4);
+        net.run(S(2));
+        for _ in 0..5 {
+            net.pause(1);
+            net.run(MS(600));
+            net.resume(1);
+            net.run(S(2));
+        }
+        let lost = |(_, event): &(Time, MemberEvent)| matches!(event, MemberEvent::Unreachable(_));
+        assert!(!net.nodes.iter().any(|node| node.events.iter().any(lost)), "seed {seed}");
+    }
+}
+
+#[test]
+fn two_that_cannot_talk_hear_of_each_other_through_a_third() {
+    let mut net = Net::cluster(16, 3);
+    net.run(S(2));
+    net.cut(&[0], &[1]);
+    for _ in 0..30 {
+        net.run(S(1));
+        assert!(net.agreed(&[0, 1, 2], 3));
+    }
+}
+
+#[test]
+fn an_opened_link_brings_a_member_back_at_once() {
+    let mut net = Net::cluster(17, 3);
+    let away = net.me(2);
+    net.pause(2);
+    net.run(S(5));
+    net.resume(2);
+    net.cut(&[2], &[0, 1]);
+    net.run(S(5));
+    assert!(!net.reachable(0, away.node) && !net.reachable(1, away.node));
+    net.heal();
+    net.call(0, |membership, now, sink| membership.peer_link_opened(now, away, sink));
+    let took = net.until(S(1), |net| net.agreed(&[0, 1, 2], 3)).unwrap();
+    assert!(took < MS(50), "{took:?}");
+}
+
+#[test]
+fn a_policy_removes_whom_it_names() {
+    struct Impatient;
+    impl PartitionPolicy for Impatient {
+        fn name(&self) -> &'static str {
+            "impatient"
+        }
+        fn decide(
+            &mut self,
+            _: Time,
+            view: &View,
+            unreachable: &[(NodeRef, Duration)],
+        ) -> Vec<NodeId> {
+            let overdue = unreachable.iter().filter(|(_, time)| *time > S(3));
+            // It may name anybody; only unreachable members are removed.
+            overdue.map(|(member, _)| member.node).chain([view.me.node]).collect()
+        }
+    }
+    let mut net = Net::cluster(18, 4);
+    let victim = net.me(3).node;
+    let policy = Box::new(Impatient);
+    let patient = net.add_with(seeded(&[0]), local("n4", address(4), 1), policy);
+    net.until(S(5), |net| net.agreed(&[0, 1, 2, 3, patient], 5)).expect("it joins");
+    assert_eq!(net.nodes[patient].membership.policy_name(), "impatient");
+    net.kill(3);
+    let noticed = |net: &Net| !net.reachable(0, victim);
+    net.until(S(5), noticed).expect("a crash is noticed");
+    net.run(MS(2_500));
+    assert!(net.view(0).member(victim).is_some());
+    net.run(S(3));
+    assert!(net.agreed(&[0, 1, 2, patient], 4));
+}
+
+#[test]
+fn changes_in_a_row_travel_together() {
+    let mut net = Net::cluster(19, 3);
+    net.run(S(1));
+    let before = net.sent;
+    for weight in 1..=100 {
+        net.call(1, |membership, now, sink| membership.set_weight(now, weight, sink)).unwrap();
+    }
+    assert_eq!(net.sent - before, 2, "the first is pushed at once to both others");
+    net.run(MS(20));
+    let me = net.me(1).node;
+    assert!((0..3).all(|on| net.view(on).member(me).unwrap().weight == 100));
+}
+
+#[test]
+fn a_record_of_the_largest_size_spreads_and_a_larger_one_is_refused() {
+    let mut net = Net::cluster(20, 5);
+    let me = net.me(0).node;
+    let mut put = |bytes: usize| {
+        let metadata = BTreeMap::from([("blob".into(), "x".repeat(bytes).into())]);
+        net.call(0, |membership, now, sink| membership.set_metadata(now, metadata, sink))
+    };
+    let room = (0..MAX_RECORD_BYTES).rev().find(|bytes| put(*bytes).is_ok()).unwrap();
+    assert!(room > 8_000, "{room}");
+    let limit = MAX_RECORD_BYTES;
+    let bytes = limit + 1;
+    let refused = MemberConfigError::RecordTooLarge { bytes, limit };
+    assert_eq!(put(room + 1), Err(MemberError::Refused(refused)));
+    net.run(MS(50));
+    let blob = |on| net.view(on).member(me).unwrap().metadata["blob"].len();
+    assert!((0..5).all(|on| blob(on) == room));
+}
+
+#[test]
+fn seeds_can_be_found_later() {
+    let mut net = Net::cluster(21, 2);
+    let late = add(&mut net, 5, &[7]);
+    net.run(S(3));
+    assert_eq!(net.view(late).members[0].state, MemberState::Joining);
+    let seeds = vec![address(1)];
+    net.call(late, |membership, now, sink| membership.set_seeds(now, seeds, sink)).unwrap();
+    net.run(MS(50));
+    assert!(net.agreed(&[0, 1, late], 3));
+}
+
+#[test]
+fn former_members_are_forgotten_in_the_end() {
+    let mut net = Net::new(22);
+    for index in 0..3 {
+        let config = MemberConfig { tombstone_ms: 20_000, ..seeded(&[0]) };
+        net.add(config, local(&format!("n{index}"), address(index), 1));
+    }
+    net.run(S(2));
+    net.call(2, |membership, now, sink| membership.left(now, sink));
+    net.run(S(10));
+    assert_eq!(net.nodes[0].membership.directory.entries.len(), 3);
+    net.run(S(12));
+    assert_eq!(net.nodes[0].membership.directory.entries.len(), 2);
+    assert!(net.agreed(&[0, 1], 2));
 }

@@ -24,13 +24,15 @@ pub(super) enum TimerKind {
     /// One of the failure detector's; it has tokens of its own.
     Swim(foca::Timer<SwimId>),
     /// Call the seeds that are not in view.
-    Seeds,
+    Seeds { token: u32 },
     /// Compare records with somebody.
     Sync,
     /// Call unreachable members, and ask the partition policy.
     Recontact,
     /// Send the changes of the own record that came shortly after others.
     Push { token: u32 },
+    /// Show the changes of the view that came shortly after others.
+    Show { token: u32 },
     /// Say once more that this node has left.
     Farewell { left: u8 },
 }

@@ -1,0 +1,239 @@
+//! What a datagram does: first it is settled whether its sender is a member, then its content is
+//! taken over, and then whatever the sender lacks is sent back.
+
+use std::net::SocketAddr;
+
+use crate::base::{MemberState, NodeId, NodeRef, Time};
+
+use super::identity::SwimId;
+use super::messages::{
+    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Message, RecordEntry, Sender,
+};
+use super::reachability::Belief;
+use super::records::Merge;
+use super::{MAX_RECORDS, MemberError, MemberSink, Membership, Stage};
+
+/// What the records of one datagram have brought.
+#[derive(Default)]
+struct News {
+    /// New here, to be passed on.
+    fresh: Vec<NodeRef>,
+    /// Of which the sender has an older one than this node.
+    outdated: Vec<NodeId>,
+}
+
+impl Membership {
+    /// A message of the failure detector, already checked.
+    pub(super) fn take_swim(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        src: SwimId,
+        bytes: &[u8],
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        if src.member.node == self.me().node {
+            return Ok(());
+        }
+        match self.directory.get(src.member.node) {
+            Some(held) if held.node_ref() == src.member && held.record.is_live() => {
+                if held.record.member.address != src.address {
+                    return Ok(());
+                }
+            }
+            Some(held) if held.node_ref().incarnation >= src.member.incarnation => {
+                self.tell_it_is_over(from, src.member, sink);
+                return Ok(());
+            }
+            _ => self.request(&[src.member.node], from, sink),
+        }
+        if !self.swim.has_room() {
+            let directory = &self.directory;
+            let keep = |id: &SwimId| {
+                let entry = directory.get(id.member.node);
+                entry.is_some_and(|entry| entry.node_ref() == id.member && entry.record.is_live())
+            };
+            self.swim.forget_except(now, keep, sink);
+        }
+        self.swim.handle_data(now, bytes, sink);
+        Ok(())
+    }
+
+    /// Any other message.
+    pub(super) fn take_message(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        message: Message,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        let Message { sender, mut body } = message;
+        if sender.member.node == self.me().node {
+            // Its own datagrams come back when a seed address leads to this very node.
+            if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
+                self.take_from_namesake(now, sender, body, sink);
+            }
+            return Ok(());
+        }
+        let mut news = News::default();
+        // The sender's own record comes first, since it decides whether the sender is a member.
+        if let Body::Records { flags, entries } = &mut body {
+            let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
+            if let Some(index) = entries.iter().position(own) {
+                let entry = entries.remove(index);
+                match self.take_record(now, from, *flags, &entry, &mut news, sink) {
+                    Merge::Refused => return Ok(()),
+                    Merge::Full => {
+                        return Err(MemberError::DirectoryFull { limit: MAX_RECORDS });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        match self.directory.get(sender.member.node) {
+            Some(held) if held.node_ref() == sender.member && held.record.is_live() => {
+                self.sender_is_alive(now, from, sender, sink);
+            }
+            Some(held) if held.node_ref().incarnation >= sender.member.incarnation => {
+                self.tell_it_is_over(from, sender.member, sink);
+                return Ok(());
+            }
+            _ => self.request(&[sender.member.node], from, sink),
+        }
+        match body {
+            Body::Records { flags, entries } => {
+                for entry in &entries {
+                    self.take_record(now, from, flags, entry, &mut news, sink);
+                    if self.stage != Stage::Running {
+                        return Ok(());
+                    }
+                }
+                self.after_records(from, sender, flags, news, sink);
+            }
+            Body::Digest(theirs) => {
+                if theirs != self.digest() {
+                    let entries = self.summary();
+                    messages::complete(self.sender(), &entries, |out| sink.send(from, out));
+                }
+            }
+            Body::Summary { complete, low, high, entries } => {
+                let range = complete.then_some((low, high));
+                self.compare(now, from, range, &entries, sink);
+            }
+            Body::Request(nodes) => self.send_records(&nodes, &[from], sink),
+            // Meant for a namesake of the sender, not for this node.
+            Body::NameTaken { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The sender speaks, so it is alive; if its identity is known to be dead it must renew it,
+    /// and is told so.
+    fn sender_is_alive(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        sender: Sender,
+        sink: &mut dyn MemberSink,
+    ) {
+        let Some(entry) = self.current(sender.member) else { return };
+        let address = entry.record.member.address;
+        let belief = self.swim.belief(address, sender.member);
+        match belief {
+            Belief::Active { renewal, .. } if renewal >= sender.renewal => {}
+            Belief::Down { renewal } if renewal >= sender.renewal => {
+                let entry = entry.clone();
+                self.remark(&entry, belief, &[from], sink);
+            }
+            _ => {
+                let alive = Belief::Active { renewal: sender.renewal, refuted: 0 };
+                self.swim.believe(now, address, sender.member, alive, true, sink);
+            }
+        }
+    }
+
+    /// Somebody who has been removed or replaced still speaks: it gets the record that says so.
+    /// Who has left knows it.
+    fn tell_it_is_over(&mut self, from: SocketAddr, member: NodeRef, sink: &mut dyn MemberSink) {
+        let left = self.directory.get(member.node).is_some_and(|held| {
+            held.node_ref() == member && held.record.member.state == MemberState::Left
+        });
+        if !left {
+            self.send_records(&[member.node], &[from], sink);
+        }
+    }
+
+    fn take_record(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        flags: u8,
+        entry: &RecordEntry,
+        news: &mut News,
+        sink: &mut dyn MemberSink,
+    ) -> Merge {
+        let member = entry.record.member.node_ref();
+        let address = entry.record.member.address;
+        if member.node == self.me().node {
+            self.own_record_seen(now, from, flags, entry, sink);
+            return Merge::Same;
+        }
+        if flags & FLAG_CLAIM != 0 {
+            // Meant for the holder of a name that this node does not have.
+            return Merge::Same;
+        }
+        let active = match (entry.belief, self.swim.belief(address, member)) {
+            (Belief::Active { renewal, .. }, Belief::Down { renewal: dead }) => renewal > dead,
+            (belief, _) => belief.is_active(),
+        };
+        let verdict = self.directory.merge(now, entry.record.clone(), active);
+        match verdict {
+            Merge::Refused => self.pass_claim(entry, sink),
+            Merge::Full => self.stats.directory_full += 1,
+            Merge::Stale => news.outdated.push(member.node),
+            Merge::Same => {}
+            Merge::Added | Merge::Changed | Merge::Replaced => {
+                self.changed = true;
+                self.touched.insert(member.node);
+                news.fresh.push(member);
+                if !entry.record.is_live() {
+                    self.swim.give_up(now, address, member, false, sink);
+                }
+            }
+        }
+        if let Some(held) = self.current(member)
+            && held.record.member.address == address
+        {
+            self.swim.believe(now, address, member, entry.belief, true, sink);
+        }
+        verdict
+    }
+
+    fn after_records(
+        &mut self,
+        from: SocketAddr,
+        sender: Sender,
+        flags: u8,
+        news: News,
+        sink: &mut dyn MemberSink,
+    ) {
+        if !news.outdated.is_empty() {
+            self.send_records(&news.outdated, &[from], sink);
+        }
+        let welcomed = flags & FLAG_WELCOME != 0;
+        if welcomed {
+            if self.config.seeds.contains(&from) {
+                self.seed_aliases.insert(from, sender.member.node);
+            }
+            self.introduce(&news.fresh, sink);
+        }
+        // A node that was alone has nobody to tell but those who told it.
+        let known_to_all = welcomed && self.joined_alone;
+        if !news.fresh.is_empty() && !known_to_all {
+            self.forward(sender.member.node, &news.fresh, sink);
+        }
+        if flags & FLAG_JOIN != 0 {
+            self.welcome(from, sink);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! After every input: what follows from it for reachability, the node's own state, the view and
+//! the partition policy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{MemberState, NodeRef, Time, View};
+
+use super::records::{self, Entry};
+use super::timer::TimerKind;
+use super::{MemberFault, MemberSink, Membership, SHOW_GAP, Stage, events, schedule};
+
+impl Membership {
+    /// Notes that this node can hear. After a silence in which others were given up, they are all
+    /// called, since it was rather this node that was away.
+    pub(super) fn heard(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        let silent = now.since(self.last_heard);
+        self.last_heard = now;
+        if silent > Duration::from_millis(self.config.suspect_ms) {
+            self.recall_all(now, sink);
+        }
+    }
+
+    /// Brings everything that follows from the last input up to date, and shows it.
+    pub(super) fn settle(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        if self.swim.take_renewed() {
+            self.stats.renewals += 1;
+            self.push_own_everywhere(sink);
+        }
+        self.touched.append(&mut self.swim.take_touched());
+        if !self.touched.is_empty() || self.changed {
+            if self.refresh_reachability(now) {
+                self.recall_all(now, sink);
+            }
+            self.go_up_if_ready(now, sink);
+        }
+        if self.changed && !self.show_pending {
+            match self.last_shown {
+                Some(last) if now.since(last) < SHOW_GAP => {
+                    self.show_pending = true;
+                    let token = self.show_token;
+                    schedule(last, SHOW_GAP, TimerKind::Show { token }, sink);
+                }
+                _ => self.show(now, sink),
+            }
+        }
+    }
+
+    /// Returns whether a member that was unreachable answers again.
+    fn refresh_reachability(&mut self, now: Time) -> bool {
+        let me = self.me().node;
+        let mut returned = false;
+        for node in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.directory.entries.get_mut(&node) else { continue };
+            let member = &mut entry.record.member;
+            if node == me || records::is_gone(member.state) {
+                continue;
+            }
+            let active = self.swim.belief(member.address, member.node_ref()).is_active();
+            if active == member.reachable && active == entry.unreachable_since.is_none() {
+                continue;
+            }
+            if active {
+                returned |= entry.unreachable_since.is_some_and(|since| since < now);
+                entry.unreachable_since = None;
+            } else if entry.unreachable_since.is_none() {
+                entry.unreachable_since = Some(now);
+            }
+            member.reachable = active;
+            self.changed = true;
+        }
+        returned
+    }
+
+    pub(super) fn show(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        self.changed = false;
+        self.last_shown = Some(now);
+        self.show_pending = false;
+        self.show_token = self.show_token.wrapping_add(1);
+        let members = self.directory.live().map(|entry| entry.record.member.clone()).collect();
+        let view = View::new(self.me(), self.view.version + 1, members);
+        let fate = |member: NodeRef| match self.directory.get(member.node) {
+            Some(entry) if entry.node_ref() == member => entry.record.member.state,
+            _ => MemberState::Down,
+        };
+        let events = events::between(&self.view, &view, fate);
+        if !events.is_empty() {
+            self.view = Arc::new(view);
+            sink.view_changed(&self.view, &events);
+        }
+    }
+
+    /// Ends this node's membership; what it holds about itself is never sent.
+    pub(super) fn end(&mut self, now: Time, fault: MemberFault, sink: &mut dyn MemberSink) {
+        self.stage = Stage::Ended;
+        self.directory.own_mut().member.state = MemberState::Down;
+        self.show(now, sink);
+        sink.fault(fault);
+    }
+
+    pub(super) fn ask_policy(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        let since =
+            |entry: &Entry| entry.unreachable_since.map(|at| (entry.node_ref(), now.since(at)));
+        let unreachable: Vec<_> = self.directory.others().filter_map(since).collect();
+        if unreachable.is_empty() {
+            return;
+        }
+        for node in self.policy.decide(now, &self.view, &unreachable) {
+            if unreachable.iter().any(|(member, _)| member.node == node) {
+                // It is a member and not this node, so removing it cannot fail; a policy that
+                // names it twice changes nothing more.
+                let _ = self.down(now, node, sink);
+            }
+        }
+    }
+}

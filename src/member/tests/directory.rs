@@ -1,0 +1,98 @@
+//! The directory on its own: any order of merges leads to one content.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::member::records::Merge;
+
+fn record(name: &str, incarnation: u64, version: u64, state: MemberState, weight: u32) -> Record {
+    let mut record = local(name, address(1), incarnation).into_record().unwrap();
+    (record.version, record.member.state, record.member.weight) = (version, state, weight);
+    record
+}
+
+fn directory(limit: usize) -> Directory {
+    Directory::new(local("me", address(0), 1).into_record().unwrap(), limit)
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let state = prop::sample::select(vec![
+        MemberState::Joining,
+        MemberState::Up,
+        MemberState::Leaving,
+        MemberState::Left,
+        MemberState::Down,
+    ]);
+    let name = prop::sample::select(vec!["a", "b"]);
+    (name, 1..4_u64, 1..4_u64, state, 1..3_u32).prop_map(
+        |(name, incarnation, version, state, weight)| {
+            record(name, incarnation, version, state, weight)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn merging_in_any_order_and_any_number_gives_one_content(
+        (records, shuffled) in prop::collection::vec(any_record(), 0..12).prop_flat_map(|records| {
+            let twice: Vec<Record> = records.iter().chain(&records).cloned().collect();
+            (Just(records), Just(twice).prop_shuffle())
+        })
+    ) {
+        let (mut left, mut right) = (directory(10), directory(10));
+        for record in records {
+            left.merge(Time::ZERO, record, true);
+        }
+        for record in shuffled {
+            right.merge(Time::ZERO, record, true);
+        }
+        let content = |directory: &Directory| -> Vec<Record> {
+            directory.entries.values().map(|entry| entry.record.clone()).collect()
+        };
+        prop_assert_eq!(content(&left), content(&right));
+    }
+
+    #[test]
+    fn what_is_written_is_read(record in any_record()) {
+        let mut bytes = Vec::new();
+        record.put(&mut bytes);
+        let mut expected = record;
+        expected.member.reachable = false;
+        prop_assert_eq!(Record::read(&mut codec::Reader::new(&bytes)).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_reachable_members_name_is_not_given_away() {
+    let mut directory = directory(10);
+    let holder = record("a", 1, 1, MemberState::Up, 1);
+    let mut rival = record("a", 2, 1, MemberState::Up, 1);
+    rival.member.address = address(2);
+    assert_eq!(directory.merge(Time(1), holder.clone(), true), Merge::Added);
+    let entry = directory.entries.get_mut(&holder.member.id).unwrap();
+    entry.record.member.reachable = true;
+    assert_eq!(directory.merge(Time(2), rival.clone(), true), Merge::Refused);
+    let entry = directory.entries.get_mut(&holder.member.id).unwrap();
+    entry.record.member.reachable = false;
+    assert_eq!(directory.merge(Time(3), rival, true), Merge::Replaced);
+    // The former holder is believed only if it is found to be alive and its heir is not.
+    assert_eq!(directory.merge(Time(4), holder.clone(), false), Merge::Stale);
+    assert_eq!(directory.merge(Time(5), holder, true), Merge::Replaced);
+}
+
+#[test]
+fn a_full_directory_gives_up_the_oldest_former_member_first() {
+    let mut directory = directory(4);
+    let names = ["a", "b", "c", "d", "e"];
+    let id = |name| NodeId::from_name(name);
+    let mut merge = |at, name, state| directory.merge(Time(at), record(name, 1, 1, state, 1), true);
+    assert_eq!(merge(1, names[0], MemberState::Up), Merge::Added);
+    assert_eq!(merge(3, names[1], MemberState::Left), Merge::Added);
+    assert_eq!(merge(2, names[2], MemberState::Down), Merge::Added);
+    assert_eq!(merge(4, names[3], MemberState::Up), Merge::Added);
+    assert_eq!(merge(5, names[4], MemberState::Up), Merge::Added);
+    assert_eq!(merge(6, "f", MemberState::Up), Merge::Full);
+    for name in ["a", "d", "e", "me"] {
+        assert!(directory.get(id(name)).is_some(), "{name}");
+    }
+}

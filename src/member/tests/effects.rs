@@ -1,0 +1,186 @@
+//! Single calls and everything that follows from them.
+
+use super::*;
+use crate::base::{HandlerId, Incarnation};
+use crate::member::messages::{self, FLAG_JOIN, Packer};
+use crate::member::testnet::{Effect, Recorder};
+
+fn node(index: usize, seeds: &[usize]) -> Membership {
+    let local = local(&format!("n{index}"), address(index), 1_000 + index as u64);
+    Membership::new(seeded(seeds), local, Box::new(Manual), 1).unwrap()
+}
+
+fn effects(call: impl FnOnce(&mut dyn MemberSink)) -> Vec<Effect> {
+    let mut sink = Recorder::default();
+    call(&mut sink);
+    sink.0
+}
+
+/// A datagram with the sender's own record.
+fn own_record(membership: &Membership, flags: u8) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let emit = |bytes: &[u8]| payload = bytes.to_vec();
+    let mut packer = Packer::records(flags, membership.sender(), emit);
+    packer.record(membership.directory.own(), membership.own_belief());
+    packer.finish();
+    payload
+}
+
+fn scheduled(effect: &Effect) -> Option<&TimerKind> {
+    match effect {
+        Effect::Schedule(_, timer) => Some(&timer.kind),
+        _ => None,
+    }
+}
+
+#[test]
+fn starting_calls_the_seeds_and_shows_the_node_itself() {
+    let mut membership = node(5, &[0, 5, 1]);
+    let expected = own_record(&membership, FLAG_JOIN);
+    let effects = effects(|sink| membership.start(Time(7), sink));
+    let [first, second, seeds, sync, recontact, Effect::View(view, events)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(*first, Effect::Send(address(0), expected.clone()));
+    assert_eq!(*second, Effect::Send(address(1), expected));
+    assert_eq!(scheduled(seeds), Some(&TimerKind::Seeds { token: 1 }));
+    assert_eq!(scheduled(sync), Some(&TimerKind::Sync));
+    assert_eq!(scheduled(recontact), Some(&TimerKind::Recontact));
+    let me = &view.members[0];
+    assert!(view.version == 1 && view.members.len() == 1 && me.state == MemberState::Up);
+    assert_eq!(*events, [MemberEvent::Joined(me.clone())]);
+}
+
+#[test]
+fn a_joining_node_is_shown_welcomed_and_probed() {
+    let mut seed = node(0, &[0]);
+    let joiner = node(1, &[0]);
+    effects(|sink| seed.start(Time::ZERO, sink));
+    let join = own_record(&joiner, FLAG_JOIN);
+    let later = Time(1_000_000_000);
+    let effects = effects(|sink| {
+        seed.handle_datagram(later, address(1), &join, sink).unwrap();
+    });
+    let [probe, gossip, Effect::Send(to, welcome), Effect::Send(also, digest), view] = &effects[..]
+    else {
+        panic!("{effects:?}");
+    };
+    let is_swim = |effect| matches!(scheduled(effect), Some(TimerKind::Swim(_)));
+    assert!(is_swim(probe) && is_swim(gossip));
+    assert!(*to == address(1) && *also == address(1));
+    let welcome = Message::read(welcome).unwrap();
+    let messages::Body::Records { flags, entries } = welcome.body else { panic!("{welcome:?}") };
+    assert_eq!(flags, messages::FLAG_WELCOME);
+    let names: Vec<&str> = entries.iter().map(|entry| &*entry.record.member.name).collect();
+    assert_eq!(names, ["n0", "n1"]);
+    assert_eq!(*digest, messages::digest(seed.sender(), seed.digest()));
+    let Effect::View(view, events) = view else { panic!("{view:?}") };
+    let newcomer = view.member(joiner.me().node).unwrap();
+    assert!(newcomer.reachable && newcomer.state == MemberState::Joining);
+    assert_eq!(*events, [MemberEvent::Joined(newcomer.clone())]);
+}
+
+#[test]
+fn a_claim_to_the_own_name_is_answered_and_changes_nothing() {
+    let mut holder = node(0, &[0]);
+    effects(|sink| holder.start(Time::ZERO, sink));
+    let rival = local("n0", address(9), 5_000);
+    let rival = Membership::new(seeded(&[0]), rival, Box::new(Manual), 1).unwrap();
+    let join = own_record(&rival, FLAG_JOIN);
+    let answer = effects(|sink| {
+        holder.handle_datagram(Time(1), address(9), &join, sink).unwrap();
+    });
+    let expected = messages::name_taken(holder.sender(), address(0), false);
+    assert_eq!(answer, [Effect::Send(address(9), expected.clone())]);
+
+    let mut rival = rival;
+    effects(|sink| rival.start(Time::ZERO, sink));
+    let end = effects(|sink| {
+        rival.handle_datagram(Time(1), address(0), &expected, sink).unwrap();
+    });
+    let [Effect::View(view, events), Effect::Fault(fault)] = &end[..] else { panic!("{end:?}") };
+    assert!(view.members.is_empty());
+    assert!(matches!(&events[..], [MemberEvent::Removed(me)] if me.state == MemberState::Down));
+    assert_eq!(*fault, MemberFault::NameTaken { by: address(0) });
+    assert_eq!(effects(|sink| rival.leave(Time(2), sink)), []);
+    let services = rival.set_services(Time(2), Vec::new(), &mut Recorder::default());
+    assert_eq!(services, Err(MemberError::Ended));
+}
+
+#[test]
+fn an_unchanged_record_is_not_published() {
+    let mut membership = node(0, &[]);
+    effects(|sink| membership.start(Time::ZERO, sink));
+    let again = effects(|sink| membership.set_weight(Time(1), 100, sink).unwrap());
+    assert_eq!(again, []);
+}
+
+#[test]
+fn services_are_kept_in_one_form_and_double_paths_are_refused() {
+    let service = |path: &str, messages: &[&str]| Service {
+        path: path.into(),
+        handler: HandlerId(1),
+        messages: messages.iter().map(|name| Arc::from(*name)).collect(),
+    };
+    let mut membership = node(0, &[]);
+    effects(|sink| membership.start(Time::ZERO, sink));
+    let services = vec![service("/user/b", &["y", "x", "y"]), service("/user/a", &[])];
+    let later = Time(1_000_000_000);
+    let shown = effects(|sink| membership.set_services(later, services, sink).unwrap());
+    let [Effect::View(view, events)] = &shown[..] else { panic!("{shown:?}") };
+    let expected = [service("/user/a", &[]), service("/user/b", &["x", "y"])];
+    assert_eq!(view.members[0].services, expected);
+    assert_eq!(*events, [MemberEvent::Changed(view.members[0].clone())]);
+
+    let double = vec![service("/user/a", &[]), service("/user/a", &["x"])];
+    let refused = membership.set_services(later, double, &mut Recorder::default());
+    let path = "/user/a".into();
+    assert_eq!(refused, Err(MemberError::Refused(MemberConfigError::DuplicatePath { path })));
+    assert_eq!(membership.view().members[0].services, expected);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let refused = |change: &dyn Fn(&mut MemberConfig)| {
+        let mut config = MemberConfig::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    };
+    let text = refused(&|config| config.probe_timeout_ms = 200);
+    assert_eq!(text, "membership setting `probe_timeout_ms` is 200, but must be from 10 to 124");
+    let text = refused(&|config| config.min_members = 0);
+    assert_eq!(text, "membership setting `min_members` is 0, but must be from 1 to 4096");
+
+    let refused = |change: &dyn Fn(&mut LocalMember)| {
+        let mut local = local("n", address(0), 1);
+        change(&mut local);
+        Membership::new(MemberConfig::default(), local, Box::new(Manual), 1).err().unwrap()
+    };
+    let weight = MemberConfigError::OutOfRange { key: "weight", value: 0, min: 1, max: 1_000 };
+    assert_eq!(refused(&|local| local.weight = 0), weight);
+    let name = MemberConfigError::OutOfRange { key: "name", value: 256, min: 1, max: 255 };
+    assert_eq!(refused(&|local| local.name = "x".repeat(256).into()), name);
+}
+
+#[test]
+fn late_timers_of_an_ended_chain_do_nothing() {
+    let mut membership = node(1, &[0]);
+    let mut started = effects(|sink| membership.start(Time::ZERO, sink));
+    started.retain(|effect| matches!(scheduled(effect), Some(TimerKind::Seeds { .. })));
+    let [Effect::Schedule(at, timer)] = &started[..] else { panic!("{started:?}") };
+    let fired = effects(|sink| membership.handle_timer(*at, timer.clone(), sink));
+    assert_eq!(fired.len(), 2, "one call, one new timer");
+    let again = effects(|sink| membership.handle_timer(*at, timer.clone(), sink));
+    assert_eq!(again, []);
+}
+
+#[test]
+fn a_restart_with_a_clock_behind_is_told_what_to_exceed() {
+    let mut net = Net::cluster(31, 3);
+    net.kill(2);
+    net.run(S(5));
+    let behind = net.add(seeded(&[0]), local("n2", address(2), 7));
+    net.run(S(2));
+    let incarnation = Incarnation(1_002);
+    assert_eq!(net.nodes[behind].faults, [MemberFault::Superseded { by: address(2), incarnation }]);
+}

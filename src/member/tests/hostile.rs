@@ -1,0 +1,175 @@
+//! Bytes from outside: nothing panics, nothing grows without bound, and what cannot be read
+//! changes nothing.
+
+use std::sync::OnceLock;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::member::identity::SwimCodec;
+use crate::member::messages::Packer;
+use crate::member::testnet::Recorder;
+
+/// One of every kind of datagram that members exchange, and many more.
+fn samples() -> &'static [Vec<u8>] {
+    static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    SAMPLES.get_or_init(|| {
+        let mut net = Net::cluster(30, 4);
+        net.tapped = Some(Vec::new());
+        let services = vec![Service {
+            path: "/user/a".into(),
+            handler: crate::base::HandlerId(1),
+            messages: vec!["a.b".into(), "a.c".into()],
+        }];
+        net.call(0, |membership, now, sink| membership.set_services(now, services, sink)).unwrap();
+        net.cut(&[0], &[1, 2, 3]);
+        net.run(S(3));
+        net.heal();
+        net.run(S(3));
+        add(&mut net, 4, &[0]);
+        net.add(seeded(&[0]), local("n1", address(9), 9_000));
+        net.run(S(2));
+        net.kill(2);
+        net.run(S(3));
+        let tapped = net.tapped.unwrap();
+        for kind in 1..=6 {
+            assert!(tapped.iter().any(|payload| payload[0] == kind), "no datagram of kind {kind}");
+        }
+        tapped
+    })
+}
+
+fn running() -> Membership {
+    let local = local("n1", address(1), 1_001);
+    let mut membership = Membership::new(seeded(&[0, 1]), local, Box::new(Manual), 1).unwrap();
+    membership.start(Time::ZERO, &mut Recorder::default());
+    membership
+}
+
+/// Hands the datagrams in and checks what must hold whatever they are.
+fn feed(membership: &mut Membership, datagrams: &[Vec<u8>]) {
+    for (index, datagram) in datagrams.iter().enumerate() {
+        let mut sink = Recorder::default();
+        let now = Time(1_000_000 * index as u64);
+        let view = membership.view().clone();
+        let (running, malformed) =
+            (membership.stage == Stage::Running, membership.stats().malformed);
+        let result = membership.handle_datagram(now, address(7), datagram, &mut sink);
+        if let Err(MemberError::Malformed { .. } | MemberError::DatagramTooLarge { .. }) = result {
+            assert_eq!(sink.0, []);
+            assert_eq!(*membership.view(), view);
+            assert_eq!(membership.stats().malformed, malformed + 1);
+        }
+        assert!(running || sink.0.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_are_harmless(
+        datagrams in prop::collection::vec(
+            (0..8_u8, prop::collection::vec(any::<u8>(), 0..200))
+                .prop_map(|(kind, rest)| [vec![kind], rest].concat()),
+            1..20,
+        )
+    ) {
+        feed(&mut running(), &datagrams);
+    }
+
+    #[test]
+    fn damaged_datagrams_are_harmless(
+        picks in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..4_u8),
+            1..40,
+        )
+    ) {
+        let samples = samples();
+        let damaged: Vec<Vec<u8>> = picks
+            .into_iter()
+            .map(|(which, place, byte, how)| {
+                let mut datagram = which.get(samples).clone();
+                let place = place.index(datagram.len());
+                match how {
+                    0 => datagram[place] = byte,
+                    1 => datagram.truncate(place),
+                    2 => datagram.insert(place, byte),
+                    _ => {}
+                }
+                datagram
+            })
+            .collect();
+        feed(&mut running(), &damaged);
+    }
+}
+
+#[test]
+fn what_is_cut_off_too_long_or_unknown_is_named() {
+    let mut membership = running();
+    let mut take = |payload: &[u8]| {
+        membership.handle_datagram(Time(1), address(7), payload, &mut Recorder::default())
+    };
+    let malformed = |kind, reason| Err(MemberError::Malformed { kind, reason });
+    assert_eq!(take(&[]), malformed(0, "it is cut off"));
+    assert_eq!(take(&[1]), malformed(1, "it is cut off"));
+    assert_eq!(take(&[9; 40]), malformed(9, "its kind is not known here"));
+    assert_eq!(take(&[[3; 22].as_slice(), &[0; 9]].concat()), malformed(3, "bytes are left over"));
+    let (bytes, limit) = (MAX_DATAGRAM_BYTES + 1, MAX_DATAGRAM_BYTES);
+    assert_eq!(take(&vec![2; bytes]), Err(MemberError::DatagramTooLarge { bytes, limit }));
+    assert_eq!(membership.stats().malformed, 5);
+}
+
+#[test]
+fn a_flood_of_members_is_bounded() {
+    let mut membership = running();
+    let mut sink = Recorder::default();
+    let member =
+        |index: u64| NodeRef { node: NodeId(index), incarnation: crate::base::Incarnation(1) };
+    // Identities by the detector's gossip.
+    let mut codec = SwimCodec::default();
+    for batch in 0..400_u64 {
+        use foca::Codec;
+        let id = |index: u64| SwimId {
+            address: SocketAddr::from((
+                [11, (index >> 16) as u8, (index >> 8) as u8, index as u8],
+                1,
+            )),
+            member: member(index),
+            renewal: 0,
+        };
+        let mut payload = vec![KIND_SWIM];
+        let header = foca::Header {
+            src: id(1_000_000 + batch),
+            src_incarnation: 0,
+            dst: membership.swim.id(),
+            message: foca::Message::Gossip,
+        };
+        codec.encode_header(&header, &mut payload).unwrap();
+        payload.extend_from_slice(&30_u16.to_be_bytes());
+        for index in 0..30 {
+            let update = foca::Member::new(id(batch * 30 + index), 0, foca::State::Alive);
+            codec.encode_member(&update, &mut payload).unwrap();
+        }
+        sink.0.clear();
+        membership.handle_datagram(Time(batch), address(7), &payload, &mut sink).unwrap();
+        let held = membership.swim.identities();
+        assert!(held <= MAX_RECORDS + 1_100, "{held} identities");
+    }
+    // Records, each from its own node.
+    let mut refused = 0;
+    for index in 0..4_200 {
+        let name = format!("stranger-{index}");
+        let record = local(&name, address(20 + index), 5).into_record().unwrap();
+        let sender = Sender { member: record.member.node_ref(), renewal: 0 };
+        let mut payload = Vec::new();
+        let mut packer = Packer::records(0, sender, |bytes| payload = bytes.to_vec());
+        packer.record(&record, Belief::Unknown);
+        packer.finish();
+        sink.0.clear();
+        let taken = membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink);
+        refused += u32::from(taken == Err(MemberError::DirectoryFull { limit: MAX_RECORDS }));
+    }
+    assert_eq!(membership.directory.entries.len(), MAX_RECORDS);
+    assert_eq!(refused, 4_200 + 1 - MAX_RECORDS as u32);
+}
