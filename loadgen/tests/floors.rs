@@ -122,12 +122,16 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     (!matches!(state, 'Z' | 'X')).then_some((state, parent))
 }
 
-/// Waits until both ends of a floor run.
-fn two_children(parent: &Child) -> Vec<u32> {
+/// Waits until both ends of a floor are at work: an idle one would end by itself, because its
+/// channel closes.
+fn two_busy_children(parent: &Child) -> Vec<u32> {
     let started = Instant::now();
     loop {
         let found = children(parent.id());
-        if found.len() == 2 {
+        let busy = |pid: &u32| {
+            loadgen::machine::process_cpu_ns(*pid).is_ok_and(|cpu_ns| cpu_ns > 30_000_000)
+        };
+        if found.len() == 2 && found.iter().all(busy) {
             return found;
         }
         assert!(started.elapsed() < SOON, "no helper processes came up");
@@ -174,7 +178,7 @@ fn no_signal_leaves_a_helper_behind() {
             .stderr(Stdio::null())
             .spawn()
             .expect("starts");
-        let helpers = two_children(&parent);
+        let helpers = two_busy_children(&parent);
         kill_process(Pid::from_raw(parent.id() as i32).expect("a pid"), signal).expect("sends");
         let status = ended(&mut parent);
         if signal != Signal::KILL {
