@@ -216,6 +216,8 @@ fn on_edge(points: &[Point], use_sigma: bool, use_kappa: bool) -> Option<Law> {
             }
         }
     }
+    // Adding 0 turns the zero that carries a minus sign into the plain one.
+    let law = Law { sigma: law.sigma + 0.0, kappa: law.kappa + 0.0, ..law };
     (law.lambda.is_finite() && law.lambda > 0.0 && law.sigma >= 0.0 && law.kappa >= 0.0)
         .then_some(law)
 }
@@ -328,6 +330,16 @@ mod tests {
         let law = fit(&points, 0, 1).unwrap().law;
         assert_eq!((law.sigma, law.kappa), (0.0, 0.0));
         assert_eq!(law.peak_nodes(), None);
+    }
+
+    #[test]
+    fn a_straight_line_has_no_signed_zeros() {
+        let points: Vec<Point> =
+            COUNTS.map(|nodes| Point { nodes, throughput: 1e6 * nodes }).to_vec();
+        let fit = fit(&points, 50, 1).unwrap();
+        for value in [fit.law.sigma, fit.law.kappa, fit.sigma.low, fit.kappa.low] {
+            assert!(value.is_sign_positive(), "{fit:?}");
+        }
     }
 
     #[test]
