@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::received::{Interval, ReceivedRecord};
 use super::sent::SentRecord;
+use crate::summary::Accounting;
 
 /// How many lost ranges an audit lists; the count of lost messages is always complete.
 const MAX_LISTED: usize = 1_000;
@@ -293,6 +294,21 @@ impl Audit {
         self.balanced = self.sent == self.delivered + self.refused + self.dead + self.unknown
             && self.foreign == 0
             && self.overflowed == 0;
+    }
+
+    /// The account as the summary holds it.
+    pub fn accounting(&self) -> Accounting {
+        Accounting {
+            sent: self.sent,
+            delivered: self.delivered,
+            refused: self.refused,
+            dead: self.dead,
+            unknown: self.unknown,
+            duplicated: self.duplicated,
+            reordered: self.reordered,
+            misrouted: self.misrouted,
+            balanced: self.balanced,
+        }
     }
 
     /// Why the run is void, if the account does not add up.
