@@ -310,8 +310,8 @@ impl Default for MembershipConfig {
         Self {
             min_members: 1,
             min_members_per_role: BTreeMap::new(),
-            probe_period_ms: 400,
-            probe_timeout_ms: 130,
+            probe_period_ms: 250,
+            probe_timeout_ms: 80,
             suspect_ms: 1_000,
             gossip_ms: 200,
             leave_timeout_ms: 30_000,

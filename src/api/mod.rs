@@ -3,6 +3,7 @@
 
 mod ask;
 mod builder;
+mod concurrent;
 mod events;
 mod node;
 mod router;
@@ -11,6 +12,7 @@ mod shared;
 
 pub use self::ask::{Ask, AskFuture};
 pub use self::builder::{BuildError, NodeBuilder};
+pub use self::concurrent::AsyncReplies;
 pub use self::events::{DeadLetters, EventGap, Events};
 pub use self::node::{Node, NodeError, RouterInfo};
 pub use self::router::{Batch, NotReady, Router, RouterBuilder};

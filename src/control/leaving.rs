@@ -11,7 +11,11 @@ pub(super) enum Step {
     Wait,
     Ask,
     Finish,
-    Left { drained: bool },
+    /// Tell the others that this node has left.
+    Farewell,
+    Gone {
+        drained: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,11 @@ enum Stage {
     },
     /// Workers have told their peers that nothing more comes; the last frames are on their way.
     Parting {
+        since: Time,
+        drained: bool,
+    },
+    /// The others are being told, more than once because datagrams get lost.
+    Farewell {
         since: Time,
         drained: bool,
     },
@@ -39,6 +48,9 @@ pub(super) struct Leaving {
 /// A worker must be found drained so many times in a row: a message between two of them can hide
 /// from one look.
 const LOOKS: u8 = 2;
+
+/// How long membership repeats its farewell.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// How long the last frames of a leaving node may take.
 const PARTING: Duration = Duration::from_millis(40);
@@ -84,8 +96,13 @@ impl Leaving {
             Stage::Draining { .. } => Step::Ask,
             Stage::Parting { since, .. } if now.since(since) < PARTING => Step::Wait,
             Stage::Parting { drained, .. } => {
+                self.stage = Stage::Farewell { since: now, drained };
+                Step::Farewell
+            }
+            Stage::Farewell { since, .. } if now.since(since) < FAREWELL => Step::Wait,
+            Stage::Farewell { drained, .. } => {
                 self.stage = Stage::Gone;
-                Step::Left { drained }
+                Step::Gone { drained }
             }
         }
     }
@@ -113,8 +130,10 @@ mod tests {
         assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(1), true), Step::Nothing);
         assert_eq!(leaving.answer(Time(141 * MS), WorkerIndex(1), true), Step::Finish);
         assert_eq!(leaving.check(Time(142 * MS)), Step::Wait);
-        assert_eq!(leaving.check(Time(181 * MS)), Step::Left { drained: true });
-        assert_eq!(leaving.check(Time(200 * MS)), Step::Nothing);
+        assert_eq!(leaving.check(Time(181 * MS)), Step::Farewell);
+        assert_eq!(leaving.check(Time(201 * MS)), Step::Wait);
+        assert_eq!(leaving.check(Time(431 * MS)), Step::Gone { drained: true });
+        assert_eq!(leaving.check(Time(500 * MS)), Step::Nothing);
     }
 
     #[test]
@@ -122,7 +141,8 @@ mod tests {
         let mut leaving = leaving();
         leaving.begin(Time(0));
         assert_eq!(leaving.check(Time(1000 * MS)), Step::Finish);
-        assert_eq!(leaving.check(Time(1040 * MS)), Step::Left { drained: false });
+        assert_eq!(leaving.check(Time(1040 * MS)), Step::Farewell);
+        assert_eq!(leaving.check(Time(1290 * MS)), Step::Gone { drained: false });
     }
 
     #[test]

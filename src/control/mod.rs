@@ -327,10 +327,11 @@ impl Control {
                 sink.finish_workers();
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
-            Step::Left { drained } => {
+            Step::Farewell => {
                 self.member(sink, |membership, sink| membership.left(now, sink));
-                sink.left(drained);
+                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
+            Step::Gone { drained } => sink.left(drained),
         }
     }
 

@@ -61,6 +61,8 @@ async fn shake(
             AcceptStep::Refuse { send, error } => {
                 // The stranger may be gone already; it is refused either way.
                 let _ = stream.write_all(&send).await;
+                // Closed in this order, what it still sends does not reset the refusal away.
+                let _ = stream.shutdown().await;
                 return Err(AcceptError::Handshake(error));
             }
         }

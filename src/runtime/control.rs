@@ -13,16 +13,18 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
+use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::{Control, ControlSink, ControlTimer, ServeError};
 use crate::member::MemberFault;
 use crate::net::{dialer, listener};
+use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
 use crate::route::snapshot::Snapshot;
 use crate::wire::VersionRange;
 use crate::wire::auth::ClusterKey;
 use crate::wire::handshake::{AcceptParams, DialParams, Established, TurnAway};
-use crate::worker::RouteeFactory;
+use crate::worker::{AppReply, RouteeFactory};
 
 /// The largest datagram that is read; membership's own cap is far below.
 const DATAGRAM_BYTES: usize = 65_536;
@@ -94,6 +96,8 @@ pub struct ControlThread {
     pub handshake_timeout: Duration,
     /// How many may be unfinished at a time.
     pub max_pending_handshakes: usize,
+    /// Where applications wait for replies; closed at the end.
+    pub replies: ReplySlots<AppReply>,
 }
 
 /// A finished handshake or probe, back on the control thread.
@@ -125,6 +129,7 @@ struct Driver {
     serving: BTreeMap<HandlerId, oneshot::Sender<Result<HandlerId, OrderError>>>,
     leavers: Vec<oneshot::Sender<bool>>,
     probing: Vec<NodeRef>,
+    replies: ReplySlots<AppReply>,
 }
 
 /// What the decider wants done; carried out as it is said, except for what must wait.
@@ -278,6 +283,7 @@ impl ControlThread {
             serving: BTreeMap::new(),
             leavers: Vec::new(),
             probing: Vec::new(),
+            replies: self.replies,
         };
         driver.control.start(driver.clock.now(), &mut driver.effects);
         let mut buffer = vec![0; DATAGRAM_BYTES];
@@ -563,6 +569,8 @@ impl Driver {
                 break;
             }
         }
+        // An ask that no worker got to see any more ends here.
+        self.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
         if let Ended::Left { drained } = ended {
             for leaver in self.leavers.drain(..) {
                 let _ = leaver.send(drained);

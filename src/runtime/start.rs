@@ -276,6 +276,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         },
         handshake_timeout: settings.handshake_timeout,
         max_pending_handshakes: settings.max_pending_handshakes,
+        replies: replies.clone(),
     };
 
     for (index, make, core) in threads {

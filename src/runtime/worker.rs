@@ -117,8 +117,8 @@ impl WorkerThread {
             if worked || self.worker.has_work() {
                 turn.last_work = now;
             }
-            busy = worked
-                || self.worker.has_work()
+            // Whatever else is there to do makes the next wait return at once.
+            busy = self.worker.has_work()
                 || !turn.ready.is_empty()
                 || !turn.unsent.is_empty()
                 || now.since(turn.last_work) < self.spin;
@@ -127,6 +127,8 @@ impl WorkerThread {
                 self.counts.publish(&self.worker.counts().to_words());
             }
         }
+        // What was handed over before the end is counted like everything else.
+        while self.take_hand_overs() {}
         self.worker.stop();
         self.report(&mut turn);
         self.counts.publish(&self.worker.counts().to_words());
@@ -148,10 +150,7 @@ impl WorkerThread {
         let timeout = if queued {
             Some(Duration::ZERO)
         } else {
-            self.worker.next_deadline().map(|at| {
-                // Rounded up to the poll's millisecond, or it would spin through the last one.
-                at.since(self.clock.now()) + Duration::from_micros(999)
-            })
+            self.worker.next_deadline().map(|at| at.since(self.clock.now()))
         };
         let outcome = poll(&mut self.poll, events, timeout);
         self.sleeper.awake();
