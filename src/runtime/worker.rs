@@ -110,6 +110,10 @@ impl WorkerThread {
             worked |= self.take_hand_overs();
             worked |= self.read_sockets(&mut turn);
             self.worker.run();
+            if self.worker.take_standings_changed() {
+                // A pause before a re-dial is over: nobody else would say so.
+                self.refresh_board();
+            }
             self.report(&mut turn);
             worked |= self.flush(&mut turn);
             // A request that a flush made (a lost link) must not wait for the next event.

@@ -124,6 +124,8 @@ pub struct Core {
     pub(super) injector: Injector<Injection>,
     pub(super) rng_seed: u64,
     pub(super) stopping: bool,
+    /// Whether a link's standing changed since the driver last looked.
+    pub(super) standings_changed: bool,
 }
 
 impl Core {
@@ -424,6 +426,7 @@ impl Core {
     /// Recomputes which routees unkeyed strategies should choose. Called when a link's standing
     /// changes, never per message.
     pub(super) fn refresh_usable(&mut self) {
+        self.standings_changed = true;
         for slot in &mut self.routers {
             let destinations = &slot.state.destinations;
             slot.usable = RouteeSet::from_fn(destinations.len(), |routee| {

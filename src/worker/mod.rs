@@ -180,6 +180,7 @@ impl Worker {
             injector: parts.injector,
             rng_seed: parts.seed,
             stopping: false,
+            standings_changed: false,
         };
         Self {
             core,
@@ -227,6 +228,13 @@ impl Worker {
         if self.core.links.contains(id) {
             self.core.mark_dirty(id);
         }
+    }
+
+    /// Whether the standing of a dialed link changed since this was last called: application
+    /// threads must see it then.
+    #[inline]
+    pub fn take_standings_changed(&mut self) -> bool {
+        std::mem::take(&mut self.core.standings_changed)
     }
 
     /// The links that this worker dialed.
