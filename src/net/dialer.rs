@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::random_nonce;
+use super::{prepare, random_nonce};
 use crate::wire::handshake::{DialParams, DialStep, Dialer, Established, HandshakeError};
 
 /// Why a connection could not be opened.
@@ -100,7 +100,7 @@ pub async fn probe(address: SocketAddr, limit: Duration) -> Result<(), DialError
 async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
     match TcpStream::connect(address).await {
         Ok(stream) => {
-            stream.set_nodelay(true).map_err(|source| DialError::Io { address, source })?;
+            prepare(&stream).map_err(|source| DialError::Io { address, source })?;
             Ok(stream)
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {

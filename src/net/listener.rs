@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::random_nonce;
+use super::{prepare, random_nonce};
 use crate::wire::handshake::{AcceptParams, AcceptStep, Acceptor, Established, HandshakeError};
 
 /// Why a stranger was not let in.
@@ -46,7 +46,7 @@ async fn shake(
     mut stream: TcpStream,
     params: AcceptParams,
 ) -> Result<(std::net::TcpStream, Established), AcceptError> {
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     let mut acceptor = Acceptor::new(params, random_nonce());
     loop {
         let mut bytes = vec![0; acceptor.expects()];

@@ -85,6 +85,24 @@ struct Turn {
     stop: bool,
 }
 
+impl Turn {
+    /// Keeps a report until control takes it. Dead letters that are alike are told together: as
+    /// long as control is behind, there are no more than there are reasons and peers.
+    fn keep(&mut self, report: Report) {
+        if let Report::DeadLetters(new) = &report {
+            for kept in &mut self.unsent {
+                if let Report::DeadLetters(known) = kept
+                    && (known.reason, known.peer) == (new.reason, new.peer)
+                {
+                    known.count += new.count;
+                    return;
+                }
+            }
+        }
+        self.unsent.push(report);
+    }
+}
+
 impl WorkerThread {
     /// Runs until it is told to stop.
     ///
@@ -107,7 +125,7 @@ impl WorkerThread {
             self.worker.begin(now);
             let mut worked = self.note_events(&events, &mut turn);
             worked |= self.take_commands(&mut turn);
-            worked |= self.take_hand_overs();
+            worked |= self.take_hand_overs(&mut turn);
             worked |= self.read_sockets(&mut turn);
             self.worker.run();
             if self.worker.take_standings_changed() {
@@ -132,7 +150,7 @@ impl WorkerThread {
             }
         }
         // What was handed over before the end is counted like everything else.
-        while self.take_hand_overs() {}
+        while self.take_hand_overs(&mut turn) {}
         self.worker.stop();
         self.report(&mut turn);
         self.counts.publish(&self.worker.counts().to_words());
@@ -224,10 +242,18 @@ impl WorkerThread {
         any
     }
 
-    fn take_hand_overs(&mut self) -> bool {
+    fn take_hand_overs(&mut self, turn: &mut Turn) -> bool {
         let mut any = false;
+        for _ in 0..INJECTIONS_PER_TURN {
+            let Some(injection) = self.injected.pop() else { break };
+            if !self.worker.knows(&injection) {
+                // The thread saw a newer snapshot, which was sent here before it was shown there.
+                self.take_commands(turn);
+            }
+            self.worker.inject(injection);
+            any = true;
+        }
         let worker = &mut self.worker;
-        any |= self.injected.drain(INJECTIONS_PER_TURN, |item| worker.inject(item)) > 0;
         for (from, rings) in self.siblings.iter_mut().enumerate() {
             let Some(rings) = rings else { continue };
             let from = WorkerIndex(from as u16);
@@ -332,7 +358,7 @@ impl WorkerThread {
                     Report::DeadLetters(DeadLetter { reason, count, peer, worker: self.index })
                 }
             };
-            turn.unsent.push(report);
+            turn.keep(report);
         }
         for id in close {
             self.close(turn, id);

@@ -469,10 +469,26 @@ impl Core {
         link.outbox.clear(&mut self.encoder);
         link.sent.requests -= requests;
         self.counts.dead[reason as usize] += requests;
-        if requests > 0 {
-            let peer = link.peer.0;
-            self.requests.push(Request::DeadLetters { reason, count: requests, peer: Some(peer) });
+        let peer = link.peer.0;
+        self.note_dead(reason, requests, Some(peer));
+    }
+
+    /// Tells the driver that messages died. What has the same reason and peer is told together, so
+    /// that a peer that sends nothing but rubbish fills no memory here.
+    #[cold]
+    pub(super) fn note_dead(&mut self, reason: DeathReason, count: u64, peer: Option<NodeRef>) {
+        if count == 0 {
+            return;
         }
+        for request in self.requests.iter_mut().rev() {
+            if let Request::DeadLetters { reason: known, count: sum, peer: whose } = request
+                && (*known, *whose) == (reason, peer)
+            {
+                *sum += count;
+                return;
+            }
+        }
+        self.requests.push(Request::DeadLetters { reason, count, peer });
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::context::{Context, Origin};
 use super::core::{Ask, Timer, Waiter};
 use super::link::{LinkId, Role, Standing};
-use super::{ACK_EVERY, Request, Worker};
+use super::{ACK_EVERY, Worker};
 use crate::base::HandlerId;
 use crate::base::fate::{AskError, DeathReason};
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, WireError, deframe};
@@ -126,7 +126,7 @@ impl Worker {
                     link.taken.dead += 1;
                     self.core.counts.received_dead[reason as usize] += 1;
                     let peer = Some(link.peer.0);
-                    self.dead_letter(reason, peer);
+                    self.core.note_dead(reason, 1, peer);
                 }
             }
         } else {
@@ -134,7 +134,8 @@ impl Worker {
                 Ok(()) => self.core.counts.delivered += 1,
                 Err(reason) => {
                     self.core.counts.dead[reason as usize] += 1;
-                    self.dead_letter(reason, Some(self.core.me));
+                    let me = self.core.me;
+                    self.core.note_dead(reason, 1, Some(me));
                 }
             }
         }
@@ -203,11 +204,6 @@ impl Worker {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
             }
         }
-    }
-
-    #[cold]
-    fn dead_letter(&mut self, reason: DeathReason, peer: Option<crate::base::NodeRef>) {
-        self.core.requests.push(Request::DeadLetters { reason, count: 1, peer });
     }
 
     /// The end of an ask, good or bad.

@@ -44,6 +44,10 @@ pub type AppReply = Result<Chunk, AskError>;
 /// timer.
 const ACK_EVERY: u64 = 4096;
 
+/// Connections that a worker takes from others. A cluster's size times the workers of its nodes
+/// stays far below; strangers that pass the handshake find an end here.
+const MAX_ACCEPTED: usize = 16_384;
+
 /// How fine the worker's timers are.
 const TIMER_TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
@@ -488,7 +492,8 @@ impl Worker {
                 _ => None,
             })
             .collect();
-        if older.iter().any(|(_, other)| *other > epoch) {
+        let full = older.is_empty() && self.core.links.len() >= MAX_ACCEPTED;
+        if full || older.iter().any(|(_, other)| *other > epoch) {
             return None;
         }
         for (id, _) in older {
@@ -577,6 +582,18 @@ impl Worker {
 
     // ---- other threads ----
 
+    /// Whether a snapshot with this destination has been applied. Another thread can know of one
+    /// a moment earlier than its worker.
+    #[inline]
+    pub fn knows(&self, injection: &Injection) -> bool {
+        let destination = match injection {
+            Injection::Frames { destination, .. } => *destination,
+            Injection::Ask(ask) => ask.destination,
+            Injection::Reply { .. } => return true,
+        };
+        (destination as usize) < self.core.destinations.len()
+    }
+
     /// Takes one hand-over from another thread.
     pub fn inject(&mut self, injection: Injection) {
         match injection {
@@ -593,7 +610,7 @@ impl Worker {
                     Err(refusal) => {
                         let reason = death(refusal);
                         self.core.counts.dead[reason as usize] += count;
-                        self.core.requests.push(Request::DeadLetters { reason, count, peer: None });
+                        self.core.note_dead(reason, count, None);
                         self.core.encoder.give(frames);
                     }
                 }
