@@ -132,7 +132,7 @@ impl RouterBuilder<'_> {
             reference: RouterRef { id, seed: self.shared.seed },
             home: self.shared.home(),
             keyed,
-            picker: Mutex::new(picker),
+            turn: Mutex::new(Turn { picker, usable: RouteeSet::none(0) }),
             keys: Arc::new(self.keys),
         })
     }
@@ -150,8 +150,15 @@ pub struct Router {
     home: WorkerIndex,
     keyed: bool,
     /// Only for strategies with a state of their own; keyed ones never lock.
-    picker: Mutex<Picker>,
+    turn: Mutex<Turn>,
     keys: Arc<KeyFunctions>,
+}
+
+/// What a strategy with a state of its own picks with.
+struct Turn {
+    picker: Picker,
+    /// Kept for its memory, filled anew each time.
+    usable: RouteeSet,
 }
 
 impl Clone for Router {
@@ -165,7 +172,7 @@ impl Clone for Router {
             reference: self.reference,
             home,
             keyed: self.keyed,
-            picker: Mutex::new(picker),
+            turn: Mutex::new(Turn { picker, usable: RouteeSet::none(0) }),
             keys: Arc::clone(&self.keys),
         }
     }
@@ -420,16 +427,17 @@ impl Router {
                 _ => return Err(Refusal::NoRoutee),
             }
         } else {
+            let mut turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let Turn { picker, usable } = &mut *turn;
             // Links that are known to be down are passed over, as a worker would.
-            let usable = RouteeSet::from_fn(state.table.len(), |routee| {
+            usable.refill(state.table.len(), |routee| {
                 let destination = state.destinations[routee];
                 !matches!(
                     self.shared.check(self.home, destination),
                     Err(Refusal::Unreachable | Refusal::Stopped)
                 )
             });
-            let mut picker = self.picker.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            picker.pick(&state.table, key_hash, &usable)
+            picker.pick(&state.table, key_hash, usable)
         };
         match pick {
             Pick::None(reason) => Err(refusal(reason)),

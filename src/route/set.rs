@@ -23,15 +23,25 @@ impl RouteeSet {
     }
 
     /// The routees out of `universe` for which `contains` says yes.
-    pub fn from_fn(universe: usize, mut contains: impl FnMut(usize) -> bool) -> Self {
+    pub fn from_fn(universe: usize, contains: impl FnMut(usize) -> bool) -> Self {
         let mut set = Self::none(universe);
+        set.refill(universe, contains);
+        set
+    }
+
+    /// Makes it the routees out of `universe` for which `contains` says yes. Asks the allocator
+    /// only when the universe has grown.
+    pub fn refill(&mut self, universe: usize, mut contains: impl FnMut(usize) -> bool) {
+        self.words.clear();
+        self.words.resize(universe.div_ceil(64), 0);
+        self.universe = universe;
+        self.count = 0;
         for index in 0..universe {
             if contains(index) {
-                set.words[index / 64] |= 1 << (index % 64);
-                set.count += 1;
+                self.words[index / 64] |= 1 << (index % 64);
+                self.count += 1;
             }
         }
-        set
     }
 
     /// How many routees the table has that this is a subset of.
