@@ -4,6 +4,8 @@ pub mod dialer;
 pub mod inbox;
 pub mod link;
 pub mod listener;
+#[cfg(test)]
+mod tests;
 
 /// How long a peer may leave written bytes unacknowledged, or its window shut, before the system
 /// gives the connection up. A stopped process that comes back sooner keeps its links.

@@ -9,6 +9,8 @@ pub mod encode;
 pub mod handshake;
 pub mod header;
 pub mod message;
+#[cfg(test)]
+mod tests;
 pub mod version;
 
 pub use auth::{ClusterKey, ClusterKeyError, Secret};
