@@ -26,6 +26,8 @@ pub use base::{Member, MemberEvent, MemberState, NodeId, NodeRef, Time, View, Wo
 pub use config::{ConfigError, NodeConfig};
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::{Message, Routee};
+pub use member::{Manual, PartitionPolicy};
+pub use net::discovery::{Discovery, SeedList};
 pub use rkyv;
 pub use route::LocalPreference;
 pub use runtime::control::Ended;

@@ -1,6 +1,6 @@
 //! Describes a node before it starts.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use super::node::Node;
 use super::shared::{Door, Shared};
 use crate::config::{ConfigError, NodeConfig, Secret, WorkersConfig};
 use crate::hash::HashSeed;
-use crate::member::{Manual, MemberConfig};
+use crate::member::{Manual, MemberConfig, PartitionPolicy};
+use crate::net::discovery::{Discovery, SeedList};
 use crate::runtime::start::{Describe, Settings, StartError, Started, start};
 use crate::wire::auth::{ClusterKey, ClusterKeyError};
 use crate::worker::Limits;
@@ -26,28 +27,33 @@ pub enum BuildError {
     /// A port or thread could not be had.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A seed's name could not be turned into an address.
-    #[error("the seed {seed:?} cannot be resolved: {source}; give `host:port` of a node")]
-    Seed {
-        /// What was given.
-        seed: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
 }
 
 /// Describes a node: every setting of [`NodeConfig`] has its default until it is set here.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "a node runs from `start` on"]
 pub struct NodeBuilder {
     config: NodeConfig,
     /// The first setting that could not be; told by `start`, so that calls can be chained.
     error: Option<ConfigError>,
+    discovery: Option<Box<dyn Discovery>>,
+    policy: Option<Box<dyn PartitionPolicy>>,
+}
+
+impl std::fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .field("discovery", &self.discovery.as_ref().map(|discovery| discovery.name()))
+            .field("policy", &self.policy.as_ref().map(|policy| policy.name()))
+            .finish()
+    }
 }
 
 impl From<NodeConfig> for NodeBuilder {
     fn from(config: NodeConfig) -> Self {
-        Self { config, error: None }
+        Self { config, ..Self::default() }
     }
 }
 
@@ -138,6 +144,19 @@ impl NodeBuilder {
         self
     }
 
+    /// Finds addresses to join through in a way of your own, instead of by `seeds`.
+    pub fn discovery(mut self, discovery: impl Discovery) -> Self {
+        self.discovery = Some(Box::new(discovery));
+        self
+    }
+
+    /// Decides in a way of your own which members are removed after a partition, instead of
+    /// leaving that to an operator.
+    pub fn partition_policy(mut self, policy: impl PartitionPolicy + 'static) -> Self {
+        self.policy = Some(Box::new(policy));
+        self
+    }
+
     /// Any other setting, by its key in the configuration file:
     /// `set("links.outbox_bytes", "8388608")`.
     pub fn set(mut self, key: &str, value: &str) -> Self {
@@ -159,7 +178,13 @@ impl NodeBuilder {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let settings = settings(&self.config)?;
+        let mut settings = settings(&self.config)?;
+        if let Some(discovery) = self.discovery {
+            settings.discovery = discovery;
+        }
+        if let Some(policy) = self.policy {
+            settings.policy = policy;
+        }
         let seed = HashSeed(settings.key.hash_seed());
         Ok(face(start(settings)?, seed))
     }
@@ -170,7 +195,6 @@ fn settings(config: &NodeConfig) -> Result<Settings, BuildError> {
     let secret = config.load_secret()?;
     let key = ClusterKey::new(&config.cluster, secret.as_ref().map(Secret::as_bytes))?;
     let member = MemberConfig {
-        seeds: resolve(&config.seeds)?,
         min_members: config.membership.min_members as u32,
         min_members_per_role: config
             .membership
@@ -202,6 +226,7 @@ fn settings(config: &NodeConfig) -> Result<Settings, BuildError> {
             app_version: config.app_version.as_str().into(),
         },
         member,
+        discovery: Box::new(SeedList::new(config.seeds.clone())),
         policy: Box::new(Manual),
         leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
         workers: workers.count as u16,
@@ -230,18 +255,6 @@ fn cores(workers: &WorkersConfig) -> Vec<usize> {
         None if workers.pin => (workers.first_core..).take(workers.count).collect(),
         None => Vec::new(),
     }
-}
-
-/// Turns host names into addresses; a name with several stands for all of them.
-fn resolve(seeds: &[String]) -> Result<Vec<SocketAddr>, BuildError> {
-    let mut addresses = Vec::new();
-    for seed in seeds {
-        let found = seed
-            .to_socket_addrs()
-            .map_err(|source| BuildError::Seed { seed: seed.clone(), source })?;
-        addresses.extend(found);
-    }
-    Ok(addresses)
 }
 
 fn face(started: Started, seed: HashSeed) -> Node {

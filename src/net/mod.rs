@@ -1,6 +1,7 @@
 //! Sockets: they move bytes and decide nothing.
 
 pub mod dialer;
+pub mod discovery;
 pub mod inbox;
 pub mod link;
 pub mod listener;

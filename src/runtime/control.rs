@@ -17,6 +17,7 @@ use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::{Control, ControlSink, ControlTimer, ServeError};
 use crate::member::MemberFault;
+use crate::net::discovery::{Discovery, SeedList};
 use crate::net::{dialer, listener};
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
@@ -98,13 +99,21 @@ pub struct ControlThread {
     pub max_pending_handshakes: usize,
     /// Where applications wait for replies; closed at the end.
     pub replies: ReplySlots<AppReply>,
+    /// Where addresses to join through come from.
+    pub discovery: Box<dyn Discovery>,
+    /// What it found at the start.
+    pub seeds: Vec<SocketAddr>,
 }
+
+/// How often discovery looks again.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A finished handshake or probe, back on the control thread.
 enum Shaken {
     In(Result<(std::net::TcpStream, Established), listener::AcceptError>),
     Out(DialJob, Result<(std::net::TcpStream, Established), dialer::DialError>),
     Probed(NodeRef, Result<(), dialer::DialError>),
+    Discovered(Box<dyn Discovery>, std::io::Result<Vec<SocketAddr>>),
 }
 
 #[derive(Clone, Copy)]
@@ -130,6 +139,7 @@ struct Driver {
     leavers: Vec<oneshot::Sender<bool>>,
     probing: Vec<NodeRef>,
     replies: ReplySlots<AppReply>,
+    seeds: Vec<SocketAddr>,
 }
 
 /// What the decider wants done; carried out as it is said, except for what must wait.
@@ -284,7 +294,9 @@ impl ControlThread {
             leavers: Vec::new(),
             probing: Vec::new(),
             replies: self.replies,
+            seeds: self.seeds,
         };
+        driver.look_again(self.discovery);
         driver.control.start(driver.clock.now(), &mut driver.effects);
         let mut buffer = vec![0; DATAGRAM_BYTES];
         loop {
@@ -458,6 +470,20 @@ impl Driver {
                     self.control.peer_refused(now, job.peer, &mut self.effects);
                 }
             }
+            Shaken::Discovered(discovery, outcome) => {
+                match outcome {
+                    Ok(seeds) if seeds != self.seeds => {
+                        tracing::info!(source = discovery.name(), ?seeds, "other seeds were found");
+                        self.seeds.clone_from(&seeds);
+                        self.control.seeds(now, seeds, &mut self.effects);
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(source = discovery.name(), %error, "discovery failed");
+                    }
+                }
+                self.look_again(discovery);
+            }
             Shaken::Probed(peer, outcome) => {
                 self.probing.retain(|probed| *probed != peer);
                 if let Err(dialer::DialError::Refused { .. }) = outcome {
@@ -465,6 +491,25 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Has discovery look again after a while, where it may block.
+    fn look_again(&mut self, mut discovery: Box<dyn Discovery>) {
+        self.jobs.spawn(async move {
+            tokio::time::sleep(DISCOVERY_INTERVAL).await;
+            let look = tokio::task::spawn_blocking(move || {
+                let outcome = discovery.discover();
+                (discovery, outcome)
+            });
+            match look.await {
+                Ok((discovery, outcome)) => Shaken::Discovered(discovery, outcome),
+                // A user's discovery panicked: it is not asked again, what it found stays.
+                Err(error) => {
+                    let error = std::io::Error::other(error);
+                    Shaken::Discovered(Box::new(SeedList::new(Vec::new())), Err(error))
+                }
+            }
+        });
     }
 
     // ---- workers and faces ----

@@ -17,6 +17,7 @@ use super::worker::{SiblingRings, WAKE, WorkerThread};
 use crate::base::{MemberEvent, NodeId, NodeRef, WorkerIndex};
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
+use crate::net::discovery::Discovery;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::{Injector, injector};
 use crate::queue::reply::ReplySlots;
@@ -47,8 +48,10 @@ pub struct Settings {
     pub key: ClusterKey,
     /// Roles, weight and so on; name, address and incarnation are filled in here.
     pub describe: Describe,
-    /// Settings of membership.
+    /// Settings of membership; its seeds are filled in here.
     pub member: MemberConfig,
+    /// Where addresses to join through come from.
+    pub discovery: Box<dyn Discovery>,
     /// Who is removed after a partition.
     pub policy: Box<dyn PartitionPolicy>,
     /// How long a graceful leave may take.
@@ -149,7 +152,7 @@ pub struct Started {
 ///
 /// # Errors
 /// A [`StartError`] names the step that failed; nothing is left running then.
-pub fn start(settings: Settings) -> Result<Started, StartError> {
+pub fn start(mut settings: Settings) -> Result<Started, StartError> {
     let (listener, datagrams) = bind(settings.bind)?;
     let bound = listener.local_addr()?;
     let address = settings.advertise.unwrap_or(bound);
@@ -157,6 +160,14 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation() };
     let clock = Clock::start();
     let seed = seed(me);
+
+    match settings.discovery.discover() {
+        Ok(seeds) => settings.member.seeds = seeds,
+        Err(error) => {
+            tracing::warn!(source = settings.discovery.name(), %error, "discovery failed");
+        }
+    }
+    let seeds = settings.member.seeds.clone();
 
     let control = Control::new(ControlParts {
         local: LocalMember {
@@ -277,6 +288,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         handshake_timeout: settings.handshake_timeout,
         max_pending_handshakes: settings.max_pending_handshakes,
         replies: replies.clone(),
+        discovery: settings.discovery,
+        seeds,
     };
 
     for (index, make, core) in threads {
