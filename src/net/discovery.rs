@@ -88,7 +88,7 @@ mod tests {
         let seeds = ["127.0.0.1:7400", "localhost:7401", "no-such-host.invalid:1"];
         let mut list = SeedList::new(seeds.map(String::from).to_vec());
         let found = list.discover().unwrap();
-        assert_eq!(found[0], "127.0.0.1:7400".parse().unwrap());
+        assert_eq!(found[0], SocketAddr::from(([127, 0, 0, 1], 7400)));
         assert!(found[1..].iter().all(|address| address.port() == 7401));
     }
 
