@@ -217,19 +217,28 @@ impl Core {
             .flatten()
             .ok_or(Refusal::Unreachable)?;
         let link = &mut self.links[id];
-        match link.standing {
-            Standing::Open | Standing::Dialing => {}
-            Standing::Idle if link.wanted => {
-                link.standing = Standing::Dialing;
-                self.requests.push(Request::Dial { destination, link: id });
-            }
-            Standing::Idle | Standing::Broken => return Err(Refusal::Unreachable),
-            Standing::Finished => return Err(Refusal::Stopped),
-        }
-        if link.outbox.is_full() {
+        if !matches!(link.standing, Standing::Open | Standing::Dialing) {
+            self.open_link(destination, id)?;
+        } else if link.outbox.is_full() {
             return Err(Refusal::QueueFull);
         }
         Ok(id)
+    }
+
+    /// Has a link dialed on its first message.
+    #[cold]
+    fn open_link(&mut self, destination: u32, id: LinkId) -> Result<(), Refusal> {
+        let link = &mut self.links[id];
+        match link.standing {
+            Standing::Open | Standing::Dialing => Ok(()),
+            Standing::Idle if link.wanted => {
+                link.standing = Standing::Dialing;
+                self.requests.push(Request::Dial { destination, link: id });
+                Ok(())
+            }
+            Standing::Idle | Standing::Broken => Err(Refusal::Unreachable),
+            Standing::Finished => Err(Refusal::Stopped),
+        }
     }
 
     /// Encodes one tell or ask into the outbox of a destination.
@@ -246,7 +255,10 @@ impl Core {
         let link = &mut self.links[id];
         link.outbox.push(&mut self.encoder, kind, fields, M::TYPE_ID, handler, message)?;
         link.sent.requests += 1;
-        self.mark_dirty(id);
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty.push(id);
+        }
         Ok(id)
     }
 
