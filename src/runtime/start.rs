@@ -40,7 +40,8 @@ const EVENT_CAPACITY: usize = 1024;
 pub struct Settings {
     /// The port for links (TCP) and membership (UDP).
     pub bind: SocketAddr,
-    /// Under which address others reach it; the bound one if `None`.
+    /// Under which address others reach it; the bound one if `None`. Its port 0 stands for the
+    /// bound port.
     pub advertise: Option<SocketAddr>,
     /// The node's name; its advertised address if `None`.
     pub name: Option<Arc<str>>,
@@ -155,7 +156,11 @@ pub struct Started {
 pub fn start(mut settings: Settings) -> Result<Started, StartError> {
     let (listener, datagrams) = bind(settings.bind)?;
     let bound = listener.local_addr()?;
-    let address = settings.advertise.unwrap_or(bound);
+    let address = match settings.advertise {
+        Some(address) if address.port() == 0 => SocketAddr::new(address.ip(), bound.port()),
+        Some(address) => address,
+        None => bound,
+    };
     let name = settings.name.clone().unwrap_or_else(|| address.to_string().into());
     let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation() };
     let clock = Clock::start();
