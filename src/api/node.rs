@@ -216,6 +216,18 @@ impl Node {
         answered.await.map_err(|_| NodeError::Stopped)
     }
 
+    /// Begins to leave as [`Node::leave`] does and returns at once, for nodes that are shared;
+    /// [`Node::ended`] tells when it is over and whether everything was drained. A second time
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// When the node had stopped already.
+    pub fn begin_leave(&self) -> Result<(), NodeError> {
+        // Nobody waits for this answer: `ended` says the same.
+        let (answer, _) = oneshot::channel();
+        self.shared.order(Order::Leave(answer))
+    }
+
     /// As [`Node::leave`], blocking the thread.
     ///
     /// # Errors
