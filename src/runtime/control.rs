@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
+use super::strangers::StrangerLog;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::{Control, ControlSink, ControlTimer, ServeError};
@@ -110,7 +111,7 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A finished handshake or probe, back on the control thread.
 enum Shaken {
-    In(Result<(std::net::TcpStream, Established), listener::AcceptError>),
+    In(SocketAddr, Result<(std::net::TcpStream, Established), listener::AcceptError>),
     Out(DialJob, Result<(std::net::TcpStream, Established), dialer::DialError>),
     Probed(NodeRef, Result<(), dialer::DialError>),
     Discovered(Box<dyn Discovery>, std::io::Result<Vec<SocketAddr>>),
@@ -132,6 +133,9 @@ struct Driver {
     handshake_timeout: Duration,
     max_pending_handshakes: usize,
     strangers: Strangers,
+    /// For datagrams and for connections: a flood of one does not hide the other.
+    datagram_log: StrangerLog,
+    connection_log: StrangerLog,
     incoming: usize,
     jobs: JoinSet<Shaken>,
     link_epoch: u64,
@@ -219,7 +223,7 @@ impl ControlSink for Effects {
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
         for event in events {
-            tracing::info!(?event, "membership changed");
+            log_event(event);
             // Nobody listening is no error.
             let _ = self.published.events.send(event.clone());
         }
@@ -245,6 +249,18 @@ impl ControlSink for Effects {
     fn left(&mut self, drained: bool) {
         self.left = Some(drained);
     }
+}
+
+fn log_event(event: &MemberEvent) {
+    let (what, member) = match event {
+        MemberEvent::Joined(member) => ("a member joined", member),
+        MemberEvent::Changed(member) => ("a member changed", member),
+        MemberEvent::Unreachable(member) => ("a member is unreachable", member),
+        MemberEvent::Reachable(member) => ("a member is reachable again", member),
+        MemberEvent::Removed(member) => ("a member was removed", member),
+    };
+    let state = member.state;
+    tracing::info!(node = %member.name, address = %member.address, ?state, "{what}");
 }
 
 impl ControlThread {
@@ -287,6 +303,8 @@ impl ControlThread {
             handshake_timeout: self.handshake_timeout,
             max_pending_handshakes: self.max_pending_handshakes,
             strangers: Strangers::default(),
+            datagram_log: StrangerLog::default(),
+            connection_log: StrangerLog::default(),
             incoming: 0,
             jobs: JoinSet::new(),
             link_epoch: 0,
@@ -315,13 +333,11 @@ impl ControlThread {
                 received = datagrams.recv_from(&mut buffer) => {
                     // An error here is an ICMP answer to an earlier datagram: nothing to do.
                     if let Ok((length, from)) = received {
-                        let now = driver.clock.now();
-                        let bytes = &buffer[..length];
-                        driver.control.datagram(now, from, bytes, &mut driver.effects);
+                        driver.datagram(from, &buffer[..length]);
                     }
                 }
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => driver.incoming(stream),
+                    Ok((stream, from)) => driver.incoming(stream, from),
                     Err(error) => {
                         tracing::warn!(%error, "accepting a connection failed");
                         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -385,7 +401,23 @@ impl Driver {
 
     // ---- connections ----
 
-    fn incoming(&mut self, stream: tokio::net::TcpStream) {
+    fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let now = self.clock.now();
+        let strangers = self.control.datagrams().not_ours;
+        self.control.datagram(now, from, bytes, &mut self.effects);
+        if self.control.datagrams().not_ours != strangers
+            && let Some(left_out) = self.datagram_log.line(now)
+        {
+            tracing::warn!(
+                %from,
+                left_out,
+                "a datagram that is not of this cluster was dropped: a stranger, or a node with \
+                 another cluster name or secret"
+            );
+        }
+    }
+
+    fn incoming(&mut self, stream: tokio::net::TcpStream, from: SocketAddr) {
         if self.incoming >= self.max_pending_handshakes {
             self.strangers.turned_away += 1;
             // As far as the socket takes it at once; the stranger gets no more of our time.
@@ -401,7 +433,8 @@ impl Driver {
             turn_away: None,
         };
         let limit = self.handshake_timeout;
-        self.jobs.spawn(async move { Shaken::In(listener::accept(stream, params, limit).await) });
+        self.jobs
+            .spawn(async move { Shaken::In(from, listener::accept(stream, params, limit).await) });
     }
 
     fn dial(&mut self, worker: WorkerIndex, destination: u32) {
@@ -446,7 +479,7 @@ impl Driver {
     fn shaken(&mut self, shaken: Shaken) {
         let now = self.clock.now();
         match shaken {
-            Shaken::In(outcome) => {
+            Shaken::In(from, outcome) => {
                 self.incoming -= 1;
                 match outcome {
                     Ok((stream, established)) => {
@@ -456,7 +489,9 @@ impl Driver {
                     }
                     Err(error) => {
                         self.strangers.refused += 1;
-                        tracing::warn!(%error, "a connection was not let in");
+                        if let Some(left_out) = self.connection_log.line(now) {
+                            tracing::warn!(%from, %error, left_out, "a connection was not let in");
+                        }
                     }
                 }
             }

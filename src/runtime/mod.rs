@@ -5,4 +5,5 @@ pub mod clock;
 pub mod control;
 pub mod proxies;
 pub mod start;
+pub mod strangers;
 pub mod worker;
