@@ -386,7 +386,9 @@ impl NodeConfig {
             let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
             let path = name.to_ascii_lowercase().replace("__", ".");
             let Some(key) = keys::find(&path).filter(|_| env_name(&path) == variable) else {
-                let nearest = keys::nearest(&path).map(|path| env_name(&path));
+                // A section has no variable of its own.
+                let nearest = keys::nearest(&path).filter(|path| keys::find(path).is_some());
+                let nearest = nearest.map(|path| env_name(&path));
                 return Err(ConfigError::Unknown { key: variable.into_owned(), nearest });
             };
             let Some(text) = value.as_ref().to_str() else {
