@@ -3,6 +3,7 @@
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;
 
+pub mod admin;
 pub mod api;
 pub mod ask;
 pub mod base;

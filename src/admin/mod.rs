@@ -1,0 +1,214 @@
+//! The admin face: a small HTTP server on a thread of its own that tells operators and monitoring
+//! how a node sees its cluster, and takes their few orders.
+//!
+//! | request | what it does |
+//! |---|---|
+//! | `GET /members` | the members as this node sees them |
+//! | `GET /routers` | this node's routers, with the digest of each table |
+//! | `GET /counts` | how many messages ended how, by reason |
+//! | `GET /strangers` | what came to the node's port and was not let in |
+//! | `GET /health` | 200 while the node is up, else 503 |
+//! | `GET /metrics` | all of it in Prometheus' text format |
+//! | `POST /down/{node}` | removes a member that will not come back, by name |
+//! | `POST /leave` | begins a graceful leave |
+//! | `POST /ask/{name}` | sends one of the asks the application put in, see [`AdminBuilder::ask`] |
+//!
+//! Everything else is JSON: the types of [`report`]. Whoever reaches the port can operate the
+//! node, so it belongs on loopback. There it also refuses requests that a web page could have sent
+//! from the operator's own browser.
+
+mod listener;
+mod metrics;
+pub mod report;
+mod routes;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use self::listener::BoundedListener;
+use self::routes::App;
+use crate::api::Node;
+use crate::base::fate::AskError;
+
+/// How long connections may go on when the server stops.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// Why the admin port could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The port could not be had.
+    #[error(
+        "binding the admin port {address} failed: {source}; is another process using it, or is \
+         the address not this machine's? Port 0 takes a free one"
+    )]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system did not give a thread.
+    #[error("starting the admin thread failed: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Why an ask put in with [`AdminBuilder::ask`] has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminAskError {
+    /// The query lacks something or has it wrong; says what is needed.
+    #[error("{0}")]
+    BadQuery(String),
+    /// The ask went out, or tried to.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+/// The parameters after the `?` of a request.
+pub type Query = BTreeMap<String, String>;
+
+/// An open port that nothing answers at yet: taken before the node starts, so that a taken port
+/// does not end a node that has joined already.
+#[derive(Debug)]
+pub struct AdminPort {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl AdminPort {
+    /// Opens the port. Port 0 takes a free one.
+    ///
+    /// Whether an address that others can reach is wanted is for the caller to check, as
+    /// [`NodeConfig::validate`](crate::NodeConfig::validate) does.
+    ///
+    /// # Errors
+    /// [`AdminError::Bind`] when the port cannot be had.
+    pub fn open(address: SocketAddr) -> Result<Self, AdminError> {
+        let bind = |source| AdminError::Bind { address, source };
+        let listener = TcpListener::bind(address).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Value, AdminAskError>> + Send>>;
+type AskFn = Box<dyn Fn(Query) -> Answer + Send + Sync>;
+
+/// Describes an admin server. Made by [`Admin::builder`].
+#[must_use = "it serves from `start` on"]
+pub struct AdminBuilder {
+    node: Arc<Node>,
+    asks: BTreeMap<String, AskFn>,
+}
+
+impl AdminBuilder {
+    /// Lets operators try an ask from a shell with `POST /ask/{name}?...`. The function gets the
+    /// query's parameters and gives what is answered as JSON.
+    pub fn ask<F>(mut self, name: &str, ask: impl Fn(Query) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Value, AdminAskError>> + Send + 'static,
+    {
+        self.asks.insert(name.to_owned(), Box::new(move |query| Box::pin(ask(query))));
+        self
+    }
+
+    /// Serves on this port, on a thread of its own.
+    ///
+    /// # Errors
+    /// [`AdminError`] names what could not be had.
+    pub fn start(self, port: AdminPort) -> Result<Admin, AdminError> {
+        let AdminPort { listener, address } = port;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()
+            .map_err(AdminError::Thread)?;
+        let (stop, stopped) = watch::channel(());
+        let routes = routes::routes(App {
+            node: self.node,
+            asks: self.asks,
+            local_only: address.ip().is_loopback(),
+        });
+        let serve = async move {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => BoundedListener::new(listener),
+                Err(error) => {
+                    tracing::error!(%error, "the admin port could not be used");
+                    return;
+                }
+            };
+            let mut asked = stopped.clone();
+            let mut forced = stopped;
+            // An error means that the server's owner is gone, which is the same wish.
+            let graceful = async move {
+                let _ = asked.changed().await;
+            };
+            let server = axum::serve(listener, routes).with_graceful_shutdown(graceful);
+            tokio::select! {
+                _ = server => {}
+                () = async {
+                    let _ = forced.changed().await;
+                    tokio::time::sleep(STOP_GRACE).await;
+                } => {}
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("keyway-admin".into())
+            .spawn(move || {
+                runtime.block_on(serve);
+                runtime.shutdown_background();
+            })
+            .map_err(AdminError::Thread)?;
+        Ok(Admin { address, stop, thread: Some(thread) })
+    }
+}
+
+/// A running admin server. Dropping it closes the port.
+///
+/// It holds the node that it speaks for: end the server before the node is to stop by being
+/// dropped.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    stop: watch::Sender<()>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Describes a server that speaks for this node.
+    pub fn builder(node: Arc<Node>) -> AdminBuilder {
+        AdminBuilder { node, asks: BTreeMap::new() }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.stop.send_replace(());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the admin thread panicked");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What the admin face answers with, for servers to write and clients to read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::Node;
+use crate::base::fate::{Counts, DeathReason, Refusal};
+use crate::base::{Member, MemberState};
+
+/// The members as one node sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersReport {
+    /// The name of the node that answers.
+    pub me: String,
+    /// Hash over all members: equal on nodes that see the same.
+    pub view_digest: String,
+    /// By name.
+    pub members: Vec<MemberReport>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Unique in the cluster.
+    pub name: String,
+    /// Hash of the name.
+    pub id: String,
+    /// Where it can be reached.
+    pub address: SocketAddr,
+    /// Which life of the node this is.
+    pub incarnation: u64,
+    /// Where it stands in its life.
+    pub state: MemberState,
+    /// Whether it answers.
+    pub reachable: bool,
+    /// How many workers it has.
+    pub workers: u16,
+    /// Its share of keys and load.
+    pub weight: u32,
+    /// Labels that routers can ask for.
+    pub roles: BTreeSet<String>,
+    /// Free key-value pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// The embedding application's version.
+    pub app_version: String,
+    /// Paths it serves, each with the messages it takes there.
+    pub services: BTreeMap<String, Vec<String>>,
+}
+
+/// The routers of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutersReport {
+    /// In the order in which they were built.
+    pub routers: Vec<RouterReport>,
+}
+
+/// One router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterReport {
+    /// Where its routees are.
+    pub path: String,
+    /// How it picks.
+    pub strategy: String,
+    /// How many routees there are now.
+    pub routees: usize,
+    /// Hash of the table: equal on nodes with equal views.
+    pub table_digest: String,
+}
+
+/// How many messages ended how. `sent` is the sum of `delivered`, `refused`, `dead`,
+/// `dead_at_peer`, `unknown` and `in_flight`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountsReport {
+    /// Messages that were to be sent, refused ones included.
+    pub sent: u64,
+    /// Messages a handler took, as acknowledged by its node.
+    pub delivered: u64,
+    /// Not accepted, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Accepted and known to be dead, by reason.
+    pub dead: BTreeMap<String, u64>,
+    /// Accepted and reported dead by the receiving node, which counts the reasons.
+    pub dead_at_peer: u64,
+    /// Written to a link that was lost before they were acknowledged.
+    pub unknown: u64,
+    /// Not ended yet.
+    pub in_flight: u64,
+    /// Messages from other nodes that handlers here took.
+    pub received: u64,
+    /// Messages from other nodes that died here, by reason.
+    pub received_dead: BTreeMap<String, u64>,
+    /// Asks among `sent` that were accepted.
+    pub asks: u64,
+    /// Asks that got their reply.
+    pub replies: u64,
+    /// Asks that ended in an error.
+    pub failed_asks: u64,
+    /// Replies that came after their ask had ended.
+    pub late_replies: u64,
+    /// Replies that could not be sent.
+    pub lost_replies: u64,
+}
+
+/// What came to the node's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrangersReport {
+    /// Connections that completed the handshake.
+    pub accepted: u64,
+    /// Connections that were refused or broke during the handshake.
+    pub refused: u64,
+    /// Connections that were turned away unread, because too many were unfinished.
+    pub turned_away: u64,
+    /// Datagrams that were taken.
+    pub datagrams_taken: u64,
+    /// Datagrams of strangers, of another cluster, or with another secret.
+    pub datagrams_not_ours: u64,
+    /// Datagrams of this cluster that were not understood.
+    pub datagrams_malformed: u64,
+}
+
+/// Whether the node takes messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// The node's name.
+    pub name: String,
+    /// True if its own state is `up` and it goes on.
+    pub healthy: bool,
+    /// Its own state, or how it ended.
+    pub state: String,
+    /// Members that can be sent to, as it sees them.
+    pub usable_members: usize,
+}
+
+/// The request was refused, or could not be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// What was attempted, why it failed and what to do.
+    pub error: String,
+    /// What would be known instead, where something was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<String>,
+}
+
+impl MembersReport {
+    /// As the node sees them now.
+    pub fn of(node: &Node) -> Self {
+        let view = node.view();
+        let mut members: Vec<_> = view.members.iter().map(MemberReport::of).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let view_digest = format!("{:016x}", view.digest);
+        Self { me: node.name().to_owned(), view_digest, members }
+    }
+}
+
+impl MemberReport {
+    fn of(member: &Member) -> Self {
+        let service = |service: &crate::base::Service| {
+            let messages = service.messages.iter().map(ToString::to_string).collect();
+            (service.path.to_string(), messages)
+        };
+        let pair = |(key, value): (&std::sync::Arc<str>, &std::sync::Arc<str>)| {
+            (key.to_string(), value.to_string())
+        };
+        Self {
+            name: member.name.to_string(),
+            id: member.id.to_string(),
+            address: member.address,
+            incarnation: member.incarnation.0,
+            state: member.state,
+            reachable: member.reachable,
+            workers: member.workers,
+            weight: member.weight,
+            roles: member.roles.iter().map(ToString::to_string).collect(),
+            metadata: member.metadata.iter().map(pair).collect(),
+            app_version: member.app_version.to_string(),
+            services: member.services.iter().map(service).collect(),
+        }
+    }
+}
+
+impl RoutersReport {
+    /// As they are now.
+    pub fn of(node: &Node) -> Self {
+        let report = |router: crate::api::RouterInfo| RouterReport {
+            path: router.path,
+            strategy: router.strategy,
+            routees: router.routees,
+            table_digest: format!("{:016x}", router.table_digest),
+        };
+        Self { routers: node.routers().into_iter().map(report).collect() }
+    }
+}
+
+impl From<Counts> for CountsReport {
+    fn from(counts: Counts) -> Self {
+        Self {
+            sent: counts.sent,
+            delivered: counts.delivered,
+            refused: by_reason(&Refusal::ALL, &counts.refused),
+            dead: by_reason(&DeathReason::ALL, &counts.dead),
+            dead_at_peer: counts.dead_at_peer,
+            unknown: counts.unknown,
+            in_flight: counts.in_flight(),
+            received: counts.received,
+            received_dead: by_reason(&DeathReason::ALL, &counts.received_dead),
+            asks: counts.asks,
+            replies: counts.replies,
+            failed_asks: counts.failed_asks,
+            late_replies: counts.late_replies,
+            lost_replies: counts.lost_replies,
+        }
+    }
+}
+
+impl StrangersReport {
+    /// Up to now.
+    pub fn of(node: &Node) -> Self {
+        let strangers = node.strangers();
+        Self {
+            accepted: strangers.accepted,
+            refused: strangers.refused,
+            turned_away: strangers.turned_away,
+            datagrams_taken: strangers.datagrams.taken,
+            datagrams_not_ours: strangers.datagrams.not_ours,
+            datagrams_malformed: strangers.datagrams.malformed,
+        }
+    }
+}
+
+impl HealthReport {
+    /// How the node is now.
+    pub fn of(node: &Node) -> Self {
+        let view = node.view();
+        let own = view.member(node.id().node).map(|own| own.state);
+        let state = match (node.end(), own) {
+            (Some(ended), _) => snake_case(&ended),
+            (None, Some(state)) => snake_case(&state),
+            (None, None) => "not_a_member".to_owned(),
+        };
+        Self {
+            name: node.name().to_owned(),
+            healthy: node.end().is_none() && own == Some(MemberState::Up),
+            state,
+            usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
+        }
+    }
+}
+
+fn by_reason<R: Debug>(reasons: &[R], counts: &[u64]) -> BTreeMap<String, u64> {
+    reasons.iter().map(snake_case).zip(counts.iter().copied()).collect()
+}
+
+/// The name of an enum's variant as JSON and metrics spell it; what the variant holds is left out.
+pub(super) fn snake_case(variant: &impl Debug) -> String {
+    let name = format!("{variant:?}");
+    let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_spelled_as_json_spells() {
+        assert_eq!(snake_case(&Refusal::TooManyAsks), "too_many_asks");
+        assert_eq!(snake_case(&MemberState::Up), "up");
+        assert_eq!(snake_case(&crate::Ended::Left { drained: true }), "left");
+    }
+
+    #[test]
+    fn a_counts_report_adds_up() {
+        let mut counts = Counts { sent: 10, delivered: 4, unknown: 1, ..Counts::default() };
+        counts.refused[Refusal::QueueFull as usize] = 2;
+        counts.dead[DeathReason::Expired as usize] = 1;
+        let report = CountsReport::from(counts);
+        assert_eq!(report.refused["queue_full"], 2);
+        assert_eq!(report.dead["expired"], 1);
+        assert_eq!(report.in_flight, 2);
+        assert_eq!(report.refused.len(), Refusal::ALL.len());
+    }
+}
