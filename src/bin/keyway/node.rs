@@ -1,0 +1,277 @@
+//! `keyway node`: settings, start, the line when it is ready, signals, and how it ended.
+
+use std::env;
+use std::io::IsTerminal;
+use std::process;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyway::admin::{Admin, AdminPort};
+use keyway::config::ConfigError;
+use keyway::{BuildError, Ended, MemberState, Node, NodeBuilder, NodeConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+use super::cli::{NodeArgs, level};
+use super::samples::Samples;
+use super::{FAILED, FAULT, Failure, REFUSED, say};
+
+/// The environment variable for the log's level: not a node's setting, but the program's.
+const LOG_VARIABLE: &str = "KEYWAY_LOG";
+
+/// When a node that has not become a member says so, first and then again.
+const JOINING_FIRST: Duration = Duration::from_secs(5);
+const JOINING_AGAIN: Duration = Duration::from_secs(30);
+
+/// Members that the line of a node that is ready names.
+const SHOWN_NAMES: usize = 10;
+
+/// Cluster sizes for which `--print-config` adds the memory up.
+const BOUND_MEMBERS: [usize; 3] = [3, 10, 100];
+
+pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
+    let config = configure(arguments).map_err(|error| Failure::new(REFUSED, error))?;
+    if arguments.print_config {
+        say(describe(&config));
+        return Ok(());
+    }
+    start_log(arguments.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(FAILED, format!("starting a thread failed: {error}")))?;
+    // Before the node starts, so that no signal ends it without a word.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()
+    };
+    let signals = signals.map_err(|error| Failure::new(FAILED, format!("no signals: {error}")))?;
+
+    let cluster = config.cluster.clone();
+    let failed = |error| Failure::new(FAILED, error);
+    let admin_port = config.admin.map(AdminPort::open).transpose().map_err(failed)?;
+    let node = Arc::new(NodeBuilder::from(config).start().map_err(refused)?);
+    let samples = Samples::serve(&node).map_err(|error| stopped(&node, &error))?;
+    let admin = admin_port
+        .map(|port| samples.offer(Admin::builder(Arc::clone(&node))).start(port))
+        .transpose()
+        .map_err(failed)?;
+    tracing::info!(
+        node = %node.name(), address = %node.address(), cluster, "listening for other nodes"
+    );
+    let life = Life { node: &node, samples: &samples, admin: admin.as_ref(), cluster: &cluster };
+    let ended = runtime.block_on(life.live(signals));
+    // The node itself goes last: its counts are asked for below.
+    drop(admin);
+    epitaph(&node, ended)
+}
+
+/// Default, then file, then environment, then flags.
+fn configure(arguments: &NodeArgs) -> Result<NodeConfig, ConfigError> {
+    let mut config = match &arguments.config {
+        Some(file) => NodeConfig::from_file(file)?,
+        None => NodeConfig::default(),
+    };
+    config.apply_env(env::vars_os().filter(|(variable, _)| variable != LOG_VARIABLE))?;
+    let flags = [
+        ("bind", &arguments.bind),
+        ("advertise", &arguments.advertise),
+        ("name", &arguments.name),
+        ("cluster", &arguments.cluster),
+        ("secret_file", &arguments.secret_file),
+        ("workers.count", &arguments.workers),
+        ("admin", &arguments.admin),
+    ];
+    for (key, value) in flags {
+        if let Some(value) = value {
+            config.set(key, value)?;
+        }
+    }
+    for (key, values) in [("seeds", &arguments.seed), ("roles", &arguments.role)] {
+        if !values.is_empty() {
+            config.set(key, &values.join(","))?;
+        }
+    }
+    for (key, value) in &arguments.set {
+        config.set(key, value)?;
+    }
+    config.validate()?;
+    Ok(config)
+}
+
+fn describe(config: &NodeConfig) -> String {
+    let mut out = config.to_toml();
+    out.push_str("\n# Memory, when every queue and buffer is full at once:\n");
+    for members in BOUND_MEMBERS {
+        out.push_str(&format!("# {members} members: {}\n", config.memory_bound(members - 1)));
+    }
+    out
+}
+
+fn start_log(flag: Option<LevelFilter>) -> Result<(), Failure> {
+    let variable = match env::var_os(LOG_VARIABLE) {
+        Some(text) => Some(level(&text.to_string_lossy()).map_err(|allowed| {
+            let shown: String = text.to_string_lossy().chars().take(100).collect();
+            let text = format!("`{LOG_VARIABLE}` = {shown:?} is refused: {allowed}");
+            Failure::new(REFUSED, text)
+        })?),
+        None => None,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(flag.or(variable).unwrap_or(LevelFilter::INFO))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+fn refused(error: BuildError) -> Failure {
+    let code = match &error {
+        BuildError::Config(_) | BuildError::Key(_) => REFUSED,
+        _ => FAILED,
+    };
+    Failure::new(code, error)
+}
+
+/// The node did not take an order while it was set up: it is ending already, and says why.
+fn stopped(node: &Node, error: &keyway::NodeError) -> Failure {
+    match node.end() {
+        Some(ended) => epitaph(node, ended).err(),
+        None => None,
+    }
+    .unwrap_or_else(|| Failure::new(FAILED, format!("node `{}`: {error}", node.name())))
+}
+
+/// The end of a node in words.
+fn epitaph(node: &Node, ended: Ended) -> Result<(), Failure> {
+    let name = node.name();
+    match ended {
+        Ended::Left { drained: true } => {
+            say(format!("left: node `{name}` has left the cluster; everything was drained\n"));
+            Ok(())
+        }
+        Ended::Left { drained: false } => {
+            let text = format!(
+                "node `{name}` has left the cluster, but not everything was drained within \
+                 membership.leave_timeout_ms; {} messages sent from here had not ended",
+                node.counts().in_flight(),
+            );
+            Err(Failure::new(FAILED, text))
+        }
+        Ended::Fault(fault) => {
+            Err(Failure::new(FAULT, format!("node `{name}` cannot go on: {fault}")))
+        }
+        Ended::Stopped => Err(Failure::new(FAILED, format!("node `{name}` was stopped"))),
+    }
+}
+
+/// A running node, with all that its process looks after.
+struct Life<'a> {
+    node: &'a Node,
+    samples: &'a Samples,
+    admin: Option<&'a Admin>,
+    cluster: &'a str,
+}
+
+impl Life<'_> {
+    async fn live(&self, mut signals: Signals) -> Ended {
+        let started = Instant::now();
+        let mut complaint = JOINING_FIRST;
+        let mut ready = std::pin::pin!(self.ready());
+        let (mut is_ready, mut leaving) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                ended = self.node.ended() => return ended,
+                (name, number) = signals.next() => {
+                    if leaving {
+                        tracing::warn!(signal = name, "stopping at once");
+                        process::exit(128 + number);
+                    }
+                    leaving = true;
+                    tracing::info!(signal = name, "leaving; a second signal stops at once");
+                    // It fails only when the node has ended, which the next round sees.
+                    let _ = self.node.begin_leave();
+                }
+                () = &mut ready, if !is_ready && !leaving => {
+                    is_ready = true;
+                    say(self.ready_line());
+                }
+                () = tokio::time::sleep_until((started + complaint).into()),
+                    if !is_ready && !leaving =>
+                {
+                    self.complain();
+                    complaint += JOINING_AGAIN;
+                }
+            }
+        }
+    }
+
+    /// Waits until the node is a member and its own routers lead somewhere.
+    async fn ready(&self) {
+        // An error means that the node has ended, which is seen elsewhere.
+        if self.samples.ready().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    fn ready_line(&self) -> String {
+        let view = self.node.view();
+        let mut names: Vec<&str> = view.members.iter().map(|member| &*member.name).collect();
+        names.sort_unstable();
+        let count = match names.len() {
+            1 => "1 member".to_owned(),
+            count => format!("{count} members"),
+        };
+        let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
+        names.truncate(SHOWN_NAMES);
+        let admin = self.admin.map_or("off".to_owned(), |admin| admin.address().to_string());
+        format!(
+            "ready: node `{}` at {} in cluster `{}`, {count} ({}{more}), admin {admin}\n",
+            self.node.name(),
+            self.node.address(),
+            self.cluster,
+            names.join(", "),
+        )
+    }
+
+    fn complain(&self) {
+        let view = self.node.view();
+        let own = view.member(self.node.id().node).map(|member| member.state);
+        let members = view.members.len();
+        if own == Some(MemberState::Joining) && members <= 1 {
+            tracing::warn!(
+                "still joining: no seed has answered; is one running, and does it have this \
+                 cluster's name and secret?"
+            );
+        } else {
+            tracing::warn!(
+                members,
+                "still joining: membership.min_members or min_members_per_role not met"
+            );
+        }
+    }
+}
+
+/// The signals that end a node.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> (&'static str, i32) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
+            _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+        }
+    }
+}

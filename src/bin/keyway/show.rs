@@ -1,0 +1,162 @@
+//! Tables for people.
+
+use std::collections::BTreeMap;
+
+use keyway::admin::report::{
+    CountsReport, MemberReport, MembersReport, RoutersReport, StrangersReport,
+};
+use serde_json::Value;
+
+pub(crate) fn members(report: &MembersReport) -> String {
+    let mut rows = vec![
+        ["NAME", "ADDRESS", "STATE", "WORKERS", "WEIGHT", "ROLES", "VERSION"].map(str::to_owned),
+    ];
+    rows.extend(report.members.iter().map(|member| {
+        let me = if member.name == report.me { " (asked)" } else { "" };
+        [
+            format!("{}{me}", member.name),
+            member.address.to_string(),
+            state(member),
+            member.workers.to_string(),
+            member.weight.to_string(),
+            or_dash(member.roles.iter().cloned().collect::<Vec<_>>().join(",")),
+            or_dash(member.app_version.clone()),
+        ]
+    }));
+    table(&rows)
+}
+
+fn state(member: &MemberReport) -> String {
+    let state = format!("{:?}", member.state).to_lowercase();
+    if member.reachable { state } else { format!("{state}, unreachable") }
+}
+
+pub(crate) fn routers(report: &RoutersReport) -> String {
+    if report.routers.is_empty() {
+        return "the node has no routers\n".to_owned();
+    }
+    let mut rows = vec![["PATH", "STRATEGY", "ROUTEES", "TABLE"].map(str::to_owned)];
+    rows.extend(report.routers.iter().map(|router| {
+        [
+            router.path.clone(),
+            router.strategy.clone(),
+            router.routees.to_string(),
+            router.table_digest.clone(),
+        ]
+    }));
+    table(&rows)
+}
+
+pub(crate) fn counts(report: &CountsReport) -> String {
+    let mut rows = vec![
+        line("sent", report.sent),
+        line("  delivered", report.delivered),
+        line("  refused", report.refused.values().sum()),
+    ];
+    rows.extend(reasons(&report.refused));
+    rows.push(line("  dead", report.dead.values().sum()));
+    rows.extend(reasons(&report.dead));
+    rows.extend([
+        line("  dead at peer", report.dead_at_peer),
+        line("  unknown, link lost", report.unknown),
+        line("  in flight", report.in_flight),
+        line("received", report.received),
+        line("received, dead", report.received_dead.values().sum()),
+    ]);
+    rows.extend(reasons(&report.received_dead));
+    rows.extend([
+        line("asks", report.asks),
+        line("  replied", report.replies),
+        line("  failed", report.failed_asks),
+        line("late replies", report.late_replies),
+        line("lost replies", report.lost_replies),
+    ]);
+    table(&rows)
+}
+
+/// Only those that happened.
+fn reasons(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = [String; 2]> {
+    let happened = counts.iter().filter(|(_, count)| **count > 0);
+    happened.map(|(reason, count)| line(&format!("    {}", reason.replace('_', " ")), *count))
+}
+
+pub(crate) fn strangers(report: &StrangersReport) -> String {
+    table(&[
+        line("connections accepted", report.accepted),
+        line("connections refused", report.refused),
+        line("connections turned away", report.turned_away),
+        line("datagrams taken", report.datagrams_taken),
+        line("datagrams not of this cluster", report.datagrams_not_ours),
+        line("datagrams malformed", report.datagrams_malformed),
+    ])
+}
+
+fn line(what: &str, count: u64) -> [String; 2] {
+    [what.to_owned(), count.to_string()]
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Columns as wide as they must be. Numbers stand at the right.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let numeric: [bool; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| &row[column]);
+        column > 0 && cells.skip(1).all(|cell| cell.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            if column > 0 {
+                line.push_str("  ");
+            }
+            if numeric[column] {
+                line.push_str(&format!("{cell:>width$}"));
+            } else {
+                line.push_str(&format!("{cell:<width$}"));
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// A field of an answer, in words.
+pub(crate) fn text(answer: &Value, field: &str) -> String {
+    match &answer[field] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Who answered.
+pub(crate) fn place(answer: &Value) -> String {
+    format!("node {}, worker {}", text(answer, "node"), text(answer, "worker"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["NAME", "N"], ["a", "10"], ["longer", "9"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(&rows), "NAME     N\na       10\nlonger   9\n");
+    }
+
+    #[test]
+    fn only_reasons_that_happened_are_shown() {
+        let mut counts = keyway::Counts { sent: 3, ..Default::default() };
+        counts.refused[keyway::Refusal::QueueFull as usize] = 3;
+        let shown = super::counts(&counts.into());
+        assert!(shown.contains("queue full"), "{shown}");
+        assert!(!shown.contains("too large"), "{shown}");
+    }
+}
