@@ -169,3 +169,75 @@ pub enum MemberEvent {
     /// A member left the view: gracefully (`Left`) or not (`Down`).
     Removed(Member),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str) -> Member {
+        Member {
+            name: name.into(),
+            id: NodeId::from_name(name),
+            address: "127.0.0.1:7400".parse().expect("an address"),
+            incarnation: Incarnation(1),
+            state: MemberState::Up,
+            reachable: true,
+            workers: 1,
+            weight: 100,
+            roles: BTreeSet::new(),
+            metadata: BTreeMap::new(),
+            app_version: "".into(),
+            services: Vec::new(),
+        }
+    }
+
+    fn view(members: Vec<Member>) -> View {
+        let me = NodeRef { node: NodeId::from_name("a"), incarnation: Incarnation(1) };
+        View::new(me, 1, members)
+    }
+
+    #[test]
+    fn the_order_in_which_members_are_learned_changes_nothing() {
+        let names = ["a", "b", "c", "d", "e"];
+        let there = view(names.map(member).to_vec());
+        let mut back = names.map(member).to_vec();
+        back.reverse();
+        assert_eq!(there, view(back));
+        assert!(there.members.is_sorted_by_key(|member| member.id));
+        for name in names {
+            let found = there.member(NodeId::from_name(name)).expect("it is in the view");
+            assert_eq!(&*found.name, name);
+        }
+    }
+
+    /// A change of one thing about a member.
+    type Change = fn(&mut Member);
+
+    #[test]
+    fn every_field_counts_in_the_digest() {
+        let changes: [Change; 10] = [
+            |member| member.address.set_port(1),
+            |member| member.incarnation = Incarnation(2),
+            |member| member.state = MemberState::Leaving,
+            |member| member.reachable = false,
+            |member| member.workers = 2,
+            |member| member.weight = 99,
+            |member| drop(member.roles.insert("front".into())),
+            |member| drop(member.metadata.insert("rack".into(), "7".into())),
+            |member| member.app_version = "2".into(),
+            |member| {
+                member.services.push(Service {
+                    path: "/user/a".into(),
+                    handler: HandlerId(0),
+                    messages: vec!["m".into()],
+                });
+            },
+        ];
+        let mut digests = BTreeSet::from([view(vec![member("a")]).digest]);
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut changed = member("a");
+            change(&mut changed);
+            assert!(digests.insert(view(vec![changed]).digest), "change {index} is not seen");
+        }
+    }
+}
