@@ -222,8 +222,8 @@ mod tests {
             |member| member.reachable = false,
             |member| member.workers = 2,
             |member| member.weight = 99,
-            |member| drop(member.roles.insert("front".into())),
-            |member| drop(member.metadata.insert("rack".into(), "7".into())),
+            |member| member.roles = BTreeSet::from(["front".into()]),
+            |member| member.metadata = BTreeMap::from([("rack".into(), "7".into())]),
             |member| member.app_version = "2".into(),
             |member| {
                 member.services.push(Service {
