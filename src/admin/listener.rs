@@ -24,11 +24,16 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct BoundedListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    limit: Duration,
 }
 
 impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+        Self::with(listener, MAX_CONNECTIONS, CONNECTION_LIMIT)
+    }
+
+    fn with(listener: TcpListener, places: usize, limit: Duration) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(places)), limit }
     }
 }
 
@@ -40,7 +45,7 @@ impl Listener for BoundedListener {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let end = Box::pin(sleep(CONNECTION_LIMIT));
+        let end = Box::pin(sleep(self.limit));
         (BoundedStream { stream, end, _place: place }, address)
     }
 
@@ -92,5 +97,38 @@ impl AsyncWrite for BoundedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_silent_client_holds_its_place_for_a_bounded_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = BoundedListener::with(listener, 1, Duration::from_millis(200));
+
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(b"hello").await.unwrap();
+
+        let (mut first, _) = timeout(LONG, listener.accept()).await.unwrap();
+        let early = timeout(Duration::from_millis(20), listener.accept()).await;
+        assert!(early.is_err(), "there is one place only");
+        let error = timeout(LONG, first.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(first);
+
+        let (mut second, _) = timeout(LONG, listener.accept()).await.unwrap();
+        let mut greeting = [0; 5];
+        timeout(LONG, second.read_exact(&mut greeting)).await.unwrap().unwrap();
+        assert_eq!(&greeting, b"hello");
     }
 }
