@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use process::{LIMIT, Process, ReadyNode, eventually, keyway, run};
+use process::{LIMIT, Process, ReadyNode, eventually, keyway, node_arguments, run};
 
 /// The members that a node sees as up and reachable, sorted by name.
 fn up(node: &ReadyNode) -> Vec<String> {
@@ -264,6 +264,52 @@ fn garbage_on_its_ports_leaves_a_node_working() {
 
     let b = ReadyNode::start("b", &["--seed", &a.address]);
     all_see(&[&a, &b], &["a", "b"]);
+}
+
+#[test]
+fn a_node_outlives_the_reader_of_its_log() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let a = Process::start_logging_to(writer.into(), &node_arguments("a", &[]), &[]);
+    let a = ReadyNode::wait("a", a);
+    // Both are worth a line in a's log.
+    let b = ReadyNode::start("b", &["--seed", &a.address]);
+    TcpStream::connect(&a.address).unwrap().write_all(&[7; 100]).unwrap();
+    eventually("the stranger is refused", || a.json(&["strangers"])["refused"] == 1);
+    all_see(&[&a, &b], &["a", "b"]);
+    let mut a = a;
+    a.process.signal(Signal::TERM);
+    assert_eq!(a.process.exit_code(), 0);
+}
+
+#[test]
+fn a_node_that_waits_for_others_is_not_healthy() {
+    let a = Process::node("a", &["--set", "membership.min_members=2"]);
+    eventually("a listens", || a.stderr().contains("listening"));
+    let word_after = |word: &str| {
+        let log = a.stderr();
+        let line = log.lines().find(|line| line.contains("listening")).unwrap().to_owned();
+        let (_, rest) = line.split_once(word).unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    let (address, admin) = (word_after("address="), word_after("admin="));
+    let (code, _, text) = run(&["health", "--admin", &admin]);
+    assert_eq!(code, 1);
+    assert!(text.contains("`a` is joining"), "{text}");
+    let (code, out, _) = run(&["health", "--admin", &admin, "--json"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("\"healthy\":false"), "{out}");
+    // Nobody to count: the ask is refused, not lost.
+    let (code, _, text) = run(&["ask", "counter", "k", "--admin", &admin]);
+    assert_eq!(code, 1);
+    assert!(text.contains("no routee"), "{text}");
+    eventually("a says what it waits for", || a.stderr().contains("min_members"));
+    assert!(!a.stdout().contains("ready:"));
+
+    let b = ReadyNode::start("b", &["--seed", &address, "--set", "membership.min_members=2"]);
+    let a = ReadyNode::wait("a", a);
+    all_see(&[&a, &b], &["a", "b"]);
+    a.keyway(&["health"]);
 }
 
 #[test]

@@ -32,28 +32,33 @@ pub struct Process {
 impl Process {
     /// Starts it with these arguments and nothing else in its environment.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_logging_to(Stdio::piped(), arguments, environment)
+    }
+
+    /// Starts a process whose stderr goes elsewhere.
+    pub fn start_logging_to(
+        stderr: Stdio,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_keyway"))
             .args(arguments)
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let (stdout, stderr) = (Arc::default(), Arc::default());
-        let readers = vec![
-            collect(child.stdout.take().unwrap(), &stdout),
-            collect(child.stderr.take().unwrap(), &stderr),
-        ];
+        let mut readers = vec![collect(child.stdout.take().unwrap(), &stdout)];
+        readers.extend(child.stderr.take().map(|from| collect(from, &stderr)));
         Self { child, stdout, stderr, readers }
     }
 
     /// Starts a small node on free ports.
     pub fn node(name: &str, arguments: &[&str]) -> Self {
-        let usual = ["node", "--name", name, "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let small = ["--workers", "1", "--set", "workers.spin_us=0"];
-        Self::start(&[&usual[..], &small, arguments].concat(), &[])
+        Self::start(&node_arguments(name, arguments), &[])
     }
 
     /// What it has said so far.
@@ -95,6 +100,13 @@ impl Drop for Process {
     }
 }
 
+/// The arguments of a small node on free ports.
+pub fn node_arguments<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let usual = ["node", "--name", name, "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let small = ["--workers", "1", "--set", "workers.spin_us=0"];
+    [&usual[..], &small, more].concat()
+}
+
 fn collect(from: impl Read + Send + 'static, into: &Arc<Mutex<String>>) -> thread::JoinHandle<()> {
     let into = Arc::clone(into);
     thread::spawn(move || {
@@ -131,7 +143,11 @@ pub struct ReadyNode {
 impl ReadyNode {
     /// Starts a node as [`Process::node`] does and waits until it is ready.
     pub fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut process = Process::node(name, arguments);
+        Self::wait(name, Process::node(name, arguments))
+    }
+
+    /// Waits until a process says that it is ready.
+    pub fn wait(name: &str, mut process: Process) -> Self {
         let deadline = Instant::now() + LIMIT;
         while !process.stdout().ends_with('\n') {
             let ended = process.child.try_wait().unwrap();

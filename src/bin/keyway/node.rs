@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
     };
     let signals = signals.map_err(|error| Failure::new(FAILED, format!("no signals: {error}")))?;
 
-    let cluster = config.cluster.clone();
+    let (cluster, has_seeds) = (config.cluster.clone(), !config.seeds.is_empty());
     let failed = |error| Failure::new(FAILED, error);
     let admin_port = config.admin.map(AdminPort::open).transpose().map_err(failed)?;
     let node = Arc::new(NodeBuilder::from(config).start().map_err(refused)?);
@@ -57,12 +57,15 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
         .transpose()
         .map_err(failed)?;
     tracing::info!(
-        node = %node.name(), address = %node.address(), cluster, "listening for other nodes"
+        node = %node.name(),
+        address = %node.address(),
+        cluster,
+        admin = %admin_name(admin.as_ref()),
+        "listening for other nodes"
     );
-    let life = Life { node: &node, samples: &samples, admin: admin.as_ref(), cluster: &cluster };
+    let (admin, cluster) = (admin.as_ref(), cluster.as_str());
+    let life = Life { node: &node, samples: &samples, admin, cluster, has_seeds };
     let ended = runtime.block_on(life.live(signals));
-    // The node itself goes last: its counts are asked for below.
-    drop(admin);
     epitaph(&node, ended)
 }
 
@@ -122,8 +125,14 @@ fn start_log(flag: Option<LevelFilter>) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would complain of a log that nobody reads on stderr itself, and panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
+}
+
+fn admin_name(admin: Option<&Admin>) -> String {
+    admin.map_or("off".to_owned(), |admin| admin.address().to_string())
 }
 
 fn refused(error: BuildError) -> Failure {
@@ -172,6 +181,7 @@ struct Life<'a> {
     samples: &'a Samples,
     admin: Option<&'a Admin>,
     cluster: &'a str,
+    has_seeds: bool,
 }
 
 impl Life<'_> {
@@ -226,7 +236,7 @@ impl Life<'_> {
         };
         let more = if names.len() > SHOWN_NAMES { ", ..." } else { "" };
         names.truncate(SHOWN_NAMES);
-        let admin = self.admin.map_or("off".to_owned(), |admin| admin.address().to_string());
+        let admin = admin_name(self.admin);
         format!(
             "ready: node `{}` at {} in cluster `{}`, {count} ({}{more}), admin {admin}\n",
             self.node.name(),
@@ -240,7 +250,7 @@ impl Life<'_> {
         let view = self.node.view();
         let own = view.member(self.node.id().node).map(|member| member.state);
         let members = view.members.len();
-        if own == Some(MemberState::Joining) && members <= 1 {
+        if own == Some(MemberState::Joining) && members <= 1 && self.has_seeds {
             tracing::warn!(
                 "still joining: no seed has answered; is one running, and does it have this \
                  cluster's name and secret?"
