@@ -572,11 +572,12 @@ impl Worker {
         self.core.links.get_mut(id)?.outbox.pop_chunk()
     }
 
-    /// Puts a chunk back that the sibling's ring did not take; the link is dirty again.
+    /// Puts a chunk back that the sibling's ring did not take. The driver calls [`Worker::touch`]
+    /// once it has looked at all dirty links: would this mark the link, it were the next that
+    /// [`Worker::take_dirty`] names, and a full ring would hold the duty cycle for ever.
     pub fn unpop_sibling_chunk(&mut self, id: LinkId, chunk: Chunk) {
         if let Some(link) = self.core.links.get_mut(id) {
             link.outbox.unpop_chunk(chunk);
-            self.core.mark_dirty(id);
         }
     }
 
