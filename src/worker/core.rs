@@ -116,6 +116,8 @@ pub struct Core {
     pub(super) asks: AskTable<Ask>,
     pub(super) replies: ReplySlots<AppReply>,
     pub(super) timers: TimerWheel<Timer>,
+    /// Idempotent asks between two attempts.
+    pub(super) parked: usize,
     /// Routees that asked to be woken in the next duty cycle.
     pub(super) soon: Vec<(HandlerId, u64)>,
     pub(super) counts: Counts,

@@ -177,6 +177,7 @@ impl Worker {
             asks: AskTable::new(limits.max_asks),
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
+            parked: 0,
             soon: Vec::new(),
             counts: Counts::default(),
             requests: Vec::new(),
@@ -265,7 +266,9 @@ impl Worker {
     /// Whether every message that came in or went out has come to its end, and every peer that
     /// sent to this worker said that it will send no more.
     pub fn is_drained(&self) -> bool {
-        self.core.asks.is_empty() && self.core.links.iter().all(|(_, link)| link.is_settled())
+        self.core.asks.is_empty()
+            && self.core.parked == 0
+            && self.core.links.iter().all(|(_, link)| link.is_settled())
     }
 
     /// Whether reading from a link should rest, because what its peer asked for is not taken by
@@ -324,7 +327,10 @@ impl Worker {
                     self.core.refresh_usable();
                 }
             }
-            Timer::Retry(parked) => self.retry(*parked),
+            Timer::Retry(parked) => {
+                self.core.parked -= 1;
+                self.retry(*parked);
+            }
         }
     }
 
@@ -704,6 +710,7 @@ impl Worker {
         if at >= retry.deadline {
             self.end_ask(waiter, Err(AskError::Timeout));
         } else {
+            self.core.parked += 1;
             self.core.timers.insert(at, Timer::Retry(Box::new(ParkedAsk { waiter, retry })));
         }
     }
@@ -736,6 +743,15 @@ impl Worker {
                     self.core.bury_local(id, DeathReason::Stopped);
                 }
                 Role::Accepted { .. } => {}
+            }
+        }
+        // Asks that rest between two attempts are in no table.
+        let mut rest = Vec::new();
+        self.core.timers.expire(Time::NEVER, |timer| rest.push(timer));
+        for timer in rest {
+            if let Timer::Retry(parked) = timer {
+                self.core.parked -= 1;
+                self.end_ask(parked.waiter, Err(AskError::Dead(DeathReason::Stopped)));
             }
         }
     }
