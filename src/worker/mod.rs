@@ -273,9 +273,14 @@ impl Worker {
 
     /// Whether reading from a link should rest, because what its peer asked for is not taken by
     /// it. Ends when the outbox was written.
+    ///
+    /// Only where requests come in: what comes in on a dialed link fills no outbox, and if it were
+    /// left unread while requests cannot be written, both sides would wait for each other.
     #[inline]
     pub fn is_choked(&self, id: LinkId) -> bool {
-        self.core.links.get(id).is_none_or(|link| link.outbox.is_full())
+        self.core.links.get(id).is_none_or(|link| {
+            matches!(link.role, Role::Accepted { .. }) && link.outbox.is_full()
+        })
     }
 
     // ---- the duty cycle ----
