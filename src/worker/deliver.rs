@@ -167,43 +167,49 @@ impl Worker {
     /// Replaces a routee whose state may be broken after a panic by a fresh one.
     #[cold]
     fn restart(&mut self, place: u32) {
-        let index = self.core.index;
-        let slot = &mut self.routees[place as usize];
-        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index)));
-        if let Ok(fresh) = fresh {
-            // A destructor that panics as well must not take the worker down.
-            let old = std::mem::replace(&mut slot.hosted, fresh);
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        if self.replace(place) {
             self.start_routee(place);
         }
     }
 
-    pub(super) fn start_routee(&mut self, place: u32) {
-        self.with_routee(place, |hosted, cx| hosted.started(cx));
+    /// False when not even a fresh routee could be made; the old one stays then.
+    #[cold]
+    fn replace(&mut self, place: u32) -> bool {
+        let index = self.core.index;
+        let slot = &mut self.routees[place as usize];
+        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index)));
+        let Ok(fresh) = fresh else { return false };
+        // A destructor that panics as well must not take the worker down.
+        let old = std::mem::replace(&mut slot.hosted, fresh);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        true
     }
 
-    pub(super) fn wake(&mut self, handler: HandlerId, token: u64) {
-        if let Some(place) = self.handlers.get(handler.0 as usize).copied().flatten() {
-            self.with_routee(place, |hosted, cx| hosted.wake(token, cx));
+    pub(super) fn start_routee(&mut self, place: u32) {
+        if self.with_routee(place, |hosted, cx| hosted.started(cx)) {
+            // Not started again: one that panics whenever it starts would never come to an end.
+            self.replace(place);
         }
     }
 
+    pub(super) fn wake(&mut self, handler: HandlerId, token: u64) {
+        if let Some(place) = self.handlers.get(handler.0 as usize).copied().flatten()
+            && self.with_routee(place, |hosted, cx| hosted.wake(token, cx))
+        {
+            self.restart(place);
+        }
+    }
+
+    /// Whether it panicked.
     fn with_routee(
         &mut self,
         place: u32,
         run: impl FnOnce(&mut dyn super::Hosted, &mut Context<'_>),
-    ) {
+    ) -> bool {
         let slot = &mut self.routees[place as usize];
         let mut cx = Context { core: &mut self.core, handler: slot.id, origin: None };
         let hosted = slot.hosted.as_mut();
-        let panicked = catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err();
-        if panicked {
-            let index = self.core.index;
-            if let Ok(fresh) = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index))) {
-                let old = std::mem::replace(&mut slot.hosted, fresh);
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-            }
-        }
+        catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err()
     }
 
     /// The end of an ask, good or bad.
@@ -266,9 +272,12 @@ impl Worker {
             Waiter::Routee { handler, token, deliver } => {
                 let place = self.handlers.get(handler.0 as usize).copied().flatten();
                 if let Some(place) = place {
-                    self.with_routee(place, |hosted, cx| {
+                    let panicked = self.with_routee(place, |hosted, cx| {
                         deliver(hosted.routee(), token, reply, cx);
                     });
+                    if panicked {
+                        self.restart(place);
+                    }
                 }
             }
         }

@@ -410,6 +410,8 @@ impl Worker {
                 Standing::Finished => {}
             },
             Reach::Gone => {
+                // First, so that what a handler sends when it hears of a lost ask is refused.
+                link.standing = Standing::Finished;
                 self.lose(id, DeathReason::Unreachable);
                 self.core.destinations[destination] = None;
                 self.core.links.remove(id);
@@ -740,6 +742,10 @@ impl Worker {
     pub fn stop(&mut self) {
         self.core.stopping = true;
         let links: Vec<LinkId> = self.core.links.iter().map(|(id, _)| id).collect();
+        for (_, link) in self.core.links.iter_mut() {
+            // First, so that what handlers send when they hear of their lost asks is refused.
+            link.standing = Standing::Finished;
+        }
         for id in links {
             match self.core.links[id].role {
                 Role::Dialed { .. } => self.lose(id, DeathReason::Stopped),
