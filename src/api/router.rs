@@ -516,6 +516,10 @@ impl Batch<'_> {
                 encode(chunk, arena, kind, &fields, M::TYPE_ID, place.handler, message)
             });
             match encoded {
+                Ok(bytes) if bytes > self.router.shared.buffers.max_frame_bytes => {
+                    chunk.retract(bytes);
+                    return Err(Refusal::TooLarge);
+                }
                 Ok(_) => return Ok(()),
                 Err(EncodeError::Serialize) => return Err(Refusal::Unserialisable),
                 Err(EncodeError::Overflow) if self.chunks[run].is_empty() => break,

@@ -92,6 +92,15 @@ impl Chunk {
         self.frames += 1;
     }
 
+    /// Takes the last frame back, which was given to [`Chunk::commit`] a moment ago and is `full`
+    /// bytes long with its gap.
+    #[cold]
+    pub fn retract(&mut self, full: usize) {
+        assert!(full <= self.len() && self.frames > 0, "only what was put in can be taken back");
+        self.end -= full;
+        self.frames -= 1;
+    }
+
     /// Appends whole encoded frames from elsewhere. Returns false, and changes nothing, when they
     /// do not fit.
     #[inline]

@@ -194,6 +194,10 @@ impl Outbox {
     ) -> Result<(), Refusal> {
         if let Some(chunk) = self.chunks.back_mut() {
             match encode(chunk, &mut encoder.arena, kind, fields, message, target, body) {
+                Ok(bytes) if bytes > encoder.shared.max_frame_bytes => {
+                    chunk.retract(bytes);
+                    return Err(Refusal::TooLarge);
+                }
                 Ok(bytes) => {
                     self.bytes += bytes;
                     return Ok(());
@@ -271,17 +275,19 @@ impl Outbox {
     pub(super) fn push_chunk(&mut self, encoder: &mut Encoder, chunk: Chunk) {
         self.bytes += chunk.len();
         if chunk.len() < CHUNK_BYTES / 8 {
-            let back = match self.chunks.back_mut() {
-                Some(back) => back,
-                None => {
-                    self.chunks.push_back(encoder.take());
-                    self.chunks.back_mut().expect("just pushed")
-                }
-            };
-            if back.append(chunk.bytes(), chunk.frames()) {
+            let back = self.chunks.back_mut();
+            if back.is_some_and(|back| back.append(chunk.bytes(), chunk.frames())) {
                 encoder.give(chunk);
                 return;
             }
+            // Not the small chunk itself: the next ones would find no room in it.
+            let mut back = encoder.take();
+            if back.append(chunk.bytes(), chunk.frames()) {
+                self.chunks.push_back(back);
+                encoder.give(chunk);
+                return;
+            }
+            encoder.give(back);
         }
         self.chunks.push_back(chunk);
     }
