@@ -183,7 +183,7 @@ impl Context<'_> {
     }
 }
 
-fn deliver_reply<H: OnReply<M>, M: Message>(
+pub(super) fn deliver_reply<H: OnReply<M>, M: Message>(
     routee: &mut dyn Any,
     token: u64,
     reply: Result<&[u8], AskError>,

@@ -12,6 +12,10 @@ pub mod handler;
 pub mod inject;
 pub mod link;
 pub mod outbox;
+#[cfg(test)]
+mod testnet;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

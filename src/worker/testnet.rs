@@ -1,0 +1,560 @@
+//! What the worker's tests stand on: handlers that note what they see, and workers that are joined
+//! by hand, byte for byte.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rkyv::ser::allocator::Arena;
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::context::Context;
+use super::outbox::Outbox;
+use super::*;
+use crate::Message;
+use crate::base::fate::Refusal;
+use crate::base::{Incarnation, Member, MemberState, NodeId, Service, View};
+use crate::hash::HashSeed;
+use crate::queue::inject::{Injected, injector};
+use crate::queue::wake::sleeper;
+use crate::route::snapshot::{Destination, RouterState};
+use crate::route::{RouteTable, RouterSpec, StrategyKind};
+use crate::wire::WireError;
+
+pub(super) const SEED: HashSeed = HashSeed(7);
+pub(super) const CALLER: HandlerId = HandlerId(0);
+pub(super) const ECHO: HandlerId = HandlerId(1);
+pub(super) const ROUND_ROBIN: RouterRef = RouterRef { id: 0, seed: SEED };
+pub(super) const KEYED: RouterRef = RouterRef { id: 1, seed: SEED };
+pub(super) const BROADCAST: RouterRef = RouterRef { id: 2, seed: SEED };
+pub(super) const WITHIN: Duration = Duration::from_millis(500);
+
+pub(super) const LIMITS: Limits = Limits {
+    max_frame_bytes: 4096,
+    outbox_bytes: 16 * 1024,
+    max_asks: 8,
+    ack_interval_ms: 20,
+    redial_min_ms: 100,
+    redial_max_ms: 400,
+};
+
+// ---- what runs on the workers ----
+
+pub(super) const REPLY: u64 = 0;
+pub(super) const LATER: u64 = 1;
+pub(super) const DROP: u64 = 2;
+pub(super) const PANIC: u64 = 3;
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "tests.ping", key = key, reply = u64)]
+pub(super) struct Ping {
+    pub(super) key: u64,
+    pub(super) what: u64,
+    pub(super) filler: Vec<u8>,
+}
+
+pub(super) fn ping(key: u64) -> Ping {
+    Ping { key, what: REPLY, filler: Vec::new() }
+}
+
+pub(super) fn doing(key: u64, what: u64) -> Ping {
+    Ping { key, what, filler: Vec::new() }
+}
+
+/// What the handlers of one worker saw.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) keys: Vec<u64>,
+    pub(super) repliers: Vec<Replier<u64>>,
+    pub(super) starts: u64,
+    pub(super) outcomes: Vec<(u64, Result<u64, AskError>)>,
+    pub(super) wakes: Vec<u64>,
+}
+
+pub(super) type Shared = Arc<Mutex<Seen>>;
+
+pub(super) struct Echo(Shared);
+
+impl Routee for Echo {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Ping>();
+    }
+    fn started(&mut self, _: &mut Context<'_>) {
+        self.0.lock().unwrap().starts += 1;
+    }
+    fn wake(&mut self, token: u64, _: &mut Context<'_>) {
+        self.0.lock().unwrap().wakes.push(token);
+        assert_ne!(token, PANIC, "told to");
+    }
+}
+
+/// Now or later, as the message says.
+pub(super) enum Answer {
+    Now(u64),
+    Later(Later<u64>),
+}
+
+impl IntoReply<u64> for Answer {
+    fn send(self, cx: &mut Context<'_>) {
+        match self {
+            Self::Now(reply) => reply.send(cx),
+            Self::Later(later) => later.send(cx),
+        }
+    }
+}
+
+impl Handler<Ping> for Echo {
+    type Reply = Answer;
+    fn handle(&mut self, ping: &ArchivedPing, cx: &mut Context<'_>) -> Answer {
+        let key = ping.key.to_native();
+        self.0.lock().unwrap().keys.push(key);
+        match ping.what.to_native() {
+            LATER => {
+                let (later, replier) = cx.reply_later();
+                self.0.lock().unwrap().repliers.push(replier);
+                Answer::Later(later)
+            }
+            DROP => Answer::Later(cx.reply_later().0),
+            PANIC => panic!("told to"),
+            _ => Answer::Now(key + 1),
+        }
+    }
+}
+
+pub(super) struct Caller(Shared);
+
+impl Routee for Caller {
+    fn register(_: &mut HandlerTable<Self>) {}
+}
+
+impl OnReply<Ping> for Caller {
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: Result<&rkyv::rend::u64_le, AskError>,
+        cx: &mut Context<'_>,
+    ) {
+        self.0.lock().unwrap().outcomes.push((token, reply.map(|reply| reply.to_native())));
+        if token == TELLS_ON_FAILURE && reply.is_err() {
+            // Whatever comes of it must be counted.
+            let _ = cx.tell(ROUND_ROBIN, &ping(99));
+            let _ = cx.broadcast(ROUND_ROBIN, &ping(98));
+        }
+    }
+}
+
+pub(super) const TELLS_ON_FAILURE: u64 = 77;
+
+// ---- the workers and what joins them ----
+
+/// [`Request`] in a form that can be compared.
+#[derive(Debug, PartialEq)]
+pub(super) enum Effect {
+    Dial(u32),
+    Close,
+    Suspect(usize),
+    Reached(usize),
+    Served(u32),
+    Dead(DeathReason, u64, Option<usize>),
+}
+
+pub(super) struct Side {
+    pub(super) worker: Worker,
+    pub(super) injected: Injected<Injection>,
+    pub(super) replies: ReplySlots<AppReply>,
+    pub(super) buffers: Arc<Buffers>,
+    pub(super) seen: Shared,
+}
+
+pub(super) struct Wire {
+    pub(super) dialer: usize,
+    pub(super) dialed: LinkId,
+    pub(super) acceptor: usize,
+    pub(super) accepted: LinkId,
+    pub(super) there: Vec<u8>,
+    pub(super) back: Vec<u8>,
+}
+
+pub(super) struct Net {
+    pub(super) sides: Vec<Side>,
+    pub(super) wires: Vec<Wire>,
+    pub(super) now: Time,
+    pub(super) epoch: u64,
+    pub(super) random: u64,
+    pub(super) reach: Vec<Reach>,
+    pub(super) version: u64,
+}
+
+pub(super) fn node(index: usize) -> NodeRef {
+    NodeRef { node: NodeId(index as u64 + 1), incarnation: Incarnation(10) }
+}
+
+pub(super) fn member(index: usize) -> Member {
+    let service =
+        Service { path: "/echo".into(), handler: ECHO, messages: vec![Ping::NAME.into()] };
+    Member {
+        name: format!("node {index}").into(),
+        id: node(index).node,
+        address: ([127, 0, 0, 1], 1000 + index as u16).into(),
+        incarnation: node(index).incarnation,
+        state: MemberState::Up,
+        reachable: true,
+        workers: 1,
+        weight: 100,
+        roles: Default::default(),
+        metadata: Default::default(),
+        app_version: "".into(),
+        services: vec![service],
+    }
+}
+
+impl Net {
+    pub(super) fn new(size: usize) -> Self {
+        let sides = (0..size).map(|index| Side::new(index, LIMITS)).collect();
+        let mut net = Self {
+            sides,
+            wires: Vec::new(),
+            now: Time::ZERO,
+            epoch: 0,
+            random: 1,
+            reach: vec![Reach::Usable; size],
+            version: 0,
+        };
+        for side in 0..size {
+            net.apply(side);
+            assert_eq!(net.effects(side), [Effect::Served(0), Effect::Served(1)]);
+        }
+        net
+    }
+
+    /// Gives a worker a snapshot of the present reach.
+    pub(super) fn apply(&mut self, side: usize) {
+        self.version += 1;
+        let size = self.sides.len();
+        let usable = |index: &usize| self.reach[*index] == Reach::Usable;
+        let members = (0..size).filter(usable).map(member).collect();
+        let view = Arc::new(View::new(node(side), self.version, members));
+        let destinations = (0..size)
+            .map(|index| Destination {
+                node: node(index),
+                worker: WorkerIndex(0),
+                address: member(index).address,
+                reach: self.reach[index],
+            })
+            .collect();
+        let kinds =
+            [StrategyKind::RoundRobin, StrategyKind::ConsistentHash, StrategyKind::Broadcast];
+        let routers = kinds
+            .into_iter()
+            .map(|kind| {
+                let mut spec = RouterSpec::new("/echo", kind, SEED);
+                spec.slot_bits = 10;
+                let table = RouteTable::build(&view, &spec, None);
+                let destinations =
+                    table.routees().iter().map(|routee| routee.node.node.0 as u32 - 1).collect();
+                Arc::new(RouterState { spec: Arc::new(spec), table, destinations })
+            })
+            .collect();
+        let snapshot = Snapshot::new(self.version, view, destinations, routers);
+        self.sides[side].worker.apply(Arc::new(snapshot));
+    }
+
+    /// What a worker wants of its driver.
+    pub(super) fn effects(&mut self, side: usize) -> Vec<Effect> {
+        let index = |node: NodeRef| node.node.0 as usize - 1;
+        let effect = |request| match request {
+            Request::Dial { destination, .. } => Effect::Dial(destination),
+            Request::Close(_) => Effect::Close,
+            Request::Suspect(peer) => Effect::Suspect(index(peer)),
+            Request::Reached(peer) => Effect::Reached(index(peer)),
+            Request::Served(handler) => Effect::Served(handler.0),
+            Request::DeadLetters { reason, count, peer } => {
+                Effect::Dead(reason, count, peer.map(index))
+            }
+        };
+        self.sides[side].worker.requests().map(effect).collect()
+    }
+
+    /// Does as a driver whose dial of `to` has succeeded.
+    pub(super) fn open(&mut self, from: usize, to: usize) {
+        self.epoch += 1;
+        let dialed = self.sides[from].worker.link_opened(to as u32).expect("it was asked for");
+        let accepted = self.sides[to].worker.accept(node(from), WorkerIndex(0), self.epoch);
+        let accepted = accepted.expect("it is the newest");
+        let (there, back) = Default::default();
+        self.wires.push(Wire { dialer: from, dialed, acceptor: to, accepted, there, back });
+        assert_eq!(self.effects(from), [Effect::Reached(to)]);
+    }
+
+    /// Two sides with a link from the first to the second.
+    pub(super) fn joined(size: usize) -> Self {
+        let mut net = Self::new(size);
+        net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1_000))).unwrap();
+        assert_eq!(net.effects(0), [Effect::Dial(1)]);
+        net.open(0, 1);
+        net.settle();
+        assert_eq!(net.counts(0).delivered, 1);
+        net.seen(1, |seen| seen.keys.clear());
+        net
+    }
+
+    pub(super) fn random(&mut self, below: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random as usize % below
+    }
+
+    /// Moves what waits in an outbox onto its wire, as far as a socket takes it at once.
+    pub(super) fn write(&mut self, side: usize, id: LinkId, most: usize) {
+        let Some(link) = self.sides[side].worker.link(id) else { return };
+        let mut bytes: Vec<u8> = link.outbox().slices().flatten().copied().collect();
+        bytes.truncate(most);
+        let wire = self.wires.iter_mut().find_map(|wire| match () {
+            () if (wire.dialer, wire.dialed) == (side, id) => Some(&mut wire.there),
+            () if (wire.acceptor, wire.accepted) == (side, id) => Some(&mut wire.back),
+            () => None,
+        });
+        let Some(wire) = wire else { return };
+        wire.extend_from_slice(&bytes);
+        self.sides[side].worker.written(id, bytes.len());
+    }
+
+    /// Hands a worker the first bytes of what is on its wire; what it leaves stays there.
+    pub(super) fn read(&mut self, wire: usize, back: bool, most: usize) -> Result<(), WireError> {
+        let wire = &mut self.wires[wire];
+        let (bytes, side, id) = match back {
+            false => (&mut wire.there, wire.acceptor, wire.accepted),
+            true => (&mut wire.back, wire.dialer, wire.dialed),
+        };
+        let mut aligned = AlignedVec::<64>::new();
+        aligned.extend_from_slice(&bytes[..most.min(bytes.len())]);
+        let received = self.sides[side].worker.receive(id, &aligned)?;
+        assert!(received.consumed <= aligned.len());
+        assert!(received.need > aligned.len() - received.consumed);
+        bytes.drain(..received.consumed);
+        Ok(())
+    }
+
+    /// One duty cycle of every worker, with sockets that take and give random pieces.
+    pub(super) fn turn(&mut self) -> bool {
+        let mut moved = false;
+        for side in 0..self.sides.len() {
+            self.sides[side].worker.begin(self.now);
+            while let Some(item) = self.sides[side].injected.pop() {
+                self.sides[side].worker.inject(item);
+                moved = true;
+            }
+            let core = &self.sides[side].worker.core;
+            moved |= !core.soon.is_empty() || !core.links[core.own].outbox.is_empty();
+            self.sides[side].worker.run();
+            while let Some(id) = self.sides[side].worker.take_dirty() {
+                let most = 1 + self.random(3_000);
+                self.write(side, id, most);
+                let waits = |link: &Link| {
+                    !link.outbox().is_empty()
+                        && link.role != Role::Own
+                        && matches!(link.standing(), Standing::Open | Standing::Finished)
+                };
+                if self.sides[side].worker.link(id).is_some_and(waits) {
+                    // As a socket does that takes more later.
+                    self.sides[side].worker.touch(id);
+                    moved = true;
+                    break;
+                }
+            }
+            self.check(side);
+        }
+        for wire in 0..self.wires.len() {
+            for back in [false, true] {
+                let waiting = match back {
+                    false => self.wires[wire].there.len(),
+                    true => self.wires[wire].back.len(),
+                };
+                if waiting > 0 {
+                    // At first pieces, at the end all: a frame may be larger than any piece.
+                    let most = if self.random(3) == 0 { waiting } else { 1 + self.random(waiting) };
+                    self.read(wire, back, most).unwrap();
+                    moved = true;
+                }
+            }
+        }
+        for side in 0..self.sides.len() {
+            self.check(side);
+        }
+        moved
+    }
+
+    /// Until nothing moves any more, acknowledgements included.
+    pub(super) fn settle(&mut self) {
+        for pause_ms in [0, LIMITS.ack_interval_ms + 1, LIMITS.ack_interval_ms + 1] {
+            self.pass(pause_ms);
+            let mut turns = 0;
+            while self.turn() {
+                turns += 1;
+                assert!(turns < 10_000, "the workers never come to rest");
+            }
+        }
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now = self.now.plus(Duration::from_millis(ms));
+        for side in &mut self.sides {
+            side.worker.begin(self.now);
+            side.worker.run();
+        }
+    }
+
+    /// The connection breaks; what is on its way is gone.
+    pub(super) fn cut(&mut self, wire: usize) {
+        let wire = self.wires.remove(wire);
+        self.sides[wire.dialer].worker.link_lost(wire.dialed);
+        self.sides[wire.acceptor].worker.link_lost(wire.accepted);
+        self.check(wire.dialer);
+        self.check(wire.acceptor);
+    }
+
+    /// Runs something as a handler of the caller's would.
+    pub(super) fn cx<T>(&mut self, side: usize, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let core = &mut self.sides[side].worker.core;
+        let outcome = run(&mut Context { core, handler: CALLER, origin: None });
+        self.check(side);
+        outcome
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        side: usize,
+        router: RouterRef,
+        message: &Ping,
+        token: u64,
+    ) -> Result<(), Refusal> {
+        self.cx(side, |cx| cx.ask::<Caller, _>(router, message, WITHIN, token))
+    }
+
+    pub(super) fn counts(&self, side: usize) -> Counts {
+        *self.sides[side].worker.counts()
+    }
+
+    pub(super) fn seen<T>(&self, side: usize, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.sides[side].seen.lock().unwrap())
+    }
+
+    pub(super) fn outcomes(&self, side: usize) -> Vec<(u64, Result<u64, AskError>)> {
+        self.seen(side, |seen| std::mem::take(&mut seen.outcomes))
+    }
+
+    /// `sent` = all ends + what waits or is on its way, exactly.
+    pub(super) fn check(&self, side: usize) {
+        let worker = &self.sides[side].worker;
+        let under_way: u64 = worker
+            .core
+            .links
+            .iter()
+            .map(|(_, link)| match link.role {
+                Role::Dialed { .. } => link.sent.requests - link.sent.acknowledged(),
+                Role::Own => requests_in(&link.outbox),
+                _ => 0,
+            })
+            .sum();
+        let counts = worker.counts();
+        let ended =
+            counts.delivered + counts.refused_total() + counts.dead_total() + counts.unknown;
+        assert_eq!(counts.sent, ended + under_way, "{counts:?}");
+        assert_eq!(
+            counts.asks,
+            counts.replies + counts.failed_asks + worker.core.asks.len() as u64 + self.parked(side),
+            "{counts:?}"
+        );
+    }
+
+    /// Idempotent asks between two attempts are in no table.
+    pub(super) fn parked(&self, side: usize) -> u64 {
+        let counts = self.counts(side);
+        let open = self.sides[side].worker.core.asks.len() as u64;
+        let application = self.sides[side].replies.in_flight() as u64;
+        let routee_or_ended = counts.asks - counts.replies - counts.failed_asks;
+        routee_or_ended.saturating_sub(open).min(application)
+    }
+}
+
+pub(super) fn requests_in(outbox: &Outbox) -> u64 {
+    let mut bytes = AlignedVec::<64>::new();
+    for slice in outbox.slices() {
+        bytes.extend_from_slice(slice);
+    }
+    let (mut at, mut requests) = (0, 0);
+    while let Ok(crate::wire::Deframed::Frame(frame, full)) =
+        crate::wire::deframe(&bytes[at..], u32::MAX)
+    {
+        at += full;
+        requests += u64::from(matches!(frame.header.kind, FrameKind::Tell | FrameKind::Ask));
+    }
+    assert_eq!(at, bytes.len());
+    requests
+}
+
+pub(super) fn reference(index: usize) -> RouteeRef {
+    RouteeRef { node: node(index), worker: WorkerIndex(0), handler: ECHO, path: "/echo".into() }
+}
+
+impl Side {
+    pub(super) fn new(index: usize, limits: Limits) -> Self {
+        let (_, waker) = sleeper(|| ());
+        let (injector, injected) = injector(64, waker);
+        let buffers = Arc::new(Buffers::new(64, 64, limits.max_frame_bytes as usize));
+        let replies = ReplySlots::new(16);
+        let parts = WorkerParts {
+            me: node(index),
+            index: WorkerIndex(0),
+            workers: 1,
+            buffers: Arc::clone(&buffers),
+            replies: replies.clone(),
+            injector,
+            seed: 5,
+        };
+        let mut worker = Worker::new(parts, limits, Time::ZERO);
+        let seen = Shared::default();
+        let (caller, echo) = (Arc::clone(&seen), Arc::clone(&seen));
+        worker.serve(CALLER, RouteeFactory::new(move |_| Caller(Arc::clone(&caller))));
+        worker.serve(ECHO, RouteeFactory::new(move |_| Echo(Arc::clone(&echo))));
+        Self { worker, injected, replies, buffers, seen }
+    }
+
+    /// A tell as an application thread encodes it.
+    pub(super) fn encoded(&self, kind: FrameKind, message: &Ping) -> Chunk {
+        let fields = match kind {
+            FrameKind::Ask => Fields::correlated(0),
+            _ => Fields::default(),
+        };
+        encode_single(&self.buffers, &mut Arena::new(), kind, &fields, Ping::TYPE_ID, ECHO, message)
+            .unwrap()
+    }
+
+    /// An ask as an application thread hands it over.
+    pub(super) fn inject_ask(
+        &mut self,
+        destination: u32,
+        message: &Ping,
+        deadline: Time,
+        idempotent: bool,
+    ) -> crate::queue::reply::Ticket<AppReply> {
+        let ticket = self.replies.acquire().unwrap();
+        let frame = self.encoded(FrameKind::Ask, message);
+        self.worker.inject(Injection::Ask(InjectedAsk {
+            router: ROUND_ROBIN.id,
+            key_hash: None,
+            destination,
+            frame,
+            slot: ticket.slot(),
+            generation: ticket.generation(),
+            deadline,
+            idempotent,
+        }));
+        ticket
+    }
+}
+
+pub(super) fn number(reply: AppReply) -> Result<u64, AskError> {
+    reply.map(|chunk| u64::from_le_bytes(chunk.bytes().try_into().unwrap()))
+}
