@@ -3,6 +3,7 @@
 //! The binary in `main.rs` only parses the command line; everything else is here, so that
 //! tests can reach it.
 
+pub mod allocations;
 pub mod analysis;
 pub mod cli;
 pub mod commands;

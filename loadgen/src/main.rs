@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadgen::cli::Flags;
-use loadgen::{commands, floors};
+use loadgen::{allocations, commands, floors};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocations::CountingAllocator = allocations::CountingAllocator;
 
 /// Measures a keyway cluster beside the limits of the machine under it
 #[derive(Debug, Parser)]
