@@ -5,6 +5,7 @@
 //! when *the thread* that started a child ends. Therefore all children are started by one
 //! thread that lives as long as the program.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Sender, channel};
@@ -18,6 +19,42 @@ static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 /// Locks the list of live groups, also after a panic elsewhere.
 pub(super) fn live() -> MutexGuard<'static, Vec<Pid>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is to be undone at the end, also when this program is interrupted.
+type Undo = Box<dyn FnOnce() + Send>;
+
+static CLEANUPS: Mutex<(u64, BTreeMap<u64, Undo>)> = Mutex::new((0, BTreeMap::new()));
+
+/// Undoes something exactly once: when it is dropped, also by a panic, or when this program is
+/// interrupted.
+#[derive(Debug)]
+#[must_use = "dropping it undoes at once"]
+pub struct Cleanup(u64);
+
+impl Cleanup {
+    /// Registers what is to be undone.
+    pub fn new(undo: impl FnOnce() + Send + 'static) -> Self {
+        handle_signals();
+        let mut cleanups = cleanups();
+        cleanups.0 += 1;
+        let number = cleanups.0;
+        cleanups.1.insert(number, Box::new(undo));
+        Self(number)
+    }
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let undo = cleanups().1.remove(&self.0);
+        if let Some(undo) = undo {
+            undo();
+        }
+    }
+}
+
+fn cleanups() -> MutexGuard<'static, (u64, BTreeMap<u64, Undo>)> {
+    CLEANUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The exit code of a program that was interrupted, as shells use it.
@@ -64,11 +101,19 @@ pub(super) fn group_of(child: &Child) -> Pid {
 }
 
 fn handle_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(install_handler);
+}
+
+fn install_handler() {
     let installed = ctrlc::set_handler(|| {
         for group in live().drain(..) {
             // A group that is already gone is what we want.
             let _ = kill_process_group(group, Signal::KILL);
         }
+        // Newest first: what was made last may lie within what was made before.
+        let undo = std::mem::take(&mut cleanups().1);
+        undo.into_values().rev().for_each(|undo| undo());
         eprintln!("interrupted: helper processes were ended, nothing was written");
         std::process::exit(INTERRUPTED);
     });

@@ -12,5 +12,6 @@ mod spawn;
 
 pub use channel::Pending;
 pub use error::ProcessError;
+pub use guard::Cleanup;
 pub use serve::serve;
 pub use spawn::{SpawnPlan, Spawned, use_program};
