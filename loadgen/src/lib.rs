@@ -6,7 +6,9 @@
 pub mod allocations;
 pub mod analysis;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
+pub mod driver;
 pub mod error;
 pub mod floors;
 pub mod machine;

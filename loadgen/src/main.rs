@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadgen::cli::Flags;
-use loadgen::{allocations, commands, floors};
+use loadgen::{allocations, cluster, commands, floors};
 
 #[global_allocator]
 static ALLOCATOR: allocations::CountingAllocator = allocations::CountingAllocator;
@@ -24,11 +24,15 @@ enum Command {
     /// One end of a floor; started by this program itself.
     #[command(name = floors::PEER_COMMAND, hide = true)]
     FloorPeer,
+    /// A node of a cluster; started by this program itself.
+    #[command(name = cluster::node::NODE_COMMAND, hide = true)]
+    Node,
 }
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Floors(flags) => commands::floors::run(&flags),
+        Command::Node => cluster::node::serve(),
         Command::FloorPeer => floors::serve_peer(),
     };
     match outcome {
