@@ -19,6 +19,14 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure everything that matters in under a minute
+    Quick {
+        #[command(flatten)]
+        flags: Flags,
+        /// One short round of everything, with all checks: for a first look and for CI
+        #[arg(long)]
+        smoke: bool,
+    },
     /// Measure what stripped programs reach on this machine: the limits of everything else
     Floors(Flags),
     /// One end of a floor; started by this program itself.
@@ -32,6 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Floors(flags) => commands::floors::run(&flags),
+        Command::Quick { flags, smoke } => commands::quick::run(&flags, smoke),
         Command::Node => cluster::node::serve(),
         Command::FloorPeer => floors::serve_peer(),
     };

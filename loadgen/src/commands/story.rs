@@ -1,0 +1,467 @@
+//! A cluster under a steady open-loop load while things happen to it.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::run::Run;
+use crate::analysis::histogram::Percentiles;
+use crate::analysis::ledger::Period;
+use crate::analysis::schedule::Arrivals;
+use crate::analysis::table::{Table, count, duration, percent};
+use crate::analysis::timeline::{EventMark, Timeline};
+use crate::cluster::clock::now_ns;
+use crate::cluster::netns::Network;
+use crate::cluster::protocol::{CountsRecord, NodeCommand, ViewChange, ViewChangeKind};
+use crate::cluster::{Cluster, ClusterPlan};
+use crate::driver::{AskEnd, LoadPlan, Paced};
+use crate::error::Result;
+use crate::machine::Window;
+use crate::progress::Progress;
+use crate::summary::Event;
+
+/// From the order to begin until the first message is due.
+const LEAD_TIME: Duration = Duration::from_millis(100);
+/// How long a change may take to be in all tables before the run goes on without.
+const CHANGE_LIMIT: Duration = Duration::from_secs(30);
+/// After equal tables: until what was sent by the old ones has been handled.
+const AFTERMATH: Duration = Duration::from_millis(200);
+/// How long an ask waits: longer than a hiccup, shorter than a fault.
+const ASK_TIMEOUT_MS: u64 = 1_000;
+/// From the last act to the end of the load.
+const CODA: Duration = Duration::from_millis(500);
+
+/// Something that happens to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Act {
+    /// One more node joins.
+    Join,
+    /// The newest node leaves gracefully.
+    Leave,
+    /// The second node's process is killed.
+    Kill,
+    /// The newest node's process is stopped for this long, then continued.
+    Pause {
+        /// In milliseconds.
+        ms: u64,
+    },
+    /// The newest node's network is cut for this long, then healed.
+    Cut {
+        /// In milliseconds.
+        ms: u64,
+    },
+}
+
+/// The plan of a story.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct StoryPlan {
+    /// Nodes at the beginning.
+    pub(super) nodes: u32,
+    /// Workers of each.
+    pub(super) workers: usize,
+    pub(super) payload_bytes: u32,
+    pub(super) tells_per_s: f64,
+    pub(super) asks_per_s: f64,
+    /// In this order.
+    pub(super) acts: Vec<Act>,
+    /// Undisturbed time before each act.
+    pub(super) calm_ms: u64,
+    /// How long the cluster is watched without load first.
+    pub(super) idle_ms: u64,
+}
+
+impl StoryPlan {
+    /// About how long it takes.
+    pub(super) fn expected(&self) -> Duration {
+        let acts: u64 = self
+            .acts
+            .iter()
+            .map(|act| match act {
+                Act::Pause { ms } | Act::Cut { ms } => ms + 4_000,
+                Act::Kill => 2_500,
+                Act::Join | Act::Leave => 1_500,
+            })
+            .sum();
+        let calm = self.calm_ms * self.acts.len() as u64;
+        Duration::from_millis(acts + calm + self.idle_ms + 2_000)
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+struct Happened {
+    kind: &'static str,
+    node: u32,
+    at_ns: u64,
+    /// Usable nodes before.
+    nodes_before: usize,
+    /// Until every table was equal and full; `None` when it was not in time.
+    equal_tables_ms: Option<f64>,
+    /// When the next thing happened, or the load ended.
+    until_ns: u64,
+    /// When the cluster was calm again.
+    calm_from_ns: u64,
+    unknown_before: u64,
+    unknown: u64,
+}
+
+/// What is known afterwards.
+pub(super) struct Story {
+    pub(super) events: Vec<Event>,
+    /// By event: until all tables were equal.
+    pub(super) equal_tables_ms: Vec<Option<f64>>,
+    pub(super) timeline: Timeline,
+    /// From the due time, of asks.
+    pub(super) ask_latency: Histogram<u64>,
+    /// CPU share of each idle node.
+    pub(super) idle_shares: Vec<f64>,
+    /// Loopback, or the network of namespaces.
+    pub(super) network: &'static str,
+}
+
+/// Plays a story. With `network` every node lives in a namespace of its own.
+pub(super) fn play(
+    run: &mut Run,
+    plan: &StoryPlan,
+    network: Option<Network>,
+    progress: &Progress,
+) -> Result<Story> {
+    let by = if network.is_some() { "network namespaces" } else { "loopback" };
+    progress.phase(&format!("{} nodes and a driver, {by}: idle", plan.nodes));
+    let cluster_plan =
+        ClusterPlan { network: network.clone(), ..run.cluster(plan.nodes, plan.workers, 0) };
+    let mut cluster = Cluster::start(cluster_plan)?;
+    let idle_shares = watch_idle(&mut cluster, Duration::from_millis(plan.idle_ms))?;
+    progress.done();
+
+    // The load lasts as long as the story, whose length nobody knows yet: it is planned for
+    // longer and ended when the story is over.
+    let start_ns = now_ns() + LEAD_TIME.as_nanos() as u64;
+    let longest = plan.expected() + CHANGE_LIMIT * 2 * plan.acts.len() as u32;
+    cluster.drive(LoadPlan::Paced(Paced {
+        payload_bytes: plan.payload_bytes,
+        tells: Some(Arrivals::Constant { msgs_per_s: plan.tells_per_s }),
+        asks: Some(Arrivals::Constant { msgs_per_s: plan.asks_per_s }),
+        start_ns,
+        duration_ns: longest.as_nanos() as u64,
+        warm_up_ends_ns: start_ns + 300_000_000,
+        seed: run.seed,
+        ask_timeout_ms: ASK_TIMEOUT_MS,
+        log_asks: true,
+    }))?;
+    std::thread::sleep(LEAD_TIME);
+
+    let window = Window::open(&[cluster.driver.pid()])?;
+    let mut happened: Vec<Happened> = Vec::new();
+    for act in &plan.acts {
+        std::thread::sleep(Duration::from_millis(plan.calm_ms));
+        match act {
+            Act::Join => {
+                progress.phase("a node joins");
+                note(&mut cluster, &mut happened, "join", |cluster| {
+                    let at_ns = now_ns();
+                    Ok((cluster.join()?, at_ns))
+                })?;
+            }
+            Act::Leave => {
+                progress.phase("a node leaves");
+                let node = newest(&cluster);
+                note(&mut cluster, &mut happened, "leave", |cluster| {
+                    let at_ns = now_ns();
+                    if !cluster.leave(node)? {
+                        progress.note("the leaving node was not drained in time");
+                    }
+                    Ok((node, at_ns))
+                })?;
+            }
+            Act::Kill => {
+                progress.phase("a node is killed with kill -9");
+                let node = cluster.nodes.iter().filter(|node| node.alive).nth(1);
+                let node = node.map_or(0, |node| node.number);
+                note(&mut cluster, &mut happened, "kill", |cluster| {
+                    Ok((node, cluster.kill(node)?))
+                })?;
+                // The default policy leaves it to the operator to remove it for good.
+                let name = cluster.nodes[node as usize].name.clone();
+                if let Some(survivor) = cluster.alive().next() {
+                    survivor.call::<()>(&NodeCommand::Down { name })?;
+                }
+            }
+            Act::Pause { ms } => {
+                progress.phase("a node's process is stopped, and continued");
+                let node = newest(&cluster);
+                note(&mut cluster, &mut happened, "pause", |cluster| {
+                    Ok((node, cluster.pause(node, true)?))
+                })?;
+                sleep_until(happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000);
+                note(&mut cluster, &mut happened, "continue", |cluster| {
+                    Ok((node, cluster.pause(node, false)?))
+                })?;
+            }
+            Act::Cut { ms } => {
+                let Some(network) = &network else { continue };
+                progress.phase("a node's network is cut, and healed");
+                let node = newest(&cluster);
+                note(&mut cluster, &mut happened, "cut", |cluster| {
+                    let at_ns = now_ns();
+                    network.cut(node, true)?;
+                    cluster.nodes[node as usize].alive = false;
+                    Ok((node, at_ns))
+                })?;
+                sleep_until(happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000);
+                note(&mut cluster, &mut happened, "heal", |cluster| {
+                    let at_ns = now_ns();
+                    network.cut(node, false)?;
+                    cluster.nodes[node as usize].alive = true;
+                    Ok((node, at_ns))
+                })?;
+            }
+        }
+        progress.done();
+    }
+    std::thread::sleep(CODA);
+    let end_ns = now_ns();
+    run.weather(&window.close()?);
+    let changes = cluster.view_changes()?;
+    cluster.stop_driving()?;
+    let (counts, _) = cluster.await_settled()?;
+    for at in 0..happened.len() {
+        let next = happened.get(at + 1);
+        happened[at].until_ns = next.map_or(end_ns, |next| next.at_ns);
+        let unknown_then = happened.get(at + 1).map_or(counts.unknown, |next| next.unknown_before);
+        happened[at].unknown = unknown_then - happened[at].unknown_before;
+    }
+    let report = cluster.collect()?;
+    let books = run.close("cluster", &mut cluster, &calm_periods(start_ns, end_ns, &happened))?;
+    if let Some(reason) = &report.lag_void {
+        run.voids.push(format!("cluster: {reason}"));
+    }
+    run.write_json("events.json", &happened)?;
+    run.write_json("asks.json", &report.asks)?;
+    run.write_json("view-changes.json", &changes)?;
+
+    let marks = happened
+        .iter()
+        .map(|event| EventMark::new(event.kind, event.at_ns.saturating_sub(start_ns)))
+        .collect();
+    let timeline = Timeline::merge(&report.timeline.into_iter().collect::<Vec<_>>(), marks)?;
+    let events = happened
+        .iter()
+        .map(|event| Event {
+            lost: Some(books.audit.unaccounted),
+            ..judge(event, start_ns, &report.asks, &changes)
+        })
+        .collect();
+    Ok(Story {
+        events,
+        equal_tables_ms: happened.iter().map(|event| event.equal_tables_ms).collect(),
+        timeline,
+        ask_latency: report.ask_latency,
+        idle_shares,
+        network: by,
+    })
+}
+
+impl Story {
+    /// The table of events that is printed.
+    pub(super) fn table(&self, plan: &StoryPlan) -> Table {
+        let mut table = Table::new(
+            format!(
+                "{} nodes and a driver, {}, open loop: {} tells/s and {} asks/s",
+                plan.nodes,
+                self.network,
+                count(plan.tells_per_s),
+                count(plan.asks_per_s)
+            ),
+            [
+                "event",
+                "at",
+                "gap",
+                "noticed by all",
+                "equal tables",
+                "keys moved",
+                "fair",
+                "lost",
+                "unknown",
+            ],
+        );
+        let time = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| duration(ms * 1e6));
+        let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
+        let number = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+        for (event, equal) in self.events.iter().zip(&self.equal_tables_ms) {
+            table.row([
+                event.kind.clone(),
+                time(Some(event.at_ms)),
+                time(event.gap_ms),
+                time(event.detected_ms),
+                time(*equal),
+                share(event.moved_keys_share),
+                share(event.fair_share),
+                number(event.lost),
+                number(event.unknown),
+            ]);
+        }
+        for note in self.notes() {
+            table.note(note);
+        }
+        table
+    }
+
+    /// What belongs to the figures.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let asks = Percentiles::of(&self.ask_latency);
+        let time = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| duration(ns as f64));
+        let idle: Vec<String> = self.idle_shares.iter().map(|share| percent(*share)).collect();
+        vec![
+            "gap: when a node goes, until the first of its keys is answered elsewhere; when it \
+             comes, the longest silence of the keys that move to it"
+                .to_owned(),
+            format!(
+                "asks from their due times, over all events: p50 {}, p99 {}, max {}",
+                time(asks.p50_ns),
+                time(asks.p99_ns),
+                duration(asks.max_ns as f64)
+            ),
+            format!("an idle node uses of one core: {}", idle.join(", ")),
+        ]
+    }
+}
+
+/// The CPU share of each node when nothing is sent.
+fn watch_idle(cluster: &mut Cluster, duration: Duration) -> Result<Vec<f64>> {
+    // What starting up left to do is not idling.
+    std::thread::sleep(Duration::from_millis(200));
+    let pids: Vec<u32> = cluster.alive().map(|node| node.pid()).collect();
+    let window = Window::open(&pids)?;
+    std::thread::sleep(duration);
+    let window = window.close()?;
+    let share = |cpu_ns: u64| cpu_ns as f64 / window.wall_ns.max(1) as f64;
+    Ok(window.processes.iter().map(|process| share(process.cpu_ns)).collect())
+}
+
+/// The live node that came last.
+fn newest(cluster: &Cluster) -> u32 {
+    cluster.nodes.iter().rev().find(|node| node.alive).map_or(0, |node| node.number)
+}
+
+fn sleep_until(at_ns: u64) {
+    std::thread::sleep(Duration::from_nanos(at_ns.saturating_sub(now_ns())));
+}
+
+/// Lets something happen and waits until all tables are as they should be then.
+fn note(
+    cluster: &mut Cluster,
+    happened: &mut Vec<Happened>,
+    kind: &'static str,
+    act: impl FnOnce(&mut Cluster) -> Result<(u32, u64)>,
+) -> Result<()> {
+    let nodes_before = cluster.alive_count();
+    let counts: CountsRecord = cluster.driver.call(&NodeCommand::Counts)?;
+    let (node, at_ns) = act(cluster)?;
+    let equal = cluster.await_full_tables(CHANGE_LIMIT).is_ok();
+    let now = now_ns();
+    happened.push(Happened {
+        kind,
+        node,
+        at_ns,
+        nodes_before,
+        equal_tables_ms: equal.then(|| (now - at_ns) as f64 / 1e6),
+        until_ns: 0,
+        calm_from_ns: now + AFTERMATH.as_nanos() as u64,
+        unknown_before: counts.unknown,
+        unknown: 0,
+    });
+    Ok(())
+}
+
+/// When nothing changed, so that each key has one owner.
+fn calm_periods(start_ns: u64, end_ns: u64, happened: &[Happened]) -> Vec<Period> {
+    let mut periods = Vec::new();
+    let mut from_ns = start_ns;
+    for event in happened {
+        if from_ns < event.at_ns {
+            periods.push(Period { from_ns, until_ns: event.at_ns });
+        }
+        // While a node is stopped or cut off, what waits before it is handled much later.
+        let is_open = matches!(event.kind, "pause" | "cut");
+        from_ns = if is_open { u64::MAX } else { event.calm_from_ns };
+    }
+    if from_ns < end_ns {
+        periods.push(Period { from_ns, until_ns: end_ns });
+    }
+    periods
+}
+
+/// What an event did to the keys.
+fn judge(
+    event: &Happened,
+    start_ns: u64,
+    asks: &[AskEnd],
+    changes: &[(String, Vec<ViewChange>)],
+) -> Event {
+    let comes = matches!(event.kind, "join" | "continue" | "heal");
+    let keys = asks.iter().map(|ask| ask.key).max().map_or(0, |key| key as usize + 1);
+    let (mut before, mut after) = (vec![None; keys], vec![None; keys]);
+    for ask in asks {
+        if ask.done_ns < event.at_ns {
+            before[ask.key as usize] = ask.node.or(before[ask.key as usize]);
+        } else if ask.due_ns >= event.at_ns && ask.done_ns < event.until_ns {
+            after[ask.key as usize] = ask.node.or(after[ask.key as usize]);
+        }
+    }
+    let known: Vec<(u32, u32)> = before
+        .iter()
+        .zip(&after)
+        .filter_map(|(before, after)| Some(((*before)?, (*after)?)))
+        .collect();
+    let moved = known.iter().filter(|(before, after)| before != after).count();
+
+    let victim = Some(event.node);
+    let during =
+        |ask: &&AskEnd| ask.node.is_some() && (event.at_ns..event.until_ns).contains(&ask.done_ns);
+    let gap_ns = if comes {
+        // The longest silence of the keys that moved to it.
+        let is_moved = |ask: &&AskEnd| {
+            let key = ask.key as usize;
+            before[key] != after[key] && after[key] == victim
+        };
+        let mut last_ns = event.at_ns;
+        let mut longest_ns = None;
+        for ask in asks.iter().filter(is_moved).filter(during) {
+            let silence = ask.done_ns.saturating_sub(last_ns);
+            longest_ns = Some(longest_ns.map_or(silence, |longest: u64| longest.max(silence)));
+            last_ns = last_ns.max(ask.done_ns);
+        }
+        longest_ns
+    } else {
+        // The first success of one of its keys at another node.
+        let is_rerouted = |ask: &&AskEnd| before[ask.key as usize] == victim && ask.node != victim;
+        let rerouted = asks.iter().filter(is_rerouted).filter(during);
+        rerouted.map(|ask| ask.done_ns).min().map(|done_ns| done_ns - event.at_ns)
+    };
+
+    let name = format!("node-{}", event.node);
+    let fits = |kind: ViewChangeKind| (kind == ViewChangeKind::Usable) == comes;
+    let noticed = changes.iter().filter(|(observer, _)| *observer != name).map(|(_, changes)| {
+        changes
+            .iter()
+            .find(|change| change.at_ns >= event.at_ns && change.name == name && fits(change.kind))
+            .map(|change| change.at_ns - event.at_ns)
+    });
+    // Known only if everybody noticed.
+    let detected_ns = noticed.collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max());
+
+    let nodes = if comes { event.nodes_before + 1 } else { event.nodes_before };
+    Event {
+        kind: event.kind.to_owned(),
+        at_ms: event.at_ns.saturating_sub(start_ns) as f64 / 1e6,
+        gap_ms: gap_ns.map(|ns| ns as f64 / 1e6),
+        detected_ms: detected_ns.map(|ns| ns as f64 / 1e6),
+        moved_keys_share: (!known.is_empty()).then(|| moved as f64 / known.len() as f64),
+        fair_share: Some(1.0 / nodes.max(1) as f64),
+        lost: None,
+        unknown: Some(event.unknown),
+    }
+}
