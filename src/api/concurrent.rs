@@ -33,7 +33,7 @@ use crate::worker::{Context, Later};
 /// impl Handler<PriceOf> for Prices {
 ///     type Reply = Later<u64>;
 ///     fn handle(&mut self, message: &ArchivedPriceOf, cx: &mut Context<'_>) -> Later<u64> {
-///         let sku = u64::from(message.sku);
+///         let sku = u64::from(message.sku.to_native());
 ///         self.replies.reply(cx, async move {
 ///             tokio::task::yield_now().await; // A database, say.
 ///             sku * 100
