@@ -1,4 +1,92 @@
-//! Keyway.
+//! A clustered message router: processes that embed it find each other, agree who is alive, and
+//! carry messages to the right handler anywhere in the cluster: by rule, by key, by path or by
+//! reference. Handlers run on pinned threads, one per core, and read messages in place from the
+//! receive buffer. From one handler to the next a message meets no lock, no mailbox and, on the
+//! steady path, no allocation. Every message ends in exactly one count.
+//!
+//! # A whole program
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::time::Duration;
+//!
+//! use keyway::{Context, Handler, Message, Node, Routee};
+//! use rkyv::{Archive, Deserialize, Serialize};
+//!
+//! #[derive(Archive, Serialize, Deserialize, Message)]
+//! #[message(name = "shop.add_item", key = cart, reply = u32)]
+//! struct AddItem {
+//!     cart: u64,
+//! }
+//!
+//! #[derive(Default, Routee)]
+//! #[routee(handles(AddItem))]
+//! struct Carts(BTreeMap<u64, u32>);
+//!
+//! impl Handler<AddItem> for Carts {
+//!     type Reply = u32;
+//!     fn handle(&mut self, message: &ArchivedAddItem, _: &mut Context<'_>) -> u32 {
+//!         let items = self.0.entry(message.cart.to_native()).or_default();
+//!         *items += 1;
+//!         *items
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let node = Node::builder().bind("127.0.0.1:0").start()?;
+//!     node.serve("/user/carts", |_worker| Carts::default())?;
+//!
+//!     let carts = node.router("/user/carts").consistent_hash().build()?;
+//!     carts.wait_ready(1, Duration::from_secs(5))?; // or `carts.ready(1).await`
+//!     carts.tell(&AddItem { cart: 7 })?; // from any thread, never waits
+//!     let items = carts.ask(&AddItem { cart: 7 }).wait()?; // or `.await`, on any runtime
+//!     assert_eq!(items, 2);
+//!
+//!     node.leave_and_wait()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! With `.seed("10.0.0.1:7400")` the node joins others; the rest stays as it is. `Archive`,
+//! `Serialize` and `Deserialize` come from [`rkyv`], which is a dependency of your crate as well.
+//!
+//! # What there is
+//!
+//! | type | what it is for |
+//! |---|---|
+//! | [`Node`], [`NodeBuilder`], [`NodeConfig`] | one process's part in its cluster: start, [`serve`](Node::serve), watch, [`leave`](Node::leave) |
+//! | [`Message`](derive@Message) | a type that travels: name, key, type of the reply |
+//! | [`Routee`](derive@Routee), [`Handler`] | what takes messages: one instance per worker and path |
+//! | [`Context`] | a handler's hands: send, ask, reply later, set times |
+//! | [`Later`], [`Replier`], [`AsyncReplies`] | replies that come later, from a thread or from async code |
+//! | [`Router`] | [`tell`](Router::tell), [`ask`](Router::ask), [`batch`](Router::batch), by a strategy and within the roles it was given |
+//! | [`RouteeRef`], [`Selection`] | one incarnation of a handler; handlers by path pattern |
+//! | [`View`], [`Member`], [`Events`] | who is here, and what changes |
+//! | [`Refusal`], [`AskError`], [`DeathReason`] | why a message was not accepted, not answered, not handled |
+//! | [`Counts`], [`DeadLetters`] | what became of every message |
+//! | [`route::Strategy`], [`PartitionPolicy`], [`Discovery`] | what you can put in its place |
+//!
+//! # Guarantees in short
+//!
+//! - A message is delivered at most once, and messages from one sender to one routee arrive in the
+//!   order in which they were sent. A sender is a [`Router`] handle, or a routee.
+//! - `sent = delivered + refused + dead + unknown + in flight`, at all times: see [`Counts`].
+//! - Equal views give equal tables: every node that sees the same members sends a key to the same
+//!   routee. A join moves keys to the joiner only, a leave from the leaver only.
+//! - All queues and buffers are bounded. A full one is a [`Refusal`], never a wait.
+//! - A member that does not answer keeps its place until it answers again, leaves, restarts, or is
+//!   removed with [`Node::down`]; meanwhile it gets no messages.
+//!
+//! The README tells these with all conditions, and what is *not* guaranteed. In the repository,
+//! `docs/ARCHITECTURE.md` explains how it works and why it is so, `docs/PROTOCOL.md` every byte on
+//! the wire, and `examples/` holds programs to run.
+//!
+//! # Modules
+//!
+//! What an application needs is re-exported here. The modules are the layers it is built of, from
+//! the bottom up: [`base`]; [`hash`], [`queue`], [`config`]; [`wire`]; the deciders [`member`],
+//! [`route`], [`ask`]; [`control`] and [`worker`], which compose them; [`net`]; [`runtime`];
+//! [`api`].
 
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;
@@ -37,3 +125,9 @@ pub use wire::Message;
 pub use worker::{
     Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee, RouteeRef,
 };
+
+/// The code in these documents is compiled and run as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/ARCHITECTURE.md")]
+struct Documents;
