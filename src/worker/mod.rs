@@ -282,9 +282,10 @@ impl Worker {
     /// left unread while requests cannot be written, both sides would wait for each other.
     #[inline]
     pub fn is_choked(&self, id: LinkId) -> bool {
-        self.core.links.get(id).is_none_or(|link| {
-            matches!(link.role, Role::Accepted { .. }) && link.outbox.is_full()
-        })
+        self.core
+            .links
+            .get(id)
+            .is_none_or(|link| matches!(link.role, Role::Accepted { .. }) && link.outbox.is_full())
     }
 
     // ---- the duty cycle ----
