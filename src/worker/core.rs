@@ -30,6 +30,7 @@ pub(super) enum Timer {
     Wake { handler: HandlerId, token: u64 },
     Ack(LinkId),
     Redial(LinkId),
+    Part(LinkId),
     Retry(Box<ParkedAsk>),
 }
 
@@ -217,9 +218,9 @@ impl Core {
             .get(destination as usize)
             .copied()
             .flatten()
-            .ok_or(Refusal::Unreachable)?;
+            .ok_or(Refusal::Stopped)?;
         let link = &mut self.links[id];
-        if !matches!(link.standing, Standing::Open | Standing::Dialing) {
+        if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
             self.open_link(destination, id)?;
         } else if link.outbox.is_full() {
             return Err(Refusal::QueueFull);
@@ -232,6 +233,7 @@ impl Core {
     fn open_link(&mut self, destination: u32, id: LinkId) -> Result<(), Refusal> {
         let link = &mut self.links[id];
         match link.standing {
+            Standing::Open | Standing::Dialing if link.parting => Err(Refusal::Stopped),
             Standing::Open | Standing::Dialing => Ok(()),
             Standing::Idle if link.wanted => {
                 link.standing = Standing::Dialing;
@@ -241,6 +243,21 @@ impl Core {
             Standing::Idle | Standing::Broken => Err(Refusal::Unreachable),
             Standing::Finished => Err(Refusal::Stopped),
         }
+    }
+
+    /// As [`Core::link_to`], for what another thread was told is accepted: that may go to a peer
+    /// that was found to be leaving a moment ago.
+    pub(super) fn link_for_accepted(&mut self, destination: u32) -> Result<LinkId, Refusal> {
+        let id = self.destinations.get(destination as usize).copied().flatten();
+        if let Some(id) = id
+            && let link = &self.links[id]
+            && link.parting
+            && !link.fin_queued
+            && matches!(link.standing, Standing::Open | Standing::Dialing)
+        {
+            return if link.outbox.is_full() { Err(Refusal::QueueFull) } else { Ok(id) };
+        }
+        self.link_to(destination)
     }
 
     /// Encodes one tell or ask into the outbox of a destination.

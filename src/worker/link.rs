@@ -60,6 +60,8 @@ pub struct Link {
     pub(super) wanted: bool,
     pub(super) sent: Sent,
     pub(super) taken: Taken,
+    /// The peer leaves: only what was accepted before goes out, then the farewell.
+    pub(super) parting: bool,
     pub(super) fin_queued: bool,
     pub(super) fin_received: bool,
     pub(super) redial_pause_ms: u64,
@@ -117,6 +119,7 @@ impl Link {
             wanted: true,
             sent: Sent::default(),
             taken: Taken::default(),
+            parting: false,
             fin_queued: false,
             fin_received: false,
             redial_pause_ms: 0,
@@ -133,6 +136,7 @@ impl Link {
     pub fn board_state(&self) -> LinkState {
         match self.standing {
             Standing::Finished => LinkState::Finished,
+            _ if self.parting => LinkState::Finished,
             Standing::Broken => LinkState::Down,
             Standing::Idle if !self.wanted => LinkState::Down,
             _ if self.outbox.is_nearly_full() => LinkState::Full,
@@ -149,6 +153,7 @@ impl Link {
     #[inline]
     pub(super) fn is_promising(&self) -> bool {
         self.wanted
+            && !self.parting
             && match self.standing {
                 Standing::Idle | Standing::Dialing | Standing::Open => true,
                 Standing::Broken | Standing::Finished => false,

@@ -55,6 +55,10 @@ const MAX_ACCEPTED: usize = 16_384;
 /// How fine the worker's timers are.
 const TIMER_TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// How long after its peer was found to be leaving a link takes what other threads were told is
+/// accepted: they look before they hand over, and a full queue lies between the two.
+const PARTING: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// How long an idempotent ask rests before its next attempt.
 const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
@@ -337,6 +341,11 @@ impl Worker {
                     self.core.refresh_usable();
                 }
             }
+            Timer::Part(id) => {
+                if self.core.links.get(id).is_some_and(|link| link.parting) {
+                    self.finish(id);
+                }
+            }
             Timer::Retry(parked) => {
                 self.core.parked -= 1;
                 self.retry(*parked);
@@ -410,7 +419,13 @@ impl Worker {
                 }
             }
             Reach::Leaving => match link.standing {
-                Standing::Open | Standing::Dialing => self.finish(id),
+                Standing::Open | Standing::Dialing => {
+                    if !link.parting {
+                        link.parting = true;
+                        self.core.timers.insert(self.core.now.plus(PARTING), Timer::Part(id));
+                        self.core.refresh_usable();
+                    }
+                }
                 Standing::Idle | Standing::Broken => link.standing = Standing::Finished,
                 Standing::Finished => {}
             },
@@ -491,7 +506,8 @@ impl Worker {
         link.redial_pause_ms =
             (link.redial_pause_ms * 2).clamp(limits.redial_min_ms, limits.redial_max_ms);
         let pause = std::time::Duration::from_millis(link.redial_pause_ms);
-        link.standing = if link.fin_queued { Standing::Finished } else { Standing::Broken };
+        let finished = link.fin_queued || link.parting;
+        link.standing = if finished { Standing::Finished } else { Standing::Broken };
         self.lose(id, DeathReason::Unreachable);
         self.core.timers.insert(self.core.now.plus(pause), Timer::Redial(id));
         self.core.refresh_usable();
@@ -536,7 +552,8 @@ impl Worker {
             }
             Role::Dialed { destination } => {
                 let kept = link.outbox.rewind();
-                let finished = link.fin_queued || link.standing == Standing::Finished;
+                let finished =
+                    link.fin_queued || link.parting || link.standing == Standing::Finished;
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.
                 link.standing = if link.wanted && !finished {
@@ -619,7 +636,7 @@ impl Worker {
             Injection::Frames { destination, frames } => {
                 let count = u64::from(frames.frames());
                 self.core.counts.sent += count;
-                match self.core.link_to(destination) {
+                match self.core.link_for_accepted(destination) {
                     Ok(id) => {
                         let link = &mut self.core.links[id];
                         link.sent.requests += count;
@@ -686,7 +703,7 @@ impl Worker {
         retry: Option<Box<Retry>>,
     ) {
         self.core.counts.sent += 1;
-        let opened = match self.core.link_to(destination) {
+        let opened = match self.core.link_for_accepted(destination) {
             Err(refusal) => Err((refusal, waiter, retry)),
             Ok(link) => {
                 // Checked before the waiter is handed over, because a full table would drop it.

@@ -291,7 +291,7 @@ fn a_node_that_is_gone_takes_nothing_silently() {
     assert!(effects.contains(&Effect::Close), "{effects:?}");
     net.settle();
     assert_eq!(net.counts(0).in_flight(), 0, "{:?}", net.counts(0));
-    assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(1), &ping(3))), Err(Refusal::Unreachable));
+    assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(1), &ping(3))), Err(Refusal::Stopped));
 }
 
 #[test]
@@ -329,8 +329,17 @@ fn a_farewell_drains_both_ends() {
     net.reach[1] = Reach::Leaving;
     net.apply(0);
     assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(1), &ping(9))), Err(Refusal::Stopped));
+    // What another thread was told is accepted still goes; after the farewell nothing does.
+    let late = net.sides[0].encoded(FrameKind::Tell, &ping(5));
+    net.sides[0].worker.inject(Injection::Frames { destination: 1, frames: late });
     net.settle();
-    assert_eq!(net.seen(1, |seen| seen.keys.clone()), [0, 1, 2, 3, 4]);
+    assert!(!net.sides[0].worker.link(net.wires[0].dialed).unwrap().fin_queued);
+    net.pass(PARTING.as_millis() as u64);
+    net.settle();
+    let late = net.sides[0].encoded(FrameKind::Tell, &ping(6));
+    net.sides[0].worker.inject(Injection::Frames { destination: 1, frames: late });
+    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Stopped, 1, None)]);
+    assert_eq!(net.seen(1, |seen| seen.keys.clone()), [0, 1, 2, 3, 4, 5]);
     assert!(net.sides[0].worker.is_drained());
     assert!(net.sides[1].worker.is_drained());
     assert_eq!(net.counts(0).in_flight(), 0);
