@@ -222,6 +222,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
     let mut commands = Vec::new();
     let mut doors = Vec::new();
     let mut threads = Vec::new();
+    let running = Arc::default();
     for (index, (poll, sleeper)) in polls.into_iter().zip(sleepers).enumerate() {
         let waker = wakers[index].clone();
         let (to_worker, from_control) = ring::<Command>(settings.ring_capacity, waker.clone());
@@ -243,6 +244,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
         let reports = reports.clone();
         let (spin, inbox_bytes) = (settings.spin, settings.inbox_bytes);
         let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
+        let running = Arc::clone(&running);
         // Handlers live and die on their worker's thread, so the worker is made there.
         let make = move || WorkerThread {
             index,
@@ -258,6 +260,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
             counts: its_counts,
             spin,
             inbox_bytes,
+            running,
         };
         threads.push((index, make, settings.cores.get(usize::from(index.0)).copied()));
         commands.push(to_worker);

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -32,6 +33,13 @@ const INJECTIONS_PER_TURN: usize = 1024;
 
 /// Chunks that are taken from one sibling per turn.
 const CHUNKS_PER_TURN: usize = 16;
+
+/// How long a stopping worker waits for its siblings to stop as well.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many more rounds of hand-overs a stopping worker takes: more than its queues can hold, and an
+/// end for threads that never cease.
+const LAST_ROUNDS: usize = 256;
 
 /// How stale published counts may be while the worker is busy.
 const PUBLISH_EVERY: Duration = Duration::from_millis(5);
@@ -72,6 +80,8 @@ pub struct WorkerThread {
     pub spin: Duration,
     /// Usual size of a link's receive buffer.
     pub inbox_bytes: usize,
+    /// Held by every worker of the node that may still hand something over to a sibling.
+    pub running: Arc<()>,
 }
 
 /// What lives for the time of the loop.
@@ -149,14 +159,32 @@ impl WorkerThread {
                 self.counts.publish(&self.worker.counts().to_words());
             }
         }
-        // What was handed over before the end is counted like everything else.
-        while self.take_hand_overs(&mut turn) {}
+        self.part_from_siblings(&mut turn);
         self.worker.stop();
         self.report(&mut turn);
         self.counts.publish(&self.worker.counts().to_words());
         // Control may be gone already; then nobody needs to know.
         let _ = self.reports.try_send(Report::Ended(self.index));
         Ok(())
+    }
+
+    /// Takes what was handed over before the end, so that it is counted like everything else. From
+    /// siblings something can come until each of them has got as far as this one.
+    fn part_from_siblings(&mut self, turn: &mut Turn) {
+        let running = Arc::downgrade(&self.running);
+        self.running = Arc::default();
+        let deadline = self.clock.now().plus(PATIENCE);
+        while running.strong_count() > 0 && self.clock.now() < deadline {
+            self.take_hand_overs(turn);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // What siblings pushed before they let go is seen after their letting go was.
+        fence(Ordering::Acquire);
+        for _ in 0..LAST_ROUNDS {
+            if !self.take_hand_overs(turn) {
+                break;
+            }
+        }
     }
 
     #[inline]
