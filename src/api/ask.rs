@@ -76,7 +76,8 @@ impl<'a, M: Message> Ask<'a, M> {
         let frame = self.router.encode(FrameKind::Ask, &fields, place, self.message)?;
         let Some(ticket) = shared.replies.acquire() else {
             shared.buffers.give(frame);
-            return Err(Refusal::TooManyAsks);
+            let closed = shared.replies.is_closed();
+            return Err(if closed { Refusal::Stopped } else { Refusal::TooManyAsks });
         };
         let injection = Injection::Ask(InjectedAsk {
             router: self.router.id(),

@@ -440,6 +440,8 @@ impl Router {
             picker.pick(&state.table, key_hash, usable)
         };
         match pick {
+            // No link of a node that has stopped takes anything.
+            Pick::None(_) if self.shared.ended.borrow().is_some() => Err(Refusal::Stopped),
             Pick::None(reason) => Err(refusal(reason)),
             pick => Ok(pick),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
 use crate::base::{NodeId, WorkerIndex};
+use crate::route::snapshot::Reach;
 use crate::wire::{Fields, FrameKind, Message};
 use crate::worker::{RouteeRef, encode_single};
 
@@ -75,8 +76,11 @@ pub(super) fn tell_to<M: Message>(
     message: &M,
 ) -> Result<(), Refusal> {
     let send = || {
-        let destination =
-            shared.snapshot.load().destination_of(to.node, to.worker).ok_or(Refusal::Stopped)?;
+        let snapshot = shared.snapshot.load();
+        let destination = snapshot.destination_of(to.node, to.worker).ok_or(Refusal::Stopped)?;
+        if snapshot.destinations[destination as usize].reach == Reach::Gone {
+            return Err(Refusal::Stopped);
+        }
         // One worker serves one reference, so that order is kept.
         let home = WorkerIndex((to.worker.0 as usize % shared.doors.len()) as u16);
         shared.check(home, destination)?;
