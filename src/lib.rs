@@ -103,6 +103,7 @@ pub mod net;
 pub mod queue;
 pub mod route;
 pub mod runtime;
+pub mod sim;
 pub mod wire;
 pub mod worker;
 

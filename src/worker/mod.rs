@@ -16,6 +16,7 @@ pub mod outbox;
 mod testnet;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
 pub use self::outbox::{Buffers, encode_single};
+pub use self::usage::Usage;
 
 use self::core::{Core, ParkedAsk, Retry, Timer, Waiter};
 use self::handler::Hosted;

@@ -1,0 +1,33 @@
+//! An ask ends exactly once, with its own answer or an error, and in time.
+
+use crate::base::fate::Counts;
+
+/// The invariant's name.
+pub const NAME: &str = "an ask ends exactly once";
+
+/// At any time, for one worker.
+///
+/// # Errors
+/// Which counts contradict each other.
+pub fn running(counts: &Counts) -> Result<(), String> {
+    let Counts { asks, replies, failed_asks, .. } = counts;
+    if replies + failed_asks > *asks {
+        return Err(format!("of {asks} asks {replies} had a reply and {failed_asks} failed"));
+    }
+    Ok(())
+}
+
+/// When nothing is under way any more. `open` is how many asks of routees have not ended.
+///
+/// # Errors
+/// What is left.
+pub fn settled(total: &Counts, open: usize) -> Result<(), String> {
+    let Counts { asks, replies, failed_asks, .. } = total;
+    if replies + failed_asks != *asks {
+        return Err(format!("of {asks} asks {replies} had a reply and {failed_asks} failed"));
+    }
+    if open > 0 {
+        return Err(format!("{open} asks of routees never ended"));
+    }
+    Ok(())
+}

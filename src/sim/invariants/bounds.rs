@@ -1,0 +1,50 @@
+//! Memory is bounded: outboxes, asks, timers, links and member records stay within what the
+//! settings allow.
+
+use crate::base::View;
+use crate::wire::CHUNK_BYTES;
+use crate::worker::{Limits, Worker};
+
+/// The invariant's name.
+pub const NAME: &str = "memory stays within its bounds";
+
+/// Timers that do not belong to an ask or link: wake-ups that routees asked for.
+const WAKE_UPS: usize = 4_096;
+/// Links of one worker, those of former peers that have not noticed included.
+const LINKS: usize = 512;
+
+/// A worker after a duty cycle.
+///
+/// # Errors
+/// What has grown too large.
+pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<(), String> {
+    // Replies may fill it twice over, the last message may exceed it, and acknowledgements and
+    // failures always find room.
+    let outbox = 2 * limits.outbox_bytes + limits.max_frame_bytes as usize + CHUNK_BYTES;
+    let usage = worker.usage();
+    let timers = usage.asks + 4 * usage.links + WAKE_UPS;
+    let found = [
+        ("bytes in an outbox", fullest, outbox),
+        ("open asks", usage.asks, limits.max_asks),
+        ("links", usage.links, LINKS),
+        ("timers", usage.timers, timers),
+    ];
+    for (what, count, limit) in found {
+        if count > limit {
+            return Err(format!("{count} {what}, where there may be {limit}"));
+        }
+    }
+    Ok(())
+}
+
+/// A new view.
+///
+/// # Errors
+/// When there are more members than machines.
+pub fn check_members(view: &View, slots: usize) -> Result<(), String> {
+    let members = view.members.len();
+    if members > slots {
+        return Err(format!("{members} members, where there are {slots} machines"));
+    }
+    Ok(())
+}

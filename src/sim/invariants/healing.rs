@@ -1,0 +1,196 @@
+//! When all faults have ended, within [`BOUND`] all live nodes agree on view and tables, and every
+//! node gets an answer from every routee. And so it stays.
+
+use std::time::Duration;
+
+use crate::base::{MemberState, NodeRef, Time, WorkerIndex};
+use crate::sim::events::LifeId;
+use crate::sim::load::{Outcome, Pending};
+use crate::sim::world::{BOUND, World};
+
+/// The invariant's name.
+pub const NAME: &str = "a healed cluster agrees and its traffic flows";
+
+/// How long one probe may take.
+const PROBE: Duration = Duration::from_millis(400);
+
+/// What is known since the healing.
+#[derive(Default)]
+pub struct Healing {
+    began: Option<Time>,
+    agreed_at: Option<Time>,
+    flows_at: Option<Time>,
+    probes: Vec<Probe>,
+}
+
+struct Probe {
+    from: LifeId,
+    to: (NodeRef, WorkerIndex),
+    pending: Option<Pending>,
+    answered: bool,
+}
+
+impl Healing {
+    /// All faults have ended.
+    pub fn begin(&mut self, now: Time) {
+        self.began = Some(now);
+    }
+
+    /// A process is gone.
+    pub fn forget(&mut self, life: LifeId) {
+        self.probes.retain(|probe| probe.from != life);
+    }
+
+    /// From the healing until all views were equal and right.
+    pub fn views_agreed(&self) -> Option<Duration> {
+        Some(self.agreed_at?.since(self.began?))
+    }
+
+    /// From the healing until every routee had answered every node.
+    pub fn traffic_flows(&self) -> Option<Duration> {
+        Some(self.flows_at?.since(self.began?))
+    }
+}
+
+impl World {
+    /// Looks how far the healing is.
+    pub(in crate::sim) fn look(&mut self) {
+        let now = self.net.now;
+        let Some(began) = self.checks.healing.began else { return };
+        match self.disagreement() {
+            None if self.checks.healing.agreed_at.is_none() => {
+                self.net.trace.note(now, 0, "agreed", 0);
+                self.checks.healing.agreed_at = Some(now);
+                self.checks.healing.probes = self.probes();
+            }
+            None => {}
+            Some(seen) => {
+                let late = now.since(began) >= BOUND;
+                if late {
+                    self.blame(NAME, format!("{:?} after the healing {seen}", now.since(began)));
+                    return;
+                }
+                let healing = &mut self.checks.healing;
+                (healing.agreed_at, healing.flows_at) = (None, None);
+                healing.probes.clear();
+            }
+        }
+        if self.checks.healing.agreed_at.is_some() && self.checks.healing.flows_at.is_none() {
+            self.ask_probes();
+        }
+        self.look_again();
+    }
+
+    /// Why the live nodes do not agree yet.
+    fn disagreement(&self) -> Option<String> {
+        let staying = self.staying();
+        if let Some(life) = staying.iter().find(|id| {
+            let life = &self.lives[**id];
+            life.downed || life.leaving
+        }) {
+            return Some(format!("life {life} has not gone yet"));
+        }
+        let mut expected: Vec<NodeRef> = staying.iter().map(|life| self.lives[*life].me).collect();
+        expected.sort();
+        let mut first = None;
+        for id in staying {
+            let Some(body) = self.lives[id].body.as_deref() else { continue };
+            let view = body.control.view();
+            if *first.get_or_insert(view.digest) != view.digest {
+                let mut seen = format!("life {id} has another view than others: ");
+                for member in &view.members {
+                    let (node, state) = (member.node_ref(), member.state);
+                    seen += &format!("{node} {state:?} {}, ", member.reachable);
+                }
+                return Some(seen);
+            }
+            let members: Vec<NodeRef> =
+                view.members.iter().map(|member| member.node_ref()).collect();
+            let mut members = members;
+            members.sort();
+            if members != expected {
+                return Some(format!("life {id} sees {members:?}, there are {expected:?}"));
+            }
+            for member in &view.members {
+                let usable = member.state == MemberState::Up && member.reachable;
+                if !usable || member.services.is_empty() {
+                    let (state, reachable) = (member.state, member.reachable);
+                    let node = member.node_ref();
+                    return Some(format!("life {id} sees {node} {state:?}, reachable {reachable}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn probes(&self) -> Vec<Probe> {
+        let staying = self.staying();
+        let mut probes = Vec::new();
+        for from in &staying {
+            for to in &staying {
+                for worker in (0..self.scenario.workers).map(WorkerIndex) {
+                    let to = (self.lives[*to].me, worker);
+                    probes.push(Probe { from: *from, to, pending: None, answered: false });
+                }
+            }
+        }
+        probes
+    }
+
+    fn ask_probes(&mut self) {
+        let now = self.net.now;
+        let mut probes = std::mem::take(&mut self.checks.healing.probes);
+        let mut open = None;
+        for probe in probes.iter_mut().filter(|probe| !probe.answered) {
+            let ended = match probe.pending.as_mut().map(Pending::look) {
+                Some(Outcome::Open) => false,
+                Some(Outcome::Answered) => {
+                    probe.answered = true;
+                    continue;
+                }
+                Some(Outcome::Wrong(seen)) => {
+                    self.blame(super::asks::NAME, format!("life {}: {seen}", probe.from));
+                    true
+                }
+                Some(Outcome::Failed(error)) => {
+                    self.net
+                        .trace
+                        .say(|| format!("probe {} -> {:?}: {error}", probe.from, probe.to));
+                    true
+                }
+                None => true,
+            };
+            open.get_or_insert((probe.from, probe.to));
+            if ended {
+                probe.pending = None;
+                let (node, worker) = probe.to;
+                let asked = self.with_thread(probe.from, 0, |thread, hands| {
+                    let destination = hands.snapshot.destination_of(node, worker)?;
+                    let routees = hands.snapshot.routers.first()?.table.routees();
+                    let routee = routees.iter().find(|r| (r.node, r.worker) == (node, worker))?;
+                    let pending = thread.probe(hands, destination, routee.handler, PROBE)?;
+                    Some((thread.worker, pending))
+                });
+                if let Some(Some((worker, pending))) = asked {
+                    probe.pending = Some(pending);
+                    self.nudge(probe.from, worker);
+                }
+            }
+        }
+        let healing = &mut self.checks.healing;
+        healing.probes = probes;
+        match open {
+            None => healing.flows_at = Some(now),
+            Some((from, (node, worker))) => {
+                let since = self.healed_at.map(|at| now.since(at)).unwrap_or_default();
+                if since >= BOUND {
+                    let seen = format!(
+                        "{since:?} after the healing life {from} has no answer from worker \
+                         {worker} of {node}"
+                    );
+                    self.blame(NAME, seen);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What must always hold, one invariant per file, and where each is checked. Checks look only at
+//! what has just changed.
+
+pub mod asks;
+pub mod bounds;
+pub mod counts;
+pub mod healing;
+pub mod keys;
+pub mod order;
+pub mod protocol;
+pub mod removal;
+pub mod tables;
+
+use std::sync::Arc;
+
+use super::events::LifeId;
+use super::process::{Fate, Sums};
+use super::world::World;
+use crate::base::MemberEvent;
+use crate::member::MemberFault;
+use crate::route::snapshot::Snapshot;
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant does not hold.
+    pub invariant: &'static str,
+    /// What was seen instead.
+    pub seen: String,
+}
+
+/// What invariants remember.
+pub struct Checks {
+    /// Equal views give equal tables.
+    pub tables: tables::Tables,
+    /// After the healing all is well again.
+    pub healing: healing::Healing,
+    slots: usize,
+}
+
+impl Checks {
+    /// For a world with so many machines.
+    pub fn new(slots: usize) -> Self {
+        Self { tables: tables::Tables::default(), healing: healing::Healing::default(), slots }
+    }
+}
+
+impl World {
+    /// A process is about to publish a snapshot.
+    pub(super) fn check_snapshot(&mut self, life: LifeId, snapshot: &Arc<Snapshot>) {
+        let name = |seen: String| format!("life {life}: {seen}");
+        if let Err(seen) = self.checks.tables.check(snapshot) {
+            self.blame(tables::NAME, name(seen));
+        }
+        let Some(body) = self.lives[life].body.as_deref() else { return };
+        if let Err(seen) = keys::check(&body.snapshot, snapshot) {
+            self.blame(keys::NAME, name(seen));
+        }
+        if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
+            self.blame(bounds::NAME, name(seen));
+        }
+    }
+
+    /// A process saw a change of membership.
+    pub(super) fn check_event(&mut self, life: LifeId, event: &MemberEvent) {
+        self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
+        if let Err(seen) = removal::check(&self.lives, event) {
+            self.blame(removal::NAME, format!("life {life}: {seen}"));
+        }
+    }
+
+    /// A process's membership says that it cannot go on.
+    pub(super) fn check_fault(&mut self, life: LifeId, fault: &MemberFault) {
+        let Some(fate) = self.lives.get(life) else { return };
+        if !fate.downed {
+            self.blame(removal::NAME, format!("life {life} stopped without reason: {fault}"));
+        }
+    }
+
+    /// A worker's duty cycle is over. `fullest` is the most bytes an outbox held in it.
+    pub(super) fn check_worker(&mut self, life: LifeId, index: usize, fullest: usize) {
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        let core = &mut body.workers[index];
+        let counts = core.worker.counts();
+        core.sums = counts::sums(counts);
+        let (received, asks) = (counts.received, asks::running(counts));
+        self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
+        let bounds = bounds::check_worker(&core.worker, fullest, &self.plan.limits);
+        let total = body.workers.iter().fold(Sums::default(), |total, core| Sums {
+            sent: total.sent + core.sums.sent,
+            ended: total.ended + core.sums.ended,
+            delivered: total.delivered + core.sums.delivered,
+        });
+        let ledger = self.ledger.lock();
+        let handled = ledger.handled_of(life);
+        let taken = ledger.handled_at(life, index);
+        drop(ledger);
+        let name = |seen: String| format!("life {life}, worker {index}: {seen}");
+        if let Err(seen) = counts::running(total, received, handled, taken) {
+            self.blame(counts::NAME, name(seen));
+        }
+        if let Err(seen) = asks {
+            self.blame(asks::NAME, name(seen));
+        }
+        if let Err(seen) = bounds {
+            self.blame(bounds::NAME, name(seen));
+        }
+    }
+
+    /// A process has left with everything drained, as it says.
+    pub(super) fn check_left(&mut self, life: LifeId) {
+        let total = self.total_counts(life);
+        let ledger = self.ledger.lock();
+        let (handled, open) = (ledger.handled_of(life), ledger.open_asks(life));
+        drop(ledger);
+        let outcome = counts::settled(&total, handled).and_then(|()| asks::settled(&total, open));
+        if let Err(seen) = outcome {
+            self.blame(counts::NAME, format!("life {life} left: {seen}"));
+        }
+    }
+
+    /// The simulation is over: nothing is under way any more.
+    pub(super) fn check_end(&mut self) {
+        for life in self.living() {
+            let total = self.total_counts(life);
+            let ledger = self.ledger.lock();
+            let (handled, open) = (ledger.handled_of(life), ledger.open_asks(life));
+            drop(ledger);
+            if let Err(seen) = counts::settled(&total, handled) {
+                self.blame(counts::NAME, format!("life {life} at the end: {seen}"));
+            }
+            if let Err(seen) = asks::settled(&total, open) {
+                self.blame(asks::NAME, format!("life {life} at the end: {seen}"));
+            }
+            for thread in 0..self.plan.traffic.threads {
+                self.collect(life, thread);
+                let Some(body) = self.lives[life].body.as_deref() else { continue };
+                let open = body.threads[thread].pending.len();
+                if open > 0 {
+                    let seen =
+                        format!("life {life} at the end: {open} asks of its application are open");
+                    self.blame(asks::NAME, seen);
+                }
+            }
+        }
+    }
+
+    fn total_counts(&self, life: LifeId) -> crate::base::fate::Counts {
+        let mut total = crate::base::fate::Counts::default();
+        for core in self.lives[life].body.iter().flat_map(|body| &body.workers) {
+            total += *core.worker.counts();
+        }
+        total
+    }
+
+    /// The processes that must be members in the end.
+    pub(super) fn staying(&self) -> Vec<LifeId> {
+        let lives = self.lives.iter().enumerate();
+        lives.filter(|(_, life)| life.fate == Fate::Alive).map(|(id, _)| id).collect()
+    }
+}

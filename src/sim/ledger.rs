@@ -1,0 +1,174 @@
+//! What really happened to messages, noted by the handlers themselves: the truth that the nodes'
+//! own counts are held against.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng};
+
+use super::events::LifeId;
+use super::invariants::{Violation, order::Order};
+use super::plan::Traffic;
+use crate::base::Rng;
+
+/// Who numbers messages: one thread of an application, or one worker's routee.
+pub type SenderId = usize;
+
+/// One numbered stream of messages.
+struct Sender {
+    next: u64,
+}
+
+/// An ask that a routee made and that has not ended yet.
+struct OpenAsk {
+    life: LifeId,
+}
+
+/// The truth about one simulation's messages.
+pub struct Ledger {
+    /// Chance for handlers: what they send, when they answer.
+    pub rng: Rng,
+    /// How much is sent.
+    pub traffic: Traffic,
+    /// Set when applications stop sending.
+    pub quiet: bool,
+    /// What was found wrong, first things first.
+    pub violation: Option<Violation>,
+    senders: Vec<Sender>,
+    order: Order,
+    asks: BTreeMap<u64, OpenAsk>,
+    next_token: u64,
+    /// By life of the sender: messages that handlers took.
+    handled_of: Vec<u64>,
+    /// By life and worker of the receiver: messages of other nodes that handlers took.
+    handled_at: Vec<Vec<u64>>,
+    /// All that handlers took.
+    handled: u64,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(seed: u64, traffic: Traffic) -> Self {
+        Self {
+            rng: Rng::seed_from_u64(seed),
+            traffic,
+            quiet: false,
+            violation: None,
+            senders: Vec::new(),
+            order: Order::default(),
+            asks: BTreeMap::new(),
+            next_token: 0,
+            handled_of: Vec::new(),
+            handled_at: Vec::new(),
+            handled: 0,
+        }
+    }
+
+    /// A process has begun.
+    pub fn add_life(&mut self, workers: usize) {
+        self.handled_of.push(0);
+        self.handled_at.push(vec![0; workers]);
+    }
+
+    /// A new stream of numbered messages.
+    pub fn add_sender(&mut self) -> SenderId {
+        self.senders.push(Sender { next: 0 });
+        self.senders.len() - 1
+    }
+
+    /// The number for a sender's next message.
+    pub fn number(&self, sender: SenderId) -> u64 {
+        self.senders[sender].next
+    }
+
+    /// The message with that number was accepted. A refused one leaves its number to the next, so
+    /// that a refused message that arrives all the same shows as a duplicate.
+    pub fn accepted(&mut self, sender: SenderId) {
+        self.senders[sender].next += 1;
+    }
+
+    /// A token that stands for one ask.
+    pub fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// Notes the first thing found wrong.
+    pub fn blame(&mut self, invariant: &'static str, seen: String) {
+        self.violation.get_or_insert(Violation { invariant, seen });
+    }
+
+    /// A handler took a message. `number` is none for messages that may come twice.
+    pub fn handled(
+        &mut self,
+        receiver: (LifeId, usize),
+        sender: SenderId,
+        sender_life: LifeId,
+        number: Option<u64>,
+    ) {
+        self.handled += 1;
+        let known = sender_life < self.handled_of.len() && sender < self.senders.len();
+        if !known {
+            self.blame(
+                "content",
+                format!(
+                    "a message came from sender {sender} of life {sender_life}, which never was"
+                ),
+            );
+            return;
+        }
+        self.handled_of[sender_life] += 1;
+        if sender_life != receiver.0 {
+            self.handled_at[receiver.0][receiver.1] += 1;
+        }
+        if let Some(number) = number
+            && let Err(seen) = self.order.arrived(receiver, sender, number)
+        {
+            self.blame(Order::NAME, seen);
+        }
+    }
+
+    /// Messages of one process that handlers took, anywhere.
+    pub fn handled_of(&self, life: LifeId) -> u64 {
+        self.handled_of[life]
+    }
+
+    /// Messages of other processes that handlers of this worker took.
+    pub fn handled_at(&self, life: LifeId, worker: usize) -> u64 {
+        self.handled_at[life][worker]
+    }
+
+    /// All messages that handlers took.
+    pub fn handled_total(&self) -> u64 {
+        self.handled
+    }
+
+    /// A routee's ask was accepted.
+    pub fn opened(&mut self, token: u64, life: LifeId) {
+        self.asks.insert(token, OpenAsk { life });
+    }
+
+    /// A routee's ask has ended.
+    pub fn ended(&mut self, token: u64) {
+        if self.asks.remove(&token).is_none() {
+            self.blame(
+                super::invariants::asks::NAME,
+                format!("the ask {token} of a routee ended a second time"),
+            );
+        }
+    }
+
+    /// How many asks of a process's routees have not ended.
+    pub fn open_asks(&self, life: LifeId) -> usize {
+        self.asks.values().filter(|ask| ask.life == life).count()
+    }
+
+    /// A process is gone with all its asks.
+    pub fn forget(&mut self, life: LifeId) {
+        self.asks.retain(|_, ask| ask.life != life);
+    }
+
+    /// A random number from a range.
+    pub fn draw(&mut self, (least, most): (u64, u64)) -> u64 {
+        self.rng.random_range(least..=most)
+    }
+}

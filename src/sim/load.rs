@@ -1,0 +1,563 @@
+//! What is sent through the simulated cluster: the messages, the routee that takes them and sends
+//! on its own, and application threads that hand messages to workers.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use rand::RngExt;
+use rkyv::ser::allocator::Arena;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::events::LifeId;
+use super::invariants::asks;
+use super::ledger::{Ledger, SenderId};
+use crate::Message;
+use crate::base::fate::AskError;
+use crate::base::{HandlerId, Time, WorkerIndex};
+use crate::hash::{HashKey, HashSeed};
+use crate::queue::inject::Injector;
+use crate::queue::reply::{ReplySlots, Ticket};
+use crate::route::snapshot::Snapshot;
+use crate::route::{Pick, Picker, RouteeSet, RouterSpec, StrategyKind};
+use crate::wire::{Fields, FrameKind, WireType, encode};
+use crate::worker::{
+    AppReply, Buffers, Context, Handler, HandlerTable, InjectedAsk, Injection, Later, OnReply,
+    Replier, Routee, RouteeFactory, RouterRef, encode_single,
+};
+
+/// Where all routees serve.
+pub const PATH: &str = "/user/witness";
+
+/// The routers of every node, by id.
+pub fn routers(seed: HashSeed) -> Vec<RouterSpec> {
+    StrategyKind::BUILT_IN
+        .iter()
+        .map(|strategy| {
+            let mut spec = RouterSpec::new(PATH, strategy.clone(), seed);
+            spec.slot_bits = crate::hash::MIN_SLOT_BITS;
+            spec
+        })
+        .collect()
+}
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, Archive, Serialize, Deserialize)]
+pub struct From {
+    sender: u64,
+    life: u64,
+    number: u64,
+}
+
+/// Takes no answer.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "sim.note", key = key)]
+struct Note {
+    key: u64,
+    from: From,
+    panic: bool,
+    padding: Vec<u8>,
+}
+
+/// Answered at once.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "sim.question", key = key, reply = Answer)]
+struct Question {
+    key: u64,
+    from: From,
+    token: u64,
+    /// May be sent again, and so come twice.
+    again: bool,
+    padding: Vec<u8>,
+}
+
+/// Answered later, or never.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "sim.riddle", key = key, reply = Answer)]
+struct Riddle {
+    key: u64,
+    from: From,
+    token: u64,
+}
+
+/// To a question or riddle: its token.
+#[derive(Archive, Serialize, Deserialize)]
+struct Answer {
+    token: u64,
+}
+
+/// The truth, shared by all handlers of one simulation, which run in one thread.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Ledger>>);
+
+impl Shared {
+    /// Around a new ledger.
+    pub fn new(ledger: Ledger) -> Self {
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// The ledger. A handler that panics on purpose holds it not.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The routee: notes what it gets, answers, and sends on its own.
+pub struct Witness {
+    ledger: Shared,
+    life: LifeId,
+    worker: WorkerIndex,
+    sender: SenderId,
+    seed: HashSeed,
+    later: Vec<(u64, Replier<Answer>)>,
+}
+
+/// The wake-up at which a routee sends on its own; others stand for a riddle to be answered.
+const SEND: u64 = 0;
+
+/// What all routees of one process are made by.
+pub fn factory(ledger: &Shared, life: LifeId, seed: HashSeed) -> RouteeFactory {
+    let ledger = ledger.clone();
+    RouteeFactory::new(move |worker| {
+        let sender = ledger.lock().add_sender();
+        Witness { ledger: ledger.clone(), life, worker, sender, seed, later: Vec::new() }
+    })
+}
+
+impl Routee for Witness {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Note>();
+        handlers.add::<Question>();
+        handlers.add::<Riddle>();
+    }
+
+    fn started(&mut self, cx: &mut Context<'_>) {
+        self.rest(cx);
+    }
+
+    fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
+        if token != SEND {
+            self.solve(token);
+            return;
+        }
+        let (quiet, count) = {
+            let mut ledger = self.ledger.lock();
+            (ledger.quiet, ledger.rng.random_range(1..=3))
+        };
+        if quiet {
+            return;
+        }
+        for _ in 0..count {
+            self.send(cx);
+        }
+        self.rest(cx);
+    }
+}
+
+impl Witness {
+    fn rest(&self, cx: &mut Context<'_>) {
+        let mut ledger = self.ledger.lock();
+        let pause = ledger.traffic.every_ms;
+        let pause = ledger.draw(pause);
+        drop(ledger);
+        cx.wake_after(Duration::from_millis(pause), SEND);
+    }
+
+    /// Answers a riddle, or lets it go.
+    fn solve(&mut self, token: u64) {
+        let Some(at) = self.later.iter().position(|(known, _)| *known == token) else { return };
+        let (_, replier) = self.later.swap_remove(at);
+        if self.ledger.lock().rng.random_range(0..8) > 0 {
+            // A full queue means that the asker's deadline tells it.
+            let _ = replier.reply(&Answer { token });
+        }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>) {
+        let mut ledger = self.ledger.lock();
+        let Draft { key, router, asks, padding, panic } = draft(&mut ledger);
+        let from = From {
+            sender: self.sender as u64,
+            life: self.life as u64,
+            number: ledger.number(self.sender),
+        };
+        let within = Duration::from_millis({
+            let range = ledger.traffic.deadline_ms;
+            ledger.draw(range)
+        });
+        let token = ledger.token();
+        let riddle = ledger.rng.random_range(0..3) == 0;
+        drop(ledger);
+        let router = RouterRef { id: router, seed: self.seed };
+        let sent = if asks {
+            let sent = if riddle {
+                cx.ask::<Self, _>(router, &Riddle { key, from, token }, within, token)
+            } else {
+                let question = Question { key, from, token, again: false, padding };
+                cx.ask::<Self, _>(router, &question, within, token)
+            };
+            if sent.is_ok() {
+                self.ledger.lock().opened(token, self.life);
+            }
+            sent
+        } else {
+            cx.tell(router, &Note { key, from, panic, padding })
+        };
+        // Of a broadcast some copies may have gone out although others were refused.
+        if sent.is_ok() || router.id == BROADCAST {
+            self.ledger.lock().accepted(self.sender);
+        }
+    }
+
+    fn note(&self, from: &ArchivedFrom, again: bool) {
+        let number = (!again).then_some(from.number.to_native());
+        self.ledger.lock().handled(
+            (self.life, usize::from(self.worker.0)),
+            from.sender.to_native() as usize,
+            from.life.to_native() as usize,
+            number,
+        );
+    }
+
+    fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>) {
+        let mut ledger = self.ledger.lock();
+        ledger.ended(token);
+        if let Ok(answer) = reply
+            && answer.token != token
+        {
+            let seen = format!("ask {token} got the answer to ask {}", answer.token);
+            ledger.blame(asks::NAME, seen);
+        }
+    }
+}
+
+impl Handler<Note> for Witness {
+    type Reply = ();
+
+    fn handle(&mut self, note: &ArchivedNote, _: &mut Context<'_>) {
+        if note.panic {
+            // Unlike `panic!` this writes nothing to the terminal.
+            std::panic::resume_unwind(Box::new("planned by the simulator"));
+        }
+        self.note(&note.from, false);
+    }
+}
+
+impl Handler<Question> for Witness {
+    type Reply = Answer;
+
+    fn handle(&mut self, question: &ArchivedQuestion, _: &mut Context<'_>) -> Answer {
+        self.note(&question.from, question.again);
+        Answer { token: question.token.to_native() }
+    }
+}
+
+impl Handler<Riddle> for Witness {
+    type Reply = Later<Answer>;
+
+    fn handle(&mut self, riddle: &ArchivedRiddle, cx: &mut Context<'_>) -> Later<Answer> {
+        self.note(&riddle.from, false);
+        let (later, replier) = cx.reply_later();
+        let token = riddle.token.to_native();
+        self.later.push((token, replier));
+        let mut ledger = self.ledger.lock();
+        let range = ledger.traffic.deadline_ms;
+        let pause = ledger.draw((0, range.1));
+        drop(ledger);
+        cx.wake_after(Duration::from_millis(pause), token);
+        later
+    }
+}
+
+impl OnReply<Question> for Witness {
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: Result<&ArchivedAnswer, AskError>,
+        _: &mut Context<'_>,
+    ) {
+        self.replied(token, reply);
+    }
+}
+
+impl OnReply<Riddle> for Witness {
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: Result<&ArchivedAnswer, AskError>,
+        _: &mut Context<'_>,
+    ) {
+        self.replied(token, reply);
+    }
+}
+
+/// The router's number that sends to all.
+const BROADCAST: u32 = 2;
+
+/// One message before it has an address.
+struct Draft {
+    key: u64,
+    router: u32,
+    asks: bool,
+    padding: Vec<u8>,
+    panic: bool,
+}
+
+fn draft(ledger: &mut Ledger) -> Draft {
+    let asks = ledger.rng.random_range(0..100) < ledger.traffic.asks_percent;
+    // Half of it follows keys.
+    let router = match ledger.rng.random_range(0..12) {
+        0..6 => 3,
+        6..9 => 0,
+        9..11 => 1,
+        _ if asks => 1,
+        _ => BROADCAST,
+    };
+    let padding = match (ledger.traffic.padding, ledger.rng.random_range(0..8)) {
+        (0, _) | (_, 0..6) => 0,
+        (most, _) => ledger.rng.random_range(0..=most),
+    };
+    let panics = ledger.traffic.panic_ppm;
+    let panic = panics > 0 && ledger.rng.random_range(0..1_000_000) < panics;
+    let key = ledger.rng.random_range(0..64);
+    Draft { key, router, asks, padding: vec![0; padding as usize], panic }
+}
+
+/// An ask that an application waits for.
+pub struct Pending {
+    ticket: Ticket<AppReply>,
+    token: u64,
+    deadline: Time,
+}
+
+/// What became of a pending ask.
+pub enum Outcome {
+    /// Its answer came.
+    Answered,
+    /// It failed.
+    Failed(AskError),
+    /// It is still open.
+    Open,
+    /// What came is not the answer to it.
+    Wrong(String),
+}
+
+impl Pending {
+    /// Looks whether it has ended.
+    pub fn look(&mut self) -> Outcome {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match Pin::new(&mut self.ticket).poll(&mut context) {
+            Poll::Pending => Outcome::Open,
+            Poll::Ready(Err(error)) => Outcome::Failed(error),
+            Poll::Ready(Ok(body)) => match Answer::access(body.bytes()) {
+                Some(answer) if answer.token == self.token => Outcome::Answered,
+                Some(answer) => {
+                    let (want, got) = (self.token, answer.token);
+                    Outcome::Wrong(format!("ask {want} got the answer to ask {got}"))
+                }
+                None => Outcome::Wrong(format!("ask {} got no valid answer", self.token)),
+            },
+        }
+    }
+
+    /// Until when the node promised to end it.
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+}
+
+/// What an application thread holds of its node.
+pub struct Hands<'a> {
+    /// The cluster as last published.
+    pub snapshot: &'a Snapshot,
+    /// Into the thread's worker.
+    pub injector: &'a Injector<Injection>,
+    /// Free buffers.
+    pub buffers: &'a Buffers,
+    /// Where replies come.
+    pub replies: &'a ReplySlots<AppReply>,
+    /// The truth.
+    pub ledger: &'a Shared,
+    /// The node's clock.
+    pub now: Time,
+}
+
+/// A thread of the application.
+pub struct AppThread {
+    /// The worker it hands its messages to; always the same, or their order would be lost.
+    pub worker: usize,
+    /// Asks that have not ended.
+    pub pending: Vec<Pending>,
+    life: LifeId,
+    sender: SenderId,
+    pickers: Vec<Picker>,
+    seed: HashSeed,
+}
+
+impl AppThread {
+    /// A thread that has sent nothing yet.
+    pub fn new(life: LifeId, worker: usize, ledger: &Shared, seed: HashSeed, chance: u64) -> Self {
+        let sender = ledger.lock().add_sender();
+        let pickers = routers(seed).iter().map(|spec| Picker::new(spec, chance)).collect();
+        Self { worker, pending: Vec::new(), life, sender, pickers, seed }
+    }
+
+    /// Sends some messages. Whatever the table says is tried, though its link may be down: an
+    /// application's knowledge is always a little old.
+    pub fn burst(&mut self, hands: &Hands<'_>) {
+        let count = {
+            let mut ledger = hands.ledger.lock();
+            let (least, most) = ledger.traffic.burst;
+            ledger.rng.random_range(least..=most)
+        };
+        for _ in 0..count {
+            let draft = draft(&mut hands.ledger.lock());
+            let Some(router) = hands.snapshot.routers.get(draft.router as usize) else { return };
+            let hash = draft.key.hash_key(self.seed);
+            let usable = RouteeSet::all(router.table.len());
+            match self.pickers[draft.router as usize].pick(&router.table, Some(hash), &usable) {
+                Pick::One(routee) => {
+                    let destination = router.destinations[usize::from(routee)];
+                    let handler = router.table.routees()[usize::from(routee)].handler;
+                    if draft.asks {
+                        self.ask(hands, draft, destination, handler);
+                    } else {
+                        self.tell(hands, draft, &[(destination, handler)]);
+                    }
+                }
+                Pick::All => {
+                    let routees = router.table.routees().iter();
+                    let all: Vec<_> = router
+                        .destinations
+                        .iter()
+                        .copied()
+                        .zip(routees.map(|r| r.handler))
+                        .collect();
+                    self.tell(hands, draft, &all);
+                }
+                Pick::None(_) => {}
+            }
+        }
+    }
+
+    fn tell(&mut self, hands: &Hands<'_>, draft: Draft, to: &[(u32, HandlerId)]) {
+        let Draft { key, padding, panic, .. } = draft;
+        let mut ledger = hands.ledger.lock();
+        let first = ledger.number(self.sender);
+        let run = if to.len() == 1 { ledger.rng.random_range(1..=3) } else { 1 };
+        let mut note = Note { key, from: self.from(first), panic, padding };
+        let mut accepted = false;
+        for (destination, handler) in to {
+            let mut frames = hands.buffers.take_large();
+            let mut arena = Arena::new();
+            for number in first..first + run {
+                note.from.number = number;
+                encode(
+                    &mut frames,
+                    &mut arena,
+                    FrameKind::Tell,
+                    &Fields::default(),
+                    Note::TYPE_ID,
+                    *handler,
+                    &note,
+                )
+                .expect("a chunk has room for a few small messages");
+            }
+            let injection = Injection::Frames { destination: *destination, frames };
+            accepted |= hands.injector.push(injection).is_ok();
+        }
+        if accepted {
+            for _ in 0..run {
+                ledger.accepted(self.sender);
+            }
+        }
+    }
+
+    fn from(&self, number: u64) -> From {
+        From { sender: self.sender as u64, life: self.life as u64, number }
+    }
+
+    fn ask(&mut self, hands: &Hands<'_>, draft: Draft, destination: u32, handler: HandlerId) {
+        let mut ledger = hands.ledger.lock();
+        let range = ledger.traffic.deadline_ms;
+        let within = Duration::from_millis(ledger.draw(range));
+        let idempotent = ledger.rng.random_range(0..3) == 0;
+        let asked =
+            self.ask_one(hands, &mut ledger, draft, destination, handler, within, idempotent);
+        if let Some(pending) = asked {
+            self.pending.push(pending);
+            if !idempotent {
+                ledger.accepted(self.sender);
+            }
+        }
+    }
+
+    /// Asks one routee and nobody else.
+    pub fn probe(
+        &mut self,
+        hands: &Hands<'_>,
+        destination: u32,
+        handler: HandlerId,
+        within: Duration,
+    ) -> Option<Pending> {
+        let mut ledger = hands.ledger.lock();
+        let draft = Draft { key: 0, router: 0, asks: true, padding: Vec::new(), panic: false };
+        let asked = self.ask_one(hands, &mut ledger, draft, destination, handler, within, false);
+        if asked.is_some() {
+            ledger.accepted(self.sender);
+        }
+        asked
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call with what an ask consists of")]
+    fn ask_one(
+        &mut self,
+        hands: &Hands<'_>,
+        ledger: &mut Ledger,
+        draft: Draft,
+        destination: u32,
+        handler: HandlerId,
+        within: Duration,
+        idempotent: bool,
+    ) -> Option<Pending> {
+        let ticket = hands.replies.acquire()?;
+        let token = ledger.token();
+        let key_hash = Some(draft.key.hash_key(self.seed));
+        let question = Question {
+            key: draft.key,
+            from: self.from(ledger.number(self.sender)),
+            token,
+            again: idempotent,
+            padding: draft.padding,
+        };
+        let fields = Fields {
+            correlation: Some(0),
+            deadline_us: Some(within.as_micros() as u64),
+            ..Fields::default()
+        };
+        let frame = encode_single(
+            hands.buffers,
+            &mut Arena::new(),
+            FrameKind::Ask,
+            &fields,
+            Question::TYPE_ID,
+            handler,
+            &question,
+        )
+        .expect("a question fits a frame");
+        let deadline = hands.now.plus(within);
+        let ask = InjectedAsk {
+            router: draft.router,
+            key_hash,
+            destination,
+            frame,
+            slot: ticket.slot(),
+            generation: ticket.generation(),
+            deadline,
+            idempotent,
+        };
+        hands.injector.push(Injection::Ask(ask)).ok()?;
+        Some(Pending { ticket, token, deadline })
+    }
+}

@@ -1,0 +1,39 @@
+//! The other driver: runs the real deciders of many nodes in one thread, on a fake clock and a fake
+//! network, with faults, and checks what must hold. Everything follows from one seed.
+//!
+//! What a driver in `runtime` does with sockets and threads, a file here does with events:
+//! [`control`](self) and [`worker`](self) drive the deciders, [`network`] stands for the kernel
+//! and the wire, [`world`] lets one thing happen after the other, [`faults`](self) breaks things,
+//! [`load`] is the application, and [`ledger`] knows what really happened to each message. The
+//! [`invariants`] hold the nodes against it.
+//!
+//! ```
+//! use keyway::sim::{Scenario, simulate};
+//!
+//! let scenario = Scenario { seed: 7, nodes: 3, workers: 1, seconds: 20, print: false };
+//! let result = simulate(scenario);
+//! assert_eq!(result.violation, None);
+//! assert_eq!(simulate(scenario).trace_hash, result.trace_hash);
+//! ```
+
+mod control;
+pub mod events;
+mod faults;
+pub mod invariants;
+pub mod ledger;
+pub mod load;
+pub mod network;
+pub mod plan;
+pub mod process;
+pub mod report;
+pub mod trace;
+mod worker;
+pub mod world;
+
+pub use report::Summary;
+pub use world::{Result, Scenario};
+
+/// Runs one simulation to its end, or to the first thing that must not be.
+pub fn simulate(scenario: Scenario) -> Result {
+    world::World::new(scenario).run()
+}

@@ -1,0 +1,454 @@
+//! The fake network: datagrams that may be lost, doubled, delayed and overtaken, and connections
+//! that keep order but deliver in pieces, stall, fill up and break.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::events::{Event, LifeId, Queue, SlotId};
+use super::plan::Weather;
+use super::trace::Trace;
+use crate::base::{Rng, Time};
+use crate::worker::LinkId;
+
+/// A connection's place in the network's list; places are never used again.
+pub type ConnId = usize;
+/// 0 is the side that dialed, 1 the other.
+pub type Side = usize;
+
+/// The address of a machine.
+pub fn address(slot: SlotId) -> SocketAddr {
+    SocketAddr::from(([10, 0, (slot >> 8) as u8, slot as u8], 7_400))
+}
+
+fn slot_of(address: SocketAddr) -> Option<SlotId> {
+    match address {
+        SocketAddr::V4(address) => {
+            let [_, _, high, low] = address.ip().octets();
+            Some(usize::from(high) << 8 | usize::from(low))
+        }
+        SocketAddr::V6(_) => None,
+    }
+}
+
+/// Who reads a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The process's control: a handshake is under way.
+    Job(LifeId),
+    /// On the way from control to a worker.
+    Handed(LifeId),
+    /// A worker's link.
+    Worker(LifeId, usize, LinkId),
+    /// Nobody: it is closed, or was never opened.
+    Nobody,
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Blocked,
+    /// Nothing ever again.
+    Closed,
+}
+
+/// Bytes in order, taken from the front.
+#[derive(Default)]
+struct Bytes {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Bytes {
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn take(&mut self, count: usize) -> &[u8] {
+        let from = self.start;
+        self.start += count;
+        &self.bytes[from..from + count]
+    }
+
+    /// Gives room back once everything was taken.
+    fn tidy(&mut self) {
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// One side of a connection with what comes towards it.
+struct End {
+    slot: SlotId,
+    owner: Owner,
+    flying: Bytes,
+    arrived: Bytes,
+    /// A delivery is under way.
+    moving: bool,
+    /// The other side closed: nothing follows what is flying.
+    fin: bool,
+    /// The end was seen by the network; the reader sees it after what has arrived.
+    over: bool,
+    /// The connection broke: what had not arrived is lost.
+    reset: bool,
+    /// The other side wants to write and could not.
+    awaited: bool,
+}
+
+struct Conn {
+    ends: [End; 2],
+}
+
+impl End {
+    fn new(slot: SlotId) -> Self {
+        Self {
+            slot,
+            owner: Owner::Nobody,
+            flying: Bytes::default(),
+            arrived: Bytes::default(),
+            moving: false,
+            fin: false,
+            over: false,
+            reset: false,
+            awaited: false,
+        }
+    }
+}
+
+/// Everything between processes, with what all parts of the world share.
+pub struct Network {
+    /// The world's clock.
+    pub now: Time,
+    /// What is to come.
+    pub queue: Queue,
+    /// The world's chance.
+    pub rng: Rng,
+    /// The run's fingerprint.
+    pub trace: Trace,
+    /// How bad things are at the moment.
+    pub weather: Weather,
+    conns: Vec<Conn>,
+    open: Vec<ConnId>,
+    blocked: Vec<(u64, SlotId, SlotId)>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Network {
+    /// A network without traffic.
+    pub fn new(rng: Rng, trace: Trace, weather: Weather) -> Self {
+        Self {
+            now: Time::ZERO,
+            queue: Queue::default(),
+            rng,
+            trace,
+            weather,
+            conns: Vec::new(),
+            open: Vec::new(),
+            blocked: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// A random time from now, between two bounds in microseconds.
+    pub fn after_us(&mut self, (least, most): (u64, u64)) -> Time {
+        let nanos = self.rng.random_range(least * 1_000..=most * 1_000);
+        self.now.plus(Duration::from_nanos(nanos))
+    }
+
+    /// Whether a chance out of a million comes true.
+    pub fn chance(&mut self, ppm: u32) -> bool {
+        ppm > 0 && self.rng.random_range(0..1_000_000) < ppm
+    }
+
+    // ---- partitions ----
+
+    /// Blocks one direction between two machines until [`Network::unblock`] with the same number.
+    pub fn block(&mut self, number: u64, from: SlotId, to: SlotId) {
+        self.blocked.push((number, from, to));
+    }
+
+    /// Ends one partition.
+    pub fn unblock(&mut self, number: u64) {
+        self.blocked.retain(|(known, _, _)| *known != number);
+    }
+
+    /// Ends all partitions.
+    pub fn unblock_all(&mut self) {
+        self.blocked.clear();
+    }
+
+    fn is_blocked(&self, from: SlotId, to: SlotId) -> bool {
+        self.blocked.iter().any(|(_, f, t)| (*f, *t) == (from, to))
+    }
+
+    // ---- datagrams ----
+
+    /// A process sends a datagram.
+    pub fn send(&mut self, from: SlotId, to: SocketAddr, datagram: &[u8]) {
+        self.trace.note_bytes(self.now, from, "datagram", datagram);
+        let Some(to) = slot_of(to) else { return };
+        if self.is_blocked(from, to) || self.chance(self.weather.loss_ppm) {
+            return;
+        }
+        let copies = 1 + u32::from(self.chance(self.weather.duplicate_ppm));
+        for _ in 0..copies {
+            let mut at = self.after_us(self.weather.datagram_us);
+            if self.chance(self.weather.straggler_ppm) {
+                at = at.plus(Duration::from_millis(self.rng.random_range(1..400)));
+            }
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            bytes.clear();
+            bytes.extend_from_slice(datagram);
+            self.queue.push(at, Event::Datagram { to, from, bytes });
+        }
+    }
+
+    /// Whether a datagram that was under way still arrives.
+    pub fn passes(&self, from: SlotId, to: SlotId) -> bool {
+        !self.is_blocked(from, to)
+    }
+
+    /// Takes a datagram's memory back.
+    pub fn recycle(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < 256 {
+            self.spare.push(bytes);
+        }
+    }
+
+    // ---- connections ----
+
+    /// A process begins to connect.
+    pub fn connect(&mut self, life: LifeId, from: SlotId, to: SocketAddr) -> ConnId {
+        let to = slot_of(to).unwrap_or(usize::MAX);
+        let id = self.conns.len();
+        let mut ends = [End::new(from), End::new(to)];
+        ends[0].owner = Owner::Job(life);
+        self.conns.push(Conn { ends });
+        let at = self.after_us(self.weather.stream_us);
+        self.queue.push(at, Event::Syn(id));
+        id
+    }
+
+    /// The slots of both sides; the dialing one first.
+    pub fn slots(&self, id: ConnId) -> (SlotId, SlotId) {
+        (self.conns[id].ends[0].slot, self.conns[id].ends[1].slot)
+    }
+
+    /// A connection's first segment has come to the listener's machine; `listener` says who
+    /// listens there. False if it was lost and comes again later.
+    pub fn syn(&mut self, id: ConnId, listener: Option<LifeId>) -> bool {
+        let (from, to) = self.slots(id);
+        if self.conns[id].ends[0].owner == Owner::Nobody {
+            return false; // Given up.
+        }
+        if self.is_blocked(from, to) || self.is_blocked(to, from) {
+            let again = self.now.plus(Duration::from_secs(1));
+            self.queue.push(again, Event::Syn(id));
+            return false;
+        }
+        if let Some(life) = listener {
+            self.conns[id].ends[1].owner = Owner::Job(life);
+            self.open.push(id);
+        }
+        let at = self.after_us(self.weather.stream_us);
+        self.queue.push(at, Event::SynAnswer(id, listener.is_some()));
+        true
+    }
+
+    /// Who reads one side.
+    pub fn owner(&self, id: ConnId, side: Side) -> Owner {
+        self.conns[id].ends[side].owner
+    }
+
+    /// Gives one side to another reader.
+    pub fn own(&mut self, id: ConnId, side: Side, owner: Owner) {
+        let end = &mut self.conns[id].ends[side];
+        if end.owner != Owner::Nobody {
+            end.owner = owner;
+        }
+    }
+
+    /// Writes; returns how many bytes the socket took. Fewer than given means that
+    /// [`Event::Writable`] follows.
+    pub fn write<'a>(
+        &mut self,
+        id: ConnId,
+        side: Side,
+        slices: impl Iterator<Item = &'a [u8]>,
+    ) -> usize {
+        let capacity = self.weather.socket_bytes;
+        let other = &mut self.conns[id].ends[1 - side];
+        let mut written = 0;
+        let mut short = false;
+        for slice in slices {
+            let room = capacity.saturating_sub(other.flying.len() + other.arrived.len());
+            let count = slice.len().min(room);
+            if other.owner != Owner::Nobody && !other.reset {
+                other.flying.put(&slice[..count]);
+            }
+            written += count;
+            if count < slice.len() {
+                short = true;
+                break;
+            }
+        }
+        if short {
+            other.awaited = true;
+        }
+        if written > 0 {
+            self.set_moving(id, 1 - side);
+        }
+        written
+    }
+
+    fn set_moving(&mut self, id: ConnId, side: Side) {
+        if !self.conns[id].ends[side].moving {
+            self.conns[id].ends[side].moving = true;
+            let at = self.after_us(self.weather.stream_us);
+            self.queue.push(at, Event::Deliver(id, side));
+        }
+    }
+
+    /// Bytes arrive at one side. Returns whom to tell.
+    pub fn deliver(&mut self, id: ConnId, side: Side) -> Owner {
+        let ends = &self.conns[id].ends;
+        let (from, to) = (ends[1 - side].slot, ends[side].slot);
+        self.conns[id].ends[side].moving = false;
+        if self.is_blocked(from, to) {
+            // Sent again after a while, as TCP does; or given up.
+            if self.chance(self.weather.give_up_ppm) {
+                self.reset(id);
+            } else {
+                self.conns[id].ends[side].moving = true;
+                let at = self.after_us((50_000, 400_000));
+                self.queue.push(at, Event::Deliver(id, side));
+            }
+            return Owner::Nobody;
+        }
+        let piece_max = self.weather.piece_max;
+        let end = &mut self.conns[id].ends[side];
+        let waiting = end.flying.len();
+        if waiting > 0 {
+            // Often all at once, sometimes in pieces of any size.
+            let count = if self.rng.random_range(0..4) > 0 {
+                waiting.min(piece_max)
+            } else {
+                self.rng.random_range(1..=waiting.min(piece_max) as u64) as usize
+            };
+            let End { flying, arrived, .. } = end;
+            arrived.put(flying.take(count));
+            flying.tidy();
+        }
+        let end = &mut self.conns[id].ends[side];
+        if end.flying.len() > 0 {
+            self.set_moving(id, side);
+        } else if end.fin || end.reset {
+            end.over = true;
+        }
+        self.conns[id].ends[side].owner
+    }
+
+    /// Reads what has arrived.
+    pub fn read(&mut self, id: ConnId, side: Side, room: &mut [u8]) -> Read {
+        let end = &mut self.conns[id].ends[side];
+        let count = room.len().min(end.arrived.len());
+        if count == 0 {
+            return if end.over { Read::Closed } else { Read::Blocked };
+        }
+        room[..count].copy_from_slice(end.arrived.take(count));
+        end.arrived.tidy();
+        if std::mem::take(&mut end.awaited) {
+            let at = self.after_us(self.weather.stream_us);
+            self.queue.push(at, Event::Writable(id, 1 - side));
+        }
+        Read::Bytes(count)
+    }
+
+    /// How many bytes have arrived and were not read.
+    pub fn arrived(&self, id: ConnId, side: Side) -> usize {
+        self.conns[id].ends[side].arrived.len()
+    }
+
+    /// Whether nothing more comes to this side.
+    pub fn is_over(&self, id: ConnId, side: Side) -> bool {
+        self.conns[id].ends[side].over
+    }
+
+    /// One side closes its socket: what it wrote still arrives, then the other side sees the end.
+    /// With unread bytes the connection is reset, as a kernel does.
+    pub fn close(&mut self, id: ConnId, side: Side) {
+        let end = &mut self.conns[id].ends[side];
+        if end.owner == Owner::Nobody {
+            return;
+        }
+        end.owner = Owner::Nobody;
+        let unread = end.arrived.len() + end.flying.len() > 0;
+        end.flying.clear();
+        end.arrived.clear();
+        let other = &mut self.conns[id].ends[1 - side];
+        if unread {
+            other.flying.clear();
+            other.reset = true;
+        }
+        other.fin = true;
+        if other.owner == Owner::Nobody {
+            self.open.retain(|open| *open != id);
+        } else {
+            self.set_moving(id, 1 - side);
+        }
+    }
+
+    /// A connection breaks: what is flying is lost, both sides see it.
+    pub fn reset(&mut self, id: ConnId) {
+        for side in [0, 1] {
+            let end = &mut self.conns[id].ends[side];
+            end.flying.clear();
+            end.reset = true;
+            if end.owner != Owner::Nobody && !end.over {
+                self.set_moving(id, side);
+            }
+        }
+    }
+
+    /// A random open connection, if there is one.
+    pub fn any_open(&mut self) -> Option<ConnId> {
+        let count = self.open.len() as u64;
+        (count > 0).then(|| self.open[self.rng.random_range(0..count) as usize])
+    }
+
+    /// A process is gone: its kernel closes all it had.
+    pub fn drop_all(&mut self, life: LifeId) {
+        let mut at = 0;
+        while at < self.open.len() {
+            let id = self.open[at];
+            for side in [0, 1] {
+                let end = &self.conns[id].ends[side];
+                let mine = matches!(
+                    end.owner,
+                    Owner::Job(owner) | Owner::Handed(owner) | Owner::Worker(owner, _, _)
+                    if owner == life
+                );
+                if mine {
+                    self.close(id, side);
+                }
+            }
+            if self.open.get(at) == Some(&id) {
+                at += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What one seed draws: which faults come and how strong, how the nodes are set up, how much is
+//! sent.
+
+use rand::RngExt;
+
+use super::events::{Fault, SlotId};
+use super::network::address;
+use super::world::Scenario;
+use crate::base::Rng;
+use crate::member::MemberConfig;
+use crate::worker::Limits;
+
+/// A range in milliseconds.
+pub type RangeMs = (u64, u64);
+
+/// The state of the network.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// Datagrams lost, of a million.
+    pub loss_ppm: u32,
+    /// Datagrams doubled, of a million.
+    pub duplicate_ppm: u32,
+    /// Datagrams that come far too late, of a million.
+    pub straggler_ppm: u32,
+    /// How long a datagram takes, in microseconds.
+    pub datagram_us: (u64, u64),
+    /// How long a segment of a connection takes, in microseconds.
+    pub stream_us: (u64, u64),
+    /// The most bytes that arrive at once.
+    pub piece_max: usize,
+    /// What a connection holds between a write and the read, each way.
+    pub socket_bytes: usize,
+    /// How often a connection that meets a partition breaks when it tries again, of a million.
+    pub give_up_ppm: u32,
+    /// How long a thread takes to wake up, in microseconds.
+    pub wake_us: (u64, u64),
+}
+
+impl Weather {
+    /// The same network without faults.
+    pub fn healed(&self) -> Self {
+        Self {
+            loss_ppm: 0,
+            duplicate_ppm: 0,
+            straggler_ppm: 0,
+            datagram_us: (30, 300),
+            stream_us: (20, 200),
+            piece_max: 64 * 1024,
+            give_up_ppm: 0,
+            wake_us: (2, 60),
+            ..self.clone()
+        }
+    }
+}
+
+/// One kind of fault that comes again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeated {
+    /// Which.
+    pub fault: Fault,
+    /// The pause before each.
+    pub every_ms: RangeMs,
+}
+
+/// How much and what is sent.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Threads of the application per process.
+    pub threads: usize,
+    /// The pause between two bursts.
+    pub every_ms: RangeMs,
+    /// Messages of one burst.
+    pub burst: (u32, u32),
+    /// Of a hundred messages, how many are asks.
+    pub asks_percent: u32,
+    /// Until when asks are answered.
+    pub deadline_ms: RangeMs,
+    /// The most bytes of a message beyond its fixed part.
+    pub padding: u32,
+    /// Messages whose handler panics, of a million.
+    pub panic_ppm: u32,
+}
+
+/// What one seed does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Addresses there are; the first `scenario.nodes` have processes from the start.
+    pub slots: usize,
+    /// The network during the fault phase.
+    pub weather: Weather,
+    /// What comes again and again during the fault phase.
+    pub faults: Vec<Repeated>,
+    /// How long a killed process stays away.
+    pub restart_ms: RangeMs,
+    /// How long a pause takes.
+    pub pause_ms: RangeMs,
+    /// How long a partition takes.
+    pub partition_ms: RangeMs,
+    /// Machines that stop for moments all the time.
+    pub slow: Vec<SlotId>,
+    /// Machines whose first process starts late, with the time.
+    pub late: Vec<(SlotId, u64)>,
+    /// Weights of the machines.
+    pub weights: Vec<u32>,
+    /// What is sent.
+    pub traffic: Traffic,
+    /// The workers' capacities.
+    pub limits: Limits,
+    /// Membership's settings.
+    pub member: MemberConfig,
+    /// How long a graceful leave may take.
+    pub leave_timeout_ms: u64,
+    /// How long a handshake may take.
+    pub handshake_timeout_ms: u64,
+    /// Hand-overs that may wait for one worker.
+    pub injections: usize,
+    /// Chunks that may wait between two workers.
+    pub ring_chunks: usize,
+}
+
+fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.random_range(0..choices.len() as u64) as usize]
+}
+
+impl Plan {
+    /// What the generator says.
+    pub fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let nodes = usize::from(scenario.nodes);
+        let seed_count = nodes.min(3);
+        let stream_most = one_of(rng, &[100, 300, 1_000, 8_000]);
+        let weather = Weather {
+            loss_ppm: one_of(rng, &[0, 0, 10_000, 50_000, 200_000]),
+            duplicate_ppm: one_of(rng, &[0, 0, 20_000, 200_000]),
+            straggler_ppm: one_of(rng, &[0, 0, 10_000, 50_000]),
+            datagram_us: (30, one_of(rng, &[200, 1_000, 10_000, 60_000])),
+            stream_us: (20, stream_most),
+            piece_max: one_of(rng, &[7, 100, 1_500, 65_536, 1 << 20]),
+            socket_bytes: one_of(rng, &[2_048, 16_384, 262_144]),
+            give_up_ppm: one_of(rng, &[0, 20_000, 300_000]),
+            wake_us: (2, one_of(rng, &[30, 100, 500, 3_000])),
+        };
+        let mut faults = Vec::new();
+        let mut maybe = |rng: &mut Rng, of: u32, fault, pauses: &[RangeMs]| {
+            if rng.random_range(0..of) == 0 {
+                faults.push(Repeated { fault, every_ms: one_of(rng, pauses) });
+            }
+        };
+        maybe(rng, 2, Fault::Crash, &[(500, 3_000), (2_000, 8_000), (5_000, 20_000)]);
+        maybe(rng, 3, Fault::Pause, &[(300, 2_000), (2_000, 10_000)]);
+        maybe(rng, 2, Fault::Partition, &[(1_000, 5_000), (3_000, 15_000)]);
+        maybe(rng, 2, Fault::Reset, &[(20, 200), (300, 3_000)]);
+        maybe(rng, 3, Fault::Leave, &[(1_000, 5_000), (4_000, 15_000)]);
+        maybe(rng, 6, Fault::MassLeave, &[(5_000, 20_000)]);
+        maybe(rng, 4, Fault::MassJoin, &[(2_000, 15_000)]);
+        let slots = if faults.iter().any(|known| known.fault == Fault::MassJoin) {
+            2 * nodes
+        } else {
+            nodes
+        };
+        let slow = (0..slots).filter(|_| rng.random_range(0..12) == 0).collect();
+        let mut late = Vec::new();
+        if rng.random_range(0..4) == 0 {
+            late.extend((0..seed_count).map(|slot| (slot, rng.random_range(500..8_000))));
+        }
+        let heavy = rng.random_range(0..8) == 0;
+        let traffic = Traffic {
+            threads: rng.random_range(1..=2),
+            every_ms: one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]),
+            burst: if heavy { (1, 200) } else { one_of(rng, &[(1, 1), (1, 4), (1, 12)]) },
+            asks_percent: one_of(rng, &[5, 30, 70]),
+            deadline_ms: one_of(rng, &[(1, 20), (5, 300), (200, 2_000)]),
+            padding: one_of(rng, &[0, 50, 1_000, 20_000]),
+            panic_ppm: one_of(rng, &[0, 0, 2_000]),
+        };
+        let limits = Limits {
+            max_frame_bytes: 256 * 1024,
+            outbox_bytes: one_of(rng, &[1_024, 16 * 1024, 256 * 1024]),
+            max_asks: one_of(rng, &[4, 64, 4_096]),
+            ack_interval_ms: one_of(rng, &[1, 5, 20]),
+            redial_min_ms: one_of(rng, &[5, 50]),
+            redial_max_ms: one_of(rng, &[50, 1_000]),
+        };
+        let member = MemberConfig {
+            seeds: (0..seed_count).map(address).collect(),
+            min_members: if rng.random_range(0..4) == 0 { 2 } else { 1 },
+            ..MemberConfig::default()
+        };
+        Self {
+            slots,
+            weather,
+            faults,
+            restart_ms: one_of(rng, &[(5, 200), (100, 3_000), (2_000, 10_000)]),
+            pause_ms: one_of(rng, &[(5, 300), (200, 2_000), (1_000, 8_000)]),
+            partition_ms: one_of(rng, &[(50, 1_000), (500, 5_000), (3_000, 12_000)]),
+            slow,
+            late,
+            weights: (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect(),
+            traffic,
+            limits,
+            member,
+            leave_timeout_ms: one_of(rng, &[700, 2_000]),
+            handshake_timeout_ms: one_of(rng, &[500, 3_000]),
+            injections: one_of(rng, &[64, 1_024]),
+            ring_chunks: one_of(rng, &[2, 64]),
+        }
+    }
+
+    /// What every member record needs to be told apart by.
+    pub fn name(slot: SlotId) -> String {
+        format!("node-{slot}")
+    }
+}

@@ -1,0 +1,260 @@
+//! One simulated process: control and workers as they really are, and what their threads hold.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::events::{Event, SlotId};
+use super::load::AppThread;
+use super::network::{ConnId, Side};
+use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::control::{Control, ControlSink, ControlTimer};
+use crate::member::MemberFault;
+use crate::net::inbox::Inbox;
+use crate::queue::inject::{Injected, Injector};
+use crate::queue::reply::ReplySlots;
+use crate::route::snapshot::Snapshot;
+use crate::wire::Chunk;
+use crate::wire::handshake::{Acceptor, Dialer, Established};
+use crate::worker::{AppReply, Buffers, Injection, LinkId, RouteeFactory, Worker};
+
+/// How a process's life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has not.
+    Alive,
+    /// It was killed.
+    Killed,
+    /// It left its cluster.
+    Left,
+    /// An operator removed it.
+    Downed,
+}
+
+/// One life of one node, from its start on; it keeps its place after its end.
+pub struct Life {
+    /// Its machine.
+    pub slot: SlotId,
+    /// Who it is.
+    pub me: NodeRef,
+    /// The origin of its clock.
+    pub born: Time,
+    /// How it ended.
+    pub fate: Fate,
+    /// An operator has removed it from its cluster, whether or not it knows.
+    pub downed: bool,
+    /// It has begun to leave.
+    pub leaving: bool,
+    /// What there is of it while it lives.
+    pub body: Option<Box<Body>>,
+}
+
+impl Life {
+    /// A moment on its own clock.
+    pub fn local(&self, at: Time) -> Time {
+        Time(at.0 - self.born.0)
+    }
+}
+
+/// Everything a living process holds.
+pub struct Body {
+    /// The decider of the process.
+    pub control: Control,
+    /// The deciders of its cores.
+    pub workers: Vec<Core>,
+    /// Handshakes and probes under way.
+    pub jobs: BTreeMap<(ConnId, Side), Job>,
+    /// Peers that are being probed.
+    pub probing: Vec<NodeRef>,
+    /// Dials so far.
+    pub link_epoch: u64,
+    /// The cluster as last published.
+    pub snapshot: Arc<Snapshot>,
+    /// Free buffers.
+    pub buffers: Arc<Buffers>,
+    /// Where applications wait for replies.
+    pub replies: ReplySlots<AppReply>,
+    /// The application's threads.
+    pub threads: Vec<AppThread>,
+    /// Reports come to control in order: none before this.
+    pub reports_after: Time,
+    /// Nothing runs; what happens meanwhile waits here.
+    pub paused: bool,
+    /// What waits.
+    pub backlog: Vec<Event>,
+    /// Since when it runs, on its own clock.
+    pub running_since: Time,
+    /// Set when control has left the cluster, with whether all was drained.
+    pub left: Option<bool>,
+}
+
+/// A worker with what its thread holds.
+pub struct Core {
+    /// The decider.
+    pub worker: Worker,
+    /// From control, in order, each with when it can be seen.
+    pub commands: VecDeque<(Time, Command)>,
+    /// For application threads.
+    pub injector: Injector<Injection>,
+    /// From application threads.
+    pub injected: Injected<Injection>,
+    /// By sibling: chunks with when they can be seen.
+    pub rings: Vec<VecDeque<(Time, Chunk)>>,
+    /// By link.
+    pub sockets: Vec<Option<Socket>>,
+    /// Links whose sockets may have something to read.
+    pub ready: Vec<LinkId>,
+    /// When its next duty cycle is to come.
+    pub turn_at: Time,
+    /// The counts as of its last duty cycle.
+    pub sums: Sums,
+}
+
+/// What the invariants look at after each duty cycle.
+#[derive(Clone, Copy, Default)]
+pub struct Sums {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that came to an end.
+    pub ended: u64,
+    /// Those that ended well.
+    pub delivered: u64,
+}
+
+/// A link's socket, as a worker sees it.
+pub struct Socket {
+    /// Which connection.
+    pub conn: ConnId,
+    /// Which side of it.
+    pub side: Side,
+    /// What has come and was not handled.
+    pub inbox: Inbox,
+    /// A read may bring bytes.
+    pub readable: bool,
+    /// A write may take bytes.
+    pub writable: bool,
+}
+
+/// From control to a worker.
+pub enum Command {
+    /// The cluster or a router changed.
+    Apply(Arc<Snapshot>),
+    /// Run a routee of this path.
+    Serve(HandlerId, RouteeFactory),
+    /// A peer's connection has shaken hands.
+    Accepted(ConnId, Side, Established),
+    /// The connection that was asked for.
+    Dialed(u32, ConnId, Side),
+    /// The connection that was asked for could not be made.
+    DialFailed(u32),
+    /// Say whether everything is drained.
+    AskDrained,
+    /// Tell peers that nothing more will come.
+    Finish,
+}
+
+/// From a worker to control.
+pub enum Report {
+    /// Open a connection.
+    Dial {
+        /// Who asks.
+        worker: WorkerIndex,
+        /// Which destination of the snapshot.
+        destination: u32,
+    },
+    /// A link to this peer was lost.
+    Suspect(NodeRef),
+    /// A link to this peer was opened.
+    Reached(NodeRef),
+    /// A worker runs this handler now.
+    Served(HandlerId),
+    /// Whether a worker is drained.
+    Drained(WorkerIndex, bool),
+}
+
+/// What control does with a connection.
+pub enum Job {
+    /// Opens a link for a worker.
+    Dial {
+        /// Which worker.
+        worker: usize,
+        /// Where to.
+        destination: u32,
+        /// Whom.
+        peer: NodeRef,
+        /// The handshake.
+        dialer: Box<Dialer>,
+        /// What it says first.
+        hello: Vec<u8>,
+    },
+    /// Lets a peer in.
+    Accept(Box<Acceptor>),
+    /// Looks whether a process listens.
+    Probe(NodeRef),
+}
+
+/// What control wants done; carried out after its call.
+pub enum Effect {
+    /// Send a datagram.
+    Send(SocketAddr, Vec<u8>),
+    /// Call back later.
+    Schedule(Time, ControlTimer),
+    /// Hand a snapshot around.
+    Publish(Arc<Snapshot>),
+    /// Membership changed.
+    Events(Arc<View>, Vec<MemberEvent>),
+    /// It cannot go on.
+    Fault(MemberFault),
+    /// Ask the workers whether they are drained.
+    AskDrained,
+    /// Have the workers say goodbye.
+    FinishWorkers,
+    /// It has left.
+    Left(bool),
+}
+
+/// Keeps effects in order.
+#[derive(Default)]
+pub struct Effects {
+    /// What was asked for.
+    pub list: Vec<Effect>,
+    /// Memory for datagrams.
+    pub spare: Vec<Vec<u8>>,
+}
+
+impl ControlSink for Effects {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(datagram);
+        self.list.push(Effect::Send(to, bytes));
+    }
+
+    fn schedule(&mut self, at: Time, timer: ControlTimer) {
+        self.list.push(Effect::Schedule(at, timer));
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        self.list.push(Effect::Publish(snapshot));
+    }
+
+    fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
+        self.list.push(Effect::Events(Arc::clone(view), events.to_vec()));
+    }
+
+    fn fault(&mut self, fault: MemberFault) {
+        self.list.push(Effect::Fault(fault));
+    }
+
+    fn ask_drained(&mut self) {
+        self.list.push(Effect::AskDrained);
+    }
+
+    fn finish_workers(&mut self) {
+        self.list.push(Effect::FinishWorkers);
+    }
+
+    fn left(&mut self, drained: bool) {
+        self.list.push(Effect::Left(drained));
+    }
+}

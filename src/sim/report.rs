@@ -1,0 +1,89 @@
+//! What came of many simulations.
+
+use std::time::Duration;
+
+use super::invariants::Violation;
+use super::world::{Result, Scenario};
+
+/// One seed that showed something that must not be.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Failure {
+    /// Which seed.
+    pub seed: u64,
+    /// Which invariant did not hold.
+    pub invariant: &'static str,
+    /// The command that shows it again.
+    pub replay: String,
+}
+
+/// All results together; what `--json` writes.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Summary {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// How many of them failed.
+    pub violations: u64,
+    /// Which.
+    pub failures: Vec<Failure>,
+    /// Over all seeds in order: equal for equal arguments on any machine.
+    pub trace_hash: String,
+    /// Simulated time of all seeds.
+    pub simulated_s: f64,
+    /// How long it took.
+    pub wall_s: f64,
+}
+
+/// The command that replays a seed.
+pub fn replay(scenario: &Scenario) -> String {
+    let Scenario { seed, nodes, workers, seconds, .. } = scenario;
+    format!(
+        "cargo run --release --bin keyway-sim -- --seed {seed} --seeds 1 --nodes {nodes} \
+         --workers {workers} --seconds {seconds} --trace"
+    )
+}
+
+impl Summary {
+    /// Puts the results together, which are in the order of their seeds.
+    pub fn new(scenario: &Scenario, results: &[Result], wall: Duration) -> Self {
+        let mut hash = 0x6b65_7977_6179_u64;
+        let mut simulated = Duration::ZERO;
+        let mut failures = Vec::new();
+        for result in results {
+            hash = (hash ^ result.trace_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+            simulated += result.simulated;
+            if let Some(Violation { invariant, .. }) = result.violation {
+                let replay = replay(&Scenario { seed: result.seed, ..*scenario });
+                failures.push(Failure { seed: result.seed, invariant, replay });
+            }
+        }
+        Self {
+            seeds: results.len() as u64,
+            violations: failures.len() as u64,
+            failures,
+            trace_hash: format!("{hash:016x}"),
+            simulated_s: simulated.as_secs_f64(),
+            wall_s: wall.as_secs_f64(),
+        }
+    }
+}
+
+/// The middle, the 99th of a hundred, and the largest of some times; `None` without any.
+pub fn quantiles(times: impl Iterator<Item = Duration>) -> Option<[Duration; 3]> {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort();
+    let last = times.len().checked_sub(1)?;
+    Some([times[last / 2], times[last * 99 / 100], times[last]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_times_that_were_measured() {
+        let times = (1..=100).rev().map(Duration::from_millis);
+        let [p50, p99, max] = quantiles(times).unwrap();
+        assert_eq!([p50, p99, max].map(|time| time.as_millis()), [50, 99, 100]);
+        assert_eq!(quantiles(std::iter::empty()), None);
+    }
+}

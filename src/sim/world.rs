@@ -1,0 +1,497 @@
+//! The simulated world: machines, the processes on them, the network between them, and the loop
+//! that lets one thing happen after the other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+
+use super::events::{Event, LifeId, SlotId};
+use super::invariants::{Checks, Violation};
+use super::ledger::Ledger;
+use super::load::{self, AppThread, Hands, Outcome, Shared};
+use super::network::{Network, Owner, address};
+use super::plan::Plan;
+use super::process::{Body, Command, Core, Effects, Fate, Life, Sums};
+use super::trace::Trace;
+use crate::base::fate::{AskError, DeathReason};
+use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
+use crate::control::{Control, ControlParts};
+use crate::hash::HashSeed;
+use crate::member::{LocalMember, Manual};
+use crate::queue::inject::injector;
+use crate::queue::reply::ReplySlots;
+use crate::queue::wake::sleeper;
+use crate::wire::ClusterKey;
+use crate::worker::{Buffers, Worker, WorkerParts};
+
+/// How long after the healing everything must agree and flow.
+pub const BOUND: Duration = Duration::from_secs(10);
+/// How long the phase without faults is.
+const CALM: Duration = Duration::from_secs(15);
+/// Before the end, applications fall silent for so long.
+const SILENCE: Duration = Duration::from_secs(4);
+/// Datagrams that wait for a process that does not read them.
+const SOCKET_DATAGRAMS: usize = 128;
+/// Asks of application threads that may be open per process.
+const REPLY_SLOTS: usize = 256;
+
+/// What is asked of one simulation.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Nodes there are from the start.
+    pub nodes: u16,
+    /// Workers of each.
+    pub workers: u16,
+    /// Simulated time; at least 20 s, of which the last 15 are without faults.
+    pub seconds: u64,
+    /// Whether every event is printed.
+    pub print: bool,
+}
+
+/// What came of one simulation.
+#[derive(Clone, Debug)]
+pub struct Result {
+    /// Which.
+    pub seed: u64,
+    /// Fingerprint of all that happened.
+    pub trace_hash: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// Messages that handlers took.
+    pub handled: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// From the healing until the last view changed.
+    pub views_agreed: Option<Duration>,
+    /// From the healing until every node had an answer from every routee.
+    pub traffic_flows: Option<Duration>,
+    /// What was found wrong.
+    pub violation: Option<Violation>,
+}
+
+/// Everything there is.
+pub struct World {
+    pub(super) scenario: Scenario,
+    pub(super) plan: Plan,
+    pub(super) net: Network,
+    pub(super) lives: Vec<Life>,
+    /// By machine: the process that listens there.
+    pub(super) slots: Vec<Option<LifeId>>,
+    pub(super) ledger: Shared,
+    pub(super) key: ClusterKey,
+    pub(super) effects: Effects,
+    pub(super) checks: Checks,
+    pub(super) healed_at: Option<Time>,
+    pub(super) next_partition: u64,
+    end: Time,
+    over: bool,
+}
+
+impl World {
+    /// A world in which nothing has happened.
+    pub fn new(scenario: Scenario) -> Self {
+        let mut rng = Rng::seed_from_u64(scenario.seed);
+        let plan = Plan::draw(&mut rng, &scenario);
+        let trace = Trace::new(scenario.seed, scenario.print);
+        trace.say(|| format!("{plan:#?}"));
+        let ledger = Shared::new(Ledger::new(rng.random(), plan.traffic.clone()));
+        let net = Network::new(rng, trace, plan.weather.clone());
+        let key = ClusterKey::new("sim", Some(b"a secret for simulated nodes"))
+            .expect("the name and the secret are fine");
+        let end = Time::ZERO.plus(Duration::from_secs(scenario.seconds));
+        let mut world = Self {
+            slots: vec![None; plan.slots],
+            scenario,
+            net,
+            lives: Vec::new(),
+            ledger,
+            key,
+            effects: Effects::default(),
+            checks: Checks::new(plan.slots),
+            healed_at: None,
+            next_partition: 0,
+            end,
+            over: false,
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    /// Lets everything happen.
+    pub fn run(mut self) -> Result {
+        while let Some((at, event)) = self.net.queue.pop(self.end) {
+            self.net.now = at;
+            self.happen(event);
+            if self.over {
+                break;
+            }
+        }
+        if !self.over {
+            self.net.now = self.end;
+            self.check_end();
+        }
+        let ledger = self.ledger.lock();
+        Result {
+            seed: self.scenario.seed,
+            trace_hash: self.net.trace.hash(),
+            events: self.net.trace.events(),
+            handled: ledger.handled_total(),
+            simulated: self.net.now.since(Time::ZERO),
+            views_agreed: self.checks.healing.views_agreed(),
+            traffic_flows: self.checks.healing.traffic_flows(),
+            violation: ledger.violation.clone(),
+        }
+    }
+
+    fn begin(&mut self) {
+        let late = self.plan.late.clone();
+        for slot in 0..usize::from(self.scenario.nodes) {
+            let after = match late.iter().find(|(known, _)| *known == slot) {
+                Some((_, ms)) => Duration::from_millis(*ms),
+                None => Duration::from_micros(self.net.rng.random_range(0..200_000)),
+            };
+            self.net.queue.push(self.net.now.plus(after), Event::Start(slot));
+        }
+        for fault in self.plan.faults.clone() {
+            self.next_fault(fault.fault);
+        }
+        for slot in self.plan.slow.clone() {
+            self.stumble(slot);
+        }
+        let heal = Time(self.end.0.saturating_sub(CALM.as_nanos() as u64));
+        self.net.queue.push(heal, Event::Heal);
+        let quiet = Time(self.end.0.saturating_sub(SILENCE.as_nanos() as u64));
+        self.net.queue.push(quiet, Event::Quiet);
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.net.now;
+        let Some(event) = self.hold_back(event) else { return };
+        match event {
+            Event::Datagram { to, from, bytes } => {
+                if let (Some(life), true) = (self.slots[to], self.net.passes(from, to)) {
+                    self.net.trace.note(now, life, "received", bytes.len() as u64);
+                    self.control(life, |control, now, sink| {
+                        control.datagram(now, address(from), &bytes, sink);
+                    });
+                }
+                self.net.recycle(bytes);
+            }
+            Event::Timer(life, timer) => {
+                self.net.trace.note(now, life, "timer", 0);
+                self.control(life, |control, now, sink| control.timer(now, timer, sink));
+            }
+            Event::Report(life, report) => {
+                self.net.trace.note(now, life, "report", 0);
+                self.report(life, report);
+            }
+            Event::Turn(life, index) => self.turn(life, index),
+            Event::Syn(conn) => {
+                self.net.trace.note(now, conn, "syn", 0);
+                self.syn(conn);
+            }
+            Event::SynAnswer(conn, listens) => self.syn_answer(conn, listens),
+            Event::Deliver(conn, side) => {
+                let owner = self.net.deliver(conn, side);
+                let arrived = self.net.arrived(conn, side) as u64;
+                self.net.trace.note(now, conn, "deliver", (side as u64) << 32 | arrived);
+                match owner {
+                    Owner::Job(life) => {
+                        let at = self.net.after_us(self.net.weather.wake_us);
+                        self.net.queue.push(at, Event::Job(life, conn, side));
+                    }
+                    Owner::Worker(life, index, link) => {
+                        self.socket_event((life, index, link), (conn, side), false);
+                    }
+                    Owner::Handed(_) | Owner::Nobody => {}
+                }
+            }
+            Event::Writable(conn, side) => {
+                if let Owner::Worker(life, index, link) = self.net.owner(conn, side) {
+                    self.socket_event((life, index, link), (conn, side), true);
+                }
+            }
+            Event::Job(life, conn, side) => self.step_job(life, conn, side),
+            Event::JobTimeout(life, conn, side) => self.job_timeout(life, conn, side),
+            Event::Application(life, thread) => self.application(life, thread),
+            Event::Exit(life) => self.exit(life),
+            Event::Resume(life) => self.resume(life),
+            Event::Stumble(slot) => self.stumbles(slot),
+            // Whoever should be there was started with the healing.
+            Event::Start(slot) if self.healed_at.is_none() => self.start(slot),
+            Event::Start(_) => {}
+            Event::Fault(fault) => self.fault(fault),
+            Event::Mend(number) => self.net.unblock(number),
+            Event::Heal => self.heal(),
+            Event::Look => self.look(),
+            Event::Operate => self.operate(),
+            Event::Quiet => self.ledger.lock().quiet = true,
+        }
+        if self.ledger.lock().violation.is_some() {
+            self.over = true;
+        }
+    }
+
+    /// What happens to a paused process waits; to a dead one, it does not happen.
+    fn hold_back(&mut self, event: Event) -> Option<Event> {
+        let life = match &event {
+            Event::Datagram { to, .. } => self.slots[*to]?,
+            Event::Timer(life, _)
+            | Event::Report(life, _)
+            | Event::Job(life, ..)
+            | Event::JobTimeout(life, ..)
+            | Event::Application(life, _)
+            | Event::Exit(life) => *life,
+            _ => return Some(event),
+        };
+        let body = self.lives[life].body.as_deref_mut()?;
+        if !body.paused {
+            return Some(event);
+        }
+        let datagram = matches!(event, Event::Datagram { .. });
+        if !datagram || body.backlog.len() < SOCKET_DATAGRAMS {
+            body.backlog.push(event);
+        }
+        None
+    }
+
+    /// Notes the first thing found wrong; the simulation ends with it.
+    pub(super) fn blame(&mut self, invariant: &'static str, seen: String) {
+        self.net.trace.say(|| format!("VIOLATION of {invariant}: {seen}"));
+        self.ledger.lock().blame(invariant, seen);
+    }
+
+    // ---- processes ----
+
+    /// Starts a process on a free machine.
+    pub(super) fn start(&mut self, slot: SlotId) {
+        if self.slots[slot].is_some() {
+            return;
+        }
+        let life = self.lives.len();
+        let now = self.net.now;
+        let name = Plan::name(slot);
+        // Microseconds of a calendar, as in the real driver.
+        let incarnation = Incarnation(1_700_000_000_000_000 + now.0 / 1_000 + life as u64);
+        let me = NodeRef { node: NodeId::from_name(&name), incarnation };
+        self.net.trace.note(now, life, "start", incarnation.0);
+        self.net.trace.say(|| format!("life {life} is {me} on machine {slot}"));
+        self.ledger.lock().add_life(usize::from(self.scenario.workers));
+        let body = Box::new(self.make_body(life, slot, &name, me));
+        let (born, fate) = (now, Fate::Alive);
+        let (downed, leaving) = (false, false);
+        self.lives.push(Life { slot, me, born, fate, downed, leaving, body: Some(body) });
+        self.slots[slot] = Some(life);
+        self.control(life, |control, now, sink| control.start(now, sink));
+        let seed = HashSeed(self.key.hash_seed());
+        for spec in load::routers(seed) {
+            let added = self.control(life, |control, _, sink| control.route(spec, sink));
+            assert!(matches!(added, Some(Ok(_))), "the simulator's own routers are in order");
+        }
+        let factory = load::factory(&self.ledger, life, seed);
+        let messages = factory.messages().to_vec();
+        let served = self.control(life, |control, _, _| control.serve(load::PATH, messages));
+        let Some(Ok(handler)) = served else { unreachable!("the path is free") };
+        for index in 0..usize::from(self.scenario.workers) {
+            self.command(life, index, Command::Serve(handler, factory.clone()));
+        }
+        for thread in 0..self.plan.traffic.threads {
+            self.next_burst(life, thread);
+        }
+    }
+
+    fn make_body(&mut self, life: LifeId, slot: SlotId, name: &str, me: NodeRef) -> Body {
+        let workers = self.scenario.workers;
+        let local = LocalMember {
+            name: name.into(),
+            address: address(slot),
+            incarnation: me.incarnation,
+            workers,
+            weight: self.plan.weights[slot],
+            roles: Default::default(),
+            metadata: Default::default(),
+            app_version: "1".into(),
+            services: Vec::new(),
+        };
+        let control = Control::new(ControlParts {
+            local,
+            member: self.plan.member.clone(),
+            policy: Box::new(Manual),
+            key: self.key.clone(),
+            leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
+            leave_grace: Duration::from_millis(3 * self.plan.member.gossip_ms),
+            seed: self.net.rng.random(),
+        })
+        .expect("the plan's settings are in range");
+        let limits = self.plan.limits;
+        let buffers = Arc::new(Buffers::new(256, 256, limits.max_frame_bytes as usize));
+        let replies = ReplySlots::new(REPLY_SLOTS);
+        let seed = HashSeed(self.key.hash_seed());
+        let cores = (0..workers)
+            .map(|index| {
+                let (_, waker) = sleeper(|| ());
+                let (injector, injected) = injector(self.plan.injections, waker);
+                let parts = WorkerParts {
+                    me,
+                    index: WorkerIndex(index),
+                    workers,
+                    buffers: Arc::clone(&buffers),
+                    replies: replies.clone(),
+                    injector: injector.clone(),
+                    seed: self.net.rng.random(),
+                };
+                Core {
+                    worker: Worker::new(parts, limits, Time::ZERO),
+                    commands: VecDeque::new(),
+                    injector,
+                    injected,
+                    rings: (0..workers).map(|_| VecDeque::new()).collect(),
+                    sockets: Vec::new(),
+                    ready: Vec::new(),
+                    turn_at: Time::NEVER,
+                    sums: Sums::default(),
+                }
+            })
+            .collect();
+        let threads = (0..self.plan.traffic.threads)
+            .map(|thread| {
+                let worker = thread % usize::from(workers);
+                AppThread::new(life, worker, &self.ledger, seed, self.net.rng.random())
+            })
+            .collect();
+        let view = Arc::clone(control.view());
+        Body {
+            control,
+            workers: cores,
+            jobs: Default::default(),
+            probing: Vec::new(),
+            link_epoch: 0,
+            snapshot: Arc::new(crate::route::snapshot::Snapshot::new(
+                0,
+                view,
+                Vec::new(),
+                Vec::new(),
+            )),
+            buffers,
+            replies,
+            threads,
+            reports_after: Time::ZERO,
+            paused: false,
+            backlog: Vec::new(),
+            running_since: Time::ZERO,
+            left: None,
+        }
+    }
+
+    /// A process is gone, as after SIGKILL: its kernel closes its sockets.
+    pub(super) fn kill(&mut self, life: LifeId, fate: Fate) {
+        if self.lives[life].body.is_none() {
+            return;
+        }
+        self.net.trace.note(self.net.now, life, "killed", fate as u64);
+        let slot = self.lives[life].slot;
+        self.slots[slot] = None;
+        self.lives[life].fate = fate;
+        self.lives[life].body = None;
+        self.net.drop_all(life);
+        self.ledger.lock().forget(life);
+        self.checks.healing.forget(life);
+    }
+
+    /// A process that has left stops its workers and ends.
+    fn exit(&mut self, life: LifeId) {
+        let now = self.lives[life].local(self.net.now);
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        let drained = body.left == Some(true);
+        for core in &mut body.workers {
+            core.worker.begin(now);
+            // What was handed over before the end is counted like everything else.
+            while let Some(injection) = core.injected.pop() {
+                core.worker.inject(injection);
+            }
+            core.worker.stop();
+        }
+        body.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
+        if drained {
+            self.check_left(life);
+        }
+        self.kill(life, Fate::Left);
+    }
+
+    // ---- applications ----
+
+    /// Plans a thread's next burst.
+    pub(super) fn next_burst(&mut self, life: LifeId, thread: usize) {
+        let (least, most) = self.plan.traffic.every_ms;
+        let at = self.net.after_us((least * 1_000, most * 1_000));
+        self.net.queue.push(at, Event::Application(life, thread));
+    }
+
+    fn application(&mut self, life: LifeId, thread: usize) {
+        self.collect(life, thread);
+        if self.ledger.lock().quiet {
+            return;
+        }
+        self.net.trace.note(self.net.now, life, "application", thread as u64);
+        let worker = self.with_thread(life, thread, |thread, hands| {
+            thread.burst(hands);
+            thread.worker
+        });
+        if let Some(worker) = worker {
+            self.nudge(life, worker);
+        }
+        self.next_burst(life, thread);
+    }
+
+    /// Lets one application thread do something.
+    pub(super) fn with_thread<T>(
+        &mut self,
+        life: LifeId,
+        thread: usize,
+        act: impl FnOnce(&mut AppThread, &Hands<'_>) -> T,
+    ) -> Option<T> {
+        let now = self.lives[life].local(self.net.now);
+        let body = self.lives[life].body.as_deref_mut()?;
+        let thread = &mut body.threads[thread];
+        let hands = Hands {
+            snapshot: &body.snapshot,
+            injector: &body.workers[thread.worker].injector,
+            buffers: &body.buffers,
+            replies: &body.replies,
+            ledger: &self.ledger,
+            now,
+        };
+        Some(act(thread, &hands))
+    }
+
+    /// Looks which asks of a thread have ended.
+    pub(super) fn collect(&mut self, life: LifeId, thread: usize) {
+        let now = self.lives[life].local(self.net.now);
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        let since = body.running_since;
+        let mut wrong = None;
+        body.threads[thread].pending.retain_mut(|ask| match ask.look() {
+            Outcome::Answered | Outcome::Failed(_) => false,
+            Outcome::Wrong(seen) => {
+                wrong.get_or_insert(seen);
+                false
+            }
+            Outcome::Open => {
+                let promised = ask.deadline().max(since).plus(Duration::from_secs(1));
+                if now > promised {
+                    let late = now.since(ask.deadline());
+                    wrong.get_or_insert(format!("an ask is open {late:?} after its deadline"));
+                }
+                true
+            }
+        });
+        if let Some(seen) = wrong {
+            self.blame(super::invariants::asks::NAME, format!("life {life}: {seen}"));
+        }
+    }
+}

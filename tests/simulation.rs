@@ -1,0 +1,82 @@
+//! Simulated clusters under faults: many seeds, the seeds that once failed, and that equal seeds
+//! give equal runs.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use keyway::sim::{Result, Scenario, report, simulate};
+
+fn scenario(seed: u64) -> Scenario {
+    Scenario { seed, nodes: 5, workers: 2, seconds: 22, print: false }
+}
+
+/// Runs them on two threads; the results come in the order of the scenarios.
+fn run(scenarios: &[Scenario]) -> Vec<Result> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = simulate(*scenario);
+                    results.lock().unwrap().push(result);
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap();
+    results.sort_by_key(|result| scenarios.iter().position(|one| one.seed == result.seed));
+    results
+}
+
+fn assert_all_hold(scenarios: &[Scenario]) {
+    let mut failures = String::new();
+    for (scenario, result) in scenarios.iter().zip(run(scenarios)) {
+        if let Some(violation) = result.violation {
+            failures += &format!(
+                "\nseed {}: {}: {}\n  {}",
+                scenario.seed,
+                violation.invariant,
+                violation.seen,
+                report::replay(scenario)
+            );
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn two_hundred_seeds_hold() {
+    let scenarios: Vec<Scenario> = (1..=200).map(scenario).collect();
+    assert_all_hold(&scenarios);
+}
+
+#[test]
+fn what_was_fixed_stays_fixed() {
+    let scenarios: Vec<Scenario> = include_str!("regressions/seeds.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let mut number = || -> u64 {
+                let word = words.next().unwrap_or_else(|| panic!("{line}: four numbers, please"));
+                word.parse().unwrap_or_else(|error| panic!("{line}: {word}: {error}"))
+            };
+            let (seed, nodes, workers) = (number(), number() as u16, number() as u16);
+            Scenario { seed, nodes, workers, seconds: number(), print: false }
+        })
+        .collect();
+    assert!(!scenarios.is_empty(), "there are seeds that once failed");
+    assert_all_hold(&scenarios);
+}
+
+#[test]
+fn equal_seeds_run_equally() {
+    for seed in [3, 20, 47] {
+        let (once, again) = (simulate(scenario(seed)), simulate(scenario(seed)));
+        assert_eq!(once.trace_hash, again.trace_hash, "seed {seed}");
+        assert_eq!((once.events, once.handled), (again.events, again.handled), "seed {seed}");
+        assert!(once.events > 1_000 && once.handled > 10, "seed {seed} did nothing: {once:?}");
+    }
+    assert_ne!(simulate(scenario(3)).trace_hash, simulate(scenario(4)).trace_hash);
+}
