@@ -237,6 +237,9 @@ impl WorkerThread {
             match command {
                 Command::Apply(snapshot) => {
                     self.worker.apply(snapshot);
+                    // A lost peer's place may be a new link's by now: the old socket must be
+                    // closed before anything is read, or its bytes would be the new link's.
+                    self.report(turn);
                     self.refresh_board();
                 }
                 Command::Serve(handler, factory) => self.worker.serve(handler, factory),

@@ -189,7 +189,10 @@ impl Turn<'_> {
             }
             let Some((_, command)) = self.me.commands.pop_front() else { break };
             match command {
-                Command::Apply(snapshot) => self.me.worker.apply(snapshot),
+                Command::Apply(snapshot) => {
+                    self.me.worker.apply(snapshot);
+                    self.report(); // Closes the sockets of links that are gone.
+                }
                 Command::Serve(handler, factory) => self.me.worker.serve(handler, factory),
                 Command::Accepted(conn, side, established) => {
                     let (peer, worker) = (established.peer, established.peer_worker);

@@ -119,6 +119,9 @@ pub enum Request {
 /// [`Worker::sibling_chunk`] and [`Worker::receive`] for arrived frames; [`Worker::run`] for
 /// timers and messages to itself. Then it takes [`Worker::requests`], writes the outboxes that
 /// [`Worker::take_dirty`] names and reports progress with [`Worker::written`].
+///
+/// After `apply` and `accept` it carries the requests out at once: a link that they removed leaves
+/// its place to the next one, and its socket must be closed before anything is read from it.
 pub struct Worker {
     core: Core,
     routees: Vec<RouteeSlot>,
