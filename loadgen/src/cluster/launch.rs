@@ -354,12 +354,30 @@ fn spawn(
     Ok(NodeHandle { number, name, address: started.address, alive: true, process })
 }
 
+/// What ledger folders are called, followed by the coordinating process's id.
+const LEDGER_PREFIX: &str = "keyway-loadgen-";
+
+/// Removes the ledgers of runs that were killed outright.
+fn remove_stale(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(LEDGER_PREFIX).and_then(|rest| rest.split('-').next());
+        let owner = owner.and_then(|owner| owner.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            // Another run may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A new folder for ledgers on a memory file system, removed with the second value.
 fn ledger_folder() -> Result<(PathBuf, Cleanup)> {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    remove_stale(&parent);
     let folder = tempfile::Builder::new()
-        .prefix("keyway-loadgen-")
+        .prefix(&format!("{LEDGER_PREFIX}{}-", std::process::id()))
         .tempdir_in(&parent)
         .attempting(&format!("make a folder in {}", parent.display()))?
         .keep();

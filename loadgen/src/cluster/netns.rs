@@ -4,6 +4,7 @@
 //! bridge. Taking one end down is what pulling a cable is: packets vanish, no connection is reset.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,7 +40,8 @@ impl Network {
             let failure = Failure::new("make a network to cut links in", "needs root");
             return Err(failure.hint("run as root, or without `cut`"));
         }
-        let tag = format!("kw{}", std::process::id());
+        remove_stale();
+        let tag = format!("{TAG}{}", std::process::id());
         let bridge = format!("{tag}-br");
         ip(&["link", "add", &bridge, "type", "bridge"])?;
         let remove = bridge.clone();
@@ -95,6 +97,30 @@ impl Network {
 
     fn outer(&self, host: u8) -> String {
         format!("{}v{host}", self.0.tag)
+    }
+}
+
+/// What all names begin with, followed by the coordinating process's id.
+const TAG: &str = "kw";
+
+/// Removes the networks of runs that were killed outright.
+fn remove_stale() {
+    let is_stale = |name: &str| {
+        let owner = name.strip_prefix(TAG).and_then(|rest| rest.split(['-', 'v']).next());
+        let owner = owner.and_then(|owner| owner.parse::<u32>().ok());
+        owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists())
+    };
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| is_stale(name)).collect()
+    };
+    // Another run may be removing them too. A pair's other end goes with its namespace.
+    for space in names("/run/netns") {
+        let _ = ip(&["netns", "del", &space]);
+    }
+    for link in names("/sys/class/net") {
+        let _ = ip(&["link", "del", &link]);
     }
 }
 
