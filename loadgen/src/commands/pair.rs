@@ -108,7 +108,8 @@ impl PairRounds {
                     all.floors.rounds.push(FloorRound { round, measured });
                 }
                 _ => {
-                    let one = cluster_round(run, variant, round, payload_bytes, duration, false)?;
+                    let one =
+                        cluster_round(run, variant, 1, round, payload_bytes, duration, false)?;
                     run.weather(&one.rate.window);
                     all.rounds.push(one);
                 }
@@ -129,7 +130,7 @@ impl PairRounds {
             self.syscalls_note = Some(run.card.syscall_counting.clone());
             return Ok(());
         }
-        let one = cluster_round(run, Variant::Oneway, 0, payload_bytes, duration, true)?;
+        let one = cluster_round(run, Variant::Oneway, 1, 0, payload_bytes, duration, true)?;
         self.syscalls_per_msg = one.rate.syscalls_per_msg;
         Ok(())
     }
@@ -364,16 +365,18 @@ pub(super) fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
     Some(value? / floor.filter(|floor| *floor > 0.0)?)
 }
 
-fn cluster_round(
+/// One measurement of a fresh cluster of so many nodes.
+pub(super) fn cluster_round(
     run: &mut Run,
     variant: Variant,
+    nodes: u32,
     round: u32,
     payload_bytes: u32,
     duration: Duration,
     count_calls: bool,
 ) -> Result<PairRound> {
     let spin_us = if variant == Variant::AskSpin { SPIN_US } else { 0 };
-    let mut cluster = Cluster::start(run.cluster(1, 1, spin_us))?;
+    let mut cluster = Cluster::start(run.cluster(nodes, 1, spin_us))?;
     let began_ns = now_ns();
     let warm_up_ends_ns = began_ns + WARM_UP.as_nanos() as u64;
     let (plan, of) = match variant {

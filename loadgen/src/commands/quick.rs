@@ -79,6 +79,7 @@ pub fn run(flags: &Flags, smoke: bool) -> Result<()> {
         asks_per_s: 2_000.0,
         acts: vec![Act::Join, Act::Kill],
         calm_ms: if smoke { 500 } else { 1_500 },
+        coda_ms: 1_000,
         idle_ms: if smoke { 500 } else { 2_000 },
     };
     let told = play(&mut run, &story, None, &progress)?;
@@ -106,9 +107,9 @@ pub fn run(flags: &Flags, smoke: bool) -> Result<()> {
     }
     RunFolder::new(&run.folder).write_timeline(&told.timeline)?;
 
-    print!("{}", pair.table(&run, PAYLOAD_BYTES));
-    println!();
-    print!("{}", told.table(&story));
+    let tables = format!("{}\n{}", pair.table(&run, PAYLOAD_BYTES), told.table(&story));
+    print!("{tables}");
+    run.write("table.txt", &tables)?;
     let asked = Asked {
         command: run.command,
         driver_core: run.driver_core,

@@ -10,6 +10,7 @@ use crate::analysis::histogram::LogRecord;
 use crate::analysis::ledger::Period;
 use crate::analysis::report::{Curve, NamedAudit, Report, RunFolder};
 use crate::cli::Flags;
+use crate::cluster::message::SIZES;
 use crate::cluster::{Books, Cluster, ClusterPlan, books};
 use crate::error::{Attempt, Failure, Result};
 use crate::floors::FloorPlan;
@@ -161,11 +162,45 @@ impl Run {
         Curve { name: name.to_owned(), file: HISTOGRAMS.to_owned(), tag: tag.to_owned() }
     }
 
+    /// Says which flags have no meaning for this command.
+    pub(super) fn ignore(command: &str, flags: &[(&str, bool)]) {
+        for (flag, given) in flags {
+            if *given {
+                eprintln!("note: {flag} has no meaning for {command}");
+            }
+        }
+    }
+
+    /// The payload size that was asked for.
+    pub(super) fn payload_bytes(flags: &Flags) -> Result<u32> {
+        let bytes = flags.size.unwrap_or(SIZES[0]);
+        if SIZES.contains(&bytes) {
+            return Ok(bytes);
+        }
+        Err(Failure::new("make the messages", format!("there are none of {bytes} bytes"))
+            .hint(format!("give one of {SIZES:?}")))
+    }
+
+    /// Writes a file of the run.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
+        std::fs::write(self.folder.join(name), text).attempting(&format!("write {name}"))
+    }
+
     /// Writes raw data as JSON.
     pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let attempt = format!("write {name}");
         let text = serde_json::to_string_pretty(value).attempting(&attempt)?;
         std::fs::write(self.folder.join(name), text).attempting(&attempt)
+    }
+
+    /// Makes the run void for something that happened at some of its measurements.
+    pub(super) fn void_some(&mut self, reasons: &[(String, String)], of: usize) {
+        let Some((at, reason)) = reasons.first() else { return };
+        let others = match reasons.len() {
+            1 => String::new(),
+            more => format!(", and {} more of {of}", more - 1),
+        };
+        self.voids.push(format!("{at}{others}: {reason}"));
     }
 
     /// Why the run is void, if it is.
@@ -193,6 +228,7 @@ impl Run {
         mut report: Report,
     ) -> Result<()> {
         let folder = RunFolder::new(&self.folder);
+        self.remove_empty_logs();
         folder.write_plan(asked)?;
         folder.write_machine(&self.card)?;
         if !self.histograms.is_empty() {
@@ -220,6 +256,18 @@ impl Run {
         println!("raw data    {}", self.folder.display());
         println!("report      {}", page.display());
         Ok(())
+    }
+
+    /// A node that had nothing to say leaves no log.
+    fn remove_empty_logs(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let is_log = entry.path().extension().is_some_and(|extension| extension == "log");
+            if is_log && entry.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+                // A log that stays is no harm.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// What no order is promised for, as a line to print.

@@ -1,6 +1,6 @@
 //! A cluster under a steady open-loop load while things happen to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -25,12 +25,12 @@ use crate::summary::Event;
 const LEAD_TIME: Duration = Duration::from_millis(100);
 /// How long a change may take to be in all tables before the run goes on without.
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
-/// After equal tables: until what was sent by the old ones has been handled.
+/// Messages of this time may be on their way to their acknowledgement in quiet times.
+const IN_FLIGHT: Duration = Duration::from_millis(60);
+/// After that: until the last message that was sent by an old table has been handled.
 const AFTERMATH: Duration = Duration::from_millis(200);
 /// How long an ask waits: longer than a hiccup, shorter than a fault.
 const ASK_TIMEOUT_MS: u64 = 1_000;
-/// From the last act to the end of the load.
-const CODA: Duration = Duration::from_millis(500);
 
 /// Something that happens to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,8 @@ pub(super) struct StoryPlan {
     pub(super) acts: Vec<Act>,
     /// Undisturbed time before each act.
     pub(super) calm_ms: u64,
+    /// From the last act to the end of the load.
+    pub(super) coda_ms: u64,
     /// How long the cluster is watched without load first.
     pub(super) idle_ms: u64,
 }
@@ -85,7 +87,7 @@ impl StoryPlan {
             })
             .sum();
         let calm = self.calm_ms * self.acts.len() as u64;
-        Duration::from_millis(acts + calm + self.idle_ms + 2_000)
+        Duration::from_millis(acts + calm + self.idle_ms + self.coda_ms + 2_000)
     }
 }
 
@@ -99,12 +101,17 @@ struct Happened {
     nodes_before: usize,
     /// Until every table was equal and full; `None` when it was not in time.
     equal_tables_ms: Option<f64>,
+    /// Until no more messages were on their way than usual: a link that was cut off stands still
+    /// for a while after the tables are equal again.
+    flowing_ms: Option<f64>,
     /// When the next thing happened, or the load ended.
     until_ns: u64,
     /// When the cluster was calm again.
     calm_from_ns: u64,
     unknown_before: u64,
     unknown: u64,
+    /// What the driver and every live node had noticed when it was over.
+    noticed: Vec<(String, Vec<ViewChange>)>,
 }
 
 /// What is known afterwards.
@@ -112,6 +119,8 @@ pub(super) struct Story {
     pub(super) events: Vec<Event>,
     /// By event: until all tables were equal.
     pub(super) equal_tables_ms: Vec<Option<f64>>,
+    /// By event: until messages flowed as usual.
+    pub(super) flowing_ms: Vec<Option<f64>>,
     pub(super) timeline: Timeline,
     /// From the due time, of asks.
     pub(super) ask_latency: Histogram<u64>,
@@ -153,6 +162,7 @@ pub(super) fn play(
     }))?;
     std::thread::sleep(LEAD_TIME);
 
+    let usual = ((plan.tells_per_s + plan.asks_per_s) * IN_FLIGHT.as_secs_f64()) as u64 + 64;
     let window = Window::open(&[cluster.driver.pid()])?;
     let mut happened: Vec<Happened> = Vec::new();
     for act in &plan.acts {
@@ -160,7 +170,7 @@ pub(super) fn play(
         match act {
             Act::Join => {
                 progress.phase("a node joins");
-                note(&mut cluster, &mut happened, "join", |cluster| {
+                note(&mut cluster, &mut happened, "join", usual, |cluster| {
                     let at_ns = now_ns();
                     Ok((cluster.join()?, at_ns))
                 })?;
@@ -168,7 +178,7 @@ pub(super) fn play(
             Act::Leave => {
                 progress.phase("a node leaves");
                 let node = newest(&cluster);
-                note(&mut cluster, &mut happened, "leave", |cluster| {
+                note(&mut cluster, &mut happened, "leave", usual, |cluster| {
                     let at_ns = now_ns();
                     if !cluster.leave(node)? {
                         progress.note("the leaving node was not drained in time");
@@ -180,7 +190,7 @@ pub(super) fn play(
                 progress.phase("a node is killed with kill -9");
                 let node = cluster.nodes.iter().filter(|node| node.alive).nth(1);
                 let node = node.map_or(0, |node| node.number);
-                note(&mut cluster, &mut happened, "kill", |cluster| {
+                note(&mut cluster, &mut happened, "kill", usual, |cluster| {
                     Ok((node, cluster.kill(node)?))
                 })?;
                 // The default policy leaves it to the operator to remove it for good.
@@ -192,11 +202,11 @@ pub(super) fn play(
             Act::Pause { ms } => {
                 progress.phase("a node's process is stopped, and continued");
                 let node = newest(&cluster);
-                note(&mut cluster, &mut happened, "pause", |cluster| {
+                note(&mut cluster, &mut happened, "pause", usual, |cluster| {
                     Ok((node, cluster.pause(node, true)?))
                 })?;
                 sleep_until(happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000);
-                note(&mut cluster, &mut happened, "continue", |cluster| {
+                note(&mut cluster, &mut happened, "continue", usual, |cluster| {
                     Ok((node, cluster.pause(node, false)?))
                 })?;
             }
@@ -204,14 +214,14 @@ pub(super) fn play(
                 let Some(network) = &network else { continue };
                 progress.phase("a node's network is cut, and healed");
                 let node = newest(&cluster);
-                note(&mut cluster, &mut happened, "cut", |cluster| {
+                note(&mut cluster, &mut happened, "cut", usual, |cluster| {
                     let at_ns = now_ns();
                     network.cut(node, true)?;
                     cluster.nodes[node as usize].alive = false;
                     Ok((node, at_ns))
                 })?;
                 sleep_until(happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000);
-                note(&mut cluster, &mut happened, "heal", |cluster| {
+                note(&mut cluster, &mut happened, "heal", usual, |cluster| {
                     let at_ns = now_ns();
                     network.cut(node, false)?;
                     cluster.nodes[node as usize].alive = true;
@@ -221,10 +231,9 @@ pub(super) fn play(
         }
         progress.done();
     }
-    std::thread::sleep(CODA);
+    std::thread::sleep(Duration::from_millis(plan.coda_ms));
     let end_ns = now_ns();
     run.weather(&window.close()?);
-    let changes = cluster.view_changes()?;
     cluster.stop_driving()?;
     let (counts, _) = cluster.await_settled()?;
     for at in 0..happened.len() {
@@ -240,7 +249,6 @@ pub(super) fn play(
     }
     run.write_json("events.json", &happened)?;
     run.write_json("asks.json", &report.asks)?;
-    run.write_json("view-changes.json", &changes)?;
 
     let marks = happened
         .iter()
@@ -251,12 +259,13 @@ pub(super) fn play(
         .iter()
         .map(|event| Event {
             lost: Some(books.audit.unaccounted),
-            ..judge(event, start_ns, &report.asks, &changes)
+            ..judge(event, start_ns, &report.asks)
         })
         .collect();
     Ok(Story {
         events,
         equal_tables_ms: happened.iter().map(|event| event.equal_tables_ms).collect(),
+        flowing_ms: happened.iter().map(|event| event.flowing_ms).collect(),
         timeline,
         ask_latency: report.ask_latency,
         idle_shares,
@@ -281,6 +290,7 @@ impl Story {
                 "gap",
                 "noticed by all",
                 "equal tables",
+                "flow as usual",
                 "keys moved",
                 "fair",
                 "lost",
@@ -290,13 +300,15 @@ impl Story {
         let time = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| duration(ms * 1e6));
         let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
         let number = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
-        for (event, equal) in self.events.iter().zip(&self.equal_tables_ms) {
+        let times = self.equal_tables_ms.iter().zip(&self.flowing_ms);
+        for (event, (equal, flowing)) in self.events.iter().zip(times) {
             table.row([
                 event.kind.clone(),
                 time(Some(event.at_ms)),
                 time(event.gap_ms),
                 time(event.detected_ms),
                 time(*equal),
+                time(*flowing),
                 share(event.moved_keys_share),
                 share(event.fair_share),
                 number(event.lost),
@@ -317,6 +329,11 @@ impl Story {
         vec![
             "gap: when a node goes, until the first of its keys is answered elsewhere; when it \
              comes, the longest silence of the keys that move to it"
+                .to_owned(),
+            "noticed: by the driver and every live node; a heal when all have the full table again"
+                .to_owned(),
+            "unknown: written to a link that was lost before it was acknowledged, handled or not; \
+             lost: without any account"
                 .to_owned(),
             format!(
                 "asks from their due times, over all events: p50 {}, p99 {}, max {}",
@@ -355,6 +372,7 @@ fn note(
     cluster: &mut Cluster,
     happened: &mut Vec<Happened>,
     kind: &'static str,
+    usual_in_flight: u64,
     act: impl FnOnce(&mut Cluster) -> Result<(u32, u64)>,
 ) -> Result<()> {
     let nodes_before = cluster.alive_count();
@@ -362,6 +380,10 @@ fn note(
     let (node, at_ns) = act(cluster)?;
     let equal = cluster.await_full_tables(CHANGE_LIMIT).is_ok();
     let now = now_ns();
+    let noticed = cluster.view_changes()?;
+    // While a node is stopped or cut off, what was sent to it stays on its way.
+    let flowing = is_open(kind) || await_flow(cluster, usual_in_flight)?;
+    let flowing_ns = now_ns();
     happened.push(Happened {
         kind,
         node,
@@ -369,11 +391,31 @@ fn note(
         nodes_before,
         equal_tables_ms: equal.then(|| (now - at_ns) as f64 / 1e6),
         until_ns: 0,
-        calm_from_ns: now + AFTERMATH.as_nanos() as u64,
+        flowing_ms: (flowing && !is_open(kind)).then(|| (flowing_ns - at_ns) as f64 / 1e6),
+        calm_from_ns: flowing_ns + AFTERMATH.as_nanos() as u64,
         unknown_before: counts.unknown,
         unknown: 0,
+        noticed,
     });
     Ok(())
+}
+
+/// Whether it lasts until something else ends it.
+fn is_open(kind: &str) -> bool {
+    matches!(kind, "pause" | "cut")
+}
+
+/// Waits until no more messages than these are on their way.
+fn await_flow(cluster: &mut Cluster, usual_in_flight: u64) -> Result<bool> {
+    let began = Instant::now();
+    while began.elapsed() < CHANGE_LIMIT {
+        let counts: CountsRecord = cluster.driver.call(&NodeCommand::Counts)?;
+        if counts.in_flight <= usual_in_flight {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
 }
 
 /// When nothing changed, so that each key has one owner.
@@ -384,9 +426,8 @@ fn calm_periods(start_ns: u64, end_ns: u64, happened: &[Happened]) -> Vec<Period
         if from_ns < event.at_ns {
             periods.push(Period { from_ns, until_ns: event.at_ns });
         }
-        // While a node is stopped or cut off, what waits before it is handled much later.
-        let is_open = matches!(event.kind, "pause" | "cut");
-        from_ns = if is_open { u64::MAX } else { event.calm_from_ns };
+        // What waits before a node that is stopped or cut off is handled much later.
+        from_ns = if is_open(event.kind) { u64::MAX } else { event.calm_from_ns };
     }
     if from_ns < end_ns {
         periods.push(Period { from_ns, until_ns: end_ns });
@@ -395,12 +436,7 @@ fn calm_periods(start_ns: u64, end_ns: u64, happened: &[Happened]) -> Vec<Period
 }
 
 /// What an event did to the keys.
-fn judge(
-    event: &Happened,
-    start_ns: u64,
-    asks: &[AskEnd],
-    changes: &[(String, Vec<ViewChange>)],
-) -> Event {
+fn judge(event: &Happened, start_ns: u64, asks: &[AskEnd]) -> Event {
     let comes = matches!(event.kind, "join" | "continue" | "heal");
     let keys = asks.iter().map(|ask| ask.key).max().map_or(0, |key| key as usize + 1);
     let (mut before, mut after) = (vec![None; keys], vec![None; keys]);
@@ -444,21 +480,27 @@ fn judge(
 
     let name = format!("node-{}", event.node);
     let fits = |kind: ViewChangeKind| (kind == ViewChangeKind::Usable) == comes;
-    let noticed = changes.iter().filter(|(observer, _)| *observer != name).map(|(_, changes)| {
-        changes
-            .iter()
-            .find(|change| change.at_ns >= event.at_ns && change.name == name && fits(change.kind))
-            .map(|change| change.at_ns - event.at_ns)
-    });
+    let noticed =
+        event.noticed.iter().filter(|(observer, _)| *observer != name).map(|(_, changes)| {
+            changes
+                .iter()
+                .find(|change| {
+                    change.at_ns >= event.at_ns && change.name == name && fits(change.kind)
+                })
+                .map(|change| change.at_ns - event.at_ns)
+        });
     // Known only if everybody noticed.
-    let detected_ns = noticed.collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max());
+    let noticed_ns = noticed.collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max());
+    let noticed_ms = noticed_ns.map(|ns| ns as f64 / 1e6);
+    // A heal is noticed when every node, also the one that was cut off, has all the others.
+    let detected_ms = if event.kind == "heal" { event.equal_tables_ms } else { noticed_ms };
 
     let nodes = if comes { event.nodes_before + 1 } else { event.nodes_before };
     Event {
         kind: event.kind.to_owned(),
         at_ms: event.at_ns.saturating_sub(start_ns) as f64 / 1e6,
         gap_ms: gap_ns.map(|ns| ns as f64 / 1e6),
-        detected_ms: detected_ns.map(|ns| ns as f64 / 1e6),
+        detected_ms,
         moved_keys_share: (!known.is_empty()).then(|| moved as f64 / known.len() as f64),
         fair_share: Some(1.0 / nodes.max(1) as f64),
         lost: None,
