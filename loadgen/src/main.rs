@@ -1,5 +1,6 @@
 //! The command line of the load generator.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,26 @@ enum Command {
         #[arg(long)]
         smoke: bool,
     },
+    /// Measure one-way messages at saturation, by payload size and connections
+    Throughput(Flags),
+    /// Measure latency over loads from light to past saturation
+    Latency(Flags),
+    /// Measure throughput over node counts
+    Scale(Flags),
+    /// Let nodes join, leave, be killed, stopped and cut off under a steady load
+    Churn(Flags),
+    /// Show two runs beside each other
+    Compare {
+        /// A run's folder or its summary
+        a: PathBuf,
+        /// Another one
+        b: PathBuf,
+    },
+    /// Draw a finished run's plots and page again
+    Report {
+        /// The run's folder
+        folder: PathBuf,
+    },
     /// Measure what stripped programs reach on this machine: the limits of everything else
     Floors(Flags),
     /// One end of a floor; started by this program itself.
@@ -41,6 +62,12 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Floors(flags) => commands::floors::run(&flags),
         Command::Quick { flags, smoke } => commands::quick::run(&flags, smoke),
+        Command::Throughput(flags) => commands::throughput::run(&flags),
+        Command::Latency(flags) => commands::latency::run(&flags),
+        Command::Scale(flags) => commands::scale::run(&flags),
+        Command::Churn(flags) => commands::churn::run(&flags),
+        Command::Compare { a, b } => commands::compare::run(&a, &b),
+        Command::Report { folder } => commands::report::run(&folder),
         Command::Node => cluster::node::serve(),
         Command::FloorPeer => floors::serve_peer(),
     };
