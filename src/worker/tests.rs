@@ -6,6 +6,7 @@ use std::time::Duration;
 use rkyv::ser::allocator::Arena;
 
 use super::context::{Context, deliver_reply};
+use super::core::Waiter;
 use super::outbox::Outbox;
 use super::testnet::*;
 use super::*;
