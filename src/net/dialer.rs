@@ -86,15 +86,29 @@ async fn connect_and_shake(
     }
 }
 
-/// Connects only, to see whether a process listens there.
+/// Pauses between the looks of a [`probe`]. A process that is being killed closes its links before
+/// its listener, so the first look may still find it; the last comes when the kernel has long
+/// cleaned up.
+const PROBE_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+];
+
+/// Connects only, a few times in a row, to see whether a process listens there and goes on to.
 ///
 /// # Errors
 /// As [`dial`].
 pub async fn probe(address: SocketAddr, limit: Duration) -> Result<(), DialError> {
-    match timeout(limit, connect(address)).await {
-        Ok(outcome) => outcome.map(drop),
-        Err(_) => Err(DialError::TimedOut { address, timeout: limit }),
+    for pause in PROBE_PAUSES {
+        tokio::time::sleep(pause).await;
+        match timeout(limit, connect(address)).await {
+            Ok(outcome) => drop(outcome?),
+            Err(_) => return Err(DialError::TimedOut { address, timeout: limit }),
+        }
     }
+    Ok(())
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {

@@ -501,8 +501,13 @@ impl Driver {
             Shaken::Out(job, Err(error)) => {
                 tracing::debug!(%error, "a link could not be opened");
                 self.effects.command(job.worker, Command::DialFailed(job.destination));
-                if let dialer::DialError::Refused { .. } = error {
-                    self.control.peer_refused(now, job.peer, &mut self.effects);
+                match error {
+                    dialer::DialError::Refused { .. } => {
+                        self.control.peer_refused(now, job.peer, &mut self.effects);
+                    }
+                    // It took the connection and then broke it: is it about to end?
+                    dialer::DialError::Io { .. } => self.probe(job.peer),
+                    _ => {}
                 }
             }
             Shaken::Discovered(discovery, outcome) => {
