@@ -347,7 +347,7 @@ fn spawn(
         serves,
         sender: (!serves).then_some(0),
         keys: plan.keys,
-        senders: 2,
+        senders: 4,
         ledger_folder: ledgers.to_owned(),
     };
     let started: Started = process.call(&NodeCommand::Start(Box::new(start)), PATIENCE)?;

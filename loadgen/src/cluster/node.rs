@@ -16,7 +16,9 @@ use super::sink::{SINK_PATH, Sink, SinkShared};
 use crate::allocations;
 use crate::analysis::histogram::{merge, to_base64};
 use crate::analysis::ledger::Shape;
+use crate::driver::LoadPlan;
 use crate::driver::generator::{GENERATOR_PATH, Generator, GeneratorShared, Order};
+use crate::driver::thread::ThreadLoad;
 use crate::error::{Attempt, Failure, Result};
 use crate::machine::process_cpu_ns;
 use crate::process;
@@ -58,6 +60,8 @@ struct Drive {
     router: Router,
     /// Pokes so far; they are in the node's counts.
     pokes: AtomicU64,
+    /// Sends from a thread, where that is wished for.
+    thread: ThreadLoad,
 }
 
 impl NodeProcess {
@@ -111,7 +115,7 @@ impl Running {
                 answer(&Sample {
                     at_ns: now_ns(),
                     handled: self.sink.as_ref().map_or(0, |sink| sink.handled()),
-                    answered: self.drive.as_ref().map_or(0, |drive| drive.shared.answered.get()),
+                    answered: self.drive.as_ref().map_or(0, Drive::answered),
                     cpu_ns: cpu_ns?,
                     allocations: allocations::of_other_threads(),
                 })
@@ -130,7 +134,15 @@ impl Running {
                 answer(&to_base64(&merge(&taken.attempting(attempt)?)))
             }
             NodeCommand::Drive(plan) => {
-                self.drive()?.order(Order::Start(plan))?;
+                let drive = self.drive()?;
+                let from_thread = match plan {
+                    LoadPlan::FromThread { asks, warm_up_ends_ns } => Some((asks, warm_up_ends_ns)),
+                    _ => None,
+                };
+                drive.order(Order::Start(plan))?;
+                if let Some((asks, warm_up_ends_ns)) = from_thread {
+                    drive.thread.start(self.router.clone(), asks, warm_up_ends_ns)?;
+                }
                 answer(&())
             }
             NodeCommand::AwaitFinished { timeout_ms } => {
@@ -138,9 +150,17 @@ impl Running {
             }
             NodeCommand::StopDriving => {
                 self.drive()?.order(Order::Stop)?;
-                answer(&())
+                answer(&self.drive()?.thread.stop()?)
             }
-            NodeCommand::Collect => answer(&self.drive()?.order(Order::Collect)?),
+            NodeCommand::Collect => {
+                let mut report = self.drive()?.order(Order::Collect)?;
+                if let Some(report) = &mut report {
+                    let (sent, latency) = self.drive()?.thread.report();
+                    report.sent.extend(sent);
+                    report.ask_latency = merge([&report.ask_latency, &latency]);
+                }
+                answer(&report)
+            }
             NodeCommand::Counts => {
                 let drive = self.drive.as_ref();
                 let pokes = drive.map_or(0, |drive| drive.pokes.load(Ordering::Relaxed));
@@ -167,6 +187,10 @@ impl Running {
 }
 
 impl Drive {
+    fn answered(&self) -> u64 {
+        self.shared.answered.get() + self.thread.answered.load(Ordering::Relaxed)
+    }
+
     fn order(&self, order: Order) -> Result<Option<crate::driver::DriveReport>> {
         let poke = || {
             self.pokes.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +246,9 @@ fn start(plan: &StartPlan) -> Result<Running> {
                 .attempting(&attempt)?;
             let own = node.router(&path).build().attempting(&attempt)?;
             own.wait_ready(1, OWN_ROUTEES).attempting(&attempt)?;
-            Some(Drive { shared, router: own, pokes: AtomicU64::new(0) })
+            // The generator has two senders' numbers.
+            let thread = ThreadLoad::new(sender + 2, plan.keys)?;
+            Some(Drive { shared, router: own, pokes: AtomicU64::new(0), thread })
         }
     };
     Ok(Running { node: Some(node), router, sink, drive, changes })

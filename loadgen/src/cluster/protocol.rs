@@ -29,7 +29,8 @@ pub struct StartPlan {
     pub settings: Vec<(String, String)>,
     /// Whether it serves the sink.
     pub serves: bool,
-    /// The number of its generator's tells (asks have the next one), if it drives.
+    /// The number of its generator's tells, if it drives; its asks and what its thread sends have
+    /// the next three.
     pub sender: Option<u32>,
     /// Keys are numbered `0..keys`.
     pub keys: u32,

@@ -80,6 +80,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Variant::Ask,
         Variant::Floor(FloorKind::EchoSpinRtt),
         Variant::AskSpin,
+        Variant::ThreadAsk,
     ];
     let steps = (1 + SHARES.len() as u32 + asks.len() as u32) * rounds;
     let progress =
@@ -208,13 +209,17 @@ pub fn run(flags: &Flags) -> Result<()> {
          in bursts it includes the waiting for the burst's first messages"
             .to_owned(),
     ];
-    for (name, variant) in [("sleeping", Variant::Ask), ("spinning", Variant::AskSpin)] {
+    for (name, variant) in [
+        ("from a sleeping worker", Variant::Ask),
+        ("from a spinning worker", Variant::AskSpin),
+        ("from a thread through a sleeping worker", Variant::ThreadAsk),
+    ] {
         let ask = pair.ask(variant, &floor);
         let ns = |value: Option<u64>| value.map_or("-".to_owned(), |ns| time(ns as f64));
         let ratio =
             |value: Option<f64>| value.map_or("-".to_owned(), crate::analysis::table::ratio);
         lines.push(format!(
-            "ask, {name} workers: p50 {} ({} of F1), p99 {} ({}), p99.9 {}, max {}",
+            "ask {name}: p50 {} ({} of F1), p99 {} ({}), p99.9 {}, max {}",
             ns(ask.p50_ns),
             ratio(ask.ratio_to_floor_p50),
             ns(ask.p99_ns),

@@ -38,6 +38,10 @@ pub(super) enum Variant {
     AskSpin,
     /// 64 asks in flight, against F7.
     Ask64,
+    /// Keyed tells in batches from an application's thread.
+    ThreadOneway,
+    /// One ask after another from an application's thread.
+    ThreadAsk,
 }
 
 impl Variant {
@@ -60,6 +64,8 @@ impl Variant {
             Self::Ask => "asks, one in flight",
             Self::AskSpin => "asks, one in flight, spinning",
             Self::Ask64 => "asks, 64 in flight",
+            Self::ThreadOneway => "keyed one-way tells, from a thread",
+            Self::ThreadAsk => "asks, one after another, from a thread",
         }
     }
 }
@@ -384,6 +390,10 @@ pub(super) fn cluster_round(
         Variant::Ask | Variant::AskSpin => {
             (LoadPlan::Window { in_flight: 1, timed: true, warm_up_ends_ns }, Of::Answered)
         }
+        Variant::ThreadOneway => {
+            (LoadPlan::FromThread { asks: false, warm_up_ends_ns }, Of::Handled)
+        }
+        Variant::ThreadAsk => (LoadPlan::FromThread { asks: true, warm_up_ends_ns }, Of::Answered),
         Variant::Ask64 => {
             (LoadPlan::Window { in_flight: 64, timed: false, warm_up_ends_ns }, Of::Answered)
         }

@@ -30,6 +30,14 @@ struct Case {
     payload_bytes: u32,
     /// One from the driver to each node, which is a process of its own.
     connections: u32,
+    /// Made in batches by an application's thread instead of on a worker.
+    from_thread: bool,
+}
+
+impl Case {
+    fn variant(self) -> Variant {
+        if self.from_thread { Variant::ThreadOneway } else { Variant::Oneway }
+    }
 }
 
 /// What was asked; written as `plan.toml`.
@@ -66,14 +74,19 @@ pub fn run(flags: &Flags) -> Result<()> {
         Some(_) => vec![Run::payload_bytes(flags)?],
         None => SIZES.to_vec(),
     };
-    let mut cases: Vec<Case> =
-        sizes.iter().map(|bytes| Case { payload_bytes: *bytes, connections: 1 }).collect();
+    let mut cases: Vec<Case> = sizes
+        .iter()
+        .map(|bytes| Case { payload_bytes: *bytes, connections: 1, from_thread: false })
+        .collect();
     let more = match flags.nodes {
         Some(nodes) => vec![nodes],
         None => MORE_CONNECTIONS.to_vec(),
     };
     for connections in more.into_iter().filter(|connections| *connections > 1) {
-        cases.push(Case { payload_bytes: sizes[0], connections });
+        cases.push(Case { payload_bytes: sizes[0], connections, from_thread: false });
+    }
+    if sizes.contains(&64) {
+        cases.push(Case { payload_bytes: 64, connections: 1, from_thread: true });
     }
     let mut run = Run::begin("throughput", flags)?;
 
@@ -84,7 +97,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     // Every second variant is the floor of the case before it.
     for turn in interleave(cases.len() * 2, rounds as usize, run.seed) {
         let (case, round) = (cases[turn.variant / 2], turn.round as u32 + 1);
-        let Case { payload_bytes, connections } = case;
+        let Case { payload_bytes, connections, .. } = case;
         let mut one = Measured { case, round, rate: None, floor: None };
         if turn.variant % 2 == 0 {
             progress.phase(&format!(
@@ -92,7 +105,7 @@ pub fn run(flags: &Flags) -> Result<()> {
             ));
             let measured = cluster_round(
                 &mut run,
-                Variant::Oneway,
+                case.variant(),
                 connections,
                 round,
                 payload_bytes,
@@ -118,8 +131,8 @@ pub fn run(flags: &Flags) -> Result<()> {
     if run.card.syscall_counting == "tracepoint" {
         for (case, calls) in cases.iter().zip(&mut syscalls) {
             progress.phase("system calls, in rounds that are not timed");
-            let Case { payload_bytes, connections } = *case;
-            let variant = Variant::Oneway;
+            let Case { payload_bytes, connections, .. } = *case;
+            let variant = case.variant();
             let one =
                 cluster_round(&mut run, variant, connections, 0, payload_bytes, duration, true)?;
             *calls = one.rate.syscalls_per_msg;
@@ -151,7 +164,8 @@ pub fn run(flags: &Flags) -> Result<()> {
     let mut sets = Vec::new();
     for (case, calls) in cases.iter().zip(&syscalls) {
         let row = Row::of(case, &found);
-        let name = format!("{} x {}", case.payload_bytes, case.connections);
+        let source = if case.from_thread { ", from a thread" } else { "" };
+        let name = format!("{} x {}{source}", case.payload_bytes, case.connections);
         let text = |figure: Option<Figure>, unit: fn(f64) -> String| {
             figure.map_or("-".to_owned(), |figure| unit(figure.median))
         };

@@ -243,6 +243,8 @@ impl Generator {
         self.set_finished(false);
         self.job = match plan {
             LoadPlan::Saturate { payload_bytes } => Job::Saturate { payload_bytes },
+            // Not made here.
+            LoadPlan::FromThread { .. } => Job::Idle,
             LoadPlan::Window { in_flight, timed, warm_up_ends_ns } => {
                 self.job = Job::Window { timed, warm_up_ends_ns };
                 for _ in 0..in_flight {

@@ -2,5 +2,6 @@
 
 pub mod generator;
 pub mod plan;
+pub mod thread;
 
 pub use plan::{AskEnd, DriveReport, LoadPlan, Paced};

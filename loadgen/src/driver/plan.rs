@@ -26,6 +26,13 @@ pub enum LoadPlan {
         /// Round trips that began earlier are thrown away.
         warm_up_ends_ns: u64,
     },
+    /// Closed loop: from an ordinary thread of the driver, until stopped.
+    FromThread {
+        /// Asks, one after another; otherwise tells of 64 bytes in batches.
+        asks: bool,
+        /// Round trips that began earlier are thrown away.
+        warm_up_ends_ns: u64,
+    },
     /// Open loop: every message has a due time, whatever became of the others.
     Paced(Paced),
 }
