@@ -18,6 +18,8 @@ use crate::wire::handshake::{AcceptParams, AcceptStep, Acceptor, DialParams, Dia
 enum Shaken {
     Done,
     Refused,
+    /// The connection was made and then broke.
+    Broken,
     Failed,
 }
 
@@ -239,7 +241,7 @@ impl World {
             };
             if self.net.arrived(conn, side) < expects {
                 if self.net.is_over(conn, side) {
-                    self.end_job(life, conn, side, Shaken::Failed);
+                    self.end_job(life, conn, side, Shaken::Broken);
                 }
                 return;
             }
@@ -306,13 +308,18 @@ impl World {
                     self.net.own(conn, side, Owner::Handed(life));
                     self.command(life, worker, Command::Dialed(destination, conn, side));
                 }
-                Shaken::Refused | Shaken::Failed => {
+                Shaken::Refused | Shaken::Broken | Shaken::Failed => {
                     self.net.close(conn, side);
                     self.command(life, worker, Command::DialFailed(destination));
-                    if let Shaken::Refused = how {
-                        self.control(life, |control, now, sink| {
-                            control.peer_refused(now, peer, sink);
-                        });
+                    match how {
+                        Shaken::Refused => {
+                            self.control(life, |control, now, sink| {
+                                control.peer_refused(now, peer, sink);
+                            });
+                        }
+                        // It took the connection and then broke it: is it about to end?
+                        Shaken::Broken => self.probe(life, peer),
+                        Shaken::Done | Shaken::Failed => {}
                     }
                 }
             },
