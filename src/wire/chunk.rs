@@ -92,7 +92,7 @@ impl Chunk {
         self.frames += 1;
     }
 
-    /// Takes the last frame back, which was given to [`Chunk::commit`] a moment ago and is `full`
+    /// Takes the last frame back, which was given to `commit` a moment ago and is `full`
     /// bytes long with its gap.
     #[cold]
     pub fn retract(&mut self, full: usize) {
