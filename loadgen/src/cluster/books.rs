@@ -105,3 +105,78 @@ pub fn add(sum: &mut Accounting, one: &Accounting) {
     sum.misrouted += one.misrouted;
     sum.balanced &= one.balanced;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::ledger::{Interval, Owner, ReceivedRecord};
+
+    fn received(node: u32, parts: &[(u64, u64, u64)]) -> Received {
+        let intervals = parts
+            .iter()
+            .map(|&(first, last, at_ns)| Interval {
+                sender: 0,
+                key: 0,
+                epoch: 0,
+                first,
+                last,
+                first_ns: at_ns,
+                last_ns: at_ns,
+            })
+            .collect();
+        let record = ReceivedRecord { intervals, ..ReceivedRecord::default() };
+        Received { owner: Owner { node, worker: 0 }, record }
+    }
+
+    fn sent(accepted: u64) -> [SentRecord; 1] {
+        [SentRecord { sender: 0, accepted: vec![accepted], refused: 0, in_doubt: None }]
+    }
+
+    fn counts(sent: u64, delivered: u64, unknown: u64) -> CountsRecord {
+        CountsRecord { sent, delivered, unknown, ..CountsRecord::default() }
+    }
+
+    const CALM: [Period; 1] = [Period { from_ns: 0, until_ns: 1_000 }];
+
+    #[test]
+    fn a_run_that_adds_up_has_no_problems() {
+        let books =
+            settle(&sent(10), &[received(0, &[(1, 10, 5)])], &counts(10, 10, 0), true, &CALM);
+        assert!(books.accounting.balanced, "{:?}", books.problems);
+    }
+
+    #[test]
+    fn a_message_that_nobody_counts_is_a_problem() {
+        let books = settle(&sent(10), &[received(0, &[(1, 9, 5)])], &counts(10, 9, 0), true, &CALM);
+        assert!(!books.accounting.balanced);
+        assert_eq!(books.audit.unaccounted, 1);
+    }
+
+    #[test]
+    fn an_acknowledged_message_that_was_not_handled_is_a_problem() {
+        let books =
+            settle(&sent(10), &[received(0, &[(1, 9, 5)])], &counts(10, 10, 1), true, &CALM);
+        assert!(books.problems.iter().any(|problem| problem.contains("acknowledged")));
+    }
+
+    #[test]
+    fn order_is_judged_within_a_routee_and_told_apart_across_two() {
+        let moved = [received(0, &[(1, 5, 900)]), received(1, &[(6, 10, 100)])];
+        let books = settle(&sent(10), &moved, &counts(10, 10, 0), true, &[]);
+        assert_eq!((books.accounting.reordered, books.overtaken_at_handover), (0, 5));
+        assert!(books.accounting.balanced, "{:?}", books.problems);
+
+        let wrong = [received(0, &[(6, 10, 100), (1, 5, 900)])];
+        let books = settle(&sent(10), &wrong, &counts(10, 10, 0), true, &[]);
+        assert_eq!(books.accounting.reordered, 5);
+        assert!(!books.accounting.balanced);
+    }
+
+    #[test]
+    fn two_owners_in_a_calm_period_are_a_problem() {
+        let both = [received(0, &[(1, 8, 5)]), received(1, &[(9, 10, 6)])];
+        let books = settle(&sent(10), &both, &counts(10, 10, 0), true, &CALM);
+        assert_eq!(books.accounting.misrouted, 2);
+        assert!(!books.accounting.balanced);
+    }
+}

@@ -507,3 +507,91 @@ fn judge(event: &Happened, start_ns: u64, asks: &[AskEnd]) -> Event {
         unknown: Some(event.unknown),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn event(kind: &'static str, at_ms: u64, until_ms: u64) -> Happened {
+        Happened {
+            kind,
+            node: 1,
+            at_ns: at_ms * MS,
+            nodes_before: 2,
+            equal_tables_ms: Some(7.0),
+            flowing_ms: None,
+            until_ns: until_ms * MS,
+            calm_from_ns: (at_ms + 200) * MS,
+            unknown_before: 0,
+            unknown: 3,
+            noticed: vec![
+                ("driver".into(), vec![change(at_ms + 4, ViewChangeKind::Unreachable)]),
+                ("node-0".into(), vec![change(at_ms + 6, ViewChangeKind::Unreachable)]),
+                // What the victim thinks of others does not count.
+                ("node-1".into(), Vec::new()),
+            ],
+        }
+    }
+
+    fn change(at_ms: u64, kind: ViewChangeKind) -> ViewChange {
+        ViewChange { at_ns: at_ms * MS, name: "node-1".into(), kind }
+    }
+
+    fn ask(key: u32, node: Option<u32>, due_ms: u64, done_ms: u64) -> AskEnd {
+        AskEnd { key, node, due_ns: due_ms * MS, done_ns: done_ms * MS }
+    }
+
+    #[test]
+    fn a_kill_is_judged_by_the_first_answer_from_elsewhere() {
+        let asks = [
+            ask(0, Some(0), 1, 2),
+            ask(1, Some(1), 3, 4),
+            ask(1, None, 101, 102),
+            ask(0, Some(0), 103, 104),
+            ask(1, Some(0), 111, 112),
+        ];
+        let judged = judge(&event("kill", 100, 500), 50 * MS, &asks);
+        assert_eq!(judged.at_ms, 50.0);
+        assert_eq!(judged.gap_ms, Some(12.0));
+        assert_eq!(judged.detected_ms, Some(6.0));
+        assert_eq!(judged.moved_keys_share, Some(0.5));
+        assert_eq!(judged.fair_share, Some(0.5));
+        assert_eq!(judged.unknown, Some(3));
+    }
+
+    #[test]
+    fn what_somebody_did_not_notice_has_no_time() {
+        let mut kill = event("kill", 100, 500);
+        kill.noticed[0].1.clear();
+        assert_eq!(judge(&kill, 0, &[]).detected_ms, None);
+    }
+
+    #[test]
+    fn a_join_is_judged_by_the_longest_silence_of_what_moved() {
+        let mut join = event("join", 100, 500);
+        join.noticed = vec![("driver".into(), vec![change(105, ViewChangeKind::Usable)])];
+        let asks = [
+            ask(0, Some(0), 1, 2),
+            ask(1, Some(0), 3, 4),
+            ask(1, Some(0), 110, 110),
+            ask(1, Some(1), 140, 140),
+            ask(1, Some(1), 150, 150),
+            ask(0, Some(0), 160, 160),
+        ];
+        let judged = judge(&join, 0, &asks);
+        assert_eq!(judged.gap_ms, Some(30.0));
+        assert_eq!(judged.fair_share, Some(1.0 / 3.0));
+    }
+
+    #[test]
+    fn a_cut_is_not_calm_before_it_has_healed() {
+        let periods =
+            calm_periods(0, 2_000 * MS, &[event("cut", 500, 900), event("heal", 900, 2_000)]);
+        let expected = [(0, 500 * MS), (1_100 * MS, 2_000 * MS)];
+        let found: Vec<_> =
+            periods.iter().map(|period| (period.from_ns, period.until_ns)).collect();
+        assert_eq!(found, expected);
+    }
+}
