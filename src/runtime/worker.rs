@@ -275,8 +275,14 @@ impl WorkerThread {
 
     fn take_hand_overs(&mut self, turn: &mut Turn) -> bool {
         let mut any = false;
+        let mut room = self.worker.hand_over_bytes();
         for _ in 0..INJECTIONS_PER_TURN {
+            if room == 0 {
+                // What waits is delivered or written first, or it would overflow its queue.
+                break;
+            }
             let Some(injection) = self.injected.pop() else { break };
+            room = room.saturating_sub(injection.bytes());
             if !self.worker.knows(&injection) {
                 // The thread saw a newer snapshot, which was sent here before it was shown there.
                 self.take_commands(turn);

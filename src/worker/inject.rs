@@ -32,6 +32,18 @@ pub enum Injection {
     },
 }
 
+impl Injection {
+    /// Bytes of frames in it.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Frames { frames, .. } => frames.len(),
+            Self::Ask(ask) => ask.frame.len(),
+            Self::Reply { frame, .. } => frame.as_ref().map_or(0, Chunk::len),
+        }
+    }
+}
+
 /// An ask from an application thread.
 pub struct InjectedAsk {
     /// Which router chose the routee.

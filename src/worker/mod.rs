@@ -297,6 +297,13 @@ impl Worker {
             .is_none_or(|link| matches!(link.role, Role::Accepted { .. }) && link.outbox.is_full())
     }
 
+    /// How many bytes of hand-overs fit into one duty cycle: what a link has left when it is shown
+    /// as full.
+    #[inline]
+    pub fn hand_over_bytes(&self) -> usize {
+        self.core.limits.outbox_bytes / 4
+    }
+
     // ---- the duty cycle ----
 
     /// Begins a duty cycle.
