@@ -156,8 +156,10 @@ fn application(criterion: &mut Criterion) {
     let mut sent = 0;
     HANDLED.store(0, Ordering::Release);
     let wait = |sent: u64| {
+        let patience = Instant::now() + Duration::from_secs(10);
         while HANDLED.load(Ordering::Acquire) < sent {
             std::thread::yield_now();
+            assert!(Instant::now() < patience, "{sent} sent, {:?}", node.counts());
         }
     };
     group.bench_function("tell_until_handled", |bench| {
