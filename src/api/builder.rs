@@ -276,6 +276,7 @@ fn face(started: Started, seed: HashSeed) -> Node {
         dead_letters: started.dead_letters,
         ended: started.ended,
         strangers: started.strangers,
+        closing: started.closing,
         doors,
         buffers: started.buffers,
         replies: started.replies,

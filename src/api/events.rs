@@ -2,9 +2,11 @@
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 
 use crate::base::MemberEvent;
 use crate::queue::block_on;
+use crate::runtime::control::Ended;
 use crate::runtime::proxies::DeadLetter;
 
 /// Some items were missed, because the reader was too slow, or the node has stopped.
@@ -22,7 +24,10 @@ macro_rules! stream {
     ($(#[$doc:meta])* $name:ident, $item:ty) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name(pub(super) broadcast::Receiver<$item>);
+        pub struct $name {
+            pub(super) items: broadcast::Receiver<$item>,
+            pub(super) ended: watch::Receiver<Option<Ended>>,
+        }
 
         impl $name {
             /// The next one.
@@ -30,10 +35,14 @@ macro_rules! stream {
             /// # Errors
             /// [`EventGap`] when some were missed or the node has stopped.
             pub async fn next(&mut self) -> Result<$item, EventGap> {
-                self.0.recv().await.map_err(|error| match error {
-                    RecvError::Lagged(missed) => EventGap::Missed(missed),
-                    RecvError::Closed => EventGap::Stopped,
-                })
+                tokio::select! {
+                    biased;
+                    item = self.items.recv() => item.map_err(|error| match error {
+                        RecvError::Lagged(missed) => EventGap::Missed(missed),
+                        RecvError::Closed => EventGap::Stopped,
+                    }),
+                    _ = self.ended.wait_for(Option::is_some) => Err(EventGap::Stopped),
+                }
             }
 
             /// The next one if it is there already.
@@ -41,7 +50,7 @@ macro_rules! stream {
             /// # Errors
             /// As [`Self::next`].
             pub fn try_next(&mut self) -> Result<Option<$item>, EventGap> {
-                match self.0.try_recv() {
+                match self.items.try_recv() {
                     Ok(item) => Ok(Some(item)),
                     Err(TryRecvError::Empty) => Ok(None),
                     Err(TryRecvError::Lagged(missed)) => Err(EventGap::Missed(missed)),

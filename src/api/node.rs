@@ -132,12 +132,15 @@ impl Node {
 
     /// Changes of membership from now on.
     pub fn events(&self) -> Events {
-        Events(self.shared.events.subscribe())
+        Events { items: self.shared.events.subscribe(), ended: self.shared.ended.clone() }
     }
 
     /// Messages that die on this node from now on.
     pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters(self.shared.dead_letters.subscribe())
+        DeadLetters {
+            items: self.shared.dead_letters.subscribe(),
+            ended: self.shared.ended.clone(),
+        }
     }
 
     /// How many messages ended how, over all workers; a few milliseconds old at most.

@@ -441,7 +441,7 @@ impl Router {
         };
         match pick {
             // No link of a node that has stopped takes anything.
-            Pick::None(_) if self.shared.ended.borrow().is_some() => Err(Refusal::Stopped),
+            Pick::None(_) if self.shared.is_closing() => Err(Refusal::Stopped),
             Pick::None(reason) => Err(refusal(reason)),
             pick => Ok(pick),
         }

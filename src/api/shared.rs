@@ -1,7 +1,7 @@
 //! What all faces of one node share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub dead_letters: broadcast::Sender<DeadLetter>,
     pub ended: watch::Receiver<Option<Ended>>,
     pub strangers: watch::Receiver<Strangers>,
+    /// Whether the node takes nothing more.
+    pub closing: Arc<AtomicBool>,
     pub doors: Vec<Door>,
     pub buffers: Arc<Buffers>,
     pub replies: ReplySlots<AppReply>,
@@ -69,6 +71,11 @@ impl Shared {
         WorkerIndex((next % self.doors.len() as u64) as u16)
     }
 
+    /// Whether the node takes nothing more from application threads.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     /// Counts refusals that never reached a worker.
     pub fn refuse<T>(&self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &outcome {
@@ -79,7 +86,7 @@ impl Shared {
 
     /// Whether a worker's link to a destination takes messages, as far as is known here.
     pub fn check(&self, home: WorkerIndex, destination: u32) -> Result<(), Refusal> {
-        if self.ended.borrow().is_some() {
+        if self.is_closing() {
             return Err(Refusal::Stopped);
         }
         match self.doors[usize::from(home.0)].board.get(destination) {

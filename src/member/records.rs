@@ -17,6 +17,9 @@ pub const MAX_RECORD_BYTES: usize = 8 * 1024;
 /// How many records, with those of former members, one node keeps.
 pub const MAX_RECORDS: usize = 4_096;
 
+/// How many workers a member may claim: each becomes a place that links and tables know.
+const MAX_WORKERS: u16 = 1_024;
+
 /// What one node says about itself, with the counter of its changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
@@ -100,7 +103,7 @@ impl Record {
         if name.is_empty() || name.len() > 255 {
             return Err(Unreadable("a member's name is empty or too long"));
         }
-        if workers == 0 || !(1..=1_000).contains(&weight) {
+        if !(1..=MAX_WORKERS).contains(&workers) || !(1..=1_000).contains(&weight) {
             return Err(Unreadable("a member's workers or weight are out of range"));
         }
         let id = NodeId::from_name(&name);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -45,6 +46,8 @@ pub struct Published {
     pub ended: watch::Sender<Option<Ended>>,
     /// How datagrams and strangers fared.
     pub strangers: watch::Sender<Strangers>,
+    /// Set before the workers are stopped: from then on application threads are refused.
+    pub closing: Arc<AtomicBool>,
 }
 
 /// How a node's life ended.
@@ -270,7 +273,18 @@ impl ControlThread {
     /// When the sockets cannot be used.
     pub fn run(self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(self.drive());
+        // What a user's policy or strategy does wrong must not leave workers running for ever.
+        let ended = self.published.ended.clone();
+        let closing = Arc::clone(&self.published.closing);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.block_on(self.drive())
+        }));
+        let outcome = outcome.unwrap_or_else(|_| {
+            tracing::error!("the control thread panicked: the node stops");
+            closing.store(true, Ordering::SeqCst);
+            ended.send_if_modified(|state| state.get_or_insert(Ended::Stopped) == &Ended::Stopped);
+            Ok(())
+        });
         // Handshakes that are under way end with the runtime.
         runtime.shutdown_background();
         outcome
@@ -571,6 +585,11 @@ impl Driver {
                     let _ = answer.send(outcome);
                 }
             }
+            Report::ServeFailed(handler) => {
+                if let Some(answer) = self.serving.remove(&handler) {
+                    let _ = answer.send(Err(OrderError::FactoryPanicked));
+                }
+            }
             Report::Drained(worker, drained) => {
                 self.control.drained(now, worker, drained, &mut self.effects);
             }
@@ -630,6 +649,7 @@ impl Driver {
 
     /// Stops the workers, waits until they have, and tells everybody.
     async fn end(&mut self, ended: Ended) {
+        self.effects.published.closing.store(true, Ordering::SeqCst);
         let count = self.effects.workers.len();
         for worker in 0..count {
             self.effects.command(WorkerIndex(worker as u16), Command::Stop);

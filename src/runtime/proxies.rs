@@ -50,6 +50,8 @@ pub enum Report {
     Reached(NodeRef),
     /// A worker runs this handler now.
     Served(WorkerIndex, HandlerId),
+    /// The user's function for this handler panicked on a worker.
+    ServeFailed(HandlerId),
     /// The answer to [`Command::AskDrained`].
     Drained(WorkerIndex, bool),
     /// Messages died on a worker.
@@ -104,6 +106,9 @@ pub enum OrderError {
         /// What was given.
         path: String,
     },
+    /// The user's function that makes the routee panicked.
+    #[error("cannot serve a path: the function that makes its routee panicked")]
+    FactoryPanicked,
     /// The router's options do not fit.
     #[error(transparent)]
     Spec(#[from] crate::route::SpecError),

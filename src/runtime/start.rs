@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -139,6 +140,8 @@ pub struct Started {
     pub ended: watch::Receiver<Option<Ended>>,
     /// What was not let in.
     pub strangers: watch::Receiver<Strangers>,
+    /// Whether it takes nothing more from application threads.
+    pub closing: Arc<AtomicBool>,
     /// By worker: the way in, how its links stand, its counts.
     pub doors: Vec<(Injector<Injection>, Arc<Board>, Arc<CountsBoard>)>,
     /// Free buffers.
@@ -275,6 +278,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
     let (dead_letters, _) = broadcast::channel(EVENT_CAPACITY);
     let (ended, end) = watch::channel(None);
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
+    let closing = Arc::new(AtomicBool::new(false));
     let (orders, ordered) = mpsc::channel(settings.ring_capacity);
     let control = ControlThread {
         control,
@@ -292,6 +296,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
             dead_letters: dead_letters.clone(),
             ended,
             strangers,
+            closing: Arc::clone(&closing),
         },
         handshake_timeout: settings.handshake_timeout,
         max_pending_handshakes: settings.max_pending_handshakes,
@@ -327,6 +332,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
         dead_letters,
         ended: end,
         strangers: stranger_counts,
+        closing,
         doors,
         buffers,
         replies,

@@ -41,6 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// end for threads that never cease.
 const LAST_ROUNDS: usize = 256;
 
+/// How long a thread may be between looking whether the node closes and pushing.
+const LAST_PUSHES: Duration = Duration::from_millis(2);
+
+/// How often a hand-over that waits for room is looked at, when nothing else happens.
+const HELD_LOOK: Duration = Duration::from_millis(1);
+
 /// How stale published counts may be while the worker is busy.
 const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 
@@ -90,6 +96,8 @@ struct Turn {
     /// Links whose sockets may still have something to read.
     ready: Vec<LinkId>,
     unsent: Vec<Report>,
+    /// A hand-over that waits for room in its link's outbox.
+    held: Option<Injection>,
     last_work: Time,
     last_publish: Time,
     stop: bool,
@@ -124,6 +132,7 @@ impl WorkerThread {
             sockets: Vec::new(),
             ready: Vec::new(),
             unsent: Vec::new(),
+            held: None,
             last_work: self.clock.now(),
             last_publish: Time::ZERO,
             stop: false,
@@ -171,6 +180,8 @@ impl WorkerThread {
     /// Takes what was handed over before the end, so that it is counted like everything else. From
     /// siblings something can come until each of them has got as far as this one.
     fn part_from_siblings(&mut self, turn: &mut Turn) {
+        // Threads that were not refused yet when the end began get their last push in.
+        std::thread::sleep(LAST_PUSHES);
         let running = Arc::downgrade(&self.running);
         self.running = Arc::default();
         let deadline = self.clock.now().plus(PATIENCE);
@@ -181,7 +192,9 @@ impl WorkerThread {
         // What siblings pushed before they let go is seen after their letting go was.
         fence(Ordering::Acquire);
         for _ in 0..LAST_ROUNDS {
-            if !self.take_hand_overs(turn) {
+            if let Some(held) = turn.held.take() {
+                self.worker.inject(held);
+            } else if !self.take_hand_overs(turn) {
                 break;
             }
         }
@@ -195,12 +208,16 @@ impl WorkerThread {
         // From here on every producer that adds something wakes the poll.
         self.sleeper.announce();
         let queued = !self.commands.is_empty()
-            || !self.injected.is_empty()
+            || (turn.held.is_none() && !self.injected.is_empty())
             || self.siblings.iter().flatten().any(|rings| !rings.from.is_empty());
         let timeout = if queued {
             Some(Duration::ZERO)
         } else {
-            self.worker.next_deadline().map(|at| at.since(self.clock.now()))
+            let due = self.worker.next_deadline().map(|at| at.since(self.clock.now()));
+            match turn.held {
+                Some(_) => Some(due.map_or(HELD_LOOK, |due| due.min(HELD_LOOK))),
+                None => due,
+            }
         };
         let outcome = poll(&mut self.poll, events, timeout);
         self.sleeper.awake();
@@ -261,7 +278,8 @@ impl WorkerThread {
                     self.refresh_board();
                 }
                 Command::AskDrained => {
-                    let queued = !self.injected.is_empty()
+                    let queued = turn.held.is_some()
+                        || !self.injected.is_empty()
                         || self.siblings.iter().flatten().any(|rings| !rings.from.is_empty());
                     let drained = !queued && self.worker.is_drained();
                     turn.unsent.push(Report::Drained(self.index, drained));
@@ -281,11 +299,16 @@ impl WorkerThread {
                 // What waits is delivered or written first, or it would overflow its queue.
                 break;
             }
-            let Some(injection) = self.injected.pop() else { break };
+            let Some(injection) = turn.held.take().or_else(|| self.injected.pop()) else { break };
             room = room.saturating_sub(injection.bytes());
             if !self.worker.knows(&injection) {
                 // The thread saw a newer snapshot, which was sent here before it was shown there.
                 self.take_commands(turn);
+            }
+            if self.worker.should_wait(&injection) {
+                // Its link is full and moving: the queue behind it fills, which its senders see.
+                turn.held = Some(injection);
+                break;
             }
             self.worker.inject(injection);
             any = true;
@@ -390,6 +413,7 @@ impl WorkerThread {
                 }
                 Request::Suspect(peer) => Report::Suspect(peer),
                 Request::Reached(peer) => Report::Reached(peer),
+                Request::ServeFailed(handler) => Report::ServeFailed(handler),
                 Request::Served(handler) => Report::Served(self.index, handler),
                 Request::DeadLetters { reason, count, peer } => {
                     Report::DeadLetters(DeadLetter { reason, count, peer, worker: self.index })

@@ -329,6 +329,8 @@ impl Turn<'_> {
                 Request::Suspect(peer) => Report::Suspect(peer),
                 Request::Reached(peer) => Report::Reached(peer),
                 Request::Served(handler) => Report::Served(handler),
+                // The simulator's own routees are made without a panic.
+                Request::ServeFailed(_) => continue,
                 Request::DeadLetters { reason, count, .. } => {
                     let detail = (reason as u64) << 32 | count;
                     self.net.trace.note(self.net.now, self.life, "dead letters", detail);

@@ -4,11 +4,14 @@
 //! that come later. Asks that may be sent again rest here between two attempts.
 
 use super::core::{ParkedAsk, Retry, Timer, Waiter};
-use super::{InjectedAsk, Injection, RETRY_PAUSE, Worker};
+use super::{InjectedAsk, Injection, RETRY_PAUSE, Standing, Worker};
 use crate::base::Time;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::route::Pick;
 use crate::wire::Chunk;
+
+/// A link that took bytes within this time is moving.
+const MOVING: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Worker {
     /// Whether a snapshot with this destination has been applied. Another thread can know of one
@@ -21,6 +24,23 @@ impl Worker {
             Injection::Reply { .. } => return true,
         };
         (destination as usize) < self.core.destinations.len()
+    }
+
+    /// Whether a hand-over should wait for room: its link is full, but has taken bytes a moment
+    /// ago. One that takes none must not hold up what goes elsewhere.
+    #[inline]
+    pub fn should_wait(&self, injection: &Injection) -> bool {
+        let destination = match injection {
+            Injection::Frames { destination, .. } => *destination,
+            Injection::Ask(ask) => ask.destination,
+            Injection::Reply { .. } => return false,
+        };
+        let link = self.core.destinations.get(destination as usize).copied().flatten();
+        link.and_then(|id| self.core.links.get(id)).is_some_and(|link| {
+            link.outbox.is_full()
+                && link.standing == Standing::Open
+                && self.core.now.since(link.progressed_at) < MOVING
+        })
     }
 
     /// Takes one hand-over from another thread.
@@ -49,7 +69,7 @@ impl Worker {
                 let known =
                     self.core.links.get(to.link).is_some_and(|link| link.serial == to.serial);
                 match frame {
-                    Some(frame) if known => {
+                    Some(frame) if known && !self.core.is_overfull(to.link) => {
                         let link = &mut self.core.links[to.link];
                         link.outbox.push_chunk(&mut self.core.encoder, frame);
                         self.core.mark_dirty(to.link);
@@ -74,6 +94,7 @@ impl Worker {
         if ask.deadline <= self.core.now {
             self.core.counts.sent += 1;
             self.core.counts.dead[DeathReason::Expired as usize] += 1;
+            self.core.note_dead(DeathReason::Expired, 1, None);
             self.core.encoder.give(frame);
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
@@ -118,6 +139,7 @@ impl Worker {
             Ok((_, Err(_))) => unreachable!("the table was checked to have room"),
             Err((refusal, waiter, retry)) => {
                 self.core.counts.dead[death(refusal) as usize] += 1;
+                self.core.note_dead(death(refusal), 1, None);
                 self.core.encoder.give(frame);
                 match retry {
                     Some(retry) => self.park(waiter, retry),

@@ -148,7 +148,12 @@ impl Context<'_> {
             let serial = self.core.links.get(origin.link)?.serial;
             Some(ReplyTo { link: origin.link, serial, correlation })
         });
-        let replier = Replier::new(to, self.core.injector.clone(), self.core.buffers.clone());
+        let replier = Replier::new(
+            to,
+            self.core.injector.clone(),
+            self.core.buffers.clone(),
+            self.core.repliers.clone(),
+        );
         (Later(PhantomData), replier)
     }
 

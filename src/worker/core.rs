@@ -126,6 +126,8 @@ pub struct Core {
     pub(super) dirty: Vec<LinkId>,
     pub(super) injector: Injector<Injection>,
     pub(super) rng_seed: u64,
+    /// Held by every replier that is still to reply; counts them.
+    pub(super) repliers: Arc<()>,
     pub(super) stopping: bool,
     /// Whether a link's standing changed since the driver last looked.
     pub(super) standings_changed: bool,
@@ -398,6 +400,12 @@ impl Core {
         }
     }
 
+    /// Whether a link holds more replies than its peer can expect to be kept for it.
+    pub(super) fn is_overfull(&self, link: LinkId) -> bool {
+        let bytes = self.links.get(link).map_or(0, |link| link.outbox.bytes());
+        bytes >= 2 * self.limits.outbox_bytes
+    }
+
     /// Tells an asker that there will be no reply.
     pub(super) fn fail(&mut self, link: LinkId, correlation: u64, reason: DeathReason) {
         let Some(to) = self.links.get_mut(link) else { return };
@@ -476,7 +484,8 @@ impl Core {
         let link = &mut self.links[id];
         if matches!(link.role, Role::Dialed { .. }) {
             let written = link.sent.requests - kept;
-            self.counts.unknown += written - link.sent.acknowledged();
+            // A peer that acknowledges what was never written to it gets no count below zero.
+            self.counts.unknown += written.saturating_sub(link.sent.acknowledged());
             link.sent.requests = kept;
             link.sent.delivered = 0;
             link.sent.dead = 0;

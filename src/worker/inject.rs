@@ -78,6 +78,8 @@ pub struct ReplyTo {
 #[must_use = "an ask waits for this reply"]
 pub struct Replier<R> {
     state: Option<(ReplyTo, Injector<Injection>, Arc<Buffers>)>,
+    /// Dropped last: until then the worker is not drained.
+    _open: Arc<()>,
     reply: PhantomData<fn(R)>,
 }
 
@@ -86,8 +88,9 @@ impl<R: WireType> Replier<R> {
         to: Option<ReplyTo>,
         injector: Injector<Injection>,
         buffers: Arc<Buffers>,
+        open: Arc<()>,
     ) -> Self {
-        Self { state: to.map(|to| (to, injector, buffers)), reply: PhantomData }
+        Self { state: to.map(|to| (to, injector, buffers)), _open: open, reply: PhantomData }
     }
 
     /// Sends the reply.

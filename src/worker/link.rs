@@ -65,6 +65,8 @@ pub struct Link {
     pub(super) fin_queued: bool,
     pub(super) fin_received: bool,
     pub(super) redial_pause_ms: u64,
+    /// When the socket, or the sibling, last took bytes.
+    pub(super) progressed_at: Time,
 }
 
 /// What this side put on the present connection (dialed links).
@@ -123,6 +125,7 @@ impl Link {
             fin_queued: false,
             fin_received: false,
             redial_pause_ms: 0,
+            progressed_at: Time::ZERO,
         }
     }
 
@@ -167,7 +170,8 @@ impl Link {
             Role::Dialed { .. } => {
                 self.outbox.is_empty() && self.sent.requests == self.sent.acknowledged()
             }
-            Role::Accepted { .. } => self.outbox.is_empty() && self.fin_received,
+            // A peer that does not answer will not say goodbye; nobody waits for it.
+            Role::Accepted { .. } => !self.wanted || (self.outbox.is_empty() && self.fin_received),
         }
     }
 }

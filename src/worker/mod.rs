@@ -19,6 +19,7 @@ mod testnet;
 mod tests;
 mod usage;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -100,6 +101,8 @@ pub enum Request {
     Reached(NodeRef),
     /// This handler's routee runs here now.
     Served(HandlerId),
+    /// This handler's routee could not be made: the user's function panicked.
+    ServeFailed(HandlerId),
     /// Messages died.
     DeadLetters {
         /// Of what.
@@ -197,6 +200,7 @@ impl Worker {
             dirty: Vec::new(),
             injector: parts.injector,
             rng_seed: parts.seed,
+            repliers: Arc::new(()),
             stopping: false,
             standings_changed: false,
         };
@@ -281,6 +285,7 @@ impl Worker {
     pub fn is_drained(&self) -> bool {
         self.core.asks.is_empty()
             && self.core.parked == 0
+            && Arc::strong_count(&self.core.repliers) == 1
             && self.core.links.iter().all(|(_, link)| link.is_settled())
     }
 
@@ -367,9 +372,14 @@ impl Worker {
 
     // ---- handlers ----
 
-    /// Starts this worker's routee of a path.
+    /// Starts this worker's routee of a path. If the user's function panics there is none here,
+    /// and whoever serves the path is told.
     pub fn serve(&mut self, id: HandlerId, factory: RouteeFactory) {
-        let hosted = factory.make(self.core.index);
+        let index = self.core.index;
+        let Ok(hosted) = catch_unwind(AssertUnwindSafe(|| factory.make(index))) else {
+            self.core.requests.push(Request::ServeFailed(id));
+            return;
+        };
         let place = self.routees.len() as u32;
         self.routees.push(RouteeSlot { id, factory, hosted });
         let index = id.0 as usize;
@@ -392,6 +402,7 @@ impl Worker {
             }
             self.follow(index, destination.reach);
         }
+        self.follow_accepted(&snapshot);
         self.core.snapshot = Some(Arc::clone(&snapshot));
         self.core.refresh_routers(&snapshot);
     }
@@ -452,11 +463,35 @@ impl Worker {
         }
     }
 
+    /// Brings accepted links in line with how far their peers can be reached. Those of a life that
+    /// is over are closed: a machine that vanished says no goodbye.
+    fn follow_accepted(&mut self, snapshot: &Snapshot) {
+        let mut gone = Vec::new();
+        for (id, link) in &mut self.core.links {
+            if !matches!(link.role, Role::Accepted { .. }) {
+                continue;
+            }
+            let (node, worker) = link.peer;
+            // One that is in no snapshot yet is new.
+            let reach = snapshot
+                .destination_of(node, worker)
+                .map(|place| snapshot.destinations[place as usize].reach);
+            link.wanted = reach != Some(Reach::Unreachable);
+            if reach == Some(Reach::Gone) {
+                gone.push(id);
+            }
+        }
+        for id in gone {
+            self.core.links.remove(id);
+            self.core.requests.push(Request::Close(id));
+        }
+    }
+
     /// Says on a link that nothing more will come.
     fn finish(&mut self, id: LinkId) {
         let core = &mut self.core;
         let link = &mut core.links[id];
-        if link.fin_queued {
+        if link.fin_queued || !matches!(link.standing, Standing::Open | Standing::Dialing) {
             return;
         }
         link.fin_queued = true;
@@ -593,9 +628,12 @@ impl Worker {
     fn lose(&mut self, id: LinkId, reason: DeathReason) {
         let link = &mut self.core.links[id];
         let kept = link.outbox.rewind();
+        // Once anything was written an ask may have been handled, and must not be called dead.
+        let untouched = link.sent.requests == kept;
         self.core.settle(id, kept);
         self.core.bury(id, reason);
-        self.fail_asks(id, AskError::Dead(reason));
+        let error = if untouched { AskError::Dead(reason) } else { AskError::LinkLost };
+        self.fail_asks(id, error);
     }
 
     fn fail_asks(&mut self, link: LinkId, error: AskError) {
@@ -611,12 +649,15 @@ impl Worker {
     pub fn written(&mut self, id: LinkId, bytes: usize) {
         if let Some(link) = self.core.links.get_mut(id) {
             link.outbox.written(&mut self.core.encoder, bytes);
+            link.progressed_at = self.core.now;
         }
     }
 
     /// Takes the oldest chunk that waits for a sibling.
     pub fn pop_sibling_chunk(&mut self, id: LinkId) -> Option<Chunk> {
-        self.core.links.get_mut(id)?.outbox.pop_chunk()
+        let link = self.core.links.get_mut(id)?;
+        link.progressed_at = self.core.now;
+        link.outbox.pop_chunk()
     }
 
     /// Puts a chunk back that the sibling's ring did not take. The driver calls [`Worker::touch`]
@@ -640,7 +681,8 @@ impl Worker {
             match self.core.links[id].role {
                 Role::Dialed { .. } => self.lose(id, DeathReason::Stopped),
                 Role::Own | Role::Sibling(_) => {
-                    self.fail_asks(id, AskError::Dead(DeathReason::Stopped));
+                    // Some may have been handled, with the reply on its way back.
+                    self.fail_asks(id, AskError::LinkLost);
                     self.core.bury_local(id, DeathReason::Stopped);
                 }
                 Role::Accepted { .. } => {}

@@ -23,6 +23,11 @@ use crate::error::{Attempt, Failure, Result};
 use crate::machine::process_cpu_ns;
 use crate::process;
 
+/// How fine the keys of a run are spread: enough for a handful of nodes, and a table that is made
+/// anew in a millisecond. On a machine where control shares a core with the sender, making a finer
+/// one would show as lateness of the sender.
+const SLOT_BITS: u8 = 16;
+
 /// The hidden command with which this program starts itself as a node.
 pub const NODE_COMMAND: &str = "node";
 
@@ -233,7 +238,12 @@ fn start(plan: &StartPlan) -> Result<Running> {
         node.serve(SINK_PATH, move |WorkerIndex(worker)| Sink::new(&sink, worker))
             .attempting(&attempt)?;
     }
-    let router = node.router(SINK_PATH).consistent_hash().build().attempting(&attempt)?;
+    let router = node
+        .router(SINK_PATH)
+        .consistent_hash()
+        .slot_bits(SLOT_BITS)
+        .build()
+        .attempting(&attempt)?;
     let drive = match plan.sender {
         None => None,
         Some(sender) => {
