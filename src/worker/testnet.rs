@@ -155,6 +155,7 @@ pub(super) enum Effect {
     Suspect(usize),
     Reached(usize),
     Served(u32),
+    ServeFailed(u32),
     Dead(DeathReason, u64, Option<usize>),
 }
 
@@ -268,6 +269,7 @@ impl Net {
             Request::Suspect(peer) => Effect::Suspect(index(peer)),
             Request::Reached(peer) => Effect::Reached(index(peer)),
             Request::Served(handler) => Effect::Served(handler.0),
+            Request::ServeFailed(handler) => Effect::ServeFailed(handler.0),
             Request::DeadLetters { reason, count, peer } => {
                 Effect::Dead(reason, count, peer.map(index))
             }
