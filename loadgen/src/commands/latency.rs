@@ -251,7 +251,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         title: "Latency over load".to_owned(),
         setting: format!(
             "{payload_bytes}-byte payload, driver pinned to core {}, {nodes} nodes on cores {:?}, \
-             sleeping workers, one hop, loopback, open loop: constant rate, from {} messages/s on \
+             sleeping workers, one hop, loopback, open loop, a burst every 2 ms: constant rate, from {} messages/s on \
              in bursts each {}, no batching beyond that; {}",
             run.driver_core,
             run.node_cores,

@@ -23,9 +23,9 @@ use crate::cluster::message::{
 /// Where generators are served, followed by `-` and the node's number.
 pub const GENERATOR_PATH: &str = "/load/generator";
 
-/// Messages per duty cycle at saturation: enough that one write carries many, few enough that
-/// they are still in the cache when it does.
-const SATURATE_BATCH: u32 = 512;
+/// Messages per duty cycle at saturation: enough that the few system calls of a cycle are shared by
+/// many, few enough that they do not leave the caches before they are written.
+const SATURATE_BATCH: u32 = 4096;
 /// Messages per duty cycle when a paced plan has fallen behind.
 const PACED_BATCH: u32 = 512;
 /// How long to wait when a queue is full: the worker's timers have this resolution, and a full
