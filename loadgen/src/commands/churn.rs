@@ -85,7 +85,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         setting: format!(
             "{payload_bytes}-byte payload, {} nodes of {} workers and a driver, processes of their \
              own; driver alone on core {}, nodes on cores {:?}; {} tells/s and {} asks/s, open \
-             loop, constant rate, {} keys; {}; {}",
+             loop, a burst every 2 ms, {} keys; {}; {}",
             story.nodes,
             story.workers,
             run.driver_core,
