@@ -273,7 +273,8 @@ impl ControlThread {
     /// When the sockets cannot be used.
     pub fn run(self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // What a user's policy or strategy does wrong must not leave workers running for ever.
+        // A panic of a user's policy or strategy ends the node: faces refuse at once, and each
+        // worker stops at its next turn, when it sees that control is gone.
         let ended = self.published.ended.clone();
         let closing = Arc::clone(&self.published.closing);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -288,6 +288,8 @@ impl WorkerThread {
                 Command::Stop => turn.stop = true,
             }
         }
+        // Control sends a stop before it ends. If it is gone without one it has panicked.
+        turn.stop |= self.commands.is_closed() && self.commands.is_empty();
         any
     }
 
