@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::shared::{Door, Shared};
-use crate::config::{ConfigError, NodeConfig, Secret, WorkersConfig};
+use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
-use crate::member::{Manual, MemberConfig, PartitionPolicy};
+use crate::member::{Manual, PartitionPolicy};
 use crate::net::discovery::{Discovery, SeedList};
-use crate::runtime::start::{Describe, Settings, StartError, Started, start};
+use crate::runtime::start::{Settings, StartError, Started, start};
 use crate::wire::auth::{ClusterKey, ClusterKeyError};
-use crate::worker::Limits;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +77,7 @@ impl NodeBuilder {
 
     /// The cluster's name, the same on all nodes.
     pub fn cluster(mut self, name: &str) -> Self {
-        self.config.cluster = name.to_owned();
+        self.put("cluster", name);
         self
     }
 
@@ -100,9 +99,9 @@ impl NodeBuilder {
         self
     }
 
-    /// This node's share of keys and load, 1 to 1,000; 100 is usual.
+    /// This node's share of keys and load, see [`NodeConfig::weight`].
     pub fn weight(mut self, weight: u32) -> Self {
-        self.config.weight = weight;
+        self.put("weight", &weight.to_string());
         self
     }
 
@@ -114,13 +113,13 @@ impl NodeBuilder {
 
     /// The embedding application's version.
     pub fn app_version(mut self, version: &str) -> Self {
-        self.config.app_version = version.to_owned();
+        self.put("app_version", version);
         self
     }
 
     /// How many workers the node has.
     pub fn workers(mut self, count: usize) -> Self {
-        self.config.workers.count = count;
+        self.put("workers.count", &count.to_string());
         self
     }
 
@@ -134,13 +133,13 @@ impl NodeBuilder {
 
     /// How long a worker looks for work before it sleeps: a lower latency for a busier core.
     pub fn spin(mut self, spin: Duration) -> Self {
-        self.config.workers.spin_us = spin.as_micros() as u64;
+        self.put("workers.spin_us", &spin.as_micros().to_string());
         self
     }
 
     /// The cluster opens for messages only when it has so many members.
     pub fn min_members(mut self, members: usize) -> Self {
-        self.config.membership.min_members = members;
+        self.put("membership.min_members", &members.to_string());
         self
     }
 
@@ -178,7 +177,7 @@ impl NodeBuilder {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let mut settings = settings(&self.config)?;
+        let mut settings = settings(self.config)?;
         if let Some(discovery) = self.discovery {
             settings.discovery = discovery;
         }
@@ -190,71 +189,12 @@ impl NodeBuilder {
     }
 }
 
-fn settings(config: &NodeConfig) -> Result<Settings, BuildError> {
+fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     config.validate()?;
     let secret = config.load_secret()?;
     let key = ClusterKey::new(&config.cluster, secret.as_ref().map(Secret::as_bytes))?;
-    let member = MemberConfig {
-        min_members: config.membership.min_members as u32,
-        min_members_per_role: config
-            .membership
-            .min_members_per_role
-            .iter()
-            .map(|(role, members)| (role.as_str().into(), *members as u32))
-            .collect(),
-        probe_period_ms: config.membership.probe_period_ms,
-        probe_timeout_ms: config.membership.probe_timeout_ms,
-        suspect_ms: config.membership.suspect_ms,
-        gossip_ms: config.membership.gossip_ms,
-        ..MemberConfig::default()
-    };
-    let links = &config.links;
-    let workers = &config.workers;
-    Ok(Settings {
-        bind: config.bind,
-        advertise: config.advertise,
-        name: config.name.as_deref().map(Arc::from),
-        key,
-        describe: Describe {
-            roles: config.roles.iter().map(|role| role.as_str().into()).collect(),
-            metadata: config
-                .metadata
-                .iter()
-                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
-                .collect(),
-            weight: config.weight,
-            app_version: config.app_version.as_str().into(),
-        },
-        member,
-        discovery: Box::new(SeedList::new(config.seeds.clone())),
-        policy: Box::new(Manual),
-        leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
-        workers: workers.count as u16,
-        cores: cores(workers),
-        spin: Duration::from_micros(workers.spin_us),
-        inject_capacity: workers.inject_capacity,
-        ring_capacity: workers.ring_capacity,
-        limits: Limits {
-            max_frame_bytes: links.max_frame_bytes as u32,
-            outbox_bytes: links.outbox_bytes,
-            max_asks: workers.max_asks,
-            ack_interval_ms: links.ack_interval_ms,
-            redial_min_ms: links.redial_min_ms,
-            redial_max_ms: links.redial_max_ms,
-        },
-        inbox_bytes: links.inbox_bytes,
-        handshake_timeout: Duration::from_millis(links.handshake_timeout_ms),
-        max_pending_handshakes: links.max_pending_handshakes,
-    })
-}
-
-/// By worker: the core it is pinned to; empty for none.
-fn cores(workers: &WorkersConfig) -> Vec<usize> {
-    match &workers.cores {
-        Some(cores) => cores.clone(),
-        None if workers.pin => (workers.first_core..).take(workers.count).collect(),
-        None => Vec::new(),
-    }
+    let discovery = Box::new(SeedList::new(config.seeds.clone()));
+    Ok(Settings { config, key, discovery, policy: Box::new(Manual) })
 }
 
 fn face(started: Started, seed: HashSeed) -> Node {

@@ -278,8 +278,7 @@ impl Control {
 
     /// Discovery found other addresses to join through.
     pub fn seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn ControlSink) {
-        // What membership refuses of it changes nothing: the known seeds stay.
-        let _ = self.member(sink, |membership, sink| membership.set_seeds(now, seeds, sink));
+        self.member(sink, |membership, sink| membership.set_seeds(now, seeds, sink));
     }
 
     /// Removes a member that will not come back.

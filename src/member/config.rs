@@ -6,90 +6,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{Incarnation, Member, MemberState, NodeId, Service};
+use crate::config::{MAX_SEEDS, MembershipConfig, RefusedSetting};
 
 use super::records::{MAX_RECORD_BYTES, Record};
 
-/// Settings of the membership decider. The defaults suit a data-centre network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the membership decider is started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberConfig {
     /// Where other members may be found, in any order; any of them may be down, and the node's own
-    /// address may be among them (it then may form a cluster alone). Empty: form alone. At most 64.
+    /// address may be among them (it then may form a cluster alone). Empty: form alone. Of more
+    /// than [`MAX_SEEDS`] the first are used.
     pub seeds: Vec<SocketAddr>,
-    /// How many members (joining or up, reachable, this one included) must be in view before this
-    /// node goes up; 1 to 4,096.
-    pub min_members: u32,
-    /// The same, per role.
-    pub min_members_per_role: BTreeMap<Arc<str>, u32>,
-    /// How often one member is probed; 50 to 10,000 ms. Each node sends one probe per period
-    /// whatever the cluster's size, so a shorter one finds failures sooner at a constant cost.
-    pub probe_period_ms: u64,
-    /// How long a direct answer may take before others are asked to probe; 10 ms to less than half
-    /// of `probe_period_ms`, since the indirect probe needs the rest. Take a high quantile of the
-    /// network's round trip, or longer where processes stall.
-    pub probe_timeout_ms: u64,
-    /// How long a suspected member has to refute before it counts as unreachable; 100 to
-    /// 60,000 ms. Detection takes about `1.5 * probe_period_ms + suspect_ms`; a pause shorter than
-    /// this (garbage of another process, a slow disk) goes unnoticed.
-    pub suspect_ms: u64,
-    /// How often news about reachability are passed on while there are any; 20 to 10,000 ms.
-    pub gossip_ms: u64,
-    /// How often the record sets of two members are compared; 50 to 60,000 ms. What pushes lost is
-    /// repaired at this pace.
-    pub sync_ms: u64,
-    /// How often unreachable members are called again; 100 to 60,000 ms. A heal is noticed at this
-    /// pace.
-    pub recontact_ms: u64,
-    /// First pause between two calls at seeds that are not in view; 10 to 60,000 ms.
-    pub seed_retry_min_ms: u64,
-    /// Longest pause between two calls at seeds, reached by doubling; `seed_retry_min_ms` to
-    /// 600,000 ms.
-    pub seed_retry_max_ms: u64,
-    /// How long a member that left or was removed is remembered, so that stale news cannot bring
-    /// it back; 10,000 to 604,800,000 ms (a week).
-    pub tombstone_ms: u64,
+    /// The settings. [`Membership::new`](super::Membership::new) refuses what their table does.
+    pub settings: MembershipConfig,
 }
 
-impl Default for MemberConfig {
-    fn default() -> Self {
-        Self {
-            seeds: Vec::new(),
-            min_members: 1,
-            min_members_per_role: BTreeMap::new(),
-            probe_period_ms: 250,
-            probe_timeout_ms: 80,
-            suspect_ms: 1_000,
-            gossip_ms: 200,
-            sync_ms: 500,
-            recontact_ms: 1_000,
-            seed_retry_min_ms: 200,
-            seed_retry_max_ms: 5_000,
-            tombstone_ms: 600_000,
-        }
-    }
-}
-
-const MAX_SEEDS: u64 = 64;
-const MAX_MEMBERS: u64 = 4_096;
-
-impl MemberConfig {
-    /// Checks every value against its range.
-    pub fn validate(&self) -> Result<(), MemberConfigError> {
-        let retry_min = self.seed_retry_min_ms;
-        in_range("seeds", self.seeds.len() as u64, 0, MAX_SEEDS)?;
-        in_range("min_members", u64::from(self.min_members), 1, MAX_MEMBERS)?;
-        for least in self.min_members_per_role.values() {
-            in_range("min_members_per_role", u64::from(*least), 0, MAX_MEMBERS)?;
-        }
-        in_range("probe_period_ms", self.probe_period_ms, 50, 10_000)?;
-        in_range("probe_timeout_ms", self.probe_timeout_ms, 10, self.probe_period_ms / 2 - 1)?;
-        in_range("suspect_ms", self.suspect_ms, 100, 60_000)?;
-        in_range("gossip_ms", self.gossip_ms, 20, 10_000)?;
-        in_range("sync_ms", self.sync_ms, 50, 60_000)?;
-        in_range("recontact_ms", self.recontact_ms, 100, 60_000)?;
-        in_range("seed_retry_min_ms", retry_min, 10, 60_000)?;
-        in_range("seed_retry_max_ms", self.seed_retry_max_ms, retry_min, 600_000)?;
-        in_range("tombstone_ms", self.tombstone_ms, 10_000, 604_800_000)
-    }
+/// The seeds that are used: each once, and no more than [`MAX_SEEDS`].
+pub(super) fn usable(seeds: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut known = BTreeSet::new();
+    seeds.into_iter().filter(|seed| known.insert(*seed)).take(MAX_SEEDS).collect()
 }
 
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), MemberConfigError> {
@@ -104,10 +39,13 @@ fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Mem
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemberConfigError {
+    /// A setting that cannot have its value.
+    #[error(transparent)]
+    Setting(#[from] RefusedSetting),
     /// A number outside its range.
-    #[error("membership setting `{key}` is {value}, but must be from {min} to {max}")]
+    #[error("`{key}` is {value}, but must be from {min} to {max}")]
     OutOfRange {
-        /// The setting's name.
+        /// Its name.
         key: &'static str,
         /// What was given.
         value: u64,

@@ -43,7 +43,7 @@ impl Membership {
 
     fn other_seeds(&self) -> bool {
         let own = self.directory.own().member.address;
-        self.config.seeds.iter().any(|seed| *seed != own)
+        self.seeds.iter().any(|seed| *seed != own)
     }
 
     fn missing_seeds(&self) -> Vec<SocketAddr> {
@@ -55,7 +55,7 @@ impl Membership {
                 entry.record.member.address == seed || alias == Some(&entry.record.member.id)
             })
         };
-        let seeds = self.config.seeds.iter().copied();
+        let seeds = self.seeds.iter().copied();
         seeds.filter(|seed| *seed != own && !present(*seed)).collect()
     }
 
@@ -66,7 +66,7 @@ impl Membership {
             return;
         }
         let own_address = self.directory.own().member.address;
-        let may_form = self.config.seeds.is_empty() || self.config.seeds.contains(&own_address);
+        let may_form = self.seeds.is_empty() || self.seeds.contains(&own_address);
         let met = self.directory.others().any(|entry| entry.record.member.reachable);
         let mut count = 0;
         let mut by_role: BTreeMap<&str, u32> = BTreeMap::new();
@@ -83,7 +83,7 @@ impl Membership {
             .config
             .min_members_per_role
             .iter()
-            .all(|(role, least)| by_role.get(role.as_ref()).copied().unwrap_or(0) >= *least);
+            .all(|(role, least)| by_role.get(role.as_str()).copied().unwrap_or(0) >= *least);
         if (may_form || met) && count >= self.config.min_members && roles_met {
             self.directory.own_mut().member.state = MemberState::Up;
             self.publish_own(now, sink);

@@ -44,7 +44,9 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use crate::base::{MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
+use crate::config::MembershipConfig;
 
+use config::usable;
 pub use config::{LocalMember, MemberConfig, MemberConfigError};
 pub use error::{MemberError, MemberFault};
 pub use messages::MAX_DATAGRAM_BYTES;
@@ -153,7 +155,9 @@ enum Stage {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Membership {
-    config: MemberConfig,
+    config: MembershipConfig,
+    /// Addresses to join through.
+    seeds: Vec<SocketAddr>,
     policy: Box<dyn PartitionPolicy>,
     directory: Directory,
     swim: Swim,
@@ -200,6 +204,7 @@ impl Membership {
         policy: Box<dyn PartitionPolicy>,
         seed: u64,
     ) -> Result<Self, MemberConfigError> {
+        let MemberConfig { seeds, settings: config } = config;
         config.validate()?;
         let record = local.into_record()?;
         let member = record.member.node_ref();
@@ -209,6 +214,7 @@ impl Membership {
         Ok(Self {
             seed_retry_ms: config.seed_retry_min_ms,
             config,
+            seeds: usable(seeds),
             policy,
             directory: Directory::new(record, MAX_RECORDS),
             swim,
@@ -369,27 +375,20 @@ impl Membership {
     }
 
     /// Replaces the seeds, for discovery that finds others than at the start, and calls those that
-    /// are not in view.
-    pub fn set_seeds(
-        &mut self,
-        now: Time,
-        seeds: Vec<SocketAddr>,
-        sink: &mut dyn MemberSink,
-    ) -> Result<(), MemberError> {
-        let config = MemberConfig { seeds, ..self.config.clone() };
-        config.validate()?;
-        if config.seeds == self.config.seeds {
-            return Ok(());
+    /// are not in view. Of more than [`MAX_SEEDS`](crate::config::MAX_SEEDS) the first are used.
+    pub fn set_seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn MemberSink) {
+        let seeds = usable(seeds);
+        if seeds == self.seeds {
+            return;
         }
-        self.seed_aliases.retain(|seed, _| config.seeds.contains(seed));
-        self.config = config;
+        self.seed_aliases.retain(|seed, _| seeds.contains(seed));
+        self.seeds = seeds;
         if self.stage == Stage::Running {
             self.seed_retry_ms = self.config.seed_retry_min_ms;
             self.call_seeds(now, sink);
             self.go_up_if_ready(now, sink);
             self.settle(now, sink);
         }
-        Ok(())
     }
 
     fn change_own(

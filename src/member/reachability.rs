@@ -15,10 +15,10 @@ use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
 use super::codec::{ReadResult, Reader, Unreadable};
-use super::config::MemberConfig;
 use super::identity::{SwimCodec, SwimId};
 use super::messages::{DATAGRAM_BYTES, KIND_SWIM};
 use super::timer::{MemberTimer, TimerKind};
+use crate::config::MembershipConfig;
 
 /// How many identities the detector may hold; more than this only a broken or hostile member
 /// speaks of.
@@ -131,7 +131,7 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
 }
 
 impl Swim {
-    pub fn new(id: SwimId, config: &MemberConfig, rng: Rng) -> Self {
+    pub fn new(id: SwimId, config: &MembershipConfig, rng: Rng) -> Self {
         let detector_config = foca::Config {
             probe_period: Duration::from_millis(config.probe_period_ms),
             probe_rtt: Duration::from_millis(config.probe_timeout_ms),

@@ -222,7 +222,7 @@ impl Membership {
         }
         let welcomed = flags & FLAG_WELCOME != 0;
         if welcomed {
-            if self.config.seeds.contains(&from) {
+            if self.seeds.contains(&from) {
                 self.seed_aliases.insert(from, sender.member.node);
             }
             self.introduce(&news.fresh, sink);

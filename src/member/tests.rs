@@ -17,7 +17,7 @@ const S: fn(u64) -> Duration = Duration::from_secs;
 fn seeded(seeds: &[usize]) -> MemberConfig {
     MemberConfig {
         seeds: seeds.iter().map(|index| address(*index)).collect(),
-        ..MemberConfig::default()
+        settings: MembershipConfig::default(),
     }
 }
 
@@ -70,8 +70,11 @@ fn clusters_that_formed_apart_merge() {
 #[test]
 fn a_cluster_opens_at_its_minimum_size() {
     let config = |role: &str| MemberConfig {
-        min_members: 3,
-        min_members_per_role: BTreeMap::from([(role.into(), 2)]),
+        settings: MembershipConfig {
+            min_members: 3,
+            min_members_per_role: BTreeMap::from([(role.into(), 2)]),
+            ..MembershipConfig::default()
+        },
         ..seeded(&[0])
     };
     let mut net = Net::new(4);
@@ -437,7 +440,7 @@ fn seeds_can_be_found_later() {
     net.run(S(3));
     assert_eq!(net.view(late).members[0].state, MemberState::Joining);
     let seeds = vec![address(1)];
-    net.call(late, |membership, now, sink| membership.set_seeds(now, seeds, sink)).unwrap();
+    net.call(late, |membership, now, sink| membership.set_seeds(now, seeds, sink));
     net.run(MS(50));
     assert!(net.agreed(&[0, 1, late], 3));
 }
@@ -446,7 +449,8 @@ fn seeds_can_be_found_later() {
 fn former_members_are_forgotten_in_the_end() {
     let mut net = Net::new(22);
     for index in 0..3 {
-        let config = MemberConfig { tombstone_ms: 20_000, ..seeded(&[0]) };
+        let mut config = seeded(&[0]);
+        config.settings.tombstone_ms = 20_000;
         net.add(config, local(&format!("n{index}"), address(index), 1));
     }
     net.run(S(2));

@@ -15,7 +15,8 @@ use super::clock::{Clock, new_incarnation};
 use super::control::{ControlThread, Ended, Published, Strangers};
 use super::proxies::{Command, DeadLetter, Order};
 use super::worker::{SiblingRings, WAKE, WorkerThread};
-use crate::base::{MemberEvent, NodeId, NodeRef, WorkerIndex};
+use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
+use crate::config::{NodeConfig, WorkersConfig};
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
@@ -39,56 +40,14 @@ const EVENT_CAPACITY: usize = 1024;
 
 /// Everything that a node needs to know before it starts; already checked.
 pub struct Settings {
-    /// The port for links (TCP) and membership (UDP).
-    pub bind: SocketAddr,
-    /// Under which address others reach it; the bound one if `None`. Its port 0 stands for the
-    /// bound port.
-    pub advertise: Option<SocketAddr>,
-    /// The node's name; its advertised address if `None`.
-    pub name: Option<Arc<str>>,
+    /// Every setting. Its secret, seeds and policy are followed through the fields below.
+    pub config: NodeConfig,
     /// The cluster's keys.
     pub key: ClusterKey,
-    /// Roles, weight and so on; name, address and incarnation are filled in here.
-    pub describe: Describe,
-    /// Settings of membership; its seeds are filled in here.
-    pub member: MemberConfig,
     /// Where addresses to join through come from.
     pub discovery: Box<dyn Discovery>,
     /// Who is removed after a partition.
     pub policy: Box<dyn PartitionPolicy>,
-    /// How long a graceful leave may take.
-    pub leave_timeout: Duration,
-    /// How many workers.
-    pub workers: u16,
-    /// By worker: the core it is pinned to. Empty for none.
-    pub cores: Vec<usize>,
-    /// How long a worker looks for work before it sleeps.
-    pub spin: Duration,
-    /// Hand-overs that may wait for a worker.
-    pub inject_capacity: usize,
-    /// Items that may wait in a ring between two threads.
-    pub ring_capacity: usize,
-    /// Capacities of each worker.
-    pub limits: Limits,
-    /// Usual size of a link's receive buffer.
-    pub inbox_bytes: usize,
-    /// How long a handshake may take.
-    pub handshake_timeout: Duration,
-    /// How many may be unfinished at a time.
-    pub max_pending_handshakes: usize,
-}
-
-/// How a node describes itself to the others.
-#[derive(Clone, Debug, Default)]
-pub struct Describe {
-    /// Labels that routers can ask for.
-    pub roles: Vec<Arc<str>>,
-    /// Free key-value pairs.
-    pub metadata: Vec<(Arc<str>, Arc<str>)>,
-    /// Share of keys and load relative to others.
-    pub weight: u32,
-    /// The embedding application's version.
-    pub app_version: Arc<str>,
 }
 
 /// Why a node did not start.
@@ -156,55 +115,41 @@ pub struct Started {
 ///
 /// # Errors
 /// A [`StartError`] names the step that failed; nothing is left running then.
-pub fn start(mut settings: Settings) -> Result<Started, StartError> {
-    let (listener, datagrams) = bind(settings.bind)?;
+pub fn start(settings: Settings) -> Result<Started, StartError> {
+    let Settings { config, key, mut discovery, policy } = settings;
+    let (listener, datagrams) = bind(config.bind)?;
     let bound = listener.local_addr()?;
-    let address = match settings.advertise {
-        Some(address) if address.port() == 0 => SocketAddr::new(address.ip(), bound.port()),
-        Some(address) => address,
-        None => bound,
-    };
-    let name = settings.name.clone().unwrap_or_else(|| address.to_string().into());
+    let address = config.advertised(bound);
+    let name: Arc<str> = config.node_name(bound).into();
     let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation() };
     let clock = Clock::start();
     let seed = seed(me);
 
-    match settings.discovery.discover() {
-        Ok(seeds) => settings.member.seeds = seeds,
-        Err(error) => {
-            tracing::warn!(source = settings.discovery.name(), %error, "discovery failed");
-        }
-    }
-    let seeds = settings.member.seeds.clone();
-
+    let seeds = discovery.discover().unwrap_or_else(|error| {
+        tracing::warn!(source = discovery.name(), %error, "discovery failed");
+        Vec::new()
+    });
+    let workers = config.workers.count as u16;
+    let limits = Limits::new(&config);
     let control = Control::new(ControlParts {
-        local: LocalMember {
-            name: Arc::clone(&name),
-            address,
-            incarnation: me.incarnation,
-            workers: settings.workers,
-            weight: settings.describe.weight,
-            roles: settings.describe.roles.iter().cloned().collect(),
-            metadata: settings.describe.metadata.iter().cloned().collect(),
-            app_version: Arc::clone(&settings.describe.app_version),
-            services: Vec::new(),
-        },
-        leave_grace: Duration::from_millis(3 * settings.member.gossip_ms),
-        member: settings.member,
-        policy: settings.policy,
-        key: settings.key.clone(),
-        leave_timeout: settings.leave_timeout,
+        local: local(&config, &name, address, me.incarnation),
+        leave_grace: Duration::from_millis(3 * config.membership.gossip_ms),
+        member: MemberConfig { seeds: seeds.clone(), settings: config.membership.clone() },
+        policy,
+        key: key.clone(),
+        leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
         seed,
     })?;
 
-    let count = usize::from(settings.workers);
-    let max_frame_bytes = settings.limits.max_frame_bytes as usize;
+    let count = config.workers.count;
+    let cores = cores(&config.workers);
+    let max_frame_bytes = config.links.max_frame_bytes;
     // As many free buffers as all injection queues could hold at a time, within reason.
-    let small = (settings.inject_capacity * count).min(1 << 16);
-    let large = (4 * settings.limits.outbox_bytes / CHUNK_BYTES).clamp(64, 4096);
+    let small = (config.workers.inject_capacity * count).min(1 << 16);
+    let large = (4 * config.links.outbox_bytes / CHUNK_BYTES).clamp(64, 4096);
     let buffers = Arc::new(Buffers::new(large, small, max_frame_bytes));
-    let replies = ReplySlots::new(settings.limits.max_asks);
-    let (reports, reported) = mpsc::channel(settings.ring_capacity);
+    let replies = ReplySlots::new(config.workers.max_asks);
+    let (reports, reported) = mpsc::channel(config.workers.ring_capacity);
 
     // Each worker's poll exists before its thread, because others must be able to wake it.
     let mut polls = Vec::new();
@@ -221,31 +166,32 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
         wakers.push(waker);
         sleepers.push(sleeper);
     }
-    let mut siblings = sibling_rings(count, settings.ring_capacity, &wakers);
+    let mut siblings = sibling_rings(count, config.workers.ring_capacity, &wakers);
     let mut commands = Vec::new();
     let mut doors = Vec::new();
     let mut threads = Vec::new();
     let running = Arc::default();
     for (index, (poll, sleeper)) in polls.into_iter().zip(sleepers).enumerate() {
         let waker = wakers[index].clone();
-        let (to_worker, from_control) = ring::<Command>(settings.ring_capacity, waker.clone());
-        let (door, injected) = injector(settings.inject_capacity, waker);
+        let (to_worker, from_control) =
+            ring::<Command>(config.workers.ring_capacity, waker.clone());
+        let (door, injected) = injector(config.workers.inject_capacity, waker);
         let board = Arc::new(Board::new(BOARD_DESTINATIONS));
         let counts = Arc::new(CountsBoard::new());
         let index = WorkerIndex(index as u16);
         let parts = WorkerParts {
             me,
             index,
-            workers: settings.workers,
+            workers,
             buffers: Arc::clone(&buffers),
             replies: replies.clone(),
             injector: door.clone(),
             seed: seed ^ u64::from(index.0) << 32,
         };
-        let limits = settings.limits;
         let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);
         let reports = reports.clone();
-        let (spin, inbox_bytes) = (settings.spin, settings.inbox_bytes);
+        let spin = Duration::from_micros(config.workers.spin_us);
+        let inbox_bytes = config.links.inbox_bytes;
         let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
         let running = Arc::clone(&running);
         // Handlers live and die on their worker's thread, so the worker is made there.
@@ -265,7 +211,7 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
             inbox_bytes,
             running,
         };
-        threads.push((index, make, settings.cores.get(usize::from(index.0)).copied()));
+        threads.push((index, make, cores.get(usize::from(index.0)).copied()));
         commands.push(to_worker);
         doors.push((door, board, counts));
     }
@@ -279,10 +225,10 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
     let (ended, end) = watch::channel(None);
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let closing = Arc::new(AtomicBool::new(false));
-    let (orders, ordered) = mpsc::channel(settings.ring_capacity);
+    let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
     let control = ControlThread {
         control,
-        key: settings.key,
+        key,
         listener,
         datagrams,
         workers: commands,
@@ -298,10 +244,10 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
             strangers,
             closing: Arc::clone(&closing),
         },
-        handshake_timeout: settings.handshake_timeout,
-        max_pending_handshakes: settings.max_pending_handshakes,
+        handshake_timeout: Duration::from_millis(config.links.handshake_timeout_ms),
+        max_pending_handshakes: config.links.max_pending_handshakes,
         replies: replies.clone(),
-        discovery: settings.discovery,
+        discovery,
         seeds,
     };
 
@@ -338,6 +284,39 @@ pub fn start(mut settings: Settings) -> Result<Started, StartError> {
         replies,
         thread,
     })
+}
+
+/// How the node describes itself to the others.
+fn local(
+    config: &NodeConfig,
+    name: &Arc<str>,
+    address: SocketAddr,
+    incarnation: Incarnation,
+) -> LocalMember {
+    LocalMember {
+        name: Arc::clone(name),
+        address,
+        incarnation,
+        workers: config.workers.count as u16,
+        weight: config.weight,
+        roles: config.roles.iter().map(|role| role.as_str().into()).collect(),
+        metadata: config
+            .metadata
+            .iter()
+            .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+            .collect(),
+        app_version: config.app_version.as_str().into(),
+        services: Vec::new(),
+    }
+}
+
+/// By worker: the core it is pinned to; empty for none.
+fn cores(workers: &WorkersConfig) -> Vec<usize> {
+    match &workers.cores {
+        Some(cores) => cores.clone(),
+        None if workers.pin => (workers.first_core..).take(workers.count).collect(),
+        None => Vec::new(),
+    }
 }
 
 /// TCP and UDP on the same port. With port 0, a few are tried until both are free.

@@ -119,7 +119,7 @@ impl World {
     /// The first machines may crash, but they are not taken out of the cluster: if all addresses to
     /// join through were, or more nodes than `min_members` leaves over, no decider could help it.
     fn is_wanted(&self, life: LifeId) -> bool {
-        self.lives[life].slot < self.plan.member.min_members as usize
+        self.lives[life].slot < self.plan.member.settings.min_members as usize
     }
 
     /// An operator removes a node by order to another one.

@@ -7,6 +7,7 @@ use super::events::{Fault, SlotId};
 use super::network::address;
 use super::world::Scenario;
 use crate::base::Rng;
+use crate::config::MembershipConfig;
 use crate::member::MemberConfig;
 use crate::worker::Limits;
 
@@ -182,8 +183,10 @@ impl Plan {
         };
         let member = MemberConfig {
             seeds: (0..seed_count).map(address).collect(),
-            min_members: if rng.random_range(0..4) == 0 { 2 } else { 1 },
-            ..MemberConfig::default()
+            settings: MembershipConfig {
+                min_members: if rng.random_range(0..4) == 0 { 2 } else { 1 },
+                ..MembershipConfig::default()
+            },
         };
         Self {
             slots,

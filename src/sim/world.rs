@@ -324,7 +324,7 @@ impl World {
             policy: Box::new(Manual),
             key: self.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
-            leave_grace: Duration::from_millis(3 * self.plan.member.gossip_ms),
+            leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
             seed: self.net.rng.random(),
         })
         .expect("the plan's settings are in range");

@@ -39,6 +39,7 @@ use crate::ask::AskTable;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::config::NodeConfig;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{Reach, Snapshot};
@@ -80,6 +81,21 @@ pub struct Limits {
     pub redial_min_ms: u64,
     /// The longest pause between re-dials.
     pub redial_max_ms: u64,
+}
+
+impl Limits {
+    /// What the settings say.
+    pub fn new(config: &NodeConfig) -> Self {
+        let NodeConfig { workers, links, .. } = config;
+        Self {
+            max_frame_bytes: links.max_frame_bytes as u32,
+            outbox_bytes: links.outbox_bytes,
+            max_asks: workers.max_asks,
+            ack_interval_ms: links.ack_interval_ms,
+            redial_min_ms: links.redial_min_ms,
+            redial_max_ms: links.redial_max_ms,
+        }
+    }
 }
 
 /// What a worker wants its driver to do.

@@ -141,15 +141,21 @@ fn services_are_kept_in_one_form_and_double_paths_are_refused() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let refused = |change: &dyn Fn(&mut MemberConfig)| {
-        let mut config = MemberConfig::default();
-        change(&mut config);
-        config.validate().unwrap_err().to_string()
+    let refused = |change: &dyn Fn(&mut MembershipConfig)| {
+        let mut config = seeded(&[0]);
+        change(&mut config.settings);
+        let local = local("n", address(0), 1);
+        Membership::new(config, local, Box::new(Manual), 1).err().unwrap().to_string()
     };
-    let text = refused(&|config| config.probe_timeout_ms = 200);
-    assert_eq!(text, "membership setting `probe_timeout_ms` is 200, but must be from 10 to 124");
-    let text = refused(&|config| config.min_members = 0);
-    assert_eq!(text, "membership setting `min_members` is 0, but must be from 1 to 4096");
+    assert_eq!(
+        refused(&|config| config.probe_timeout_ms = 200),
+        "`membership.probe_timeout_ms` = 200 is refused: it takes less than half of \
+         `membership.probe_period_ms` (250)"
+    );
+    assert_eq!(
+        refused(&|config| config.min_members = 0),
+        "`membership.min_members` = 0 is refused: it takes an integer from 1 to 4096"
+    );
 
     let refused = |change: &dyn Fn(&mut LocalMember)| {
         let mut local = local("n", address(0), 1);

@@ -1,0 +1,159 @@
+//! The table of all settings. `table.rs` says how to add one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Table;
+
+use super::field::{CLUSTER, MAX_CORE, MAX_MEMBERS, NODE_NAME, VERSION};
+use super::secret::Secret;
+use super::table::{choice, settings};
+
+choice! {
+    /// What happens to members that stay unreachable.
+    PartitionPolicy {
+        /// Nothing, until an operator removes them.
+        Manual = "manual",
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256))
+}
+
+settings! {
+    /// Everything a node needs to know before it starts. `config.to_toml()` describes each setting.
+    ///
+    /// ```
+    /// use keyway::config::NodeConfig;
+    ///
+    /// let mut config = NodeConfig::from_toml_str("cluster = 'shop'\n[workers]\ncount = 4")?;
+    /// config.apply_env([("KEYWAY_WORKERS__COUNT", "2")])?;
+    /// config.set("seeds", "127.0.0.1:7401,127.0.0.1:7402")?;
+    /// config.validate()?;
+    /// assert_eq!((config.workers.count, config.seeds.len()), (2, 2));
+    ///
+    /// let refused = NodeConfig::from_toml_str("[workers]\ncount = 0").unwrap_err();
+    /// assert_eq!(
+    ///     refused.to_string(),
+    ///     "`workers.count` = 0 is refused: it takes an integer from 1 to 256"
+    /// );
+    /// # Ok::<(), keyway::config::ConfigError>(())
+    /// ```
+    #[derive(Deserialize)]
+    #[serde(try_from = "Table")]
+    NodeConfig "" {
+        /// The cluster's name; nodes of another cluster are turned away.
+        cluster: String = "keyway".to_owned(), Text(&CLUSTER);
+        /// The node's name, unique in the cluster. A node that restarts under the same name gets
+        /// the same keys back.
+        name: Option<String> = None, MaybeText(&NODE_NAME), shown "the advertised address";
+        /// Where the node listens, TCP and UDP. Port 0 lets the system choose. Anything but
+        /// loopback needs a secret.
+        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), Address;
+        /// Where other nodes reach this one, if that is not `bind`. Needed when `bind` is 0.0.0.0
+        /// or `[::]`. Port 0 stands for the port that the node came to listen on.
+        advertise: Option<SocketAddr> = None, MaybeAddress, shown "the address of `bind`";
+        /// Nodes to join through, in any order; those that are down are passed over. A name stands
+        /// for all its addresses.
+        seeds: Vec<String> = vec![], Seeds;
+        /// What the cluster's nodes share to prove that they belong to it. Better kept in a file.
+        secret: Option<Secret> = None, Secret;
+        /// A file that holds the secret; a line break at its end does not count.
+        secret_file: Option<PathBuf> = None, File;
+        /// Labels that routers can ask for.
+        roles: BTreeSet<String> = BTreeSet::new(), Roles;
+        /// Free key-value pairs that other nodes can see.
+        metadata: BTreeMap<String, String> = BTreeMap::new(), Metadata;
+        /// Share of keys and load relative to other nodes: one with 200 gets twice as much as one
+        /// with 100.
+        weight: u32 = 100, Number(1, 1_000);
+        /// The embedding application's version, for rolling upgrades.
+        app_version: String = String::new(), Text(&VERSION);
+        /// Where the admin HTTP port listens. Whoever reaches it can operate the node.
+        admin: Option<SocketAddr> = None, MaybeAddress;
+        /// Whether `admin` may be anything but a loopback address.
+        admin_allow_remote: bool = false, Flag;
+        sections workers: WorkersConfig, links: LinksConfig, membership: MembershipConfig;
+    }
+
+    /// The worker threads and their queues.
+    WorkersConfig "workers." {
+        /// Worker threads. Each owns its links, handlers and timers.
+        count: usize = cores(), Number(1, 256), shown "as many as the machine has cores";
+        /// Whether each worker is pinned to a core.
+        pin: bool = false, Flag;
+        /// The core of the first worker when pinned; the others follow.
+        first_core: usize = 0, Number(0, MAX_CORE);
+        /// The core of each worker, instead of `first_core`.
+        cores: Option<Vec<usize>> = None, Cores;
+        /// How long a worker with nothing to do looks again before it sleeps. More is quicker for
+        /// messages with pauses in between, and costs processor time.
+        spin_us: u64 = 20, Number(0, 1_000_000);
+        /// Messages that can wait for one worker from the application's threads.
+        inject_capacity: usize = 8_192, Number(64, 1_048_576);
+        /// Messages that can wait between two of the node's own threads.
+        ring_capacity: usize = 4_096, Number(64, 1_048_576);
+        /// Asks from the application's threads that can be in flight, in the whole node.
+        max_asks: usize = 65_536, Number(1, 1_048_576);
+    }
+
+    /// The connections between nodes.
+    LinksConfig "links." {
+        /// The longest message with its header. Should be equal on all nodes.
+        max_frame_bytes: usize = 1 << 20, Number(1_024, 64 << 20);
+        /// What one link holds for a slow peer before senders are told that it is full. The longest
+        /// message must fit.
+        outbox_bytes: usize = 4 << 20, Number(65_536, 1 << 30), at_least max_frame_bytes;
+        /// The receive buffer of one link.
+        inbox_bytes: usize = 256 << 10, Number(65_536, 16 << 20);
+        /// How long a connection has to prove that it belongs to the cluster.
+        handshake_timeout_ms: u64 = 5_000, Number(10, 60_000);
+        /// The pause before a lost link is dialed again; it doubles with each failure.
+        redial_min_ms: u64 = 100, Number(1, 60_000);
+        /// The longest such pause.
+        redial_max_ms: u64 = 5_000, Number(1, 600_000), at_least redial_min_ms;
+        /// How often a receiver says how far it has come when it has nothing else to send.
+        ack_interval_ms: u64 = 20, Number(1, 1_000);
+        /// Connections that may be in their handshake at once; more are closed.
+        max_pending_handshakes: usize = 128, Number(1, 65_536);
+    }
+
+    /// Who is here and who is not. The defaults suit a data-centre network.
+    MembershipConfig "membership." {
+        /// The cluster opens when it has this many members that are reachable, this one included.
+        min_members: u32 = 1, Number(1, MAX_MEMBERS);
+        /// And this many of each of these roles.
+        min_members_per_role: BTreeMap<String, u32> = BTreeMap::new(), Counts;
+        /// How often a member is probed. Each node sends one probe per period whatever the
+        /// cluster's size, so a shorter one finds failures sooner at a constant cost.
+        probe_period_ms: u64 = 250, Number(50, 10_000);
+        /// How long a probed member has to answer before others are asked to probe it, which needs
+        /// the rest of the period. Take a high quantile of the network's round trip, or longer
+        /// where processes stall.
+        probe_timeout_ms: u64 = 80, Number(10, 4_999), under_half_of probe_period_ms;
+        /// How long a suspected member has to contradict before it counts as unreachable. Detection
+        /// takes about 1.5 * `probe_period_ms` + `suspect_ms`; a shorter pause goes unnoticed.
+        suspect_ms: u64 = 1_000, Number(100, 60_000);
+        /// How often news is passed on while there is any.
+        gossip_ms: u64 = 200, Number(20, 10_000);
+        /// How often the record sets of two members are compared. What was lost on the way is
+        /// repaired at this pace.
+        sync_ms: u64 = 500, Number(50, 60_000);
+        /// How often unreachable members are called again. A heal is noticed at this pace.
+        recontact_ms: u64 = 1_000, Number(100, 60_000);
+        /// The first pause between two calls at seeds that are not members; it doubles.
+        seed_retry_min_ms: u64 = 200, Number(10, 60_000);
+        /// The longest such pause.
+        seed_retry_max_ms: u64 = 5_000, Number(10, 600_000), at_least seed_retry_min_ms;
+        /// How long a member that left or was removed is remembered, so that stale news cannot
+        /// bring it back.
+        tombstone_ms: u64 = 600_000, Number(10_000, 604_800_000);
+        /// How long a graceful leave may take before the node goes anyway.
+        leave_timeout_ms: u64 = 20_000, Number(0, 3_600_000);
+        /// What happens to members that stay unreachable. With "manual", an operator removes them.
+        partition_policy: PartitionPolicy = PartitionPolicy::Manual, Choice;
+    }
+}
