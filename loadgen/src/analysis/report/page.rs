@@ -17,7 +17,7 @@ const STYLE: &str = "
 @media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--ground:#16171b;--soft:#a3a7b0;
 --edge:#393c44;--card:#1e2026;--bad:#ff8a80;--good:#6fd39d}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1rem;max-width:60rem;color:var(--ink);background:var(--ground);
+body{margin:0 auto;padding:1rem;max-width:78rem;color:var(--ink);background:var(--ground);
 font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.5rem;line-height:1.25;margin:.5rem 0}
 h2{font-size:1.15rem;margin:2rem 0 .5rem}
@@ -27,18 +27,33 @@ font-weight:600;margin:1rem 0}
 .bad{color:var(--bad);font-weight:600}
 .good{color:var(--good);font-weight:600}
 .scroll{overflow-x:auto;margin:.5rem 0}
-table{overflow-wrap:normal;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
-th,td{padding:.3rem .7rem;border-bottom:1px solid var(--edge);text-align:right;white-space:nowrap}
+summary{cursor:pointer;color:var(--soft);margin:.5rem 0}
+table{overflow-wrap:normal;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
+th,td{padding:.3rem .6rem;border-bottom:1px solid var(--edge);text-align:right;vertical-align:baseline}
+td{white-space:nowrap}
+td.long{white-space:normal;min-width:16rem}
 th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;min-width:5rem}
-@media(max-width:40rem){table{font-size:.8rem}th,td{padding:.25rem .35rem}th{white-space:normal}}
+@media(max-width:48rem){
+table,tbody,tr,td,td.long,td:first-child{display:block;width:100%;min-width:0}
+thead{display:none}
+tr{border-bottom:1px solid var(--edge);padding:.4rem 0}
+td,td.long{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.1rem 0;
+white-space:normal;overflow-wrap:anywhere}
+td::before{content:attr(data-label);color:var(--soft);text-align:left;overflow-wrap:normal}
+td:first-child{font-weight:600}
+td:first-child::before{content:none}
+}
 thead th{color:var(--soft);font-weight:600}
 figure{margin:1.25rem 0;padding:.5rem;background:var(--card);border-radius:.5rem;overflow-x:auto}
 svg{display:block;width:100%;min-width:34rem;height:auto;color:var(--ink)}
 svg .paper{fill:none}
-figcaption{font-size:.85rem;color:var(--soft)}
+figcaption{position:sticky;left:0;font-size:.85rem;color:var(--soft)}
 a{color:inherit}
 ul{padding-left:1.2rem}
 ";
+
+/// A longer cell is broken into lines.
+const LONG_CELL_BYTES: usize = 60;
 
 /// Renders the page. `pictures` are file names with their SVG; `files` are linked.
 pub fn page(
@@ -74,7 +89,6 @@ pub fn page(
         })
         .collect();
     html.table("Figures", &["figure", "value", "floor", "value / floor"], &rows);
-    accounting(&mut html, report, summary);
     cluster(&mut html, summary);
     for (file, svg) in pictures {
         let file = escape(file);
@@ -82,6 +96,7 @@ pub fn page(
             "<figure>{svg}<figcaption><a href=\"{file}\">{file}</a></figcaption></figure>\n"
         ));
     }
+    accounting(&mut html, report, summary);
     rounds(&mut html, &report.rounds);
     if !report.notes.is_empty() {
         html.put("<h2>Notes</h2>\n");
@@ -135,56 +150,109 @@ fn setting(report: &Report, summary: &Summary) -> String {
     text
 }
 
+const ACCOUNT_HEAD: [&str; 12] = [
+    "part",
+    "sent",
+    "delivered",
+    "refused",
+    "dead",
+    "unknown",
+    "unknown, yet handled",
+    "balanced",
+    "duplicated",
+    "reordered",
+    "overtaken",
+    "misrouted",
+];
+
+/// What the columns of [`ACCOUNT_HEAD`] mean that do not explain themselves.
+const ACCOUNT_NOTE: &str = "unknown: written to a link that was lost before it was acknowledged, \
+     and in no receiver's ledger. What a receiver's ledger has is delivered, and stands under \
+     \"unknown, yet handled\" too: its sender cannot know it. An event's unknown is both together. \
+     reordered: out of order at one routee, which must not happen. overtaken: handled by a key's \
+     new owner before the old one had handled an earlier message of the key.";
+
+/// One row of the accounting.
+struct AccountRow<'a> {
+    name: &'a str,
+    sum: &'a Accounting,
+    unknown_but_delivered: Option<u64>,
+    overtaken: Option<u64>,
+}
+
+impl AccountRow<'_> {
+    fn cells(&self) -> Vec<String> {
+        let Self { name, sum, .. } = self;
+        let fault = |count: u64| match count {
+            0 => "0".to_owned(),
+            count => format!("<span class=\"bad\">{count}</span>"),
+        };
+        let known = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+        vec![
+            escape(name),
+            sum.sent.to_string(),
+            sum.delivered.to_string(),
+            sum.refused.to_string(),
+            sum.dead.to_string(),
+            sum.unknown.to_string(),
+            known(self.unknown_but_delivered),
+            if sum.balanced {
+                "<span class=\"good\">yes</span>".to_owned()
+            } else {
+                "<span class=\"bad\">NO</span>".to_owned()
+            },
+            fault(sum.duplicated),
+            fault(sum.reordered),
+            known(self.overtaken),
+            fault(sum.misrouted),
+        ]
+    }
+}
+
 fn accounting(html: &mut Html, report: &Report, summary: &Summary) {
-    let mut parts: Vec<(String, Accounting)> = Vec::new();
-    parts.extend(summary.accounting.clone().map(|whole| ("whole run".to_owned(), whole)));
+    let heading = "Accounting: sent = delivered + refused + dead + unknown";
+    let audits = || report.audits.iter().map(|named| &named.audit);
+    // An audit takes all routees together, so that it counts both kinds of disorder. The summary
+    // knows how many of them were within one routee.
+    let in_one_routee = summary.accounting.as_ref().map_or(0, |whole| whole.reordered);
+    let all_overtaken =
+        audits().map(|audit| audit.reordered).sum::<u64>().checked_sub(in_one_routee);
+    if let Some(whole) = &summary.accounting {
+        let row = AccountRow {
+            name: "whole run",
+            sum: whole,
+            unknown_but_delivered: Some(audits().map(|audit| audit.unknown_but_delivered).sum()),
+            overtaken: all_overtaken,
+        };
+        html.table(heading, &ACCOUNT_HEAD, &[row.cells()]);
+    }
+    let mut rows: Vec<Vec<String>> = Vec::new();
     for named in &report.audits {
-        parts.push((named.name.clone(), named.audit.accounting()));
+        let mut sum = named.audit.accounting();
+        let overtaken = (in_one_routee == 0).then(|| std::mem::take(&mut sum.reordered));
+        let unknown_but_delivered = Some(named.audit.unknown_but_delivered);
+        let row = AccountRow { name: &named.name, sum: &sum, unknown_but_delivered, overtaken };
+        rows.push(row.cells());
     }
     for pattern in summary.patterns.iter().flatten() {
-        parts.extend(pattern.accounting.clone().map(|part| (pattern.name.clone(), part)));
+        let Some(sum) = &pattern.accounting else { continue };
+        let name = &pattern.name;
+        let row = AccountRow { name, sum, unknown_but_delivered: None, overtaken: None };
+        rows.push(row.cells());
     }
-    let rows: Vec<Vec<String>> = parts
-        .iter()
-        .map(|(name, part)| {
-            let fault = |count: u64| match count {
-                0 => "0".to_owned(),
-                count => format!("<span class=\"bad\">{count}</span>"),
-            };
-            vec![
-                escape(name),
-                part.sent.to_string(),
-                part.delivered.to_string(),
-                part.refused.to_string(),
-                part.dead.to_string(),
-                part.unknown.to_string(),
-                if part.balanced {
-                    "<span class=\"good\">yes</span>".to_owned()
-                } else {
-                    "<span class=\"bad\">NO</span>".to_owned()
-                },
-                fault(part.duplicated),
-                fault(part.reordered),
-                fault(part.misrouted),
-            ]
-        })
-        .collect();
-    html.table(
-        "Accounting: sent = delivered + refused + dead + unknown",
-        &[
-            "part",
-            "sent",
-            "delivered",
-            "refused",
-            "dead",
-            "unknown",
-            "balanced",
-            "duplicated",
-            "reordered",
-            "misrouted",
-        ],
-        &rows,
-    );
+    if !rows.is_empty() {
+        html.put(&format!("<details><summary>Its parts ({})</summary>\n", rows.len()));
+        html.bare_table(&ACCOUNT_HEAD, &rows);
+        html.put("</details>\n");
+    }
+    if summary.accounting.is_some() || !rows.is_empty() {
+        html.put(&format!("<p class=\"note\">{}</p>\n", escape(ACCOUNT_NOTE)));
+    }
+    missing(html, report);
+}
+
+/// What did not arrive, and why an audit must not be quoted.
+fn missing(html: &mut Html, report: &Report) {
     for named in &report.audits {
         let audit = &named.audit;
         let name = escape(&named.name);
@@ -330,16 +398,25 @@ impl Html {
         if rows.is_empty() {
             return;
         }
-        let mut text =
-            format!("<h2>{}</h2>\n<div class=\"scroll\"><table>\n<thead><tr>", escape(heading));
-        for cell in head {
-            write!(text, "<th>{}</th>", escape(cell)).expect("a String takes every write");
+        self.put(&format!("<h2>{}</h2>\n", escape(heading)));
+        self.bare_table(head, rows);
+    }
+
+    /// Each cell carries its column's name: a narrow screen shows a row as a list of both.
+    fn bare_table(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        let head: Vec<String> = head.iter().map(|cell| escape(cell)).collect();
+        let mut text = "<div class=\"scroll\"><table>\n<thead><tr>".to_owned();
+        for cell in &head {
+            write!(text, "<th>{cell}</th>").expect("a String takes every write");
         }
         text.push_str("</tr></thead>\n<tbody>\n");
         for row in rows {
             text.push_str("<tr>");
-            for cell in row {
-                write!(text, "<td>{cell}</td>").expect("a String takes every write");
+            for (index, cell) in row.iter().enumerate() {
+                let label = head.get(index).map_or("", String::as_str);
+                let class = if cell.len() > LONG_CELL_BYTES { " class=\"long\"" } else { "" };
+                write!(text, "<td{class} data-label=\"{label}\">{cell}</td>")
+                    .expect("a String takes every write");
             }
             text.push_str("</tr>\n");
         }

@@ -97,6 +97,7 @@ fn report() -> Report {
                 sent: 10,
                 delivered: 8,
                 missing: 2,
+                unknown_but_delivered: 5,
                 unaccounted: 2,
                 lost: vec![Lost { sender: 1, key: 7, first: 4, last: 5 }],
                 ..Audit::default()
@@ -209,9 +210,59 @@ fn the_page_stands_alone_and_its_links_exist() {
     assert!(open.is_empty(), "{open:?}");
 }
 
+/// The page with the cells' attributes taken away.
+fn without_attributes(html: &str) -> String {
+    let mut parts = html.split("<td");
+    let mut plain = parts.next().unwrap().to_owned();
+    for part in parts {
+        plain.push_str("<td>");
+        plain.push_str(part.split_once('>').unwrap().1);
+    }
+    plain
+}
+
+#[test]
+fn the_plots_come_before_the_accounting() {
+    let (_folder, _, html) = page(None);
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text} is missing"));
+    assert!(at("<h2>Figures") < at("<svg"));
+    assert!(html.rfind("<svg").unwrap() < at("<h2>Accounting"));
+    assert!(at("<h2>Accounting") < at("<details>"), "the parts are folded away");
+}
+
+#[test]
+fn a_narrow_screen_can_name_each_cell() {
+    let (_folder, _, html) = page(None);
+    let names: Vec<&str> =
+        html.split("<th>").skip(1).map(|rest| rest.split("</th>").next().unwrap()).collect();
+    for cell in html.split("<td").skip(1) {
+        let label = cell.split("data-label=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(names.contains(&label), "{label}");
+    }
+}
+
+#[test]
+fn messages_that_overtook_at_a_handover_are_no_fault() {
+    let mut summary = summary();
+    let sum = summary.accounting.as_mut().unwrap();
+    sum.reordered = 0;
+    let mut report = report();
+    report.audits[0].audit =
+        Audit { sent: 9, delivered: 9, reordered: 4, balanced: true, ..Audit::default() };
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = RunFolder::new(temporary.path());
+    fill(&folder);
+    let path = folder.finish(&report, &summary).unwrap();
+    let html = without_attributes(&std::fs::read_to_string(path).unwrap());
+    // Balanced, duplicated, reordered, overtaken, misrouted.
+    let tail = "<span class=\"good\">yes</span></td><td>0</td><td>0</td><td>4</td><td>0</td>";
+    assert_eq!(html.matches(tail).count(), 2, "the whole run and its part");
+}
+
 #[test]
 fn the_page_says_what_a_sceptic_asks() {
     let (_folder, _, html) = page(None);
+    let html = without_attributes(&html);
     for needle in [
         "<h1>Quick look at a &lt;cluster&gt;</h1>",
         "64 B, 4 processes, 1 hop, TCP loopback, 1 in flight, pinned, commit 1a2b3c4d5e",
@@ -220,7 +271,7 @@ fn the_page_says_what_a_sceptic_asks() {
         "<td>ask, 1 in flight, p50</td><td>32.0 us</td><td>16.0 us (F1)</td><td>2.00</td>",
         "<td>ask, 1 in flight, p99</td><td>78.0 us</td><td>26.0 us (F1)</td><td>3.00</td>",
         // The account, faults in red.
-        "<td>whole run</td><td>100</td><td>97</td><td>0</td><td>0</td><td>3</td>",
+        "<td>whole run</td><td>100</td><td>97</td><td>0</td><td>0</td><td>3</td><td>5</td>",
         "<span class=\"bad\">2</span>",
         "<span class=\"bad\">NO</span>",
         "kill: the account does not balance: 2 accepted messages neither arrived nor were counted",
