@@ -48,6 +48,12 @@ enum Command {
         /// The run's folder
         folder: PathBuf,
     },
+    /// Write the figures of `results/` into the documents that quote them
+    Readme {
+        /// Change nothing, and fail where a document differs
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure what stripped programs reach on this machine: the limits of everything else
     Floors(Flags),
     /// One end of a floor; started by this program itself.
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Command::Churn(flags) => commands::churn::run(&flags),
         Command::Compare { a, b } => commands::compare::run(&a, &b),
         Command::Report { folder } => commands::report::run(&folder),
+        Command::Readme { check } => commands::readme::run(check),
         Command::Node => cluster::node::serve(),
         Command::FloorPeer => floors::serve_peer(),
     };

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod histogram;
 pub mod ledger;
 pub mod plots;
+pub mod quote;
 pub mod report;
 pub mod rounds;
 pub mod schedule;

@@ -6,6 +6,7 @@ pub mod floors;
 pub mod latency;
 mod pair;
 pub mod quick;
+pub mod readme;
 pub mod report;
 mod run;
 pub mod scale;
