@@ -37,7 +37,7 @@ impl Routee for Source {
     fn register(_: &mut HandlerTable<Self>) {}
     fn wake(&mut self, _: u64, cx: &mut Context<'_>) {
         for key in 0..ROUND {
-            cx.tell(self.0, black_box(&item(key))).expect("there is room");
+            cx.tell(&self.0, black_box(&item(key))).expect("there is room");
         }
         cx.wake_soon(0);
     }
@@ -125,8 +125,8 @@ fn decider(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for (name, id) in [("round_robin", 0), ("consistent_hash", 1)] {
         let mut worker = worker();
-        let router = RouterRef { id, seed: HashSeed(1) };
-        worker.serve(HandlerId(0), RouteeFactory::new(move |_| Source(router)));
+        let router = RouterRef::new(id, HashSeed(1));
+        worker.serve(HandlerId(0), RouteeFactory::new(move |_| Source(router.clone())));
         group.bench_function(name, |bench| {
             bench.iter_custom(|messages| {
                 let rounds = messages.div_ceil(ROUND);

@@ -341,7 +341,7 @@ impl Link {
                             return Answer::Reply(correlation.unwrap(), value);
                         }
                         FrameKind::Failure => {
-                            let reason = DeathReason::from_code(code).unwrap();
+                            let reason = DeathReason::from_code(code);
                             return Answer::Failure(correlation.unwrap(), reason);
                         }
                         other => panic!("an acceptor sent {other:?}"),

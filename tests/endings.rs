@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keyway::{
-    Context, EventGap, Handler, Later, Message, Node, NodeError, Refusal, Replier, Routee,
+    AskError, Context, DeathReason, EventGap, Handler, Later, Message, Node, NodeError, Refusal,
+    Replier, Routee,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -27,6 +28,43 @@ impl Handler<Work> for Slow {
         });
         later
     }
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "endings.fill", reply = Vec<u8>)]
+struct Fill {
+    bytes: u64,
+}
+
+#[derive(Routee)]
+#[routee(handles(Fill, Work))]
+struct Filler;
+
+impl Handler<Fill> for Filler {
+    type Reply = Vec<u8>;
+    fn handle(&mut self, fill: &ArchivedFill, _: &mut Context<'_>) -> Vec<u8> {
+        vec![0; fill.bytes.to_native() as usize]
+    }
+}
+
+impl Handler<Work> for Filler {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedWork, _: &mut Context<'_>) -> u64 {
+        1
+    }
+}
+
+#[test]
+fn a_reply_over_the_limit_is_told_by_name() {
+    let asking = node(None);
+    let serving = node(Some(&asking));
+    serving.serve("/user/fill", |_| Filler).unwrap();
+    let router = asking.router("/user/fill").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    let fill = |bytes| router.ask(&Fill { bytes }).within(LIMIT).wait();
+    assert_eq!(fill(1000).map(|reply| reply.len()), Ok(1000));
+    assert_eq!(fill(64 << 20), Err(AskError::Dead(DeathReason::ReplyTooLarge)));
+    assert_eq!(router.ask(&Work).within(LIMIT).wait(), Ok(1), "the link goes on");
 }
 
 fn node(seed: Option<&Node>) -> Node {

@@ -119,7 +119,10 @@ fn strategies_spread_as_they_say() {
     let each = |router: keyway::RouterBuilder<'_>| ready(router.build().unwrap(), 3);
 
     assert_eq!(cluster.tell(&each(node.router(PATH).round_robin()), 300, 300), [100; 3]);
-    assert_eq!(cluster.tell(&each(node.router(PATH).broadcast()), 50, 150), [50; 3]);
+    let everybody = each(node.router(PATH).broadcast());
+    assert_eq!(cluster.tell(&everybody, 50, 150), [50; 3]);
+    let asked = everybody.ask(&who(1)).wait();
+    assert_eq!(asked, Err(AskError::Refused(Refusal::NoSingleReply)));
     let random = cluster.tell(&each(node.router(PATH).random()), 3_000, 3_000);
     assert_eq!(random.iter().sum::<u64>(), 3_000);
     assert!(random.iter().all(|count| (850..1_150).contains(count)), "{random:?}");
@@ -332,20 +335,25 @@ impl OnReply<Who> for Relays {
 fn a_handler_asks_another_handler() {
     let cluster = Cluster::plain(2);
     let (node, other) = (&cluster.nodes[0], &cluster.nodes[1]);
-    let members = other.router(PATH).consistent_hash().build().unwrap();
-    let members = Arc::new(ready(members, 2));
-    let route = Arc::clone(&members);
-    other
-        .serve("/routing/relay", move |_| Relays {
-            members: Arc::clone(&route),
-            next: 0,
-            open: Default::default(),
-        })
-        .unwrap();
-    let relay = ready(node.router("/routing/relay").build().unwrap(), 1);
-    for key in 0..100 {
-        let direct = members.ask(&who(key)).within(LIMIT).wait().unwrap();
-        assert_eq!(relay.ask(&Relay { key }).within(LIMIT).wait(), Ok(direct));
+    let own_keys = other.router(PATH).consistent_hash();
+    // A function's keys have other owners than the messages' own, inside handlers as well.
+    let keys_by_function = other.router(PATH).consistent_hash().key(|who: &Who| who.key ^ 0xabcd);
+    for (path, members) in [("/routing/relay/1", own_keys), ("/routing/relay/2", keys_by_function)]
+    {
+        let members = Arc::new(ready(members.build().unwrap(), 2));
+        let route = Arc::clone(&members);
+        other
+            .serve(path, move |_| Relays {
+                members: Arc::clone(&route),
+                next: 0,
+                open: Default::default(),
+            })
+            .unwrap();
+        let relay = ready(node.router(path).build().unwrap(), 1);
+        for key in 0..100 {
+            let direct = members.ask(&who(key)).within(LIMIT).wait().unwrap();
+            assert_eq!(relay.ask(&Relay { key }).within(LIMIT).wait(), Ok(direct), "{path} {key}");
+        }
     }
 }
 
@@ -392,7 +400,7 @@ fn a_cluster_opens_when_it_is_large_enough() {
     eventually("the second is known", || first.view().members.len() == 2);
     std::thread::sleep(Duration::from_millis(500));
     assert!(!first.wait_members(1, Duration::ZERO), "nobody is up yet");
-    assert_eq!(router.tell(&who(1)), Err(Refusal::NoRoutee));
+    assert_eq!(router.tell(&who(1)), Err(Refusal::Joining));
     let third = join();
     for node in [&first, &second, &third] {
         assert!(node.wait_members(3, LIMIT));

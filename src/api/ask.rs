@@ -15,11 +15,8 @@ use super::shared::Shared;
 use crate::base::fate::{AskError, Refusal};
 use crate::queue::block_on;
 use crate::queue::reply::Ticket;
-use crate::wire::{Fields, FrameKind, Message, WireType};
-use crate::worker::{AppReply, InjectedAsk, Injection};
-
-/// How long an ask waits if not told otherwise.
-const DEFAULT_WITHIN: Duration = Duration::from_secs(5);
+use crate::wire::{Message, WireType};
+use crate::worker::{AppReply, AskOptions};
 
 /// An ask that has not been sent yet: `.await` or [`Ask::wait`] sends it.
 #[must_use = "an ask is sent when it is awaited"]
@@ -27,25 +24,24 @@ pub struct Ask<'a, M: Message> {
     router: &'a Router,
     key_hash: Option<u64>,
     message: &'a M,
-    within: Duration,
-    idempotent: bool,
+    options: AskOptions,
 }
 
 impl<'a, M: Message> Ask<'a, M> {
     pub(super) fn new(router: &'a Router, key_hash: Option<u64>, message: &'a M) -> Self {
-        Self { router, key_hash, message, within: DEFAULT_WITHIN, idempotent: false }
+        Self { router, key_hash, message, options: AskOptions::default() }
     }
 
     /// Waits at most so long for the reply; 5 s if not called.
     pub fn within(mut self, limit: Duration) -> Self {
-        self.within = limit;
+        self.options.within = limit;
         self
     }
 
     /// Handling the message twice does no harm: when its routee is lost or moves, it is sent again
     /// to wherever its key lives then, until the deadline.
     pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
+        self.options.idempotent = true;
         self
     }
 
@@ -59,44 +55,6 @@ impl<'a, M: Message> Ask<'a, M> {
     {
         block_on(self.into_future())
     }
-
-    fn send(&self) -> Result<Ticket<AppReply>, Refusal> {
-        let shared = self.router.shared();
-        let home = self.router.home();
-        let place = self.router.place(self.key_hash)?;
-        if !self.idempotent {
-            // An idempotent ask goes to the worker in any case, which sends it when it can.
-            shared.check(home, place.destination)?;
-        }
-        let fields = Fields {
-            correlation: Some(0),
-            deadline_us: Some(self.within.as_micros() as u64),
-            ..Fields::default()
-        };
-        let frame = self.router.encode(FrameKind::Ask, &fields, place, self.message)?;
-        let Some(ticket) = shared.replies.acquire() else {
-            shared.buffers.give(frame);
-            let closed = shared.replies.is_closed();
-            return Err(if closed { Refusal::Stopped } else { Refusal::TooManyAsks });
-        };
-        let injection = Injection::Ask(InjectedAsk {
-            router: self.router.id(),
-            key_hash: self.key_hash,
-            destination: place.destination,
-            frame,
-            slot: ticket.slot(),
-            generation: ticket.generation(),
-            deadline: shared.clock.now().plus(self.within),
-            idempotent: self.idempotent,
-        });
-        shared.doors[usize::from(home.0)].injector.push(injection).map_err(|full| {
-            if let Injection::Ask(ask) = full.0 {
-                shared.buffers.give(ask.frame);
-            }
-            Refusal::QueueFull
-        })?;
-        Ok(ticket)
-    }
 }
 
 impl<M: Message> IntoFuture for Ask<'_, M>
@@ -107,9 +65,8 @@ where
     type IntoFuture = AskFuture<M::Reply>;
 
     fn into_future(self) -> AskFuture<M::Reply> {
-        let shared = self.router.shared();
-        let state = match shared.refuse(self.send()) {
-            Ok(ticket) => State::Waiting(ticket, Arc::clone(shared)),
+        let state = match self.router.send_ask(self.key_hash, self.message, self.options) {
+            Ok(ticket) => State::Waiting(ticket, Arc::clone(self.router.shared())),
             Err(refusal) => State::Refused(refusal),
         };
         AskFuture { state, reply: std::marker::PhantomData }

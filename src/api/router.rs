@@ -1,41 +1,25 @@
 //! Walk of a message: it starts here, on an application thread; `route/pick` comes next.
 
-use std::any::{Any, TypeId};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rkyv::ser::allocator::Arena;
 use tokio::sync::oneshot;
 
 use super::ask::Ask;
 use super::node::NodeError;
-use super::shared::{Place, Shared};
+use super::shared::Shared;
 use crate::base::WorkerIndex;
 use crate::base::fate::Refusal;
-use crate::hash::{HashKey, HashSeed};
+use crate::hash::HashKey;
 use crate::queue::block_on::block_on_until;
+use crate::queue::reply::Ticket;
 use crate::route::snapshot::{RouterState, Snapshot};
-use crate::route::{LocalPreference, Pick, Picker, RouteeSet, RouterSpec, Strategy, StrategyKind};
+use crate::route::{LocalPreference, RouterSpec, Strategy, StrategyKind};
 use crate::runtime::proxies::Order;
-use crate::wire::{CHUNK_BYTES, Chunk, EncodeError, Fields, FrameKind, Message, encode};
-use crate::worker::{RouteeRef, RouterRef, encode_single, refusal};
-
-thread_local! {
-    /// Scratch memory for nested message types.
-    static ARENA: RefCell<Arena> = RefCell::new(Arena::new());
-}
-
-pub(super) fn with_arena<T>(run: impl FnOnce(&mut Arena) -> T) -> T {
-    ARENA.with_borrow_mut(run)
-}
-
-/// Hashes the key that a user's function takes from a message.
-type KeyFunction<M> = Box<dyn Fn(&M, HashSeed) -> Option<u64> + Send + Sync>;
-
-/// Key functions by message type.
-type KeyFunctions = BTreeMap<TypeId, Box<dyn Any + Send + Sync>>;
+use crate::wire::{Chunk, Message};
+use crate::worker::outbox::{append, encode_single, with_arena};
+use crate::worker::send::{Choice, Route, places, single, tell_head};
+use crate::worker::{AppReply, AskOptions, KeyFunctions, Place, RouteeRef, RouterRef, Sender};
 
 /// Describes a router before it is built. Made by [`Node::router`](super::Node::router).
 #[must_use = "a router does nothing before `build`"]
@@ -107,13 +91,13 @@ impl RouterBuilder<'_> {
         self
     }
 
-    /// Takes the key of messages of type `M` with a function instead of the message's own.
+    /// Takes the key of messages of type `M` with a function instead of the message's own, for
+    /// threads and handlers alike.
     pub fn key<M: Message, K: HashKey>(
         mut self,
         key: impl Fn(&M) -> K + Send + Sync + 'static,
     ) -> Self {
-        let hash: KeyFunction<M> = Box::new(move |message, seed| Some(key(message).hash_key(seed)));
-        self.keys.insert(TypeId::of::<M>(), Box::new(hash));
+        self.keys.set(key);
         self
     }
 
@@ -124,16 +108,15 @@ impl RouterBuilder<'_> {
     pub fn build(self) -> Result<Router, NodeError> {
         let (answer, answered) = oneshot::channel();
         let keyed = matches!(self.spec.strategy, StrategyKind::ConsistentHash);
-        let picker = Picker::new(&self.spec, self.shared.clock.now().0);
+        let choice = Choice::new(&self.spec, self.shared.clock.now().0);
         self.shared.order(Order::Route(self.spec, answer))?;
         let id = self.shared.answer(answered)??;
         Ok(Router {
             shared: Arc::clone(self.shared),
-            reference: RouterRef { id, seed: self.shared.seed },
+            reference: RouterRef::new(id, self.shared.seed).with_keys(self.keys),
             home: self.shared.home(),
             keyed,
-            turn: Mutex::new(Turn { picker, usable: RouteeSet::none(0) }),
-            keys: Arc::new(self.keys),
+            choice: Mutex::new(choice),
         })
     }
 }
@@ -150,15 +133,7 @@ pub struct Router {
     home: WorkerIndex,
     keyed: bool,
     /// Only for strategies with a state of their own; keyed ones never lock.
-    turn: Mutex<Turn>,
-    keys: Arc<KeyFunctions>,
-}
-
-/// What a strategy with a state of its own picks with.
-struct Turn {
-    picker: Picker,
-    /// Kept for its memory, filled anew each time.
-    usable: RouteeSet,
+    choice: Mutex<Choice>,
 }
 
 impl Clone for Router {
@@ -166,14 +141,13 @@ impl Clone for Router {
         let home = self.shared.home();
         let snapshot = self.shared.snapshot.load();
         let seed = self.shared.clock.now().0 ^ u64::from(home.0) << 48;
-        let picker = Picker::new(&self.state(&snapshot).spec, seed);
+        let choice = Choice::new(&self.state(&snapshot).spec, seed);
         Self {
             shared: Arc::clone(&self.shared),
-            reference: self.reference,
+            reference: self.reference.clone(),
             home,
             keyed: self.keyed,
-            turn: Mutex::new(Turn { picker, usable: RouteeSet::none(0) }),
-            keys: Arc::clone(&self.keys),
+            choice: Mutex::new(choice),
         }
     }
 }
@@ -222,7 +196,7 @@ impl Router {
     /// A [`Refusal`] names why it was not accepted; it can be tried again. After `Ok` the message
     /// ends in exactly one of the node's [`counts`](super::Node::counts).
     pub fn tell<M: Message>(&self, message: &M) -> Result<(), Refusal> {
-        self.tell_hashed(self.key_hash(message), message)
+        self.tell_hashed(self.reference.key_hash(message), message)
     }
 
     /// As [`Router::tell`], by this key instead of the message's own.
@@ -239,11 +213,9 @@ impl Router {
 
     fn tell_hashed<M: Message>(&self, key_hash: Option<u64>, message: &M) -> Result<(), Refusal> {
         let snapshot = self.shared.snapshot.load();
+        let sender = self.shared.sender(self.home, &snapshot);
         let state = self.state(&snapshot);
-        match self.shared.refuse(self.pick(state, key_hash))? {
-            Pick::One(routee) => self.send(place(state, routee), message),
-            _ => self.send_all(state, message),
-        }
+        sender.tell_route(state, self.route(&sender, state, key_hash), message)
     }
 
     /// Sends a copy to every routee, whatever the strategy. Each copy is a message of its own.
@@ -252,34 +224,15 @@ impl Router {
     /// The first refusal, after all were tried.
     pub fn broadcast<M: Message>(&self, message: &M) -> Result<(), Refusal> {
         let snapshot = self.shared.snapshot.load();
-        let state = self.state(&snapshot);
-        if state.table.is_empty() {
-            return self.shared.refuse(Err(Refusal::NoRoutee));
-        }
-        self.send_all(state, message)
-    }
-
-    fn send_all<M: Message>(&self, state: &RouterState, message: &M) -> Result<(), Refusal> {
-        let mut outcome = Ok(());
-        for routee in 0..state.table.len() {
-            outcome = outcome.and(self.send(place(state, routee as u16), message));
-        }
-        outcome
-    }
-
-    fn send<M: Message>(&self, place: Place, message: &M) -> Result<(), Refusal> {
-        let outcome = self.shared.check(self.home, place.destination).and_then(|()| {
-            let frame = self.encode(FrameKind::Tell, &Fields::default(), place, message)?;
-            self.shared.hand_over(self.home, place.destination, frame)
-        });
-        self.shared.refuse(outcome)
+        let sender = self.shared.sender(self.home, &snapshot);
+        sender.tell_each(places(self.state(&snapshot)), message).map(drop)
     }
 
     /// Asks: `router.ask(&message).within(limit).await`.
     ///
     /// It is sent when it is awaited, or by [`Ask::wait`].
     pub fn ask<'a, M: Message>(&'a self, message: &'a M) -> Ask<'a, M> {
-        Ask::new(self, self.key_hash(message), message)
+        Ask::new(self, self.reference.key_hash(message), message)
     }
 
     /// As [`Router::ask`], by this key instead of the message's own.
@@ -295,9 +248,9 @@ impl Router {
     pub fn batch(&self) -> Batch<'_> {
         let snapshot = self.shared.snapshot.load_full();
         let state = Arc::clone(self.state(&snapshot));
-        let picker = Picker::new(&state.spec, self.shared.clock.now().0);
-        let everyone = RouteeSet::all(state.table.len());
-        Batch { router: self, state, picker, everyone, chunks: Vec::new(), places: Vec::new() }
+        let mut choice = Choice::new(&state.spec, self.shared.clock.now().0);
+        choice.look(&self.shared.sender(self.home, &snapshot), &state);
+        Batch { router: self, snapshot, state, choice, chunks: Vec::new(), places: Vec::new() }
     }
 
     /// How many routees there are now.
@@ -365,94 +318,35 @@ impl Router {
         &self.shared
     }
 
-    pub(super) fn home(&self) -> WorkerIndex {
-        self.home
-    }
-
-    pub(super) fn id(&self) -> u32 {
-        self.reference.id
-    }
-
     fn state<'s>(&self, snapshot: &'s Snapshot) -> &'s Arc<RouterState> {
         &snapshot.routers[self.reference.id as usize]
     }
 
-    /// The place that a message with this key goes to now.
-    pub(super) fn place(&self, key_hash: Option<u64>) -> Result<Place, Refusal> {
-        let snapshot = self.shared.snapshot.load();
-        let state = self.state(&snapshot);
-        match self.pick(state, key_hash)? {
-            Pick::One(routee) => Ok(place(state, routee)),
-            // A broadcast has no single reply.
-            _ => Err(Refusal::NoRoutee),
-        }
-    }
-
-    pub(super) fn encode<M: Message>(
+    fn route(
         &self,
-        kind: FrameKind,
-        fields: &Fields,
-        place: Place,
+        sender: &Sender<'_>,
+        state: &RouterState,
+        key_hash: Option<u64>,
+    ) -> Result<Route, Refusal> {
+        if self.keyed {
+            return sender.route_keyed(state, key_hash);
+        }
+        let mut choice = self.choice.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        choice.look(sender, state);
+        choice.route(sender, state, key_hash)
+    }
+
+    pub(super) fn send_ask<M: Message>(
+        &self,
+        key_hash: Option<u64>,
         message: &M,
-    ) -> Result<Chunk, Refusal> {
-        with_arena(|arena| {
-            encode_single(
-                &self.shared.buffers,
-                arena,
-                kind,
-                fields,
-                M::TYPE_ID,
-                place.handler,
-                message,
-            )
-        })
-    }
-
-    fn key_hash<M: Message>(&self, message: &M) -> Option<u64> {
-        if !self.keys.is_empty()
-            && let Some(function) = self.keys.get(&TypeId::of::<M>())
-            && let Some(function) = function.downcast_ref::<KeyFunction<M>>()
-        {
-            return function(message, self.reference.seed);
-        }
-        message.key_hash(self.reference.seed)
-    }
-
-    fn pick(&self, state: &RouterState, key_hash: Option<u64>) -> Result<Pick, Refusal> {
-        let pick = if self.keyed {
-            let slots = state.table.slots();
-            match (slots, key_hash) {
-                (_, None) => return Err(Refusal::MissingKey),
-                (Some(slots), Some(key)) if !state.table.is_empty() => Pick::One(slots.lookup(key)),
-                _ => return Err(Refusal::NoRoutee),
-            }
-        } else {
-            let mut turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let Turn { picker, usable } = &mut *turn;
-            // Links that are known to be down are passed over, as a worker would.
-            usable.refill(state.table.len(), |routee| {
-                let destination = state.destinations[routee];
-                !matches!(
-                    self.shared.check(self.home, destination),
-                    Err(Refusal::Unreachable | Refusal::Stopped)
-                )
-            });
-            picker.pick(&state.table, key_hash, usable)
-        };
-        match pick {
-            // No link of a node that has stopped takes anything.
-            Pick::None(_) if self.shared.is_closing() => Err(Refusal::Stopped),
-            Pick::None(reason) => Err(refusal(reason)),
-            pick => Ok(pick),
-        }
-    }
-}
-
-fn place(state: &RouterState, routee: u16) -> Place {
-    let routee = usize::from(routee);
-    Place {
-        destination: state.destinations[routee],
-        handler: state.table.routees()[routee].handler,
+        options: AskOptions,
+    ) -> Result<Ticket<AppReply>, Refusal> {
+        let snapshot = self.shared.snapshot.load();
+        let sender = self.shared.sender(self.home, &snapshot);
+        let route = self.route(&sender, self.state(&snapshot), key_hash);
+        let again = (self.reference.id, key_hash);
+        sender.ask(route.and_then(single), again, message, options, self.shared.clock.now())
     }
 }
 
@@ -462,9 +356,9 @@ fn place(state: &RouterState, routee: u16) -> Place {
 /// It routes by the table of the moment it was made in: make a new one for each burst.
 pub struct Batch<'a> {
     router: &'a Router,
+    snapshot: Arc<Snapshot>,
     state: Arc<RouterState>,
-    picker: Picker,
-    everyone: RouteeSet,
+    choice: Choice,
     /// Runs under way, one per destination met so far.
     chunks: Vec<Chunk>,
     places: Vec<u32>,
@@ -478,77 +372,68 @@ impl Batch<'_> {
     /// it is kept, and this message was not added.
     pub fn tell<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
         let outcome = self.add(message);
-        self.router.shared.refuse(outcome)
+        self.sender().refuse(outcome)
+    }
+
+    fn sender(&self) -> Sender<'_> {
+        self.router.shared.sender(self.router.home, &self.snapshot)
     }
 
     fn add<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
-        let key_hash = self.router.key_hash(message);
-        match self.picker.pick(&self.state.table, key_hash, &self.everyone) {
-            Pick::One(routee) => {
-                let place = place(&self.state, routee);
-                self.push(place, message)
-            }
-            Pick::All => {
+        let key_hash = self.router.reference.key_hash(message);
+        let sender = self.router.shared.sender(self.router.home, &self.snapshot);
+        match self.choice.route(&sender, &self.state, key_hash)? {
+            Route::One(place) => self.push(place, message),
+            Route::All => {
+                let state = Arc::clone(&self.state);
                 let mut outcome = Ok(());
-                for routee in 0..self.state.table.len() {
-                    let place = place(&self.state, routee as u16);
+                for place in places(&state) {
                     outcome = outcome.and(self.push(place, message));
                 }
                 outcome
             }
-            Pick::None(reason) => Err(refusal(reason)),
         }
     }
 
     fn push<M: Message>(&mut self, place: Place, message: &M) -> Result<(), Refusal> {
+        let buffers = &self.router.shared.buffers;
         let run = match self.places.iter().position(|known| *known == place.destination) {
             Some(run) => run,
             None => {
-                self.router.shared.check(self.router.home, place.destination)?;
+                self.sender().check(place.destination)?;
                 self.places.push(place.destination);
-                self.chunks.push(self.router.shared.buffers.take_large());
+                self.chunks.push(buffers.take_large());
                 self.chunks.len() - 1
             }
         };
+        let head = tell_head::<M>(place);
         for _ in 0..2 {
-            let fields = Fields::default();
-            let kind = FrameKind::Tell;
-            let chunk = &mut self.chunks[run];
-            let encoded = with_arena(|arena| {
-                encode(chunk, arena, kind, &fields, M::TYPE_ID, place.handler, message)
-            });
-            match encoded {
-                Ok(bytes) if bytes > self.router.shared.buffers.max_frame_bytes => {
-                    chunk.retract(bytes);
-                    return Err(Refusal::TooLarge);
-                }
-                Ok(_) => return Ok(()),
-                Err(EncodeError::Serialize) => return Err(Refusal::Unserialisable),
-                Err(EncodeError::Overflow) if self.chunks[run].is_empty() => break,
-                Err(EncodeError::Overflow) => self.hand_over(run)?,
+            let (chunk, limit) = (&mut self.chunks[run], buffers.max_frame_bytes);
+            if with_arena(|arena| append(chunk, arena, limit, &head, message))?.is_some() {
+                return Ok(());
             }
+            if chunk.is_empty() {
+                break;
+            }
+            self.hand_over(run)?;
         }
         // Larger than a whole run: on its own, behind what was collected before.
-        let frame = self.router.encode(FrameKind::Tell, &Fields::default(), place, message)?;
-        self.router.shared.hand_over(self.router.home, place.destination, frame)
+        let frame = encode_single(buffers, &head, message)?;
+        self.sender().hand_over(place.destination, frame).map_err(|(refusal, frame)| {
+            buffers.give(frame);
+            refusal
+        })
     }
 
     /// Hands one run over; an empty one takes its place.
     fn hand_over(&mut self, run: usize) -> Result<(), Refusal> {
-        let shared = &self.router.shared;
+        let buffers = &self.router.shared.buffers;
         let destination = self.places[run];
-        shared.check(self.router.home, destination)?;
-        let door = &shared.doors[usize::from(self.router.home.0)];
-        let fresh = shared.buffers.take_large();
-        debug_assert_eq!(fresh.capacity(), CHUNK_BYTES);
-        let frames = std::mem::replace(&mut self.chunks[run], fresh);
-        let injection = crate::worker::Injection::Frames { destination, frames };
-        door.injector.push(injection).map_err(|full| {
-            if let crate::worker::Injection::Frames { frames, .. } = full.0 {
-                let fresh = std::mem::replace(&mut self.chunks[run], frames);
-                shared.buffers.give(fresh);
-            }
-            Refusal::QueueFull
+        self.sender().check(destination)?;
+        let frames = std::mem::replace(&mut self.chunks[run], buffers.take_large());
+        self.sender().hand_over(destination, frames).map_err(|(refusal, frames)| {
+            buffers.give(std::mem::replace(&mut self.chunks[run], frames));
+            refusal
         })
     }
 
@@ -571,9 +456,9 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         // What is not taken even now is counted as refused, frame by frame.
         let _ = self.flush();
-        for chunk in self.chunks.drain(..) {
+        for chunk in std::mem::take(&mut self.chunks) {
             for _ in 0..chunk.untouched_requests() {
-                let _ = self.router.shared.refuse::<()>(Err(Refusal::QueueFull));
+                let _ = self.sender().refuse::<()>(Err(Refusal::QueueFull));
             }
             self.router.shared.buffers.give(chunk);
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
 use crate::base::{NodeId, WorkerIndex};
-use crate::route::snapshot::Reach;
-use crate::wire::{Fields, FrameKind, Message};
-use crate::worker::{RouteeRef, encode_single};
+use crate::wire::Message;
+use crate::worker::RouteeRef;
+use crate::worker::send::place_of;
 
 /// A path pattern such as `/user/*/cache` or `/user/**`, for all nodes or one.
 ///
@@ -55,9 +55,13 @@ impl Selection {
     /// # Errors
     /// The first refusal after all were tried; [`Refusal::NoRoutee`] when nothing fits.
     pub fn tell<M: Message>(&self, message: &M) -> Result<usize, Refusal> {
+        let snapshot = self.shared.snapshot.load();
         let found = self.identify();
         if found.is_empty() {
-            return self.shared.refuse(Err(Refusal::NoRoutee));
+            return self
+                .shared
+                .sender(WorkerIndex(0), &snapshot)
+                .tell_each([].into_iter(), message);
         }
         let mut outcome = Ok(found.len());
         for to in &found {
@@ -75,29 +79,11 @@ pub(super) fn tell_to<M: Message>(
     to: &RouteeRef,
     message: &M,
 ) -> Result<(), Refusal> {
-    let send = || {
-        let snapshot = shared.snapshot.load();
-        let destination = snapshot.destination_of(to.node, to.worker).ok_or(Refusal::Stopped)?;
-        if snapshot.destinations[destination as usize].reach == Reach::Gone {
-            return Err(Refusal::Stopped);
-        }
-        // One worker serves one reference, so that order is kept.
-        let home = WorkerIndex((to.worker.0 as usize % shared.doors.len()) as u16);
-        shared.check(home, destination)?;
-        let frame = super::router::with_arena(|arena| {
-            encode_single(
-                &shared.buffers,
-                arena,
-                FrameKind::Tell,
-                &Fields::default(),
-                M::TYPE_ID,
-                to.handler,
-                message,
-            )
-        })?;
-        shared.hand_over(home, destination, frame)
-    };
-    shared.refuse(send())
+    let snapshot = shared.snapshot.load();
+    // One worker serves one reference, so that order is kept.
+    let home = WorkerIndex((to.worker.0 as usize % shared.doors.len()) as u16);
+    let sender = shared.sender(home, &snapshot);
+    sender.refuse(place_of(&snapshot, to)).and_then(|place| sender.tell(place, message))
 }
 
 /// Whether a path fits a pattern.

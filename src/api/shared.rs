@@ -7,17 +7,16 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::base::fate::{Counts, Refusal};
-use crate::base::{HandlerId, MemberEvent, NodeRef, WorkerIndex};
+use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::hash::HashSeed;
-use crate::queue::board::{Board, CountsBoard, LinkState};
+use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::{Ended, Strangers};
 use crate::runtime::proxies::{DeadLetter, Order};
-use crate::wire::Chunk;
-use crate::worker::{AppReply, Buffers, Injection};
+use crate::worker::{AppReply, Buffers, Injection, Sender};
 
 /// One worker as application threads see it.
 pub(crate) struct Door {
@@ -71,52 +70,18 @@ impl Shared {
         WorkerIndex((next % self.doors.len() as u64) as u16)
     }
 
-    /// Whether the node takes nothing more from application threads.
-    pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
-    }
-
-    /// Counts refusals that never reached a worker.
-    pub fn refuse<T>(&self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
-        if let Err(refusal) = &outcome {
-            self.refused[*refusal as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        outcome
-    }
-
-    /// Whether a worker's link to a destination takes messages, as far as is known here.
-    pub fn check(&self, home: WorkerIndex, destination: u32) -> Result<(), Refusal> {
-        if self.is_closing() {
-            return Err(Refusal::Stopped);
-        }
-        match self.doors[usize::from(home.0)].board.get(destination) {
-            LinkState::Open => Ok(()),
-            LinkState::Full => Err(Refusal::QueueFull),
-            LinkState::Down => Err(Refusal::Unreachable),
-            LinkState::Finished => Err(Refusal::Stopped),
+    /// A sender through one worker, by a snapshot.
+    #[inline]
+    pub fn sender<'a>(&'a self, home: WorkerIndex, snapshot: &'a Snapshot) -> Sender<'a> {
+        let door = &self.doors[usize::from(home.0)];
+        Sender {
+            snapshot,
+            injector: &door.injector,
+            board: &door.board,
+            buffers: &self.buffers,
+            replies: &self.replies,
+            closing: &self.closing,
+            refused: &self.refused,
         }
     }
-
-    /// Hands encoded frames to a worker.
-    pub fn hand_over(
-        &self,
-        home: WorkerIndex,
-        destination: u32,
-        frames: Chunk,
-    ) -> Result<(), Refusal> {
-        let injection = Injection::Frames { destination, frames };
-        self.doors[usize::from(home.0)].injector.push(injection).map_err(|full| {
-            if let Injection::Frames { frames, .. } = full.0 {
-                self.buffers.give(frames);
-            }
-            Refusal::QueueFull
-        })
-    }
-}
-
-/// Where one message goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub destination: u32,
-    pub handler: HandlerId,
 }

@@ -15,7 +15,10 @@ pub enum Refusal {
     #[error("no routee can be reached at the moment; try again shortly")]
     Unreachable,
     /// A consistent-hashing router got a message without a key.
-    #[error("the message has no key; give it `key = field`, use an envelope or a key function")]
+    #[error(
+        "the message has no key, which the router needs; give its type `#[message(key = field)]`, \
+         the router a key function, or use the `_keyed` way to send"
+    )]
     MissingKey,
     /// The queue towards the routee holds as much as it may.
     #[error("the queue towards the routee is full; slow down or raise links.outbox_bytes")]
@@ -32,6 +35,14 @@ pub enum Refusal {
     /// The node, or the referenced handler's node, stops or has stopped.
     #[error("the node is shutting down or the referenced handler is gone")]
     Stopped,
+    /// An ask through a router that sends to everybody.
+    #[error("an ask has one reply, but the router sends to every routee; tell, or ask another way")]
+    NoSingleReply,
+    /// The router's table is empty because this node is not open for messages yet.
+    #[error(
+        "this node is still joining its cluster; await `members_ready` or the router's `ready`"
+    )]
+    Joining,
 }
 
 /// Why a message that had been accepted was not handled.
@@ -66,11 +77,17 @@ pub enum DeathReason {
     /// it.
     #[error("the queue towards the routee overflowed")]
     Overflow,
+    /// The handler's reply is over the frame limit, or could not be serialised.
+    #[error("the handler's reply is larger than its node's links.max_frame_bytes allows")]
+    ReplyTooLarge,
+    /// A reason that only a newer version of the receiving node knows.
+    #[error("the receiving node gave a reason that this version does not know")]
+    Other,
 }
 
 impl Refusal {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::NoRoutee,
         Self::Unreachable,
         Self::MissingKey,
@@ -79,12 +96,14 @@ impl Refusal {
         Self::Unserialisable,
         Self::TooManyAsks,
         Self::Stopped,
+        Self::NoSingleReply,
+        Self::Joining,
     ];
 }
 
 impl DeathReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::UnknownHandler,
         Self::UnknownMessage,
         Self::InvalidBody,
@@ -94,11 +113,14 @@ impl DeathReason {
         Self::Stopped,
         Self::NoReply,
         Self::Overflow,
+        Self::ReplyTooLarge,
+        Self::Other,
     ];
 
-    /// The reason a peer sent as a code.
-    pub fn from_code(code: u32) -> Option<Self> {
-        Self::ALL.get(usize::try_from(code).ok()?).copied()
+    /// The reason a peer sent as a code; [`DeathReason::Other`] for one that a newer peer made up.
+    pub fn from_code(code: u32) -> Self {
+        let known = usize::try_from(code).ok().and_then(|code| Self::ALL.get(code));
+        known.copied().unwrap_or(Self::Other)
     }
 }
 
@@ -262,8 +284,8 @@ mod tests {
         }
         for (index, reason) in DeathReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
-            assert_eq!(DeathReason::from_code(index as u32), Some(reason));
+            assert_eq!(DeathReason::from_code(index as u32), reason);
         }
-        assert_eq!(DeathReason::from_code(99), None);
+        assert_eq!(DeathReason::from_code(99), DeathReason::Other);
     }
 }

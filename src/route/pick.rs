@@ -53,6 +53,12 @@ impl Picker {
         }
     }
 
+    /// The owner of a key, for strategies that follow keys and so need no state.
+    #[inline]
+    pub fn owner(table: &RouteTable, key_hash: Option<u64>) -> Pick {
+        owner(table, key_hash)
+    }
+
     /// The strategy.
     pub fn strategy(&self) -> &StrategyKind {
         &self.strategy

@@ -7,7 +7,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rand::RngExt;
-use rkyv::ser::allocator::Arena;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::events::LifeId;
@@ -15,16 +14,16 @@ use super::invariants::asks;
 use super::ledger::{Ledger, SenderId};
 use crate::Message;
 use crate::base::fate::AskError;
-use crate::base::{HandlerId, Time, WorkerIndex};
+use crate::base::{Time, WorkerIndex};
 use crate::hash::{HashKey, HashSeed};
-use crate::queue::inject::Injector;
-use crate::queue::reply::{ReplySlots, Ticket};
-use crate::route::snapshot::Snapshot;
-use crate::route::{Pick, Picker, RouteeSet, RouterSpec, StrategyKind};
-use crate::wire::{Fields, FrameKind, WireType, encode};
+use crate::queue::reply::Ticket;
+use crate::route::{RouterSpec, StrategyKind};
+use crate::wire::WireType;
+use crate::worker::outbox::{append, with_arena};
+use crate::worker::send::{Choice, Place, Route, Sender, places, tell_head};
 use crate::worker::{
-    AppReply, Buffers, Context, Handler, HandlerTable, InjectedAsk, Injection, Later, OnReply,
-    Replier, Routee, RouteeFactory, RouterRef, encode_single,
+    AppReply, AskOptions, Context, Handler, HandlerTable, Later, OnReply, Replier, Routee,
+    RouteeFactory, RouterRef,
 };
 
 /// Where all routees serve.
@@ -189,20 +188,20 @@ impl Witness {
         let token = ledger.token();
         let riddle = ledger.rng.random_range(0..3) == 0;
         drop(ledger);
-        let router = RouterRef { id: router, seed: self.seed };
+        let router = RouterRef::new(router, self.seed);
         let sent = if asks {
             let sent = if riddle {
-                cx.ask::<Self, _>(router, &Riddle { key, from, token }, within, token)
+                cx.ask::<Self, _>(&router, &Riddle { key, from, token }, within, token)
             } else {
                 let question = Question { key, from, token, again: false, padding };
-                cx.ask::<Self, _>(router, &question, within, token)
+                cx.ask::<Self, _>(&router, &question, within, token)
             };
             if sent.is_ok() {
                 self.ledger.lock().opened(token, self.life);
             }
             sent
         } else {
-            cx.tell(router, &Note { key, from, panic, padding })
+            cx.tell(&router, &Note { key, from, panic, padding })
         };
         // Of a broadcast some copies may have gone out although others were refused.
         if sent.is_ok() || router.id == BROADCAST {
@@ -369,14 +368,8 @@ impl Pending {
 
 /// What an application thread holds of its node.
 pub struct Hands<'a> {
-    /// The cluster as last published.
-    pub snapshot: &'a Snapshot,
-    /// Into the thread's worker.
-    pub injector: &'a Injector<Injection>,
-    /// Free buffers.
-    pub buffers: &'a Buffers,
-    /// Where replies come.
-    pub replies: &'a ReplySlots<AppReply>,
+    /// The way into the thread's worker.
+    pub sender: Sender<'a>,
     /// The truth.
     pub ledger: &'a Shared,
     /// The node's clock.
@@ -391,7 +384,7 @@ pub struct AppThread {
     pub pending: Vec<Pending>,
     life: LifeId,
     sender: SenderId,
-    pickers: Vec<Picker>,
+    choices: Vec<Choice>,
     seed: HashSeed,
 }
 
@@ -399,8 +392,8 @@ impl AppThread {
     /// A thread that has sent nothing yet.
     pub fn new(life: LifeId, worker: usize, ledger: &Shared, seed: HashSeed, chance: u64) -> Self {
         let sender = ledger.lock().add_sender();
-        let pickers = routers(seed).iter().map(|spec| Picker::new(spec, chance)).collect();
-        Self { worker, pending: Vec::new(), life, sender, pickers, seed }
+        let choices = routers(seed).iter().map(|spec| Choice::new(spec, chance)).collect();
+        Self { worker, pending: Vec::new(), life, sender, choices, seed }
     }
 
     /// Sends some messages. Whatever the table says is tried, though its link may be down: an
@@ -413,59 +406,44 @@ impl AppThread {
         };
         for _ in 0..count {
             let draft = draft(&mut hands.ledger.lock());
-            let Some(router) = hands.snapshot.routers.get(draft.router as usize) else { return };
+            let Some(state) = hands.sender.snapshot.routers.get(draft.router as usize) else {
+                return;
+            };
             let hash = draft.key.hash_key(self.seed);
-            let usable = RouteeSet::all(router.table.len());
-            match self.pickers[draft.router as usize].pick(&router.table, Some(hash), &usable) {
-                Pick::One(routee) => {
-                    let destination = router.destinations[usize::from(routee)];
-                    let handler = router.table.routees()[usize::from(routee)].handler;
-                    if draft.asks {
-                        self.ask(hands, draft, destination, handler);
-                    } else {
-                        self.tell(hands, draft, &[(destination, handler)]);
-                    }
-                }
-                Pick::All => {
-                    let routees = router.table.routees().iter();
-                    let all: Vec<_> = router
-                        .destinations
-                        .iter()
-                        .copied()
-                        .zip(routees.map(|r| r.handler))
-                        .collect();
+            let choice = &mut self.choices[draft.router as usize];
+            choice.look(&hands.sender, state);
+            match choice.route(&hands.sender, state, Some(hash)) {
+                Ok(Route::One(place)) if draft.asks => self.ask(hands, draft, place),
+                Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
+                Ok(Route::All) => {
+                    let all: Vec<_> = places(state).collect();
                     self.tell(hands, draft, &all);
                 }
-                Pick::None(_) => {}
+                Err(_) => {}
             }
         }
     }
 
-    fn tell(&mut self, hands: &Hands<'_>, draft: Draft, to: &[(u32, HandlerId)]) {
+    fn tell(&mut self, hands: &Hands<'_>, draft: Draft, to: &[Place]) {
         let Draft { key, padding, panic, .. } = draft;
         let mut ledger = hands.ledger.lock();
         let first = ledger.number(self.sender);
         let run = if to.len() == 1 { ledger.rng.random_range(1..=3) } else { 1 };
         let mut note = Note { key, from: self.from(first), panic, padding };
         let mut accepted = false;
-        for (destination, handler) in to {
-            let mut frames = hands.buffers.take_large();
-            let mut arena = Arena::new();
+        let buffers = hands.sender.buffers;
+        for place in to {
+            let mut frames = buffers.take_large();
             for number in first..first + run {
                 note.from.number = number;
-                encode(
-                    &mut frames,
-                    &mut arena,
-                    FrameKind::Tell,
-                    &Fields::default(),
-                    Note::TYPE_ID,
-                    *handler,
-                    &note,
-                )
-                .expect("a chunk has room for a few small messages");
+                let head = tell_head::<Note>(*place);
+                let limit = buffers.max_frame_bytes;
+                with_arena(|arena| append(&mut frames, arena, limit, &head, &note))
+                    .ok()
+                    .flatten()
+                    .expect("a chunk has room for a few small messages");
             }
-            let injection = Injection::Frames { destination: *destination, frames };
-            accepted |= hands.injector.push(injection).is_ok();
+            accepted |= hands.sender.hand_over(place.destination, frames).is_ok();
         }
         if accepted {
             for _ in 0..run {
@@ -478,13 +456,13 @@ impl AppThread {
         From { sender: self.sender as u64, life: self.life as u64, number }
     }
 
-    fn ask(&mut self, hands: &Hands<'_>, draft: Draft, destination: u32, handler: HandlerId) {
+    fn ask(&mut self, hands: &Hands<'_>, draft: Draft, place: Place) {
         let mut ledger = hands.ledger.lock();
         let range = ledger.traffic.deadline_ms;
         let within = Duration::from_millis(ledger.draw(range));
         let idempotent = ledger.rng.random_range(0..3) == 0;
-        let asked =
-            self.ask_one(hands, &mut ledger, draft, destination, handler, within, idempotent);
+        let options = AskOptions { within, idempotent };
+        let asked = self.ask_one(hands, &mut ledger, draft, place, options);
         if let Some(pending) = asked {
             self.pending.push(pending);
             if !idempotent {
@@ -494,70 +472,34 @@ impl AppThread {
     }
 
     /// Asks one routee and nobody else.
-    pub fn probe(
-        &mut self,
-        hands: &Hands<'_>,
-        destination: u32,
-        handler: HandlerId,
-        within: Duration,
-    ) -> Option<Pending> {
+    pub fn probe(&mut self, hands: &Hands<'_>, place: Place, within: Duration) -> Option<Pending> {
         let mut ledger = hands.ledger.lock();
         let draft = Draft { key: 0, router: 0, asks: true, padding: Vec::new(), panic: false };
-        let asked = self.ask_one(hands, &mut ledger, draft, destination, handler, within, false);
+        let asked = self.ask_one(hands, &mut ledger, draft, place, within.into());
         if asked.is_some() {
             ledger.accepted(self.sender);
         }
         asked
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call with what an ask consists of")]
     fn ask_one(
         &mut self,
         hands: &Hands<'_>,
         ledger: &mut Ledger,
         draft: Draft,
-        destination: u32,
-        handler: HandlerId,
-        within: Duration,
-        idempotent: bool,
+        place: Place,
+        options: AskOptions,
     ) -> Option<Pending> {
-        let ticket = hands.replies.acquire()?;
         let token = ledger.token();
-        let key_hash = Some(draft.key.hash_key(self.seed));
+        let again = (draft.router, Some(draft.key.hash_key(self.seed)));
         let question = Question {
             key: draft.key,
             from: self.from(ledger.number(self.sender)),
             token,
-            again: idempotent,
+            again: options.idempotent,
             padding: draft.padding,
         };
-        let fields = Fields {
-            correlation: Some(0),
-            deadline_us: Some(within.as_micros() as u64),
-            ..Fields::default()
-        };
-        let frame = encode_single(
-            hands.buffers,
-            &mut Arena::new(),
-            FrameKind::Ask,
-            &fields,
-            Question::TYPE_ID,
-            handler,
-            &question,
-        )
-        .expect("a question fits a frame");
-        let deadline = hands.now.plus(within);
-        let ask = InjectedAsk {
-            router: draft.router,
-            key_hash,
-            destination,
-            frame,
-            slot: ticket.slot(),
-            generation: ticket.generation(),
-            deadline,
-            idempotent,
-        };
-        hands.injector.push(Injection::Ask(ask)).ok()?;
-        Some(Pending { ticket, token, deadline })
+        let ticket = hands.sender.ask(Ok(place), again, &question, options, hands.now).ok()?;
+        Some(Pending { ticket, token, deadline: hands.now.plus(options.within) })
     }
 }

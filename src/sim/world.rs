@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -15,16 +16,17 @@ use super::network::{Network, Owner, address};
 use super::plan::Plan;
 use super::process::{Body, Command, Core, Effects, Fate, Life, Sums};
 use super::trace::Trace;
-use crate::base::fate::{AskError, DeathReason};
+use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
 use crate::control::{Control, ControlParts};
 use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
+use crate::queue::board::Board;
 use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
 use crate::wire::ClusterKey;
-use crate::worker::{Buffers, Worker, WorkerParts};
+use crate::worker::{Buffers, Sender, Worker, WorkerParts};
 
 /// How long after the healing everything must agree and flow.
 pub const BOUND: Duration = Duration::from_secs(10);
@@ -458,14 +460,19 @@ impl World {
         let now = self.lives[life].local(self.net.now);
         let body = self.lives[life].body.as_deref_mut()?;
         let thread = &mut body.threads[thread];
-        let hands = Hands {
+        // Of links the thread knows nothing, of refusals the ledger: both are always a little old.
+        let (board, closing) = (Board::new(0), AtomicBool::new(false));
+        let refused = [const { AtomicU64::new(0) }; Refusal::ALL.len()];
+        let sender = Sender {
             snapshot: &body.snapshot,
             injector: &body.workers[thread.worker].injector,
+            board: &board,
             buffers: &body.buffers,
             replies: &body.replies,
-            ledger: &self.ledger,
-            now,
+            closing: &closing,
+            refused: &refused,
         };
+        let hands = Hands { sender, ledger: &self.ledger, now };
         Some(act(thread, &hands))
     }
 

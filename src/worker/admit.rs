@@ -4,10 +4,10 @@
 //! that come later. Asks that may be sent again rest here between two attempts.
 
 use super::core::{ParkedAsk, Retry, Timer, Waiter};
+use super::send::{Place, Route};
 use super::{InjectedAsk, Injection, RETRY_PAUSE, Standing, Worker};
 use crate::base::Time;
 use crate::base::fate::{AskError, DeathReason, Refusal};
-use crate::route::Pick;
 use crate::wire::Chunk;
 
 /// A link that took bytes within this time is moving.
@@ -69,19 +69,17 @@ impl Worker {
                 let known =
                     self.core.links.get(to.link).is_some_and(|link| link.serial == to.serial);
                 match frame {
-                    Some(frame) if known && !self.core.is_overfull(to.link) => {
+                    Ok(frame) if known && !self.core.is_overfull(to.link) => {
                         let link = &mut self.core.links[to.link];
                         link.outbox.push_chunk(&mut self.core.encoder, frame);
                         self.core.mark_dirty(to.link);
                     }
-                    Some(frame) => {
+                    Ok(frame) => {
                         self.core.counts.lost_replies += 1;
                         self.core.encoder.give(frame);
                     }
-                    None if known => {
-                        self.core.fail(to.link, to.correlation, DeathReason::NoReply);
-                    }
-                    None => {}
+                    Err(reason) if known => self.core.fail(to.link, to.correlation, reason),
+                    Err(_) => {}
                 }
             }
         }
@@ -162,9 +160,8 @@ impl Worker {
     /// Sends an idempotent ask again, to wherever its router points now.
     pub(super) fn retry(&mut self, parked: ParkedAsk) {
         let ParkedAsk { waiter, retry } = parked;
-        match self.core.choose(retry.router, retry.key_hash) {
-            Ok(Pick::One(routee)) => {
-                let (destination, handler) = self.core.place(retry.router, routee);
+        match self.core.route(retry.router, retry.key_hash) {
+            Ok(Route::One(Place { destination, handler })) => {
                 let mut frame = self.core.buffers.take_fitting(retry.frame.len());
                 frame.append(retry.frame.bytes(), retry.frame.frames());
                 frame.patch_first_target(handler);

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use rkyv::Archive;
 
-use super::core::{Core, RouteeRef, RouterRef, Timer, Waiter};
+use super::core::{Core, RouteeRef, Timer, Waiter};
 use super::handler::{Later, OnReply};
 use super::inject::{Replier, ReplyTo};
 use super::link::LinkId;
+use super::router_ref::RouterRef;
+use super::send::{Place, single};
 use crate::base::fate::{AskError, Counts, Refusal};
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::hash::HashKey;
-use crate::wire::{Fields, FrameKind, Message, WireType};
+use crate::wire::{Message, WireType};
 
 /// Where the message that is being handled came from.
 #[derive(Clone, Copy)]
@@ -62,7 +64,8 @@ impl Context<'_> {
         self.origin?.deadline
     }
 
-    /// Sends a message through a router, at most once, in order with what this handler sent there
+    /// Sends a message through a router, by the key that the router's own function takes or else the
+    /// message's, at most once, in order with what this handler sent there
     /// before.
     ///
     /// # Errors
@@ -73,8 +76,8 @@ impl Context<'_> {
         router: impl AsRef<RouterRef>,
         message: &M,
     ) -> Result<(), Refusal> {
-        let router = *router.as_ref();
-        self.core.tell(router.id, message.key_hash(router.seed), message)
+        let router = router.as_ref();
+        self.core.tell(router.id, router.key_hash(message), message)
     }
 
     /// As [`Context::tell`], by the given key instead of the message's own.
@@ -87,7 +90,7 @@ impl Context<'_> {
         key: &K,
         message: &M,
     ) -> Result<(), Refusal> {
-        let router = *router.as_ref();
+        let router = router.as_ref();
         self.core.tell(router.id, Some(key.hash_key(router.seed)), message)
     }
 
@@ -108,15 +111,8 @@ impl Context<'_> {
     /// # Errors
     /// As [`Context::tell`]; [`Refusal::Stopped`] when that incarnation is gone.
     pub fn tell_to<M: Message>(&mut self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
-        self.core.counts.sent += 1;
-        let outcome = match self.core.destination_of(to.node, to.worker) {
-            None => Err(Refusal::Stopped),
-            Some(destination) => self
-                .core
-                .push(destination, FrameKind::Tell, &Fields::default(), to.handler, message)
-                .map(drop),
-        };
-        self.core.refused(outcome)
+        let place = self.core.place_of(to);
+        self.core.tell_at(place, message)
     }
 
     /// Asks through a router. The reply, or its failure, comes to [`OnReply::on_reply`] of this
@@ -134,10 +130,54 @@ impl Context<'_> {
         within: Duration,
         token: u64,
     ) -> Result<(), Refusal> {
-        let router = *router.as_ref();
+        let router = router.as_ref();
+        let place = self.core.route(router.id, router.key_hash(message));
+        self.ask_at::<H, M>(place.and_then(single), message, within, token)
+    }
+
+    /// As [`Context::ask`], by the given key instead of the message's own.
+    ///
+    /// # Errors
+    /// As [`Context::ask`].
+    pub fn ask_keyed<H: OnReply<M>, M: Message>(
+        &mut self,
+        router: impl AsRef<RouterRef>,
+        key: &(impl HashKey + ?Sized),
+        message: &M,
+        within: Duration,
+        token: u64,
+    ) -> Result<(), Refusal> {
+        let router = router.as_ref();
+        let place = self.core.route(router.id, Some(key.hash_key(router.seed)));
+        self.ask_at::<H, M>(place.and_then(single), message, within, token)
+    }
+
+    /// Asks one incarnation of a handler.
+    ///
+    /// # Errors
+    /// As [`Context::ask`]; [`Refusal::Stopped`] when that incarnation is gone.
+    pub fn ask_to<H: OnReply<M>, M: Message>(
+        &mut self,
+        to: &RouteeRef,
+        message: &M,
+        within: Duration,
+        token: u64,
+    ) -> Result<(), Refusal> {
+        let place = self.core.place_of(to);
+        self.ask_at::<H, M>(place, message, within, token)
+    }
+
+    #[inline]
+    fn ask_at<H: OnReply<M>, M: Message>(
+        &mut self,
+        place: Result<Place, Refusal>,
+        message: &M,
+        within: Duration,
+        token: u64,
+    ) -> Result<(), Refusal> {
         let waiter =
             Waiter::Routee { handler: self.handler, token, deliver: deliver_reply::<H, M> };
-        self.core.ask(router.id, message.key_hash(router.seed), message, within, waiter)
+        self.core.ask(place, message, within, waiter)
     }
 
     /// Puts the reply off: return the [`Later`] and keep the [`Replier`], which can go to any

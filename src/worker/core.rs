@@ -9,17 +9,17 @@ use slab::Slab;
 
 use super::context::Context;
 use super::link::{Link, LinkId, Role, Standing};
-use super::outbox::{Buffers, Encoder};
+use super::outbox::{Buffers, Encoder, Head};
+use super::send::{Place, Route, ask_head, explain, place_of, places, route, tell_head};
 use super::{AppReply, Limits, Request};
 use crate::ask::AskTable;
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::{TimerKey, TimerWheel};
-use crate::base::{HandlerId, MessageTypeId, NodeRef, Time, WorkerIndex};
-use crate::hash::HashSeed;
+use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{RouterState, Snapshot};
-use crate::route::{NoRoutee, Pick, Picker, RouteeSet};
+use crate::route::{Picker, RouteeSet};
 use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
 
 use super::inject::Injection;
@@ -72,21 +72,6 @@ pub(super) struct RouterSlot {
     pub usable: RouteeSet,
 }
 
-/// Which router a handle stands for, and how keys are hashed for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouterRef {
-    /// The router's place in the snapshot.
-    pub id: u32,
-    /// The cluster's hash seed.
-    pub seed: HashSeed,
-}
-
-impl AsRef<RouterRef> for RouterRef {
-    fn as_ref(&self) -> &RouterRef {
-        self
-    }
-}
-
 /// A reference to one incarnation of a handler: its registration on one worker of one life of a
 /// node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +121,25 @@ pub struct Core {
 impl Core {
     // ---- routing ----
 
+    /// Where a router sends a message with this key.
+    #[inline]
+    pub(super) fn route(&mut self, router: u32, key_hash: Option<u64>) -> Result<Route, Refusal> {
+        let Some(slot) = self.routers.get_mut(router as usize) else {
+            return Err(Refusal::NoRoutee);
+        };
+        let pick = slot.picker.pick(&slot.state.table, key_hash, &slot.usable);
+        match route(&slot.state, pick) {
+            Err(Refusal::NoRoutee) => Err(self.explain()),
+            route => route,
+        }
+    }
+
+    #[cold]
+    fn explain(&self) -> Refusal {
+        let snapshot = self.snapshot.as_ref();
+        snapshot.map_or(Refusal::Joining, |snapshot| explain(Refusal::NoRoutee, snapshot))
+    }
+
     /// Sends a tell through a router.
     #[inline]
     pub(super) fn tell<M: Message>(
@@ -144,24 +148,24 @@ impl Core {
         key_hash: Option<u64>,
         message: &M,
     ) -> Result<(), Refusal> {
-        match self.choose(router, key_hash) {
-            Ok(Pick::One(routee)) => {
-                let (destination, handler) = self.place(router, routee);
-                self.counts.sent += 1;
-                let sent =
-                    self.push(destination, FrameKind::Tell, &Fields::default(), handler, message);
-                self.refused(sent.map(drop))
-            }
-            Ok(Pick::All) => self.tell_all(router, message),
-            Ok(Pick::None(reason)) => {
-                self.counts.sent += 1;
-                self.refused(Err(refusal(reason)))
-            }
-            Err(refusal) => {
-                self.counts.sent += 1;
-                self.refused(Err(refusal))
-            }
+        match self.route(router, key_hash) {
+            Ok(Route::One(place)) => self.tell_at(Ok(place), message),
+            Ok(Route::All) => self.tell_all(router, message),
+            Err(refusal) => self.tell_at(Err(refusal), message),
         }
+    }
+
+    /// Sends a tell to one place.
+    #[inline]
+    pub(super) fn tell_at<M: Message>(
+        &mut self,
+        place: Result<Place, Refusal>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        self.counts.sent += 1;
+        let sent =
+            place.and_then(|place| self.push(place.destination, &tell_head::<M>(place), message));
+        self.refused(sent.map(drop))
     }
 
     /// Sends one copy to each routee of a router; each copy is a message of its own in the counts.
@@ -169,37 +173,13 @@ impl Core {
     pub(super) fn tell_all<M: Message>(&mut self, router: u32, message: &M) -> Result<(), Refusal> {
         let state = match self.routers.get(router as usize) {
             Some(slot) if !slot.state.table.is_empty() => Arc::clone(&slot.state),
-            _ => {
-                self.counts.sent += 1;
-                return self.refused(Err(Refusal::NoRoutee));
-            }
+            _ => return self.tell_at(Err(self.explain()), message),
         };
         let mut outcome = Ok(());
-        for (routee, destination) in state.table.routees().iter().zip(&state.destinations) {
-            self.counts.sent += 1;
-            let sent = self.push(
-                *destination,
-                FrameKind::Tell,
-                &Fields::default(),
-                routee.handler,
-                message,
-            );
-            outcome = outcome.and(self.refused(sent.map(drop)));
+        for place in places(&state) {
+            outcome = outcome.and(self.tell_at(Ok(place), message));
         }
         outcome
-    }
-
-    #[inline]
-    pub(super) fn choose(&mut self, router: u32, key_hash: Option<u64>) -> Result<Pick, Refusal> {
-        let slot = self.routers.get_mut(router as usize).ok_or(Refusal::NoRoutee)?;
-        Ok(slot.picker.pick(&slot.state.table, key_hash, &slot.usable))
-    }
-
-    #[inline]
-    pub(super) fn place(&self, router: u32, routee: u16) -> (u32, HandlerId) {
-        let state = &self.routers[router as usize].state;
-        let routee = usize::from(routee);
-        (state.destinations[routee], state.table.routees()[routee].handler)
     }
 
     #[inline]
@@ -267,14 +247,12 @@ impl Core {
     pub(super) fn push<M: Message>(
         &mut self,
         destination: u32,
-        kind: FrameKind,
-        fields: &Fields,
-        handler: HandlerId,
+        head: &Head,
         message: &M,
     ) -> Result<LinkId, Refusal> {
         let id = self.link_to(destination)?;
         let link = &mut self.links[id];
-        link.outbox.push(&mut self.encoder, kind, fields, M::TYPE_ID, handler, message)?;
+        link.outbox.push(&mut self.encoder, head, message)?;
         link.sent.requests += 1;
         if !link.dirty {
             link.dirty = true;
@@ -294,47 +272,32 @@ impl Core {
 
     // ---- asks ----
 
-    /// Sends an ask through a router for a routee on this worker.
+    /// Sends an ask for a routee on this worker to one place.
     #[inline]
     pub(super) fn ask<M: Message>(
         &mut self,
-        router: u32,
-        key_hash: Option<u64>,
+        place: Result<Place, Refusal>,
         message: &M,
         within: Duration,
         waiter: Waiter,
     ) -> Result<(), Refusal> {
         self.counts.sent += 1;
-        let outcome = match self.choose(router, key_hash) {
-            Ok(Pick::One(routee)) => {
-                let (destination, handler) = self.place(router, routee);
-                self.ask_at(destination, handler, message, within, waiter)
-            }
-            // A broadcast has no single reply.
-            Ok(Pick::All) => Err(Refusal::NoRoutee),
-            Ok(Pick::None(reason)) => Err(refusal(reason)),
-            Err(refusal) => Err(refusal),
-        };
+        let outcome = place.and_then(|place| self.ask_at(place, message, within, waiter));
         self.refused(outcome)
     }
 
     #[inline]
-    pub(super) fn ask_at<M: Message>(
+    fn ask_at<M: Message>(
         &mut self,
-        destination: u32,
-        handler: HandlerId,
+        place: Place,
         message: &M,
         within: Duration,
         waiter: Waiter,
     ) -> Result<(), Refusal> {
-        let link = self.link_to(destination)?;
+        let link = self.link_to(place.destination)?;
         let correlation = self.open_ask(waiter, link, self.now.plus(within), None)?;
-        let fields = Fields {
-            correlation: Some(correlation),
-            deadline_us: Some(within.as_micros() as u64),
-            ..Fields::default()
-        };
-        match self.push(destination, FrameKind::Ask, &fields, handler, message) {
+        let head = ask_head::<M>(place, correlation, within);
+        match self.push(place.destination, &head, message) {
             Ok(_) => {
                 self.counts.asks += 1;
                 Ok(())
@@ -383,19 +346,12 @@ impl Core {
             self.counts.lost_replies += 1;
             return;
         }
-        let pushed = to.outbox.push(
-            &mut self.encoder,
-            FrameKind::Reply,
-            &Fields::correlated(correlation),
-            MessageTypeId(0),
-            HandlerId(0),
-            reply,
-        );
+        let pushed = to.outbox.push(&mut self.encoder, &Head::reply(correlation), reply);
         match pushed {
             Ok(()) => self.mark_dirty(link),
             Err(_) => {
                 self.counts.lost_replies += 1;
-                self.fail(link, correlation, DeathReason::NoReply);
+                self.fail(link, correlation, DeathReason::ReplyTooLarge);
             }
         }
     }
@@ -421,9 +377,9 @@ impl Core {
 
     // ---- references ----
 
-    /// The destination number of a worker of a node.
-    pub(super) fn destination_of(&self, node: NodeRef, worker: WorkerIndex) -> Option<u32> {
-        self.snapshot.as_ref()?.destination_of(node, worker)
+    /// The place of one incarnation of a handler.
+    pub(super) fn place_of(&self, to: &RouteeRef) -> Result<Place, Refusal> {
+        place_of(self.snapshot.as_ref().ok_or(Refusal::Stopped)?, to)
     }
 
     // ---- acknowledgements ----
@@ -529,14 +485,5 @@ impl Core {
             }
         }
         self.requests.push(Request::DeadLetters { reason, count, peer });
-    }
-}
-
-/// What a sender is told when its router picked nobody.
-pub fn refusal(reason: NoRoutee) -> Refusal {
-    match reason {
-        NoRoutee::NoneUsable => Refusal::Unreachable,
-        NoRoutee::MissingKey => Refusal::MissingKey,
-        _ => Refusal::NoRoutee,
     }
 }

@@ -82,8 +82,7 @@ impl Worker {
             FrameKind::Failure => {
                 let correlation =
                     frame.fields().correlation.ok_or(WireError::Incomplete("failure"))?;
-                let reason = DeathReason::from_code(frame.header.message.0)
-                    .ok_or(WireError::Incomplete("failure"))?;
+                let reason = DeathReason::from_code(frame.header.message.0);
                 self.answer(id, correlation, Err(reason))
             }
             FrameKind::Ack => self.acknowledged(id, frame),

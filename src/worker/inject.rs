@@ -3,14 +3,12 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use rkyv::ser::allocator::Arena;
-
 use super::link::LinkId;
-use super::outbox::{Buffers, encode_single};
-use crate::base::fate::Refusal;
-use crate::base::{HandlerId, MessageTypeId, Time};
+use super::outbox::{Buffers, Head, encode_single};
+use crate::base::Time;
+use crate::base::fate::{DeathReason, Refusal};
 use crate::queue::inject::Injector;
-use crate::wire::{Chunk, Fields, FrameKind, WireType};
+use crate::wire::{Chunk, WireType};
 
 /// One hand-over from another thread.
 pub enum Injection {
@@ -27,8 +25,8 @@ pub enum Injection {
     Reply {
         /// Where the ask came from.
         to: ReplyTo,
-        /// One encoded reply frame; `None` when the replier was dropped.
-        frame: Option<Chunk>,
+        /// One encoded reply frame, or why there is none.
+        frame: Result<Chunk, DeathReason>,
     },
 }
 
@@ -97,24 +95,14 @@ impl<R: WireType> Replier<R> {
     ///
     /// # Errors
     /// [`Refusal::TooLarge`] and [`Refusal::Unserialisable`] as for any message (the asker is told
-    /// that there is no reply), [`Refusal::QueueFull`] when the worker is far behind.
+    /// so), [`Refusal::QueueFull`] when the worker is far behind.
     pub fn reply(mut self, reply: &R) -> Result<(), Refusal> {
         let Some((to, injector, buffers)) = self.state.take() else {
             return Ok(()); // The message was a tell: nobody waits.
         };
-        let fields = Fields::correlated(to.correlation);
-        let encoded = encode_single(
-            &buffers,
-            &mut Arena::new(),
-            FrameKind::Reply,
-            &fields,
-            MessageTypeId(0),
-            HandlerId(0),
-            reply,
-        );
-        let (frame, outcome) = match encoded {
-            Ok(frame) => (Some(frame), Ok(())),
-            Err(refusal) => (None, Err(refusal)),
+        let (frame, outcome) = match encode_single(&buffers, &Head::reply(to.correlation), reply) {
+            Ok(frame) => (Ok(frame), Ok(())),
+            Err(refusal) => (Err(DeathReason::ReplyTooLarge), Err(refusal)),
         };
         injector.push(Injection::Reply { to, frame }).map_err(|_| Refusal::QueueFull).and(outcome)
     }
@@ -124,7 +112,7 @@ impl<R> Drop for Replier<R> {
     fn drop(&mut self) {
         if let Some((to, injector, _)) = self.state.take() {
             // When even this does not fit, the asker's deadline tells it.
-            let _ = injector.push(Injection::Reply { to, frame: None });
+            let _ = injector.push(Injection::Reply { to, frame: Err(DeathReason::NoReply) });
         }
     }
 }

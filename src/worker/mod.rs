@@ -13,6 +13,8 @@ pub mod handler;
 pub mod inject;
 pub mod link;
 pub mod outbox;
+pub mod router_ref;
+pub mod send;
 #[cfg(test)]
 mod testnet;
 #[cfg(test)]
@@ -25,11 +27,13 @@ use std::sync::Arc;
 use slab::Slab;
 
 pub use self::context::Context;
-pub use self::core::{RouteeRef, RouterRef, refusal};
+pub use self::core::RouteeRef;
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
 pub use self::outbox::{Buffers, encode_single};
+pub use self::router_ref::{KeyFunctions, RouterRef};
+pub use self::send::{AskOptions, Place, Sender};
 pub use self::usage::Usage;
 
 use self::core::{Core, Timer};

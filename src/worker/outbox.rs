@@ -2,6 +2,7 @@
 //!
 //! A bounded queue of encoded frames, kept as chunks that one vectored write takes.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -75,36 +76,103 @@ fn take(pool: &Pool<Chunk>, capacity: usize) -> Chunk {
     }
 }
 
-/// Encodes one frame into the smallest chunk that takes it.
-pub fn encode_single<B: WireType>(
-    buffers: &Buffers,
-    arena: &mut Arena,
-    kind: FrameKind,
-    fields: &Fields,
-    message: MessageTypeId,
-    target: HandlerId,
-    body: &B,
-) -> Result<Chunk, Refusal> {
-    let mut chunk = buffers.take_small();
-    loop {
-        match encode(&mut chunk, arena, kind, fields, message, target, body) {
-            Ok(bytes) if bytes > buffers.max_frame_bytes => return Err(Refusal::TooLarge),
-            Ok(_) => return Ok(chunk),
-            Err(EncodeError::Serialize) => return Err(Refusal::Unserialisable),
-            Err(EncodeError::Overflow) if chunk.capacity() > buffers.max_frame_bytes => {
-                return Err(Refusal::TooLarge);
-            }
-            Err(EncodeError::Overflow) => {
-                let capacity = chunk.capacity();
-                buffers.give(chunk);
-                chunk = if capacity < CHUNK_BYTES {
-                    buffers.take_large()
-                } else {
-                    Chunk::with_capacity(capacity * 4)
-                };
-            }
+/// What a frame says besides its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Tell, ask or reply.
+    pub kind: FrameKind,
+    /// The optional fields.
+    pub fields: Fields,
+    /// The type of the body; nothing for a reply, whose asker knows it.
+    pub message: MessageTypeId,
+    /// Which handler takes it.
+    pub target: HandlerId,
+}
+
+impl Head {
+    /// Of a reply.
+    #[inline]
+    pub fn reply(correlation: u64) -> Self {
+        Self {
+            kind: FrameKind::Reply,
+            fields: Fields::correlated(correlation),
+            message: MessageTypeId(0),
+            target: HandlerId(0),
         }
     }
+}
+
+/// Adds one frame to a chunk and gives its bytes; `None` when there is no room for it.
+///
+/// # Errors
+/// [`Refusal::TooLarge`] over the limit, [`Refusal::Unserialisable`]; the chunk is as it was.
+#[inline]
+pub fn append<B: WireType>(
+    chunk: &mut Chunk,
+    arena: &mut Arena,
+    max_frame_bytes: usize,
+    head: &Head,
+    body: &B,
+) -> Result<Option<usize>, Refusal> {
+    match encode(chunk, arena, head.kind, &head.fields, head.message, head.target, body) {
+        Ok(bytes) if bytes > max_frame_bytes => {
+            chunk.retract(bytes);
+            Err(Refusal::TooLarge)
+        }
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(EncodeError::Serialize) => Err(Refusal::Unserialisable),
+        Err(EncodeError::Overflow) => Ok(None),
+    }
+}
+
+/// Encodes one frame into an empty chunk, or into larger ones until it fits.
+fn grow<B: WireType>(
+    mut chunk: Chunk,
+    arena: &mut Arena,
+    buffers: &Buffers,
+    head: &Head,
+    body: &B,
+) -> Result<Chunk, Refusal> {
+    loop {
+        let refusal = match append(&mut chunk, arena, buffers.max_frame_bytes, head, body) {
+            Ok(Some(_)) => return Ok(chunk),
+            Ok(None) if chunk.capacity() <= buffers.max_frame_bytes => {
+                let larger = chunk.capacity() * 4;
+                buffers.give(chunk);
+                chunk = buffers.take_fitting(larger);
+                continue;
+            }
+            Ok(None) => Refusal::TooLarge,
+            Err(refusal) => refusal,
+        };
+        buffers.give(chunk);
+        return Err(refusal);
+    }
+}
+
+thread_local! {
+    /// Scratch memory for nested message types, on threads without an encoder.
+    static ARENA: RefCell<Arena> = RefCell::new(Arena::new());
+}
+
+/// Runs with this thread's scratch memory; with fresh one inside an encoding.
+pub fn with_arena<T>(run: impl FnOnce(&mut Arena) -> T) -> T {
+    ARENA.with(|arena| match arena.try_borrow_mut() {
+        Ok(mut arena) => run(&mut arena),
+        Err(_) => run(&mut Arena::new()),
+    })
+}
+
+/// Encodes one frame into the smallest chunk that takes it; for threads without an encoder.
+///
+/// # Errors
+/// As [`append`].
+pub fn encode_single<B: WireType>(
+    buffers: &Buffers,
+    head: &Head,
+    body: &B,
+) -> Result<Chunk, Refusal> {
+    with_arena(|arena| grow(buffers.take_small(), arena, buffers, head, body))
 }
 
 /// Where a worker's encoders take buffers from, and the scratch memory rkyv needs for nested
@@ -186,65 +254,31 @@ impl Outbox {
     pub(super) fn push<B: WireType>(
         &mut self,
         encoder: &mut Encoder,
-        kind: FrameKind,
-        fields: &Fields,
-        message: MessageTypeId,
-        target: HandlerId,
+        head: &Head,
         body: &B,
     ) -> Result<(), Refusal> {
         if let Some(chunk) = self.chunks.back_mut() {
-            match encode(chunk, &mut encoder.arena, kind, fields, message, target, body) {
-                Ok(bytes) if bytes > encoder.shared.max_frame_bytes => {
-                    chunk.retract(bytes);
-                    return Err(Refusal::TooLarge);
-                }
-                Ok(bytes) => {
-                    self.bytes += bytes;
-                    return Ok(());
-                }
-                Err(EncodeError::Serialize) => return Err(Refusal::Unserialisable),
-                Err(EncodeError::Overflow) => {}
+            let limit = encoder.shared.max_frame_bytes;
+            if let Some(bytes) = append(chunk, &mut encoder.arena, limit, head, body)? {
+                self.bytes += bytes;
+                return Ok(());
             }
         }
-        self.push_into_new(encoder, kind, fields, message, target, body)
+        self.push_into_new(encoder, head, body)
     }
 
     #[cold]
     fn push_into_new<B: WireType>(
         &mut self,
         encoder: &mut Encoder,
-        kind: FrameKind,
-        fields: &Fields,
-        message: MessageTypeId,
-        target: HandlerId,
+        head: &Head,
         body: &B,
     ) -> Result<(), Refusal> {
-        let mut chunk = encoder.take();
-        loop {
-            match encode(&mut chunk, &mut encoder.arena, kind, fields, message, target, body) {
-                Ok(bytes) if bytes > encoder.shared.max_frame_bytes => {
-                    encoder.give(chunk);
-                    return Err(Refusal::TooLarge);
-                }
-                Ok(bytes) => {
-                    self.bytes += bytes;
-                    self.chunks.push_back(chunk);
-                    return Ok(());
-                }
-                Err(EncodeError::Serialize) => {
-                    encoder.give(chunk);
-                    return Err(Refusal::Unserialisable);
-                }
-                Err(EncodeError::Overflow) if chunk.capacity() > encoder.shared.max_frame_bytes => {
-                    return Err(Refusal::TooLarge);
-                }
-                Err(EncodeError::Overflow) => {
-                    let larger = chunk.capacity() * 4;
-                    encoder.give(chunk);
-                    chunk = Chunk::with_capacity(larger);
-                }
-            }
-        }
+        let chunk = encoder.take();
+        let chunk = grow(chunk, &mut encoder.arena, &encoder.shared, head, body)?;
+        self.bytes += chunk.len();
+        self.chunks.push_back(chunk);
+        Ok(())
     }
 
     /// Puts a frame of the protocol itself at the end, whatever the limit: there are few of them.

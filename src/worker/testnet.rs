@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -24,9 +23,9 @@ use crate::wire::WireError;
 pub(super) const SEED: HashSeed = HashSeed(7);
 pub(super) const CALLER: HandlerId = HandlerId(0);
 pub(super) const ECHO: HandlerId = HandlerId(1);
-pub(super) const ROUND_ROBIN: RouterRef = RouterRef { id: 0, seed: SEED };
-pub(super) const KEYED: RouterRef = RouterRef { id: 1, seed: SEED };
-pub(super) const BROADCAST: RouterRef = RouterRef { id: 2, seed: SEED };
+pub(super) const ROUND_ROBIN: RouterRef = RouterRef::new(0, SEED);
+pub(super) const KEYED: RouterRef = RouterRef::new(1, SEED);
+pub(super) const BROADCAST: RouterRef = RouterRef::new(2, SEED);
 pub(super) const WITHIN: Duration = Duration::from_millis(500);
 
 pub(super) const LIMITS: Limits = Limits {
@@ -525,12 +524,12 @@ impl Side {
 
     /// A tell as an application thread encodes it.
     pub(super) fn encoded(&self, kind: FrameKind, message: &Ping) -> Chunk {
-        let fields = match kind {
-            FrameKind::Ask => Fields::correlated(0),
-            _ => Fields::default(),
+        let place = Place { destination: 0, handler: ECHO };
+        let head = match kind {
+            FrameKind::Ask => send::ask_head::<Ping>(place, 0, WITHIN),
+            _ => send::tell_head::<Ping>(place),
         };
-        encode_single(&self.buffers, &mut Arena::new(), kind, &fields, Ping::TYPE_ID, ECHO, message)
-            .unwrap()
+        encode_single(&self.buffers, &head, message).unwrap()
     }
 
     /// An ask as an application thread hands it over.

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use rkyv::ser::allocator::Arena;
 
-use super::context::{Context, deliver_reply};
-use super::core::Waiter;
+use super::context::Context;
 use super::outbox::Outbox;
 use super::testnet::*;
 use super::*;
@@ -76,17 +75,8 @@ fn a_message_to_itself_comes_in_the_next_cycle() {
 fn asks_are_answered_each_with_its_own_reply() {
     let mut net = Net::joined(2);
     for key in 0..8 {
-        net.cx(0, |cx| {
-            let waiter_token = key + 100;
-            let core = &mut *cx.core;
-            let (destination, handler) = (1, ECHO);
-            let deliver = deliver_reply::<Caller, Ping>;
-            let waiter = Waiter::Routee { handler: CALLER, token: waiter_token, deliver };
-            core.counts.sent += 1;
-            let asked = core.ask_at(destination, handler, &ping(key), WITHIN, waiter);
-            core.refused(asked)
-        })
-        .unwrap();
+        net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(key), WITHIN, key + 100))
+            .unwrap();
     }
     // The table is full: refused, and the handler is not called for it.
     assert_eq!(net.ask(0, ROUND_ROBIN, &ping(9), 1), Err(Refusal::TooManyAsks));
@@ -160,7 +150,7 @@ fn a_broadcast_counts_a_message_per_routee() {
         assert_eq!(net.seen(side, |seen| seen.keys.clone()), [1, 2], "side {side}");
     }
     assert_eq!((net.counts(0).sent, net.counts(0).delivered), (6, 6));
-    assert_eq!(net.ask(0, BROADCAST, &ping(3), 1), Err(Refusal::NoRoutee), "it has no one reply");
+    assert_eq!(net.ask(0, BROADCAST, &ping(3), 1), Err(Refusal::NoSingleReply));
 }
 
 // ---- deadlines ----
@@ -273,11 +263,7 @@ fn a_node_that_is_gone_takes_nothing_silently() {
     let mut net = Net::joined(2);
     net.ask(0, KEYED, &ping(0), TELLS_ON_FAILURE).unwrap();
     net.cx(0, |cx| {
-        let deliver = deliver_reply::<Caller, Ping>;
-        let waiter = Waiter::Routee { handler: CALLER, token: TELLS_ON_FAILURE, deliver };
-        cx.core.counts.sent += 1;
-        let asked = cx.core.ask_at(1, ECHO, &doing(1, LATER), WITHIN, waiter);
-        cx.core.refused(asked)
+        cx.ask_to::<Caller, _>(&reference(1), &doing(1, LATER), WITHIN, TELLS_ON_FAILURE)
     })
     .unwrap();
     net.settle();

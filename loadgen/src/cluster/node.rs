@@ -248,11 +248,11 @@ fn start(plan: &StartPlan) -> Result<Running> {
         None => None,
         Some(sender) => {
             let shared = Arc::new(GeneratorShared::new());
-            let (to, keys) = (*router.as_ref(), plan.keys);
+            let (to, keys) = (router.as_ref().clone(), plan.keys);
             let make = Arc::clone(&shared);
             // The number keeps the generators of several drivers apart.
             let path = format!("{GENERATOR_PATH}-{}", plan.node);
-            node.serve(&path, move |_| Generator::new(&make, to, sender, keys))
+            node.serve(&path, move |_| Generator::new(&make, to.clone(), sender, keys))
                 .attempting(&attempt)?;
             let own = node.router(&path).build().attempting(&attempt)?;
             own.wait_ready(1, OWN_ROUTEES).attempting(&attempt)?;

@@ -312,7 +312,7 @@ impl Generator {
         let key = self.next_key;
         self.next_key = if key + 1 == self.keys { 0 } else { key + 1 };
         let sequence = self.tells.begin(key);
-        let outcome = cx.tell(self.router, &M::new(self.sender, key, sequence, due_ns));
+        let outcome = cx.tell(&self.router, &M::new(self.sender, key, sequence, due_ns));
         match outcome {
             Ok(()) => self.tells.accepted(key),
             Err(_) => self.tells.refused(key),
@@ -348,7 +348,7 @@ impl Generator {
             due_ns,
             pad: [0; 4],
         };
-        let outcome = cx.ask::<Self, _>(self.router, &request, within, u64::from(slot));
+        let outcome = cx.ask::<Self, _>(&self.router, &request, within, u64::from(slot));
         match outcome {
             Ok(()) => {
                 self.asks.accepted(key);

@@ -7,6 +7,7 @@ use crate::base::{MemberState, NodeRef, Time, WorkerIndex};
 use crate::sim::events::LifeId;
 use crate::sim::load::{Outcome, Pending};
 use crate::sim::world::{BOUND, World};
+use crate::worker::Place;
 
 /// The invariant's name.
 pub const NAME: &str = "a healed cluster agrees and its traffic flows";
@@ -165,10 +166,11 @@ impl World {
                 probe.pending = None;
                 let (node, worker) = probe.to;
                 let asked = self.with_thread(probe.from, 0, |thread, hands| {
-                    let destination = hands.snapshot.destination_of(node, worker)?;
-                    let routees = hands.snapshot.routers.first()?.table.routees();
+                    let destination = hands.sender.snapshot.destination_of(node, worker)?;
+                    let routees = hands.sender.snapshot.routers.first()?.table.routees();
                     let routee = routees.iter().find(|r| (r.node, r.worker) == (node, worker))?;
-                    let pending = thread.probe(hands, destination, routee.handler, PROBE)?;
+                    let place = Place { destination, handler: routee.handler };
+                    let pending = thread.probe(hands, place, PROBE)?;
                     Some((thread.worker, pending))
                 });
                 if let Some(Some((worker, pending))) = asked {

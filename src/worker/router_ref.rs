@@ -1,0 +1,75 @@
+//! What stands for a router inside handlers: which one it is, and how keys are taken for it.
+
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::hash::{HashKey, HashSeed};
+use crate::wire::Message;
+
+/// Hashes the key that a user's function takes from a message.
+type KeyFunction<M> = Box<dyn Fn(&M, HashSeed) -> Option<u64> + Send + Sync>;
+
+/// Key functions of a router, by message type: they replace the messages' own keys.
+#[derive(Default)]
+pub struct KeyFunctions(BTreeMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl KeyFunctions {
+    /// Takes the key of messages of type `M` with a function.
+    pub fn set<M: Message, K: HashKey>(&mut self, key: impl Fn(&M) -> K + Send + Sync + 'static) {
+        let hash: KeyFunction<M> = Box::new(move |message, seed| Some(key(message).hash_key(seed)));
+        self.0.insert(TypeId::of::<M>(), Box::new(hash));
+    }
+
+    fn hash<M: Message>(&self, message: &M, seed: HashSeed) -> Option<u64> {
+        let function = self.0.get(&TypeId::of::<M>());
+        match function.and_then(|function| function.downcast_ref::<KeyFunction<M>>()) {
+            Some(function) => function(message, seed),
+            None => message.key_hash(seed),
+        }
+    }
+}
+
+impl std::fmt::Debug for KeyFunctions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyFunctions({})", self.0.len())
+    }
+}
+
+/// Which router a handle stands for, and how keys are hashed for it.
+#[derive(Clone, Debug)]
+pub struct RouterRef {
+    /// The router's place in the snapshot.
+    pub id: u32,
+    /// The cluster's hash seed.
+    pub seed: HashSeed,
+    /// `None` when every message has its own key: the common case, in which nothing is looked up.
+    keys: Option<Arc<KeyFunctions>>,
+}
+
+impl RouterRef {
+    /// A router whose messages have keys of their own.
+    pub const fn new(id: u32, seed: HashSeed) -> Self {
+        Self { id, seed, keys: None }
+    }
+
+    /// The same with functions that take the keys of some types.
+    pub fn with_keys(self, keys: KeyFunctions) -> Self {
+        Self { keys: (!keys.0.is_empty()).then(|| Arc::new(keys)), ..self }
+    }
+
+    /// The key's hash of a message. The one place where a key is taken, whoever sends.
+    #[inline]
+    pub fn key_hash<M: Message>(&self, message: &M) -> Option<u64> {
+        match &self.keys {
+            None => message.key_hash(self.seed),
+            Some(keys) => keys.hash(message, self.seed),
+        }
+    }
+}
+
+impl AsRef<RouterRef> for RouterRef {
+    fn as_ref(&self) -> &RouterRef {
+        self
+    }
+}

@@ -1,0 +1,391 @@
+//! Walk of a message: `api/router` or a handler's `worker/context` comes before, `route/pick` and
+//! `worker/outbox` after.
+//!
+//! One way to send, for handlers and application threads. [`route`] turns a router's pick into the
+//! places a message goes to; a [`Sender`] holds what an application thread decides by: it chooses,
+//! refuses, encodes, and hands over to its worker. The faces and the simulator's threads share it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::inject::{InjectedAsk, Injection};
+use super::outbox::{Buffers, Head, encode_single};
+use super::{AppReply, RouteeRef};
+use crate::base::fate::Refusal;
+use crate::base::{HandlerId, MemberState, Time};
+use crate::queue::board::{Board, LinkState};
+use crate::queue::inject::Injector;
+use crate::queue::reply::{ReplySlots, Ticket};
+use crate::route::snapshot::{Reach, RouterState, Snapshot};
+use crate::route::{NoRoutee, Pick, Picker, RouteeSet, RouterSpec};
+use crate::wire::{Chunk, Fields, FrameKind, Message};
+
+/// Where one message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which destination of the snapshot.
+    pub destination: u32,
+    /// Which handler there.
+    pub handler: HandlerId,
+}
+
+/// Where a router sends a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To one routee.
+    One(Place),
+    /// To each of [`places`].
+    All,
+}
+
+/// What a pick of a router's strategy means.
+///
+/// # Errors
+/// Why nobody was picked, in a sender's words.
+#[inline]
+pub fn route(state: &RouterState, pick: Pick) -> Result<Route, Refusal> {
+    match pick {
+        Pick::One(routee) => Ok(Route::One(place(state, routee))),
+        Pick::All if state.table.is_empty() => Err(Refusal::NoRoutee),
+        Pick::All => Ok(Route::All),
+        Pick::None(NoRoutee::NoneUsable) => Err(Refusal::Unreachable),
+        Pick::None(NoRoutee::MissingKey) => Err(Refusal::MissingKey),
+        Pick::None(_) => Err(Refusal::NoRoutee),
+    }
+}
+
+/// The only place of an ask: a broadcast has no single reply.
+///
+/// # Errors
+/// [`Refusal::NoSingleReply`].
+#[inline]
+pub fn single(route: Route) -> Result<Place, Refusal> {
+    match route {
+        Route::One(place) => Ok(place),
+        Route::All => Err(Refusal::NoSingleReply),
+    }
+}
+
+#[inline]
+fn place(state: &RouterState, routee: u16) -> Place {
+    let routee = usize::from(routee);
+    Place {
+        destination: state.destinations[routee],
+        handler: state.table.routees()[routee].handler,
+    }
+}
+
+/// The places of all routees of a router.
+pub fn places(state: &RouterState) -> impl Iterator<Item = Place> {
+    let routees = state.table.routees().iter().zip(&state.destinations);
+    routees
+        .map(|(routee, destination)| Place { destination: *destination, handler: routee.handler })
+}
+
+/// The place of one incarnation of a handler.
+///
+/// # Errors
+/// [`Refusal::Stopped`] when it is gone.
+pub fn place_of(snapshot: &Snapshot, to: &RouteeRef) -> Result<Place, Refusal> {
+    let destination = snapshot.destination_of(to.node, to.worker).ok_or(Refusal::Stopped)?;
+    if snapshot.destinations[destination as usize].reach == Reach::Gone {
+        return Err(Refusal::Stopped);
+    }
+    Ok(Place { destination, handler: to.handler })
+}
+
+/// Tells a table that is empty because this node is not open yet from one that nobody serves.
+#[cold]
+pub fn explain(refusal: Refusal, snapshot: &Snapshot) -> Refusal {
+    let me = snapshot.view.member(snapshot.view.me.node);
+    let joining = me.is_none_or(|me| me.state == MemberState::Joining);
+    if refusal == Refusal::NoRoutee && joining { Refusal::Joining } else { refusal }
+}
+
+/// What a tell's frame says besides its body.
+#[inline]
+pub fn tell_head<M: Message>(place: Place) -> Head {
+    Head {
+        kind: FrameKind::Tell,
+        fields: Fields::default(),
+        message: M::TYPE_ID,
+        target: place.handler,
+    }
+}
+
+/// What an ask's frame says besides its body. A thread leaves the correlation to its worker.
+#[inline]
+pub fn ask_head<M: Message>(place: Place, correlation: u64, within: Duration) -> Head {
+    let deadline_us = u64::try_from(within.as_micros()).unwrap_or(u64::MAX);
+    let fields = Fields {
+        correlation: Some(correlation),
+        deadline_us: Some(deadline_us),
+        ..Fields::default()
+    };
+    Head { kind: FrameKind::Ask, fields, message: M::TYPE_ID, target: place.handler }
+}
+
+/// How long an ask waits if not told otherwise.
+pub const DEFAULT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How an ask is made. A [`Duration`] stands for one that waits so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct AskOptions {
+    /// How long the asker waits at most.
+    pub within: Duration,
+    /// Whether handling the message twice does no harm: when its routee is lost or moves, it is
+    /// sent again to wherever its router points then, until the deadline.
+    pub idempotent: bool,
+}
+
+impl AskOptions {
+    /// Waits at most so long; sent once.
+    pub const fn within(limit: Duration) -> Self {
+        Self { within: limit, idempotent: false }
+    }
+
+    /// May be sent again.
+    pub const fn idempotent(self) -> Self {
+        Self { idempotent: true, ..self }
+    }
+}
+
+impl Default for AskOptions {
+    fn default() -> Self {
+        Self::within(DEFAULT_WITHIN)
+    }
+}
+
+impl From<Duration> for AskOptions {
+    fn from(limit: Duration) -> Self {
+        Self::within(limit)
+    }
+}
+
+/// What one sender on an application thread picks with: the strategy's state, and which routees'
+/// links are not known to be down.
+pub struct Choice {
+    picker: Picker,
+    /// Kept for its memory, filled anew by each look.
+    usable: RouteeSet,
+}
+
+impl Choice {
+    /// Give each sender another seed, so that they do not walk the routees in step.
+    pub fn new(spec: &RouterSpec, seed: u64) -> Self {
+        Self { picker: Picker::new(spec, seed), usable: RouteeSet::none(0) }
+    }
+
+    /// Looks which links are known to be down: they are passed over, as a worker would.
+    pub fn look(&mut self, sender: &Sender<'_>, state: &RouterState) {
+        self.usable.refill(state.table.len(), |routee| {
+            let outcome = sender.check(state.destinations[routee]);
+            !matches!(outcome, Err(Refusal::Unreachable | Refusal::Stopped))
+        });
+    }
+
+    /// Where a message with this key goes, by the last look.
+    ///
+    /// # Errors
+    /// Why it goes nowhere.
+    pub fn route(
+        &mut self,
+        sender: &Sender<'_>,
+        state: &RouterState,
+        key_hash: Option<u64>,
+    ) -> Result<Route, Refusal> {
+        let pick = self.picker.pick(&state.table, key_hash, &self.usable);
+        route(state, pick).map_err(|refusal| sender.explain(refusal))
+    }
+}
+
+/// An application thread's way into one worker of its node.
+#[derive(Clone, Copy)]
+pub struct Sender<'a> {
+    /// The cluster as last published.
+    pub snapshot: &'a Snapshot,
+    /// Into the worker.
+    pub injector: &'a Injector<Injection>,
+    /// How the worker's links stand.
+    pub board: &'a Board,
+    /// Free buffers.
+    pub buffers: &'a Buffers,
+    /// Where replies come.
+    pub replies: &'a ReplySlots<AppReply>,
+    /// Whether the node takes nothing more.
+    pub closing: &'a AtomicBool,
+    /// Refusals on application threads, by number.
+    pub refused: &'a [AtomicU64; Refusal::ALL.len()],
+}
+
+impl Sender<'_> {
+    /// Counts a refusal that never reaches a worker.
+    #[inline]
+    pub fn refuse<T>(&self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &outcome {
+            self.refused[*refusal as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    #[cold]
+    fn explain(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            // No link of a node that has stopped takes anything.
+            _ if self.is_closing() => Refusal::Stopped,
+            refusal => explain(refusal, self.snapshot),
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Where a message goes through a router whose strategy follows keys: needs no state.
+    ///
+    /// # Errors
+    /// Why it goes nowhere.
+    #[inline]
+    pub fn route_keyed(
+        &self,
+        state: &RouterState,
+        key_hash: Option<u64>,
+    ) -> Result<Route, Refusal> {
+        route(state, Picker::owner(&state.table, key_hash)).map_err(|refusal| self.explain(refusal))
+    }
+
+    /// Whether the worker's link to a destination takes messages, as far as is known here.
+    ///
+    /// # Errors
+    /// Why it does not.
+    #[inline]
+    pub fn check(&self, destination: u32) -> Result<(), Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Stopped);
+        }
+        match self.board.get(destination) {
+            LinkState::Open => Ok(()),
+            LinkState::Full => Err(Refusal::QueueFull),
+            LinkState::Down => Err(Refusal::Unreachable),
+            LinkState::Finished => Err(Refusal::Stopped),
+        }
+    }
+
+    /// Hands encoded frames to the worker.
+    ///
+    /// # Errors
+    /// [`Refusal::QueueFull`] with the frames.
+    pub fn hand_over(&self, destination: u32, frames: Chunk) -> Result<(), (Refusal, Chunk)> {
+        let injection = Injection::Frames { destination, frames };
+        self.injector.push(injection).map_err(|full| match full.into_inner() {
+            Injection::Frames { frames, .. } => (Refusal::QueueFull, frames),
+            _ => unreachable!("a queue hands back what was pushed"),
+        })
+    }
+
+    /// Sends one tell to one place.
+    ///
+    /// # Errors
+    /// Why it was not accepted; counted.
+    pub fn tell<M: Message>(&self, place: Place, message: &M) -> Result<(), Refusal> {
+        let outcome = self.check(place.destination).and_then(|()| {
+            let frame = encode_single(self.buffers, &tell_head::<M>(place), message)?;
+            self.hand_over(place.destination, frame).map_err(|(refusal, frame)| {
+                self.buffers.give(frame);
+                refusal
+            })
+        });
+        self.refuse(outcome)
+    }
+
+    /// Sends one copy to each of several places; each is a message of its own in the counts.
+    ///
+    /// # Errors
+    /// The first refusal, after all were tried; counted.
+    pub fn tell_each<M: Message>(
+        &self,
+        places: impl Iterator<Item = Place>,
+        message: &M,
+    ) -> Result<usize, Refusal> {
+        let (mut count, mut outcome) = (0, Ok(()));
+        for place in places {
+            count += 1;
+            outcome = outcome.and(self.tell(place, message));
+        }
+        match count {
+            0 => self.refuse(Err(self.explain(Refusal::NoRoutee))),
+            _ => outcome.map(|()| count),
+        }
+    }
+
+    /// Sends a tell where a router's choice says.
+    ///
+    /// # Errors
+    /// Why it was not accepted; counted.
+    #[inline]
+    pub fn tell_route<M: Message>(
+        &self,
+        state: &RouterState,
+        route: Result<Route, Refusal>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        match self.refuse(route)? {
+            Route::One(place) => self.tell(place, message),
+            Route::All => self.tell_each(places(state), message).map(drop),
+        }
+    }
+
+    /// Sends one ask. `again` is the router and key by which an idempotent one is sent again.
+    ///
+    /// # Errors
+    /// Why it was not accepted; counted.
+    pub fn ask<M: Message>(
+        &self,
+        place: Result<Place, Refusal>,
+        again: (u32, Option<u64>),
+        message: &M,
+        options: AskOptions,
+        now: Time,
+    ) -> Result<Ticket<AppReply>, Refusal> {
+        self.refuse(place.and_then(|place| self.try_ask(place, again, message, options, now)))
+    }
+
+    fn try_ask<M: Message>(
+        &self,
+        place: Place,
+        (router, key_hash): (u32, Option<u64>),
+        message: &M,
+        options: AskOptions,
+        now: Time,
+    ) -> Result<Ticket<AppReply>, Refusal> {
+        let AskOptions { within, idempotent } = options;
+        if !idempotent {
+            // An idempotent ask goes to the worker in any case, which sends it when it can.
+            self.check(place.destination)?;
+        }
+        let frame = encode_single(self.buffers, &ask_head::<M>(place, 0, within), message)?;
+        let Some(ticket) = self.replies.acquire() else {
+            self.buffers.give(frame);
+            let closed = self.replies.is_closed();
+            return Err(if closed { Refusal::Stopped } else { Refusal::TooManyAsks });
+        };
+        let injection = Injection::Ask(InjectedAsk {
+            router,
+            key_hash,
+            destination: place.destination,
+            frame,
+            slot: ticket.slot(),
+            generation: ticket.generation(),
+            deadline: now.plus(within),
+            idempotent,
+        });
+        self.injector.push(injection).map_err(|full| {
+            if let Injection::Ask(ask) = full.into_inner() {
+                self.buffers.give(ask.frame);
+            }
+            Refusal::QueueFull
+        })?;
+        Ok(ticket)
+    }
+}
