@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use keyway::base::{
-    HandlerId, Incarnation, Member, MemberState, NodeId, NodeRef, Service, Time, View, WorkerIndex,
+    HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef, Service, Time, View,
+    WorkerIndex,
 };
 use keyway::queue::{ReplySlots, injector, sleeper};
 use keyway::route::snapshot::{Destination, Reach, RouterState, Snapshot};
@@ -92,7 +93,8 @@ fn worker() -> Worker {
     };
     let mut worker = Worker::new(parts, limits, Time::ZERO);
     let address = ([127, 0, 0, 1], 1).into();
-    let service = Service { path: PATH.into(), handler: SINK, messages: vec![Item::NAME.into()] };
+    let messages = vec![MessageType::new(Item::NAME, Item::LAYOUT)];
+    let service = Service { path: PATH.into(), handler: SINK, messages };
     let member = Member {
         name: "bench".into(),
         id: me.node,

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use keyway::base::{HandlerId, Incarnation, Member, MemberState, NodeId, NodeRef, Service, View};
+use keyway::base::{
+    HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Service,
+    View,
+};
 use keyway::hash::{Candidate, DEFAULT_SLOT_BITS, HashKey, HashSeed, SlotTable};
 use keyway::route::{Picker, RouteTable, RouteeSet, RouterSpec, Strategy as _, StrategyKind};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -292,7 +294,9 @@ fn cluster(count: usize) -> View {
                 .map(|service| Service {
                     path: format!("/user/service-{service}").into(),
                     handler: HandlerId(service),
-                    messages: (0..5).map(|m| Arc::from(format!("bench.m{service}_{m}"))).collect(),
+                    messages: (0..5)
+                        .map(|m| MessageType::new(&format!("bench.m{service}_{m}"), LayoutHash(1)))
+                        .collect(),
                 })
                 .collect(),
         }

@@ -18,7 +18,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router as Routes};
-use keyway::{AskError, Context, Handler, Message, Node, Routee, Router};
+use keyway::{AskError, Context, Handler, Layout, Message, Node, Routee, Router};
 use rkyv::{Archive, Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,7 +39,7 @@ struct GetTotal {
     cart: u64,
 }
 
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Default, serde::Serialize)]
+#[derive(Archive, Serialize, Deserialize, Layout, Clone, Copy, Default, serde::Serialize)]
 struct Total {
     items: u32,
     cents: u64,

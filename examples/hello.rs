@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use keyway::{Context, Handler, Message, Node, Routee};
+use keyway::{Context, Handler, Layout, Message, Node, Routee};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// A message. Its name is what nodes know it by; `cart` decides which routee gets it.
@@ -22,7 +22,7 @@ struct GetTotal {
     cart: u64,
 }
 
-#[derive(Archive, Serialize, Deserialize, Debug)]
+#[derive(Archive, Serialize, Deserialize, Layout, Debug)]
 struct Total {
     items: u32,
     cents: u64,

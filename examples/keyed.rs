@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, Message, Node, Routee, Router};
+use keyway::{Context, Handler, Layout, Message, Node, Routee, Router};
 use rkyv::{Archive, Deserialize, Serialize};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -25,7 +25,7 @@ struct AddItem {
     cart: u64,
 }
 
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Layout)]
 struct Added {
     owner: String,
     items: u32,

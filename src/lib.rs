@@ -55,7 +55,7 @@
 //! | type | what it is for |
 //! |---|---|
 //! | [`Node`], [`NodeBuilder`], [`NodeConfig`] | one process's part in its cluster: start, [`serve`](Node::serve), watch, [`leave`](Node::leave) |
-//! | [`Message`](derive@Message) | a type that travels: name, key, type of the reply |
+//! | [`Message`](derive@Message), [`Layout`](derive@Layout) | a type that travels: name, key, type of the reply; what such types are made of |
 //! | [`Routee`](derive@Routee), [`Handler`] | what takes messages: one instance per worker and path |
 //! | [`Context`] | a handler's hands: send, ask, reply later, set times |
 //! | [`Later`], [`Replier`], [`AsyncReplies`] | replies that come later, from a thread or from async code |
@@ -115,14 +115,14 @@ pub use base::fate::{AskError, Counts, DeathReason, Refusal};
 pub use base::{Member, MemberEvent, MemberState, NodeId, NodeRef, Time, View, WorkerIndex};
 pub use config::{ConfigError, NodeConfig};
 pub use hash::{HashKey, HashSeed};
-pub use keyway_macros::{Message, Routee};
+pub use keyway_macros::{Layout, Message, Routee};
 pub use member::{Manual, PartitionPolicy};
 pub use net::discovery::{Discovery, SeedList};
 pub use rkyv;
 pub use route::LocalPreference;
 pub use runtime::control::Ended;
 pub use runtime::proxies::DeadLetter;
-pub use wire::Message;
+pub use wire::{Layout, Message};
 pub use worker::{
     Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee, RouteeRef,
 };

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, Message, Node, Routee};
+use keyway::{Context, Handler, Layout, Message, Node, Routee};
 use rkyv::{Archive, Deserialize, Serialize};
 
-#[derive(Archive, Serialize, Deserialize, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Layout, Debug, PartialEq)]
 struct Total {
     node: u64,
     items: u64,

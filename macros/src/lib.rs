@@ -1,154 +1,112 @@
-//! Derive macros for keyway: `Message` and `Routee`. Documented where keyway re-exports them.
+//! Derive macros for keyway: `Message`, `Layout` and `Routee`. Documented where keyway re-exports
+//! them.
 
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::parse::{Parse, ParseStream};
-use syn::punctuated::Punctuated;
-use syn::{
-    Data, DeriveInput, Error, Ident, LitStr, Member, Result, Token, Type, parse_macro_input,
-};
+mod key;
+mod layout;
+mod message;
+mod routee;
+
+use syn::{Attribute, DeriveInput, Error, Ident, Result, parse_macro_input};
 
 /// Derives `keyway::Message`: `#[message(name = "shop.add_item", key = cart, reply = Total)]`.
 ///
-/// `name` is needed; `key` is a field whose hash routes the message; `reply` is the type an ask is
-/// answered with, `()` if not given.
-#[proc_macro_derive(Message, attributes(message))]
+/// - `name` is needed: it is what the nodes of a cluster know the type by.
+/// - `key` is what routes the message by its hash: a field (`cart`), a field of a field
+///   (`cart.id`), or up to four of them (`(tenant, cart.id)`).
+/// - `reply` is the type an ask is answered with, `()` if not given.
+///
+/// An enum can be a message too. Its `key` is a field that every variant has; a variant can have
+/// its own, `#[message(key = id)]`, or none, `#[message(no_key)]`.
+///
+/// ```
+/// use keyway::Message;
+/// use rkyv::{Archive, Deserialize, Serialize};
+///
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "shop.change", key = cart, reply = u32)]
+/// enum Change {
+///     Add { cart: u64, sku: u32 },
+///     Clear { cart: u64 },
+///     #[message(no_key)]
+///     Recount,
+/// }
+/// ```
+///
+/// The type's layout comes with it (see [`Layout`](macro@Layout)): types of its fields and of its
+/// reply that are not Rust's own need `#[derive(Layout)]`.
+#[proc_macro_derive(Message, attributes(message, layout))]
 pub fn derive_message(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    message(&input).unwrap_or_else(Error::into_compile_error).into()
+    message::message(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Derives `keyway::Layout` for the archived form of a type that messages or replies are made of.
+///
+/// A field of another crate's type that has no layout is named by hand:
+/// `#[layout(name = "uuid")]`. Give it another name when its bytes come to mean something else.
+#[proc_macro_derive(Layout, attributes(layout))]
+pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    layout::layout(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// Derives `keyway::Routee`: `#[routee(handles(AddItem, GetTotal))]`.
+///
+/// The hooks of its life are named where there are any, by the path of a function that takes what
+/// the hook takes: `#[routee(handles(AddItem), started = Self::open, wake = Self::tick)]`.
+///
+/// ```
+/// use keyway::{Context, Handler, Message, Routee};
+/// use rkyv::{Archive, Deserialize, Serialize};
+///
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "doc.hit")]
+/// struct Hit;
+///
+/// #[derive(Default, Routee)]
+/// #[routee(handles(Hit), started = Self::open, wake = Self::tick)]
+/// struct Counter {
+///     hits: u64,
+/// }
+///
+/// impl Counter {
+///     fn open(&mut self, cx: &mut Context<'_>) {
+///         cx.wake_after(std::time::Duration::from_secs(1), 0);
+///     }
+///
+///     fn tick(&mut self, _token: u64, cx: &mut Context<'_>) {
+///         println!("{} hits", std::mem::take(&mut self.hits));
+///         cx.wake_after(std::time::Duration::from_secs(1), 0);
+///     }
+/// }
+///
+/// impl Handler<Hit> for Counter {
+///     type Reply = ();
+///     fn handle(&mut self, _: &ArchivedHit, _: &mut Context<'_>) {
+///         self.hits += 1;
+///     }
+/// }
+/// ```
 #[proc_macro_derive(Routee, attributes(routee))]
 pub fn derive_routee(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    routee(&input).unwrap_or_else(Error::into_compile_error).into()
+    routee::routee(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-struct MessageOptions {
-    name: LitStr,
-    key: Option<Member>,
-    reply: Option<Type>,
-}
-
-impl Parse for MessageOptions {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let (mut name, mut key, mut reply) = (None, None, None);
-        while !input.is_empty() {
-            let option: Ident = input.parse()?;
-            input.parse::<Token![=]>()?;
-            if option == "name" {
-                name = Some(input.parse::<LitStr>()?);
-            } else if option == "key" {
-                key = Some(input.parse()?);
-            } else if option == "reply" {
-                reply = Some(input.parse()?);
-            } else {
-                return Err(Error::new(
-                    option.span(),
-                    "unknown option; there are `name`, `key` and `reply`",
-                ));
-            }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-        }
-        let name = name.ok_or_else(|| {
-            input.error("the message needs a name that all nodes share: `name = \"shop.add_item\"`")
-        })?;
-        let length = name.value().len();
-        if length == 0 || length > 128 {
-            return Err(Error::new(name.span(), "a message's name has 1 to 128 bytes"));
-        }
-        Ok(Self { name, key, reply })
+/// The one attribute of this name; the text says what to write when there is none.
+fn attribute<'a>(input: &'a DeriveInput, name: &str, missing: &str) -> Result<&'a Attribute> {
+    let mut found = input.attrs.iter().filter(|attribute| attribute.path().is_ident(name));
+    let first = found.next().ok_or_else(|| Error::new_spanned(&input.ident, missing))?;
+    match found.next() {
+        None => Ok(first),
+        Some(second) => Err(Error::new_spanned(second, "put both into one attribute")),
     }
 }
 
-fn message(input: &DeriveInput) -> Result<TokenStream> {
-    let attribute =
-        input.attrs.iter().find(|attribute| attribute.path().is_ident("message")).ok_or_else(
-            || {
-                Error::new_spanned(
-                    &input.ident,
-                    "add `#[message(name = \"...\")]` with the type's name",
-                )
-            },
-        )?;
-    let MessageOptions { name, key, reply } = attribute.parse_args()?;
-    if let Some(key) = &key {
-        check_field(input, key)?;
+/// Stores an option's value; a second one of the same name is an error.
+fn once<T>(place: &mut Option<T>, option: &Ident, value: T) -> Result<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::new(option.span(), format!("`{option}` is given twice"))),
     }
-    let ident = &input.ident;
-    let (generics, parameters, bounds) = input.generics.split_for_impl();
-    let reply = reply.map_or_else(|| quote!(()), |reply| quote!(#reply));
-    let (seed, key) = match key {
-        Some(key) => (
-            quote!(seed),
-            quote!(::core::option::Option::Some(::keyway::HashKey::hash_key(&self.#key, seed))),
-        ),
-        None => (quote!(_), quote!(::core::option::Option::None)),
-    };
-    Ok(quote! {
-        impl #generics ::keyway::Message for #ident #parameters #bounds {
-            type Reply = #reply;
-            const NAME: &'static str = #name;
-            #[inline]
-            fn key_hash(&self, #seed: ::keyway::HashSeed) -> ::core::option::Option<u64> {
-                #key
-            }
-        }
-    })
-}
-
-fn check_field(input: &DeriveInput, key: &Member) -> Result<()> {
-    let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(
-            &input.ident,
-            "`key = field` needs a struct; implement `Message` by hand for an enum with keys",
-        ));
-    };
-    if data.fields.members().any(|member| member == *key) {
-        Ok(())
-    } else {
-        Err(Error::new_spanned(key, "the key must be a field of this struct"))
-    }
-}
-
-struct RouteeOptions {
-    messages: Vec<Type>,
-}
-
-impl Parse for RouteeOptions {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let option: Ident = input.parse()?;
-        if option != "handles" {
-            return Err(Error::new(option.span(), "unknown option; there is `handles(A, B)`"));
-        }
-        let list;
-        syn::parenthesized!(list in input);
-        let messages = Punctuated::<Type, Token![,]>::parse_terminated(&list)?;
-        Ok(Self { messages: messages.into_iter().collect() })
-    }
-}
-
-fn routee(input: &DeriveInput) -> Result<TokenStream> {
-    let attribute =
-        input.attrs.iter().find(|attribute| attribute.path().is_ident("routee")).ok_or_else(
-            || {
-                Error::new_spanned(
-                    &input.ident,
-                    "add `#[routee(handles(A, B))]` with the message types it has a `Handler` for",
-                )
-            },
-        )?;
-    let RouteeOptions { messages } = attribute.parse_args()?;
-    let ident = &input.ident;
-    let (generics, parameters, bounds) = input.generics.split_for_impl();
-    Ok(quote! {
-        impl #generics ::keyway::Routee for #ident #parameters #bounds {
-            fn register(handlers: &mut ::keyway::HandlerTable<Self>) {
-                #( handlers.add::<#messages>(); )*
-            }
-        }
-    })
 }

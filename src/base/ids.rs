@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use xxhash_rust::const_xxh3::xxh3_64 as const_xxh3_64;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::layout::LayoutHash;
 
 /// A node's identity within its cluster: the xxh3 hash of its name.
 ///
@@ -66,18 +67,18 @@ impl fmt::Display for WorkerIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandlerId(pub u32);
 
-/// A message type on the wire: the low 32 bits of the xxh3 hash of its name.
+/// A message type on the wire: 32 bits of the hash of its name and its layout.
 ///
-/// Nodes exchange the full names in their member records and refuse a routee whose names collide
-/// with different names here, so 32 bits are enough.
+/// Nodes exchange full names and layouts in their member records and refuse a routee whose types
+/// collide with different ones, so 32 bits are enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageTypeId(pub u32);
 
 impl MessageTypeId {
-    /// The id that belongs to a message's name; `const`, so that the derive macro pays nothing at
-    /// run time.
-    pub const fn from_name(name: &str) -> Self {
-        Self(const_xxh3_64(name.as_bytes()) as u32)
+    /// The id of the type with this name and layout; `const`, so that it costs nothing at run
+    /// time.
+    pub const fn of(name: &str, layout: LayoutHash) -> Self {
+        Self(LayoutHash::of(name).with(layout).0 as u32)
     }
 }
 

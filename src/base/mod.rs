@@ -2,14 +2,16 @@
 
 pub mod fate;
 pub mod ids;
+pub mod layout;
 pub mod time;
 pub mod timers;
 pub mod view;
 
 pub use ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
+pub use layout::LayoutHash;
 pub use time::Time;
 pub use timers::{TimerKey, TimerWheel};
-pub use view::{Member, MemberEvent, MemberState, Service, View};
+pub use view::{Member, MemberEvent, MemberState, MessageType, Service, View};
 
 /// The random generator of every decider: seeded from outside, equal on every machine.
 pub type Rng = rand::rngs::Xoshiro256PlusPlus;

@@ -2,6 +2,7 @@
 //! users read it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef};
+use super::layout::LayoutHash;
 
 /// Where a member stands in its life. The order is the order in which states follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +28,35 @@ pub enum MemberState {
     Down,
 }
 
+/// A message type as members tell each other: two types of one name are the same only if their
+/// bytes mean the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageType {
+    /// The name that programs share.
+    pub name: Arc<str>,
+    /// What its bytes mean, those of its reply included.
+    pub layout: LayoutHash,
+}
+
+impl MessageType {
+    /// The type with this name and layout.
+    pub fn new(name: &str, layout: LayoutHash) -> Self {
+        Self { name: name.into(), layout }
+    }
+
+    /// How frames name it.
+    pub fn id(&self) -> MessageTypeId {
+        MessageTypeId::of(&self.name, self.layout)
+    }
+}
+
+/// `name#layout`
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.name, self.layout)
+    }
+}
+
 /// A handler's path on one node, with the message types it takes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
@@ -33,15 +64,8 @@ pub struct Service {
     pub path: Arc<str>,
     /// The registration's id on that node.
     pub handler: HandlerId,
-    /// Full names of the message types, sorted.
-    pub messages: Vec<Arc<str>>,
-}
-
-impl Service {
-    /// Whether this service takes messages of this type.
-    pub fn accepts(&self, message: MessageTypeId) -> bool {
-        self.messages.iter().any(|name| MessageTypeId::from_name(name) == message)
-    }
+    /// The message types it takes, sorted by name.
+    pub messages: Vec<MessageType>,
 }
 
 /// One node as its cluster sees it.
@@ -147,7 +171,8 @@ fn digest(members: &[Member]) -> u64 {
             hash.update(&service.handler.0.to_le_bytes());
             hash.update(&(service.messages.len() as u64).to_le_bytes());
             for message in &service.messages {
-                text(&mut hash, message);
+                text(&mut hash, &message.name);
+                hash.update(&message.layout.0.to_le_bytes());
             }
         }
     }
@@ -215,7 +240,11 @@ mod tests {
 
     #[test]
     fn every_field_counts_in_the_digest() {
-        let changes: [Change; 10] = [
+        fn service(layout: u64) -> Service {
+            let messages = vec![MessageType::new("m", LayoutHash(layout))];
+            Service { path: "/user/a".into(), handler: HandlerId(0), messages }
+        }
+        let changes: [Change; 11] = [
             |member| member.address.set_port(1),
             |member| member.incarnation = Incarnation(2),
             |member| member.state = MemberState::Leaving,
@@ -225,13 +254,8 @@ mod tests {
             |member| member.roles = BTreeSet::from(["front".into()]),
             |member| member.metadata = BTreeMap::from([("rack".into(), "7".into())]),
             |member| member.app_version = "2".into(),
-            |member| {
-                member.services.push(Service {
-                    path: "/user/a".into(),
-                    handler: HandlerId(0),
-                    messages: vec!["m".into()],
-                });
-            },
+            |member| member.services.push(service(1)),
+            |member| member.services.push(service(2)),
         ];
         let mut digests = BTreeSet::from([view(vec![member("a")]).digest]);
         for (index, change) in changes.into_iter().enumerate() {

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use self::destinations::Destinations;
 use self::leaving::{Leaving, Step};
-use crate::base::{HandlerId, MemberEvent, NodeId, NodeRef, Service, Time, View, WorkerIndex};
+use crate::base::{
+    HandlerId, MemberEvent, MessageType, NodeId, NodeRef, Service, Time, View, WorkerIndex,
+};
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
     PartitionPolicy,
@@ -60,6 +62,13 @@ pub enum ServeError {
     BadPath,
     /// It is served already.
     PathTaken,
+    /// Two of its message types have one name, or (1 in 4 billion) one id.
+    SameMessage {
+        /// The name of the one.
+        name: Arc<str>,
+        /// The name of the other.
+        other: Arc<str>,
+    },
 }
 
 /// Datagrams that were dropped, by what was wrong with them.
@@ -206,13 +215,26 @@ impl Control {
     /// the cluster learns of it.
     ///
     /// # Errors
-    /// When the path is not one, or is served already.
-    pub fn serve(&mut self, path: &str, messages: Vec<Arc<str>>) -> Result<HandlerId, ServeError> {
+    /// When the path is not one or is served already, or two message types have one name.
+    pub fn serve(
+        &mut self,
+        path: &str,
+        mut messages: Vec<MessageType>,
+    ) -> Result<HandlerId, ServeError> {
         if !is_path(path) {
             return Err(ServeError::BadPath);
         }
         if self.handlers.iter().any(|known| &*known.service.path == path) {
             return Err(ServeError::PathTaken);
+        }
+        messages.sort();
+        for (at, message) in messages.iter().enumerate() {
+            let same =
+                |known: &&MessageType| known.name == message.name || known.id() == message.id();
+            if let Some(other) = messages[..at].iter().find(same) {
+                let (name, other) = (message.name.clone(), other.name.clone());
+                return Err(ServeError::SameMessage { name, other });
+            }
         }
         let handler = HandlerId(self.handlers.len() as u32);
         let service = Service { path: path.into(), handler, messages };

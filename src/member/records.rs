@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::base::{HandlerId, Incarnation, Member, MemberState, NodeId, NodeRef, Service, Time};
+use crate::base::{
+    HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Service,
+    Time,
+};
 
 use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
 
@@ -60,7 +63,10 @@ impl Record {
             put_text(out, &service.path);
             out.extend_from_slice(&service.handler.0.to_le_bytes());
             put_count(out, service.messages.len());
-            service.messages.iter().for_each(|message| put_text(out, message));
+            for message in &service.messages {
+                put_text(out, &message.name);
+                out.extend_from_slice(&message.layout.0.to_le_bytes());
+            }
         }
     }
 
@@ -93,7 +99,8 @@ impl Record {
             let handler = HandlerId(reader.u32()?);
             let mut messages = Vec::new();
             for _ in 0..reader.u16()? {
-                messages.push(reader.text()?);
+                let name = reader.text()?;
+                messages.push(MessageType { name, layout: LayoutHash(reader.u64()?) });
             }
             if services.last().is_some_and(|last| last.path >= path) || !messages.is_sorted() {
                 return Err(Unreadable("the services of a record are not sorted"));

@@ -1,25 +1,25 @@
-//! Message names that share an id: on the wire a type is 32 bits, so two names may look the same
-//! there, and a routee must never get a message under the wrong name.
+//! Message types that share an id: on the wire a type is 32 bits of the hash of its name and its
+//! layout, so two types may look the same there, and a routee must never get one for the other.
 //!
-//! All nodes must refuse the same routees, so the choice depends on the view alone: of the names
+//! All nodes must refuse the same routees, so the choice depends on the view alone: of the types
 //! that share an id, the one that most services list wins (a newcomer does not disturb what runs),
 //! of equally common ones the alphabetically first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Member, MessageTypeId, NodeRef, Service, View};
+use crate::base::{Member, MessageType, MessageTypeId, NodeRef, Service, View};
 
-/// One name that loses its id to another.
+/// One message type that loses its id to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameCollision {
-    /// The id that both names hash to.
+    /// The id that both types hash to.
     pub id: MessageTypeId,
-    /// The name that keeps the id.
-    pub kept: Arc<str>,
-    /// The name that lost it. Rename this message type.
-    pub refused: Arc<str>,
-    /// Who serves the lost name, and where: these get no messages.
+    /// The type that keeps the id.
+    pub kept: MessageType,
+    /// The type that lost it. Rename it.
+    pub refused: MessageType,
+    /// Who serves the lost type, and where: these get no messages.
     pub services: Vec<(NodeRef, Arc<str>)>,
 }
 
@@ -28,10 +28,10 @@ pub struct NameCollision {
 pub struct NameCollisions(Vec<NameCollision>);
 
 impl NameCollisions {
-    /// Finds them. One pass over the names of all services: with many routers, do it once per view
+    /// Finds them. One pass over the types of all services: with many routers, do it once per view
     /// and hand it to [`RouteTable::build_with`](super::RouteTable::build_with).
     pub fn of(view: &View) -> Self {
-        Self(find(view, MessageTypeId::from_name))
+        Self(find(view, MessageType::id))
     }
 
     /// The collision that keeps a service of the view from getting messages, if there is one.
@@ -45,29 +45,29 @@ impl NameCollisions {
     }
 }
 
-/// Which message names of a view collide with more common ones; for reports.
+/// Which message types of a view collide with more common ones; for reports.
 pub fn name_collisions(view: &View) -> Vec<NameCollision> {
     NameCollisions::of(view).0
 }
 
 /// With the id function as a parameter, so that tests need no real collision.
-fn find(view: &View, id_of: impl Fn(&str) -> MessageTypeId) -> Vec<NameCollision> {
-    let mut listed: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
-    for name in services(view).flat_map(|(_, service)| &service.messages) {
-        *listed.entry(name).or_default() += 1;
+fn find(view: &View, id_of: impl Fn(&MessageType) -> MessageTypeId) -> Vec<NameCollision> {
+    let mut listed: BTreeMap<&MessageType, usize> = BTreeMap::new();
+    for message in services(view).flat_map(|(_, service)| &service.messages) {
+        *listed.entry(message).or_default() += 1;
     }
-    let mut by_id: BTreeMap<MessageTypeId, Vec<&Arc<str>>> = BTreeMap::new();
-    for name in listed.keys() {
-        by_id.entry(id_of(name)).or_default().push(name);
+    let mut by_id: BTreeMap<MessageTypeId, Vec<&MessageType>> = BTreeMap::new();
+    for message in listed.keys() {
+        by_id.entry(id_of(message)).or_default().push(message);
     }
 
     let mut collisions = Vec::new();
-    for (id, names) in by_id {
-        // Names come in alphabetical order, and `max_by_key` would prefer the last of equals.
-        let Some(kept) = names.iter().copied().rev().max_by_key(|name| listed[name]) else {
+    for (id, types) in by_id {
+        // Types come in alphabetical order, and `max_by_key` would prefer the last of equals.
+        let Some(kept) = types.iter().copied().rev().max_by_key(|known| listed[known]) else {
             continue;
         };
-        for refused in names.into_iter().filter(|&name| name != kept) {
+        for refused in types.into_iter().filter(|&known| known != kept) {
             let served = services(view)
                 .filter(|(_, service)| service.messages.contains(refused))
                 .map(|(member, service)| (member.node_ref(), service.path.clone()));
@@ -90,7 +90,7 @@ fn services(view: &View) -> impl Iterator<Item = (&Member, &Service)> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::table::tests::{member, view};
+    use super::super::table::tests::{LAYOUT, member, view};
     use super::*;
 
     /// Two names with one id, found by search; the search is repeated here so that the pair is
@@ -99,7 +99,7 @@ pub(super) mod tests {
         let mut seen = BTreeMap::new();
         for count in 0u32.. {
             let name = format!("shop.message_{count}");
-            let id = MessageTypeId::from_name(&name);
+            let id = MessageTypeId::of(&name, LAYOUT);
             if let Some(other) = seen.insert(id, name.clone()) {
                 return (other, name);
             }
@@ -115,9 +115,9 @@ pub(super) mod tests {
         members.push(member(4, &[("/user/b", &[rare]), ("/user/c", &["fine"])]));
         let found = name_collisions(&view(1, members));
         let expected = NameCollision {
-            id: MessageTypeId::from_name(rare),
-            kept: common.into(),
-            refused: rare.into(),
+            id: MessageTypeId::of(rare, LAYOUT),
+            kept: MessageType::new(common, LAYOUT),
+            refused: MessageType::new(rare, LAYOUT),
             services: vec![(member(4, &[]).node_ref(), "/user/b".into())],
         };
         assert_eq!(found, [expected]);
@@ -125,14 +125,14 @@ pub(super) mod tests {
 
     #[test]
     fn of_equally_common_names_the_first_keeps_it() {
-        let same = |_: &str| MessageTypeId(7);
+        let same = |_: &MessageType| MessageTypeId(7);
         let members = vec![
             member(1, &[("/user/a", &["b", "c"])]),
             member(2, &[("/user/a", &["a", "b"])]),
             member(3, &[("/user/a", &["a"])]),
         ];
         let found = find(&view(1, members), same);
-        let names: Vec<_> = found.iter().map(|c| (&*c.kept, &*c.refused)).collect();
+        let names: Vec<_> = found.iter().map(|c| (&*c.kept.name, &*c.refused.name)).collect();
         assert_eq!(names, [("a", "b"), ("a", "c")]);
         assert_eq!(found[0].services.len(), 2);
     }

@@ -32,7 +32,7 @@ pub struct Routee {
     pub local: bool,
 }
 
-/// Routees that a table leaves out because of a message name.
+/// Routees that a table leaves out because of a message type of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedRoutees {
     /// Whose they are.
@@ -248,7 +248,7 @@ impl RouteTable {
         self.view_digest
     }
 
-    /// Routees left out because a message name of theirs collides with a more common one.
+    /// Routees left out because a message type of theirs collides with a more common one.
     pub fn refused(&self) -> &[RefusedRoutees] {
         &self.refused
     }

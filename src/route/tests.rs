@@ -7,8 +7,11 @@ use proptest::prelude::*;
 use super::super::collisions::tests::colliding_names;
 use super::super::strategy::StrategyKind;
 use super::*;
-use crate::base::{Incarnation, MemberState, Service};
+use crate::base::{Incarnation, LayoutHash, MemberState, MessageType, Service};
 use crate::hash::HashSeed;
+
+/// The layout of every message type in these tests that does not say another.
+pub(in super::super) const LAYOUT: LayoutHash = LayoutHash(1);
 
 /// A member that is up and reachable, with two workers.
 pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Member {
@@ -30,7 +33,7 @@ pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Mem
             .map(|(handler, (path, messages))| Service {
                 path: (*path).into(),
                 handler: HandlerId(handler),
-                messages: messages.iter().map(|&name| name.into()).collect(),
+                messages: messages.iter().map(|&name| MessageType::new(name, LAYOUT)).collect(),
             })
             .collect(),
     }
@@ -226,7 +229,10 @@ fn a_colliding_name_refuses_its_routees() {
     assert!(!nodes(&table).contains(&members[3].id));
     let [refused] = table.refused() else { panic!("{:?}", table.refused()) };
     assert_eq!((refused.node, refused.count), (members[3].node_ref(), 2));
-    assert_eq!((&*refused.collision.kept, &*refused.collision.refused), (&*first, &*second));
+    assert_eq!(
+        (&*refused.collision.kept.name, &*refused.collision.refused.name),
+        (&*first, &*second)
+    );
 
     // Other paths of the same node go on.
     let spec = RouterSpec { path: "/user/b".into(), ..spec(StrategyKind::Random) };

@@ -645,6 +645,9 @@ impl Driver {
             Err(ServeError::PathTaken) => {
                 let _ = answer.send(Err(OrderError::PathTaken { path }));
             }
+            Err(ServeError::SameMessage { name, other }) => {
+                let _ = answer.send(Err(OrderError::SameMessage { path, name, other }));
+            }
         }
     }
 

@@ -97,6 +97,20 @@ pub enum OrderError {
         /// Which path.
         path: Arc<str>,
     },
+    /// Two message types of a routee cannot be told apart.
+    #[error(
+        "cannot serve {path}: two message types of its routee have the names {name:?} and \
+         {other:?}, which stand for the same on the wire; give each type a name of its own, such \
+         as {name:?} and \"{name}.v2\""
+    )]
+    SameMessage {
+        /// Which path.
+        path: Arc<str>,
+        /// The name of the one type.
+        name: Arc<str>,
+        /// The name of the other: usually the same.
+        other: Arc<str>,
+    },
     /// A path must look like `/user/carts`.
     #[error(
         "cannot use the path {path:?}: a path starts with `/`, has no empty parts, and is at \

@@ -12,7 +12,6 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::events::LifeId;
 use super::invariants::asks;
 use super::ledger::{Ledger, SenderId};
-use crate::Message;
 use crate::base::fate::AskError;
 use crate::base::{Time, WorkerIndex};
 use crate::hash::{HashKey, HashSeed};
@@ -25,6 +24,7 @@ use crate::worker::{
     AppReply, AskOptions, Context, Handler, HandlerTable, Later, OnReply, Replier, Routee,
     RouteeFactory, RouterRef,
 };
+use crate::{Layout, Message};
 
 /// Where all routees serve.
 pub const PATH: &str = "/user/witness";
@@ -42,7 +42,7 @@ pub fn routers(seed: HashSeed) -> Vec<RouterSpec> {
 }
 
 /// Where a message comes from.
-#[derive(Clone, Copy, Debug, Archive, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Archive, Serialize, Deserialize, Layout)]
 pub struct From {
     sender: u64,
     life: u64,
@@ -81,7 +81,7 @@ struct Riddle {
 }
 
 /// To a question or riddle: its token.
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Layout)]
 struct Answer {
     token: u64,
 }

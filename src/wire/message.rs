@@ -6,13 +6,20 @@ use rkyv::rancor::Failure;
 use rkyv::{Archive, Portable, Serialize};
 
 use super::encode::BodySerializer;
-use crate::base::MessageTypeId;
+use super::layout::Layout;
+use crate::base::{LayoutHash, MessageTypeId};
 use crate::hash::HashSeed;
 
 /// A type whose rkyv form can be a frame's body: serialised without shared pointers, checked when
 /// it comes from the network, read in place.
 ///
 /// Implemented for every type that derives rkyv's `Archive` and `Serialize`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel: it has no rkyv form that can be checked and read in place",
+    label = "not a type that can travel",
+    note = "add `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]` to it and to the \
+            types of its fields; `Rc`, `Arc` and hash maps cannot travel"
+)]
 pub trait WireType:
     Archive<Archived: Portable + for<'a> CheckBytes<LowValidator<'a, Failure>>>
     + for<'a> Serialize<BodySerializer<'a>>
@@ -33,13 +40,14 @@ impl<T> WireType for T where
 {
 }
 
-/// A message that handlers take. Derive it:
+/// A message that handlers take. Derive it, and [`Layout`](derive@crate::Layout) for the types that
+/// it or its reply is made of:
 ///
 /// ```
-/// use keyway::Message;
+/// use keyway::{Layout, Message};
 /// use rkyv::{Archive, Deserialize, Serialize};
 ///
-/// #[derive(Archive, Serialize, Deserialize)]
+/// #[derive(Archive, Serialize, Deserialize, Layout)]
 /// struct Total(u64);
 ///
 /// #[derive(Archive, Serialize, Deserialize, Message)]
@@ -50,15 +58,25 @@ impl<T> WireType for T where
 /// }
 /// assert_eq!(AddItem::NAME, "shop.add_item");
 /// ```
-pub trait Message: WireType {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "add `#[derive(keyway::Message)]` and `#[message(name = \"...\")]` to it"
+)]
+pub trait Message: WireType<Archived: Layout> {
     /// What an ask of this message is answered with; `()` when only its arrival matters.
-    type Reply: WireType;
+    type Reply: WireType<Archived: Layout>;
 
     /// The name by which nodes know this type, the same in every program of a cluster.
     const NAME: &'static str;
 
-    /// The name's hash, which travels.
-    const TYPE_ID: MessageTypeId = MessageTypeId::from_name(Self::NAME);
+    /// What the bytes of the message and of its reply mean. A type of the same name with another
+    /// layout is another message: it is refused where it is sent, never misread.
+    const LAYOUT: LayoutHash = <<Self as Archive>::Archived as Layout>::LAYOUT
+        .with(<<Self::Reply as Archive>::Archived as Layout>::LAYOUT);
+
+    /// The hash of name and layout, which travels.
+    const TYPE_ID: MessageTypeId = MessageTypeId::of(Self::NAME, Self::LAYOUT);
 
     /// The key's hash, if the message has one.
     fn key_hash(&self, seed: HashSeed) -> Option<u64>;

@@ -8,6 +8,7 @@ pub mod deframe;
 pub mod encode;
 pub mod handshake;
 pub mod header;
+pub mod layout;
 pub mod message;
 #[cfg(test)]
 mod tests;
@@ -18,5 +19,6 @@ pub use chunk::{CHUNK_BYTES, Chunk};
 pub use deframe::{Deframed, Frame, WireError, deframe};
 pub use encode::{EncodeError, encode, encode_empty};
 pub use header::{Fields, FrameKind, HEADER_BYTES, Header, padded};
+pub use layout::Layout;
 pub use message::{Message, WireType};
 pub use version::VersionRange;

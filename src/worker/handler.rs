@@ -1,12 +1,12 @@
 //! What a user's handler is: traits, and their form that a worker can hold without knowing types.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::context::Context;
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{MessageTypeId, WorkerIndex};
+use crate::base::{MessageType, MessageTypeId, WorkerIndex};
 use crate::wire::{Message, WireType};
 
 /// Takes messages of one type. Runs to completion on its worker, straight from the receive buffer.
@@ -94,32 +94,36 @@ type Dispatch<H> = fn(&mut H, &[u8], &mut Context<'_>) -> Result<(), DeathReason
 
 /// The message types that a handler takes.
 pub struct HandlerTable<H> {
-    entries: Vec<(MessageTypeId, &'static str, Dispatch<H>)>,
+    entries: Vec<(MessageTypeId, Dispatch<H>)>,
+    /// In the same order.
+    types: Vec<(TypeId, MessageType)>,
 }
 
 impl<H: Routee> HandlerTable<H> {
-    /// Adds one message type; a second time changes nothing.
+    /// Adds one message type; a second time changes nothing. Two types of one name are refused
+    /// when the routee is served.
     pub fn add<M: Message>(&mut self)
     where
         H: Handler<M>,
     {
-        if self.entries.iter().all(|(_, name, _)| *name != M::NAME) {
-            self.entries.push((M::TYPE_ID, M::NAME, dispatch::<H, M>));
+        let own = TypeId::of::<M>();
+        if self.types.iter().all(|(known, _)| *known != own) {
+            self.entries.push((M::TYPE_ID, dispatch::<H, M>));
+            self.types.push((own, MessageType::new(M::NAME, M::LAYOUT)));
         }
     }
 
     pub(crate) fn of() -> Self {
-        let mut table = Self { entries: Vec::new() };
+        let mut table = Self { entries: Vec::new(), types: Vec::new() };
         H::register(&mut table);
         table
     }
 
-    /// Sorted names of the message types.
-    pub(crate) fn names(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> =
-            self.entries.iter().map(|(_, name, _)| (*name).into()).collect();
-        names.sort();
-        names
+    /// The message types, sorted.
+    fn into_types(self) -> Vec<MessageType> {
+        let mut types: Vec<_> = self.types.into_iter().map(|(_, message)| message).collect();
+        types.sort();
+        types
     }
 }
 
@@ -163,7 +167,7 @@ impl<H: Routee> Hosted for Host<H> {
         cx: &mut Context<'_>,
     ) -> Result<(), DeathReason> {
         // A handful of entries: a scan is faster than any map.
-        for (id, _, dispatch) in &self.handlers.entries {
+        for (id, dispatch) in &self.handlers.entries {
             if *id == message {
                 return dispatch(&mut self.routee, body, cx);
             }
@@ -188,21 +192,21 @@ impl<H: Routee> Hosted for Host<H> {
 #[derive(Clone)]
 pub struct RouteeFactory {
     make: Arc<dyn Fn(WorkerIndex) -> Box<dyn Hosted> + Send + Sync>,
-    messages: Vec<Arc<str>>,
+    messages: Vec<MessageType>,
 }
 
 impl RouteeFactory {
     /// A factory from a user's function.
     pub fn new<H: Routee>(make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static) -> Self {
-        let messages = HandlerTable::<H>::of().names();
+        let messages = HandlerTable::<H>::of().into_types();
         let make = Arc::new(move |worker| {
             Box::new(Host { routee: make(worker), handlers: HandlerTable::of() }) as Box<dyn Hosted>
         });
         Self { make, messages }
     }
 
-    /// Sorted names of the message types that the routees take.
-    pub fn messages(&self) -> &[Arc<str>] {
+    /// The message types that the routees take, sorted.
+    pub fn messages(&self) -> &[MessageType] {
         &self.messages
     }
 

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::*;
 use crate::Message;
 use crate::base::fate::Refusal;
-use crate::base::{Incarnation, Member, MemberState, NodeId, Service, View};
+use crate::base::{Incarnation, Member, MemberState, MessageType, NodeId, Service, View};
 use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, injector};
 use crate::queue::wake::sleeper;
@@ -190,8 +190,11 @@ pub(super) fn node(index: usize) -> NodeRef {
 }
 
 pub(super) fn member(index: usize) -> Member {
-    let service =
-        Service { path: "/echo".into(), handler: ECHO, messages: vec![Ping::NAME.into()] };
+    let service = Service {
+        path: "/echo".into(),
+        handler: ECHO,
+        messages: vec![MessageType::new(Ping::NAME, Ping::LAYOUT)],
+    };
     Member {
         name: format!("node {index}").into(),
         id: node(index).node,

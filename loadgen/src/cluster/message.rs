@@ -3,7 +3,7 @@
 //! Each carries who sent it, its key, its sequence for that (sender, key), and when it was due on
 //! the machine's monotonic clock, which all processes share.
 
-use keyway::Message;
+use keyway::{Layout, Message};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The payload sizes that can be asked for, in bytes.
@@ -54,7 +54,7 @@ load! {
 }
 
 /// Who handled an ask. As large as the ask, as in the floors, which echo what they get.
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Layout)]
 pub struct Answer {
     /// The node's number within the run.
     pub node: u32,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway::admin::{AdminAskError, AdminBuilder, Query};
-use keyway::{Context, Handler, Message, Node, NodeError, Routee, Router};
+use keyway::{Context, Handler, Layout, Message, Node, NodeError, Routee, Router};
 use rkyv::{Archive, Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(crate) struct Echo {
 }
 
 /// The text, and who gave it back.
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Layout)]
 pub(crate) struct Echoed {
     text: String,
     node: String,
@@ -42,7 +42,7 @@ pub(crate) struct Count {
 }
 
 /// How often the key was counted, this time included, and where.
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Layout)]
 pub(crate) struct Counted {
     /// `None` when the routee counts as many keys as it may, or the key is too long.
     count: Option<u64>,

@@ -1,7 +1,7 @@
 //! Single calls and everything that follows from them.
 
 use super::*;
-use crate::base::{HandlerId, Incarnation};
+use crate::base::{HandlerId, Incarnation, LayoutHash, MessageType};
 use crate::member::messages::{self, FLAG_JOIN, Packer};
 use crate::member::testnet::{Effect, Recorder};
 
@@ -120,7 +120,7 @@ fn services_are_kept_in_one_form_and_double_paths_are_refused() {
     let service = |path: &str, messages: &[&str]| Service {
         path: path.into(),
         handler: HandlerId(1),
-        messages: messages.iter().map(|name| Arc::from(*name)).collect(),
+        messages: messages.iter().map(|name| MessageType::new(name, LayoutHash(1))).collect(),
     };
     let mut membership = node(0, &[]);
     effects(|sink| membership.start(Time::ZERO, sink));

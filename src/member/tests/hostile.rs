@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::{LayoutHash, MessageType};
 use crate::member::identity::SwimCodec;
 use crate::member::messages::Packer;
 use crate::member::testnet::Recorder;
@@ -19,7 +20,10 @@ fn samples() -> &'static [Vec<u8>] {
         let services = vec![Service {
             path: "/user/a".into(),
             handler: crate::base::HandlerId(1),
-            messages: vec!["a.b".into(), "a.c".into()],
+            messages: vec![
+                MessageType::new("a.b", LayoutHash(1)),
+                MessageType::new("a.c", LayoutHash(2)),
+            ],
         }];
         net.call(0, |membership, now, sink| membership.set_services(now, services, sink)).unwrap();
         net.cut(&[0], &[1, 2, 3]);

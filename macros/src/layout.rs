@@ -1,0 +1,200 @@
+//! The layout of a type, as an expression over the layouts of its fields' archived forms.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{format_ident, quote};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Ident, LitStr, Member, Result, Token,
+    Type, WherePredicate, parenthesized, parse_quote, token,
+};
+
+pub fn layout(input: &DeriveInput) -> Result<TokenStream> {
+    let hash = match &input.data {
+        Data::Struct(data) => {
+            let fields = fields(&input.ident, &data.fields)?;
+            quote!(LayoutHash::shape::<Self>("struct") #fields)
+        }
+        Data::Enum(data) => {
+            let mut variants = TokenStream::new();
+            let (mut base, mut after): (Expr, u64) = (parse_quote!(0), 0);
+            for variant in &data.variants {
+                if let Some((_, explicit)) = &variant.discriminant {
+                    (base, after) = (explicit.clone(), 0);
+                }
+                let name = variant.ident.to_string();
+                let fields = fields(&input.ident, &variant.fields)?;
+                variants.extend(quote!(.variant(#name, (#base) as i128 + #after as i128) #fields));
+                after += 1;
+            }
+            quote!(LayoutHash::shape::<Self>("enum") #variants)
+        }
+        Data::Union(_) => {
+            return Err(Error::new_spanned(&input.ident, "a union cannot travel; use an enum"));
+        }
+    };
+    let (archived, bounds) = archived(input)?;
+    let (generics, ..) = input.generics.split_for_impl();
+    Ok(quote! {
+        #[automatically_derived]
+        impl #generics ::keyway::Layout for #archived #bounds {
+            const LAYOUT: ::keyway::base::LayoutHash = {
+                use ::keyway::base::LayoutHash;
+                #hash
+            };
+        }
+    })
+}
+
+/// The archived form of the type, and what must hold of its parameters.
+fn archived(input: &DeriveInput) -> Result<(TokenStream, TokenStream)> {
+    // Not `<Type as Archive>::Archived`: rustc takes such an impl for one that may overlap with
+    // those of other crates.
+    let mut name = format_ident!("Archived{}", input.ident);
+    each_rkyv_option(&input.attrs, |option, value| {
+        if option == "archived" {
+            name = syn::parse2(value)?;
+        }
+        Ok(())
+    })?;
+    // Where it is missing, so is the derive of the type that is written here.
+    name.set_span(input.ident.span());
+    let (_, parameters, bounds) = input.generics.split_for_impl();
+    if input.generics.params.is_empty() {
+        return Ok((quote!(#name), quote!(#bounds)));
+    }
+    let mut bounds: Vec<WherePredicate> =
+        bounds.iter().flat_map(|bounds| bounds.predicates.iter().cloned()).collect();
+    let all: Vec<&Field> = match &input.data {
+        Data::Struct(data) => data.fields.iter().collect(),
+        Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    };
+    for field in all {
+        let (ty, form) = (&field.ty, archived_field(field)?);
+        if with(field)?.is_none() {
+            bounds.push(parse_quote!(#ty: ::keyway::rkyv::Archive));
+        }
+        if named(field)?.is_none() {
+            bounds.push(parse_quote!(#form: ::keyway::Layout));
+        }
+    }
+    Ok((quote!(#name #parameters), quote!(where #(#bounds,)*)))
+}
+
+fn fields(own: &Ident, fields: &Fields) -> Result<TokenStream> {
+    let mut hash = TokenStream::new();
+    for (member, field) in fields.members().zip(fields) {
+        refuse_recursion(own, &field.ty)?;
+        let name = match &member {
+            Member::Named(ident) => ident.to_string(),
+            Member::Unnamed(index) => index.index.to_string(),
+        };
+        let form = archived_field(field)?;
+        let layout = match named(field)? {
+            Some(given) => quote!(LayoutHash::shape::<#form>(#given)),
+            None => quote!(<#form as ::keyway::Layout>::LAYOUT),
+        };
+        hash.extend(quote!(.field(#name, #layout)));
+    }
+    Ok(hash)
+}
+
+/// What a field is on the wire.
+fn archived_field(field: &Field) -> Result<TokenStream> {
+    let ty = &field.ty;
+    Ok(match with(field)? {
+        Some(with) => quote!(<#with as ::keyway::rkyv::with::ArchiveWith<#ty>>::Archived),
+        None => quote!(<#ty as ::keyway::rkyv::Archive>::Archived),
+    })
+}
+
+/// `#[rkyv(with = Wrapper)]`
+fn with(field: &Field) -> Result<Option<Type>> {
+    let mut with = None;
+    each_rkyv_option(&field.attrs, |option, value| {
+        if option == "with" {
+            with = Some(syn::parse2(value)?);
+        }
+        Ok(())
+    })?;
+    Ok(with)
+}
+
+/// `#[layout(name = "...")]`
+fn named(field: &Field) -> Result<Option<LitStr>> {
+    let mut named = None;
+    for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("layout")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("name") {
+                return Err(meta.error("unknown option; there is `name = \"...\"`"));
+            }
+            named = Some(meta.value()?.parse()?);
+            Ok(())
+        })?;
+    }
+    Ok(named)
+}
+
+/// Calls with each `option = value` of rkyv's attributes; options of other forms are left to rkyv.
+fn each_rkyv_option(
+    attributes: &[Attribute],
+    mut found: impl FnMut(&Ident, TokenStream) -> Result<()>,
+) -> Result<()> {
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("rkyv")) {
+        attribute.parse_nested_meta(|meta| {
+            if meta.input.peek(token::Paren) {
+                let inner;
+                parenthesized!(inner in meta.input);
+                inner.parse::<TokenStream>()?;
+            } else if meta.input.peek(Token![=]) {
+                let value = meta.value()?.parse::<Type>()?;
+                if let Some(option) = meta.path.get_ident() {
+                    found(option, quote!(#value))?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A type that contains itself can be nested as deep as a sender likes, and checking it would take
+/// the worker's stack.
+fn refuse_recursion(own: &Ident, ty: &Type) -> Result<()> {
+    match mention(own, quote!(#ty)) {
+        None => Ok(()),
+        Some(ident) => Err(Error::new(
+            ident.span(),
+            format!(
+                "`{own}` contains itself, and such a type cannot travel: a sender could nest it \
+                 until checking it overflows the stack. Send a flat list instead, whose entries \
+                 name their parent by index: `entries: Vec<Entry>`, `parent: Option<u32>`"
+            ),
+        )),
+    }
+}
+
+/// Where a type is named, alone and not as a part of another's path.
+fn mention(own: &Ident, tokens: TokenStream) -> Option<Ident> {
+    let mut after_colon = false;
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let was_after = std::mem::replace(&mut after_colon, false);
+        match token {
+            TokenTree::Ident(ident) if ident == "Self" || ident == *own => {
+                let is_prefix =
+                    matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == ':');
+                if !was_after && !is_prefix {
+                    return Some(ident);
+                }
+            }
+            TokenTree::Punct(punct) => after_colon = punct.as_char() == ':',
+            TokenTree::Group(group) => {
+                if let Some(found) = mention(own, group.stream()) {
+                    return Some(found);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}

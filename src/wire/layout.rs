@@ -1,0 +1,194 @@
+//! What the bytes of a type mean, so that nodes find out that they mean different things by one
+//! name before a message is sent, not after it was misread.
+//!
+//! [`Layout`] is implemented for *archived* types: those are what travels, whatever wrapper or
+//! container made them (`Vec` and `VecDeque` are the same bytes, so they have the same layout).
+
+use std::marker::PhantomData;
+use std::num::{NonZeroI8, NonZeroU8};
+
+use rkyv::boxed::ArchivedBox;
+use rkyv::collections::btree_map::ArchivedBTreeMap;
+use rkyv::collections::btree_set::ArchivedBTreeSet;
+use rkyv::collections::util::Entry;
+use rkyv::ffi::ArchivedCString;
+use rkyv::net::{
+    ArchivedIpAddr, ArchivedIpv4Addr, ArchivedIpv6Addr, ArchivedSocketAddr, ArchivedSocketAddrV4,
+    ArchivedSocketAddrV6,
+};
+use rkyv::niche::option_box::ArchivedOptionBox;
+use rkyv::ops::{ArchivedBound, ArchivedRange, ArchivedRangeInclusive};
+use rkyv::option::ArchivedOption;
+use rkyv::primitive::ArchivedUsize;
+use rkyv::rend;
+use rkyv::result::ArchivedResult;
+use rkyv::string::ArchivedString;
+use rkyv::time::ArchivedDuration;
+use rkyv::traits::ArchivePointee;
+use rkyv::tuple::{
+    ArchivedTuple1, ArchivedTuple2, ArchivedTuple3, ArchivedTuple4, ArchivedTuple5, ArchivedTuple6,
+    ArchivedTuple7, ArchivedTuple8,
+};
+use rkyv::vec::ArchivedVec;
+
+use crate::base::LayoutHash;
+
+/// An archived type whose bytes can be told from those of any other. Derive it for the types that
+/// messages and replies are made of; the derive of a message brings its own.
+///
+/// ```
+/// use keyway::{Layout, Message};
+/// use rkyv::{Archive, Deserialize, Serialize};
+///
+/// #[derive(Archive, Serialize, Deserialize, Layout)]
+/// struct Line {
+///     sku: u32,
+///     count: u16,
+/// }
+///
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "shop.order")]
+/// struct Order {
+///     lines: Vec<Line>,
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "what the bytes of `{Self}` mean is not known, so it cannot be part of a message",
+    label = "has no `Layout`",
+    note = "add `#[derive(keyway::Layout)]` to the type whose archived form this is",
+    note = "for a field of a type from another crate, say what it is: `#[layout(name = \"uuid\")]`"
+)]
+pub trait Layout {
+    /// Equal for types whose bytes mean the same.
+    const LAYOUT: LayoutHash;
+}
+
+macro_rules! leaves {
+    ($($name:expr => $archived:ty,)*) => {$(
+        impl Layout for $archived {
+            const LAYOUT: LayoutHash = LayoutHash::shape::<Self>($name);
+        }
+    )*};
+}
+leaves! {
+    "bool" => bool,
+    "u8" => u8,
+    "i8" => i8,
+    "NonZeroU8" => NonZeroU8,
+    "NonZeroI8" => NonZeroI8,
+    "()" => (),
+    "Ipv4Addr" => ArchivedIpv4Addr,
+    "Ipv6Addr" => ArchivedIpv6Addr,
+}
+
+/// Numbers by name: their archived types of either byte order, aligned and not. (Whether it is
+/// aligned is a part of the shape.)
+macro_rules! numbers {
+    ($($name:ident: $le:ident $be:ident $ule:ident $ube:ident,)*) => {$(
+        leaves! {
+            stringify!($name) => rend::$le,
+            concat!(stringify!($name), " big") => rend::$be,
+            stringify!($name) => rend::unaligned::$ule,
+            concat!(stringify!($name), " big") => rend::unaligned::$ube,
+        }
+    )*};
+}
+numbers! {
+    u16: u16_le u16_be u16_ule u16_ube,
+    u32: u32_le u32_be u32_ule u32_ube,
+    u64: u64_le u64_be u64_ule u64_ube,
+    u128: u128_le u128_be u128_ule u128_ube,
+    i16: i16_le i16_be i16_ule i16_ube,
+    i32: i32_le i32_be i32_ule i32_ube,
+    i64: i64_le i64_be i64_ule i64_ube,
+    i128: i128_le i128_be i128_ule i128_ube,
+    f32: f32_le f32_be f32_ule f32_ube,
+    f64: f64_le f64_be f64_ule f64_ube,
+    char: char_le char_be char_ule char_ube,
+    NonZeroU16: NonZeroU16_le NonZeroU16_be NonZeroU16_ule NonZeroU16_ube,
+    NonZeroU32: NonZeroU32_le NonZeroU32_be NonZeroU32_ule NonZeroU32_ube,
+    NonZeroU64: NonZeroU64_le NonZeroU64_be NonZeroU64_ule NonZeroU64_ube,
+    NonZeroU128: NonZeroU128_le NonZeroU128_be NonZeroU128_ule NonZeroU128_ube,
+    NonZeroI16: NonZeroI16_le NonZeroI16_be NonZeroI16_ule NonZeroI16_ube,
+    NonZeroI32: NonZeroI32_le NonZeroI32_be NonZeroI32_ule NonZeroI32_ube,
+    NonZeroI64: NonZeroI64_le NonZeroI64_be NonZeroI64_ule NonZeroI64_ube,
+    NonZeroI128: NonZeroI128_le NonZeroI128_be NonZeroI128_ule NonZeroI128_ube,
+}
+
+/// What points elsewhere in the body does so by an offset, whose width and byte order count.
+macro_rules! pointing {
+    ($($name:literal: $archived:ty,)*) => {$(
+        impl Layout for $archived {
+            const LAYOUT: LayoutHash =
+                LayoutHash::shape::<Self>($name).with(ArchivedUsize::LAYOUT);
+        }
+    )*};
+}
+pointing! {
+    "str": ArchivedString,
+    "CStr": ArchivedCString,
+    "Duration": ArchivedDuration,
+    "IpAddr": ArchivedIpAddr,
+    "SocketAddr": ArchivedSocketAddr,
+    "SocketAddrV4": ArchivedSocketAddrV4,
+    "SocketAddrV6": ArchivedSocketAddrV6,
+}
+
+/// Types made of others, in this order.
+macro_rules! composed {
+    ($($name:literal: $archived:ident<$($part:ident),*>,)*) => {$(
+        impl<$($part: Layout),*> Layout for $archived<$($part),*> {
+            const LAYOUT: LayoutHash =
+                LayoutHash::shape::<Self>($name).with(ArchivedUsize::LAYOUT)$(.with($part::LAYOUT))*;
+        }
+    )*};
+}
+composed! {
+    "Option": ArchivedOption<T>,
+    "Result": ArchivedResult<T, E>,
+    "[]": ArchivedVec<T>,
+    "map": ArchivedBTreeMap<K, V>,
+    "set": ArchivedBTreeSet<K>,
+    "pair": Entry<K, V>,
+    "Range": ArchivedRange<T>,
+    "RangeInclusive": ArchivedRangeInclusive<T>,
+    "Bound": ArchivedBound<T>,
+    "tuple": ArchivedTuple1<A>,
+    "tuple": ArchivedTuple2<A, B>,
+    "tuple": ArchivedTuple3<A, B, C>,
+    "tuple": ArchivedTuple4<A, B, C, D>,
+    "tuple": ArchivedTuple5<A, B, C, D, E>,
+    "tuple": ArchivedTuple6<A, B, C, D, E, F>,
+    "tuple": ArchivedTuple7<A, B, C, D, E, F, G>,
+    "tuple": ArchivedTuple8<A, B, C, D, E, F, G, H>,
+}
+
+impl<T: Layout, const N: usize> Layout for [T; N] {
+    const LAYOUT: LayoutHash =
+        LayoutHash::shape::<Self>("array").with(LayoutHash(N as u64)).with(T::LAYOUT);
+}
+
+impl<T: Layout> Layout for [T] {
+    const LAYOUT: LayoutHash = LayoutHash::of("slice").with(T::LAYOUT);
+}
+
+impl Layout for str {
+    const LAYOUT: LayoutHash = LayoutHash::of("str");
+}
+
+impl<T: ArchivePointee + Layout + ?Sized> Layout for ArchivedBox<T> {
+    const LAYOUT: LayoutHash =
+        LayoutHash::shape::<Self>("Box").with(ArchivedUsize::LAYOUT).with(T::LAYOUT);
+}
+
+impl<T: ArchivePointee + Layout + ?Sized> Layout for ArchivedOptionBox<T> {
+    const LAYOUT: LayoutHash =
+        LayoutHash::shape::<Self>("Option<Box>").with(ArchivedUsize::LAYOUT).with(T::LAYOUT);
+}
+
+impl<T: ?Sized> Layout for PhantomData<T> {
+    const LAYOUT: LayoutHash = LayoutHash::of("nothing");
+}
+
+#[cfg(test)]
+mod tests;
