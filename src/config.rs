@@ -147,6 +147,7 @@ impl NodeConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check()?;
         self.check_identity()?;
+        self.check_seeds()?;
         self.check_cores()
     }
 
@@ -190,6 +191,20 @@ impl NodeConfig {
             return self.refuse("admin", allowed);
         }
         Ok(())
+    }
+
+    /// A socket of one address family reaches none of the other.
+    fn check_seeds(&self) -> Result<(), ConfigError> {
+        let other_family = |seed: &&String| {
+            let address: Result<std::net::SocketAddr, _> = seed.parse();
+            address.is_ok_and(|address| address.is_ipv4() != self.bind.is_ipv4())
+        };
+        let Some(seed) = self.seeds.iter().find(other_family) else { return Ok(()) };
+        let allowed = format!(
+            "addresses of the family of `bind` ({}), from which {seed} cannot be reached",
+            self.bind
+        );
+        self.refuse("seeds", allowed)
     }
 
     fn check_cores(&self) -> Result<(), ConfigError> {

@@ -3,12 +3,14 @@
 pub mod fate;
 pub mod ids;
 pub mod layout;
+pub mod log_limit;
 pub mod time;
 pub mod timers;
 pub mod view;
 
 pub use ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
 pub use layout::LayoutHash;
+pub use log_limit::{LogKind, LogLimiter};
 pub use time::Time;
 pub use timers::{TimerKey, TimerWheel};
 pub use view::{Member, MemberEvent, MemberState, MessageType, Service, View};

@@ -25,7 +25,7 @@ cluster = "shop.eu-1"
 name = "carts_1"
 bind = "0.0.0.0:0"
 advertise = "10.0.0.1:0"
-seeds = ["10.0.0.2:7400", "seed.example:7400", "[::1]:7400"]
+seeds = ["10.0.0.2:7400", "seed.example:7400", "seed-2.example:7400"]
 secret_file = "/run/secret"
 roles = ["edge", "carts"]
 metadata = { zone = "a", "rack.unit" = "7, top" }
@@ -465,4 +465,13 @@ fn printed_comments_are_wrapped() {
     let longest = printed.lines().map(str::len).max();
     assert!(longest <= Some(100), "{longest:?}");
     assert!(printed.contains("\nseeds = []\n\n# What the cluster's nodes share"));
+}
+
+#[test]
+fn a_seed_that_this_node_can_never_reach_is_refused_by_name() {
+    let config = from_toml("bind = '127.0.0.1:7400'\nseeds = ['[::1]:7401', 'host:7402']").unwrap();
+    let error = config.validate().unwrap_err().to_string();
+    assert!(error.contains("`seeds`") && error.contains("[::1]:7401 cannot be reached"), "{error}");
+    let config = from_toml("bind = '[::1]:7400'\nseeds = ['[::1]:7401', 'host:7402']").unwrap();
+    config.validate().unwrap();
 }

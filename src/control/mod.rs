@@ -4,6 +4,7 @@
 
 mod destinations;
 mod leaving;
+pub mod seeds;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use crate::wire::datagram;
 
 /// How often a leaving node asks its workers whether they are drained.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// Datagrams that are taken in a row, before timers and everything else have their turn.
+pub const DATAGRAMS_PER_TURN: usize = 256;
 
 /// What control wants its driver to do.
 pub trait ControlSink {

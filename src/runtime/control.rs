@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
-use super::strangers::StrangerLog;
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
-use crate::control::{Control, ControlSink, ControlTimer, ServeError};
+use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
+use crate::control::{Control, ControlSink, ControlTimer, DATAGRAMS_PER_TURN, ServeError};
 use crate::member::MemberFault;
 use crate::net::discovery::{Discovery, SeedList};
 use crate::net::{dialer, listener};
@@ -109,9 +109,6 @@ pub struct ControlThread {
     pub seeds: Vec<SocketAddr>,
 }
 
-/// How often discovery looks again.
-const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
-
 /// A finished handshake or probe, back on the control thread.
 enum Shaken {
     In(SocketAddr, Result<(std::net::TcpStream, Established), listener::AcceptError>),
@@ -136,9 +133,6 @@ struct Driver {
     handshake_timeout: Duration,
     max_pending_handshakes: usize,
     strangers: Strangers,
-    /// For datagrams and for connections: a flood of one does not hide the other.
-    datagram_log: StrangerLog,
-    connection_log: StrangerLog,
     incoming: usize,
     jobs: JoinSet<Shaken>,
     link_epoch: u64,
@@ -146,6 +140,7 @@ struct Driver {
     leavers: Vec<oneshot::Sender<bool>>,
     probing: Vec<NodeRef>,
     replies: ReplySlots<AppReply>,
+    bind: SocketAddr,
     seeds: Vec<SocketAddr>,
 }
 
@@ -156,6 +151,8 @@ struct Effects {
     timers: BTreeMap<(Time, u64), ControlTimer>,
     next_timer: u64,
     published: Published,
+    clock: Clock,
+    log: LogLimiter,
     left: Option<bool>,
     fault: Option<MemberFault>,
 }
@@ -226,7 +223,9 @@ impl ControlSink for Effects {
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
         for event in events {
-            log_event(event);
+            if let Some(left_out) = self.log.line(self.clock.now(), LogKind::Member) {
+                log_event(event, left_out);
+            }
             // Nobody listening is no error.
             let _ = self.published.events.send(event.clone());
         }
@@ -254,7 +253,7 @@ impl ControlSink for Effects {
     }
 }
 
-fn log_event(event: &MemberEvent) {
+fn log_event(event: &MemberEvent, left_out: u64) {
     let (what, member) = match event {
         MemberEvent::Joined(member) => ("a member joined", member),
         MemberEvent::Changed(member) => ("a member changed", member),
@@ -263,7 +262,7 @@ fn log_event(event: &MemberEvent) {
         MemberEvent::Removed(member) => ("a member was removed", member),
     };
     let state = member.state;
-    tracing::info!(node = %member.name, address = %member.address, ?state, "{what}");
+    tracing::info!(node = %member.name, address = %member.address, ?state, left_out, "{what}");
 }
 
 impl ControlThread {
@@ -308,6 +307,8 @@ impl ControlThread {
                 timers: BTreeMap::new(),
                 next_timer: 0,
                 published: self.published,
+                clock: self.clock,
+                log: LogLimiter::default(),
                 left: None,
                 fault: None,
             },
@@ -318,8 +319,6 @@ impl ControlThread {
             handshake_timeout: self.handshake_timeout,
             max_pending_handshakes: self.max_pending_handshakes,
             strangers: Strangers::default(),
-            datagram_log: StrangerLog::default(),
-            connection_log: StrangerLog::default(),
             incoming: 0,
             jobs: JoinSet::new(),
             link_epoch: 0,
@@ -327,6 +326,7 @@ impl ControlThread {
             leavers: Vec::new(),
             probing: Vec::new(),
             replies: self.replies,
+            bind: datagrams.local_addr()?,
             seeds: self.seeds,
         };
         driver.look_again(self.discovery);
@@ -349,6 +349,13 @@ impl ControlThread {
                     // An error here is an ICMP answer to an earlier datagram: nothing to do.
                     if let Ok((length, from)) = received {
                         driver.datagram(from, &buffer[..length]);
+                    }
+                    for _ in 1..DATAGRAMS_PER_TURN {
+                        match datagrams.try_recv_from(&mut buffer) {
+                            Ok((length, from)) => driver.datagram(from, &buffer[..length]),
+                            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                            Err(_) => {}
+                        }
                     }
                 }
                 accepted = listener.accept() => match accepted {
@@ -421,7 +428,7 @@ impl Driver {
         let strangers = self.control.datagrams().not_ours;
         self.control.datagram(now, from, bytes, &mut self.effects);
         if self.control.datagrams().not_ours != strangers
-            && let Some(left_out) = self.datagram_log.line(now)
+            && let Some(left_out) = self.effects.log.line(now, LogKind::StrangerDatagram)
         {
             tracing::warn!(
                 %from,
@@ -504,7 +511,9 @@ impl Driver {
                     }
                     Err(error) => {
                         self.strangers.refused += 1;
-                        if let Some(left_out) = self.connection_log.line(now) {
+                        if let Some(left_out) =
+                            self.effects.log.line(now, LogKind::StrangerConnection)
+                        {
                             tracing::warn!(%from, %error, left_out, "a connection was not let in");
                         }
                     }
@@ -514,7 +523,9 @@ impl Driver {
                 self.effects.command(job.worker, Command::Dialed(job.destination, stream));
             }
             Shaken::Out(job, Err(error)) => {
-                tracing::debug!(%error, "a link could not be opened");
+                if let Some(left_out) = self.effects.log.line(now, LogKind::DialFailed) {
+                    tracing::debug!(%error, left_out, "a link could not be opened");
+                }
                 self.effects.command(job.worker, Command::DialFailed(job.destination));
                 match error {
                     dialer::DialError::Refused { .. } => {
@@ -526,23 +537,39 @@ impl Driver {
                 }
             }
             Shaken::Discovered(discovery, outcome) => {
-                match outcome {
-                    Ok(seeds) if seeds != self.seeds => {
-                        tracing::info!(source = discovery.name(), ?seeds, "other seeds were found");
-                        self.seeds.clone_from(&seeds);
-                        self.control.seeds(now, seeds, &mut self.effects);
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(source = discovery.name(), %error, "discovery failed");
-                    }
-                }
+                self.discovered(now, discovery.name(), outcome);
                 self.look_again(discovery);
             }
             Shaken::Probed(peer, outcome) => {
                 self.probing.retain(|probed| *probed != peer);
                 if let Err(dialer::DialError::Refused { .. }) = outcome {
                     self.control.peer_refused(now, peer, &mut self.effects);
+                }
+            }
+        }
+    }
+
+    fn discovered(&mut self, now: Time, source: &str, outcome: std::io::Result<Vec<SocketAddr>>) {
+        let log = &mut self.effects.log;
+        match outcome {
+            Ok(found) if found != self.seeds => {
+                self.seeds.clone_from(&found);
+                let found = FoundSeeds::sort_out(self.bind, found);
+                let seeds = &found.usable;
+                if let Some(left_out) = log.line(now, LogKind::OtherSeeds) {
+                    tracing::info!(source, ?seeds, left_out, "other seeds were found");
+                }
+                if let Some(complaint) = found.complaint(self.bind)
+                    && let Some(left_out) = log.line(now, LogKind::Discovery)
+                {
+                    tracing::warn!(source, left_out, "of the seeds found, {complaint}");
+                }
+                self.control.seeds(now, found.usable, &mut self.effects);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if let Some(left_out) = log.line(now, LogKind::Discovery) {
+                    tracing::warn!(source, %error, left_out, "discovery failed");
                 }
             }
         }
@@ -595,7 +622,9 @@ impl Driver {
                 self.control.drained(now, worker, drained, &mut self.effects);
             }
             Report::DeadLetters(letter) => {
-                tracing::debug!(?letter, "dead letters");
+                if let Some(left_out) = self.effects.log.line(now, LogKind::DeadLetters) {
+                    tracing::debug!(?letter, left_out, "dead letters");
+                }
                 let _ = self.effects.published.dead_letters.send(letter);
             }
             Report::Ended(worker) => {

@@ -5,5 +5,4 @@ pub mod clock;
 pub mod control;
 pub mod proxies;
 pub mod start;
-pub mod strangers;
 pub mod worker;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mio::{Poll, Waker as PollWaker};
+use socket2::SockRef;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::clock::{Clock, new_incarnation};
@@ -17,6 +18,7 @@ use super::proxies::{Command, DeadLetter, Order};
 use super::worker::{SiblingRings, WAKE, WorkerThread};
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
 use crate::config::{NodeConfig, WorkersConfig};
+use crate::control::seeds::FoundSeeds;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
@@ -34,6 +36,12 @@ use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
 
 /// Destinations whose links application threads can see before they send.
 const BOARD_DESTINATIONS: usize = 4096;
+
+/// What may wait in the socket of datagrams: a second of a strong flood.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Connections that may wait to be accepted.
+const LISTEN_BACKLOG: i32 = 1024;
 
 /// Items that an event stream holds for a slow reader.
 const EVENT_CAPACITY: usize = 1024;
@@ -129,6 +137,11 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         tracing::warn!(source = discovery.name(), %error, "discovery failed");
         Vec::new()
     });
+    let seeds = FoundSeeds::sort_out(config.bind, seeds);
+    if let Some(complaint) = seeds.complaint(config.bind) {
+        tracing::warn!(source = discovery.name(), "of the seeds found, {complaint}");
+    }
+    let seeds = seeds.usable;
     let workers = config.workers.count as u16;
     let limits = Limits::new(&config);
     let control = Control::new(ControlParts {
@@ -209,6 +222,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             counts: its_counts,
             spin,
             inbox_bytes,
+            log: Default::default(),
             running,
         };
         threads.push((index, make, cores.get(usize::from(index.0)).copied()));
@@ -331,13 +345,27 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, UdpSocket), StartError> {
         })?;
         let both = listener.local_addr()?;
         match UdpSocket::bind(both) {
-            Ok(datagrams) => return Ok((listener, datagrams)),
+            Ok(datagrams) => {
+                prepare(&listener, &datagrams)?;
+                return Ok((listener, datagrams));
+            }
             Err(_) if attempts > 0 => {}
             Err(source) => {
                 return Err(StartError::Bind { address: both, protocol: "UDP", source });
             }
         }
     }
+}
+
+/// Makes room for floods: datagrams of members wait between those of strangers instead of being
+/// dropped, and so do connections that are not accepted yet.
+fn prepare(listener: &TcpListener, datagrams: &UdpSocket) -> io::Result<()> {
+    use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+    // Beyond the system's limit (`net.core.rmem_max`) only with privileges; else as far as it goes.
+    if set_socket_recv_buffer_size_force(datagrams, RECEIVE_BUFFER_BYTES).is_err() {
+        SockRef::from(datagrams).set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    }
+    SockRef::from(listener).listen(LISTEN_BACKLOG)
 }
 
 fn sibling_rings(

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::proxies::{Command, DeadLetter, Report};
-use crate::base::{Time, WorkerIndex};
+use crate::base::{LogKind, LogLimiter, Time, WorkerIndex};
 use crate::net::link::{Outcome, Socket};
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::Injected;
@@ -86,6 +86,8 @@ pub struct WorkerThread {
     pub spin: Duration,
     /// Usual size of a link's receive buffer.
     pub inbox_bytes: usize,
+    /// Limits what peers can cause in the log.
+    pub log: LogLimiter,
     /// Held by every worker of the node that may still hand something over to a sibling.
     pub running: Arc<()>,
 }
@@ -328,7 +330,9 @@ impl WorkerThread {
         let mut stream = mio::net::TcpStream::from_std(stream);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut stream, Token(id), interest) {
-            tracing::warn!(%error, "cannot watch a link's socket; the link is closed");
+            if let Some(left_out) = self.log.line(self.clock.now(), LogKind::UnwatchedSocket) {
+                tracing::warn!(%error, left_out, "cannot watch a link's socket; it is closed");
+            }
             self.worker.link_lost(id);
             return;
         }
@@ -386,8 +390,11 @@ impl WorkerThread {
     /// A peer broke the protocol: its link is closed, nobody else notices.
     #[cold]
     fn expel(&mut self, turn: &mut Turn, id: LinkId, error: WireError) {
-        let peer = self.worker.link(id).map(|link| link.peer.0.to_string());
-        tracing::warn!(peer = peer.as_deref(), %error, "a link is closed for a broken frame");
+        if let Some(left_out) = self.log.line(self.clock.now(), LogKind::BrokenFrame) {
+            let peer = self.worker.link(id).map(|link| link.peer.0.to_string());
+            let peer = peer.as_deref();
+            tracing::warn!(peer, %error, left_out, "a link is closed for a broken frame");
+        }
         self.close(turn, id);
         self.worker.link_lost(id);
         self.refresh_board();

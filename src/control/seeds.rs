@@ -1,0 +1,95 @@
+//! What of the addresses that discovery finds is used, and when it looks again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::MAX_SEEDS;
+
+/// How often discovery looks again.
+pub const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Discovery's addresses, sorted out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundSeeds {
+    /// What membership calls: each once, no more than it takes.
+    pub usable: Vec<SocketAddr>,
+    /// Those of another address family than this node's socket, which it can never reach.
+    pub other_family: Vec<SocketAddr>,
+    /// How many were more than membership takes.
+    pub left_out: usize,
+}
+
+impl FoundSeeds {
+    /// Sorts out what a node bound to `bind` can use.
+    pub fn sort_out(bind: SocketAddr, found: Vec<SocketAddr>) -> Self {
+        let mut sorted = Self::default();
+        for address in found {
+            let list = if address.is_ipv4() == bind.is_ipv4() {
+                &mut sorted.usable
+            } else {
+                &mut sorted.other_family
+            };
+            if list.contains(&address) {
+                continue;
+            }
+            if list.len() < MAX_SEEDS {
+                list.push(address);
+            } else {
+                sorted.left_out += 1;
+            }
+        }
+        sorted
+    }
+
+    /// What is wrong with it, in words for a log; `None` if all of it is used.
+    pub fn complaint(&self, bind: SocketAddr) -> Option<String> {
+        let mut parts = Vec::new();
+        if let Some(first) = self.other_family.first() {
+            let count = self.other_family.len();
+            parts.push(format!(
+                "{count} seeds, such as {first}, are of another address family than `bind` \
+                 ({bind}) and cannot be reached from it"
+            ));
+        }
+        if self.left_out > 0 {
+            let left_out = self.left_out;
+            parts.push(format!("{left_out} are more than the {MAX_SEEDS} that are used"));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 7_400))
+    }
+
+    #[test]
+    fn a_name_with_many_addresses_is_cut_and_complained_of() {
+        let found = (0..200).map(|host| SocketAddr::from(([10, 0, 0, host], 7_400))).collect();
+        let sorted = FoundSeeds::sort_out(bind(), found);
+        assert_eq!(sorted.usable.len(), MAX_SEEDS);
+        assert_eq!(sorted.left_out, 200 - MAX_SEEDS);
+        let complaint = sorted.complaint(bind()).unwrap();
+        assert_eq!(complaint, "136 are more than the 64 that are used");
+    }
+
+    #[test]
+    fn an_address_of_another_family_is_named_and_not_called() {
+        let other = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 7_401));
+        let sorted = FoundSeeds::sort_out(bind(), vec![bind(), other, bind(), other]);
+        assert_eq!(sorted.usable, [bind()]);
+        assert_eq!(sorted.other_family, [other]);
+        let complaint = sorted.complaint(bind()).unwrap();
+        assert!(complaint.contains("[::1]:7401") && complaint.contains("`bind`"), "{complaint}");
+    }
+
+    #[test]
+    fn addresses_that_are_all_used_are_no_complaint() {
+        let sorted = FoundSeeds::sort_out(bind(), vec![bind()]);
+        assert_eq!(sorted.complaint(bind()), None);
+    }
+}
