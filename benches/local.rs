@@ -110,13 +110,18 @@ fn worker() -> Worker {
         services: vec![service],
     };
     let view = Arc::new(View::new(me, 1, vec![member]));
+    let destination = Destination {
+        node: me,
+        worker: WorkerIndex(0),
+        address,
+        reach: Reach::Usable,
+        routed: true,
+    };
     let routers = [StrategyKind::RoundRobin, StrategyKind::ConsistentHash].map(|kind| {
-        let spec = RouterSpec::new(PATH, kind, HashSeed(1));
-        let table = RouteTable::build(&view, &spec, None);
-        Arc::new(RouterState { spec: Arc::new(spec), table, destinations: vec![0] })
+        let spec = Arc::new(RouterSpec::new(PATH, kind, HashSeed(1)));
+        let table = Arc::new(RouteTable::build(&view, &spec, None));
+        Arc::new(RouterState::new(spec, table, [0].into(), &[destination]))
     });
-    let destination =
-        Destination { node: me, worker: WorkerIndex(0), address, reach: Reach::Usable };
     worker.apply(Arc::new(Snapshot::new(1, view, vec![destination], routers.into())));
     worker.serve(SINK, RouteeFactory::new(|_| Sink::default()));
     worker

@@ -319,7 +319,7 @@ fn pick(c: &mut Criterion) {
             let mut key_hash = 1;
             b.iter(|| {
                 key_hash = next(key_hash);
-                picker.pick(black_box(&table), Some(key_hash), black_box(&usable))
+                picker.pick(black_box(&table), Some(key_hash), black_box(&usable), &usable)
             });
         });
     }
@@ -332,7 +332,8 @@ fn pick(c: &mut Criterion) {
         let mut key = 0u64;
         b.iter(|| {
             key += 1;
-            picker.pick(black_box(&table), Some(black_box(key).hash_key(SEED)), black_box(&usable))
+            let hash = black_box(key).hash_key(SEED);
+            picker.pick(black_box(&table), Some(hash), black_box(&usable), &usable)
         });
     });
     group.finish();

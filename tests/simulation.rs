@@ -29,10 +29,11 @@ fn run(scenarios: &[Scenario]) -> Vec<Result> {
     results
 }
 
-fn assert_all_hold(scenarios: &[Scenario]) {
+fn assert_all_hold(scenarios: &[Scenario]) -> Vec<Result> {
     let mut failures = String::new();
-    for (scenario, result) in scenarios.iter().zip(run(scenarios)) {
-        if let Some(violation) = result.violation {
+    let results = run(scenarios);
+    for (scenario, result) in scenarios.iter().zip(&results) {
+        if let Some(violation) = &result.violation {
             failures += &format!(
                 "\nseed {}: {}: {}\n  {}",
                 scenario.seed,
@@ -43,12 +44,16 @@ fn assert_all_hold(scenarios: &[Scenario]) {
         }
     }
     assert!(failures.is_empty(), "{failures}");
+    results
 }
 
 #[test]
 fn two_hundred_seeds_hold() {
     let scenarios: Vec<Scenario> = (1..=200).map(scenario).collect();
-    assert_all_hold(&scenarios);
+    let results = assert_all_hold(&scenarios);
+    // Members fell silent and came back in most of them, and no table was made for it.
+    let masked = results.iter().filter(|result| result.masked >= 6).count();
+    assert!(masked > 50, "only in {masked} seeds did a mask change");
 }
 
 #[test]

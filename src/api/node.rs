@@ -161,7 +161,7 @@ impl Node {
             .map(|state| RouterInfo {
                 path: state.spec.path.to_string(),
                 strategy: strategy_name(&state.spec.strategy),
-                routees: state.table.len(),
+                routees: state.active.count(),
                 table_digest: state.table.digest(),
             })
             .collect()

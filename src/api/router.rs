@@ -165,7 +165,7 @@ impl std::fmt::Debug for Router {
         f.debug_struct("Router")
             .field("path", &state.spec.path)
             .field("strategy", &state.spec.strategy)
-            .field("routees", &state.table.len())
+            .field("routees", &state.active.count())
             .finish()
     }
 }
@@ -253,16 +253,16 @@ impl Router {
         Batch { router: self, snapshot, state, choice, chunks: Vec::new(), places: Vec::new() }
     }
 
-    /// How many routees there are now.
+    /// How many routees take messages now: those of unreachable nodes do not.
     pub fn routee_count(&self) -> usize {
-        self.state(&self.shared.snapshot.load()).table.len()
+        self.state(&self.shared.snapshot.load()).active.count()
     }
 
-    /// The routees there are now, in the order of the table.
+    /// The routees that take messages now, in the order of the table.
     pub fn routees(&self) -> Vec<RouteeRef> {
         let snapshot = self.shared.snapshot.load();
         let state = self.state(&snapshot);
-        let routees = state.table.routees().iter();
+        let routees = state.active.iter().map(|routee| state.table.routees()[usize::from(routee)]);
         routees
             .map(|routee| RouteeRef {
                 node: routee.node,
@@ -273,7 +273,8 @@ impl Router {
             .collect()
     }
 
-    /// Hash of the table: equal on all nodes that have the same view and ask for the same.
+    /// Hash of the table: equal on all nodes that have the same members and ask for the same. Does
+    /// not follow who is reachable.
     pub fn table_digest(&self) -> u64 {
         self.state(&self.shared.snapshot.load()).table.digest()
     }
@@ -286,7 +287,7 @@ impl Router {
         let mut changes = self.shared.changes.clone();
         let mut ended = self.shared.ended.clone();
         loop {
-            if self.state(&changes.borrow_and_update()).table.len() >= routees {
+            if self.state(&changes.borrow_and_update()).active.count() >= routees {
                 return Ok(());
             }
             tokio::select! {

@@ -104,6 +104,11 @@ impl Member {
         NodeRef { node: self.id, incarnation: self.incarnation }
     }
 
+    /// Whether it has its place in route tables: it keeps its keys' places while it is unreachable.
+    pub fn is_routed(&self) -> bool {
+        self.state == MemberState::Up
+    }
+
     /// Whether routers may send to it.
     pub fn is_usable(&self) -> bool {
         self.state == MemberState::Up && self.reachable
@@ -121,14 +126,22 @@ pub struct View {
     pub members: Vec<Member>,
     /// Hash over everything in `members`: equal digests mean equal member lists.
     pub digest: u64,
+    /// Hash over everything in `members` but whether they are reachable: what route tables are
+    /// made of. A member that stops answering, or answers again, does not change it.
+    pub roster_digest: u64,
 }
 
 impl View {
     /// Sorts the members and computes the digest.
     pub fn new(me: NodeRef, version: u64, mut members: Vec<Member>) -> Self {
         members.sort_by_key(|member| member.id);
-        let digest = digest(&members);
-        Self { me, version, members, digest }
+        let roster_digest = roster_digest(&members);
+        let mut hash = Xxh3::new();
+        hash.update(&roster_digest.to_le_bytes());
+        for member in &members {
+            hash.update(&[u8::from(member.reachable)]);
+        }
+        Self { me, version, members, digest: hash.digest(), roster_digest }
     }
 
     /// The member with this identity, if it is in the view.
@@ -140,7 +153,7 @@ impl View {
     }
 }
 
-fn digest(members: &[Member]) -> u64 {
+fn roster_digest(members: &[Member]) -> u64 {
     let mut hash = Xxh3::new();
     // Every variable-length part is preceded by its length, so that no two lists hash alike by
     // sliding bytes from one field into the next.
@@ -152,7 +165,7 @@ fn digest(members: &[Member]) -> u64 {
         text(&mut hash, &member.name);
         text(&mut hash, &member.address.to_string());
         hash.update(&member.incarnation.0.to_le_bytes());
-        hash.update(&[member.state as u8, u8::from(member.reachable)]);
+        hash.update(&[member.state as u8]);
         hash.update(&member.workers.to_le_bytes());
         hash.update(&member.weight.to_le_bytes());
         hash.update(&(member.roles.len() as u64).to_le_bytes());
@@ -263,5 +276,14 @@ mod tests {
             change(&mut changed);
             assert!(digests.insert(view(vec![changed]).digest), "change {index} is not seen");
         }
+    }
+
+    #[test]
+    fn who_answers_does_not_count_in_the_roster() {
+        let (there, mut silent) = (view(vec![member("a")]), member("a"));
+        silent.reachable = false;
+        let silent = view(vec![silent]);
+        assert_eq!(there.roster_digest, silent.roster_digest);
+        assert_ne!(there.digest, silent.digest);
     }
 }

@@ -1,17 +1,20 @@
 //! Numbers the workers of all nodes, so that a routee's link is found by an index.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::{MemberState, NodeRef, View, WorkerIndex};
 use crate::route::RouteTable;
-use crate::route::snapshot::{Destination, Reach};
+use crate::route::snapshot::{Destination, Reach, Snapshot};
 
 /// Every worker of every life of every node that was ever a member here. A number is never used
 /// again: workers and application threads hold it.
 #[derive(Default)]
 pub(super) struct Destinations {
     all: Vec<Destination>,
-    places: BTreeMap<(NodeRef, WorkerIndex), u32>,
+    /// By worker.
+    places: BTreeMap<NodeRef, Vec<u32>>,
+    index: Arc<[u32]>,
 }
 
 impl Destinations {
@@ -19,11 +22,17 @@ impl Destinations {
         &self.all
     }
 
+    /// See [`Snapshot::indexed`].
+    pub fn index(&self) -> &Arc<[u32]> {
+        &self.index
+    }
+
     /// Adds the workers of new members and brings the others' reach in line with the view.
     pub fn follow(&mut self, view: &View) {
         for destination in &mut self.all {
-            destination.reach = Reach::Gone;
+            (destination.reach, destination.routed) = (Reach::Gone, false);
         }
+        let before = self.all.len();
         for member in &view.members {
             let node = member.node_ref();
             let reach = match member.state {
@@ -34,27 +43,34 @@ impl Destinations {
             };
             // A node's own leave does not part it from itself.
             let reach = if node == view.me { Reach::Usable } else { reach };
-            for worker in (0..member.workers).map(WorkerIndex) {
-                let address = member.address;
-                let place = *self.places.entry((node, worker)).or_insert_with(|| {
-                    self.all.push(Destination { node, worker, address, reach });
-                    self.all.len() as u32 - 1
-                });
-                let destination = &mut self.all[place as usize];
-                destination.reach = reach;
-                destination.address = address;
+            let (address, routed) = (member.address, member.is_usable());
+            let places = self.places.entry(node).or_default();
+            for worker in (places.len() as u16..member.workers).map(WorkerIndex) {
+                places.push(self.all.len() as u32);
+                self.all.push(Destination { node, worker, address, reach, routed });
             }
+            for place in places.iter().take(usize::from(member.workers)) {
+                let destination = &mut self.all[*place as usize];
+                *destination = Destination { address, reach, routed, ..*destination };
+            }
+        }
+        if self.all.len() != before {
+            self.index = Snapshot::index_of(&self.all);
         }
     }
 
     /// The places of a table's routees.
-    pub fn of(&self, table: &RouteTable) -> Vec<u32> {
+    pub fn of(&self, table: &RouteTable) -> Arc<[u32]> {
+        let place = |node, worker: WorkerIndex| {
+            let places = self.places.get(node)?;
+            places.get(usize::from(worker.0)).copied()
+        };
         table
             .routees()
             .iter()
             .map(|routee| {
-                let place = self.places.get(&(routee.node, routee.worker));
-                *place.expect("a routee's node is a member, and all members were added")
+                place(&routee.node, routee.worker)
+                    .expect("a routee's node was a member, and all members were added")
             })
             .collect()
     }

@@ -5,6 +5,7 @@
 mod destinations;
 mod leaving;
 pub mod seeds;
+mod tables;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use self::destinations::Destinations;
 use self::leaving::{Leaving, Step};
+use self::tables::Tables;
 use crate::base::{
     HandlerId, MemberEvent, MessageType, NodeId, NodeRef, Service, Time, View, WorkerIndex,
 };
@@ -19,8 +21,9 @@ use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
     PartitionPolicy,
 };
-use crate::route::snapshot::{RouterState, Snapshot};
-use crate::route::{RouteTable, RouterSpec, SpecError};
+use crate::route::job::{TableJob, TablesMade};
+use crate::route::snapshot::Snapshot;
+use crate::route::{RouterSpec, SpecError};
 use crate::wire::auth::ClusterKey;
 use crate::wire::datagram;
 
@@ -38,6 +41,11 @@ pub trait ControlSink {
     fn schedule(&mut self, at: Time, timer: ControlTimer);
     /// Hand this to all workers and application threads.
     fn publish(&mut self, snapshot: Arc<Snapshot>);
+    /// Run this job, where it holds nothing up, and call [`Control::tables_made`] with its outcome.
+    /// There is never more than one.
+    fn make_tables(&mut self, job: TableJob);
+    /// This router's first table is published.
+    fn routed(&mut self, router: u32);
     /// Tell whoever listens what changed.
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]);
     /// The node cannot go on.
@@ -115,7 +123,7 @@ pub struct Control {
     membership: Membership,
     key: ClusterKey,
     handlers: Vec<Registration>,
-    routers: Vec<Arc<RouterState>>,
+    tables: Tables,
     destinations: Destinations,
     version: u64,
     leaving: Leaving,
@@ -147,7 +155,7 @@ impl Control {
             membership,
             key: parts.key,
             handlers: Vec::new(),
-            routers: Vec::new(),
+            tables: Tables::default(),
             destinations: Destinations::default(),
             version: 0,
             leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
@@ -169,11 +177,6 @@ impl Control {
     /// What became of received datagrams.
     pub fn datagrams(&self) -> DatagramCounts {
         self.datagrams
-    }
-
-    /// The routers, by id.
-    pub fn routers(&self) -> &[Arc<RouterState>] {
-        &self.routers
     }
 
     /// Begins.
@@ -275,7 +278,7 @@ impl Control {
         Ok(true)
     }
 
-    /// Adds a router and publishes its table.
+    /// Adds a router and asks for its table; [`ControlSink::routed`] tells when it is published.
     ///
     /// # Errors
     /// When its options do not fit.
@@ -285,11 +288,19 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) -> Result<u32, SpecError> {
         spec.validate()?;
-        let table = RouteTable::build(self.membership.view(), &spec, None);
-        let destinations = self.destinations.of(&table);
-        self.routers.push(Arc::new(RouterState { spec: Arc::new(spec), table, destinations }));
+        let id = self.tables.add(spec);
+        self.tables.want(self.membership.view(), sink);
+        Ok(id)
+    }
+
+    /// The tables that were asked for are made.
+    pub fn tables_made(&mut self, made: TablesMade, sink: &mut dyn ControlSink) {
+        let first = self.tables.made(made, &self.destinations);
         self.publish(sink);
-        Ok(self.routers.len() as u32 - 1)
+        for router in first {
+            sink.routed(router);
+        }
+        self.tables.want(self.membership.view(), sink);
     }
 
     /// A connection to this peer was refused: its process is gone.
@@ -384,22 +395,19 @@ impl Control {
     fn follow_view(&mut self, sink: &mut dyn ControlSink) {
         let view = Arc::clone(self.membership.view());
         self.destinations.follow(&view);
-        for router in &mut self.routers {
-            let table = RouteTable::build(&view, &router.spec, Some(&router.table));
-            let destinations = self.destinations.of(&table);
-            let spec = Arc::clone(&router.spec);
-            *router = Arc::new(RouterState { spec, table, destinations });
-        }
+        self.tables.mask(&self.destinations);
         self.publish(sink);
+        self.tables.want(&view, sink);
     }
 
     fn publish(&mut self, sink: &mut dyn ControlSink) {
         self.version += 1;
-        sink.publish(Arc::new(Snapshot::new(
+        sink.publish(Arc::new(Snapshot::indexed(
             self.version,
             Arc::clone(self.membership.view()),
             self.destinations.all().to_vec(),
-            self.routers.clone(),
+            Arc::clone(self.destinations.index()),
+            self.tables.states(),
         )));
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn slot_key(seed: HashSeed, slot: usize) -> u64 {
 }
 
 /// The hash of a candidate's identity, the other half.
-fn candidate_key(seed: HashSeed, id: u64) -> u64 {
+pub(super) fn candidate_key(seed: HashSeed, id: u64) -> u64 {
     xxh3_64_with_seed(&id.to_le_bytes(), seed.0 ^ 0xca4d_1da7_eca4_d1da) | 1
 }
 
@@ -215,6 +215,12 @@ pub(super) struct Bidder {
 impl Bidder {
     pub(super) fn new(seed: HashSeed, index: u16, candidate: Candidate) -> Self {
         Self { key: candidate_key(seed, candidate.id), weight: candidate.weight, index }
+    }
+
+    /// The same, of a key that was hashed before.
+    #[inline]
+    pub(super) fn hashed(key: u64, index: u16, weight: u32) -> Self {
+        Self { key, weight, index }
     }
 
     pub(super) fn index(&self) -> u16 {

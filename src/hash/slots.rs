@@ -24,7 +24,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::key::HashSeed;
-use super::rendezvous::{Bidder, Field, slot_key};
+use super::rendezvous::{Bidder, Field, candidate_key, slot_key};
 
 /// Fewest slot bits a table may have: 1,024 slots.
 pub const MIN_SLOT_BITS: u8 = 10;
@@ -55,6 +55,8 @@ pub struct SlotTable {
     shift: u32,
     seed: HashSeed,
     candidates: Arc<[Candidate]>,
+    /// The candidates' identities, hashed: for keys whose owner is passed over.
+    keys: Arc<[u64]>,
 }
 
 impl SlotTable {
@@ -78,7 +80,8 @@ impl SlotTable {
         let owners = (0..1 << bits)
             .map(|slot| field.best(slot_key(seed, slot)).map_or(NO_OWNER, |bid| bid.index))
             .collect();
-        Self { owners, shift: 64 - u32::from(bits), seed, candidates }
+        let keys = hashed(seed, &candidates);
+        Self { owners, shift: 64 - u32::from(bits), seed, candidates, keys }
     }
 
     /// The table for changed candidates: byte-equal to a fresh build of them, at the cost of one
@@ -131,13 +134,37 @@ impl SlotTable {
                 _ => all.best(slot_key(self.seed, slot)).map_or(NO_OWNER, |bid| bid.index),
             })
             .collect();
-        Self { owners, shift: self.shift, seed: self.seed, candidates }
+        let keys = hashed(self.seed, &candidates);
+        Self { owners, shift: self.shift, seed: self.seed, candidates, keys }
     }
 
     /// The owner of a key: its index in [`SlotTable::candidates`], or [`NO_OWNER`].
     #[inline]
     pub fn lookup(&self, key_hash: u64) -> u16 {
         self.owners[(key_hash >> self.shift) as usize]
+    }
+
+    /// Who would own a key if only these candidates were there: of their indices and weights (of
+    /// at least 1) the one that wins the key's slot. Takes a multiplication for each of them; for
+    /// keys whose owner is passed over.
+    ///
+    /// # Panics
+    /// If an index is not that of a candidate.
+    pub fn owner_among(
+        &self,
+        key_hash: u64,
+        among: impl Iterator<Item = (u16, u32)>,
+    ) -> Option<u16> {
+        let slot_key = slot_key(self.seed, (key_hash >> self.shift) as usize);
+        let bids = among.map(|(index, weight)| {
+            Bidder::hashed(self.keys[usize::from(index)], index, weight).bid(slot_key)
+        });
+        bids.reduce(|best, bid| if bid.beats(&best) { bid } else { best }).map(|bid| bid.index)
+    }
+
+    /// Whether both are the same slots in memory: told without a look at them.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owners, &other.owners) && Arc::ptr_eq(&self.candidates, &other.candidates)
     }
 
     /// The candidates, sorted by identity.
@@ -218,6 +245,10 @@ impl fmt::Debug for SlotTable {
 fn indexed(candidates: &[Candidate]) -> impl Iterator<Item = (u16, Candidate)> {
     // The other way round, the range would count one past the last candidate and overflow.
     candidates.iter().copied().zip(0..).map(|(candidate, index)| (index, candidate))
+}
+
+fn hashed(seed: HashSeed, candidates: &[Candidate]) -> Arc<[u64]> {
+    candidates.iter().map(|candidate| candidate_key(seed, candidate.id)).collect()
 }
 
 /// Sorted by identity, each once, weights in range.

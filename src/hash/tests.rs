@@ -58,6 +58,28 @@ proptest! {
         prop_assert_eq!(table.owners(), by_definition(10, HashSeed(seed), &candidates));
     }
 
+    /// Passing over candidates gives what a table without them would give.
+    #[test]
+    fn an_heir_is_the_owner_without_those_passed_over(
+        candidates in few_candidates(),
+        seed: u64,
+        gone: u64,
+    ) {
+        let full = SlotTable::build(10, HashSeed(seed), &candidates);
+        let stays = |index: u16| gone >> (index % 64) & 1 == 0;
+        let left: Vec<_> = indexed(full.candidates()).filter(|(index, _)| stays(*index)).collect();
+        let fewer: Vec<_> = left.iter().map(|(_, candidate)| *candidate).collect();
+        let fewer = SlotTable::build(10, HashSeed(seed), &fewer);
+        for slot in 0..1u64 << 10 {
+            let bidding = left.iter().filter(|(_, candidate)| candidate.weight > 0);
+            let bidding = bidding.map(|(index, candidate)| (*index, candidate.weight));
+            let heir = full.owner_among(slot << 54, bidding);
+            let heir = heir.map(|index| full.candidates()[usize::from(index)].id);
+            let owner = fewer.candidates().get(usize::from(fewer.lookup(slot << 54)));
+            prop_assert_eq!(heir, owner.map(|candidate| candidate.id));
+        }
+    }
+
     #[test]
     fn an_update_equals_a_fresh_build(steps in prop::collection::vec(few_candidates(), 1..6)) {
         let mut table = SlotTable::build(10, SEED, &[]);

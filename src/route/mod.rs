@@ -2,10 +2,12 @@
 //!
 //! A [`View`](crate::base::View) and a [`RouterSpec`] make a [`RouteTable`]; a [`Picker`] picks from
 //! it, message by message. Tables are pure functions of view and spec, so that all nodes that agree
-//! about their members also agree about every key's owner, without asking each other. What a node
-//! knows beyond the view (a link of its own that is down) is a [`RouteeSet`]: strategies that do
-//! not follow keys skip what is not in it; those that follow keys must not, or two senders would
-//! disagree about an owner.
+//! about their members also agree about every key's owner, without asking each other. Who of a
+//! table's routees answers is a [`RouteeSet`] over it, the *active* ones, which all agree about too:
+//! a member that falls silent makes no new table, and its keys go to the next in the same order.
+//! What a node knows beyond the view (a link of its own that is down) is another set, the *usable*
+//! ones: strategies that do not follow keys skip what is not in it; those that follow keys must not,
+//! or two senders would disagree about an owner.
 //!
 //! ```
 //! # use keyway::base::{Incarnation, NodeId, NodeRef, View};
@@ -19,11 +21,11 @@
 //! spec.validate()?;
 //!
 //! let table = RouteTable::build(&view, &spec, None);
-//! let usable = RouteeSet::all(table.len());
+//! let active = RouteeSet::all(table.len());
 //! let mut picker = Picker::new(&spec, 1);
-//! match picker.pick(&table, Some(7u64.hash_key(seed)), &usable) {
+//! match picker.pick(&table, Some(7u64.hash_key(seed)), &active, &active) {
 //!     Pick::One(routee) => println!("to {}", table.routees()[usize::from(routee)].node),
-//!     Pick::All => println!("to all of {}", table.len()),
+//!     Pick::All => println!("to all of {}", active.count()),
 //!     Pick::None(reason) => println!("{reason}"),
 //! }
 //! # Ok::<(), keyway::route::SpecError>(())
@@ -67,6 +69,7 @@
 //! in the list in `strategy/mod.rs`.
 
 pub mod collisions;
+pub mod job;
 pub mod pick;
 pub mod set;
 pub mod snapshot;

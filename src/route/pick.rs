@@ -26,19 +26,27 @@ impl Picker {
 
     /// Picks for a message with this key hash, if it has a key.
     ///
-    /// `usable` says which routees can be reached from here right now. Strategies that follow keys
-    /// do not look at it: they answer with the key's owner, and the caller finds its link down.
+    /// `active` says which routees take messages, as all nodes with this view agree
+    /// ([`RouteTable::active`]); `usable` which of these can be reached from here right now.
+    /// Strategies that follow keys look only at the former: they answer with the key's owner, and
+    /// the caller may find its link down.
     ///
     /// # Panics
     /// If `usable` is not about this table, which can be told by its size.
     #[inline]
-    pub fn pick(&mut self, table: &RouteTable, key_hash: Option<u64>, usable: &RouteeSet) -> Pick {
+    pub fn pick(
+        &mut self,
+        table: &RouteTable,
+        key_hash: Option<u64>,
+        active: &RouteeSet,
+        usable: &RouteeSet,
+    ) -> Pick {
         // The common case in line, where it is little more than the table's read; the rest behind
         // one call.
         if let StrategyKind::ConsistentHash = self.strategy {
-            return owner(table, key_hash);
+            return owner(table, key_hash, active);
         }
-        self.pick_other(table, &PickRequest { key_hash, usable })
+        self.pick_other(table, &PickRequest { key_hash, active, usable })
     }
 
     #[inline(never)]
@@ -55,8 +63,8 @@ impl Picker {
 
     /// The owner of a key, for strategies that follow keys and so need no state.
     #[inline]
-    pub fn owner(table: &RouteTable, key_hash: Option<u64>) -> Pick {
-        owner(table, key_hash)
+    pub fn owner(table: &RouteTable, key_hash: Option<u64>, active: &RouteeSet) -> Pick {
+        owner(table, key_hash, active)
     }
 
     /// The strategy.
@@ -93,7 +101,8 @@ mod tests {
             let strategy = StrategyKind::Custom(Arc::new(Fixed(pick)));
             let spec = RouterSpec::new("/user/a", strategy, HashSeed(1));
             let table = RouteTable::build(&cluster(3), &spec, None);
-            Picker::new(&spec, 1).pick(&table, None, &RouteeSet::all(table.len()))
+            let all = RouteeSet::all(table.len());
+            Picker::new(&spec, 1).pick(&table, None, &all, &all)
         };
         assert_eq!(pick(Pick::One(5)), Pick::One(5));
         assert_eq!(pick(Pick::One(6)), Pick::None(NoRoutee::InvalidPick));
@@ -104,6 +113,7 @@ mod tests {
     #[should_panic(expected = "of another table")]
     fn a_usable_set_of_another_table_is_a_bug() {
         let (spec, table) = table(3, StrategyKind::Random);
-        Picker::new(&spec, 1).pick(&table, None, &RouteeSet::all(table.len() + 1));
+        let all = RouteeSet::all(table.len() + 1);
+        Picker::new(&spec, 1).pick(&table, None, &all, &all);
     }
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{RouteTable, RouterSpec};
+use super::{RouteTable, RouteeSet, RouterSpec};
 use crate::base::{NodeRef, View, WorkerIndex};
 
 /// How far a destination can be used.
@@ -31,6 +31,8 @@ pub struct Destination {
     pub address: SocketAddr,
     /// How far it can be used.
     pub reach: Reach,
+    /// Whether routers choose it: its node is up, and answers.
+    pub routed: bool,
 }
 
 /// A router with its table of the moment.
@@ -38,10 +40,27 @@ pub struct Destination {
 pub struct RouterState {
     /// What was asked for.
     pub spec: Arc<RouterSpec>,
-    /// Who takes messages now.
-    pub table: RouteTable,
+    /// Who can take messages, as of the members that the table was made of.
+    pub table: Arc<RouteTable>,
     /// By routee of the table: the place of its destination.
-    pub destinations: Vec<u32>,
+    pub destinations: Arc<[u32]>,
+    /// Who of the table takes messages now: equal on all nodes with equal views and tables.
+    pub active: RouteeSet,
+}
+
+impl RouterState {
+    /// A router with this table, masked by how its routees' destinations can be reached.
+    pub fn new(
+        spec: Arc<RouterSpec>,
+        table: Arc<RouteTable>,
+        destinations: Arc<[u32]>,
+        all: &[Destination],
+    ) -> Self {
+        let active = table.active(|routee| {
+            all.get(destinations[routee] as usize).is_some_and(|destination| destination.routed)
+        });
+        Self { spec, table, destinations, active }
+    }
 }
 
 /// The cluster at one moment.
@@ -56,7 +75,7 @@ pub struct Snapshot {
     /// The routers of this node, by their id.
     pub routers: Vec<Arc<RouterState>>,
     /// Places in `destinations`, sorted by what stands there.
-    index: Vec<u32>,
+    index: Arc<[u32]>,
 }
 
 impl Snapshot {
@@ -67,12 +86,31 @@ impl Snapshot {
         destinations: Vec<Destination>,
         routers: Vec<Arc<RouterState>>,
     ) -> Self {
+        let index = Self::index_of(&destinations);
+        Self { version, view, destinations, routers, index }
+    }
+
+    /// As [`Snapshot::new`], with what [`Snapshot::index_of`] gave for these destinations at any
+    /// time since the last was added.
+    pub fn indexed(
+        version: u64,
+        view: Arc<View>,
+        destinations: Vec<Destination>,
+        index: Arc<[u32]>,
+        routers: Vec<Arc<RouterState>>,
+    ) -> Self {
+        debug_assert_eq!(index.len(), destinations.len(), "the index is of other destinations");
+        Self { version, view, destinations, routers, index }
+    }
+
+    /// Places in this list, sorted by what stands there.
+    pub fn index_of(destinations: &[Destination]) -> Arc<[u32]> {
         let mut index: Vec<u32> = (0..destinations.len() as u32).collect();
         index.sort_by_key(|place| {
             let destination = &destinations[*place as usize];
             (destination.node, destination.worker)
         });
-        Self { version, view, destinations, routers, index }
+        index.into()
     }
 
     /// The place of a destination, if there has been such a one.

@@ -2,7 +2,9 @@
 //! sends to.
 //!
 //! Pure: equal views and specs give equal tables on every node, whatever table was there before
-//! (an earlier one only makes it faster). Only [`LocalPreference::Exclude`] makes a table depend on
+//! (an earlier one only makes it faster). A table follows who is a member, and not who answers:
+//! reachability is a mask over it, so that a node that falls silent costs nothing but the keys it
+//! owned, which go to the next routee in the same order ([`RouteTable::owner`]). Only [`LocalPreference::Exclude`] makes a table depend on
 //! who computes it.
 
 use std::sync::Arc;
@@ -10,9 +12,11 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::collisions::{NameCollision, NameCollisions};
+use super::job::SharedSlots;
+use super::set::RouteeSet;
 use super::spec::{LocalPreference, MAX_WORKERS_PER_NODE, RouterSpec};
 use crate::base::{HandlerId, Member, NodeId, NodeRef, View, WorkerIndex};
-use crate::hash::{Candidate, MAX_CANDIDATES, SlotTable};
+use crate::hash::{Candidate, MAX_CANDIDATES, NO_OWNER, SlotTable};
 
 /// The range of a member's weight; what lies outside counts as the nearer end.
 const WEIGHTS: (u32, u32) = (1, 1_000);
@@ -59,7 +63,7 @@ pub fn routee_identity(node: NodeId, worker: WorkerIndex) -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTable {
     path: Arc<str>,
-    view_digest: u64,
+    roster_digest: u64,
     routees: Vec<Routee>,
     identities: Vec<u64>,
     slots: Option<SlotTable>,
@@ -70,6 +74,8 @@ pub struct RouteTable {
     max_weight: u32,
     refused: Vec<RefusedRoutees>,
     over_limit: u32,
+    /// Beyond the router's limit, in the order in which they stand in for those within.
+    reserves: Vec<u16>,
     digest: u64,
 }
 
@@ -80,18 +86,21 @@ impl RouteTable {
     /// # Panics
     /// If the spec's slot bits are out of range: see [`RouterSpec::validate`].
     pub fn build(view: &View, spec: &RouterSpec, previous: Option<&Self>) -> Self {
-        Self::build_with(view, &NameCollisions::of(view), spec, previous)
+        let mut slots = SharedSlots::default();
+        Self::build_with(view, &NameCollisions::of(view), spec, previous, &mut slots)
     }
 
-    /// [`RouteTable::build`] with the view's collisions already known.
+    /// [`RouteTable::build`] with the view's collisions already known, and slots shared with other
+    /// tables.
     pub fn build_with(
         view: &View,
         collisions: &NameCollisions,
         spec: &RouterSpec,
         previous: Option<&Self>,
+        slots: &mut SharedSlots,
     ) -> Self {
         let mut found = Found::default();
-        for member in view.members.iter().filter(|member| member.is_usable()) {
+        for member in view.members.iter().filter(|member| member.is_routed()) {
             let local = member.id == view.me.node;
             let excluded = local && spec.local == LocalPreference::Exclude;
             if !excluded && spec.roles.is_subset(&member.roles) {
@@ -99,14 +108,15 @@ impl RouteTable {
             }
         }
         found.limit(spec);
-        Self::from_found(found, view.digest, spec, previous)
+        Self::from_found(found, view.roster_digest, spec, previous, slots)
     }
 
     fn from_found(
         found: Found,
-        view_digest: u64,
+        roster_digest: u64,
         spec: &RouterSpec,
         previous: Option<&Self>,
+        shared: &mut SharedSlots,
     ) -> Self {
         let identities: Vec<_> = found.entries.iter().map(|entry| entry.identity).collect();
         let routees: Vec<_> = found.entries.iter().map(|entry| entry.routee).collect();
@@ -115,14 +125,13 @@ impl RouteTable {
             let candidates: Vec<_> = found
                 .entries
                 .iter()
-                .map(|entry| Candidate { id: entry.identity, weight: entry.routee.weight })
+                .map(|entry| Candidate {
+                    id: entry.identity,
+                    weight: if entry.reserve.is_none() { entry.routee.weight } else { 0 },
+                })
                 .collect();
-            match previous.and_then(|table| table.slots.as_ref()) {
-                Some(slots) if slots.bits() == spec.slot_bits && slots.seed() == spec.seed => {
-                    slots.update(&candidates)
-                }
-                _ => SlotTable::build(spec.slot_bits, spec.seed, &candidates),
-            }
+            let previous = previous.and_then(|table| table.slots.as_ref());
+            shared.of(spec.slot_bits, spec.seed, &candidates, previous)
         });
 
         let max_weight = routees.iter().map(|routee| routee.weight).max().unwrap_or(0);
@@ -135,9 +144,17 @@ impl RouteTable {
             }));
         }
 
+        let mut reserves: Vec<_> = found
+            .entries
+            .iter()
+            .zip(0..)
+            .filter_map(|(entry, index)| Some((entry.reserve?, index)))
+            .collect();
+        reserves.sort_unstable();
+
         let mut table = Self {
             path: spec.path.clone(),
-            view_digest,
+            roster_digest,
             local: routees
                 .iter()
                 .zip(0..)
@@ -152,6 +169,7 @@ impl RouteTable {
             max_weight,
             refused: found.refused,
             over_limit: found.over_limit,
+            reserves: reserves.into_iter().map(|(_, index)| index).collect(),
             digest: 0,
         };
         table.digest = table.compute_digest();
@@ -176,13 +194,17 @@ impl RouteTable {
             hash.update(&routee.handler.0.to_le_bytes());
             hash.update(&routee.weight.to_le_bytes());
         }
+        for reserve in &self.reserves {
+            hash.update(&reserve.to_le_bytes());
+        }
         if let Some(slots) = &self.slots {
             hash.update(&slots.digest().to_le_bytes());
         }
         hash.digest()
     }
 
-    /// The routees, sorted by identity.
+    /// The routees, sorted by identity: all that members have, reachable or not, also those beyond
+    /// the router's limit. [`RouteTable::active`] tells which of them take messages.
     #[inline]
     pub fn routees(&self) -> &[Routee] {
         &self.routees
@@ -198,6 +220,43 @@ impl RouteTable {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.routees.is_empty()
+    }
+
+    /// Which routees take messages when those for which `reachable` says yes do: all of them, but
+    /// no more than the router's limit. Equal on all nodes with equal views.
+    pub fn active(&self, mut reachable: impl FnMut(usize) -> bool) -> RouteeSet {
+        let mut active = RouteeSet::from_fn(self.len(), &mut reachable);
+        if !self.reserves.is_empty() {
+            for reserve in &self.reserves {
+                active.set(*reserve, false);
+            }
+            let limit = self.len() - self.reserves.len();
+            for reserve in &self.reserves {
+                if active.count() == limit {
+                    break;
+                }
+                active.set(*reserve, reachable(usize::from(*reserve)));
+            }
+        }
+        active
+    }
+
+    /// The owner of a key while only these routees take messages: its owner by the slots, or, if
+    /// that is not among them, the one that would own it if the others were not there. `None` if
+    /// nobody is there, or the strategy follows no keys.
+    #[inline]
+    pub fn owner(&self, key_hash: u64, active: &RouteeSet) -> Option<u16> {
+        let owner = self.slots.as_ref()?.lookup(key_hash);
+        if active.is_full() || active.contains(owner) {
+            return (owner != NO_OWNER).then_some(owner);
+        }
+        self.heir(key_hash, active)
+    }
+
+    #[cold]
+    fn heir(&self, key_hash: u64, active: &RouteeSet) -> Option<u16> {
+        let among = active.iter().map(|index| (index, self.routees[usize::from(index)].weight));
+        self.slots.as_ref()?.owner_among(key_hash, among)
     }
 
     /// Who owns which key; only strategies that follow keys have it. Its owners are routee indices.
@@ -243,9 +302,9 @@ impl RouteTable {
         &self.path
     }
 
-    /// Digest of the view that the table was made from.
-    pub fn view_digest(&self) -> u64 {
-        self.view_digest
+    /// The `roster_digest` of the view that the table was made from.
+    pub fn roster_digest(&self) -> u64 {
+        self.roster_digest
     }
 
     /// Routees left out because a message type of theirs collides with a more common one.
@@ -253,7 +312,7 @@ impl RouteTable {
         &self.refused
     }
 
-    /// How many routees were left out because of a limit.
+    /// How many routees are beyond a limit.
     pub fn over_limit(&self) -> u32 {
         self.over_limit
     }
@@ -272,6 +331,8 @@ struct Entry {
     rank: u16,
     identity: u64,
     routee: Routee,
+    /// Its turn among those beyond the limit, if it is.
+    reserve: Option<u32>,
 }
 
 impl Found {
@@ -313,23 +374,26 @@ impl Found {
                     weight: member.weight.clamp(WEIGHTS.0, WEIGHTS.1),
                     local,
                 },
+                reserve: None,
             });
         }
     }
 
-    /// Keeps as many as are allowed, and sorts them by identity.
+    /// Tells those beyond the limit, which only stand in for others, and sorts all by identity.
     ///
     /// First every node's first routee, then every second one, and so on; within a rank those of
     /// the lowest identity. So they spread over the nodes, and a join displaces no more routees
     /// than it brings.
     fn limit(&mut self, spec: &RouterSpec) {
         let limit = spec.max_routees.map_or(MAX_CANDIDATES, |limit| limit as usize);
-        let limit = limit.min(MAX_CANDIDATES);
         let order = |entry: &Entry| (entry.identity, entry.routee.node.node, entry.routee.worker);
         if self.entries.len() > limit {
             self.entries.sort_unstable_by_key(|entry| (entry.rank, order(entry)));
             self.over_limit += (self.entries.len() - limit) as u32;
-            self.entries.truncate(limit);
+            self.entries.truncate(MAX_CANDIDATES);
+            for (entry, turn) in self.entries.iter_mut().skip(limit).zip(0..) {
+                entry.reserve = Some(turn);
+            }
         }
         self.entries.sort_unstable_by_key(order);
         // Two routees with one 64-bit identity could not both own keys. It would take billions of

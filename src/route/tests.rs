@@ -80,9 +80,11 @@ fn nodes(table: &RouteTable) -> BTreeSet<NodeId> {
 }
 
 #[test]
-fn each_worker_of_each_usable_server_is_a_routee() {
+fn each_worker_of_each_server_that_is_up_is_a_routee() {
     let mut members: Vec<_> = (1..=5).map(server).collect();
-    members[1].reachable = false;
+    members.remove(1);
+    members.insert(1, member(8, &[("/user/b", &["x"])]));
+    members[4].reachable = false;
     members[2].state = MemberState::Joining;
     members[3].state = MemberState::Leaving;
     members.push(member(6, &[("/user/b", &["x"])]));
@@ -166,7 +168,8 @@ fn limits_spread_over_nodes_and_are_counted() {
             RouterSpec { max_routees_per_node, max_routees, ..spec(StrategyKind::RoundRobin) };
         let table = RouteTable::build(&view, &spec, None);
         let mut per_node = BTreeMap::<_, usize>::new();
-        for routee in table.routees() {
+        for routee in table.active(|_| true).iter() {
+            let routee = table.routees()[usize::from(routee)];
             *per_node.entry(routee.node.node).or_default() += 1;
         }
         let mut counts: Vec<_> = per_node.into_values().collect();
@@ -179,6 +182,56 @@ fn limits_spread_over_nodes_and_are_counted() {
     assert_eq!(build(None, Some(6)), (vec![1, 1, 2, 2], 14));
     assert_eq!(build(None, Some(3)), (vec![1; 3], 17));
     assert_eq!(build(Some(2), Some(7)), (vec![1, 2, 2, 2], 13));
+}
+
+/// A router over one routee would otherwise serve nobody until a dead node is removed.
+#[test]
+fn those_beyond_a_limit_stand_in_for_silent_ones() {
+    let spec = RouterSpec { max_routees: Some(3), ..spec(StrategyKind::ConsistentHash) };
+    let table = RouteTable::build(&cluster(4), &spec, None);
+    assert_eq!((table.len(), table.over_limit()), (8, 5));
+    let first = table.active(|_| true);
+    assert_eq!(first.count(), 3);
+    let silent = first.at_or_after(0).unwrap();
+    let next = table.active(|routee| routee != usize::from(silent));
+    assert_eq!((next.count(), next.contains(silent)), (3, false));
+    assert_eq!(first.iter().filter(|routee| next.contains(*routee)).count(), 2);
+    for slot in 0..1u64 << spec.slot_bits {
+        let key_hash = slot << (64 - spec.slot_bits);
+        let (before, after) = (table.owner(key_hash, &first), table.owner(key_hash, &next));
+        assert!(before == after || before == Some(silent), "{slot}");
+        assert!(next.contains(after.unwrap()));
+    }
+    assert_eq!(table.active(|_| false).count(), 0);
+}
+
+/// One who falls silent makes no new table, and its keys go where a table without it has them.
+#[test]
+fn keys_of_silent_members_go_to_the_next_in_order() {
+    let mut members = cluster(5).members;
+    for (member, weight) in members.iter_mut().zip([100, 50, 100, 300, 7]) {
+        member.weight = weight;
+    }
+    let spec = spec(StrategyKind::ConsistentHash);
+    let all = RouteTable::build(&view(1, members.clone()), &spec, None);
+    members[2].reachable = false;
+    let masked = RouteTable::build(&view(1, members.clone()), &spec, None);
+    assert!(masked == all, "reachability is in no table");
+    let silent = members.remove(2).id;
+    let without = RouteTable::build(&view(1, members), &spec, None);
+    let active = all.active(|routee| all.routees()[routee].node.node != silent);
+    let mut moved = 0;
+    for slot in 0..1u64 << spec.slot_bits {
+        let key_hash = slot << (64 - spec.slot_bits);
+        let routee = |table: &RouteTable, owner: Option<u16>| {
+            table.routees()[usize::from(owner.expect("somebody is there"))]
+        };
+        let owner = routee(&all, all.owner(key_hash, &active));
+        let everyone = RouteeSet::all(without.len());
+        assert_eq!(owner, routee(&without, without.owner(key_hash, &everyone)));
+        moved += u32::from(owner != routee(&all, all.slots().map(|slots| slots.lookup(key_hash))));
+    }
+    assert!(moved > 50, "{moved} keys had the silent owner");
 }
 
 /// Otherwise all limited routers would load the same workers.
@@ -194,7 +247,9 @@ fn limited_routers_use_different_workers() {
                 max_routees_per_node: Some(1),
                 ..spec(StrategyKind::RoundRobin)
             };
-            RouteTable::build(&view(1, vec![member]), &spec, None).routees()[0].worker
+            let table = RouteTable::build(&view(1, vec![member]), &spec, None);
+            let only = table.active(|_| true).at_or_after(0).unwrap();
+            table.routees()[usize::from(only)].worker
         })
         .collect();
     assert!(workers.len() >= 5, "{workers:?}");
@@ -325,7 +380,7 @@ proptest! {
 
             let elsewhere = RouteTable::build(&view(2, list), &spec, table.as_ref());
             prop_assert_eq!(elsewhere.digest(), fresh.digest());
-            prop_assert_eq!(elsewhere.view_digest(), fresh.view_digest());
+            prop_assert_eq!(elsewhere.roster_digest(), fresh.roster_digest());
             prop_assert_eq!(elsewhere.slots(), fresh.slots());
             table = Some(next);
         }

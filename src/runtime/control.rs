@@ -23,6 +23,7 @@ use crate::net::discovery::{Discovery, SeedList};
 use crate::net::{dialer, listener};
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
+use crate::route::job::{TableJob, TablesMade};
 use crate::route::snapshot::Snapshot;
 use crate::wire::VersionRange;
 use crate::wire::auth::ClusterKey;
@@ -115,6 +116,7 @@ enum Shaken {
     Out(DialJob, Result<(std::net::TcpStream, Established), dialer::DialError>),
     Probed(NodeRef, Result<(), dialer::DialError>),
     Discovered(Box<dyn Discovery>, std::io::Result<Vec<SocketAddr>>),
+    Tables(std::thread::Result<TablesMade>),
 }
 
 #[derive(Clone, Copy)]
@@ -137,6 +139,8 @@ struct Driver {
     jobs: JoinSet<Shaken>,
     link_epoch: u64,
     serving: BTreeMap<HandlerId, oneshot::Sender<Result<HandlerId, OrderError>>>,
+    /// By router: who waits until it is routed by.
+    routing: BTreeMap<u32, oneshot::Sender<Result<u32, OrderError>>>,
     leavers: Vec<oneshot::Sender<bool>>,
     probing: Vec<NodeRef>,
     replies: ReplySlots<AppReply>,
@@ -153,6 +157,8 @@ struct Effects {
     published: Published,
     clock: Clock,
     log: LogLimiter,
+    tables: Option<TableJob>,
+    routed: Vec<u32>,
     left: Option<bool>,
     fault: Option<MemberFault>,
 }
@@ -219,6 +225,14 @@ impl ControlSink for Effects {
         }
         self.published.snapshot.store(Arc::clone(&snapshot));
         self.published.changes.send_replace(snapshot);
+    }
+
+    fn make_tables(&mut self, job: TableJob) {
+        self.tables = Some(job);
+    }
+
+    fn routed(&mut self, router: u32) {
+        self.routed.push(router);
     }
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
@@ -309,6 +323,8 @@ impl ControlThread {
                 published: self.published,
                 clock: self.clock,
                 log: LogLimiter::default(),
+                tables: None,
+                routed: Vec::new(),
                 left: None,
                 fault: None,
             },
@@ -323,6 +339,7 @@ impl ControlThread {
             jobs: JoinSet::new(),
             link_epoch: 0,
             serving: BTreeMap::new(),
+            routing: BTreeMap::new(),
             leavers: Vec::new(),
             probing: Vec::new(),
             replies: self.replies,
@@ -411,6 +428,16 @@ impl Driver {
     fn after_step(&mut self) {
         for mailbox in &mut self.effects.workers {
             mailbox.pump();
+        }
+        if let Some(job) = self.effects.tables.take() {
+            let run = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run()));
+            self.jobs.spawn_blocking(move || Shaken::Tables(run()));
+        }
+        for router in self.effects.routed.drain(..) {
+            if let Some(answer) = self.routing.remove(&router) {
+                // The asker may have given up.
+                let _ = answer.send(Ok(router));
+            }
         }
         self.strangers.datagrams = self.control.datagrams();
         let strangers = self.strangers;
@@ -540,6 +567,9 @@ impl Driver {
                 self.discovered(now, discovery.name(), outcome);
                 self.look_again(discovery);
             }
+            Shaken::Tables(Ok(made)) => self.control.tables_made(made, &mut self.effects),
+            // A user's strategy panicked: the node cannot route any more, as if it had here.
+            Shaken::Tables(Err(panic)) => std::panic::resume_unwind(panic),
             Shaken::Probed(peer, outcome) => {
                 self.probing.retain(|probed| *probed != peer);
                 if let Err(dialer::DialError::Refused { .. }) = outcome {
@@ -638,10 +668,10 @@ impl Driver {
         // Whoever asked may have given up waiting; the answers then go nowhere.
         match order {
             Order::Serve(path, factory, answer) => self.serve(path, factory, answer),
-            Order::Route(spec, answer) => {
-                let outcome = self.control.route(spec, &mut self.effects);
-                let _ = answer.send(outcome.map_err(OrderError::from));
-            }
+            Order::Route(spec, answer) => match self.control.route(spec, &mut self.effects) {
+                Ok(router) => drop(self.routing.insert(router, answer)),
+                Err(error) => drop(answer.send(Err(error.into()))),
+            },
             Order::Leave(answer) => {
                 self.leavers.push(answer);
                 self.control.leave(now, &mut self.effects);

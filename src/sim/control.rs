@@ -66,6 +66,10 @@ impl World {
                     self.command(life, index, Command::Apply(snapshot.clone()));
                 }
             }
+            Effect::MakeTables(job) => {
+                let at = self.net.after_us(self.net.weather.tables_us);
+                self.net.queue.push(at, Event::Tables(life, job.run()));
+            }
             Effect::Events(view, events) => {
                 self.net.trace.note(self.net.now, life, "view", view.digest);
                 for event in &events {

@@ -10,6 +10,7 @@ use super::network::{ConnId, Side};
 use super::process::Report;
 use crate::base::Time;
 use crate::control::ControlTimer;
+use crate::route::job::TablesMade;
 
 /// A process's place in the world's list; places are never used again.
 pub type LifeId = usize;
@@ -31,6 +32,8 @@ pub enum Event {
     Timer(LifeId, ControlTimer),
     /// Control hears from a worker.
     Report(LifeId, Report),
+    /// Tables that a process's control asked for are made.
+    Tables(LifeId, TablesMade),
     /// A worker's duty cycle.
     Turn(LifeId, usize),
     /// A connection's first segment arrives at the listener.

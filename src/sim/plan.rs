@@ -35,6 +35,8 @@ pub struct Weather {
     pub give_up_ppm: u32,
     /// How long a thread takes to wake up, in microseconds.
     pub wake_us: (u64, u64),
+    /// How long it takes to make tables, in microseconds.
+    pub tables_us: (u64, u64),
 }
 
 impl Weather {
@@ -49,6 +51,7 @@ impl Weather {
             piece_max: 64 * 1024,
             give_up_ppm: 0,
             wake_us: (2, 60),
+            tables_us: (50, 2_000),
             ..self.clone()
         }
     }
@@ -139,6 +142,7 @@ impl Plan {
             socket_bytes: one_of(rng, &[2_048, 16_384, 262_144]),
             give_up_ppm: one_of(rng, &[0, 20_000, 300_000]),
             wake_us: (2, one_of(rng, &[30, 100, 500, 3_000])),
+            tables_us: (50, one_of(rng, &[200, 5_000, 100_000, 1_000_000])),
         };
         let mut faults = Vec::new();
         let mut maybe = |rng: &mut Rng, of: u32, fault, pauses: &[RangeMs]| {

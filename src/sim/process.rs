@@ -13,6 +13,7 @@ use crate::member::MemberFault;
 use crate::net::inbox::Inbox;
 use crate::queue::inject::{Injected, Injector};
 use crate::queue::reply::ReplySlots;
+use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
 use crate::wire::handshake::{Acceptor, Dialer, Established};
@@ -201,6 +202,8 @@ pub enum Effect {
     Schedule(Time, ControlTimer),
     /// Hand a snapshot around.
     Publish(Arc<Snapshot>),
+    /// Make tables.
+    MakeTables(TableJob),
     /// Membership changed.
     Events(Arc<View>, Vec<MemberEvent>),
     /// It cannot go on.
@@ -237,6 +240,13 @@ impl ControlSink for Effects {
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
         self.list.push(Effect::Publish(snapshot));
     }
+
+    fn make_tables(&mut self, job: TableJob) {
+        self.list.push(Effect::MakeTables(job));
+    }
+
+    /// Applications here look into the snapshot instead.
+    fn routed(&mut self, _: u32) {}
 
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
         self.list.push(Effect::Events(Arc::clone(view), events.to_vec()));

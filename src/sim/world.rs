@@ -71,6 +71,8 @@ pub struct Result {
     pub views_agreed: Option<Duration>,
     /// From the healing until every node had an answer from every routee.
     pub traffic_flows: Option<Duration>,
+    /// How often a router's mask changed while its table stayed.
+    pub masked: u64,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -146,6 +148,7 @@ impl World {
             simulated: self.net.now.since(Time::ZERO),
             views_agreed: self.checks.healing.views_agreed(),
             traffic_flows: self.checks.healing.traffic_flows(),
+            masked: self.checks.masked,
             violation: ledger.violation.clone(),
         }
     }
@@ -191,6 +194,10 @@ impl World {
             Event::Report(life, report) => {
                 self.net.trace.note(now, life, "report", 0);
                 self.report(life, report);
+            }
+            Event::Tables(life, made) => {
+                self.net.trace.note(now, life, "tables", made.roster_digest);
+                self.control(life, |control, _, sink| control.tables_made(made, sink));
             }
             Event::Turn(life, index) => self.turn(life, index),
             Event::Syn(conn) => {
@@ -245,6 +252,7 @@ impl World {
             Event::Datagram { to, .. } => self.slots[*to]?,
             Event::Timer(life, _)
             | Event::Report(life, _)
+            | Event::Tables(life, _)
             | Event::Job(life, ..)
             | Event::JobTimeout(life, ..)
             | Event::Application(life, _)

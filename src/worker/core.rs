@@ -127,7 +127,7 @@ impl Core {
         let Some(slot) = self.routers.get_mut(router as usize) else {
             return Err(Refusal::NoRoutee);
         };
-        let pick = slot.picker.pick(&slot.state.table, key_hash, &slot.usable);
+        let pick = slot.picker.pick(&slot.state.table, key_hash, &slot.state.active, &slot.usable);
         match route(&slot.state, pick) {
             Err(Refusal::NoRoutee) => Err(self.explain()),
             route => route,
@@ -172,7 +172,7 @@ impl Core {
     /// The first refusal is reported after all were tried.
     pub(super) fn tell_all<M: Message>(&mut self, router: u32, message: &M) -> Result<(), Refusal> {
         let state = match self.routers.get(router as usize) {
-            Some(slot) if !slot.state.table.is_empty() => Arc::clone(&slot.state),
+            Some(slot) if !slot.state.active.is_empty() => Arc::clone(&slot.state),
             _ => return self.tell_at(Err(self.explain()), message),
         };
         let mut outcome = Ok(());
@@ -423,14 +423,16 @@ impl Core {
     pub(super) fn refresh_usable(&mut self) {
         self.standings_changed = true;
         for slot in &mut self.routers {
-            let destinations = &slot.state.destinations;
+            let RouterState { destinations, active, .. } = &*slot.state;
             slot.usable = RouteeSet::from_fn(destinations.len(), |routee| {
-                self.destinations
-                    .get(destinations[routee] as usize)
-                    .copied()
-                    .flatten()
-                    .and_then(|id| self.links.get(id))
-                    .is_some_and(Link::is_promising)
+                active.contains(routee as u16)
+                    && self
+                        .destinations
+                        .get(destinations[routee] as usize)
+                        .copied()
+                        .flatten()
+                        .and_then(|id| self.links.get(id))
+                        .is_some_and(Link::is_promising)
             });
         }
     }

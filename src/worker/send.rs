@@ -46,7 +46,7 @@ pub enum Route {
 pub fn route(state: &RouterState, pick: Pick) -> Result<Route, Refusal> {
     match pick {
         Pick::One(routee) => Ok(Route::One(place(state, routee))),
-        Pick::All if state.table.is_empty() => Err(Refusal::NoRoutee),
+        Pick::All if state.active.is_empty() => Err(Refusal::NoRoutee),
         Pick::All => Ok(Route::All),
         Pick::None(NoRoutee::NoneUsable) => Err(Refusal::Unreachable),
         Pick::None(NoRoutee::MissingKey) => Err(Refusal::MissingKey),
@@ -75,11 +75,9 @@ fn place(state: &RouterState, routee: u16) -> Place {
     }
 }
 
-/// The places of all routees of a router.
+/// The places of all active routees of a router.
 pub fn places(state: &RouterState) -> impl Iterator<Item = Place> {
-    let routees = state.table.routees().iter().zip(&state.destinations);
-    routees
-        .map(|(routee, destination)| Place { destination: *destination, handler: routee.handler })
+    state.active.iter().map(|routee| place(state, routee))
 }
 
 /// The place of one incarnation of a handler.
@@ -181,7 +179,8 @@ impl Choice {
     pub fn look(&mut self, sender: &Sender<'_>, state: &RouterState) {
         self.usable.refill(state.table.len(), |routee| {
             let outcome = sender.check(state.destinations[routee]);
-            !matches!(outcome, Err(Refusal::Unreachable | Refusal::Stopped))
+            state.active.contains(routee as u16)
+                && !matches!(outcome, Err(Refusal::Unreachable | Refusal::Stopped))
         });
     }
 
@@ -195,7 +194,7 @@ impl Choice {
         state: &RouterState,
         key_hash: Option<u64>,
     ) -> Result<Route, Refusal> {
-        let pick = self.picker.pick(&state.table, key_hash, &self.usable);
+        let pick = self.picker.pick(&state.table, key_hash, &state.active, &self.usable);
         route(state, pick).map_err(|refusal| sender.explain(refusal))
     }
 }
@@ -252,7 +251,8 @@ impl Sender<'_> {
         state: &RouterState,
         key_hash: Option<u64>,
     ) -> Result<Route, Refusal> {
-        route(state, Picker::owner(&state.table, key_hash)).map_err(|refusal| self.explain(refusal))
+        route(state, Picker::owner(&state.table, key_hash, &state.active))
+            .map_err(|refusal| self.explain(refusal))
     }
 
     /// Whether the worker's link to a destination takes messages, as far as is known here.

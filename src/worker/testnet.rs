@@ -237,12 +237,13 @@ impl Net {
         let usable = |index: &usize| self.reach[*index] == Reach::Usable;
         let members = (0..size).filter(usable).map(member).collect();
         let view = Arc::new(View::new(node(side), self.version, members));
-        let destinations = (0..size)
+        let destinations: Vec<_> = (0..size)
             .map(|index| Destination {
                 node: node(index),
                 worker: WorkerIndex(0),
                 address: member(index).address,
                 reach: self.reach[index],
+                routed: self.reach[index] == Reach::Usable,
             })
             .collect();
         let kinds =
@@ -253,9 +254,10 @@ impl Net {
                 let mut spec = RouterSpec::new("/echo", kind, SEED);
                 spec.slot_bits = 10;
                 let table = RouteTable::build(&view, &spec, None);
-                let destinations =
+                let places =
                     table.routees().iter().map(|routee| routee.node.node.0 as u32 - 1).collect();
-                Arc::new(RouterState { spec: Arc::new(spec), table, destinations })
+                let (spec, table) = (Arc::new(spec), Arc::new(table));
+                Arc::new(RouterState::new(spec, table, places, &destinations))
             })
             .collect();
         let snapshot = Snapshot::new(self.version, view, destinations, routers);

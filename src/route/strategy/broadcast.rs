@@ -2,8 +2,8 @@
 
 use super::{Pick, PickRequest, PickState, RouteTable, Strategy, nobody};
 
-/// Answers [`Pick::All`] as long as one routee is usable. The caller walks the table, and counts
-/// what it could not send to the others.
+/// Answers [`Pick::All`] as long as one routee is usable. The caller walks the active
+/// routees, and counts what it could not send to those that are not usable.
 #[derive(Clone, Copy, Debug)]
 pub struct Broadcast;
 

@@ -33,7 +33,10 @@ pub trait Strategy: Send + Sync + fmt::Debug {
 pub struct PickRequest<'a> {
     /// Hash of the message's key, if it has one.
     pub key_hash: Option<u64>,
-    /// Routees of the table that can be reached from here right now.
+    /// Routees of the table whose nodes answer, within the router's limit: equal on all nodes with
+    /// equal views. What strategies that follow keys go by, with [`RouteTable::owner`].
+    pub active: &'a RouteeSet,
+    /// Those of them that can be reached from here right now.
     pub usable: &'a RouteeSet,
 }
 
@@ -71,7 +74,7 @@ impl PickState {
 pub enum Pick {
     /// To the routee with this index in the table.
     One(u16),
-    /// To every routee of the table.
+    /// To every active routee of the table.
     All,
     /// To nobody.
     None(NoRoutee),
@@ -81,10 +84,10 @@ pub enum Pick {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoRoutee {
-    /// The table is empty: no usable member serves the path with the roles asked for.
+    /// The table is empty: no member serves the path with the roles asked for.
     #[error("no node serves the path: wait until the router is ready, or serve it")]
     NoRoutees,
-    /// There are routees, but the links to all of them are down.
+    /// There are routees, but their nodes do not answer, or the links to all of them are down.
     #[error("all routees are unreachable from this node: try again later")]
     NoneUsable,
     /// The strategy follows keys, and the message has none.
@@ -170,7 +173,7 @@ impl FromStr for StrategyKind {
     }
 }
 
-/// Why an unkeyed pick found nobody.
+/// Why a pick found nobody.
 fn nobody(table: &RouteTable) -> Pick {
     Pick::None(if table.is_empty() { NoRoutee::NoRoutees } else { NoRoutee::NoneUsable })
 }

@@ -9,7 +9,7 @@ use crate::hash::{HashKey, HashSeed};
 fn counts(picker: &mut Picker, table: &RouteTable, usable: &RouteeSet, picks: usize) -> Vec<usize> {
     let mut counts = vec![0; table.len()];
     for _ in 0..picks {
-        match picker.pick(table, None, usable) {
+        match picker.pick(table, None, usable, usable) {
             Pick::One(routee) => counts[usize::from(routee)] += 1,
             other => panic!("{other:?}"),
         }
@@ -18,7 +18,7 @@ fn counts(picker: &mut Picker, table: &RouteTable, usable: &RouteeSet, picks: us
 }
 
 fn picked(picker: &mut Picker, table: &RouteTable, usable: &RouteeSet, picks: usize) -> Vec<u16> {
-    let one = |picker: &mut Picker| match picker.pick(table, None, usable) {
+    let one = |picker: &mut Picker| match picker.pick(table, None, usable, usable) {
         Pick::One(routee) => routee,
         other => panic!("{other:?}"),
     };
@@ -43,13 +43,19 @@ fn every_reason_for_nobody_is_named() {
         let (spec, full) = table(3, kind.clone());
         let (_, empty) = table(0, kind.clone());
         let mut picker = Picker::new(&spec, 1);
-        let mut pick = |table: &RouteTable, usable| picker.pick(table, Some(5), &usable);
+        let mut pick = |table: &RouteTable, usable: RouteeSet| {
+            picker.pick(table, Some(5), &RouteeSet::all(table.len()), &usable)
+        };
         let none = pick(&empty, RouteeSet::none(0));
         assert_eq!(none, Pick::None(NoRoutee::NoRoutees), "{kind:?}");
         let down = pick(&full, RouteeSet::none(full.len()));
         if kind.is_keyed() {
             assert!(matches!(down, Pick::One(_)), "keys do not follow a node's own links");
-            let unkeyed = picker.pick(&full, None, &RouteeSet::all(full.len()));
+            let all = RouteeSet::all(full.len());
+            let unkeyed = picker.pick(&full, None, &all, &all);
+            let silent = RouteeSet::none(full.len());
+            let silent = picker.pick(&full, Some(5), &silent, &silent);
+            assert_eq!(silent, Pick::None(NoRoutee::NoneUsable), "they follow who answers");
             assert_eq!(unkeyed, Pick::None(NoRoutee::MissingKey));
         } else {
             assert_eq!(down, Pick::None(NoRoutee::NoneUsable), "{kind:?}");
@@ -173,7 +179,7 @@ fn broadcast_is_all_while_anyone_is_usable() {
     let (spec, table) = table(3, StrategyKind::Broadcast);
     let mut usable = RouteeSet::none(6);
     usable.set(4, true);
-    assert_eq!(Picker::new(&spec, 1).pick(&table, None, &usable), Pick::All);
+    assert_eq!(Picker::new(&spec, 1).pick(&table, None, &usable, &usable), Pick::All);
 }
 
 #[test]
@@ -194,12 +200,13 @@ fn a_keys_owner_is_the_same_from_every_node_and_over_a_restart() {
     let (here, there, later) = (table(&view), table(&elsewhere), table(&restarted));
     assert_eq!(here.digest(), there.digest());
     assert_ne!(here.digest(), later.digest());
-    let usable = RouteeSet::none(here.len());
+    let (all, none) = (RouteeSet::all(here.len()), RouteeSet::none(here.len()));
     for key in 0u64..1_000 {
         let owner = |table: &RouteTable| match Picker::new(&spec, key).pick(
             table,
             Some(key.hash_key(seed)),
-            &usable,
+            &all,
+            &none,
         ) {
             Pick::One(index) => {
                 let routee = table.routees()[usize::from(index)];

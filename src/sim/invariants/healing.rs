@@ -1,9 +1,11 @@
 //! When all faults have ended, within [`BOUND`] all live nodes agree on view and tables, and every
 //! node gets an answer from every routee. And so it stays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{MemberState, NodeRef, Time, WorkerIndex};
+use crate::route::snapshot::RouterState;
 use crate::sim::events::LifeId;
 use crate::sim::load::{Outcome, Pending};
 use crate::sim::world::{BOUND, World};
@@ -97,6 +99,12 @@ impl World {
         for id in staying {
             let Some(body) = self.lives[id].body.as_deref() else { continue };
             let view = body.control.view();
+            let stale = |router: &Arc<RouterState>| {
+                router.table.roster_digest() != view.roster_digest || !router.active.is_full()
+            };
+            if body.snapshot.routers.is_empty() || body.snapshot.routers.iter().any(stale) {
+                return Some(format!("life {id} does not route by its view yet"));
+            }
             if *first.get_or_insert(view.digest) != view.digest {
                 let mut seen = format!("life {id} has another view than others: ");
                 for member in &view.members {

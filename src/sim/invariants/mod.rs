@@ -6,6 +6,7 @@ pub mod bounds;
 pub mod counts;
 pub mod healing;
 pub mod keys;
+pub mod masks;
 pub mod order;
 pub mod protocol;
 pub mod removal;
@@ -35,13 +36,20 @@ pub struct Checks {
     pub tables: tables::Tables,
     /// After the healing all is well again.
     pub healing: healing::Healing,
+    /// How often a router's mask changed and its table did not.
+    pub masked: u64,
     slots: usize,
 }
 
 impl Checks {
     /// For a world with so many machines.
     pub fn new(slots: usize) -> Self {
-        Self { tables: tables::Tables::default(), healing: healing::Healing::default(), slots }
+        Self {
+            tables: tables::Tables::default(),
+            healing: healing::Healing::default(),
+            masked: 0,
+            slots,
+        }
     }
 }
 
@@ -53,8 +61,14 @@ impl World {
             self.blame(tables::NAME, name(seen));
         }
         let Some(body) = self.lives[life].body.as_deref() else { return };
-        if let Err(seen) = keys::check(&body.snapshot, snapshot) {
+        let keys = keys::check(&body.snapshot, snapshot);
+        let masks = masks::check(&body.snapshot, snapshot);
+        if let Err(seen) = keys {
             self.blame(keys::NAME, name(seen));
+        }
+        match masks {
+            Ok(masked) => self.checks.masked += masked,
+            Err(seen) => self.blame(masks::NAME, name(seen)),
         }
         if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
             self.blame(bounds::NAME, name(seen));

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::View;
-use crate::route::RouteTable;
 use crate::route::snapshot::{RouterState, Snapshot};
+use crate::route::{RouteTable, RouteeSet};
 
 /// The invariant's name.
 pub const NAME: &str = "equal views give equal tables";
 
-/// The first table seen for each view.
+/// The first table seen for each roster, and the first mask for each view.
 #[derive(Default)]
 pub struct Tables {
+    /// By roster: a view with it. Tables come later than the view that they were asked for.
+    views: BTreeMap<u64, Arc<View>>,
     first: BTreeMap<(u64, usize), Arc<RouterState>>,
+    masks: BTreeMap<(u64, u64, usize), RouteeSet>,
 }
 
 impl Tables {
@@ -28,22 +31,64 @@ impl Tables {
         if !sorted || again.digest != view.digest {
             return Err(format!("the members of view {:016x} are not in order", view.digest));
         }
+        self.views.entry(view.roster_digest).or_insert_with(|| Arc::clone(view));
         for (id, router) in snapshot.routers.iter().enumerate() {
             let table = &router.table;
-            if table.view_digest() != view.digest {
-                return Err(format!("router {id} has a table of another view"));
-            }
-            match self.first.get(&(view.digest, id)) {
+            let roster = table.roster_digest();
+            match self.first.get(&(roster, id)) {
                 Some(first) => compare(id, &first.table, table)?,
                 None => {
+                    let Some(view) = self.views.get(&roster) else {
+                        return Err(format!("router {id} has a table of no view there was"));
+                    };
                     // However it came about, it is what the view alone gives.
                     compare(id, &RouteTable::build(view, &router.spec, None), table)?;
-                    self.first.insert((view.digest, id), Arc::clone(router));
+                    self.first.insert((roster, id), Arc::clone(router));
                 }
             }
+            let key = (roster, view.digest, id);
+            if let Some(first) = self.masks.get(&key) {
+                if *first != router.active {
+                    return Err(format!(
+                        "router {id} has two masks for view {:016x}: {first:?} and {:?}",
+                        view.digest, router.active
+                    ));
+                }
+                continue;
+            }
+            if roster == view.roster_digest {
+                check_heirs(id, view, router)?;
+            }
+            self.masks.insert(key, router.active.clone());
         }
         Ok(())
     }
+}
+
+/// Keys of silent members are where they would be if these members were not there.
+fn check_heirs(id: usize, view: &View, router: &RouterState) -> Result<(), String> {
+    let Some(slots) = router.table.slots().filter(|_| !router.active.is_full()) else {
+        return Ok(());
+    };
+    let answer = view.members.iter().filter(|member| member.is_usable()).cloned().collect();
+    let answering = View::new(view.me, view.version, answer);
+    let alone = RouteTable::build(&answering, &router.spec, None);
+    let place = |table: &RouteTable, owner: Option<u16>| {
+        let routee = table.routees().get(usize::from(owner?))?;
+        Some((routee.node, routee.worker))
+    };
+    for slot in 0..1u64 << slots.bits() {
+        let key_hash = slot << (64 - slots.bits());
+        let here = place(&router.table, router.table.owner(key_hash, &router.active));
+        let there = place(&alone, alone.owner(key_hash, &RouteeSet::all(alone.len())));
+        if here != there {
+            return Err(format!(
+                "slot {slot} of router {id} goes to {here:?}, and without those that do not \
+                 answer would go to {there:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn compare(id: usize, one: &RouteTable, other: &RouteTable) -> Result<(), String> {
@@ -58,9 +103,9 @@ fn compare(id: usize, one: &RouteTable, other: &RouteTable) -> Result<(), String
         Ok(())
     } else {
         let (routees, others) = (one.len(), other.len());
-        let view = one.view_digest();
+        let roster = one.roster_digest();
         Err(format!(
-            "router {id} has two tables for view {view:016x}: {routees} routees with digest \
+            "router {id} has two tables for roster {roster:016x}: {routees} routees with digest \
              {:016x}, and {others} with {:016x}",
             one.digest(),
             other.digest()
