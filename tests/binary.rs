@@ -376,6 +376,40 @@ fn http(node: &ReadyNode, head: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
+/// From its own machine, where everybody has the same address.
+#[test]
+fn health_answers_whatever_else_is_open_at_the_admin_port() {
+    let a = ReadyNode::start("a", &[]);
+    let host = format!("host: {}", a.admin);
+    let health = || http(&a, &format!("GET /health HTTP/1.1\r\n{host}"));
+    let open = |text: &str| {
+        let mut stream = TcpStream::connect(&a.admin).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let began = Instant::now();
+    let silent: Vec<_> = (0..200).map(|_| open("")).collect();
+    let half: Vec<_> = (0..150).map(|_| open("GET /health HTTP/1.1\r\nhost: ")).collect();
+    // Answers that nobody reads; more than the sockets' buffers take.
+    let many = format!("GET /metrics HTTP/1.1\r\n{host}\r\n\r\n").repeat(2_000);
+    let unread: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = open("");
+            stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+            let _ = stream.write_all(many.as_bytes());
+            stream
+        })
+        .collect();
+    assert!(began.elapsed() < LIMIT, "connecting alone was slow");
+    for _ in 0..10 {
+        let asked = Instant::now();
+        assert_eq!(health().0, 200);
+        assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
+    }
+    drop((silent, half, unread));
+    assert!(!a.process.stderr().contains("panicked"), "{}", a.process.stderr());
+}
+
 #[test]
 fn the_admin_port_answers_and_refuses_in_words() {
     let a = ReadyNode::start("a", &[]);

@@ -1,39 +1,33 @@
-//! Accepts no more connections than may be open, and ends each after a while: a client that says
-//! nothing, or too slowly, costs one place for a bounded time.
+//! Accepts every connection at once, and ends each after a while: a client that says nothing, or
+//! too slowly, costs one of few places for a short time. See [`super::places`].
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Connections that may be open at a time. More wait in the system's own bounded backlog.
-const MAX_CONNECTIONS: usize = 64;
+use super::places::{Limits, Place, Places, Standing};
 
-/// How long one connection may live.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-
-/// A listener with a limited number of places.
+/// A listener whose connections have places.
 pub(super) struct BoundedListener {
     listener: TcpListener,
-    places: Arc<Semaphore>,
-    limit: Duration,
+    places: Places,
 }
 
 impl BoundedListener {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self::with(listener, MAX_CONNECTIONS, CONNECTION_LIMIT)
+        Self::with(listener, Limits::default())
     }
 
-    fn with(listener: TcpListener, places: usize, limit: Duration) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(places)), limit }
+    fn with(listener: TcpListener, limits: Limits) -> Self {
+        Self { listener, places: Places::new(limits) }
     }
 }
 
@@ -42,11 +36,10 @@ impl Listener for BoundedListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let end = Box::pin(sleep(self.limit));
-        (BoundedStream { stream, end, _place: place }, address)
+        let now = Instant::now();
+        let place = self.places.enter(address.ip(), now);
+        (BoundedStream { stream, end: Box::pin(sleep_until(now)), place }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -58,11 +51,18 @@ impl Listener for BoundedListener {
 pub(super) struct BoundedStream {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    place: Arc<Place>,
 }
 
 impl BoundedStream {
     fn over(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let end = match self.place.look(cx.waker()) {
+            Standing::Until(end) => end,
+            Standing::GaveWay => return Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        if self.end.deadline() != end {
+            self.end.as_mut().reset(end);
+        }
         match self.end.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
@@ -88,7 +88,11 @@ impl AsyncWrite for BoundedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.over(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.place.took(Instant::now());
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -100,8 +104,20 @@ impl AsyncWrite for BoundedStream {
     }
 }
 
+/// What a request knows of the connection it came through.
+#[derive(Clone, Debug)]
+pub(super) struct Connection(pub(super) Arc<Place>);
+
+impl Connected<IncomingStream<'_, BoundedListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        Self(Arc::clone(&stream.io().place))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
 
@@ -109,24 +125,35 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    #[tokio::test]
-    async fn a_silent_client_holds_its_place_for_a_bounded_time() {
+    async fn bound(waiting: usize, wait_ms: u64) -> (BoundedListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut listener = BoundedListener::with(listener, 1, Duration::from_millis(200));
+        let limits = Limits { waiting, wait: Duration::from_millis(wait_ms), life: LONG };
+        (BoundedListener::with(listener, limits), address)
+    }
 
+    #[tokio::test]
+    async fn a_silent_client_holds_its_place_for_a_bounded_time() {
+        let (mut listener, address) = bound(4, 200).await;
         let _silent = TcpStream::connect(address).await.unwrap();
-        let mut next = TcpStream::connect(address).await.unwrap();
-        next.write_all(b"hello").await.unwrap();
-
         let (mut first, _) = timeout(LONG, listener.accept()).await.unwrap();
-        let early = timeout(Duration::from_millis(20), listener.accept()).await;
-        assert!(early.is_err(), "there is one place only");
         let error = timeout(LONG, first.read_u8()).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(first);
+    }
 
+    #[tokio::test]
+    async fn the_oldest_silent_client_gives_way_at_once() {
+        let (mut listener, address) = bound(1, 60_000).await;
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let (mut first, _) = timeout(LONG, listener.accept()).await.unwrap();
+        let read = tokio::spawn(async move { first.read_u8().await });
+        tokio::task::yield_now().await;
+
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(b"hello").await.unwrap();
         let (mut second, _) = timeout(LONG, listener.accept()).await.unwrap();
+        let error = timeout(LONG, read).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
         let mut greeting = [0; 5];
         timeout(LONG, second.read_exact(&mut greeting)).await.unwrap().unwrap();
         assert_eq!(&greeting, b"hello");

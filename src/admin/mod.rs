@@ -14,11 +14,13 @@
 //! | `POST /ask/{name}` | sends one of the asks the application put in, see [`AdminBuilder::ask`] |
 //!
 //! Everything else is JSON: the types of [`report`]. Whoever reaches the port can operate the
-//! node, so it belongs on loopback. There it also refuses requests that a web page could have sent
+//! node, so it belongs on loopback, and `GET /health` always answers: connections that do not say
+//! what they want give way to those that do, and asks that take long leave room. There it also refuses requests that a web page could have sent
 //! from the operator's own browser.
 
 mod listener;
 mod metrics;
+mod places;
 pub mod report;
 mod routes;
 
@@ -32,10 +34,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use self::listener::BoundedListener;
-use self::routes::App;
+use self::listener::{BoundedListener, Connection};
+use self::routes::{App, MAX_ORDERS};
 use crate::api::Node;
 use crate::base::fate::AskError;
 
@@ -144,6 +146,7 @@ impl AdminBuilder {
             node: self.node,
             asks: self.asks,
             local_only: address.ip().is_loopback(),
+            orders: Semaphore::new(MAX_ORDERS),
         });
         let serve = async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -159,7 +162,8 @@ impl AdminBuilder {
             let graceful = async move {
                 let _ = asked.changed().await;
             };
-            let server = axum::serve(listener, routes).with_graceful_shutdown(graceful);
+            let service = routes.into_make_service_with_connect_info::<Connection>();
+            let server = axum::serve(listener, service).with_graceful_shutdown(graceful);
             tokio::select! {
                 _ = server => {}
                 () = async {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -12,7 +13,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
+use super::listener::Connection;
 use super::report::{
     CountsReport, ErrorReport, HealthReport, MembersReport, RoutersReport, StrangersReport,
 };
@@ -26,6 +30,9 @@ const MAX_URI_BYTES: usize = 4_096;
 
 /// The longest body; none of the requests needs one.
 const MAX_BODY_BYTES: usize = 4_096;
+
+/// Asks and removals that may be under way at a time. All other requests are answered at once.
+pub(super) const MAX_ORDERS: usize = 32;
 
 /// What there is, for those who ask for something else.
 const KNOWN: [&str; 9] = [
@@ -46,6 +53,17 @@ pub(super) struct App {
     pub asks: BTreeMap<String, AskFn>,
     /// Whether the port is on loopback, where no request may come through a browser.
     pub local_only: bool,
+    /// Room for requests that take a while.
+    pub orders: Semaphore,
+}
+
+impl App {
+    fn order(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.orders.try_acquire().map_err(|_| {
+            let error = format!("{MAX_ORDERS} asks and removals are under way; try again");
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        })
+    }
 }
 
 type Shared = State<Arc<App>>;
@@ -118,7 +136,16 @@ async fn guard(app: Shared, request: Request, next: Next) -> Result<Response, Fa
                      machine only";
         return Err(Failure::new(StatusCode::FORBIDDEN, error));
     }
-    Ok(next.run(request).await)
+    let connection = request.extensions().get::<ConnectInfo<Connection>>().cloned();
+    let place = connection.map(|ConnectInfo(Connection(place))| place);
+    if let Some(place) = &place {
+        place.served();
+    }
+    let response = next.run(request).await;
+    if let Some(place) = &place {
+        place.waits(Instant::now());
+    }
+    Ok(response)
 }
 
 fn names_this_machine(headers: &HeaderMap) -> bool {
@@ -171,6 +198,7 @@ async fn down(app: Shared, name: Result<Path<String>, PathRejection>) -> Result<
         return Err(Failure::new(StatusCode::CONFLICT, error));
     }
     let (id, name) = (member.id, member.name.to_string());
+    let _room = app.order()?;
     let node = Arc::clone(&app.node);
     // The order waits for the control thread, which must not hold up other requests.
     let outcome = tokio::task::spawn_blocking(move || node.down(id)).await;
@@ -201,6 +229,7 @@ async fn ask(
         let error = format!("this node knows no ask `{shown}`");
         return Err(Failure::new(StatusCode::NOT_FOUND, error).known(app.asks.keys()));
     };
+    let _room = app.order()?;
     match ask(query).await {
         Ok(answer) => Ok(Json(answer).into_response()),
         Err(error) => {
