@@ -81,6 +81,7 @@ fn worker() -> Worker {
         buffers: Arc::new(Buffers::new(64, 64, 1 << 20)),
         replies: ReplySlots::new(16),
         injector,
+        settings: keyway::part::PartSettings::default(),
         seed: 1,
     };
     let limits = Limits {

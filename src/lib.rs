@@ -100,6 +100,7 @@ pub mod control;
 pub mod hash;
 pub mod member;
 pub mod net;
+pub mod part;
 pub mod queue;
 pub mod route;
 pub mod runtime;

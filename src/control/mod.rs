@@ -4,6 +4,7 @@
 
 mod destinations;
 mod leaving;
+mod parts;
 pub mod seeds;
 mod tables;
 
@@ -21,6 +22,7 @@ use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
     PartitionPolicy,
 };
+use crate::part::{ControlHalves, Facts, PartId, PartSettings, WorkerOrder};
 use crate::route::job::{TableJob, TablesMade};
 use crate::route::snapshot::Snapshot;
 use crate::route::{RouterSpec, SpecError};
@@ -54,6 +56,10 @@ pub trait ControlSink {
     fn ask_drained(&mut self);
     /// Have every worker tell its peers that nothing more will come.
     fn finish_workers(&mut self);
+    /// Hand what parts published to every worker, behind the snapshot.
+    fn facts(&mut self, facts: &Facts);
+    /// Hand this to a part's half on one worker.
+    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder);
     /// The node has left; true if everything was drained in time.
     fn left(&mut self, drained: bool);
 }
@@ -65,6 +71,13 @@ pub enum ControlTimer {
     Member(MemberTimer),
     /// Look again whether the workers are drained.
     Drain,
+    /// A part's own.
+    Part {
+        /// Which part.
+        part: PartId,
+        /// What it gave.
+        token: u64,
+    },
 }
 
 /// Why a path cannot be served.
@@ -109,6 +122,8 @@ pub struct ControlParts {
     /// How long after the leave was announced the first check makes sense: by then the others
     /// have heard of it.
     pub leave_grace: Duration,
+    /// Settings of the parts.
+    pub parts: PartSettings,
     /// Seed of all randomness in here.
     pub seed: u64,
 }
@@ -127,6 +142,7 @@ pub struct Control {
     destinations: Destinations,
     version: u64,
     leaving: Leaving,
+    parts: ControlHalves,
     datagrams: DatagramCounts,
     sealed: Vec<u8>,
 }
@@ -159,6 +175,7 @@ impl Control {
             destinations: Destinations::default(),
             version: 0,
             leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
+            parts: ControlHalves::new(me, workers, &parts.parts),
             datagrams: DatagramCounts::default(),
             sealed: Vec::new(),
         })
@@ -181,8 +198,9 @@ impl Control {
 
     /// Begins.
     pub fn start(&mut self, now: Time, sink: &mut dyn ControlSink) {
-        self.member(sink, |membership, sink| membership.start(now, sink));
+        self.member(now, sink, |membership, sink| membership.start(now, sink));
         self.publish(sink);
+        self.parts_follow_view(now, &[], sink);
     }
 
     /// A datagram came in.
@@ -197,8 +215,9 @@ impl Control {
             self.datagrams.not_ours += 1;
             return;
         };
-        let outcome = self
-            .member(sink, |membership, sink| membership.handle_datagram(now, from, payload, sink));
+        let outcome = self.member(now, sink, |membership, sink| {
+            membership.handle_datagram(now, from, payload, sink)
+        });
         match outcome {
             Ok(()) => self.datagrams.taken += 1,
             Err(_) => self.datagrams.malformed += 1,
@@ -209,12 +228,15 @@ impl Control {
     pub fn timer(&mut self, now: Time, timer: ControlTimer, sink: &mut dyn ControlSink) {
         match timer {
             ControlTimer::Member(timer) => {
-                self.member(sink, |membership, sink| membership.handle_timer(now, timer, sink));
+                self.member(now, sink, |membership, sink| {
+                    membership.handle_timer(now, timer, sink)
+                });
             }
             ControlTimer::Drain => {
                 let step = self.leaving.check(now);
                 self.leave_step(now, step, sink);
             }
+            ControlTimer::Part { part, token } => self.part_timer(now, part, token, sink),
         }
     }
 
@@ -274,7 +296,7 @@ impl Control {
             .map(|known| known.service.clone())
             .collect();
         services.sort();
-        self.member(sink, |membership, sink| membership.set_services(now, services, sink))?;
+        self.member(now, sink, |membership, sink| membership.set_services(now, services, sink))?;
         Ok(true)
     }
 
@@ -305,17 +327,17 @@ impl Control {
 
     /// A connection to this peer was refused: its process is gone.
     pub fn peer_refused(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
-        self.member(sink, |membership, sink| membership.peer_refused(now, peer, sink));
+        self.member(now, sink, |membership, sink| membership.peer_refused(now, peer, sink));
     }
 
     /// A link to this peer was opened.
     pub fn peer_link_opened(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
-        self.member(sink, |membership, sink| membership.peer_link_opened(now, peer, sink));
+        self.member(now, sink, |membership, sink| membership.peer_link_opened(now, peer, sink));
     }
 
     /// Discovery found other addresses to join through.
     pub fn seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn ControlSink) {
-        self.member(sink, |membership, sink| membership.set_seeds(now, seeds, sink));
+        self.member(now, sink, |membership, sink| membership.set_seeds(now, seeds, sink));
     }
 
     /// Removes a member that will not come back.
@@ -328,14 +350,14 @@ impl Control {
         node: NodeId,
         sink: &mut dyn ControlSink,
     ) -> Result<(), MemberError> {
-        self.member(sink, |membership, sink| membership.down(now, node, sink))
+        self.member(now, sink, |membership, sink| membership.down(now, node, sink))
     }
 
     /// Begins a graceful leave: the others stop sending here, what is under way is finished, then
     /// the node is gone. Ends with [`ControlSink::left`].
     pub fn leave(&mut self, now: Time, sink: &mut dyn ControlSink) {
         if self.leaving.begin(now) {
-            self.member(sink, |membership, sink| membership.leave(now, sink));
+            self.member(now, sink, |membership, sink| membership.leave(now, sink));
             sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
         }
     }
@@ -370,7 +392,7 @@ impl Control {
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
             Step::Farewell => {
-                self.member(sink, |membership, sink| membership.left(now, sink));
+                self.member(now, sink, |membership, sink| membership.left(now, sink));
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
             Step::Gone { drained } => sink.left(drained),
@@ -380,14 +402,16 @@ impl Control {
     /// Calls membership, seals what it sends, and brings routers in line when the view changed.
     fn member<T>(
         &mut self,
+        now: Time,
         sink: &mut dyn ControlSink,
         call: impl FnOnce(&mut Membership, &mut dyn MemberSink) -> T,
     ) -> T {
         let mut adapter =
-            Adapter { me: self.me, key: &self.key, sealed: &mut self.sealed, sink, changed: false };
+            Adapter { me: self.me, key: &self.key, sealed: &mut self.sealed, sink, changed: None };
         let outcome = call(&mut self.membership, &mut adapter);
-        if adapter.changed {
+        if let Some(events) = adapter.changed {
             self.follow_view(sink);
+            self.parts_follow_view(now, &events, sink);
         }
         outcome
     }
@@ -418,7 +442,8 @@ struct Adapter<'a> {
     key: &'a ClusterKey,
     sealed: &'a mut Vec<u8>,
     sink: &'a mut dyn ControlSink,
-    changed: bool,
+    /// The events of a change of the view.
+    changed: Option<Vec<MemberEvent>>,
 }
 
 impl MemberSink for Adapter<'_> {
@@ -436,7 +461,7 @@ impl MemberSink for Adapter<'_> {
     }
 
     fn view_changed(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
-        self.changed = true;
+        self.changed.get_or_insert_default().extend_from_slice(events);
         self.sink.events(view, events);
     }
 

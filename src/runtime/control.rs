@@ -21,6 +21,7 @@ use crate::control::{Control, ControlSink, ControlTimer, DATAGRAMS_PER_TURN, Ser
 use crate::member::MemberFault;
 use crate::net::discovery::{Discovery, SeedList};
 use crate::net::{dialer, listener};
+use crate::part::{Facts, WorkerOrder};
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
 use crate::route::job::{TableJob, TablesMade};
@@ -172,11 +173,14 @@ struct Mailbox {
 
 impl Mailbox {
     fn send(&mut self, command: Command) {
-        // A newer snapshot replaces one that has not gone out yet.
-        if let (Command::Apply(_), Some(Command::Apply(_))) = (&command, self.waiting.back()) {
-            self.waiting.pop_back();
+        // A newer snapshot, and newer facts, replace those that have not gone out yet.
+        let mut last = self.waiting.iter_mut().rev();
+        match (&command, last.next(), last.next()) {
+            (Command::Apply(_), Some(known @ Command::Apply(_)), _)
+            | (Command::Apply(_), Some(Command::Facts(_)), Some(known @ Command::Apply(_)))
+            | (Command::Facts(_), Some(known @ Command::Facts(_)), _) => *known = command,
+            _ => self.waiting.push_back(command),
         }
-        self.waiting.push_back(command);
         self.pump();
     }
 
@@ -260,6 +264,16 @@ impl ControlSink for Effects {
         for mailbox in &mut self.workers {
             mailbox.send(Command::Finish);
         }
+    }
+
+    fn facts(&mut self, facts: &Facts) {
+        for mailbox in &mut self.workers {
+            mailbox.send(Command::Facts(facts.clone()));
+        }
+    }
+
+    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder) {
+        self.command(worker, Command::Part(order));
     }
 
     fn left(&mut self, drained: bool) {
@@ -651,6 +665,9 @@ impl Driver {
             Report::Drained(worker, drained) => {
                 self.control.drained(now, worker, drained, &mut self.effects);
             }
+            Report::Part(worker, report) => {
+                self.control.part_report(now, worker, report, &mut self.effects);
+            }
             Report::DeadLetters(letter) => {
                 if let Some(left_out) = self.effects.log.line(now, LogKind::DeadLetters) {
                     tracing::debug!(?letter, left_out, "dead letters");
@@ -680,6 +697,7 @@ impl Driver {
                 let outcome = self.control.down(now, node, &mut self.effects);
                 let _ = answer.send(outcome.map_err(OrderError::from));
             }
+            Order::Part(order) => self.control.part_order(now, order, &mut self.effects),
             Order::Stop => {}
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::base::fate::DeathReason;
 use crate::base::{HandlerId, NodeId, NodeRef, WorkerIndex};
 use crate::member::MemberError;
+use crate::part::{ControlOrder, ControlReport, Facts, WorkerOrder};
 use crate::route::RouterSpec;
 use crate::route::snapshot::Snapshot;
 use crate::wire::handshake::Established;
@@ -24,6 +25,10 @@ pub enum Command {
     Dialed(u32, std::net::TcpStream),
     /// The connection that was asked for could not be made.
     DialFailed(u32),
+    /// What parts published.
+    Facts(Facts),
+    /// For a part's half on this worker.
+    Part(WorkerOrder),
     /// Say whether everything is drained.
     AskDrained,
     /// Tell peers that nothing more will come.
@@ -54,6 +59,8 @@ pub enum Report {
     ServeFailed(HandlerId),
     /// The answer to [`Command::AskDrained`].
     Drained(WorkerIndex, bool),
+    /// A part's half on a worker has something to say.
+    Part(WorkerIndex, ControlReport),
     /// Messages died on a worker.
     DeadLetters(DeadLetter),
     /// A worker's thread has ended.
@@ -83,6 +90,8 @@ pub enum Order {
     Leave(oneshot::Sender<bool>),
     /// Remove a member that will not come back.
     Down(NodeId, oneshot::Sender<Result<(), OrderError>>),
+    /// For a part's half in control.
+    Part(ControlOrder),
     /// Stop at once.
     Stop,
 }

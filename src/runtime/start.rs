@@ -22,6 +22,7 @@ use crate::control::seeds::FoundSeeds;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
+use crate::part::PartSettings;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::{Injector, injector};
 use crate::queue::reply::ReplySlots;
@@ -151,6 +152,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         policy,
         key: key.clone(),
         leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
+        parts: PartSettings::default(),
         seed,
     })?;
 
@@ -199,6 +201,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             buffers: Arc::clone(&buffers),
             replies: replies.clone(),
             injector: door.clone(),
+            settings: PartSettings::default(),
             seed: seed ^ u64::from(index.0) << 32,
         };
         let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);

@@ -279,6 +279,8 @@ impl WorkerThread {
                     self.worker.dial_failed(destination);
                     self.refresh_board();
                 }
+                Command::Facts(facts) => self.worker.told(&facts),
+                Command::Part(order) => self.worker.part_order(order),
                 Command::AskDrained => {
                     let queued = turn.held.is_some()
                         || !self.injected.is_empty()
@@ -424,6 +426,7 @@ impl WorkerThread {
                 Request::Reached(peer) => Report::Reached(peer),
                 Request::ServeFailed(handler) => Report::ServeFailed(handler),
                 Request::Served(handler) => Report::Served(self.index, handler),
+                Request::Part(report) => Report::Part(self.index, report),
                 Request::DeadLetters { reason, count, peer } => {
                     Report::DeadLetters(DeadLetter { reason, count, peer, worker: self.index })
                 }

@@ -83,6 +83,10 @@ impl World {
             }
             Effect::AskDrained => self.command_all(life, || Command::AskDrained),
             Effect::FinishWorkers => self.command_all(life, || Command::Finish),
+            Effect::Facts(facts) => self.command_all(life, || Command::Facts(facts.clone())),
+            Effect::Part(worker, order) => {
+                self.command(life, usize::from(worker.0), Command::Part(order));
+            }
             Effect::Left(drained) => {
                 let Some(body) = self.lives[life].body.as_deref_mut() else { return };
                 body.left = Some(drained);
@@ -123,6 +127,11 @@ impl World {
                 if let Some(Err(error)) = served {
                     self.blame("serving", format!("a path was not served: {error}"));
                 }
+            }
+            Report::Part(worker, report) => {
+                self.control(life, |control, now, sink| {
+                    control.part_report(now, worker, report, sink);
+                });
             }
             Report::Drained(worker, drained) => {
                 self.control(life, |control, now, sink| {

@@ -11,6 +11,7 @@ use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::{Control, ControlSink, ControlTimer};
 use crate::member::MemberFault;
 use crate::net::inbox::Inbox;
+use crate::part::{ControlReport, Facts, WorkerOrder};
 use crate::queue::inject::{Injected, Injector};
 use crate::queue::reply::ReplySlots;
 use crate::route::job::TableJob;
@@ -148,6 +149,10 @@ pub enum Command {
     Dialed(u32, ConnId, Side),
     /// The connection that was asked for could not be made.
     DialFailed(u32),
+    /// What parts published.
+    Facts(Facts),
+    /// For a part's half on this worker.
+    Part(WorkerOrder),
     /// Say whether everything is drained.
     AskDrained,
     /// Tell peers that nothing more will come.
@@ -169,6 +174,8 @@ pub enum Report {
     Reached(NodeRef),
     /// A worker runs this handler now.
     Served(HandlerId),
+    /// A part's half on a worker has something to say.
+    Part(WorkerIndex, ControlReport),
     /// Whether a worker is drained.
     Drained(WorkerIndex, bool),
 }
@@ -212,6 +219,10 @@ pub enum Effect {
     AskDrained,
     /// Have the workers say goodbye.
     FinishWorkers,
+    /// What parts published.
+    Facts(Facts),
+    /// For a part's half on a worker.
+    Part(WorkerIndex, WorkerOrder),
     /// It has left.
     Left(bool),
 }
@@ -262,6 +273,14 @@ impl ControlSink for Effects {
 
     fn finish_workers(&mut self) {
         self.list.push(Effect::FinishWorkers);
+    }
+
+    fn facts(&mut self, facts: &Facts) {
+        self.list.push(Effect::Facts(facts.clone()));
+    }
+
+    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder) {
+        self.list.push(Effect::Part(worker, order));
     }
 
     fn left(&mut self, drained: bool) {

@@ -211,6 +211,8 @@ impl Turn<'_> {
                     }
                 }
                 Command::DialFailed(destination) => self.me.worker.dial_failed(destination),
+                Command::Facts(facts) => self.me.worker.told(&facts),
+                Command::Part(order) => self.me.worker.part_order(order),
                 Command::AskDrained => {
                     let queued = !self.me.injected.is_empty()
                         || self.me.rings.iter().any(|ring| !ring.is_empty());
@@ -328,6 +330,7 @@ impl Turn<'_> {
                 }
                 Request::Suspect(peer) => Report::Suspect(peer),
                 Request::Reached(peer) => Report::Reached(peer),
+                Request::Part(report) => Report::Part(worker, report),
                 Request::Served(handler) => Report::Served(handler),
                 // The simulator's own routees are made without a panic.
                 Request::ServeFailed(_) => continue,

@@ -21,6 +21,7 @@ use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
 use crate::control::{Control, ControlParts};
 use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
+use crate::part::PartSettings;
 use crate::queue::board::Board;
 use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
@@ -335,6 +336,7 @@ impl World {
             key: self.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
             leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
+            parts: PartSettings::default(),
             seed: self.net.rng.random(),
         })
         .expect("the plan's settings are in range");
@@ -353,6 +355,7 @@ impl World {
                     buffers: Arc::clone(&buffers),
                     replies: replies.clone(),
                     injector: injector.clone(),
+                    settings: PartSettings::default(),
                     seed: self.net.rng.random(),
                 };
                 Core {

@@ -51,6 +51,8 @@ pub enum FrameKind {
     Ack = 5,
     /// The sender will put no further tell or ask on this link.
     Fin = 6,
+    /// A frame of a part, whose number and operation stand in the header's `message` word.
+    Part = 7,
 }
 
 impl FrameKind {
@@ -63,6 +65,7 @@ impl FrameKind {
             4 => Self::Failure,
             5 => Self::Ack,
             6 => Self::Fin,
+            7 => Self::Part,
             _ => return None,
         })
     }

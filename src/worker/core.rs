@@ -16,6 +16,7 @@ use crate::ask::AskTable;
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::{TimerKey, TimerWheel};
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::part::{PartId, WorkerHalves};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{RouterState, Snapshot};
@@ -32,6 +33,7 @@ pub(super) enum Timer {
     Redial(LinkId),
     Part(LinkId),
     Retry(Box<ParkedAsk>),
+    OfPart { part: PartId, token: u64 },
 }
 
 /// Who waits for a reply.
@@ -109,6 +111,7 @@ pub struct Core {
     pub(super) counts: Counts,
     pub(super) requests: Vec<Request>,
     pub(super) dirty: Vec<LinkId>,
+    pub(super) parts: WorkerHalves,
     pub(super) injector: Injector<Injection>,
     pub(super) rng_seed: u64,
     /// Held by every replier that is still to reply; counts them.

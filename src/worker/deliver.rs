@@ -12,6 +12,7 @@ use super::link::{LinkId, Role, Standing};
 use super::{ACK_EVERY, Worker};
 use crate::base::HandlerId;
 use crate::base::fate::{AskError, DeathReason};
+use crate::part::RouteeChange;
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, WireError, deframe};
 
 /// What became of received bytes.
@@ -87,6 +88,7 @@ impl Worker {
             }
             FrameKind::Ack => self.acknowledged(id, frame),
             FrameKind::Fin => self.fin(id),
+            FrameKind::Part => self.part_frame(id, frame),
         }
     }
 
@@ -167,6 +169,8 @@ impl Worker {
     #[cold]
     fn restart(&mut self, place: u32) {
         if self.replace(place) {
+            let handler = self.routees[place as usize].id;
+            self.routee_changed(handler, RouteeChange::Replaced);
             self.start_routee(place);
         }
     }
@@ -187,7 +191,10 @@ impl Worker {
     pub(super) fn start_routee(&mut self, place: u32) {
         if self.with_routee(place, |hosted, cx| hosted.started(cx)) {
             // Not started again: one that panics whenever it starts would never come to an end.
-            self.replace(place);
+            if self.replace(place) {
+                let handler = self.routees[place as usize].id;
+                self.routee_changed(handler, RouteeChange::Replaced);
+            }
         }
     }
 

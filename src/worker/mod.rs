@@ -13,6 +13,7 @@ pub mod handler;
 pub mod inject;
 pub mod link;
 pub mod outbox;
+mod parts;
 pub mod router_ref;
 pub mod send;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::config::NodeConfig;
+use crate::part::{ControlReport, LinkChange, PartSettings, RouteeChange, WorkerHalves};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{Reach, Snapshot};
@@ -123,6 +125,8 @@ pub enum Request {
     Served(HandlerId),
     /// This handler's routee could not be made: the user's function panicked.
     ServeFailed(HandlerId),
+    /// A part's half here tells its half in control.
+    Part(ControlReport),
     /// Messages died.
     DeadLetters {
         /// Of what.
@@ -175,6 +179,8 @@ pub struct WorkerParts {
     pub replies: ReplySlots<AppReply>,
     /// This worker's own entrance, for replies that come later.
     pub injector: Injector<Injection>,
+    /// Settings of the parts.
+    pub settings: PartSettings,
     /// Seed of all randomness in here.
     pub seed: u64,
 }
@@ -218,6 +224,7 @@ impl Worker {
             counts: Counts::default(),
             requests: Vec::new(),
             dirty: Vec::new(),
+            parts: WorkerHalves::new(parts.me, parts.index, &parts.settings),
             injector: parts.injector,
             rng_seed: parts.seed,
             repliers: Arc::new(()),
@@ -291,6 +298,7 @@ impl Worker {
         !self.core.soon.is_empty()
             || !self.core.dirty.is_empty()
             || !self.core.requests.is_empty()
+            || !self.core.parts.effects.is_empty()
             || !self.core.links[self.core.own].outbox.is_empty()
     }
 
@@ -305,6 +313,7 @@ impl Worker {
     pub fn is_drained(&self) -> bool {
         self.core.asks.is_empty()
             && self.core.parked == 0
+            && self.core.parts.is_drained()
             && Arc::strong_count(&self.core.repliers) == 1
             && self.core.links.iter().all(|(_, link)| link.is_settled())
     }
@@ -353,6 +362,8 @@ impl Worker {
         }
         self.woken = woken;
 
+        self.core.carry_out_parts();
+
         // Only what waits now: a handler that tells itself must not hold the cycle up for ever.
         let own = self.core.own;
         for _ in 0..self.core.links[own].outbox.chunk_count() {
@@ -383,6 +394,7 @@ impl Worker {
                     self.finish(id);
                 }
             }
+            Timer::OfPart { part, token } => self.core.parts.timer(part, token),
             Timer::Retry(parked) => {
                 self.core.parked -= 1;
                 self.retry(*parked);
@@ -407,6 +419,7 @@ impl Worker {
             self.handlers.resize(index + 1, None);
         }
         self.handlers[index] = Some(place);
+        self.routee_changed(id, RouteeChange::Started);
         self.start_routee(place);
         self.core.requests.push(Request::Served(id));
     }
@@ -476,6 +489,7 @@ impl Worker {
                 // First, so that what a handler sends when it hears of a lost ask is refused.
                 link.standing = Standing::Finished;
                 self.lose(id, DeathReason::Unreachable);
+                self.link_changed(id, LinkChange::Closed);
                 self.core.destinations[destination] = None;
                 self.core.links.remove(id);
                 self.core.requests.push(Request::Close(id));
@@ -502,6 +516,7 @@ impl Worker {
             }
         }
         for id in gone {
+            self.link_changed(id, LinkChange::Closed);
             self.core.links.remove(id);
             self.core.requests.push(Request::Close(id));
         }
@@ -552,9 +567,12 @@ impl Worker {
         link.redial_pause_ms = 0;
         link.sent.delivered = 0;
         link.sent.dead = 0;
+        self.next_serial += 1;
+        link.serial = self.next_serial;
         let peer = link.peer.0;
         self.core.requests.push(Request::Reached(peer));
         self.core.mark_dirty(id);
+        self.link_changed(id, LinkChange::Opened);
         self.core.refresh_usable();
         Some(id)
     }
@@ -576,6 +594,7 @@ impl Worker {
         let finished = link.fin_queued || link.parting;
         link.standing = if finished { Standing::Finished } else { Standing::Broken };
         self.lose(id, DeathReason::Unreachable);
+        self.link_changed(id, LinkChange::Closed);
         self.core.timers.insert(self.core.now.plus(pause), Timer::Redial(id));
         self.core.refresh_usable();
     }
@@ -598,10 +617,13 @@ impl Worker {
             return None;
         }
         for (id, _) in older {
+            self.link_changed(id, LinkChange::Closed);
             self.core.links.remove(id);
             self.core.requests.push(Request::Close(id));
         }
-        Some(self.insert_link((node, worker), Role::Accepted { epoch }, Standing::Open))
+        let id = self.insert_link((node, worker), Role::Accepted { epoch }, Standing::Open);
+        self.link_changed(id, LinkChange::Opened);
+        Some(id)
     }
 
     /// A link's connection was closed or broke.
@@ -612,6 +634,7 @@ impl Worker {
             Role::Own | Role::Sibling(_) => {}
             Role::Accepted { .. } => {
                 let said_goodbye = link.fin_received;
+                self.link_changed(id, LinkChange::Closed);
                 self.core.links.remove(id);
                 if !said_goodbye {
                     self.core.requests.push(Request::Suspect(peer));
@@ -636,6 +659,7 @@ impl Worker {
                     self.core.bury(id, DeathReason::Unreachable);
                 }
                 self.fail_asks(id, AskError::LinkLost);
+                self.link_changed(id, LinkChange::Closed);
                 if !finished {
                     self.core.requests.push(Request::Suspect(peer));
                 }

@@ -11,8 +11,8 @@ use rkyv::ser::allocator::Arena;
 use crate::base::{HandlerId, MessageTypeId, fate::Refusal};
 use crate::queue::pool::Pool;
 use crate::wire::{
-    CHUNK_BYTES, Chunk, EncodeError, Fields, FrameKind, HEADER_BYTES, WireType, encode,
-    encode_empty,
+    CHUNK_BYTES, Chunk, EncodeError, Fields, FrameKind, HEADER_BYTES, MAX_FIELDS_BYTES, WireType,
+    encode, encode_empty, padded,
 };
 
 /// How many free chunks a worker keeps for itself before it shares them.
@@ -291,16 +291,31 @@ impl Outbox {
         body: &[u8],
     ) {
         debug_assert!(body.len() <= HEADER_BYTES, "control frames are small");
-        let (message, target) = (MessageTypeId(code), HandlerId(0));
+        self.push_raw(encoder, kind, fields, MessageTypeId(code), HandlerId(0), body);
+    }
+
+    /// Puts a frame whose body is encoded already at the end, whatever the limit: whoever sends
+    /// such frames bounds them.
+    pub(super) fn push_raw(
+        &mut self,
+        encoder: &mut Encoder,
+        kind: FrameKind,
+        fields: &Fields,
+        message: MessageTypeId,
+        target: HandlerId,
+        body: &[u8],
+    ) {
         if let Some(chunk) = self.chunks.back_mut()
             && let Ok(bytes) = encode_empty(chunk, kind, fields, message, target, body)
         {
             self.bytes += bytes;
             return;
         }
-        let mut chunk = encoder.take();
+        let room = HEADER_BYTES + MAX_FIELDS_BYTES + padded(body.len());
+        let mut chunk =
+            if room <= CHUNK_BYTES { encoder.take() } else { Chunk::with_capacity(room) };
         let bytes = encode_empty(&mut chunk, kind, fields, message, target, body)
-            .expect("an empty chunk has room for a control frame");
+            .expect("an empty chunk of this size has room for the frame");
         self.bytes += bytes;
         self.chunks.push_back(chunk);
     }

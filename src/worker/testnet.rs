@@ -517,6 +517,7 @@ impl Side {
             buffers: Arc::clone(&buffers),
             replies: replies.clone(),
             injector,
+            settings: crate::part::PartSettings::default(),
             seed: 5,
         };
         let mut worker = Worker::new(parts, limits, Time::ZERO);

@@ -1,0 +1,156 @@
+//! Parts: capabilities that stand beside plain routing, each in one folder. A part has a half on
+//! every worker and a half in control, both deciders; it owns its frames, timers, words between
+//! its halves, settings and counters. What the rest of the house knows of a part is its line in
+//! [`list`].
+//!
+//! A part's effects go through an outlet ([`Outlet`], [`ControlOutlet`]) whose verbs are closed: a
+//! new part adds none. The worker and control carry them out; tests compare the whole list.
+
+pub mod list;
+mod outlet;
+
+use std::sync::Arc;
+
+pub use self::list::{
+    ControlHalves, ControlOrder, ControlReport, Facts, PartSettings, WorkerHalves, WorkerOrder,
+};
+pub use self::outlet::{
+    ControlEffect, ControlEffects, ControlOutlet, Outlet, To, WorkerEffect, WorkerEffects,
+};
+use crate::base::{HandlerId, MemberEvent, NodeRef, View, WorkerIndex};
+use crate::wire::WireError;
+
+/// A part's number on the wire. Numbers are never used for another part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId(pub u8);
+
+/// One use of a connection, or of the way to a sibling, as a part sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkRef {
+    /// The worker's own name for it; a link that comes later has another.
+    pub link: u64,
+    /// Who is at the other end.
+    pub peer: (NodeRef, WorkerIndex),
+    /// Whether this side dialed it. Frames to a peer go out on links that were dialed to it.
+    pub dialed: bool,
+}
+
+/// What happened to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// Frames can flow; nothing that was sent on an earlier link to this peer is on its way.
+    Opened,
+    /// It is gone, or could not be opened. What was sent on it may have arrived or not.
+    Closed,
+}
+
+/// What happened to a routee of this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteeChange {
+    /// It runs from now on.
+    Started,
+    /// It panicked, and a fresh instance has its place.
+    Replaced,
+    /// Its path is not served here any more.
+    Withdrawn,
+}
+
+/// One capability: its two halves and what stands about it in the list.
+pub trait Part {
+    /// Its name in settings, counters and the log.
+    const NAME: &'static str;
+    /// Names of its counters, in the order of their numbers.
+    const COUNTERS: &'static [&'static str];
+    /// Its settings.
+    type Settings: Clone + Default + std::fmt::Debug + Send + Sync;
+    /// Its half on each worker.
+    type Worker: WorkerPart;
+    /// Its half in control.
+    type Control: ControlPart<
+            WorkerOrder = <Self::Worker as WorkerPart>::Order,
+            Report = <Self::Worker as WorkerPart>::Report,
+            Facts = <Self::Worker as WorkerPart>::Facts,
+        >;
+
+    /// A worker's half.
+    fn worker(me: NodeRef, index: WorkerIndex, settings: &Self::Settings) -> Self::Worker;
+    /// Control's half.
+    fn control(me: NodeRef, workers: u16, settings: &Self::Settings) -> Self::Control;
+}
+
+/// A part's half on one worker. All of it runs on that worker's thread, between two messages.
+pub trait WorkerPart {
+    /// What control's half publishes for all workers.
+    type Facts: Send + Sync;
+    /// What control's half, or a handler, wants of this half.
+    type Order: Send;
+    /// What this half tells control's half.
+    type Report: Send;
+
+    /// A frame of this part came in on a link.
+    ///
+    /// # Errors
+    /// When the frame breaks the part's protocol; the link is closed then. An operation that is
+    /// not known is no such error: a newer peer may have it, and it is counted and skipped.
+    fn frame(
+        &mut self,
+        from: LinkRef,
+        op: u8,
+        body: &[u8],
+        out: &mut Outlet<'_, Self::Report>,
+    ) -> Result<(), WireError>;
+    /// A link opened or closed.
+    fn link(&mut self, link: LinkRef, change: LinkChange, out: &mut Outlet<'_, Self::Report>);
+    /// A routee of this worker started, was replaced or withdrawn.
+    fn routee(
+        &mut self,
+        handler: HandlerId,
+        change: RouteeChange,
+        out: &mut Outlet<'_, Self::Report>,
+    );
+    /// Control's half published anew.
+    fn told(&mut self, facts: &Arc<Self::Facts>, out: &mut Outlet<'_, Self::Report>);
+    /// Control's half, or a handler of this worker, wants something.
+    fn order(&mut self, order: Self::Order, out: &mut Outlet<'_, Self::Report>);
+    /// A time set with [`Outlet::after`] has come.
+    fn timer(&mut self, token: u64, out: &mut Outlet<'_, Self::Report>);
+    /// Whether a node that leaves has nothing more to wait for here.
+    fn is_drained(&self) -> bool {
+        true
+    }
+}
+
+/// A part's half in control.
+pub trait ControlPart {
+    /// What it publishes for all workers.
+    type Facts: Send + Sync;
+    /// What it wants of the workers' halves.
+    type WorkerOrder: Send;
+    /// What the workers' halves tell it.
+    type Report: Send;
+    /// What faces want of it.
+    type Order: Send;
+
+    /// The view changed, by these events.
+    fn view(
+        &mut self,
+        view: &Arc<View>,
+        events: &[MemberEvent],
+        out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>,
+    );
+    /// A face wants something.
+    fn order(
+        &mut self,
+        order: Self::Order,
+        out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>,
+    );
+    /// A worker's half said something.
+    fn report(
+        &mut self,
+        worker: WorkerIndex,
+        report: Self::Report,
+        out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>,
+    );
+    /// A time set with [`ControlOutlet::after`] has come.
+    fn timer(&mut self, token: u64, out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>);
+}

@@ -1,0 +1,138 @@
+//! Where parts meet a worker: what happens here is passed to their halves, and what they want done
+//! is carried out once a turn.
+
+use super::context::Context;
+use super::core::{Core, Timer};
+use super::link::{LinkId, Role};
+use super::{Request, Worker};
+use crate::base::{HandlerId, MessageTypeId};
+use crate::part::{
+    Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerOrder,
+};
+use crate::wire::{Fields, Frame, FrameKind, WireError};
+
+impl Worker {
+    /// Control's halves of the parts published anew.
+    pub fn told(&mut self, facts: &Facts) {
+        self.core.parts.told(facts);
+    }
+
+    /// An order of control to a part's half here.
+    pub fn part_order(&mut self, order: WorkerOrder) {
+        self.core.parts.order(order);
+    }
+
+    /// A frame of a part. Its header's message word is the part's number and the part's own
+    /// operation.
+    #[cold]
+    pub(super) fn part_frame(&mut self, id: LinkId, frame: Frame<'_>) -> Result<(), WireError> {
+        let Some(from) = self.link_ref(id) else { return Ok(()) };
+        let word = frame.header.message.0;
+        let (part, op) = (PartId((word >> 8) as u8), word as u8);
+        self.core.parts.frame(part, from, op, frame.body())
+    }
+
+    /// A link opened or closed; to be called while it is still in its place.
+    pub(super) fn link_changed(&mut self, id: LinkId, change: LinkChange) {
+        if let Some(link) = self.link_ref(id) {
+            self.core.parts.link(link, change);
+        }
+    }
+
+    pub(super) fn routee_changed(&mut self, handler: HandlerId, change: RouteeChange) {
+        self.core.parts.routee(handler, change);
+    }
+
+    fn link_ref(&self, id: LinkId) -> Option<LinkRef> {
+        let link = self.core.links.get(id)?;
+        let dialed = matches!(link.role, Role::Dialed { .. });
+        Some(LinkRef { link: name(id, link.serial), peer: link.peer, dialed })
+    }
+}
+
+impl Core {
+    /// Carries out what parts want done. What that leads to waits for the next turn.
+    #[inline]
+    pub(super) fn carry_out_parts(&mut self) {
+        if !self.parts.effects.is_empty() {
+            self.carry_out_some();
+        }
+    }
+
+    #[cold]
+    fn carry_out_some(&mut self) {
+        let mut effects = std::mem::take(&mut self.parts.effects);
+        for effect in effects.list.drain(..) {
+            match effect {
+                WorkerEffect::Send { part, to, op, body } => {
+                    self.send_part_frame(part, to, op, &effects.bytes[body]);
+                }
+                WorkerEffect::Deliver(chunk) => {
+                    // Past the queue's limit: a part delivers no more than it keeps places for.
+                    self.counts.sent += u64::from(chunk.frames());
+                    let own = self.own;
+                    self.links[own].outbox.push_chunk(&mut self.encoder, chunk);
+                }
+                WorkerEffect::After { part, after, token } => {
+                    let at = self.now.plus(after);
+                    self.timers.insert(at, Timer::OfPart { part, token });
+                }
+                WorkerEffect::ToControl(report) => {
+                    self.requests.push(Request::Part(report));
+                }
+                WorkerEffect::Count { part, counter, by } => {
+                    self.parts.count(part, counter, by);
+                }
+            }
+        }
+        effects.bytes.clear();
+        // No part is called in here, so that nothing was added meanwhile.
+        self.parts.effects = effects;
+    }
+
+    fn send_part_frame(&mut self, part: PartId, to: To, op: u8, body: &[u8]) {
+        let id = match to {
+            To::Link(to) => {
+                let id = (to.link >> 32) as LinkId;
+                let known = self.links.get(id);
+                known.filter(|known| name(id, known.serial) == to.link).map(|_| id)
+            }
+            To::Peer(node, worker) => self
+                .snapshot
+                .as_ref()
+                .and_then(|snapshot| snapshot.destination_of(node, worker))
+                .and_then(|destination| self.link_to(destination).ok()),
+        };
+        let Some(id) = id else { return };
+        let word = u32::from(part.0) << 8 | u32::from(op);
+        self.links[id].outbox.push_raw(
+            &mut self.encoder,
+            FrameKind::Part,
+            &Fields::default(),
+            MessageTypeId(word),
+            HandlerId(0),
+            body,
+        );
+        self.mark_dirty(id);
+    }
+}
+
+#[allow(dead_code, reason = "an empty list wants nothing")]
+impl Context<'_> {
+    /// Which handler's routee this is.
+    pub(crate) fn handler(&self) -> HandlerId {
+        self.handler
+    }
+
+    /// Wants something of a part's half on this worker.
+    pub(crate) fn part_order(&mut self, order: WorkerOrder) {
+        self.core.parts.order(order);
+        // At once: what the handler sends next must not overtake it.
+        self.core.carry_out_parts();
+    }
+}
+
+/// One use of a link's place.
+fn name(id: LinkId, serial: u64) -> u64 {
+    (id as u64) << 32 | (serial & u64::from(u32::MAX))
+}
