@@ -19,7 +19,9 @@ use crate::runtime::proxies::Order;
 use crate::wire::{Chunk, Message};
 use crate::worker::outbox::{append, encode_single, with_arena};
 use crate::worker::send::{Choice, Route, places, single, tell_head};
-use crate::worker::{AppReply, AskOptions, KeyFunctions, Place, RouteeRef, RouterRef, Sender};
+use crate::worker::{
+    AppReply, AskOptions, KeyFunctions, Place, RouteeRef, RouterRef, Sender, Target,
+};
 
 /// Describes a router before it is built. Made by [`Node::router`](super::Node::router).
 #[must_use = "a router does nothing before `build`"]
@@ -334,7 +336,7 @@ impl Router {
         }
         let mut choice = self.choice.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         choice.look(sender, state);
-        choice.route(sender, state, key_hash)
+        choice.route(state, key_hash).map_err(|refusal| sender.explain(refusal))
     }
 
     pub(super) fn send_ask<M: Message>(
@@ -346,7 +348,7 @@ impl Router {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
         let route = self.route(&sender, self.state(&snapshot), key_hash);
-        let again = (self.reference.id, key_hash);
+        let again = Target::Router { router: self.reference.id, key_hash };
         sender.ask(route.and_then(single), again, message, options, self.shared.clock.now())
     }
 }
@@ -372,8 +374,14 @@ impl Batch<'_> {
     /// As [`Router::tell`]. [`Refusal::QueueFull`] can also mean that a finished run was not taken;
     /// it is kept, and this message was not added.
     pub fn tell<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
-        let outcome = self.add(message);
-        self.sender().refuse(outcome)
+        self.add(message).map_err(|refusal| self.refused(refusal))
+    }
+
+    #[cold]
+    fn refused(&self, refusal: Refusal) -> Refusal {
+        // Counted, and given back as it is.
+        let _ = self.sender().refuse::<()>(Err(refusal));
+        refusal
     }
 
     fn sender(&self) -> Sender<'_> {
@@ -382,8 +390,8 @@ impl Batch<'_> {
 
     fn add<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
         let key_hash = self.router.reference.key_hash(message);
-        let sender = self.router.shared.sender(self.router.home, &self.snapshot);
-        match self.choice.route(&sender, &self.state, key_hash)? {
+        let route = self.choice.route(&self.state, key_hash);
+        match route.map_err(|refusal| self.sender().explain(refusal))? {
             Route::One(place) => self.push(place, message),
             Route::All => {
                 let state = Arc::clone(&self.state);

@@ -22,7 +22,7 @@ use crate::worker::outbox::{append, with_arena};
 use crate::worker::send::{Choice, Place, Route, Sender, places, tell_head};
 use crate::worker::{
     AppReply, AskOptions, Context, Handler, HandlerTable, Later, OnReply, Replier, Routee,
-    RouteeFactory, RouterRef,
+    RouteeFactory, RouterRef, Target,
 };
 use crate::{Layout, Message};
 
@@ -412,7 +412,7 @@ impl AppThread {
             let hash = draft.key.hash_key(self.seed);
             let choice = &mut self.choices[draft.router as usize];
             choice.look(&hands.sender, state);
-            match choice.route(&hands.sender, state, Some(hash)) {
+            match choice.route(state, Some(hash)) {
                 Ok(Route::One(place)) if draft.asks => self.ask(hands, draft, place),
                 Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
                 Ok(Route::All) => {
@@ -491,7 +491,8 @@ impl AppThread {
         options: AskOptions,
     ) -> Option<Pending> {
         let token = ledger.token();
-        let again = (draft.router, Some(draft.key.hash_key(self.seed)));
+        let key_hash = Some(draft.key.hash_key(self.seed));
+        let again = Target::Router { router: draft.router, key_hash };
         let question = Question {
             key: draft.key,
             from: self.from(ledger.number(self.sender)),

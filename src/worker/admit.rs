@@ -1,11 +1,13 @@
 //! Walk of a message from another thread: `worker/inject` comes before, `worker/outbox` after.
 //!
 //! Takes hand-overs in: tells that are encoded already, asks that still need a correlation, replies
-//! that come later. Asks that may be sent again rest here between two attempts.
+//! that come later. And carries out what [`crate::ask`] decides about asks.
 
-use super::core::{ParkedAsk, Retry, Timer, Waiter};
-use super::send::{Place, Route};
-use super::{InjectedAsk, Injection, RETRY_PAUSE, Standing, Worker};
+use super::core::{Core, Target, Waiter};
+use super::link::LinkId;
+use super::send::{Place, single};
+use super::{InjectedAsk, Injection, Standing, Worker};
+use crate::ask::Effect;
 use crate::base::Time;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::wire::Chunk;
@@ -20,7 +22,7 @@ impl Worker {
     pub fn knows(&self, injection: &Injection) -> bool {
         let destination = match injection {
             Injection::Frames { destination, .. } => *destination,
-            Injection::Ask(ask) => ask.destination,
+            Injection::Ask(ask) => ask.first.destination,
             Injection::Reply { .. } => return true,
         };
         (destination as usize) < self.core.destinations.len()
@@ -32,7 +34,7 @@ impl Worker {
     pub fn should_wait(&self, injection: &Injection) -> bool {
         let destination = match injection {
             Injection::Frames { destination, .. } => *destination,
-            Injection::Ask(ask) => ask.destination,
+            Injection::Ask(ask) => ask.first.destination,
             Injection::Reply { .. } => return false,
         };
         let link = self.core.destinations.get(destination as usize).copied().flatten();
@@ -50,18 +52,8 @@ impl Worker {
                 let count = u64::from(frames.frames());
                 self.core.counts.sent += count;
                 match self.core.link_for_accepted(destination) {
-                    Ok(id) => {
-                        let link = &mut self.core.links[id];
-                        link.sent.requests += count;
-                        link.outbox.push_chunk(&mut self.core.encoder, frames);
-                        self.core.mark_dirty(id);
-                    }
-                    Err(refusal) => {
-                        let reason = death(refusal);
-                        self.core.counts.dead[reason as usize] += count;
-                        self.core.note_dead(reason, count, None);
-                        self.core.encoder.give(frames);
-                    }
+                    Ok(id) => self.core.push_request(id, frames),
+                    Err(refusal) => self.core.bury_hand_over(death(refusal), frames),
                 }
             }
             Injection::Ask(ask) => self.inject_ask(ask),
@@ -86,90 +78,124 @@ impl Worker {
     }
 
     fn inject_ask(&mut self, ask: InjectedAsk) {
-        let InjectedAsk { router, key_hash, destination, frame, slot, generation, .. } = ask;
+        let InjectedAsk { first, frame, slot, generation, deadline, plan } = ask;
         let waiter = Waiter::Application { slot, generation };
         self.core.counts.asks += 1;
-        if ask.deadline <= self.core.now {
+        if deadline <= self.core.now {
             self.core.counts.sent += 1;
-            self.core.counts.dead[DeathReason::Expired as usize] += 1;
-            self.core.note_dead(DeathReason::Expired, 1, None);
-            self.core.encoder.give(frame);
+            self.core.bury_hand_over(DeathReason::Expired, frame);
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
         }
-        let retry = ask.idempotent.then(|| {
-            let mut copy = self.core.buffers.take_fitting(frame.len());
-            copy.append(frame.bytes(), frame.frames());
-            Box::new(Retry { router, key_hash, frame: copy, deadline: ask.deadline })
-        });
-        self.attempt(waiter, destination, frame, ask.deadline, retry);
+        match plan {
+            None => self.ask_once(waiter, first, frame, deadline),
+            Some(plan) => {
+                let Core { asks, ask_effects, now, .. } = &mut self.core;
+                match asks.start((waiter, *plan, frame), deadline, *now, ask_effects) {
+                    Ok(_) => self.settle_asks(),
+                    Err((waiter, frame)) => self.refuse_ask(waiter, frame, Refusal::TooManyAsks),
+                }
+            }
+        }
     }
 
-    /// Puts an encoded ask on its way.
-    fn attempt(
-        &mut self,
-        waiter: Waiter,
-        destination: u32,
-        mut frame: Chunk,
-        deadline: Time,
-        retry: Option<Box<Retry>>,
-    ) {
+    /// Puts an encoded ask without a plan on its way.
+    fn ask_once(&mut self, waiter: Waiter, place: Place, mut frame: Chunk, deadline: Time) {
+        let core = &mut self.core;
+        let link = match core.link_for_accepted(place.destination) {
+            Ok(link) => link,
+            Err(refusal) => return self.refuse_ask(waiter, frame, refusal),
+        };
+        match core.asks.open(waiter, link, deadline) {
+            Ok(correlation) => {
+                core.counts.sent += 1;
+                frame.patch_first_correlation(correlation);
+                core.push_request(link, frame);
+            }
+            Err(waiter) => self.refuse_ask(waiter, frame, Refusal::TooManyAsks),
+        }
+    }
+
+    #[cold]
+    fn refuse_ask(&mut self, waiter: Waiter, frame: Chunk, refusal: Refusal) {
         self.core.counts.sent += 1;
-        let opened = match self.core.link_for_accepted(destination) {
-            Err(refusal) => Err((refusal, waiter, retry)),
-            Ok(link) => {
-                // Checked before the waiter is handed over, because a full table would drop it.
-                if self.core.asks.is_full() {
-                    Err((Refusal::TooManyAsks, waiter, None))
-                } else {
-                    Ok((link, self.core.open_ask(waiter, link, deadline, retry)))
+        self.core.bury_hand_over(death(refusal), frame);
+        self.end_ask(waiter, Err(AskError::Refused(refusal)));
+    }
+
+    /// Carries out what the asks decided. What fails because of what a handler asks when it hears
+    /// of a failure is told in the next duty cycle: it must not hold this one up for ever.
+    #[inline]
+    pub(super) fn settle_asks(&mut self) {
+        self.core.carry_asks();
+        for _ in 0..self.core.failed_asks.len() {
+            let Some((waiter, error)) = self.core.failed_asks.pop_front() else { return };
+            self.end_ask(waiter, Err(error));
+            self.core.carry_asks();
+        }
+    }
+}
+
+impl Core {
+    /// Carries out what the asks decided, but for telling whoever waited.
+    #[inline]
+    pub(super) fn carry_asks(&mut self) {
+        while let Some(effect) = self.ask_effects.pop_front() {
+            match effect {
+                Effect::Send { ask, attempt, target } => {
+                    if let Err(refusal) = self.attempt(ask, attempt, target) {
+                        let (now, out) = (self.now, &mut self.ask_effects);
+                        self.asks.not_sent(attempt, refusal, now, out);
+                    }
                 }
+                Effect::Fail(waiter, error) => self.failed_asks.push_back((waiter, error)),
+                Effect::Free(frame) => self.encoder.give(frame),
+            }
+        }
+    }
+
+    /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at
+    /// which it has a place to go to.
+    fn attempt(&mut self, ask: u64, attempt: u64, target: usize) -> Result<(), Refusal> {
+        let target = self.asks.plan(ask).and_then(|(plan, _)| plan.targets.get(target).copied());
+        let place = match target.ok_or(Refusal::Stopped)? {
+            Target::Place(place) => place,
+            Target::Router { router, key_hash } => self.route(router, key_hash).and_then(single)?,
+        };
+        self.counts.sent += 1;
+        let link = match self.link_for_accepted(place.destination) {
+            Ok(link) => link,
+            Err(refusal) => {
+                self.counts.dead[death(refusal) as usize] += 1;
+                self.note_dead(death(refusal), 1, None);
+                return Err(refusal);
             }
         };
-        match opened {
-            Ok((link, Ok(correlation))) => {
-                frame.patch_first_correlation(correlation);
-                let to = &mut self.core.links[link];
-                to.sent.requests += 1;
-                to.outbox.push_chunk(&mut self.core.encoder, frame);
-                self.core.mark_dirty(link);
-            }
-            Ok((_, Err(_))) => unreachable!("the table was checked to have room"),
-            Err((refusal, waiter, retry)) => {
-                self.core.counts.dead[death(refusal) as usize] += 1;
-                self.core.note_dead(death(refusal), 1, None);
-                self.core.encoder.give(frame);
-                match retry {
-                    Some(retry) => self.park(waiter, retry),
-                    None => self.end_ask(waiter, Err(AskError::Refused(refusal))),
-                }
-            }
-        }
+        let (_, frame) = self.asks.plan(ask).ok_or(Refusal::Stopped)?;
+        let mut copy = self.buffers.take_fitting(frame.len());
+        copy.append(frame.bytes(), frame.frames());
+        copy.patch_first_target(place.handler);
+        copy.patch_first_correlation(attempt);
+        self.asks.sent(attempt, link);
+        self.push_request(link, copy);
+        Ok(())
     }
 
-    pub(super) fn park(&mut self, waiter: Waiter, retry: Box<Retry>) {
-        let at = self.core.now.plus(RETRY_PAUSE);
-        if at >= retry.deadline {
-            self.end_ask(waiter, Err(AskError::Timeout));
-        } else {
-            self.core.parked += 1;
-            self.core.timers.insert(at, Timer::Retry(Box::new(ParkedAsk { waiter, retry })));
-        }
+    /// Puts one encoded tell or ask into a link.
+    fn push_request(&mut self, id: LinkId, frame: Chunk) {
+        let link = &mut self.links[id];
+        link.sent.requests += u64::from(frame.frames());
+        link.outbox.push_chunk(&mut self.encoder, frame);
+        self.mark_dirty(id);
     }
 
-    /// Sends an idempotent ask again, to wherever its router points now.
-    pub(super) fn retry(&mut self, parked: ParkedAsk) {
-        let ParkedAsk { waiter, retry } = parked;
-        match self.core.route(retry.router, retry.key_hash) {
-            Ok(Route::One(Place { destination, handler })) => {
-                let mut frame = self.core.buffers.take_fitting(retry.frame.len());
-                frame.append(retry.frame.bytes(), retry.frame.frames());
-                frame.patch_first_target(handler);
-                let deadline = retry.deadline;
-                self.attempt(waiter, destination, frame, deadline, Some(retry));
-            }
-            _ => self.park(waiter, retry),
-        }
+    /// What another thread was told is accepted is dead before it came to a link.
+    #[cold]
+    fn bury_hand_over(&mut self, reason: DeathReason, frames: Chunk) {
+        let count = u64::from(frames.frames());
+        self.counts.dead[reason as usize] += count;
+        self.note_dead(reason, count, None);
+        self.encoder.give(frames);
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rkyv::Archive;
 
-use super::core::{Core, RouteeRef, Timer, Waiter};
+use super::core::{Core, RouteeRef, Target, Timer, Waiter};
 use super::handler::{Later, OnReply};
 use super::inject::{Replier, ReplyTo};
 use super::link::LinkId;
 use super::router_ref::RouterRef;
-use super::send::{Place, single};
+use super::send::{AskOptions, single};
 use crate::base::fate::{AskError, Counts, Refusal};
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::hash::HashKey;
@@ -119,6 +119,7 @@ impl Context<'_> {
     /// handler with the same token, exactly once.
     ///
     /// `H` is the handler's own type: `cx.ask::<Self, _>(&self.carts, &message, within, token)`.
+    /// `within` is a [`Duration`], or [`AskOptions`] for one that may be sent again.
     ///
     /// # Errors
     /// A [`Refusal`] names why it was not accepted; `on_reply` is not called then.
@@ -127,12 +128,12 @@ impl Context<'_> {
         &mut self,
         router: impl AsRef<RouterRef>,
         message: &M,
-        within: Duration,
+        within: impl Into<AskOptions>,
         token: u64,
     ) -> Result<(), Refusal> {
         let router = router.as_ref();
-        let place = self.core.route(router.id, router.key_hash(message));
-        self.ask_at::<H, M>(place.and_then(single), message, within, token)
+        let key_hash = router.key_hash(message);
+        self.ask_routed::<H, M>(router.id, key_hash, message, within.into(), token)
     }
 
     /// As [`Context::ask`], by the given key instead of the message's own.
@@ -144,12 +145,12 @@ impl Context<'_> {
         router: impl AsRef<RouterRef>,
         key: &(impl HashKey + ?Sized),
         message: &M,
-        within: Duration,
+        within: impl Into<AskOptions>,
         token: u64,
     ) -> Result<(), Refusal> {
         let router = router.as_ref();
-        let place = self.core.route(router.id, Some(key.hash_key(router.seed)));
-        self.ask_at::<H, M>(place.and_then(single), message, within, token)
+        let key_hash = Some(key.hash_key(router.seed));
+        self.ask_routed::<H, M>(router.id, key_hash, message, within.into(), token)
     }
 
     /// Asks one incarnation of a handler.
@@ -160,24 +161,41 @@ impl Context<'_> {
         &mut self,
         to: &RouteeRef,
         message: &M,
-        within: Duration,
+        within: impl Into<AskOptions>,
         token: u64,
     ) -> Result<(), Refusal> {
-        let place = self.core.place_of(to);
-        self.ask_at::<H, M>(place, message, within, token)
+        let (place, waiter) = (self.core.place_of(to), self.waiter::<H, M>(token));
+        let options = within.into();
+        match place {
+            Ok(again) if options.idempotent => {
+                let targets = (place, Target::Place(again));
+                self.core.ask_again(targets, message, options.within, waiter)
+            }
+            place => self.core.ask(place, message, options.within, waiter),
+        }
     }
 
     #[inline]
-    fn ask_at<H: OnReply<M>, M: Message>(
+    fn ask_routed<H: OnReply<M>, M: Message>(
         &mut self,
-        place: Result<Place, Refusal>,
+        router: u32,
+        key_hash: Option<u64>,
         message: &M,
-        within: Duration,
+        options: AskOptions,
         token: u64,
     ) -> Result<(), Refusal> {
-        let waiter =
-            Waiter::Routee { handler: self.handler, token, deliver: deliver_reply::<H, M> };
-        self.core.ask(place, message, within, waiter)
+        let waiter = self.waiter::<H, M>(token);
+        let place = self.core.route(router, key_hash).and_then(single);
+        if options.idempotent {
+            let targets = (place, Target::Router { router, key_hash });
+            return self.core.ask_again(targets, message, options.within, waiter);
+        }
+        self.core.ask(place, message, options.within, waiter)
+    }
+
+    #[inline]
+    fn waiter<H: OnReply<M>, M: Message>(&self, token: u64) -> Waiter {
+        Waiter::Routee { handler: self.handler, token, deliver: deliver_reply::<H, M> }
     }
 
     /// Puts the reply off: return the [`Later`] and keep the [`Replier`], which can go to any

@@ -2,6 +2,7 @@
 //! counts. The routees themselves live beside it, so that one can run while this is borrowed.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,29 +11,27 @@ use slab::Slab;
 use super::context::Context;
 use super::link::{Link, LinkId, Role, Standing};
 use super::outbox::{Buffers, Encoder, Head};
-use super::send::{Place, Route, ask_head, explain, place_of, places, route, tell_head};
+use super::send::{Place, Route, ask_head, explain, place_of, places, retry, route, tell_head};
 use super::{AppReply, Limits, Request};
-use crate::ask::AskTable;
+use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
-use crate::base::timers::{TimerKey, TimerWheel};
+use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{Picker, RouteeSet};
-use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
+use crate::wire::{Fields, FrameKind, Message, WireType};
 
 use super::inject::Injection;
 
 /// What a worker's timers are for.
 pub(super) enum Timer {
-    AskDeadline(u64),
     Wake { handler: HandlerId, token: u64 },
     Ack(LinkId),
     Redial(LinkId),
     Part(LinkId),
-    Retry(Box<ParkedAsk>),
     OfPart { part: PartId, token: u64 },
 }
 
@@ -45,25 +44,18 @@ pub(super) enum Waiter {
 /// Casts the routee and the reply back to their types and calls `on_reply`.
 pub(super) type DeliverReply = fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Context<'_>);
 
-pub(super) struct Ask {
-    pub waiter: Waiter,
-    pub link: LinkId,
-    pub timer: Option<TimerKey>,
-    pub retry: Option<Box<Retry>>,
-}
-
-/// What is needed to send an idempotent ask again, elsewhere.
-pub(super) struct Retry {
-    pub router: u32,
-    pub key_hash: Option<u64>,
-    pub frame: Chunk,
-    pub deadline: Time,
-}
-
-/// An idempotent ask between two attempts.
-pub(super) struct ParkedAsk {
-    pub waiter: Waiter,
-    pub retry: Box<Retry>,
+/// A target of an ask's plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Chosen before.
+    Place(Place),
+    /// Wherever a router sends a key when the attempt begins.
+    Router {
+        /// Its place in the snapshot.
+        router: u32,
+        /// The key's hash, if the message has a key.
+        key_hash: Option<u64>,
+    },
 }
 
 /// A router as one worker holds it.
@@ -101,11 +93,13 @@ pub struct Core {
     pub(super) routers: Vec<RouterSlot>,
     pub(super) encoder: Encoder,
     pub(super) buffers: Arc<Buffers>,
-    pub(super) asks: AskTable<Ask>,
+    pub(super) asks: Asks<Waiter, LinkId, Target>,
+    /// What the asks decided and nobody has carried out yet.
+    pub(super) ask_effects: Effects<Waiter>,
+    /// Asks that have ended; whoever waited is told when no handler runs.
+    pub(super) failed_asks: VecDeque<(Waiter, AskError)>,
     pub(super) replies: ReplySlots<AppReply>,
     pub(super) timers: TimerWheel<Timer>,
-    /// Idempotent asks between two attempts.
-    pub(super) parked: usize,
     /// Routees that asked to be woken in the next duty cycle.
     pub(super) soon: Vec<(HandlerId, u64)>,
     pub(super) counts: Counts,
@@ -116,7 +110,6 @@ pub struct Core {
     pub(super) rng_seed: u64,
     /// Held by every replier that is still to reply; counts them.
     pub(super) repliers: Arc<()>,
-    pub(super) stopping: bool,
     /// Whether a link's standing changed since the driver last looked.
     pub(super) standings_changed: bool,
 }
@@ -298,7 +291,8 @@ impl Core {
         waiter: Waiter,
     ) -> Result<(), Refusal> {
         let link = self.link_to(place.destination)?;
-        let correlation = self.open_ask(waiter, link, self.now.plus(within), None)?;
+        let opened = self.asks.open(waiter, link, self.now.plus(within));
+        let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
         let head = ask_head::<M>(place, correlation, within);
         match self.push(place.destination, &head, message) {
             Ok(_) => {
@@ -306,34 +300,42 @@ impl Core {
                 Ok(())
             }
             Err(refusal) => {
-                self.close_ask(correlation);
+                self.asks.cancel(correlation, &mut self.ask_effects);
                 Err(refusal)
             }
         }
     }
 
-    pub(super) fn open_ask(
+    /// Sends an ask that may be sent again. What its later attempts come to is for its waiter.
+    pub(super) fn ask_again<M: Message>(
         &mut self,
+        (place, again): (Result<Place, Refusal>, Target),
+        message: &M,
+        within: Duration,
         waiter: Waiter,
-        link: LinkId,
-        deadline: Time,
-        retry: Option<Box<Retry>>,
-    ) -> Result<u64, Refusal> {
-        let ask = Ask { waiter, link, timer: None, retry };
-        let correlation = self.asks.open(ask).map_err(|_| Refusal::TooManyAsks)?;
-        let timer = self.timers.insert(deadline, Timer::AskDeadline(correlation));
-        if let Some(ask) = self.asks.get_mut(correlation) {
-            ask.timer = Some(timer);
+    ) -> Result<(), Refusal> {
+        let head = |place| ask_head::<M>(place, 0, within);
+        let encoded =
+            place.and_then(|place| Ok((place, self.encoder.single(&head(place), message)?)));
+        let outcome = encoded.and_then(|(place, frame)| {
+            let asked = (waiter, retry(place, again), frame);
+            let (now, deadline) = (self.now, self.now.plus(within));
+            self.asks.start(asked, deadline, now, &mut self.ask_effects).map_err(|(_, frame)| {
+                self.encoder.give(frame);
+                if self.asks.is_over() { Refusal::Stopped } else { Refusal::TooManyAsks }
+            })
+        });
+        match outcome {
+            Ok(_) => {
+                self.counts.asks += 1;
+                self.carry_asks();
+                Ok(())
+            }
+            Err(refusal) => {
+                self.counts.sent += 1;
+                self.refused(Err(refusal))
+            }
         }
-        Ok(correlation)
-    }
-
-    pub(super) fn close_ask(&mut self, correlation: u64) -> Option<Ask> {
-        let ask = self.asks.close(correlation)?;
-        if let Some(timer) = ask.timer {
-            self.timers.cancel(timer);
-        }
-        Some(ask)
     }
 
     // ---- replies ----

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::context::{Context, Origin};
-use super::core::{Ask, Timer, Waiter};
+use super::core::{Core, Timer, Waiter};
 use super::link::{LinkId, Role, Standing};
 use super::{ACK_EVERY, Worker};
 use crate::base::HandlerId;
@@ -228,37 +228,20 @@ impl Worker {
         if matches!(self.core.links.get(id).map(|link| link.role), Some(Role::Accepted { .. })) {
             return Err(WireError::WrongDirection);
         }
-        // An ask is answered only by the link it went out on.
-        if self.core.asks.get_mut(correlation).is_none_or(|ask| ask.link != id) {
-            self.core.counts.late_replies += 1;
-            return Ok(());
-        }
-        let Some(ask) = self.core.close_ask(correlation) else { return Ok(()) };
+        let Core { asks, ask_effects, now, .. } = &mut self.core;
         match reply {
-            Ok(body) => {
-                if let Some(retry) = ask.retry {
-                    self.core.encoder.give(retry.frame);
+            Ok(body) => match asks.replied(correlation, id, ask_effects) {
+                Some(waiter) => self.end_ask(waiter, Ok(body)),
+                None => self.core.counts.late_replies += 1,
+            },
+            Err(reason) => {
+                if !asks.failed(correlation, id, reason, *now, ask_effects) {
+                    self.core.counts.late_replies += 1;
                 }
-                self.end_ask(ask.waiter, Ok(body));
             }
-            Err(reason) => self.end_or_retry(ask, AskError::Dead(reason)),
         }
+        self.settle_asks();
         Ok(())
-    }
-
-    pub(super) fn end_or_retry(&mut self, ask: Ask, error: AskError) {
-        let again = match error {
-            AskError::LinkLost => true,
-            AskError::Dead(reason) => matches!(
-                reason,
-                DeathReason::UnknownHandler | DeathReason::Unreachable | DeathReason::Overflow
-            ),
-            _ => false,
-        };
-        match ask.retry {
-            Some(retry) if again && !self.core.stopping => self.park(ask.waiter, retry),
-            _ => self.end_ask(ask.waiter, Err(error)),
-        }
     }
 
     pub(super) fn end_ask(&mut self, waiter: Waiter, reply: Result<&[u8], AskError>) {

@@ -3,8 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::core::Target;
 use super::link::LinkId;
 use super::outbox::{Buffers, Head, encode_single};
+use super::send::Place;
+use crate::ask::Plan;
 use crate::base::Time;
 use crate::base::fate::{DeathReason, Refusal};
 use crate::queue::inject::Injector;
@@ -44,12 +47,8 @@ impl Injection {
 
 /// An ask from an application thread.
 pub struct InjectedAsk {
-    /// Which router chose the routee.
-    pub router: u32,
-    /// The key's hash, to choose again.
-    pub key_hash: Option<u64>,
-    /// Which destination of the snapshot.
-    pub destination: u32,
+    /// Where the thread's choice fell.
+    pub first: Place,
     /// One encoded ask frame.
     pub frame: Chunk,
     /// Where the application waits.
@@ -58,8 +57,8 @@ pub struct InjectedAsk {
     pub generation: u32,
     /// When the application stops waiting.
     pub deadline: Time,
-    /// Whether it may be sent again after a failure.
-    pub idempotent: bool,
+    /// What is tried, if it is not sent to `first` once.
+    pub plan: Option<Box<Plan<Target>>>,
 }
 
 /// Where a reply goes: the link the ask came from, if it is still that link.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 pub use self::context::Context;
-pub use self::core::RouteeRef;
+pub use self::core::{RouteeRef, Target};
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
@@ -40,7 +40,7 @@ pub use self::usage::Usage;
 use self::core::{Core, Timer};
 use self::handler::Hosted;
 use self::outbox::Encoder;
-use crate::ask::AskTable;
+use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
@@ -68,9 +68,6 @@ const TIMER_TICK: std::time::Duration = std::time::Duration::from_millis(1);
 /// How long after its peer was found to be leaving a link takes what other threads were told is
 /// accepted: they look before they hand over, and a full queue lies between the two.
 const PARTING: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// How long an idempotent ask rests before its next attempt.
-const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// The capacities of a worker; all memory it can use follows from them.
 #[derive(Clone, Copy, Debug)]
@@ -216,10 +213,11 @@ impl Worker {
             routers: Vec::new(),
             encoder: Encoder::new(Arc::clone(&parts.buffers)),
             buffers: parts.buffers,
-            asks: AskTable::new(limits.max_asks),
+            asks: Asks::new(limits.max_asks, now),
+            ask_effects: Default::default(),
+            failed_asks: Default::default(),
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
-            parked: 0,
             soon: Vec::new(),
             counts: Counts::default(),
             requests: Vec::new(),
@@ -228,7 +226,6 @@ impl Worker {
             injector: parts.injector,
             rng_seed: parts.seed,
             repliers: Arc::new(()),
-            stopping: false,
             standings_changed: false,
         };
         Self {
@@ -296,6 +293,7 @@ impl Worker {
     #[inline]
     pub fn has_work(&self) -> bool {
         !self.core.soon.is_empty()
+            || !self.core.failed_asks.is_empty()
             || !self.core.dirty.is_empty()
             || !self.core.requests.is_empty()
             || !self.core.parts.effects.is_empty()
@@ -305,14 +303,15 @@ impl Worker {
     /// Until when the driver may sleep.
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.core.timers.next_deadline()
+        let asks = self.core.asks.next_deadline();
+        let others = self.core.timers.next_deadline();
+        asks.into_iter().chain(others).min()
     }
 
     /// Whether every message that came in or went out has come to its end, and every peer that
     /// sent to this worker said that it will send no more.
     pub fn is_drained(&self) -> bool {
         self.core.asks.is_empty()
-            && self.core.parked == 0
             && self.core.parts.is_drained()
             && Arc::strong_count(&self.core.repliers) == 1
             && self.core.links.iter().all(|(_, link)| link.is_settled())
@@ -354,6 +353,9 @@ impl Worker {
             self.timer(timer);
         }
         self.due = due;
+        let Core { asks, ask_effects, now, .. } = &mut self.core;
+        asks.expire(*now, ask_effects);
+        self.settle_asks();
 
         let mut woken = std::mem::take(&mut self.woken);
         std::mem::swap(&mut woken, &mut self.core.soon);
@@ -374,11 +376,6 @@ impl Worker {
 
     fn timer(&mut self, timer: Timer) {
         match timer {
-            Timer::AskDeadline(correlation) => {
-                if let Some(ask) = self.core.asks.close(correlation) {
-                    self.end_ask(ask.waiter, Err(AskError::Timeout));
-                }
-            }
             Timer::Wake { handler, token } => self.wake(handler, token),
             Timer::Ack(link) => self.core.acknowledge(link),
             Timer::Redial(id) => {
@@ -395,10 +392,6 @@ impl Worker {
                 }
             }
             Timer::OfPart { part, token } => self.core.parts.timer(part, token),
-            Timer::Retry(parked) => {
-                self.core.parked -= 1;
-                self.retry(*parked);
-            }
         }
     }
 
@@ -539,7 +532,7 @@ impl Worker {
 
     /// This node leaves: its own peers are told that nothing more will come from here.
     pub fn finish_all(&mut self) {
-        self.core.stopping = true;
+        self.core.asks.close_down();
         let dialed: Vec<LinkId> = self
             .core
             .links
@@ -681,11 +674,9 @@ impl Worker {
     }
 
     fn fail_asks(&mut self, link: LinkId, error: AskError) {
-        for correlation in self.core.asks.find(|ask| ask.link == link) {
-            if let Some(ask) = self.core.close_ask(correlation) {
-                self.end_or_retry(ask, error);
-            }
-        }
+        let Core { asks, ask_effects, now, .. } = &mut self.core;
+        asks.link_lost(link, error, *now, ask_effects);
+        self.settle_asks();
     }
 
     /// The socket took this many bytes of a link's outbox.
@@ -715,7 +706,7 @@ impl Worker {
 
     /// This node stops: whoever still waits is told, and every message gets its last count.
     pub fn stop(&mut self) {
-        self.core.stopping = true;
+        self.core.asks.close_down();
         let links: Vec<LinkId> = self.core.links.iter().map(|(id, _)| id).collect();
         for (_, link) in self.core.links.iter_mut() {
             // First, so that what handlers send when they hear of their lost asks is refused.
@@ -732,14 +723,9 @@ impl Worker {
                 Role::Accepted { .. } => {}
             }
         }
-        // Asks that rest between two attempts are in no table.
-        let mut rest = Vec::new();
-        self.core.timers.expire(Time::NEVER, |timer| rest.push(timer));
-        for timer in rest {
-            if let Timer::Retry(parked) = timer {
-                self.core.parked -= 1;
-                self.end_ask(parked.waiter, Err(AskError::Dead(DeathReason::Stopped)));
-            }
-        }
+        // Asks that rest between two attempts are on no link.
+        let Core { asks, ask_effects, .. } = &mut self.core;
+        asks.end_all(AskError::Dead(DeathReason::Stopped), ask_effects);
+        self.settle_asks();
     }
 }

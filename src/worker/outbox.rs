@@ -159,8 +159,15 @@ thread_local! {
 pub fn with_arena<T>(run: impl FnOnce(&mut Arena) -> T) -> T {
     ARENA.with(|arena| match arena.try_borrow_mut() {
         Ok(mut arena) => run(&mut arena),
-        Err(_) => run(&mut Arena::new()),
+        // A message whose serialisation sends another.
+        Err(_) => in_fresh_arena(run),
     })
+}
+
+#[cold]
+#[inline(never)]
+fn in_fresh_arena<T>(run: impl FnOnce(&mut Arena) -> T) -> T {
+    run(&mut Arena::new())
 }
 
 /// Encodes one frame into the smallest chunk that takes it; for threads without an encoder.
@@ -187,6 +194,11 @@ impl Encoder {
     /// An encoder that shares free chunks with its siblings.
     pub fn new(shared: Arc<Buffers>) -> Self {
         Self { arena: Arena::new(), free: Vec::with_capacity(KEPT_CHUNKS), shared }
+    }
+
+    /// Encodes one frame into the smallest chunk that takes it.
+    pub(super) fn single<B: WireType>(&mut self, head: &Head, body: &B) -> Result<Chunk, Refusal> {
+        grow(self.shared.take_small(), &mut self.arena, &self.shared, head, body)
     }
 
     #[inline]

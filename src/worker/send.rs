@@ -8,9 +8,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::core::Target;
 use super::inject::{InjectedAsk, Injection};
 use super::outbox::{Buffers, Head, encode_single};
 use super::{AppReply, RouteeRef};
+use crate::ask::Plan;
 use crate::base::fate::Refusal;
 use crate::base::{HandlerId, MemberState, Time};
 use crate::queue::board::{Board, LinkState};
@@ -161,6 +163,14 @@ impl From<Duration> for AskOptions {
     }
 }
 
+/// How long an idempotent ask rests before its next attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
+
+/// The plan of an idempotent ask.
+pub fn retry(first: Place, again: Target) -> Plan<Target> {
+    Plan::retry(Target::Place(first), again, RETRY_PAUSE)
+}
+
 /// What one sender on an application thread picks with: the strategy's state, and which routees'
 /// links are not known to be down.
 pub struct Choice {
@@ -184,18 +194,14 @@ impl Choice {
         });
     }
 
-    /// Where a message with this key goes, by the last look.
+    /// Where a message with this key goes, by the last look. A refusal is for
+    /// [`Sender::explain`] to make exact.
     ///
     /// # Errors
     /// Why it goes nowhere.
-    pub fn route(
-        &mut self,
-        sender: &Sender<'_>,
-        state: &RouterState,
-        key_hash: Option<u64>,
-    ) -> Result<Route, Refusal> {
-        let pick = self.picker.pick(&state.table, key_hash, &state.active, &self.usable);
-        route(state, pick).map_err(|refusal| sender.explain(refusal))
+    #[inline]
+    pub fn route(&mut self, state: &RouterState, key_hash: Option<u64>) -> Result<Route, Refusal> {
+        route(state, self.picker.pick(&state.table, key_hash, &state.active, &self.usable))
     }
 }
 
@@ -228,8 +234,9 @@ impl Sender<'_> {
         outcome
     }
 
+    /// Why a router's choice fell on nobody, by what is known of this node itself.
     #[cold]
-    fn explain(&self, refusal: Refusal) -> Refusal {
+    pub fn explain(&self, refusal: Refusal) -> Refusal {
         match refusal {
             // No link of a node that has stopped takes anything.
             _ if self.is_closing() => Refusal::Stopped,
@@ -336,14 +343,14 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends one ask. `again` is the router and key by which an idempotent one is sent again.
+    /// Sends one ask. `again` is by what an idempotent one is sent again.
     ///
     /// # Errors
     /// Why it was not accepted; counted.
     pub fn ask<M: Message>(
         &self,
         place: Result<Place, Refusal>,
-        again: (u32, Option<u64>),
+        again: Target,
         message: &M,
         options: AskOptions,
         now: Time,
@@ -354,7 +361,7 @@ impl Sender<'_> {
     fn try_ask<M: Message>(
         &self,
         place: Place,
-        (router, key_hash): (u32, Option<u64>),
+        again: Target,
         message: &M,
         options: AskOptions,
         now: Time,
@@ -371,14 +378,12 @@ impl Sender<'_> {
             return Err(if closed { Refusal::Stopped } else { Refusal::TooManyAsks });
         };
         let injection = Injection::Ask(InjectedAsk {
-            router,
-            key_hash,
-            destination: place.destination,
+            first: place,
             frame,
             slot: ticket.slot(),
             generation: ticket.generation(),
             deadline: now.plus(within),
-            idempotent,
+            plan: idempotent.then(|| Box::new(retry(place, again))),
         });
         self.injector.push(injection).map_err(|full| {
             if let Injection::Ask(ask) = full.into_inner() {

@@ -469,18 +469,9 @@ impl Net {
         assert_eq!(counts.sent, ended + under_way, "{counts:?}");
         assert_eq!(
             counts.asks,
-            counts.replies + counts.failed_asks + worker.core.asks.len() as u64 + self.parked(side),
+            counts.replies + counts.failed_asks + worker.core.asks.len() as u64,
             "{counts:?}"
         );
-    }
-
-    /// Idempotent asks between two attempts are in no table.
-    pub(super) fn parked(&self, side: usize) -> u64 {
-        let counts = self.counts(side);
-        let open = self.sides[side].worker.core.asks.len() as u64;
-        let application = self.sides[side].replies.in_flight() as u64;
-        let routee_or_ended = counts.asks - counts.replies - counts.failed_asks;
-        routee_or_ended.saturating_sub(open).min(application)
     }
 }
 
@@ -548,15 +539,15 @@ impl Side {
     ) -> crate::queue::reply::Ticket<AppReply> {
         let ticket = self.replies.acquire().unwrap();
         let frame = self.encoded(FrameKind::Ask, message);
+        let place = Place { destination, handler: ECHO };
+        let again = Target::Router { router: ROUND_ROBIN.id, key_hash: None };
         self.worker.inject(Injection::Ask(InjectedAsk {
-            router: ROUND_ROBIN.id,
-            key_hash: None,
-            destination,
+            first: place,
             frame,
             slot: ticket.slot(),
             generation: ticket.generation(),
             deadline,
-            idempotent,
+            plan: idempotent.then(|| Box::new(send::retry(place, again))),
         }));
         ticket
     }

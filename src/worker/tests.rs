@@ -412,6 +412,27 @@ fn an_idempotent_ask_moves_to_where_it_can_be_answered() {
 }
 
 #[test]
+fn an_idempotent_ask_of_a_handler_moves_as_well() {
+    let mut net = Net::joined(2);
+    let again = AskOptions::within(WITHIN).idempotent();
+    net.cx(0, |cx| cx.ask_keyed::<Caller, _>(KEYED, &7u64, &ping(41), again, 1)).unwrap();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(51), again, 2)).unwrap();
+    net.cut(0);
+    assert_eq!(net.outcomes(0), [], "neither is over");
+    net.sides[0].worker.dial_failed(1);
+    net.reach[1] = Reach::Unreachable;
+    net.apply(0);
+    net.pass(5);
+    net.settle();
+    assert_eq!(net.outcomes(0), [(1, Ok(42))], "a router points elsewhere");
+    net.pass(500);
+    net.settle();
+    assert_eq!(net.outcomes(0), [(2, Err(AskError::Timeout))], "a reference to nowhere else");
+    assert_eq!((net.counts(0).asks, net.counts(0).replies), (2, 1));
+    assert_eq!(net.counts(0).in_flight(), 0);
+}
+
+#[test]
 fn an_idempotent_ask_ends_at_its_deadline() {
     let mut net = Net::new(2);
     net.reach = vec![Reach::Gone; 2];

@@ -17,6 +17,7 @@ impl Worker {
     /// How much it holds at the moment.
     pub fn usage(&self) -> Usage {
         let core = &self.core;
-        Usage { links: core.links.len(), asks: core.asks.len(), timers: core.timers.len() }
+        let timers = core.timers.len() + core.asks.timers();
+        Usage { links: core.links.len(), asks: core.asks.len(), timers }
     }
 }

@@ -1,0 +1,248 @@
+//! Each test asserts every effect of every input.
+
+use std::time::Duration;
+
+use super::*;
+use crate::wire::Chunk;
+
+type Asks = super::Asks<&'static str, u32, char>;
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn at(ms: u64) -> Time {
+    Time::ZERO.plus(Duration::from_millis(ms))
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Send(char),
+    Fail(&'static str, AskError),
+    Free,
+}
+use Seen::{Fail, Free, Send};
+
+struct Bench {
+    asks: Asks,
+    out: Effects<&'static str>,
+    /// Attempts, in the order in which they began.
+    attempts: Vec<u64>,
+}
+
+impl Bench {
+    fn new(max_asks: usize) -> Self {
+        let asks = Asks::new(max_asks, Time::ZERO);
+        Self { asks, out: Effects::new(), attempts: Vec::new() }
+    }
+
+    /// With one ask of this plan, whose deadline is after a second.
+    fn with(plan: Plan<char>) -> (Self, u64) {
+        let mut bench = Self::new(4);
+        let ask = bench.start("asker", plan).unwrap();
+        (bench, ask)
+    }
+
+    fn start(&mut self, waiter: &'static str, plan: Plan<char>) -> Option<u64> {
+        let frame = Chunk::with_capacity(64);
+        self.asks.start((waiter, plan, frame), at(1000), at(0), &mut self.out).ok()
+    }
+
+    /// All effects since the last look; what was to be sent is sent on a link of its own number.
+    fn seen(&mut self) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        while let Some(effect) = self.out.pop_front() {
+            seen.push(match effect {
+                Effect::Send { ask, attempt, target } => {
+                    let (plan, _) = self.asks.plan(ask).unwrap();
+                    let target = plan.targets[target];
+                    self.asks.sent(attempt, self.attempts.len() as u32);
+                    self.attempts.push(attempt);
+                    Send(target)
+                }
+                Effect::Fail(waiter, error) => Fail(waiter, error),
+                Effect::Free(_) => Free,
+            });
+        }
+        seen
+    }
+
+    fn expire(&mut self, ms: u64) -> Vec<Seen> {
+        self.asks.expire(at(ms), &mut self.out);
+        self.seen()
+    }
+
+    fn failed(&mut self, attempt: usize, reason: DeathReason, ms: u64) -> Vec<Seen> {
+        let link = attempt as u32;
+        let known = self.asks.failed(self.attempts[attempt], link, reason, at(ms), &mut self.out);
+        assert!(known);
+        self.seen()
+    }
+
+    fn replied(&mut self, attempt: usize) -> (Option<&'static str>, Vec<Seen>) {
+        let link = attempt as u32;
+        let waiter = self.asks.replied(self.attempts[attempt], link, &mut self.out);
+        (waiter, self.seen())
+    }
+
+    fn ended(&self) {
+        assert_eq!((self.asks.len(), self.asks.timers()), (0, 0));
+        assert_eq!(self.asks.table.len(), 0, "no attempt is left");
+    }
+}
+
+#[test]
+fn an_ask_without_a_plan_ends_once_by_whatever_comes_first() {
+    let mut bench = Bench::new(8);
+    let open = |bench: &mut Bench, link| bench.asks.open("w", link, at(50)).unwrap();
+
+    let replied = open(&mut bench, 1);
+    assert_eq!(bench.asks.replied(replied, 2, &mut bench.out), None, "on another link");
+    assert_eq!(bench.asks.replied(replied, 1, &mut bench.out), Some("w"));
+    assert_eq!(bench.asks.replied(replied, 1, &mut bench.out), None, "a second time");
+    assert_eq!(bench.seen(), []);
+
+    let failed = open(&mut bench, 1);
+    let reason = DeathReason::HandlerPanicked;
+    assert!(!bench.asks.failed(failed, 2, reason, at(0), &mut bench.out));
+    assert!(bench.asks.failed(failed, 1, reason, at(0), &mut bench.out));
+    assert!(!bench.asks.failed(failed, 1, reason, at(0), &mut bench.out));
+    assert_eq!(bench.seen(), [Fail("w", AskError::Dead(reason))]);
+
+    let (lost, kept) = (open(&mut bench, 1), open(&mut bench, 2));
+    bench.asks.link_lost(1, AskError::LinkLost, at(0), &mut bench.out);
+    assert_eq!(bench.seen(), [Fail("w", AskError::LinkLost)]);
+    assert_eq!((bench.asks.waiter(lost), bench.asks.waiter(kept)), (None, Some(&"w")));
+
+    assert_eq!(bench.expire(49), []);
+    assert_eq!(bench.expire(50), [Fail("w", AskError::Timeout)]);
+
+    let cancelled = open(&mut bench, 1);
+    assert_eq!(bench.asks.cancel(cancelled, &mut bench.out), Some("w"));
+    assert_eq!(bench.asks.cancel(cancelled, &mut bench.out), None);
+    assert_eq!(bench.seen(), []);
+    bench.ended();
+}
+
+#[test]
+fn no_more_are_opened_than_there_are_places() {
+    let mut bench = Bench::new(1);
+    let ask = bench.asks.open("first", 1, at(9)).unwrap();
+    assert_eq!(bench.asks.open("second", 1, at(9)), Err("second"));
+    assert_eq!(bench.start("third", Plan::first_of(vec!['a'])), None);
+    assert_eq!(bench.seen(), []);
+    bench.asks.cancel(ask, &mut bench.out);
+    assert!(bench.start("fourth", Plan::first_of(vec!['a', 'b'])).is_some());
+    // An ask and an attempt fill the table: the second target has no place any more.
+    assert_eq!(bench.seen(), [Send('a')]);
+    assert_eq!(bench.replied(0), (Some("fourth"), vec![Free]));
+    bench.ended();
+}
+
+#[test]
+fn a_retry_goes_on_until_it_is_answered() {
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    assert_eq!(bench.expire(500), [], "one attempt at a time");
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 500), []);
+    assert_eq!(bench.replied(0), (None, vec![]), "it had failed");
+    assert_eq!(bench.expire(509), []);
+    assert_eq!(bench.expire(510), [Send('b')]);
+    bench.asks.link_lost(1, AskError::LinkLost, at(520), &mut bench.out);
+    assert_eq!(bench.seen(), []);
+    assert_eq!(bench.expire(530), [Send('b')], "the last again and again");
+    bench.asks.not_sent(bench.attempts[2], Refusal::QueueFull, at(530), &mut bench.out);
+    assert_eq!(bench.seen(), []);
+    assert_eq!(bench.expire(540), [Send('b')]);
+    assert_eq!(bench.replied(3), (Some("asker"), vec![Free]));
+    bench.ended();
+}
+
+#[test]
+fn a_retry_ends_with_what_no_other_attempt_would_mend() {
+    for (error, reason) in [
+        (AskError::Dead(DeathReason::HandlerPanicked), DeathReason::HandlerPanicked),
+        (AskError::Dead(DeathReason::NoReply), DeathReason::NoReply),
+    ] {
+        let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+        assert_eq!(bench.seen(), [Send('a')]);
+        assert_eq!(bench.failed(0, reason, 1), [Free, Fail("asker", error)]);
+        bench.ended();
+    }
+    // At its deadline, under way or at rest, and when it could not be sent before it.
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    assert_eq!(bench.expire(1000), [Free, Fail("asker", AskError::Timeout)]);
+    bench.ended();
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    let timeout = [Free, Fail("asker", AskError::Timeout)];
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 995), timeout);
+    bench.ended();
+    // On a node that stops.
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    bench.asks.close_down();
+    let unreachable = AskError::Dead(DeathReason::Unreachable);
+    let ended = [Free, Fail("asker", unreachable)];
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 1), ended);
+    bench.ended();
+}
+
+#[test]
+fn the_first_reply_of_several_counts_and_the_others_are_given_up() {
+    let (mut bench, _) = Bench::with(Plan::first_of(vec!['a', 'b', 'c']));
+    assert_eq!(bench.seen(), [Send('a'), Send('b'), Send('c')]);
+    assert_eq!(bench.failed(0, DeathReason::HandlerPanicked, 1), []);
+    assert_eq!(bench.replied(1), (Some("asker"), vec![Free]));
+    assert_eq!(bench.replied(2), (None, vec![]), "too late");
+    bench.ended();
+}
+
+#[test]
+fn several_fail_when_the_last_has_failed() {
+    let (mut bench, _) = Bench::with(Plan::first_of(vec!['a', 'b']));
+    assert_eq!(bench.seen(), [Send('a'), Send('b')]);
+    assert_eq!(bench.failed(1, DeathReason::NoReply, 1), []);
+    let panicked = AskError::Dead(DeathReason::HandlerPanicked);
+    let ended = [Free, Fail("asker", panicked)];
+    assert_eq!(bench.failed(0, DeathReason::HandlerPanicked, 2), ended);
+    bench.ended();
+}
+
+#[test]
+fn a_tail_is_chopped_after_each_pause_and_at_once_after_a_failure() {
+    let (mut bench, ask) = Bench::with(Plan::tail_chopping(vec!['a', 'b', 'c', 'd'], PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    assert_eq!(bench.asks.next_deadline(), Some(at(10)));
+    assert_eq!(bench.expire(10), [Send('b')]);
+    assert_eq!(bench.failed(1, DeathReason::NoReply, 14), [Send('c')]);
+    assert_eq!(bench.expire(23), [], "the pause began anew");
+    assert_eq!(bench.expire(24), [Send('d')]);
+    assert_eq!(bench.expire(500), [], "each is tried once");
+    assert_eq!(bench.replied(0), (Some("asker"), vec![Free]), "the first may still be first");
+    assert_eq!(bench.asks.waiter(ask), None);
+    bench.ended();
+}
+
+#[test]
+fn a_target_that_refuses_is_passed_over_at_once() {
+    let (mut bench, _) = Bench::with(Plan::tail_chopping(vec!['a', 'b'], PAUSE));
+    let Some(Effect::Send { attempt, .. }) = bench.out.pop_front() else { panic!("sent first") };
+    bench.asks.not_sent(attempt, Refusal::Unreachable, at(0), &mut bench.out);
+    assert_eq!(bench.seen(), [Send('b')]);
+    let stopped = AskError::Dead(DeathReason::Stopped);
+    bench.asks.end_all(stopped, &mut bench.out);
+    assert_eq!(bench.seen(), [Free, Fail("asker", stopped)]);
+    bench.ended();
+}
+
+#[test]
+fn a_cancelled_plan_tells_nobody() {
+    let (mut bench, ask) = Bench::with(Plan::tail_chopping(vec!['a', 'b'], PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    assert_eq!(bench.asks.find(|waiter| *waiter == "asker"), [ask]);
+    assert_eq!(bench.asks.cancel(bench.attempts[0], &mut bench.out), None, "no ask's number");
+    assert_eq!(bench.asks.cancel(ask, &mut bench.out), Some("asker"));
+    assert_eq!(bench.seen(), [Free]);
+    assert_eq!(bench.replied(0), (None, vec![]));
+    bench.ended();
+}
