@@ -132,4 +132,5 @@ pub use worker::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/ARCHITECTURE.md")]
+#[doc = include_str!("../docs/MESSAGES.md")]
 struct Documents;

@@ -16,8 +16,8 @@ use keyway::wire::{
     encode_empty,
 };
 use keyway::{
-    AskError, Context, Counts, DeathReason, Handler, Message, Node, NodeRef, Routee, Router,
-    WorkerIndex,
+    AskError, Context, Counts, DeathReason, Handler, Message, Node, NodeRef, Refusal, Routee,
+    Router, WorkerIndex,
 };
 use rkyv::ser::allocator::Arena;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -630,6 +630,8 @@ fn a_bad_message_dies_alone_and_its_asker_is_told() {
         (good, unknown, vec![0; 16], DeathReason::UnknownHandler),
         (good, far, vec![], DeathReason::UnknownHandler),
         (strange, scene.handler, vec![0; 16], DeathReason::UnknownMessage),
+        // The name that the handler takes, with another layout: a sender that did not look.
+        (OtherOrder::TYPE_ID, scene.handler, vec![0; 16], DeathReason::UnknownMessage),
     ];
     for (at, (message, target, body, reason)) in cases.iter().enumerate() {
         let fields = Fields::correlated(at as u64);
@@ -651,7 +653,7 @@ fn a_bad_message_dies_alone_and_its_asker_is_told() {
         [DeathReason::InvalidBody, DeathReason::UnknownHandler, DeathReason::UnknownMessage]
             .map(|reason| counts.received_dead[reason as usize])
     };
-    eventually("they were counted", || dead(scene.attacked.counts()) == [8, 4, 2]);
+    eventually("they were counted", || dead(scene.attacked.counts()) == [8, 4, 4]);
     scene.finish(16 * MIB);
 }
 
@@ -662,13 +664,14 @@ fn an_asker_with_another_idea_of_the_message_is_told() {
     let router = confused.router("/user/orders").build().unwrap();
     router.wait_ready(1, LIMIT).unwrap();
     let outcome = router.ask(&OtherOrder { number: 1 }).within(LIMIT).wait();
-    assert_eq!(outcome, Err(AskError::Dead(DeathReason::InvalidBody)));
+    assert_eq!(outcome, Err(AskError::Refused(Refusal::LayoutMismatch)));
     let outcome = router.ask(&Unheard { number: 1 }).within(LIMIT).wait();
     assert_eq!(outcome, Err(AskError::Dead(DeathReason::UnknownMessage)));
-    router.tell(&OtherOrder { number: 1 }).unwrap();
-    eventually("the sender's books name them", || confused.counts().dead_at_peer == 3);
+    let told = router.tell(&OtherOrder { number: 1 });
+    assert_eq!(told, Err(Refusal::LayoutMismatch));
+    eventually("the sender's books name them", || confused.counts().dead_at_peer == 1);
     let counts = confused.counts();
-    assert_eq!((counts.sent, counts.failed_asks, counts.in_flight()), (3, 2, 0), "{counts:?}");
+    assert_eq!((counts.sent, counts.failed_asks, counts.in_flight()), (3, 1, 0), "{counts:?}");
     // It can still do better.
     assert_eq!(router.ask(&order(4)).within(LIMIT).wait(), Ok(5));
     drop(confused);

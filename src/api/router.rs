@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::ask::Ask;
 use super::node::NodeError;
 use super::shared::Shared;
-use crate::base::WorkerIndex;
 use crate::base::fate::Refusal;
+use crate::base::{TypeRef, WorkerIndex};
 use crate::hash::HashKey;
 use crate::queue::block_on::block_on_until;
 use crate::queue::reply::Ticket;
@@ -217,7 +217,7 @@ impl Router {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
         let state = self.state(&snapshot);
-        sender.tell_route(state, self.route(&sender, state, key_hash), message)
+        sender.tell_route(state, self.route(&sender, state, M::TYPE, key_hash), message)
     }
 
     /// Sends a copy to every routee, whatever the strategy. Each copy is a message of its own.
@@ -227,7 +227,7 @@ impl Router {
     pub fn broadcast<M: Message>(&self, message: &M) -> Result<(), Refusal> {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
-        sender.tell_each(places(self.state(&snapshot)), message).map(drop)
+        sender.tell_each(places(self.state(&snapshot), M::TYPE), message).map(drop)
     }
 
     /// Asks: `router.ask(&message).within(limit).await`.
@@ -329,14 +329,15 @@ impl Router {
         &self,
         sender: &Sender<'_>,
         state: &RouterState,
+        message: &TypeRef,
         key_hash: Option<u64>,
     ) -> Result<Route, Refusal> {
         if self.keyed {
-            return sender.route_keyed(state, key_hash);
+            return sender.route_keyed(state, message, key_hash);
         }
         let mut choice = self.choice.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         choice.look(sender, state);
-        choice.route(state, key_hash).map_err(|refusal| sender.explain(refusal))
+        choice.route(state, message, key_hash).map_err(|refusal| sender.explain(refusal))
     }
 
     pub(super) fn send_ask<M: Message>(
@@ -347,8 +348,8 @@ impl Router {
     ) -> Result<Ticket<AppReply>, Refusal> {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
-        let route = self.route(&sender, self.state(&snapshot), key_hash);
-        let again = Target::Router { router: self.reference.id, key_hash };
+        let route = self.route(&sender, self.state(&snapshot), M::TYPE, key_hash);
+        let again = Target::Router { router: self.reference.id, message: M::TYPE, key_hash };
         sender.ask(route.and_then(single), again, message, options, self.shared.clock.now())
     }
 }
@@ -390,14 +391,14 @@ impl Batch<'_> {
 
     fn add<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
         let key_hash = self.router.reference.key_hash(message);
-        let route = self.choice.route(&self.state, key_hash);
+        let route = self.choice.route(&self.state, M::TYPE, key_hash);
         match route.map_err(|refusal| self.sender().explain(refusal))? {
             Route::One(place) => self.push(place, message),
             Route::All => {
                 let state = Arc::clone(&self.state);
                 let mut outcome = Ok(());
-                for place in places(&state) {
-                    outcome = outcome.and(self.push(place, message));
+                for place in places(&state, M::TYPE) {
+                    outcome = outcome.and(place.and_then(|place| self.push(place, message)));
                 }
                 outcome
             }

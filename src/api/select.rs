@@ -83,7 +83,7 @@ pub(super) fn tell_to<M: Message>(
     // One worker serves one reference, so that order is kept.
     let home = WorkerIndex((to.worker.0 as usize % shared.doors.len()) as u16);
     let sender = shared.sender(home, &snapshot);
-    sender.refuse(place_of(&snapshot, to)).and_then(|place| sender.tell(place, message))
+    sender.tell(place_of(&snapshot, to, M::TYPE), message)
 }
 
 /// Whether a path fits a pattern.

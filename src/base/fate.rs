@@ -43,6 +43,12 @@ pub enum Refusal {
         "this node is still joining its cluster; await `members_ready` or the router's `ready`"
     )]
     Joining,
+    /// The routee, or every routee of the router, takes the message's name for another layout.
+    #[error(
+        "the routee takes messages of this name with another layout: one of the two programs has \
+         changed the type; see \"Changing a message\" in docs/MESSAGES.md"
+    )]
+    LayoutMismatch,
 }
 
 /// Why a message that had been accepted was not handled.
@@ -87,7 +93,7 @@ pub enum DeathReason {
 
 impl Refusal {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoRoutee,
         Self::Unreachable,
         Self::MissingKey,
@@ -98,6 +104,7 @@ impl Refusal {
         Self::Stopped,
         Self::NoSingleReply,
         Self::Joining,
+        Self::LayoutMismatch,
     ];
 }
 

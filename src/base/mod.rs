@@ -13,7 +13,7 @@ pub use layout::LayoutHash;
 pub use log_limit::{LogKind, LogLimiter};
 pub use time::Time;
 pub use timers::{TimerKey, TimerWheel};
-pub use view::{Member, MemberEvent, MemberState, MessageType, Service, View};
+pub use view::{Member, MemberEvent, MemberState, MessageType, Service, TypeRef, View};
 
 /// The random generator of every decider: seeded from outside, equal on every machine.
 pub type Rng = rand::rngs::Xoshiro256PlusPlus;

@@ -50,6 +50,17 @@ impl MessageType {
     }
 }
 
+/// A message type as the program that sends it knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeRef {
+    /// The name that programs share.
+    pub name: &'static str,
+    /// What its bytes mean, those of its reply included.
+    pub layout: LayoutHash,
+    /// How frames name it.
+    pub id: MessageTypeId,
+}
+
 /// `name#layout`
 impl fmt::Display for MessageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -68,6 +68,7 @@
 //! A built-in one, which is dispatched without a virtual call, is a file in `strategy/` and one line
 //! in the list in `strategy/mod.rs`.
 
+pub mod accepted;
 pub mod collisions;
 pub mod job;
 pub mod pick;
@@ -77,6 +78,7 @@ pub mod spec;
 pub mod strategy;
 pub mod table;
 
+pub use accepted::{Accepted, Fit};
 pub use collisions::{NameCollision, NameCollisions, name_collisions};
 pub use pick::Picker;
 pub use set::RouteeSet;

@@ -1,11 +1,13 @@
 //! Picking a routee for one message. On its way the message comes from `api/router` or a `worker`
 //! -> here -> `wire/encode`.
 
+use super::accepted::Fit;
 use super::set::RouteeSet;
 use super::spec::RouterSpec;
 use super::strategy::consistent_hash::owner;
 use super::strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy as _, StrategyKind};
 use super::table::RouteTable;
+use crate::base::TypeRef;
 
 /// What one worker, or one application thread, holds per router: the strategy and its state.
 ///
@@ -15,13 +17,79 @@ use super::table::RouteTable;
 pub struct Picker {
     strategy: StrategyKind,
     state: PickState,
+    /// Kept for its memory: the routees that do not misread the message at hand.
+    fitting: RouteeSet,
 }
 
 impl Picker {
     /// A picker of its own for each thread that sends: give each a different `seed`, so that they
     /// do not walk the routees in step.
     pub fn new(spec: &RouterSpec, seed: u64) -> Self {
-        Self { strategy: spec.strategy.clone(), state: PickState::new(seed) }
+        let (strategy, state) = (spec.strategy.clone(), PickState::new(seed));
+        Self { strategy, state, fitting: RouteeSet::none(0) }
+    }
+
+    /// Picks for a message of this type: nobody who would misread it.
+    ///
+    /// Strategies that follow keys do not pass over who misreads, as they pass over nobody: a key
+    /// has one owner, whatever its messages look like.
+    ///
+    /// # Panics
+    /// As [`Picker::pick`].
+    #[inline]
+    pub fn pick_for(
+        &mut self,
+        table: &RouteTable,
+        message: &TypeRef,
+        key_hash: Option<u64>,
+        active: &RouteeSet,
+        usable: &RouteeSet,
+    ) -> Pick {
+        if table.accepted().is_everywhere(message.id) {
+            return self.pick(table, key_hash, active, usable);
+        }
+        self.pick_fitting(table, message, key_hash, (active, usable))
+    }
+
+    #[cold]
+    fn pick_fitting(
+        &mut self,
+        table: &RouteTable,
+        message: &TypeRef,
+        key_hash: Option<u64>,
+        (active, usable): (&RouteeSet, &RouteeSet),
+    ) -> Pick {
+        let accepted = table.accepted();
+        match accepted.fit(message) {
+            Fit::Everywhere => self.pick(table, key_hash, active, usable),
+            Fit::Nowhere => Pick::None(NoRoutee::LayoutMismatch),
+            Fit::Somewhere => {
+                let mut fitting = std::mem::replace(&mut self.fitting, RouteeSet::none(0));
+                fitting.refill(table.len(), |routee| {
+                    let routee = routee as u16;
+                    usable.contains(routee) && !accepted.misreads(routee, message)
+                });
+                let pick = self.pick(table, key_hash, active, &fitting);
+                self.fitting = fitting;
+                readable(table, message, pick)
+            }
+        }
+    }
+
+    /// The owner of a key, if it does not misread a message of this type; for strategies that
+    /// follow keys and so need no state.
+    #[inline]
+    pub fn owner_for(
+        table: &RouteTable,
+        message: &TypeRef,
+        key_hash: Option<u64>,
+        active: &RouteeSet,
+    ) -> Pick {
+        let pick = owner(table, key_hash, active);
+        if table.accepted().is_everywhere(message.id) {
+            return pick;
+        }
+        readable(table, message, pick)
     }
 
     /// Picks for a message with this key hash, if it has a key.
@@ -61,15 +129,19 @@ impl Picker {
         }
     }
 
-    /// The owner of a key, for strategies that follow keys and so need no state.
-    #[inline]
-    pub fn owner(table: &RouteTable, key_hash: Option<u64>, active: &RouteeSet) -> Pick {
-        owner(table, key_hash, active)
-    }
-
     /// The strategy.
     pub fn strategy(&self) -> &StrategyKind {
         &self.strategy
+    }
+}
+
+#[cold]
+fn readable(table: &RouteTable, message: &TypeRef, pick: Pick) -> Pick {
+    match pick {
+        Pick::One(routee) if table.accepted().misreads(routee, message) => {
+            Pick::None(NoRoutee::LayoutMismatch)
+        }
+        pick => pick,
     }
 }
 

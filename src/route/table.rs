@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::accepted::Accepted;
 use super::collisions::{NameCollision, NameCollisions};
 use super::job::SharedSlots;
 use super::set::RouteeSet;
 use super::spec::{LocalPreference, MAX_WORKERS_PER_NODE, RouterSpec};
-use crate::base::{HandlerId, Member, NodeId, NodeRef, View, WorkerIndex};
+use crate::base::{HandlerId, Member, MessageType, NodeId, NodeRef, View, WorkerIndex};
 use crate::hash::{Candidate, MAX_CANDIDATES, NO_OWNER, SlotTable};
 
 /// The range of a member's weight; what lies outside counts as the nearer end.
@@ -76,6 +77,7 @@ pub struct RouteTable {
     over_limit: u32,
     /// Beyond the router's limit, in the order in which they stand in for those within.
     reserves: Vec<u16>,
+    accepted: Accepted,
     digest: u64,
 }
 
@@ -112,7 +114,7 @@ impl RouteTable {
     }
 
     fn from_found(
-        found: Found,
+        found: Found<'_>,
         roster_digest: u64,
         spec: &RouterSpec,
         previous: Option<&Self>,
@@ -170,6 +172,7 @@ impl RouteTable {
             refused: found.refused,
             over_limit: found.over_limit,
             reserves: reserves.into_iter().map(|(_, index)| index).collect(),
+            accepted: Accepted::new(found.entries.iter().map(|entry| entry.messages)),
             digest: 0,
         };
         table.digest = table.compute_digest();
@@ -214,6 +217,12 @@ impl RouteTable {
     #[inline]
     pub fn len(&self) -> usize {
         self.routees.len()
+    }
+
+    /// Which message types the routees take.
+    #[inline]
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
     }
 
     /// Whether there is no routee.
@@ -320,25 +329,26 @@ impl RouteTable {
 
 /// Routees while they are collected.
 #[derive(Default)]
-struct Found {
-    entries: Vec<Entry>,
+struct Found<'a> {
+    entries: Vec<Entry<'a>>,
     refused: Vec<RefusedRoutees>,
     over_limit: u32,
 }
 
-struct Entry {
+struct Entry<'a> {
     /// How many routees of the same node come before it.
     rank: u16,
     identity: u64,
     routee: Routee,
     /// Its turn among those beyond the limit, if it is.
     reserve: Option<u32>,
+    messages: &'a [MessageType],
 }
 
-impl Found {
+impl<'a> Found<'a> {
     fn add(
         &mut self,
-        member: &Member,
+        member: &'a Member,
         local: bool,
         collisions: &NameCollisions,
         spec: &RouterSpec,
@@ -375,6 +385,7 @@ impl Found {
                     local,
                 },
                 reserve: None,
+                messages: &service.messages,
             });
         }
     }
@@ -386,7 +397,8 @@ impl Found {
     /// than it brings.
     fn limit(&mut self, spec: &RouterSpec) {
         let limit = spec.max_routees.map_or(MAX_CANDIDATES, |limit| limit as usize);
-        let order = |entry: &Entry| (entry.identity, entry.routee.node.node, entry.routee.worker);
+        let order =
+            |entry: &Entry<'_>| (entry.identity, entry.routee.node.node, entry.routee.worker);
         if self.entries.len() > limit {
             self.entries.sort_unstable_by_key(|entry| (entry.rank, order(entry)));
             self.over_limit += (self.entries.len() - limit) as u32;

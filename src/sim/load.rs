@@ -412,11 +412,12 @@ impl AppThread {
             let hash = draft.key.hash_key(self.seed);
             let choice = &mut self.choices[draft.router as usize];
             choice.look(&hands.sender, state);
-            match choice.route(state, Some(hash)) {
+            let message = if draft.asks { Question::TYPE } else { Note::TYPE };
+            match choice.route(state, message, Some(hash)) {
                 Ok(Route::One(place)) if draft.asks => self.ask(hands, draft, place),
                 Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
                 Ok(Route::All) => {
-                    let all: Vec<_> = places(state).collect();
+                    let all: Vec<_> = places(state, message).flatten().collect();
                     self.tell(hands, draft, &all);
                 }
                 Err(_) => {}
@@ -492,7 +493,7 @@ impl AppThread {
     ) -> Option<Pending> {
         let token = ledger.token();
         let key_hash = Some(draft.key.hash_key(self.seed));
-        let again = Target::Router { router: draft.router, key_hash };
+        let again = Target::Router { router: draft.router, message: Question::TYPE, key_hash };
         let question = Question {
             key: draft.key,
             from: self.from(ledger.number(self.sender)),

@@ -7,7 +7,7 @@ use rkyv::{Archive, Portable, Serialize};
 
 use super::encode::BodySerializer;
 use super::layout::Layout;
-use crate::base::{LayoutHash, MessageTypeId};
+use crate::base::{LayoutHash, MessageTypeId, TypeRef};
 use crate::hash::HashSeed;
 
 /// A type whose rkyv form can be a frame's body: serialised without shared pointers, checked when
@@ -77,6 +77,10 @@ pub trait Message: WireType<Archived: Layout> {
 
     /// The hash of name and layout, which travels.
     const TYPE_ID: MessageTypeId = MessageTypeId::of(Self::NAME, Self::LAYOUT);
+
+    /// All of these.
+    const TYPE: &'static TypeRef =
+        &TypeRef { name: Self::NAME, layout: Self::LAYOUT, id: Self::TYPE_ID };
 
     /// The key's hash, if the message has one.
     fn key_hash(&self, seed: HashSeed) -> Option<u64>;

@@ -160,7 +160,9 @@ impl Core {
         let target = self.asks.plan(ask).and_then(|(plan, _)| plan.targets.get(target).copied());
         let place = match target.ok_or(Refusal::Stopped)? {
             Target::Place(place) => place,
-            Target::Router { router, key_hash } => self.route(router, key_hash).and_then(single)?,
+            Target::Router { router, message, key_hash } => {
+                self.route(router, message, key_hash).and_then(single)?
+            }
         };
         self.counts.sent += 1;
         let link = match self.link_for_accepted(place.destination) {

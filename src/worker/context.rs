@@ -111,7 +111,7 @@ impl Context<'_> {
     /// # Errors
     /// As [`Context::tell`]; [`Refusal::Stopped`] when that incarnation is gone.
     pub fn tell_to<M: Message>(&mut self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
-        let place = self.core.place_of(to);
+        let place = self.core.place_of(to, M::TYPE);
         self.core.tell_at(place, message)
     }
 
@@ -164,7 +164,7 @@ impl Context<'_> {
         within: impl Into<AskOptions>,
         token: u64,
     ) -> Result<(), Refusal> {
-        let (place, waiter) = (self.core.place_of(to), self.waiter::<H, M>(token));
+        let (place, waiter) = (self.core.place_of(to, M::TYPE), self.waiter::<H, M>(token));
         let options = within.into();
         match place {
             Ok(again) if options.idempotent => {
@@ -185,9 +185,9 @@ impl Context<'_> {
         token: u64,
     ) -> Result<(), Refusal> {
         let waiter = self.waiter::<H, M>(token);
-        let place = self.core.route(router, key_hash).and_then(single);
+        let place = self.core.route(router, M::TYPE, key_hash).and_then(single);
         if options.idempotent {
-            let targets = (place, Target::Router { router, key_hash });
+            let targets = (place, Target::Router { router, message: M::TYPE, key_hash });
             return self.core.ask_again(targets, message, options.within, waiter);
         }
         self.core.ask(place, message, options.within, waiter)

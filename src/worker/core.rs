@@ -16,7 +16,7 @@ use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
-use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::base::{HandlerId, NodeRef, Time, TypeRef, WorkerIndex};
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
@@ -53,6 +53,8 @@ pub enum Target {
     Router {
         /// Its place in the snapshot.
         router: u32,
+        /// What is asked.
+        message: &'static TypeRef,
         /// The key's hash, if the message has a key.
         key_hash: Option<u64>,
     },
@@ -117,13 +119,19 @@ pub struct Core {
 impl Core {
     // ---- routing ----
 
-    /// Where a router sends a message with this key.
+    /// Where a router sends a message of this type with this key.
     #[inline]
-    pub(super) fn route(&mut self, router: u32, key_hash: Option<u64>) -> Result<Route, Refusal> {
+    pub(super) fn route(
+        &mut self,
+        router: u32,
+        message: &TypeRef,
+        key_hash: Option<u64>,
+    ) -> Result<Route, Refusal> {
         let Some(slot) = self.routers.get_mut(router as usize) else {
             return Err(Refusal::NoRoutee);
         };
-        let pick = slot.picker.pick(&slot.state.table, key_hash, &slot.state.active, &slot.usable);
+        let RouterState { table, active, .. } = &*slot.state;
+        let pick = slot.picker.pick_for(table, message, key_hash, active, &slot.usable);
         match route(&slot.state, pick) {
             Err(Refusal::NoRoutee) => Err(self.explain()),
             route => route,
@@ -144,7 +152,7 @@ impl Core {
         key_hash: Option<u64>,
         message: &M,
     ) -> Result<(), Refusal> {
-        match self.route(router, key_hash) {
+        match self.route(router, M::TYPE, key_hash) {
             Ok(Route::One(place)) => self.tell_at(Ok(place), message),
             Ok(Route::All) => self.tell_all(router, message),
             Err(refusal) => self.tell_at(Err(refusal), message),
@@ -172,8 +180,8 @@ impl Core {
             _ => return self.tell_at(Err(self.explain()), message),
         };
         let mut outcome = Ok(());
-        for place in places(&state) {
-            outcome = outcome.and(self.tell_at(Ok(place), message));
+        for place in places(&state, M::TYPE) {
+            outcome = outcome.and(self.tell_at(place, message));
         }
         outcome
     }
@@ -383,8 +391,8 @@ impl Core {
     // ---- references ----
 
     /// The place of one incarnation of a handler.
-    pub(super) fn place_of(&self, to: &RouteeRef) -> Result<Place, Refusal> {
-        place_of(self.snapshot.as_ref().ok_or(Refusal::Stopped)?, to)
+    pub(super) fn place_of(&self, to: &RouteeRef, message: &TypeRef) -> Result<Place, Refusal> {
+        place_of(self.snapshot.as_ref().ok_or(Refusal::Stopped)?, to, message)
     }
 
     // ---- acknowledgements ----

@@ -14,10 +14,11 @@ use super::outbox::{Buffers, Head, encode_single};
 use super::{AppReply, RouteeRef};
 use crate::ask::Plan;
 use crate::base::fate::Refusal;
-use crate::base::{HandlerId, MemberState, Time};
+use crate::base::{HandlerId, MemberState, Time, TypeRef};
 use crate::queue::board::{Board, LinkState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::{ReplySlots, Ticket};
+use crate::route::accepted::misreads;
 use crate::route::snapshot::{Reach, RouterState, Snapshot};
 use crate::route::{NoRoutee, Pick, Picker, RouteeSet, RouterSpec};
 use crate::wire::{Chunk, Fields, FrameKind, Message};
@@ -52,6 +53,7 @@ pub fn route(state: &RouterState, pick: Pick) -> Result<Route, Refusal> {
         Pick::All => Ok(Route::All),
         Pick::None(NoRoutee::NoneUsable) => Err(Refusal::Unreachable),
         Pick::None(NoRoutee::MissingKey) => Err(Refusal::MissingKey),
+        Pick::None(NoRoutee::LayoutMismatch) => Err(Refusal::LayoutMismatch),
         Pick::None(_) => Err(Refusal::NoRoutee),
     }
 }
@@ -77,19 +79,41 @@ fn place(state: &RouterState, routee: u16) -> Place {
     }
 }
 
-/// The places of all active routees of a router.
-pub fn places(state: &RouterState) -> impl Iterator<Item = Place> {
-    state.active.iter().map(|routee| place(state, routee))
+/// The places of all active routees of a router for a message of this type; a refusal for each that
+/// would misread it.
+pub fn places(
+    state: &RouterState,
+    message: &TypeRef,
+) -> impl Iterator<Item = Result<Place, Refusal>> {
+    let accepted = state.table.accepted();
+    let reads = accepted.is_everywhere(message.id);
+    state.active.iter().map(move |routee| {
+        if !reads && accepted.misreads(routee, message) {
+            return Err(Refusal::LayoutMismatch);
+        }
+        Ok(place(state, routee))
+    })
 }
 
 /// The place of one incarnation of a handler.
 ///
 /// # Errors
-/// [`Refusal::Stopped`] when it is gone.
-pub fn place_of(snapshot: &Snapshot, to: &RouteeRef) -> Result<Place, Refusal> {
+/// [`Refusal::Stopped`] when it is gone, [`Refusal::LayoutMismatch`] when it would misread a
+/// message of this type.
+pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Result<Place, Refusal> {
     let destination = snapshot.destination_of(to.node, to.worker).ok_or(Refusal::Stopped)?;
     if snapshot.destinations[destination as usize].reach == Reach::Gone {
         return Err(Refusal::Stopped);
+    }
+    let member = snapshot.view.member(to.node.node);
+    let service = member.and_then(|member| {
+        let at = member.services.binary_search_by(|known| known.path.cmp(&to.path)).ok()?;
+        Some(&member.services[at])
+    });
+    if service.is_some_and(|service| {
+        service.handler == to.handler && misreads(&service.messages, message)
+    }) {
+        return Err(Refusal::LayoutMismatch);
     }
     Ok(Place { destination, handler: to.handler })
 }
@@ -200,8 +224,14 @@ impl Choice {
     /// # Errors
     /// Why it goes nowhere.
     #[inline]
-    pub fn route(&mut self, state: &RouterState, key_hash: Option<u64>) -> Result<Route, Refusal> {
-        route(state, self.picker.pick(&state.table, key_hash, &state.active, &self.usable))
+    pub fn route(
+        &mut self,
+        state: &RouterState,
+        message: &TypeRef,
+        key_hash: Option<u64>,
+    ) -> Result<Route, Refusal> {
+        let (table, active) = (&state.table, &state.active);
+        route(state, self.picker.pick_for(table, message, key_hash, active, &self.usable))
     }
 }
 
@@ -256,10 +286,11 @@ impl Sender<'_> {
     pub fn route_keyed(
         &self,
         state: &RouterState,
+        message: &TypeRef,
         key_hash: Option<u64>,
     ) -> Result<Route, Refusal> {
-        route(state, Picker::owner(&state.table, key_hash, &state.active))
-            .map_err(|refusal| self.explain(refusal))
+        let pick = Picker::owner_for(&state.table, message, key_hash, &state.active);
+        route(state, pick).map_err(|refusal| self.explain(refusal))
     }
 
     /// Whether the worker's link to a destination takes messages, as far as is known here.
@@ -291,12 +322,17 @@ impl Sender<'_> {
         })
     }
 
-    /// Sends one tell to one place.
+    /// Sends one tell to one place, or counts why there is none.
     ///
     /// # Errors
     /// Why it was not accepted; counted.
-    pub fn tell<M: Message>(&self, place: Place, message: &M) -> Result<(), Refusal> {
-        let outcome = self.check(place.destination).and_then(|()| {
+    pub fn tell<M: Message>(
+        &self,
+        place: Result<Place, Refusal>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        let outcome = place.and_then(|place| {
+            self.check(place.destination)?;
             let frame = encode_single(self.buffers, &tell_head::<M>(place), message)?;
             self.hand_over(place.destination, frame).map_err(|(refusal, frame)| {
                 self.buffers.give(frame);
@@ -312,7 +348,7 @@ impl Sender<'_> {
     /// The first refusal, after all were tried; counted.
     pub fn tell_each<M: Message>(
         &self,
-        places: impl Iterator<Item = Place>,
+        places: impl Iterator<Item = Result<Place, Refusal>>,
         message: &M,
     ) -> Result<usize, Refusal> {
         let (mut count, mut outcome) = (0, Ok(()));
@@ -338,8 +374,8 @@ impl Sender<'_> {
         message: &M,
     ) -> Result<(), Refusal> {
         match self.refuse(route)? {
-            Route::One(place) => self.tell(place, message),
-            Route::All => self.tell_each(places(state), message).map(drop),
+            Route::One(place) => self.tell(Ok(place), message),
+            Route::All => self.tell_each(places(state, M::TYPE), message).map(drop),
         }
     }
 

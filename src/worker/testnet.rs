@@ -540,7 +540,7 @@ impl Side {
         let ticket = self.replies.acquire().unwrap();
         let frame = self.encoded(FrameKind::Ask, message);
         let place = Place { destination, handler: ECHO };
-        let again = Target::Router { router: ROUND_ROBIN.id, key_hash: None };
+        let again = Target::Router { router: ROUND_ROBIN.id, message: Ping::TYPE, key_hash: None };
         self.worker.inject(Injection::Ask(InjectedAsk {
             first: place,
             frame,

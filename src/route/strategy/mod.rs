@@ -93,6 +93,11 @@ pub enum NoRoutee {
     /// The strategy follows keys, and the message has none.
     #[error("the message has no key, which the router's strategy needs: give it one")]
     MissingKey,
+    /// All routees take the message's name for another layout, or the key's owner does.
+    #[error(
+        "the routee takes messages of this name with another layout: see \"Changing a message\""
+    )]
+    LayoutMismatch,
     /// The application's own strategy picked an index beyond the table.
     #[error("the custom strategy picked a routee that is not in the table: correct the strategy")]
     InvalidPick,
