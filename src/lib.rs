@@ -109,8 +109,8 @@ pub mod wire;
 pub mod worker;
 
 pub use api::{
-    Ask, AskFuture, AsyncReplies, Batch, BuildError, DeadLetters, EventGap, Events, Node,
-    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection,
+    Ask, AskFuture, AsyncReplies, Batch, BuildError, DeadLetters, EventGap, Events, Health, Node,
+    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, WorkerHealth,
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal};
 pub use base::{Member, MemberEvent, MemberState, NodeId, NodeRef, Time, View, WorkerIndex};

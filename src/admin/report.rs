@@ -126,12 +126,26 @@ pub struct StrangersReport {
 pub struct HealthReport {
     /// The node's name.
     pub name: String,
-    /// True if its own state is `up` and it goes on.
+    /// True if its own state is `up`, it goes on, and no worker has stood still for a second.
     pub healthy: bool,
     /// Its own state, or how it ended.
     pub state: String,
     /// Members that can be sent to, as it sees them.
     pub usable_members: usize,
+    /// Workers whose turn takes too long: a handler blocks or computes.
+    #[serde(default)]
+    pub stuck: Vec<StuckReport>,
+}
+
+/// A worker that stands still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckReport {
+    /// Which one.
+    pub worker: u16,
+    /// How long its turn has lasted.
+    pub turn_ms: u64,
+    /// The path whose handler it called last, if known.
+    pub path: Option<String>,
 }
 
 /// The request was refused, or could not be carried out.
@@ -233,18 +247,23 @@ impl StrangersReport {
 impl HealthReport {
     /// How the node is now.
     pub fn of(node: &Node) -> Self {
-        let view = node.view();
-        let own = view.member(node.id().node).map(|own| own.state);
-        let state = match (node.end(), own) {
-            (Some(ended), _) => snake_case(&ended),
+        let health = node.health();
+        let state = match (&health.ended, health.state) {
+            (Some(ended), _) => snake_case(ended),
             (None, Some(state)) => snake_case(&state),
             (None, None) => "not_a_member".to_owned(),
         };
+        let stuck = health.stuck().map(|worker| StuckReport {
+            worker: worker.worker.0,
+            turn_ms: worker.turn.as_millis() as u64,
+            path: worker.path.as_deref().map(str::to_owned),
+        });
         Self {
             name: node.name().to_owned(),
-            healthy: node.end().is_none() && own == Some(MemberState::Up),
+            healthy: health.is_healthy(),
             state,
-            usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
+            usable_members: health.usable_members,
+            stuck: stuck.collect(),
         }
     }
 }

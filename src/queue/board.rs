@@ -1,7 +1,7 @@
 //! Small facts that one worker publishes and any thread reads, without waiting for each other.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::base::fate::COUNT_WORDS;
 
@@ -59,6 +59,8 @@ impl Board {
 /// A worker's counts, published now and then. A sequence number lets a reader tell a whole set of
 /// numbers from one that was being written meanwhile.
 pub struct CountsBoard {
+    /// What it does right now.
+    pub pulse: Pulse,
     version: AtomicU64,
     words: [AtomicU64; COUNT_WORDS],
 }
@@ -66,7 +68,11 @@ pub struct CountsBoard {
 impl CountsBoard {
     /// All zero.
     pub fn new() -> Self {
-        Self { version: AtomicU64::new(0), words: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            pulse: Pulse::default(),
+            version: AtomicU64::new(0),
+            words: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 
     /// Publishes a set. Only one thread may do so.
@@ -100,5 +106,96 @@ impl CountsBoard {
 impl Default for CountsBoard {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What one worker does right now, so that others can tell one that is stuck from one that is
+/// idle. Only the worker writes. The facts are read one by one: they belong together while the
+/// worker stands still, and that is when they are needed.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// When the turn began, plus one; 0 while it sleeps.
+    turn_since_ns: AtomicU64,
+    /// The handler that the turn called last, plus one; 0 for none yet.
+    handler: AtomicU32,
+    /// When it fell asleep, plus one; 0 while it is awake.
+    asleep_since_ns: AtomicU64,
+    slept_ns: AtomicU64,
+}
+
+/// What a [`Pulse`] says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PulseReading {
+    /// When the present turn began; `None` while the worker sleeps.
+    pub turn_since_ns: Option<u64>,
+    /// The handler that the turn called last.
+    pub handler: Option<u32>,
+    /// How long it has slept in all, the present sleep not counted.
+    pub slept_ns: u64,
+    /// When it fell asleep, while it sleeps.
+    pub asleep_since_ns: Option<u64>,
+}
+
+impl Pulse {
+    /// A turn begins. Relaxed, as everything here: each fact stands for itself.
+    #[inline]
+    pub fn turn(&self, now_ns: u64) {
+        let asleep = self.asleep_since_ns.load(Ordering::Relaxed);
+        if asleep > 0 {
+            let slept = self.slept_ns.load(Ordering::Relaxed);
+            self.slept_ns.store(slept + now_ns.saturating_sub(asleep - 1), Ordering::Relaxed);
+            self.asleep_since_ns.store(0, Ordering::Relaxed);
+        }
+        self.handler.store(0, Ordering::Relaxed);
+        self.turn_since_ns.store(now_ns + 1, Ordering::Relaxed);
+    }
+
+    /// A handler is about to run.
+    #[inline]
+    pub fn calls(&self, handler: u32) {
+        self.handler.store(handler.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The worker goes to sleep, or ends.
+    #[inline]
+    pub fn sleeps(&self, now_ns: u64) {
+        self.turn_since_ns.store(0, Ordering::Relaxed);
+        self.asleep_since_ns.store(now_ns + 1, Ordering::Relaxed);
+    }
+
+    /// What it says now.
+    pub fn read(&self) -> PulseReading {
+        let word = |cell: &AtomicU64| cell.load(Ordering::Relaxed).checked_sub(1);
+        PulseReading {
+            turn_since_ns: word(&self.turn_since_ns),
+            handler: self.handler.load(Ordering::Relaxed).checked_sub(1),
+            slept_ns: self.slept_ns.load(Ordering::Relaxed),
+            asleep_since_ns: word(&self.asleep_since_ns),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_tells_sleep_from_a_turn() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.read(), PulseReading::default());
+        pulse.turn(0);
+        pulse.calls(0);
+        let reading = pulse.read();
+        assert_eq!((reading.turn_since_ns, reading.handler), (Some(0), Some(0)));
+        pulse.sleeps(10);
+        assert_eq!((pulse.read().turn_since_ns, pulse.read().asleep_since_ns), (None, Some(10)));
+        pulse.turn(25);
+        let expected = PulseReading {
+            turn_since_ns: Some(25),
+            handler: None,
+            slept_ns: 15,
+            asleep_since_ns: None,
+        };
+        assert_eq!(pulse.read(), expected);
     }
 }

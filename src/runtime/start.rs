@@ -213,7 +213,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         // Handlers live and die on their worker's thread, so the worker is made there.
         let make = move || WorkerThread {
             index,
-            worker: Worker::new(parts, limits, clock.now()),
+            worker: Worker::new(parts, limits, clock.now()).published_on(Arc::clone(&its_counts)),
             poll,
             commands: from_control,
             injected,

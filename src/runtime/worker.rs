@@ -143,6 +143,7 @@ impl WorkerThread {
         while !turn.stop {
             self.wait(&mut events, &mut turn, busy)?;
             let now = self.clock.now();
+            self.counts.pulse.turn(now.0);
             self.worker.begin(now);
             let mut worked = self.note_events(&events, &mut turn);
             worked |= self.take_commands(&mut turn);
@@ -174,6 +175,7 @@ impl WorkerThread {
         self.worker.stop();
         self.report(&mut turn);
         self.counts.publish(&self.worker.counts().to_words());
+        self.counts.pulse.sleeps(self.clock.now().0);
         // Control may be gone already; then nobody needs to know.
         let _ = self.reports.try_send(Report::Ended(self.index));
         Ok(())
@@ -221,6 +223,7 @@ impl WorkerThread {
                 None => due,
             }
         };
+        self.counts.pulse.sleeps(self.clock.now().0);
         let outcome = poll(&mut self.poll, events, timeout);
         self.sleeper.awake();
         turn.last_work = if queued { self.clock.now() } else { turn.last_work };

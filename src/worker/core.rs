@@ -18,6 +18,7 @@ use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, TypeRef, WorkerIndex};
 use crate::part::{PartId, WorkerHalves};
+use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{RouterState, Snapshot};
@@ -114,6 +115,8 @@ pub struct Core {
     pub(super) repliers: Arc<()>,
     /// Whether a link's standing changed since the driver last looked.
     pub(super) standings_changed: bool,
+    /// Where others see what is called right now.
+    pub(super) published: Arc<CountsBoard>,
 }
 
 impl Core {

@@ -153,6 +153,7 @@ impl Worker {
             .flatten()
             .ok_or(DeathReason::UnknownHandler)?;
         let slot = &mut self.routees[place as usize];
+        self.core.published.pulse.calls(handler.0);
         let mut cx = Context { core: &mut self.core, handler, origin: Some(origin) };
         let call =
             AssertUnwindSafe(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx));
@@ -213,6 +214,7 @@ impl Worker {
         run: impl FnOnce(&mut dyn super::Hosted, &mut Context<'_>),
     ) -> bool {
         let slot = &mut self.routees[place as usize];
+        self.core.published.pulse.calls(slot.id.0);
         let mut cx = Context { core: &mut self.core, handler: slot.id, origin: None };
         let hosted = slot.hosted.as_mut();
         catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err()

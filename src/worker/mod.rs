@@ -46,6 +46,7 @@ use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, LinkChange, PartSettings, RouteeChange, WorkerHalves};
+use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{Reach, Snapshot};
@@ -227,6 +228,7 @@ impl Worker {
             rng_seed: parts.seed,
             repliers: Arc::new(()),
             standings_changed: false,
+            published: Arc::default(),
         };
         Self {
             core,
@@ -236,6 +238,12 @@ impl Worker {
             due: Vec::new(),
             woken: Vec::new(),
         }
+    }
+
+    /// The same, telling there which handler it calls, as it calls it.
+    pub fn published_on(mut self, board: Arc<CountsBoard>) -> Self {
+        self.core.published = board;
+        self
     }
 
     // ---- what the driver asks ----

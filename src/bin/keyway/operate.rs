@@ -67,10 +67,17 @@ fn health(at: &At) -> Result<(), Failure> {
     let answer = get(&at.admin, "/health")?;
     let report: HealthReport = serde_json::from_str(&answer.body)
         .map_err(|error| strange(&at.admin, &format!("/health says something else ({error})")))?;
-    let line = format!(
+    let mut line = format!(
         "node `{}` is {}, {} members can be sent to",
         report.name, report.state, report.usable_members
     );
+    for stuck in &report.stuck {
+        let path = stuck.path.as_deref().unwrap_or("an unknown path");
+        line += &format!(
+            "; worker {} has been in one turn for {} ms, last called: {path}",
+            stuck.worker, stuck.turn_ms
+        );
+    }
     if at.json {
         say(answer.body + "\n");
     } else if report.healthy {

@@ -1,0 +1,94 @@
+//! How a node is: whether it takes messages, and whether one of its workers stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::Node;
+use crate::base::{MemberState, WorkerIndex};
+use crate::queue::board::PulseReading;
+use crate::runtime::control::Ended;
+
+/// How long a worker's turn may last before the worker is called stuck.
+const STUCK_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a turn may last before the node is not healthy any more: a slow handler is not yet a
+/// reason to take a node out of service.
+const UNHEALTHY_AFTER: Duration = Duration::from_secs(1);
+
+/// How a node is. See [`Node::health`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Its own state as a member; `None` before it is one, and after.
+    pub state: Option<MemberState>,
+    /// How it ended, if it has.
+    pub ended: Option<Ended>,
+    /// Members that can be sent to, as it sees them.
+    pub usable_members: usize,
+    /// Its workers, in order.
+    pub workers: Vec<WorkerHealth>,
+}
+
+/// How one worker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerHealth {
+    /// Which one.
+    pub worker: WorkerIndex,
+    /// How long its present turn has lasted; zero while it sleeps.
+    pub turn: Duration,
+    /// Whether that is so long that something must hold it: a handler that blocks or computes for
+    /// more than 100 ms.
+    pub stuck: bool,
+    /// The path whose handler the turn called last, if it is stuck and the path is known.
+    pub path: Option<Arc<str>>,
+}
+
+impl Health {
+    /// Whether it takes messages: its own state is `Up`, it goes on, and no worker has stood still
+    /// for more than a second.
+    pub fn is_healthy(&self) -> bool {
+        let up = self.ended.is_none() && self.state == Some(MemberState::Up);
+        up && self.workers.iter().all(|worker| worker.turn < UNHEALTHY_AFTER)
+    }
+
+    /// The workers that stand still.
+    pub fn stuck(&self) -> impl Iterator<Item = &WorkerHealth> {
+        self.workers.iter().filter(|worker| worker.stuck)
+    }
+}
+
+impl Node {
+    /// How the node is now. It asks no thread, so that it answers whatever they do.
+    pub fn health(&self) -> Health {
+        let view = self.view();
+        let own = view.member(self.id().node);
+        let path = |handler: Option<u32>| {
+            let services = &own?.services;
+            let service = services.iter().find(|service| Some(service.handler.0) == handler)?;
+            Some(Arc::clone(&service.path))
+        };
+        let readings = self.shared.doors.iter().map(|door| door.counts.pulse.read());
+        let readings: Vec<_> = readings.collect();
+        // After the readings, so that no turn seems to begin later than now.
+        let now = self.now().0;
+        let workers = readings.into_iter().zip(0..).map(|(reading, index)| {
+            let turn = turn(reading, now);
+            let stuck = turn >= STUCK_AFTER;
+            let path = if stuck { path(reading.handler) } else { None };
+            WorkerHealth { worker: WorkerIndex(index), turn, stuck, path }
+        });
+        Health {
+            state: own.map(|own| own.state),
+            ended: self.end(),
+            usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
+            workers: workers.collect(),
+        }
+    }
+}
+
+fn turn(reading: PulseReading, now_ns: u64) -> Duration {
+    reading
+        .turn_since_ns
+        .map_or(Duration::ZERO, |since| Duration::from_nanos(now_ns.saturating_sub(since)))
+}
