@@ -104,6 +104,7 @@ struct Scene {
     asked: Arc<AtomicU64>,
     before: usize,
     epoch: AtomicU64,
+    begun: Instant,
     _one_at_a_time: MutexGuard<'static, ()>,
 }
 
@@ -156,6 +157,7 @@ impl Scene {
             asked,
             before: memory_bytes(),
             epoch: AtomicU64::new(0),
+            begun: Instant::now(),
             _one_at_a_time: guard,
         }
     }
@@ -491,7 +493,8 @@ fn idle_strangers_do_not_keep_others_out_for_long() {
     assert!(waited < Duration::from_secs(10), "the new node waited for {waited:?}");
     drop(late);
     eventually("the idle ones are counted", || {
-        scene.attacked.strangers().refused as usize >= PENDING
+        let strangers = scene.attacked.strangers();
+        (strangers.refused + strangers.turned_away) as usize >= 5 * PENDING
     });
     drop(idle);
     scene.finish(24 * MIB);
@@ -565,8 +568,14 @@ fn expelled(scene: &Scene, bad: &[u8], why: &str) {
     bytes.extend_from_slice(bad);
     link.send(&bytes);
     assert!(link.closes(), "the link is open after: {why}");
-    eventually(why, || logged(why));
-    LOG.lock().unwrap().clear();
+    // Of many in a second one is logged, with how many were left out.
+    let lines = LOG.lock().unwrap();
+    let lines = String::from_utf8_lossy(&lines);
+    let lines = lines.lines().filter(|line| line.contains("for a broken frame"));
+    let named = lines.clone().any(|line| line.contains(why));
+    let seconds = scene.begun.elapsed().as_secs() as usize + 1;
+    assert!(lines.clone().count() <= seconds, "a flood of lines");
+    assert!(named || lines.count() > 0, "the reason is named: {why}");
 }
 
 #[test]
@@ -582,7 +591,7 @@ fn a_peer_that_breaks_the_protocol_loses_its_link() {
     expelled(&scene, &changed(&|bad| bad[4] = 0x01), "header version 0 is unknown");
     expelled(&scene, &changed(&|bad| bad[4] = 0x21), "header version 2 is unknown");
     expelled(&scene, &changed(&|bad| bad[4] = 0x10), "frame kind 0 is unknown");
-    expelled(&scene, &changed(&|bad| bad[4] = 0x17), "frame kind 7 is unknown");
+    expelled(&scene, &changed(&|bad| bad[4] = 0x1f), "frame kind 15 is unknown");
     for (at, bit) in [(5, 0x20), (5, 0x80), (6, 1), (7, 0x80)] {
         expelled(&scene, &changed(&|bad| bad[at] = bit), "a reserved bit");
     }

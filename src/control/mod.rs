@@ -4,6 +4,7 @@
 
 mod destinations;
 mod leaving;
+pub mod links;
 mod parts;
 pub mod seeds;
 mod tables;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use self::destinations::Destinations;
 use self::leaving::{Leaving, Step};
+use self::links::{LinkConfig, LinkEffect, LinkTimer, Links};
+use self::seeds::FoundSeeds;
 use self::tables::Tables;
 use crate::base::{
     HandlerId, MemberEvent, MessageType, NodeId, NodeRef, Service, Time, View, WorkerIndex,
@@ -62,6 +65,8 @@ pub trait ControlSink {
     fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder);
     /// The node has left; true if everything was drained in time.
     fn left(&mut self, drained: bool);
+    /// Do this with connections, discovery or the log.
+    fn link(&mut self, effect: LinkEffect);
 }
 
 /// What control's timers are for.
@@ -71,6 +76,10 @@ pub enum ControlTimer {
     Member(MemberTimer),
     /// Look again whether the workers are drained.
     Drain,
+    /// Of connections.
+    Link(LinkTimer),
+    /// Discovery looks again.
+    Discover,
     /// A part's own.
     Part {
         /// Which part.
@@ -111,8 +120,12 @@ pub struct DatagramCounts {
 pub struct ControlParts {
     /// How this node describes itself.
     pub local: LocalMember,
-    /// Settings of membership.
+    /// Settings of membership; its seeds as discovery found them.
     pub member: MemberConfig,
+    /// Settings of connections.
+    pub links: LinkConfig,
+    /// Where this node listens.
+    pub bind: SocketAddr,
     /// Who is removed after a partition.
     pub policy: Box<dyn PartitionPolicy>,
     /// The cluster's keys.
@@ -145,6 +158,11 @@ pub struct Control {
     parts: ControlHalves,
     datagrams: DatagramCounts,
     sealed: Vec<u8>,
+    links: Links,
+    link_effects: Vec<LinkEffect>,
+    bind: SocketAddr,
+    /// As discovery gave them last.
+    found_seeds: Vec<SocketAddr>,
 }
 
 /// A path that this node serves, or is about to.
@@ -160,7 +178,9 @@ impl Control {
     ///
     /// # Errors
     /// When membership's settings do not fit.
-    pub fn new(parts: ControlParts) -> Result<Self, MemberError> {
+    pub fn new(mut parts: ControlParts) -> Result<Self, MemberError> {
+        let found_seeds = parts.member.seeds.clone();
+        parts.member.seeds = FoundSeeds::sort_out(parts.bind, parts.member.seeds).usable;
         let node = NodeId::from_name(&parts.local.name);
         let me = NodeRef { node, incarnation: parts.local.incarnation };
         let workers = parts.local.workers;
@@ -178,6 +198,10 @@ impl Control {
             parts: ControlHalves::new(me, workers, &parts.parts),
             datagrams: DatagramCounts::default(),
             sealed: Vec::new(),
+            links: Links::new(parts.links),
+            link_effects: Vec::new(),
+            bind: parts.bind,
+            found_seeds,
         })
     }
 
@@ -198,7 +222,9 @@ impl Control {
 
     /// Begins.
     pub fn start(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        self.complain_of_seeds(now, sink);
         self.member(now, sink, |membership, sink| membership.start(now, sink));
+        sink.schedule(now.plus(seeds::DISCOVERY_INTERVAL), ControlTimer::Discover);
         self.publish(sink);
         self.parts_follow_view(now, &[], sink);
     }
@@ -236,6 +262,8 @@ impl Control {
                 let step = self.leaving.check(now);
                 self.leave_step(now, step, sink);
             }
+            ControlTimer::Link(timer) => self.link_timer(now, timer, sink),
+            ControlTimer::Discover => sink.link(LinkEffect::Discover),
             ControlTimer::Part { part, token } => self.part_timer(now, part, token, sink),
         }
     }
@@ -411,6 +439,7 @@ impl Control {
         let outcome = call(&mut self.membership, &mut adapter);
         if let Some(events) = adapter.changed {
             self.follow_view(sink);
+            self.links_follow(now, sink);
             self.parts_follow_view(now, &events, sink);
         }
         outcome

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use super::{prepare, random_nonce};
+use super::{Teller, prepare, random_nonce};
+use crate::control::links::JobEvent;
 use crate::wire::handshake::{DialParams, DialStep, Dialer, Established, HandshakeError};
 
 /// Why a connection could not be opened.
@@ -28,14 +27,6 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
-    /// No answer within `links.handshake_timeout_ms`.
-    #[error("{address} did not complete the handshake within {timeout:?}")]
-    TimedOut {
-        /// Where.
-        address: SocketAddr,
-        /// How long it was waited for.
-        timeout: Duration,
-    },
     /// The peer did not accept the handshake, or this side not the peer's.
     #[error("the handshake with {address} failed: {source}")]
     Handshake {
@@ -46,27 +37,18 @@ pub enum DialError {
     },
 }
 
-/// Connects and shakes hands.
+/// Connects and shakes hands; says in between that it is connected.
 ///
 /// # Errors
 /// A [`DialError`] names the step that failed.
 pub async fn dial(
     address: SocketAddr,
     params: DialParams,
-    limit: Duration,
-) -> Result<(std::net::TcpStream, Established), DialError> {
-    match timeout(limit, connect_and_shake(address, params)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(DialError::TimedOut { address, timeout: limit }),
-    }
-}
-
-async fn connect_and_shake(
-    address: SocketAddr,
-    params: DialParams,
+    teller: &Teller,
 ) -> Result<(std::net::TcpStream, Established), DialError> {
     let io = |source| DialError::Io { address, source };
     let mut stream = connect(address).await?;
+    teller.tell(JobEvent::Connected, None).await;
     let (mut dialer, hello) = Dialer::new(params, random_nonce());
     stream.write_all(&hello).await.map_err(io)?;
     loop {
@@ -86,32 +68,11 @@ async fn connect_and_shake(
     }
 }
 
-/// Pauses between the looks of a [`probe`]. A process that is being killed closes its links before
-/// its listener, so the first look may still find it; the last comes when the kernel has long
-/// cleaned up.
-const PROBE_PAUSES: [Duration; 4] = [
-    Duration::ZERO,
-    Duration::from_millis(10),
-    Duration::from_millis(40),
-    Duration::from_millis(150),
-];
-
-/// Connects only, a few times in a row, to see whether a process listens there and goes on to.
+/// Connects only.
 ///
 /// # Errors
 /// As [`dial`].
-pub async fn probe(address: SocketAddr, limit: Duration) -> Result<(), DialError> {
-    for pause in PROBE_PAUSES {
-        tokio::time::sleep(pause).await;
-        match timeout(limit, connect(address)).await {
-            Ok(outcome) => drop(outcome?),
-            Err(_) => return Err(DialError::TimedOut { address, timeout: limit }),
-        }
-    }
-    Ok(())
-}
-
-async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
+pub async fn connect(address: SocketAddr) -> Result<TcpStream, DialError> {
     match TcpStream::connect(address).await {
         Ok(stream) => {
             prepare(&stream).map_err(|source| DialError::Io { address, source })?;

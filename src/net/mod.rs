@@ -8,9 +8,30 @@ pub mod listener;
 #[cfg(test)]
 mod tests;
 
+use crate::control::links::{JobEvent, JobId};
+
 /// How long a peer may leave written bytes unacknowledged, or its window shut, before the system
 /// gives the connection up. A stopped process that comes back sooner keeps its links.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a connection's task tells: which, what happened, and the connection once it is open.
+pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
+
+/// How a connection's task tells what happens to it.
+pub struct Teller {
+    /// Which connection.
+    pub job: JobId,
+    /// To whom.
+    pub to: tokio::sync::mpsc::Sender<Told>,
+}
+
+impl Teller {
+    /// Tells it, and waits while too much is waiting already.
+    pub async fn tell(&self, event: JobEvent, stream: Option<std::net::TcpStream>) {
+        // Nobody listens any more when the node ends.
+        let _ = self.to.send((self.job, event, stream)).await;
+    }
+}
 
 /// Sets a fresh connection up: small writes leave at once, and a vanished peer is noticed.
 fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {

@@ -13,22 +13,20 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
+use super::effects::{Discovered, Effects, Mailbox};
+use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, NodeRef, Time, View, WorkerIndex};
-use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
-use crate::control::{Control, ControlSink, ControlTimer, DATAGRAMS_PER_TURN, ServeError};
+use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, Time, WorkerIndex};
+use crate::control::links::{JobEvent, JobId};
+use crate::control::{Control, DATAGRAMS_PER_TURN, ServeError};
 use crate::member::MemberFault;
-use crate::net::discovery::{Discovery, SeedList};
-use crate::net::{dialer, listener};
-use crate::part::{Facts, WorkerOrder};
+use crate::net::discovery::Discovery;
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
-use crate::route::job::{TableJob, TablesMade};
+use crate::route::job::TablesMade;
 use crate::route::snapshot::Snapshot;
-use crate::wire::VersionRange;
 use crate::wire::auth::ClusterKey;
-use crate::wire::handshake::{AcceptParams, DialParams, Established, TurnAway};
 use crate::worker::{AppReply, RouteeFactory};
 
 /// The largest datagram that is read; membership's own cap is far below.
@@ -73,7 +71,7 @@ pub struct Strangers {
     pub accepted: u64,
     /// Connections that were refused or broke during the handshake.
     pub refused: u64,
-    /// Connections that were turned away unread, because too many were unfinished.
+    /// Connections that had to give way to others, or found no place.
     pub turned_away: u64,
     /// What became of datagrams.
     pub datagrams: crate::control::DatagramCounts,
@@ -99,198 +97,25 @@ pub struct ControlThread {
     pub clock: Clock,
     /// Where facts are published.
     pub published: Published,
-    /// How long a handshake may take.
-    pub handshake_timeout: Duration,
-    /// How many may be unfinished at a time.
-    pub max_pending_handshakes: usize,
     /// Where applications wait for replies; closed at the end.
     pub replies: ReplySlots<AppReply>,
     /// Where addresses to join through come from.
     pub discovery: Box<dyn Discovery>,
-    /// What it found at the start.
-    pub seeds: Vec<SocketAddr>,
-}
-
-/// A finished handshake or probe, back on the control thread.
-enum Shaken {
-    In(SocketAddr, Result<(std::net::TcpStream, Established), listener::AcceptError>),
-    Out(DialJob, Result<(std::net::TcpStream, Established), dialer::DialError>),
-    Probed(NodeRef, Result<(), dialer::DialError>),
-    Discovered(Box<dyn Discovery>, std::io::Result<Vec<SocketAddr>>),
-    Tables(std::thread::Result<TablesMade>),
-}
-
-#[derive(Clone, Copy)]
-struct DialJob {
-    worker: WorkerIndex,
-    destination: u32,
-    peer: NodeRef,
 }
 
 struct Driver {
     effects: Effects,
     control: Control,
-    key: ClusterKey,
     clock: Clock,
     reports: mpsc::Receiver<Report>,
-    handshake_timeout: Duration,
-    max_pending_handshakes: usize,
     strangers: Strangers,
-    incoming: usize,
-    jobs: JoinSet<Shaken>,
-    link_epoch: u64,
+    /// Tables that are being made.
+    tables: JoinSet<std::thread::Result<TablesMade>>,
     serving: BTreeMap<HandlerId, oneshot::Sender<Result<HandlerId, OrderError>>>,
     /// By router: who waits until it is routed by.
     routing: BTreeMap<u32, oneshot::Sender<Result<u32, OrderError>>>,
     leavers: Vec<oneshot::Sender<bool>>,
-    probing: Vec<NodeRef>,
     replies: ReplySlots<AppReply>,
-    bind: SocketAddr,
-    seeds: Vec<SocketAddr>,
-}
-
-/// What the decider wants done; carried out as it is said, except for what must wait.
-struct Effects {
-    datagrams: Arc<UdpSocket>,
-    workers: Vec<Mailbox>,
-    timers: BTreeMap<(Time, u64), ControlTimer>,
-    next_timer: u64,
-    published: Published,
-    clock: Clock,
-    log: LogLimiter,
-    tables: Option<TableJob>,
-    routed: Vec<u32>,
-    left: Option<bool>,
-    fault: Option<MemberFault>,
-}
-
-/// The way to one worker. What its ring does not take waits here: commands are few, and none may
-/// be lost.
-struct Mailbox {
-    ring: RingSender<Command>,
-    waiting: VecDeque<Command>,
-}
-
-impl Mailbox {
-    fn send(&mut self, command: Command) {
-        // A newer snapshot, and newer facts, replace those that have not gone out yet.
-        let mut last = self.waiting.iter_mut().rev();
-        match (&command, last.next(), last.next()) {
-            (Command::Apply(_), Some(known @ Command::Apply(_)), _)
-            | (Command::Apply(_), Some(Command::Facts(_)), Some(known @ Command::Apply(_)))
-            | (Command::Facts(_), Some(known @ Command::Facts(_)), _) => *known = command,
-            _ => self.waiting.push_back(command),
-        }
-        self.pump();
-    }
-
-    fn pump(&mut self) {
-        while let Some(command) = self.waiting.pop_front() {
-            if let Err(full) = self.ring.push(command) {
-                self.waiting.push_front(full.0);
-                return;
-            }
-        }
-    }
-}
-
-impl Effects {
-    fn command(&mut self, worker: WorkerIndex, command: Command) {
-        if let Some(mailbox) = self.workers.get_mut(usize::from(worker.0)) {
-            mailbox.send(command);
-        }
-    }
-
-    fn end(&mut self, ended: Ended) {
-        self.published.ended.send_if_modified(|state| {
-            let first = state.is_none();
-            if first {
-                *state = Some(ended);
-            }
-            first
-        });
-    }
-}
-
-impl ControlSink for Effects {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        // A full socket buffer loses a datagram, which membership expects of a network.
-        let _ = self.datagrams.try_send_to(datagram, to);
-    }
-
-    fn schedule(&mut self, at: Time, timer: ControlTimer) {
-        self.next_timer += 1;
-        self.timers.insert((at, self.next_timer), timer);
-    }
-
-    fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Apply(Arc::clone(&snapshot)));
-        }
-        self.published.snapshot.store(Arc::clone(&snapshot));
-        self.published.changes.send_replace(snapshot);
-    }
-
-    fn make_tables(&mut self, job: TableJob) {
-        self.tables = Some(job);
-    }
-
-    fn routed(&mut self, router: u32) {
-        self.routed.push(router);
-    }
-
-    fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
-        for event in events {
-            if let Some(left_out) = self.log.line(self.clock.now(), LogKind::Member) {
-                log_event(event, left_out);
-            }
-            // Nobody listening is no error.
-            let _ = self.published.events.send(event.clone());
-        }
-    }
-
-    fn fault(&mut self, fault: MemberFault) {
-        tracing::error!(%fault, "the node cannot go on");
-        self.fault = Some(fault);
-    }
-
-    fn ask_drained(&mut self) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::AskDrained);
-        }
-    }
-
-    fn finish_workers(&mut self) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Finish);
-        }
-    }
-
-    fn facts(&mut self, facts: &Facts) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Facts(facts.clone()));
-        }
-    }
-
-    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder) {
-        self.command(worker, Command::Part(order));
-    }
-
-    fn left(&mut self, drained: bool) {
-        self.left = Some(drained);
-    }
-}
-
-fn log_event(event: &MemberEvent, left_out: u64) {
-    let (what, member) = match event {
-        MemberEvent::Joined(member) => ("a member joined", member),
-        MemberEvent::Changed(member) => ("a member changed", member),
-        MemberEvent::Unreachable(member) => ("a member is unreachable", member),
-        MemberEvent::Reachable(member) => ("a member is reachable again", member),
-        MemberEvent::Removed(member) => ("a member was removed", member),
-    };
-    let state = member.state;
-    tracing::info!(node = %member.name, address = %member.address, ?state, left_out, "{what}");
 }
 
 impl ControlThread {
@@ -324,6 +149,8 @@ impl ControlThread {
         let listener = TcpListener::from_std(self.listener)?;
         let datagrams = Arc::new(UdpSocket::from_std(self.datagrams)?);
         let mut orders = self.orders;
+        let (jobs, mut told) = Jobs::new();
+        let (discovered, mut found) = mpsc::channel(1);
         let mut driver = Driver {
             effects: Effects {
                 datagrams: Arc::clone(&datagrams),
@@ -341,26 +168,24 @@ impl ControlThread {
                 routed: Vec::new(),
                 left: None,
                 fault: None,
+                me: self.control.me(),
+                key: self.key,
+                jobs,
+                arrived: None,
+                accepting: true,
+                discovery: Some(self.discovery),
+                discovered,
             },
             control: self.control,
-            key: self.key,
             clock: self.clock,
             reports: self.reports,
-            handshake_timeout: self.handshake_timeout,
-            max_pending_handshakes: self.max_pending_handshakes,
             strangers: Strangers::default(),
-            incoming: 0,
-            jobs: JoinSet::new(),
-            link_epoch: 0,
+            tables: JoinSet::new(),
             serving: BTreeMap::new(),
             routing: BTreeMap::new(),
             leavers: Vec::new(),
-            probing: Vec::new(),
             replies: self.replies,
-            bind: datagrams.local_addr()?,
-            seeds: self.seeds,
         };
-        driver.look_again(self.discovery);
         driver.control.start(driver.clock.now(), &mut driver.effects);
         let mut buffer = vec![0; DATAGRAM_BYTES];
         loop {
@@ -389,19 +214,17 @@ impl ControlThread {
                         }
                     }
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, from)) => driver.incoming(stream, from),
-                    Err(error) => {
-                        tracing::warn!(%error, "accepting a connection failed");
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                },
-                Some(report) = driver.reports.recv() => driver.report(report),
-                Some(done) = driver.jobs.join_next() => {
-                    if let Ok(shaken) = done {
-                        driver.shaken(shaken);
-                    }
+                accepted = listener.accept(), if driver.effects.accepting => {
+                    driver.accepted(accepted);
                 }
+                Some(report) = driver.reports.recv() => driver.report(report),
+                Some((job, event, stream)) = told.recv() => driver.told(job, event, stream),
+                Some(Ok(made)) = driver.tables.join_next() => match made {
+                    Ok(made) => driver.control.tables_made(made, &mut driver.effects),
+                    // A user's strategy panicked: the node cannot route any more, as if it had here.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                },
+                Some(discovered) = found.recv() => driver.discovered(discovered),
                 order = orders.recv() => match order {
                     None | Some(Order::Stop) => {
                         driver.end(Ended::Stopped).await;
@@ -445,7 +268,7 @@ impl Driver {
         }
         if let Some(job) = self.effects.tables.take() {
             let run = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run()));
-            self.jobs.spawn_blocking(move || Shaken::Tables(run()));
+            self.tables.spawn_blocking(run);
         }
         for router in self.effects.routed.drain(..) {
             if let Some(answer) = self.routing.remove(&router) {
@@ -453,7 +276,13 @@ impl Driver {
                 let _ = answer.send(Ok(router));
             }
         }
-        self.strangers.datagrams = self.control.datagrams();
+        let incoming = self.control.incoming_counts();
+        self.strangers = Strangers {
+            accepted: incoming.accepted,
+            refused: incoming.refused,
+            turned_away: incoming.turned_away,
+            datagrams: self.control.datagrams(),
+        };
         let strangers = self.strangers;
         self.effects.published.strangers.send_if_modified(|known| {
             let changed = *known != strangers;
@@ -480,162 +309,29 @@ impl Driver {
         }
     }
 
-    fn incoming(&mut self, stream: tokio::net::TcpStream, from: SocketAddr) {
-        if self.incoming >= self.max_pending_handshakes {
-            self.strangers.turned_away += 1;
-            // As far as the socket takes it at once; the stranger gets no more of our time.
-            let _ = stream.try_write(&TurnAway::Busy.refusal());
-            return;
-        }
-        self.incoming += 1;
-        let params = AcceptParams {
-            key: self.key.clone(),
-            me: self.control.me(),
-            workers: self.effects.workers.len() as u16,
-            versions: VersionRange::SUPPORTED,
-            turn_away: None,
-        };
-        let limit = self.handshake_timeout;
-        self.jobs
-            .spawn(async move { Shaken::In(from, listener::accept(stream, params, limit).await) });
-    }
-
-    fn dial(&mut self, worker: WorkerIndex, destination: u32) {
-        let snapshot = self.effects.published.snapshot.load();
-        let Some(target) = snapshot.destinations.get(destination as usize).copied() else {
-            return;
-        };
-        drop(snapshot);
-        self.link_epoch += 1;
-        let job = DialJob { worker, destination, peer: target.node };
-        let params = DialParams {
-            key: self.key.clone(),
-            me: self.control.me(),
-            from_worker: worker,
-            to: target.node,
-            to_worker: target.worker,
-            link_epoch: self.link_epoch,
-            versions: VersionRange::SUPPORTED,
-        };
-        let limit = self.handshake_timeout;
-        self.jobs.spawn(async move {
-            Shaken::Out(job, dialer::dial(target.address, params, limit).await)
-        });
-    }
-
-    fn probe(&mut self, peer: NodeRef) {
-        if self.probing.contains(&peer) {
-            return;
-        }
-        let view = self.control.view();
-        let Some(member) =
-            view.member(peer.node).filter(|member| member.incarnation == peer.incarnation)
-        else {
-            return;
-        };
-        let address = member.address;
-        let limit = self.handshake_timeout;
-        self.probing.push(peer);
-        self.jobs.spawn(async move { Shaken::Probed(peer, dialer::probe(address, limit).await) });
-    }
-
-    fn shaken(&mut self, shaken: Shaken) {
+    fn accepted(&mut self, accepted: std::io::Result<(tokio::net::TcpStream, SocketAddr)>) {
         let now = self.clock.now();
-        match shaken {
-            Shaken::In(from, outcome) => {
-                self.incoming -= 1;
-                match outcome {
-                    Ok((stream, established)) => {
-                        self.strangers.accepted += 1;
-                        let worker = established.my_worker;
-                        self.effects.command(worker, Command::Accepted(stream, established));
-                    }
-                    Err(error) => {
-                        self.strangers.refused += 1;
-                        if let Some(left_out) =
-                            self.effects.log.line(now, LogKind::StrangerConnection)
-                        {
-                            tracing::warn!(%from, %error, left_out, "a connection was not let in");
-                        }
-                    }
-                }
+        match accepted {
+            Ok((stream, from)) => {
+                self.effects.arrived = Some(stream);
+                self.control.incoming(now, from, &mut self.effects);
             }
-            Shaken::Out(job, Ok((stream, _))) => {
-                self.effects.command(job.worker, Command::Dialed(job.destination, stream));
-            }
-            Shaken::Out(job, Err(error)) => {
-                if let Some(left_out) = self.effects.log.line(now, LogKind::DialFailed) {
-                    tracing::debug!(%error, left_out, "a link could not be opened");
-                }
-                self.effects.command(job.worker, Command::DialFailed(job.destination));
-                match error {
-                    dialer::DialError::Refused { .. } => {
-                        self.control.peer_refused(now, job.peer, &mut self.effects);
-                    }
-                    // It took the connection and then broke it: is it about to end?
-                    dialer::DialError::Io { .. } => self.probe(job.peer),
-                    _ => {}
-                }
-            }
-            Shaken::Discovered(discovery, outcome) => {
-                self.discovered(now, discovery.name(), outcome);
-                self.look_again(discovery);
-            }
-            Shaken::Tables(Ok(made)) => self.control.tables_made(made, &mut self.effects),
-            // A user's strategy panicked: the node cannot route any more, as if it had here.
-            Shaken::Tables(Err(panic)) => std::panic::resume_unwind(panic),
-            Shaken::Probed(peer, outcome) => {
-                self.probing.retain(|probed| *probed != peer);
-                if let Err(dialer::DialError::Refused { .. }) = outcome {
-                    self.control.peer_refused(now, peer, &mut self.effects);
-                }
-            }
-        }
-    }
-
-    fn discovered(&mut self, now: Time, source: &str, outcome: std::io::Result<Vec<SocketAddr>>) {
-        let log = &mut self.effects.log;
-        match outcome {
-            Ok(found) if found != self.seeds => {
-                self.seeds.clone_from(&found);
-                let found = FoundSeeds::sort_out(self.bind, found);
-                let seeds = &found.usable;
-                if let Some(left_out) = log.line(now, LogKind::OtherSeeds) {
-                    tracing::info!(source, ?seeds, left_out, "other seeds were found");
-                }
-                if let Some(complaint) = found.complaint(self.bind)
-                    && let Some(left_out) = log.line(now, LogKind::Discovery)
-                {
-                    tracing::warn!(source, left_out, "of the seeds found, {complaint}");
-                }
-                self.control.seeds(now, found.usable, &mut self.effects);
-            }
-            Ok(_) => {}
             Err(error) => {
-                if let Some(left_out) = log.line(now, LogKind::Discovery) {
-                    tracing::warn!(source, %error, left_out, "discovery failed");
-                }
+                self.control.accept_failed(now, &error.to_string(), &mut self.effects);
             }
         }
     }
 
-    /// Has discovery look again after a while, where it may block.
-    fn look_again(&mut self, mut discovery: Box<dyn Discovery>) {
-        self.jobs.spawn(async move {
-            tokio::time::sleep(DISCOVERY_INTERVAL).await;
-            let look = tokio::task::spawn_blocking(move || {
-                let outcome = discovery.discover();
-                (discovery, outcome)
-            });
-            match look.await {
-                Ok((discovery, outcome)) => Shaken::Discovered(discovery, outcome),
-                // A user's discovery panicked: it is not asked again, what it found stays.
-                Err(error) => {
-                    let error = std::io::Error::other(error);
-                    Shaken::Discovered(Box::new(SeedList::new(Vec::new())), Err(error))
-                }
-            }
-        });
+    fn told(&mut self, job: JobId, event: JobEvent, stream: Option<std::net::TcpStream>) {
+        self.effects.jobs.note(job, &event, stream);
+        self.control.job(self.clock.now(), job, event, &mut self.effects);
+        self.effects.jobs.forget(job);
+    }
+
+    fn discovered(&mut self, discovered: Discovered) {
+        let Discovered { discovery, source, outcome } = discovered;
+        self.effects.discovery = discovery;
+        self.control.discovered(self.clock.now(), &source, outcome, &mut self.effects);
     }
 
     // ---- workers and faces ----
@@ -643,8 +339,10 @@ impl Driver {
     fn report(&mut self, report: Report) {
         let now = self.clock.now();
         match report {
-            Report::Dial { worker, destination, .. } => self.dial(worker, destination),
-            Report::Suspect(peer) => self.probe(peer),
+            Report::Dial { worker, destination, .. } => {
+                self.control.dial(now, worker, destination, &mut self.effects);
+            }
+            Report::Suspect(peer) => self.control.suspect(now, peer, &mut self.effects),
             Report::Reached(peer) => self.control.peer_link_opened(now, peer, &mut self.effects),
             Report::Served(_, handler) => {
                 let outcome = match self.control.served(now, handler, &mut self.effects) {

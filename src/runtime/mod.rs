@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod control;
+mod effects;
+mod jobs;
 pub mod proxies;
 pub mod start;
 pub mod worker;

@@ -18,7 +18,7 @@ use super::proxies::{Command, DeadLetter, Order};
 use super::worker::{SiblingRings, WAKE, WorkerThread};
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
 use crate::config::{NodeConfig, WorkersConfig};
-use crate::control::seeds::FoundSeeds;
+use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
@@ -138,17 +138,17 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         tracing::warn!(source = discovery.name(), %error, "discovery failed");
         Vec::new()
     });
-    let seeds = FoundSeeds::sort_out(config.bind, seeds);
-    if let Some(complaint) = seeds.complaint(config.bind) {
-        tracing::warn!(source = discovery.name(), "of the seeds found, {complaint}");
-    }
-    let seeds = seeds.usable;
     let workers = config.workers.count as u16;
     let limits = Limits::new(&config);
     let control = Control::new(ControlParts {
         local: local(&config, &name, address, me.incarnation),
         leave_grace: Duration::from_millis(3 * config.membership.gossip_ms),
-        member: MemberConfig { seeds: seeds.clone(), settings: config.membership.clone() },
+        member: MemberConfig { seeds, settings: config.membership.clone() },
+        links: LinkConfig {
+            handshake_timeout: Duration::from_millis(config.links.handshake_timeout_ms),
+            max_pending_handshakes: config.links.max_pending_handshakes,
+        },
+        bind: config.bind,
         policy,
         key: key.clone(),
         leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
@@ -261,11 +261,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             strangers,
             closing: Arc::clone(&closing),
         },
-        handshake_timeout: Duration::from_millis(config.links.handshake_timeout_ms),
-        max_pending_handshakes: config.links.max_pending_handshakes,
         replies: replies.clone(),
         discovery,
-        seeds,
     };
 
     for (index, make, core) in threads {

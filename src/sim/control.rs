@@ -1,27 +1,19 @@
-//! Drives control: what `runtime/control` does with datagrams, timers, reports and handshakes, over
-//! the fake network.
-
-use std::time::Duration;
+//! Drives control over the fake network: moves datagrams, timers, reports, and the bytes of
+//! handshakes.
 
 use rand::RngExt;
 
 use super::events::{Event, LifeId};
-use super::network::{ConnId, Owner, Read, Side};
-use super::process::{Command, Effect, Effects, Fate, Job, Report};
+use super::network::{ConnId, Owner, Read, Side, address};
+use super::process::{Command, Effect, Effects, Fate, Job, Report, Shake};
 use super::world::World;
-use crate::base::{NodeRef, Time, WorkerIndex};
+use crate::base::Time;
 use crate::control::Control;
+use crate::control::links::{DialOrder, Failure, JobEvent, JobId, LinkEffect};
 use crate::wire::VersionRange;
-use crate::wire::handshake::{AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer};
-
-/// How a handshake or probe ended.
-enum Shaken {
-    Done,
-    Refused,
-    /// The connection was made and then broke.
-    Broken,
-    Failed,
-}
+use crate::wire::handshake::{
+    AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, TurnAway,
+};
 
 impl World {
     /// Calls a process's control and carries out what it wants.
@@ -62,9 +54,7 @@ impl World {
                 self.check_snapshot(life, &snapshot);
                 let Some(body) = self.lives[life].body.as_deref_mut() else { return };
                 body.snapshot = snapshot.clone();
-                for index in 0..body.workers.len() {
-                    self.command(life, index, Command::Apply(snapshot.clone()));
-                }
+                self.command_all(life, || Command::Apply(snapshot.clone()));
             }
             Effect::MakeTables(job) => {
                 let at = self.net.after_us(self.net.weather.tables_us);
@@ -92,6 +82,7 @@ impl World {
                 body.left = Some(drained);
                 self.net.queue.push(self.net.now, Event::Exit(life));
             }
+            Effect::Link(effect) => self.link_effect(life, effect),
         }
     }
 
@@ -115,108 +106,141 @@ impl World {
 
     /// Control hears of it.
     pub(super) fn report(&mut self, life: LifeId, report: Report) {
-        match report {
-            Report::Dial { worker, destination } => self.dial(life, worker, destination),
-            Report::Suspect(peer) => self.probe(life, peer),
+        let served = self.control(life, |control, now, sink| match report {
+            Report::Dial { worker, destination } => {
+                control.dial(now, worker, destination, sink);
+                Ok(false)
+            }
+            Report::Suspect(peer) => {
+                control.suspect(now, peer, sink);
+                Ok(false)
+            }
             Report::Reached(peer) => {
-                self.control(life, |control, now, sink| control.peer_link_opened(now, peer, sink));
+                control.peer_link_opened(now, peer, sink);
+                Ok(false)
             }
-            Report::Served(handler) => {
-                let served =
-                    self.control(life, |control, now, sink| control.served(now, handler, sink));
-                if let Some(Err(error)) = served {
-                    self.blame("serving", format!("a path was not served: {error}"));
-                }
-            }
+            Report::Served(handler) => control.served(now, handler, sink),
             Report::Part(worker, report) => {
-                self.control(life, |control, now, sink| {
-                    control.part_report(now, worker, report, sink);
-                });
+                control.part_report(now, worker, report, sink);
+                Ok(false)
             }
             Report::Drained(worker, drained) => {
-                self.control(life, |control, now, sink| {
-                    control.drained(now, worker, drained, sink)
-                });
+                control.drained(now, worker, drained, sink);
+                Ok(false)
             }
+        });
+        if let Some(Err(error)) = served {
+            self.blame("serving", format!("a path was not served: {error}"));
         }
     }
 
     // ---- connections ----
 
-    fn dial(&mut self, life: LifeId, worker: WorkerIndex, destination: u32) {
-        let nonce = self.net.rng.random();
-        let slot = self.lives[life].slot;
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let Some(target) = body.snapshot.destinations.get(destination as usize).copied() else {
-            return;
-        };
-        body.link_epoch += 1;
+    fn link_effect(&mut self, life: LifeId, effect: LinkEffect) {
+        match effect {
+            LinkEffect::Accept(job) => self.accept(life, job),
+            LinkEffect::TurnAway => {
+                let Some(conn) = self.arriving(life) else { return };
+                let refusal = TurnAway::Busy.refusal();
+                self.net.write(conn, 1, std::iter::once(refusal.as_slice()));
+                self.net.close(conn, 1);
+            }
+            LinkEffect::Dial(order) => self.dial(life, order),
+            LinkEffect::Probe { job, address } => self.connect(life, job, address, Shake::Probe),
+            LinkEffect::Abort(job) => {
+                if let Some((conn, side)) = self.take_job(life, job) {
+                    self.net.close(conn, side);
+                }
+            }
+            LinkEffect::HandDialed { job, worker, destination } => {
+                let Some((conn, side)) = self.take_job(life, job) else { return };
+                self.net.own(conn, side, Owner::Handed(life));
+                self.command(life, worker.0.into(), Command::Dialed(destination, conn, side));
+            }
+            LinkEffect::HandAccepted { job, established } => {
+                let Some((conn, side)) = self.take_job(life, job) else { return };
+                self.net.own(conn, side, Owner::Handed(life));
+                let worker = established.my_worker.0.into();
+                self.command(life, worker, Command::Accepted(conn, side, established));
+            }
+            LinkEffect::DialFailed { worker, destination } => {
+                self.command(life, worker.0.into(), Command::DialFailed(destination));
+            }
+            LinkEffect::Log(line) => self.net.trace.say(|| line.text),
+            // Here the seeds never change.
+            LinkEffect::Discover => {
+                let found = Ok(self.plan.member.seeds.clone());
+                self.control(life, |control, now, sink| {
+                    control.discovered(now, "sim", found, sink);
+                });
+            }
+            // Descriptors never run out here; the rest is for membership.
+            LinkEffect::Accepting(_)
+            | LinkEffect::Schedule(..)
+            | LinkEffect::Refused(_)
+            | LinkEffect::Reached(_) => {}
+        }
+    }
+
+    fn arriving(&mut self, life: LifeId) -> Option<ConnId> {
+        self.lives[life].body.as_deref_mut()?.arriving.take()
+    }
+
+    fn take_job(&mut self, life: LifeId, job: JobId) -> Option<(ConnId, Side)> {
+        let job = self.lives[life].body.as_deref_mut()?.jobs.remove(&job)?;
+        Some((job.conn, job.side))
+    }
+
+    fn add_job(&mut self, life: LifeId, job: JobId, conn: ConnId, side: Side, shake: Shake) {
+        if let Some(body) = self.lives[life].body.as_deref_mut() {
+            body.jobs.insert(job, Job { conn, side, shake });
+        }
+    }
+
+    fn connect(&mut self, life: LifeId, job: JobId, to: std::net::SocketAddr, shake: Shake) {
+        let conn = self.net.connect(life, self.lives[life].slot, to);
+        self.add_job(life, job, conn, 0, shake);
+    }
+
+    fn dial(&mut self, life: LifeId, order: DialOrder) {
         let params = DialParams {
             key: self.key.clone(),
-            me: body.control.me(),
-            from_worker: worker,
-            to: target.node,
-            to_worker: target.worker,
-            link_epoch: body.link_epoch,
+            me: self.lives[life].me,
+            from_worker: order.from_worker,
+            to: order.to,
+            to_worker: order.to_worker,
+            link_epoch: order.link_epoch,
             versions: VersionRange::SUPPORTED,
         };
-        let (dialer, hello) = Dialer::new(params, nonce);
-        let dialer = Box::new(dialer);
-        let worker = usize::from(worker.0);
-        let job = Job::Dial { worker, destination, peer: target.node, dialer, hello };
-        self.start_job(life, slot, target.address, job);
+        let (dialer, hello) = Dialer::new(params, self.net.rng.random());
+        self.connect(life, order.job, order.address, Shake::Dial(Box::new(dialer), hello));
     }
 
-    fn probe(&mut self, life: LifeId, peer: NodeRef) {
-        let slot = self.lives[life].slot;
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        if body.probing.contains(&peer) {
-            return;
-        }
-        let view = body.control.view();
-        let Some(member) =
-            view.member(peer.node).filter(|member| member.incarnation == peer.incarnation)
-        else {
-            return;
+    fn accept(&mut self, life: LifeId, job: JobId) {
+        let Some(conn) = self.arriving(life) else { return };
+        let Some(body) = self.lives[life].body.as_deref() else { return };
+        let params = AcceptParams {
+            key: self.key.clone(),
+            me: self.lives[life].me,
+            workers: body.workers.len() as u16,
+            versions: VersionRange::SUPPORTED,
+            turn_away: None,
         };
-        let address = member.address;
-        body.probing.push(peer);
-        self.start_job(life, slot, address, Job::Probe(peer));
-    }
-
-    fn start_job(&mut self, life: LifeId, slot: usize, to: std::net::SocketAddr, job: Job) {
-        let conn = self.net.connect(life, slot, to);
-        self.add_job(life, conn, 0, job);
-    }
-
-    fn add_job(&mut self, life: LifeId, conn: ConnId, side: Side, job: Job) {
-        let limit = Duration::from_millis(self.plan.handshake_timeout_ms);
-        if let Some(body) = self.lives[life].body.as_deref_mut() {
-            body.jobs.insert((conn, side), job);
-            self.net.queue.push(self.net.now.plus(limit), Event::JobTimeout(life, conn, side));
-        }
+        let acceptor = Acceptor::new(params, self.net.rng.random());
+        self.add_job(life, job, conn, 1, Shake::Accept(Box::new(acceptor)));
     }
 
     /// A connection's first segment came to a machine: its kernel accepts if a process listens.
     pub(super) fn syn(&mut self, conn: ConnId) {
-        let (_, to) = self.net.slots(conn);
+        let (from, to) = self.net.slots(conn);
         let listener = self.slots.get(to).copied().flatten();
         if !self.net.syn(conn, listener) {
             return;
         }
         let Some(life) = listener else { return };
-        let nonce = self.net.rng.random();
-        let key = self.key.clone();
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let params = AcceptParams {
-            key,
-            me: body.control.me(),
-            workers: body.workers.len() as u16,
-            versions: VersionRange::SUPPORTED,
-            turn_away: None,
-        };
-        let acceptor = Box::new(Acceptor::new(params, nonce));
-        self.add_job(life, conn, 1, Job::Accept(acceptor));
+        body.arriving = Some(conn);
+        self.control(life, |control, now, sink| control.incoming(now, address(from), sink));
     }
 
     /// The dialing side hears whether a process listens.
@@ -230,15 +254,27 @@ impl World {
             body.backlog.push(Event::SynAnswer(conn, listens));
             return;
         }
-        let Some(job) = body.jobs.get(&(conn, 0)) else { return };
-        match job {
-            _ if !listens => self.end_job(life, conn, 0, Shaken::Refused),
-            Job::Probe(_) => self.end_job(life, conn, 0, Shaken::Done),
-            Job::Dial { hello, .. } => {
-                let hello = hello.clone();
-                self.net.write(conn, 0, std::iter::once(hello.as_slice()));
-            }
-            Job::Accept(_) => {}
+        let Some((job, known)) = body.job_of(conn, 0) else { return };
+        if !listens {
+            self.end_job(life, job, Failure::Refused, String::new());
+            return;
+        }
+        if let Shake::Dial(_, hello) = &known.shake {
+            self.net.write(conn, 0, std::iter::once(hello.as_slice()));
+        }
+        self.job_event(life, job, JobEvent::Connected);
+    }
+
+    fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
+        self.net.trace.note(self.net.now, life, "shaken", job);
+        self.control(life, |control, now, sink| control.job(now, job, event, sink));
+    }
+
+    /// It is over: its connection is closed, and control hears of it.
+    fn end_job(&mut self, life: LifeId, job: JobId, how: Failure, why: String) {
+        if let Some((conn, side)) = self.take_job(life, job) {
+            self.net.close(conn, side);
+            self.job_event(life, job, JobEvent::Failed(how, why));
         }
     }
 
@@ -246,96 +282,56 @@ impl World {
     pub(super) fn step_job(&mut self, life: LifeId, conn: ConnId, side: Side) {
         loop {
             let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-            let Some(job) = body.jobs.get_mut(&(conn, side)) else { return };
-            let expects = match job {
-                Job::Dial { dialer, .. } => dialer.expects(),
-                Job::Accept(acceptor) => acceptor.expects(),
-                Job::Probe(_) => return,
+            let Some((job, known)) = body.job_of(conn, side) else { return };
+            let expects = match &known.shake {
+                Shake::Dial(dialer, _) => dialer.expects(),
+                Shake::Accept(acceptor) => acceptor.expects(),
+                Shake::Probe => return,
             };
             if self.net.arrived(conn, side) < expects {
                 if self.net.is_over(conn, side) {
-                    self.end_job(life, conn, side, Shaken::Broken);
+                    self.end_job(life, job, Failure::Broken, "the connection broke".to_owned());
+                } else if self.net.arrived(conn, side) > 0 {
+                    self.job_event(life, job, JobEvent::Began);
                 }
                 return;
             }
             let mut bytes = vec![0; expects];
             let read = self.net.read(conn, side, &mut bytes);
             debug_assert_eq!(read, Read::Bytes(expects));
-            let (send, end, accepted) = match job {
-                Job::Dial { dialer, .. } => match dialer.receive(&bytes) {
-                    Ok(DialStep::More) => (None, None, None),
-                    Ok(DialStep::Send(answer)) => (Some(answer), None, None),
-                    Ok(DialStep::Done(_)) => (None, Some(Shaken::Done), None),
-                    Err(error) => {
-                        self.net.trace.say(|| format!("handshake: {error}"));
-                        (None, Some(Shaken::Failed), None)
-                    }
-                },
-                Job::Accept(acceptor) => match acceptor.receive(&bytes) {
-                    AcceptStep::More => (None, None, None),
-                    AcceptStep::Send(answer) => (Some(answer), None, None),
-                    AcceptStep::Done { send, established } => (Some(send), None, Some(established)),
-                    AcceptStep::Refuse { send, .. } => (Some(send), Some(Shaken::Failed), None),
-                },
-                Job::Probe(_) => return,
-            };
+            let (send, event) = known.shake.receive(&bytes);
             if let Some(answer) = send {
                 self.net.write(conn, side, std::iter::once(answer.as_slice()));
             }
-            if let Some(established) = accepted {
-                if let Some(body) = self.lives[life].body.as_deref_mut() {
-                    body.jobs.remove(&(conn, side));
-                }
-                self.net.own(conn, side, Owner::Handed(life));
-                let worker = usize::from(established.my_worker.0);
-                self.command(life, worker, Command::Accepted(conn, side, established));
-                return;
-            }
-            if let Some(end) = end {
-                self.end_job(life, conn, side, end);
-                return;
+            match event {
+                Some(JobEvent::Failed(how, why)) => return self.end_job(life, job, how, why),
+                Some(event) => self.job_event(life, job, event),
+                None => {}
             }
         }
     }
+}
 
-    /// A handshake or probe takes too long.
-    pub(super) fn job_timeout(&mut self, life: LifeId, conn: ConnId, side: Side) {
-        self.end_job(life, conn, side, Shaken::Failed);
-    }
-
-    fn end_job(&mut self, life: LifeId, conn: ConnId, side: Side, how: Shaken) {
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let Some(job) = body.jobs.remove(&(conn, side)) else { return };
-        self.net.trace.note(self.net.now, life, "shaken", conn as u64);
-        match job {
-            Job::Accept(_) => self.net.close(conn, side),
-            Job::Probe(peer) => {
-                body.probing.retain(|probed| *probed != peer);
-                self.net.close(conn, side);
-                if let Shaken::Refused = how {
-                    self.control(life, |control, now, sink| control.peer_refused(now, peer, sink));
-                }
-            }
-            Job::Dial { worker, destination, peer, .. } => match how {
-                Shaken::Done => {
-                    self.net.own(conn, side, Owner::Handed(life));
-                    self.command(life, worker, Command::Dialed(destination, conn, side));
-                }
-                Shaken::Refused | Shaken::Broken | Shaken::Failed => {
-                    self.net.close(conn, side);
-                    self.command(life, worker, Command::DialFailed(destination));
-                    match how {
-                        Shaken::Refused => {
-                            self.control(life, |control, now, sink| {
-                                control.peer_refused(now, peer, sink);
-                            });
-                        }
-                        // It took the connection and then broke it: is it about to end?
-                        Shaken::Broken => self.probe(life, peer),
-                        Shaken::Done | Shaken::Failed => {}
-                    }
-                }
+impl Shake {
+    /// Takes what the handshake expected; gives what to answer and what has happened.
+    fn receive(&mut self, bytes: &[u8]) -> (Option<Vec<u8>>, Option<JobEvent>) {
+        let failed = |why: String| Some(JobEvent::Failed(Failure::Handshake, why));
+        match self {
+            Self::Dial(dialer, _) => match dialer.receive(bytes) {
+                Ok(DialStep::More) => (None, None),
+                Ok(DialStep::Send(answer)) => (Some(answer), None),
+                Ok(DialStep::Done(_)) => (None, Some(JobEvent::Dialed)),
+                Err(error) => (None, failed(error.to_string())),
             },
+            Self::Accept(acceptor) => match acceptor.receive(bytes) {
+                AcceptStep::More => (None, Some(JobEvent::Began)),
+                AcceptStep::Send(answer) => (Some(answer), Some(JobEvent::Asked)),
+                AcceptStep::Done { send, established } => {
+                    (Some(send), Some(JobEvent::Accepted(established)))
+                }
+                AcceptStep::Refuse { send, error } => (Some(send), failed(error.to_string())),
+            },
+            Self::Probe => (None, None),
         }
     }
 }

@@ -46,8 +46,6 @@ pub enum Event {
     Writable(ConnId, Side),
     /// A handshake's side looks at its socket.
     Job(LifeId, ConnId, Side),
-    /// A handshake has taken too long.
-    JobTimeout(LifeId, ConnId, Side),
     /// An application thread sends something.
     Application(LifeId, usize),
     /// A process that has said goodbye ends.

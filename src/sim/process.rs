@@ -8,6 +8,7 @@ use super::events::{Event, SlotId};
 use super::load::AppThread;
 use super::network::{ConnId, Side};
 use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::control::links::{JobId, LinkEffect};
 use crate::control::{Control, ControlSink, ControlTimer};
 use crate::member::MemberFault;
 use crate::net::inbox::Inbox;
@@ -65,11 +66,9 @@ pub struct Body {
     /// The deciders of its cores.
     pub workers: Vec<Core>,
     /// Handshakes and probes under way.
-    pub jobs: BTreeMap<(ConnId, Side), Job>,
-    /// Peers that are being probed.
-    pub probing: Vec<NodeRef>,
-    /// Dials so far.
-    pub link_epoch: u64,
+    pub jobs: BTreeMap<JobId, Job>,
+    /// The connection that has just come in.
+    pub arriving: Option<ConnId>,
     /// The cluster as last published.
     pub snapshot: Arc<Snapshot>,
     /// Free buffers.
@@ -180,25 +179,32 @@ pub enum Report {
     Drained(WorkerIndex, bool),
 }
 
+impl Body {
+    /// What control does with one side of a connection.
+    pub fn job_of(&mut self, conn: ConnId, side: Side) -> Option<(JobId, &mut Job)> {
+        let mut jobs = self.jobs.iter_mut();
+        jobs.find(|(_, job)| (job.conn, job.side) == (conn, side)).map(|(id, job)| (*id, job))
+    }
+}
+
+/// A connection in control's hands.
+pub struct Job {
+    /// Which connection.
+    pub conn: ConnId,
+    /// Which side of it.
+    pub side: Side,
+    /// What control does with it.
+    pub shake: Shake,
+}
+
 /// What control does with a connection.
-pub enum Job {
-    /// Opens a link for a worker.
-    Dial {
-        /// Which worker.
-        worker: usize,
-        /// Where to.
-        destination: u32,
-        /// Whom.
-        peer: NodeRef,
-        /// The handshake.
-        dialer: Box<Dialer>,
-        /// What it says first.
-        hello: Vec<u8>,
-    },
+pub enum Shake {
+    /// Opens a link for a worker; with what is said first.
+    Dial(Box<Dialer>, Vec<u8>),
     /// Lets a peer in.
     Accept(Box<Acceptor>),
     /// Looks whether a process listens.
-    Probe(NodeRef),
+    Probe,
 }
 
 /// What control wants done; carried out after its call.
@@ -225,6 +231,8 @@ pub enum Effect {
     Part(WorkerIndex, WorkerOrder),
     /// It has left.
     Left(bool),
+    /// Something about connections.
+    Link(LinkEffect),
 }
 
 /// Keeps effects in order.
@@ -285,5 +293,9 @@ impl ControlSink for Effects {
 
     fn left(&mut self, drained: bool) {
         self.list.push(Effect::Left(drained));
+    }
+
+    fn link(&mut self, effect: LinkEffect) {
+        self.list.push(Effect::Link(effect));
     }
 }

@@ -18,6 +18,7 @@ use super::process::{Body, Command, Core, Effects, Fate, Life, Sums};
 use super::trace::Trace;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
+use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
 use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
@@ -37,6 +38,8 @@ const CALM: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(4);
 /// Datagrams that wait for a process that does not read them.
 const SOCKET_DATAGRAMS: usize = 128;
+/// Handshakes of others that may be unfinished per process.
+const HANDSHAKES: usize = 32;
 /// Asks of application threads that may be open per process.
 const REPLY_SLOTS: usize = 256;
 
@@ -227,7 +230,6 @@ impl World {
                 }
             }
             Event::Job(life, conn, side) => self.step_job(life, conn, side),
-            Event::JobTimeout(life, conn, side) => self.job_timeout(life, conn, side),
             Event::Application(life, thread) => self.application(life, thread),
             Event::Exit(life) => self.exit(life),
             Event::Resume(life) => self.resume(life),
@@ -255,7 +257,6 @@ impl World {
             | Event::Report(life, _)
             | Event::Tables(life, _)
             | Event::Job(life, ..)
-            | Event::JobTimeout(life, ..)
             | Event::Application(life, _)
             | Event::Exit(life) => *life,
             _ => return Some(event),
@@ -332,6 +333,11 @@ impl World {
         let control = Control::new(ControlParts {
             local,
             member: self.plan.member.clone(),
+            links: LinkConfig {
+                handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
+                max_pending_handshakes: HANDSHAKES,
+            },
+            bind: address(slot),
             policy: Box::new(Manual),
             key: self.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
@@ -382,8 +388,7 @@ impl World {
             control,
             workers: cores,
             jobs: Default::default(),
-            probing: Vec::new(),
-            link_epoch: 0,
+            arriving: None,
             snapshot: Arc::new(crate::route::snapshot::Snapshot::new(
                 0,
                 view,

@@ -1,0 +1,192 @@
+//! Connections from others. Nobody is known before the handshake is done, so places are given by
+//! what can be seen: where a connection comes from, and how far it has got.
+//!
+//! A peer says its whole first message as soon as it is connected. Whoever is silent, or says it
+//! byte by byte, gives way as soon as a place is needed, the oldest first; so that any number of
+//! such strangers cost a peer nothing. Whoever has said it in order gets time for the rest.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Job, JobEvent, JobId, LinkEffect, Links};
+use crate::base::{LogKind, Time};
+
+/// How long a stranger may be silent.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
+
+/// How long a stranger's handshake may take.
+const WHOLE: Duration = Duration::from_secs(2);
+
+/// How long nobody who said its first message in order has to give way: it waits for this node's
+/// answer.
+const ANSWER: Duration = Duration::from_millis(250);
+
+/// Which part of all places one address that is no member's may hold, and which part is kept for
+/// members' addresses: a quarter.
+const SHARE: usize = 4;
+
+/// Whom an address belongs to: in IPv6, a whole network of 64 bits is one machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Source(IpAddr);
+
+impl Source {
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) if !address.is_loopback() => {
+                let network = u128::from(address) >> 64 << 64;
+                Self(IpAddr::V6(network.into()))
+            }
+            address => Self(address),
+        }
+    }
+}
+
+/// How far a stranger has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Silent,
+    /// Some bytes have come.
+    Began,
+    /// Its first message was in order.
+    Asked,
+}
+
+pub(super) struct Incoming {
+    from: SocketAddr,
+    source: Source,
+    /// Whether a member has this address.
+    known: bool,
+    since: Time,
+    stage: Stage,
+    pub deadline: Time,
+}
+
+impl Links {
+    /// A connection came in.
+    pub fn incoming(&mut self, now: Time, from: SocketAddr, out: &mut Vec<LinkEffect>) {
+        let source = Source::of(from.ip());
+        let known = self.is_known(from.ip());
+        match self.place(now, source, known) {
+            Place::Free => {}
+            Place::Of(victim) => {
+                self.jobs.remove(&victim);
+                self.counts.turned_away += 1;
+                out.push(LinkEffect::Abort(victim));
+            }
+            Place::None => {
+                self.counts.turned_away += 1;
+                self.say(now, LogKind::StrangerConnection, out, || {
+                    format!("a connection from {from} was turned away: too many are unfinished")
+                });
+                out.push(LinkEffect::TurnAway);
+                return;
+            }
+        }
+        let deadline = now.plus(FIRST_BYTES.min(self.config.handshake_timeout));
+        let stage = Stage::Silent;
+        let job = Job::Incoming(Incoming { from, source, known, since: now, stage, deadline });
+        let job = self.add(job);
+        out.push(LinkEffect::Accept(job));
+        self.arm(out);
+    }
+
+    fn place(&self, now: Time, source: Source, known: bool) -> Place {
+        let all = self.config.max_pending_handshakes;
+        let reserved = all / SHARE;
+        let per_source = reserved.max(1);
+        let count = |which: &dyn Fn(&Incoming) -> bool| {
+            self.incomings().filter(|(_, incoming)| which(incoming)).count()
+        };
+        if !known && count(&|other| other.source == source) >= per_source {
+            return self.victim(now, |other| other.source == source);
+        }
+        if !known && count(&|other| !other.known) >= all - reserved {
+            return self.victim(now, |other| !other.known);
+        }
+        if count(&|_| true) >= all {
+            // A member's address first takes the places of those that are none.
+            return match self.victim(now, |other| !other.known) {
+                Place::None => self.victim(now, |_| true),
+                place => place,
+            };
+        }
+        Place::Free
+    }
+
+    /// Who of these has to give way: who has got least far, of those the oldest.
+    fn victim(&self, now: Time, which: impl Fn(&Incoming) -> bool) -> Place {
+        let candidates = self.incomings().filter(|(_, other)| which(other));
+        let first = candidates.min_by_key(|(job, other)| (other.stage, other.since, *job));
+        match first {
+            Some((_, other)) if other.stage == Stage::Asked && now.since(other.since) < ANSWER => {
+                Place::None
+            }
+            Some((job, _)) => Place::Of(job),
+            None => Place::None,
+        }
+    }
+
+    fn incomings(&self) -> impl Iterator<Item = (JobId, &Incoming)> {
+        self.jobs.iter().filter_map(|(job, what)| match what {
+            Job::Incoming(incoming) => Some((*job, incoming)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn incoming_event(
+        &mut self,
+        now: Time,
+        job: JobId,
+        event: JobEvent,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let whole = WHOLE.min(self.config.handshake_timeout);
+        let Some(Job::Incoming(incoming)) = self.jobs.get_mut(&job) else { return };
+        match event {
+            JobEvent::Began => {
+                incoming.stage = incoming.stage.max(Stage::Began);
+                incoming.deadline = incoming.since.plus(whole);
+            }
+            JobEvent::Asked => {
+                incoming.stage = Stage::Asked;
+                incoming.deadline = incoming.since.plus(whole);
+            }
+            JobEvent::Accepted(established) => {
+                self.jobs.remove(&job);
+                self.counts.accepted += 1;
+                out.push(LinkEffect::HandAccepted { job, established });
+                if self.unreachable.contains(&established.peer) {
+                    out.push(LinkEffect::Reached(established.peer));
+                }
+            }
+            JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
+            JobEvent::Connected | JobEvent::Dialed => {}
+        }
+    }
+
+    pub(super) fn incoming_late(&mut self, now: Time, job: JobId, out: &mut Vec<LinkEffect>) {
+        let Some(Job::Incoming(incoming)) = self.jobs.get(&job) else { return };
+        let limit = self.config.handshake_timeout;
+        let why = match incoming.stage {
+            Stage::Silent => format!("nothing was said for {:?}", FIRST_BYTES.min(limit)),
+            _ => format!("the handshake was not completed within {:?}", WHOLE.min(limit)),
+        };
+        out.push(LinkEffect::Abort(job));
+        self.let_out(now, job, &why, out);
+    }
+
+    fn let_out(&mut self, now: Time, job: JobId, why: &str, out: &mut Vec<LinkEffect>) {
+        let Some(Job::Incoming(incoming)) = self.jobs.remove(&job) else { return };
+        self.counts.refused += 1;
+        let from = incoming.from;
+        self.say(now, LogKind::StrangerConnection, out, || {
+            format!("a connection from {from} was not let in: {why}")
+        });
+    }
+}
+
+enum Place {
+    Free,
+    Of(JobId),
+    None,
+}

@@ -1,0 +1,123 @@
+//! Where control and its connections meet: what happens to a connection comes in, and what
+//! membership has to hear of it is passed on.
+
+use std::net::SocketAddr;
+
+use super::{IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
+use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
+use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
+use crate::control::{Control, ControlSink, ControlTimer};
+
+impl Control {
+    /// A connection came in; the driver keeps it until it is told what to do with it, which is
+    /// before this returns.
+    pub fn incoming(&mut self, now: Time, from: SocketAddr, sink: &mut dyn ControlSink) {
+        self.links(now, sink, |links, out| links.incoming(now, from, out));
+    }
+
+    /// The system gave no connection.
+    pub fn accept_failed(&mut self, now: Time, error: &str, sink: &mut dyn ControlSink) {
+        self.links(now, sink, |links, out| links.accept_failed(now, error, out));
+    }
+
+    /// Something happened to a connection.
+    pub fn job(&mut self, now: Time, job: JobId, event: JobEvent, sink: &mut dyn ControlSink) {
+        self.links(now, sink, |links, out| links.event(now, job, event, out));
+    }
+
+    /// A worker wants a connection to a destination of the snapshot.
+    pub fn dial(
+        &mut self,
+        now: Time,
+        worker: WorkerIndex,
+        destination: u32,
+        sink: &mut dyn ControlSink,
+    ) {
+        let Some(target) = self.destinations.all().get(destination as usize).copied() else {
+            return;
+        };
+        self.links(now, sink, |links, out| links.dial(now, worker, destination, target, out));
+    }
+
+    /// A link to this peer was lost.
+    pub fn suspect(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
+        let view = std::sync::Arc::clone(self.membership.view());
+        self.links(now, sink, |links, out| links.suspect(now, peer, &view, out));
+    }
+
+    /// What became of connections from others.
+    pub fn incoming_counts(&self) -> IncomingCounts {
+        self.links.counts()
+    }
+
+    /// Discovery has looked.
+    pub fn discovered(
+        &mut self,
+        now: Time,
+        source: &str,
+        outcome: Result<Vec<SocketAddr>, String>,
+        sink: &mut dyn ControlSink,
+    ) {
+        sink.schedule(now.plus(DISCOVERY_INTERVAL), ControlTimer::Discover);
+        let found = match outcome {
+            Ok(found) => found,
+            Err(error) => {
+                let text = || format!("discovery by {source} failed: {error}");
+                self.links(now, sink, |links, out| links.say(now, LogKind::Discovery, out, text));
+                return;
+            }
+        };
+        if found == self.found_seeds {
+            return;
+        }
+        let usable = FoundSeeds::sort_out(self.bind, found.clone()).usable;
+        self.found_seeds = found;
+        let text = || format!("discovery by {source} found other seeds: {usable:?}");
+        self.links(now, sink, |links, out| links.say(now, LogKind::OtherSeeds, out, text));
+        self.complain_of_seeds(now, sink);
+        self.seeds(now, usable, sink);
+    }
+
+    /// Says which of the seeds are of no use.
+    pub(in crate::control) fn complain_of_seeds(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        let found = FoundSeeds::sort_out(self.bind, self.found_seeds.clone());
+        if let Some(complaint) = found.complaint(self.bind) {
+            let text = || format!("of the seeds that were found, {complaint}");
+            self.links(now, sink, |links, out| links.say(now, LogKind::Discovery, out, text));
+        }
+    }
+
+    /// The view is another one.
+    pub(in crate::control) fn links_follow(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        let view = std::sync::Arc::clone(self.membership.view());
+        self.links(now, sink, |links, out| links.follow(now, &view, out));
+    }
+
+    pub(in crate::control) fn link_timer(
+        &mut self,
+        now: Time,
+        timer: LinkTimer,
+        sink: &mut dyn ControlSink,
+    ) {
+        self.links(now, sink, |links, out| links.timer(now, timer, out));
+    }
+
+    fn links(
+        &mut self,
+        now: Time,
+        sink: &mut dyn ControlSink,
+        call: impl FnOnce(&mut Links, &mut Vec<LinkEffect>),
+    ) {
+        let mut effects = std::mem::take(&mut self.link_effects);
+        call(&mut self.links, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                LinkEffect::Schedule(at, timer) => sink.schedule(at, ControlTimer::Link(timer)),
+                LinkEffect::Refused(peer) => self.peer_refused(now, peer, sink),
+                LinkEffect::Reached(peer) => self.peer_link_opened(now, peer, sink),
+                effect => sink.link(effect),
+            }
+        }
+        self.link_effects = effects;
+    }
+}

@@ -1,0 +1,319 @@
+//! Connections between nodes, until a worker has them: whom to let in and whom to turn away, whom
+//! to dial and when to try again, and whether a silent peer still listens. A decider over opaque
+//! jobs: each is one connection in the driver's hands, named by a number that is given here.
+//!
+//! Strangers compete for few places with each other, not with members ([`admission`](self)). All
+//! deadlines are kept here: the driver only moves bytes, and drops a connection when it is told to.
+
+mod admission;
+mod dispatch;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use self::admission::{Incoming, Source};
+use self::outgoing::{Dial, Probe};
+use crate::base::{LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
+use crate::wire::handshake::Established;
+
+/// Names one connection until it is handed over, aborted or has failed; never used again.
+pub type JobId = u64;
+
+/// How long nothing is accepted after the system gave no connection: descriptors come back with
+/// time only.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Settings.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkConfig {
+    /// How long a handshake may take in all, from dialing on.
+    pub handshake_timeout: Duration,
+    /// Incoming connections that may be unfinished at a time.
+    pub max_pending_handshakes: usize,
+}
+
+/// What is wanted of the driver, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEffect {
+    /// Shake hands on the connection that has just come in.
+    Accept(JobId),
+    /// Tell the connection that has just come in that this node is busy, and close it.
+    TurnAway,
+    /// Connect and shake hands.
+    Dial(DialOrder),
+    /// Connect only.
+    Probe {
+        /// The connection's name.
+        job: JobId,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Drop this connection; nothing more of it matters.
+    Abort(JobId),
+    /// Give this dialed connection to a worker.
+    HandDialed {
+        /// Which connection.
+        job: JobId,
+        /// To whom.
+        worker: WorkerIndex,
+        /// What the worker asked for.
+        destination: u32,
+    },
+    /// Give this accepted connection to a worker.
+    HandAccepted {
+        /// Which connection.
+        job: JobId,
+        /// What its handshake came to; it names the worker.
+        established: Established,
+    },
+    /// Tell a worker that its connection could not be opened.
+    DialFailed {
+        /// Whom.
+        worker: WorkerIndex,
+        /// What the worker asked for.
+        destination: u32,
+    },
+    /// Accept connections, or leave them waiting.
+    Accepting(bool),
+    /// Have discovery look, then call `discovered`.
+    Discover,
+    /// Write a line.
+    Log(LogLine),
+    /// Call back.
+    Schedule(Time, LinkTimer),
+    /// No process listens at this peer's address. For membership.
+    Refused(NodeRef),
+    /// This peer reached this node, or was reached. For membership.
+    Reached(NodeRef),
+}
+
+/// A connection to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialOrder {
+    /// The connection's name.
+    pub job: JobId,
+    /// Where to.
+    pub address: SocketAddr,
+    /// For which worker.
+    pub from_worker: WorkerIndex,
+    /// Whom.
+    pub to: NodeRef,
+    /// Which of its workers.
+    pub to_worker: WorkerIndex,
+    /// Counts dials: of two connections between two workers the higher one is newer.
+    pub link_epoch: u64,
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// What it is about.
+    pub kind: LogKind,
+    /// How many of this kind were left out before it.
+    pub left_out: u64,
+    /// What it says.
+    pub text: String,
+}
+
+/// What timers are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkTimer {
+    /// A connection's time may be over.
+    Sweep,
+    /// Accept again.
+    Accept,
+}
+
+/// What became of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEvent {
+    /// A stranger's first bytes have come.
+    Began,
+    /// A stranger's whole first message has come, and was in order.
+    Asked,
+    /// A stranger has proven who it is.
+    Accepted(Established),
+    /// The peer's machine took the connection.
+    Connected,
+    /// The handshake with the dialed peer is done.
+    Dialed,
+    /// It is over.
+    Failed(Failure, String),
+}
+
+/// How a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No process listens there: the strongest evidence that it is gone.
+    Refused,
+    /// It could not be made, or broke.
+    Broken,
+    /// The handshake did not succeed.
+    Handshake,
+}
+
+/// What became of connections from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IncomingCounts {
+    /// Completed the handshake.
+    pub accepted: u64,
+    /// Were refused, broke, or took too long.
+    pub refused: u64,
+    /// Had to give way, or found no place.
+    pub turned_away: u64,
+}
+
+enum Job {
+    Incoming(Incoming),
+    Dial(Dial),
+    Probe(Probe),
+}
+
+impl Job {
+    fn deadline(&self) -> Time {
+        match self {
+            Self::Incoming(incoming) => incoming.deadline,
+            Self::Dial(dial) => dial.deadline,
+            Self::Probe(probe) => probe.deadline,
+        }
+    }
+}
+
+/// The decider of a process's connections.
+pub struct Links {
+    config: LinkConfig,
+    jobs: BTreeMap<JobId, Job>,
+    next_job: JobId,
+    link_epoch: u64,
+    /// When the earliest timer that was asked for comes.
+    sweep_at: Time,
+    accepting: bool,
+    /// Where members are.
+    addresses: BTreeSet<Source>,
+    unreachable: BTreeSet<NodeRef>,
+    counts: IncomingCounts,
+    log: LogLimiter,
+}
+
+impl Links {
+    /// No connections.
+    pub fn new(config: LinkConfig) -> Self {
+        Self {
+            config,
+            jobs: BTreeMap::new(),
+            next_job: 0,
+            link_epoch: 0,
+            sweep_at: Time::NEVER,
+            accepting: true,
+            addresses: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
+            counts: IncomingCounts::default(),
+            log: LogLimiter::default(),
+        }
+    }
+
+    /// What became of connections from others.
+    pub fn counts(&self) -> IncomingCounts {
+        self.counts
+    }
+
+    /// Another view: whose addresses are known, and who has become reachable again. Dials that are
+    /// under way to those begin anew: their first packets were lost, and are repeated ever more
+    /// seldom.
+    pub fn follow(&mut self, now: Time, view: &View, out: &mut Vec<LinkEffect>) {
+        let others = || view.members.iter().filter(|member| member.node_ref() != view.me);
+        self.addresses = others().map(|member| Source::of(member.address.ip())).collect();
+        let unreachable: BTreeSet<NodeRef> =
+            others().filter(|member| !member.reachable).map(|member| member.node_ref()).collect();
+        for peer in std::mem::replace(&mut self.unreachable, unreachable) {
+            if !self.unreachable.contains(&peer) {
+                self.dial_anew(now, peer, out);
+            }
+        }
+    }
+
+    /// Something happened to a connection.
+    pub fn event(&mut self, now: Time, job: JobId, event: JobEvent, out: &mut Vec<LinkEffect>) {
+        match self.jobs.get_mut(&job) {
+            Some(Job::Incoming(_)) => self.incoming_event(now, job, event, out),
+            Some(Job::Dial(_)) => self.dial_event(now, job, event, out),
+            Some(Job::Probe(_)) => self.probe_event(now, job, event, out),
+            // It was aborted while this was on its way.
+            None => {}
+        }
+    }
+
+    /// The system gave no connection.
+    pub fn accept_failed(&mut self, now: Time, error: &str, out: &mut Vec<LinkEffect>) {
+        self.say(now, LogKind::AcceptFailed, out, || {
+            format!("accepting a connection failed: {error}; it is tried again in {ACCEPT_PAUSE:?}")
+        });
+        if std::mem::replace(&mut self.accepting, false) {
+            out.push(LinkEffect::Accepting(false));
+            out.push(LinkEffect::Schedule(now.plus(ACCEPT_PAUSE), LinkTimer::Accept));
+        }
+    }
+
+    /// A timer's time has come.
+    pub fn timer(&mut self, now: Time, timer: LinkTimer, out: &mut Vec<LinkEffect>) {
+        match timer {
+            LinkTimer::Sweep => self.sweep(now, out),
+            LinkTimer::Accept => {
+                self.accepting = true;
+                out.push(LinkEffect::Accepting(true));
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Time, out: &mut Vec<LinkEffect>) {
+        if now < self.sweep_at {
+            return; // An earlier one was asked for since, and it did this one's work.
+        }
+        self.sweep_at = Time::NEVER;
+        let due = self.jobs.iter().filter(|(_, job)| job.deadline() <= now);
+        for job in due.map(|(job, _)| *job).collect::<Vec<_>>() {
+            match self.jobs.get(&job) {
+                Some(Job::Incoming(_)) => self.incoming_late(now, job, out),
+                Some(Job::Dial(_)) => self.dial_late(now, job, out),
+                Some(Job::Probe(_)) => self.probe_late(now, job, out),
+                None => {}
+            }
+        }
+        self.arm(out);
+    }
+
+    /// Sees to it that a timer comes when the next deadline is over.
+    fn arm(&mut self, out: &mut Vec<LinkEffect>) {
+        let first = self.jobs.values().map(Job::deadline).min().unwrap_or(Time::NEVER);
+        if first < self.sweep_at {
+            self.sweep_at = first;
+            out.push(LinkEffect::Schedule(first, LinkTimer::Sweep));
+        }
+    }
+
+    fn add(&mut self, job: Job) -> JobId {
+        self.next_job += 1;
+        self.jobs.insert(self.next_job, job);
+        self.next_job
+    }
+
+    fn say(
+        &mut self,
+        now: Time,
+        kind: LogKind,
+        out: &mut Vec<LinkEffect>,
+        text: impl FnOnce() -> String,
+    ) {
+        if let Some(left_out) = self.log.line(now, kind) {
+            out.push(LinkEffect::Log(LogLine { kind, left_out, text: text() }));
+        }
+    }
+
+    fn is_known(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&Source::of(address))
+    }
+}

@@ -1,0 +1,226 @@
+//! Connections to others: those that workers ask for, and looks whether a peer still listens.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, Links};
+use crate::base::{LogKind, NodeRef, Time, View, WorkerIndex};
+use crate::route::snapshot::Destination;
+
+/// How long one attempt to connect may take. The system repeats a lost first packet after 1, 3 and
+/// 7 s; a new attempt asks again once a second, so that a path that has healed is found soon.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// Pauses between the looks of a probe. A process that is being killed closes its links before its
+/// listener, so the first look may still find it; the last comes when the kernel has long cleaned
+/// up.
+const PROBE_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+];
+
+pub(super) struct Dial {
+    worker: WorkerIndex,
+    destination: u32,
+    target: Destination,
+    since: Time,
+    connected: bool,
+    pub deadline: Time,
+}
+
+pub(super) struct Probe {
+    peer: NodeRef,
+    address: SocketAddr,
+    /// How many looks there were.
+    looks: usize,
+    /// Between two of them.
+    resting: bool,
+    pub deadline: Time,
+}
+
+impl Links {
+    // ---- dials ----
+
+    /// A worker wants a connection.
+    pub fn dial(
+        &mut self,
+        now: Time,
+        worker: WorkerIndex,
+        destination: u32,
+        target: Destination,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        self.attempt(now, now, worker, destination, target, out);
+        self.arm(out);
+    }
+
+    fn attempt(
+        &mut self,
+        now: Time,
+        since: Time,
+        worker: WorkerIndex,
+        destination: u32,
+        target: Destination,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        self.link_epoch += 1;
+        let deadline = now.plus(CONNECT).min(since.plus(self.config.handshake_timeout));
+        let dial = Dial { worker, destination, target, since, connected: false, deadline };
+        let job = self.add(Job::Dial(dial));
+        out.push(LinkEffect::Dial(DialOrder {
+            job,
+            address: target.address,
+            from_worker: worker,
+            to: target.node,
+            to_worker: target.worker,
+            link_epoch: self.link_epoch,
+        }));
+    }
+
+    /// A peer is reachable again: what is being dialed begins anew.
+    pub(super) fn dial_anew(&mut self, now: Time, peer: NodeRef, out: &mut Vec<LinkEffect>) {
+        let stuck = self.jobs.iter().filter(|(_, job)| match job {
+            Job::Dial(dial) => dial.target.node == peer,
+            _ => false,
+        });
+        for job in stuck.map(|(job, _)| *job).collect::<Vec<_>>() {
+            let Some(Job::Dial(dial)) = self.jobs.remove(&job) else { continue };
+            out.push(LinkEffect::Abort(job));
+            self.attempt(now, now, dial.worker, dial.destination, dial.target, out);
+        }
+        self.arm(out);
+    }
+
+    pub(super) fn dial_event(
+        &mut self,
+        now: Time,
+        job: JobId,
+        event: JobEvent,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let Some(Job::Dial(dial)) = self.jobs.get_mut(&job) else { return };
+        match event {
+            JobEvent::Connected => {
+                dial.connected = true;
+                dial.deadline = dial.since.plus(self.config.handshake_timeout);
+            }
+            JobEvent::Dialed => {
+                let (worker, destination) = (dial.worker, dial.destination);
+                self.jobs.remove(&job);
+                out.push(LinkEffect::HandDialed { job, worker, destination });
+            }
+            JobEvent::Failed(how, why) => {
+                let (peer, address) = (dial.target.node, dial.target.address);
+                self.give_up(now, job, &why, out);
+                match how {
+                    Failure::Refused => out.push(LinkEffect::Refused(peer)),
+                    // It took the connection and then broke it: is it about to end?
+                    Failure::Broken => self.probe_at(now, peer, address, out),
+                    Failure::Handshake => {}
+                }
+            }
+            JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) => {}
+        }
+    }
+
+    pub(super) fn dial_late(&mut self, now: Time, job: JobId, out: &mut Vec<LinkEffect>) {
+        let Some(Job::Dial(dial)) = self.jobs.get(&job) else { return };
+        let limit = self.config.handshake_timeout;
+        out.push(LinkEffect::Abort(job));
+        if dial.connected || now.since(dial.since) >= limit {
+            let address = dial.target.address;
+            let why = format!("{address} did not complete the handshake within {limit:?}");
+            self.give_up(now, job, &why, out);
+            return;
+        }
+        let (since, worker, destination, target) =
+            (dial.since, dial.worker, dial.destination, dial.target);
+        self.jobs.remove(&job);
+        self.attempt(now, since, worker, destination, target, out);
+    }
+
+    fn give_up(&mut self, now: Time, job: JobId, why: &str, out: &mut Vec<LinkEffect>) {
+        let Some(Job::Dial(dial)) = self.jobs.remove(&job) else { return };
+        self.say(now, LogKind::DialFailed, out, || format!("a link could not be opened: {why}"));
+        out.push(LinkEffect::DialFailed { worker: dial.worker, destination: dial.destination });
+    }
+
+    // ---- probes ----
+
+    /// A link to this peer was lost: does it still listen?
+    pub fn suspect(&mut self, now: Time, peer: NodeRef, view: &View, out: &mut Vec<LinkEffect>) {
+        let member = view.member(peer.node).filter(|member| member.node_ref() == peer);
+        if let Some(member) = member {
+            self.probe_at(now, peer, member.address, out);
+        }
+    }
+
+    fn probe_at(
+        &mut self,
+        now: Time,
+        peer: NodeRef,
+        address: SocketAddr,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let probed = |job: &Job| matches!(job, Job::Probe(probe) if probe.peer == peer);
+        if self.jobs.values().any(probed) {
+            return;
+        }
+        self.look(now, peer, address, 1, out);
+        self.arm(out);
+    }
+
+    fn look(
+        &mut self,
+        now: Time,
+        peer: NodeRef,
+        address: SocketAddr,
+        looks: usize,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let deadline = now.plus(self.config.handshake_timeout);
+        let job = self.add(Job::Probe(Probe { peer, address, looks, resting: false, deadline }));
+        out.push(LinkEffect::Probe { job, address });
+    }
+
+    pub(super) fn probe_event(
+        &mut self,
+        now: Time,
+        job: JobId,
+        event: JobEvent,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let Some(Job::Probe(probe)) = self.jobs.get_mut(&job) else { return };
+        match event {
+            JobEvent::Connected if probe.looks < PROBE_PAUSES.len() => {
+                out.push(LinkEffect::Abort(job));
+                probe.resting = true;
+                probe.deadline = now.plus(PROBE_PAUSES[probe.looks]);
+                self.arm(out);
+            }
+            JobEvent::Connected => {
+                out.push(LinkEffect::Abort(job));
+                self.jobs.remove(&job);
+            }
+            JobEvent::Failed(how, _) => {
+                let peer = probe.peer;
+                self.jobs.remove(&job);
+                if how == Failure::Refused {
+                    out.push(LinkEffect::Refused(peer));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn probe_late(&mut self, now: Time, job: JobId, out: &mut Vec<LinkEffect>) {
+        let Some(Job::Probe(probe)) = self.jobs.remove(&job) else { return };
+        if probe.resting {
+            self.look(now, probe.peer, probe.address, probe.looks + 1, out);
+        } else {
+            out.push(LinkEffect::Abort(job));
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Each story asserts the whole list of effects.
+
+use super::LinkEffect::*;
+use super::{DialOrder, Failure, LinkConfig, LogLine};
+use super::{IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
+use crate::base::{
+    Incarnation, LogKind, Member, MemberState, NodeId, NodeRef, Time, View, WorkerIndex,
+};
+use crate::route::snapshot::{Destination, Reach};
+use crate::wire::handshake::Established;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const CONFIG: LinkConfig =
+    LinkConfig { handshake_timeout: Duration::from_secs(5), max_pending_handshakes: 8 };
+
+fn at(ms: u64) -> Time {
+    Time(ms * 1_000_000)
+}
+
+fn from(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host], port))
+}
+
+fn node(number: u64) -> NodeRef {
+    NodeRef { node: NodeId(number), incarnation: Incarnation(1) }
+}
+
+fn member(number: u64, reachable: bool) -> Member {
+    Member {
+        name: format!("n{number}").into(),
+        id: NodeId(number),
+        address: from(number as u8, 7_400),
+        incarnation: Incarnation(1),
+        state: MemberState::Up,
+        reachable,
+        workers: 1,
+        weight: 1,
+        roles: Default::default(),
+        metadata: Default::default(),
+        app_version: "".into(),
+        services: Vec::new(),
+    }
+}
+
+fn view(members: &[(u64, bool)]) -> View {
+    let members = members.iter().map(|(number, up)| member(*number, *up)).collect();
+    View { me: node(1), version: 0, members, digest: 0, roster_digest: 0 }
+}
+
+fn target(number: u64) -> Destination {
+    Destination {
+        node: node(number),
+        worker: WorkerIndex(0),
+        address: from(number as u8, 7_400),
+        reach: Reach::Usable,
+        routed: true,
+    }
+}
+
+fn established(number: u64) -> Established {
+    Established {
+        peer: node(number),
+        peer_worker: WorkerIndex(0),
+        my_worker: WorkerIndex(0),
+        wire_version: 1,
+        link_epoch: 1,
+        authenticated: true,
+    }
+}
+
+struct Scene(Links);
+
+impl Scene {
+    fn new() -> Self {
+        Self(Links::new(CONFIG))
+    }
+
+    fn run(&mut self, call: impl FnOnce(&mut Links, &mut Vec<LinkEffect>)) -> Vec<LinkEffect> {
+        let mut out = Vec::new();
+        call(&mut self.0, &mut out);
+        out
+    }
+
+    fn incoming(&mut self, ms: u64, from: SocketAddr) -> Vec<LinkEffect> {
+        self.run(|links, out| links.incoming(at(ms), from, out))
+    }
+
+    fn event(&mut self, ms: u64, job: JobId, event: JobEvent) -> Vec<LinkEffect> {
+        self.run(|links, out| links.event(at(ms), job, event, out))
+    }
+
+    fn sweep(&mut self, ms: u64) -> Vec<LinkEffect> {
+        self.run(|links, out| links.timer(at(ms), LinkTimer::Sweep, out))
+    }
+
+    fn follow(&mut self, ms: u64, members: &[(u64, bool)]) -> Vec<LinkEffect> {
+        self.run(|links, out| links.follow(at(ms), &view(members), out))
+    }
+
+    fn dial(&mut self, ms: u64, number: u64) -> Vec<LinkEffect> {
+        self.run(|links, out| links.dial(at(ms), WorkerIndex(0), 3, target(number), out))
+    }
+}
+
+fn sweep_at(ms: u64) -> LinkEffect {
+    Schedule(at(ms), LinkTimer::Sweep)
+}
+
+fn order(job: JobId, number: u64, link_epoch: u64) -> LinkEffect {
+    Dial(DialOrder {
+        job,
+        address: from(number as u8, 7_400),
+        from_worker: WorkerIndex(0),
+        to: node(number),
+        to_worker: WorkerIndex(0),
+        link_epoch,
+    })
+}
+
+fn line(kind: LogKind, text: &str) -> LinkEffect {
+    Log(LogLine { kind, left_out: 0, text: text.into() })
+}
+
+// ---- from others ----
+
+#[test]
+fn a_peer_is_let_in_and_handed_to_its_worker() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.incoming(0, from(9, 1)), [Accept(1), sweep_at(500)]);
+    assert_eq!(scene.event(1, 1, JobEvent::Began), []);
+    assert_eq!(scene.event(1, 1, JobEvent::Asked), []);
+    let established = established(9);
+    let done = scene.event(2, 1, JobEvent::Accepted(established));
+    assert_eq!(done, [HandAccepted { job: 1, established }]);
+    assert_eq!(scene.sweep(500), []);
+    assert_eq!(scene.0.counts(), IncomingCounts { accepted: 1, refused: 0, turned_away: 0 });
+}
+
+#[test]
+fn a_silent_stranger_has_half_a_second_and_a_slow_one_two() {
+    let mut scene = Scene::new();
+    scene.incoming(0, from(9, 1));
+    assert_eq!(scene.incoming(100, from(9, 2)), [Accept(2)]);
+    scene.event(150, 2, JobEvent::Began);
+    let silent = "a connection from 10.0.0.9:1 was not let in: nothing was said for 500ms";
+    let expected = [Abort(1), line(LogKind::StrangerConnection, silent), sweep_at(2_100)];
+    assert_eq!(scene.sweep(500), expected);
+    let slow = "a connection from 10.0.0.9:2 was not let in: the handshake was not completed \
+                within 2s";
+    assert_eq!(scene.sweep(2_100), [Abort(2), line(LogKind::StrangerConnection, slow)]);
+    assert_eq!(scene.0.counts().refused, 2);
+}
+
+#[test]
+fn strangers_of_one_address_compete_with_each_other() {
+    let mut scene = Scene::new();
+    scene.incoming(0, from(9, 1));
+    scene.incoming(1, from(9, 2));
+    scene.event(2, 1, JobEvent::Began);
+    // A quarter of eight is theirs: the silent one gives way, not the older one that speaks.
+    assert_eq!(scene.incoming(3, from(9, 3)), [Abort(2), Accept(3)]);
+    assert_eq!(scene.incoming(4, from(8, 1)), [Accept(4)]);
+    assert_eq!(scene.0.counts().turned_away, 1);
+}
+
+#[test]
+fn strangers_leave_places_for_members_addresses() {
+    let mut scene = Scene::new();
+    scene.follow(0, &[(1, true), (2, true)]);
+    for host in 0..6 {
+        scene.incoming(u64::from(host), from(100 + host, 1));
+    }
+    // Two of eight are kept: another stranger takes the place of the oldest of its kind.
+    assert_eq!(scene.incoming(10, from(200, 1)), [Abort(1), Accept(7)]);
+    assert_eq!(scene.incoming(11, from(2, 1)), [Accept(8)]);
+    assert_eq!(scene.incoming(12, from(2, 2)), [Accept(9)]);
+    // With all places held, a member's address takes a stranger's.
+    assert_eq!(scene.incoming(13, from(2, 3)), [Abort(2), Accept(10)]);
+}
+
+#[test]
+fn who_has_said_its_first_message_is_not_driven_out_at_once() {
+    let mut scene = Scene::new();
+    scene.incoming(0, from(9, 1));
+    scene.incoming(0, from(9, 2));
+    scene.event(1, 1, JobEvent::Asked);
+    scene.event(1, 2, JobEvent::Asked);
+    let away = "a connection from 10.0.0.9:3 was turned away: too many are unfinished";
+    let expected = [line(LogKind::StrangerConnection, away), TurnAway];
+    assert_eq!(scene.incoming(2, from(9, 3)), expected);
+    assert_eq!(scene.incoming(250, from(9, 4)), [Abort(1), Accept(3)]);
+}
+
+#[test]
+fn a_flood_of_strangers_is_one_line_a_second() {
+    let mut scene = Scene::new();
+    let mut lines = 0;
+    for ms in 0..3_000 {
+        let mut effects = scene.incoming(ms, from(9, 1));
+        let job = scene.0.next_job;
+        effects.extend(scene.event(ms, job, JobEvent::Failed(Failure::Broken, "reset".into())));
+        lines += effects.iter().filter(|effect| matches!(effect, Log(_))).count();
+    }
+    assert_eq!(lines, 3);
+}
+
+#[test]
+fn an_unreachable_peer_that_opens_a_link_is_evidence() {
+    let mut scene = Scene::new();
+    scene.follow(0, &[(1, true), (2, false)]);
+    scene.incoming(1, from(2, 1));
+    let established = established(2);
+    let done = scene.event(2, 1, JobEvent::Accepted(established));
+    assert_eq!(done, [HandAccepted { job: 1, established }, Reached(node(2))]);
+}
+
+#[test]
+fn without_descriptors_accepting_rests_once() {
+    let mut scene = Scene::new();
+    let failed = |links: &mut Links, out: &mut Vec<LinkEffect>| {
+        links.accept_failed(at(0), "too many open files", out);
+    };
+    let text = "accepting a connection failed: too many open files; it is tried again in 100ms";
+    let expected =
+        [line(LogKind::AcceptFailed, text), Accepting(false), Schedule(at(100), LinkTimer::Accept)];
+    assert_eq!(scene.run(failed), expected);
+    assert_eq!(scene.run(failed), []);
+    let again = scene.run(|links, out| links.timer(at(100), LinkTimer::Accept, out));
+    assert_eq!(again, [Accepting(true)]);
+}
+
+// ---- to others ----
+
+#[test]
+fn a_dial_that_succeeds_goes_to_its_worker() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.dial(0, 2), [order(1, 2, 1), sweep_at(1_000)]);
+    assert_eq!(scene.event(3, 1, JobEvent::Connected), []);
+    let expected = [HandDialed { job: 1, worker: WorkerIndex(0), destination: 3 }];
+    assert_eq!(scene.event(4, 1, JobEvent::Dialed), expected);
+    assert_eq!(scene.event(5, 1, JobEvent::Failed(Failure::Broken, "late".into())), []);
+}
+
+#[test]
+fn a_dial_that_meets_silence_asks_again_each_second_and_ends() {
+    let mut scene = Scene::new();
+    scene.dial(0, 2);
+    for second in 1..5 {
+        let expected =
+            [Abort(second), order(second + 1, 2, second + 1), sweep_at((second + 1) * 1_000)];
+        assert_eq!(scene.sweep(second * 1_000), expected);
+    }
+    let text = "a link could not be opened: 10.0.0.2:7400 did not complete the handshake within 5s";
+    let failed = DialFailed { worker: WorkerIndex(0), destination: 3 };
+    assert_eq!(scene.sweep(5_000), [Abort(5), line(LogKind::DialFailed, text), failed]);
+}
+
+#[test]
+fn a_connected_peer_has_the_whole_time_for_its_handshake() {
+    let mut scene = Scene::new();
+    scene.dial(0, 2);
+    scene.event(1, 1, JobEvent::Connected);
+    assert_eq!(scene.sweep(1_000), [sweep_at(5_000)]);
+    assert!(scene.sweep(5_000).contains(&Abort(1)));
+}
+
+#[test]
+fn a_refused_dial_is_evidence_and_a_broken_one_worth_a_look() {
+    let mut scene = Scene::new();
+    scene.dial(0, 2);
+    let failed = DialFailed { worker: WorkerIndex(0), destination: 3 };
+    let text = line(LogKind::DialFailed, "a link could not be opened: refused");
+    let refused = JobEvent::Failed(Failure::Refused, "refused".into());
+    assert_eq!(scene.event(1, 1, refused), [text, failed.clone(), Refused(node(2))]);
+    scene.dial(2, 2);
+    let broken = JobEvent::Failed(Failure::Broken, "reset".into());
+    let probe = Probe { job: 3, address: from(2, 7_400) };
+    assert_eq!(scene.event(3, 2, broken), [failed, probe]);
+}
+
+#[test]
+fn dials_to_a_peer_that_is_reachable_again_begin_anew() {
+    let mut scene = Scene::new();
+    scene.follow(0, &[(1, true), (2, false), (3, false)]);
+    scene.dial(0, 2);
+    scene.dial(0, 3);
+    let expected = [Abort(1), order(3, 2, 3)];
+    assert_eq!(scene.follow(400, &[(1, true), (2, true), (3, false)]), expected);
+    assert_eq!(scene.follow(401, &[(1, true), (2, true), (3, false)]), []);
+}
+
+#[test]
+fn a_suspect_is_looked_at_four_times_and_never_twice_at_once() {
+    let mut scene = Scene::new();
+    let view = view(&[(1, true), (2, true)]);
+    let address = from(2, 7_400);
+    let suspect =
+        |scene: &mut Scene| scene.run(|links, out| links.suspect(at(0), node(2), &view, out));
+    assert_eq!(suspect(&mut scene), [Probe { job: 1, address }, sweep_at(5_000)]);
+    assert_eq!(suspect(&mut scene), []);
+    assert_eq!(scene.event(1, 1, JobEvent::Connected), [Abort(1), sweep_at(11)]);
+    assert_eq!(scene.sweep(11), [Probe { job: 2, address }, sweep_at(5_011)]);
+    assert_eq!(scene.event(12, 2, JobEvent::Connected), [Abort(2), sweep_at(52)]);
+    assert_eq!(scene.sweep(52), [Probe { job: 3, address }, sweep_at(5_052)]);
+    let refused = JobEvent::Failed(Failure::Refused, String::new());
+    assert_eq!(scene.event(53, 3, refused), [Refused(node(2))]);
+    assert_eq!(suspect(&mut scene), [Probe { job: 4, address }, sweep_at(5_000)]);
+}
