@@ -95,7 +95,7 @@ fn worker() -> Worker {
     let mut worker = Worker::new(parts, limits, Time::ZERO);
     let address = ([127, 0, 0, 1], 1).into();
     let messages = vec![MessageType::new(Item::NAME, Item::LAYOUT)];
-    let service = Service { path: PATH.into(), handler: SINK, messages };
+    let service = Service { path: PATH.parse().unwrap(), handler: SINK, messages };
     let member = Member {
         name: "bench".into(),
         id: me.node,
@@ -119,7 +119,7 @@ fn worker() -> Worker {
         routed: true,
     };
     let routers = [StrategyKind::RoundRobin, StrategyKind::ConsistentHash].map(|kind| {
-        let spec = Arc::new(RouterSpec::new(PATH, kind, HashSeed(1)));
+        let spec = Arc::new(RouterSpec::new(PATH.parse().unwrap(), kind, HashSeed(1)));
         let table = Arc::new(RouteTable::build(&view, &spec, None));
         Arc::new(RouterState::new(spec, table, [0].into(), &[destination]))
     });

@@ -292,7 +292,7 @@ fn cluster(count: usize) -> View {
             app_version: "1".into(),
             services: (0..10)
                 .map(|service| Service {
-                    path: format!("/user/service-{service}").into(),
+                    path: format!("/user/service-{service}").parse().unwrap(),
                     handler: HandlerId(service),
                     messages: (0..5)
                         .map(|m| MessageType::new(&format!("bench.m{service}_{m}"), LayoutHash(1)))
@@ -310,7 +310,7 @@ fn pick(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let view = cluster(100);
     for kind in StrategyKind::BUILT_IN {
-        let spec = RouterSpec::new("/user/service-3", kind.clone(), SEED);
+        let spec = RouterSpec::new("/user/service-3".parse().unwrap(), kind.clone(), SEED);
         let table = RouteTable::build(&view, &spec, None);
         let usable = RouteeSet::all(table.len());
         let mut picker = Picker::new(&spec, 1);
@@ -324,7 +324,8 @@ fn pick(c: &mut Criterion) {
         });
     }
     // From the key to the routee: what a message pays.
-    let spec = RouterSpec::new("/user/service-3", StrategyKind::ConsistentHash, SEED);
+    let spec =
+        RouterSpec::new("/user/service-3".parse().unwrap(), StrategyKind::ConsistentHash, SEED);
     let table = RouteTable::build(&view, &spec, None);
     let usable = RouteeSet::all(table.len());
     let mut picker = Picker::new(&spec, 1);
@@ -357,7 +358,7 @@ fn table(c: &mut Criterion) {
         let mut smaller = view.clone();
         smaller.members.remove(count / 2);
         for kind in [StrategyKind::RoundRobin, StrategyKind::ConsistentHash] {
-            let spec = RouterSpec::new("/user/service-3", kind.clone(), SEED);
+            let spec = RouterSpec::new("/user/service-3".parse().unwrap(), kind.clone(), SEED);
             let before = RouteTable::build(&smaller, &spec, None);
             let name = format!("join_{}", kind.name());
             group.bench_function(BenchmarkId::new(name, count), |b| {

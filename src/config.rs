@@ -40,6 +40,9 @@ use self::table::{Section, Setting};
 /// What the name of an environment variable that sets something begins with.
 pub const ENV_PREFIX: &str = "KEYWAY_";
 
+/// Half of a member's record; the services have the other half.
+const MAX_DESCRIPTION_BYTES: usize = 4_096;
+
 impl TryFrom<Table> for NodeConfig {
     type Error = ConfigError;
 
@@ -148,19 +151,20 @@ impl NodeConfig {
         self.check()?;
         self.check_identity()?;
         self.check_seeds()?;
-        self.check_cores()
+        self.check_description()?;
+        Ok(self.check_cores()?)
     }
 
-    fn refuse(&self, path: &str, allowed: impl Into<String>) -> Result<(), ConfigError> {
+    fn refuse(&self, path: &str, allowed: impl Into<String>) -> Result<(), RefusedSetting> {
         let mut copy = self.clone();
         let setting = copy.setting(path).expect("a setting's own name");
         let value = setting.field.current();
         let value = value.map_or("(not set)".to_owned(), |value| setting.field.show(&value));
-        Err(RefusedSetting::new(path, value, allowed).into())
+        Err(RefusedSetting::new(path, value, allowed))
     }
 
     /// Who may reach the node must fit how it proves who belongs to it.
-    fn check_identity(&self) -> Result<(), ConfigError> {
+    fn check_identity(&self) -> Result<(), RefusedSetting> {
         if self.secret.is_some() && self.secret_file.is_some() {
             return self.refuse("secret_file", "no value beside `secret`: set one of them");
         }
@@ -194,7 +198,7 @@ impl NodeConfig {
     }
 
     /// A socket of one address family reaches none of the other.
-    fn check_seeds(&self) -> Result<(), ConfigError> {
+    fn check_seeds(&self) -> Result<(), RefusedSetting> {
         let other_family = |seed: &&String| {
             let address: Result<std::net::SocketAddr, _> = seed.parse();
             address.is_ok_and(|address| address.is_ipv4() != self.bind.is_ipv4())
@@ -207,7 +211,21 @@ impl NodeConfig {
         self.refuse("seeds", allowed)
     }
 
-    fn check_cores(&self) -> Result<(), ConfigError> {
+    /// Every member keeps what a node says of itself, and it travels in one datagram.
+    fn check_description(&self) -> Result<(), RefusedSetting> {
+        let pairs = self.metadata.iter().map(|(key, value)| key.len() + value.len());
+        let bytes = self.roles.iter().map(String::len).chain(pairs).sum::<usize>();
+        if bytes > MAX_DESCRIPTION_BYTES {
+            let allowed = format!(
+                "what makes at most {MAX_DESCRIPTION_BYTES} bytes with `roles`, not {bytes}: it \
+                 travels in one datagram"
+            );
+            return self.refuse("metadata", allowed);
+        }
+        Ok(())
+    }
+
+    fn check_cores(&self) -> Result<(), RefusedSetting> {
         let Some(cores) = &self.workers.cores else { return Ok(()) };
         if cores.len() != self.workers.count {
             let allowed = format!("one core per worker, so {} of them", self.workers.count);

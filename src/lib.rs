@@ -113,7 +113,9 @@ pub use api::{
     NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, WorkerHealth,
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal};
-pub use base::{Member, MemberEvent, MemberState, NodeId, NodeRef, Time, View, WorkerIndex};
+pub use base::{
+    Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, Time, View, WorkerIndex,
+};
 pub use config::{ConfigError, NodeConfig};
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::{Layout, Message, Routee};

@@ -1,10 +1,9 @@
 //! How a node is: whether it takes messages, and whether one of its workers stands still.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::Node;
-use crate::base::{MemberState, WorkerIndex};
+use crate::base::{MemberState, Path, WorkerIndex};
 use crate::queue::board::PulseReading;
 use crate::runtime::control::Ended;
 
@@ -41,7 +40,7 @@ pub struct WorkerHealth {
     /// more than 100 ms.
     pub stuck: bool,
     /// The path whose handler the turn called last, if it is stuck and the path is known.
-    pub path: Option<Arc<str>>,
+    pub path: Option<Path>,
 }
 
 impl Health {
@@ -66,7 +65,7 @@ impl Node {
         let path = |handler: Option<u32>| {
             let services = &own?.services;
             let service = services.iter().find(|service| Some(service.handler.0) == handler)?;
-            Some(Arc::clone(&service.path))
+            Some(service.path.clone())
         };
         let readings = self.shared.doors.iter().map(|door| door.counts.pulse.read());
         let readings: Vec<_> = readings.collect();

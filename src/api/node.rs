@@ -12,7 +12,7 @@ use super::router::RouterBuilder;
 use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
-use crate::base::{NodeId, NodeRef, Time, View, WorkerIndex};
+use crate::base::{NodeId, NodeRef, Path, Time, View, WorkerIndex};
 use crate::queue::block_on;
 use crate::queue::block_on::block_on_until;
 use crate::route::{RouterSpec, StrategyKind};
@@ -80,15 +80,17 @@ impl Node {
         path: &str,
         make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static,
     ) -> Result<(), NodeError> {
+        let path = Path::new(path).map_err(OrderError::BadPath)?;
         let (answer, answered) = oneshot::channel();
-        self.shared.order(Order::Serve(path.into(), RouteeFactory::new(make), answer))?;
+        self.shared.order(Order::Serve(path, RouteeFactory::new(make), answer))?;
         self.shared.answer(answered)??;
         Ok(())
     }
 
     /// Describes a router to the routees at a path, on this node and others.
     pub fn router(&self, path: &str) -> RouterBuilder<'_> {
-        let spec = RouterSpec::new(path, StrategyKind::RoundRobin, self.shared.seed);
+        let spec = Path::new(path)
+            .map(|path| RouterSpec::new(path, StrategyKind::RoundRobin, self.shared.seed));
         RouterBuilder { shared: &self.shared, spec, keys: Default::default() }
     }
 

@@ -9,13 +9,13 @@ use super::ask::Ask;
 use super::node::NodeError;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
-use crate::base::{TypeRef, WorkerIndex};
+use crate::base::{PathError, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
 use crate::queue::block_on::block_on_until;
 use crate::queue::reply::Ticket;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{LocalPreference, RouterSpec, Strategy, StrategyKind};
-use crate::runtime::proxies::Order;
+use crate::runtime::proxies::{Order, OrderError};
 use crate::wire::{Chunk, Message};
 use crate::worker::outbox::{append, encode_single, with_arena};
 use crate::worker::send::{Choice, Route, places, single, tell_head};
@@ -27,70 +27,70 @@ use crate::worker::{
 #[must_use = "a router does nothing before `build`"]
 pub struct RouterBuilder<'a> {
     pub(super) shared: &'a Arc<Shared>,
-    pub(super) spec: RouterSpec,
+    /// Why it cannot be built, if its path is none: told by `build`, so that calls can be chained.
+    pub(super) spec: Result<RouterSpec, PathError>,
     pub(super) keys: KeyFunctions,
 }
 
 impl RouterBuilder<'_> {
-    /// Each message to the next routee in turn. The default.
-    pub fn round_robin(mut self) -> Self {
-        self.spec.strategy = StrategyKind::RoundRobin;
+    fn change(mut self, change: impl FnOnce(&mut RouterSpec)) -> Self {
+        if let Ok(spec) = &mut self.spec {
+            change(spec);
+        }
         self
+    }
+
+    /// Each message to the next routee in turn. The default.
+    pub fn round_robin(self) -> Self {
+        self.change(|spec| spec.strategy = StrategyKind::RoundRobin)
     }
 
     /// Each message to a random routee, by weight.
-    pub fn random(mut self) -> Self {
-        self.spec.strategy = StrategyKind::Random;
-        self
+    pub fn random(self) -> Self {
+        self.change(|spec| spec.strategy = StrategyKind::Random)
     }
 
     /// Each message to every routee.
-    pub fn broadcast(mut self) -> Self {
-        self.spec.strategy = StrategyKind::Broadcast;
-        self
+    pub fn broadcast(self) -> Self {
+        self.change(|spec| spec.strategy = StrategyKind::Broadcast)
     }
 
     /// Messages of one key to one routee, the same from every node.
-    pub fn consistent_hash(mut self) -> Self {
-        self.spec.strategy = StrategyKind::ConsistentHash;
-        self
+    pub fn consistent_hash(self) -> Self {
+        self.change(|spec| spec.strategy = StrategyKind::ConsistentHash)
     }
 
     /// A strategy of your own.
-    pub fn strategy(mut self, strategy: impl Strategy + 'static) -> Self {
-        self.spec.strategy = StrategyKind::Custom(Arc::new(strategy));
-        self
+    pub fn strategy(self, strategy: impl Strategy + 'static) -> Self {
+        self.change(|spec| spec.strategy = StrategyKind::Custom(Arc::new(strategy)))
     }
 
     /// Whether routees on this node are used, preferred or left out.
-    pub fn local(mut self, preference: LocalPreference) -> Self {
-        self.spec.local = preference;
-        self
+    pub fn local(self, preference: LocalPreference) -> Self {
+        self.change(|spec| spec.local = preference)
     }
 
     /// Only routees on nodes with this role. Given several times, all are needed.
-    pub fn role(mut self, role: &str) -> Self {
-        self.spec.roles.insert(role.into());
-        self
+    pub fn role(self, role: &str) -> Self {
+        self.change(|spec| {
+            spec.roles.insert(role.into());
+        })
     }
 
     /// At most so many routees per node.
-    pub fn max_routees_per_node(mut self, routees: u16) -> Self {
-        self.spec.max_routees_per_node = Some(routees);
-        self
+    pub fn max_routees_per_node(self, routees: u16) -> Self {
+        self.change(|spec| spec.max_routees_per_node = Some(routees))
     }
 
     /// At most so many routees in all.
-    pub fn max_routees(mut self, routees: u32) -> Self {
-        self.spec.max_routees = Some(routees);
-        self
+    pub fn max_routees(self, routees: u32) -> Self {
+        self.change(|spec| spec.max_routees = Some(routees))
     }
 
     /// How fine keys are spread: 2 to the power of this many slots, from 10 to 20. All nodes must
     /// use the same.
-    pub fn slot_bits(mut self, bits: u8) -> Self {
-        self.spec.slot_bits = bits;
-        self
+    pub fn slot_bits(self, bits: u8) -> Self {
+        self.change(|spec| spec.slot_bits = bits)
     }
 
     /// Takes the key of messages of type `M` with a function instead of the message's own, for
@@ -108,10 +108,11 @@ impl RouterBuilder<'_> {
     /// # Errors
     /// When an option does not fit, or the node has stopped.
     pub fn build(self) -> Result<Router, NodeError> {
+        let spec = self.spec.map_err(OrderError::BadPath)?;
         let (answer, answered) = oneshot::channel();
-        let keyed = matches!(self.spec.strategy, StrategyKind::ConsistentHash);
-        let choice = Choice::new(&self.spec, self.shared.clock.now().0);
-        self.shared.order(Order::Route(self.spec, answer))?;
+        let keyed = matches!(spec.strategy, StrategyKind::ConsistentHash);
+        let choice = Choice::new(&spec, self.shared.clock.now().0);
+        self.shared.order(Order::Route(spec, answer))?;
         let id = self.shared.answer(answered)??;
         Ok(Router {
             shared: Arc::clone(self.shared),
@@ -270,7 +271,7 @@ impl Router {
                 node: routee.node,
                 worker: routee.worker,
                 handler: routee.handler,
-                path: Arc::clone(&state.spec.path),
+                path: state.spec.path.clone(),
             })
             .collect()
     }

@@ -43,7 +43,7 @@ impl Selection {
                     node: member.node_ref(),
                     worker: WorkerIndex(worker),
                     handler: service.handler,
-                    path: Arc::clone(&service.path),
+                    path: service.path.clone(),
                 }));
             }
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::Path;
 use super::ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef};
 use super::layout::LayoutHash;
 
@@ -71,8 +72,8 @@ impl fmt::Display for MessageType {
 /// A handler's path on one node, with the message types it takes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
-    /// `/user/...`
-    pub path: Arc<str>,
+    /// Where it is served.
+    pub path: Path,
     /// The registration's id on that node.
     pub handler: HandlerId,
     /// The message types it takes, sorted by name.
@@ -266,7 +267,7 @@ mod tests {
     fn every_field_counts_in_the_digest() {
         fn service(layout: u64) -> Service {
             let messages = vec![MessageType::new("m", LayoutHash(layout))];
-            Service { path: "/user/a".into(), handler: HandlerId(0), messages }
+            Service { path: "/user/a".parse().unwrap(), handler: HandlerId(0), messages }
         }
         let changes: [Change; 11] = [
             |member| member.address.set_port(1),

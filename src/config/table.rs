@@ -168,12 +168,11 @@ macro_rules! settings {
             }
 
             fn relations(&self) -> Vec<$crate::config::table::Related> {
-                #[allow(unused_mut, reason = "not every section has any")]
-                let mut relations = Vec::new();
-                $(
-                    $(relations.push(settings!(@related self $prefix $name AtLeast $least));)?
-                    $(relations.push(settings!(@related self $prefix $name UnderHalfOf $whole));)?
-                )+
+                #[allow(unused_mut, reason = "only the whole has sections")]
+                let mut relations = vec![$(
+                    $(settings!(@related self $prefix $name AtLeast $least),)?
+                    $(settings!(@related self $prefix $name UnderHalfOf $whole),)?
+                )+];
                 $($(relations.extend(self.$sub.relations());)+)?
                 relations
             }

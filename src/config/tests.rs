@@ -337,6 +337,15 @@ fn what_settings_must_have_in_common_is_checked() {
     ] {
         assert_eq!(invalid(text), message);
     }
+    let long = format!("a = '{0}'\nb = '{0}'\nc = '{0}'\nd = '{0}'", "x".repeat(1_024));
+    let message = invalid(&format!("[metadata]\n{long}"));
+    assert!(
+        message.ends_with(
+            "is refused: it takes what makes at most 4096 bytes with `roles`, not 4100: it travels \
+             in one datagram"
+        ),
+        "{message}"
+    );
     // Fields that were set directly are checked as well.
     let mut config = NodeConfig { weight: 0, ..NodeConfig::default() };
     assert_eq!(

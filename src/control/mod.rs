@@ -19,7 +19,7 @@ use self::links::{LinkConfig, LinkEffect, LinkTimer, Links};
 use self::seeds::FoundSeeds;
 use self::tables::Tables;
 use crate::base::{
-    HandlerId, MemberEvent, MessageType, NodeId, NodeRef, Service, Time, View, WorkerIndex,
+    HandlerId, MemberEvent, MessageType, NodeId, NodeRef, Path, Service, Time, View, WorkerIndex,
 };
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
@@ -92,8 +92,6 @@ pub enum ControlTimer {
 /// Why a path cannot be served.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ServeError {
-    /// It is not a path.
-    BadPath,
     /// It is served already.
     PathTaken,
     /// Two of its message types have one name, or (1 in 4 billion) one id.
@@ -272,16 +270,13 @@ impl Control {
     /// the cluster learns of it.
     ///
     /// # Errors
-    /// When the path is not one or is served already, or two message types have one name.
+    /// When the path is served already, or two message types have one name.
     pub fn serve(
         &mut self,
-        path: &str,
+        path: Path,
         mut messages: Vec<MessageType>,
     ) -> Result<HandlerId, ServeError> {
-        if !is_path(path) {
-            return Err(ServeError::BadPath);
-        }
-        if self.handlers.iter().any(|known| &*known.service.path == path) {
+        if self.handlers.iter().any(|known| known.service.path == path) {
             return Err(ServeError::PathTaken);
         }
         messages.sort();
@@ -294,7 +289,7 @@ impl Control {
             }
         }
         let handler = HandlerId(self.handlers.len() as u32);
-        let service = Service { path: path.into(), handler, messages };
+        let service = Service { path, handler, messages };
         self.handlers.push(Registration { service, waiting: self.workers });
         Ok(handler)
     }
@@ -497,13 +492,4 @@ impl MemberSink for Adapter<'_> {
     fn fault(&mut self, fault: MemberFault) {
         self.sink.fault(fault);
     }
-}
-
-/// Whether this is a path such as `/user/carts`.
-pub fn is_path(path: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    path.len() <= 255
-        && path.strip_prefix('/').is_some_and(|rest| {
-            rest.split('/').all(|part| !part.is_empty() && part.bytes().all(known))
-        })
 }

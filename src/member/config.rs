@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::{Incarnation, Member, MemberState, NodeId, Service};
+use crate::base::{Incarnation, Member, MemberState, NodeId, Path, Service};
 use crate::config::{MAX_SEEDS, MembershipConfig, RefusedSetting};
 
 use super::records::{MAX_RECORD_BYTES, Record};
@@ -68,7 +68,7 @@ pub enum MemberConfigError {
     #[error("the path `{path}` is served twice; give each handler a path of its own")]
     DuplicatePath {
         /// The path.
-        path: Arc<str>,
+        path: Path,
     },
     /// Everything that a node says about itself must fit one datagram.
     #[error(

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{
-    HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Service,
-    Time,
+    HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Path,
+    Service, Time,
 };
 
 use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
@@ -95,7 +95,8 @@ impl Record {
         }
         let mut services: Vec<Service> = Vec::new();
         for _ in 0..reader.u16()? {
-            let path = reader.text()?;
+            let path = Path::new(reader.text()?)
+                .map_err(|_| Unreadable("a service's path in a record is none"))?;
             let handler = HandlerId(reader.u32()?);
             let mut messages = Vec::new();
             for _ in 0..reader.u16()? {

@@ -6,9 +6,8 @@
 //! of equally common ones the alphabetically first.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::base::{Member, MessageType, MessageTypeId, NodeRef, Service, View};
+use crate::base::{Member, MessageType, MessageTypeId, NodeRef, Path, Service, View};
 
 /// One message type that loses its id to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct NameCollision {
     /// The type that lost it. Rename it.
     pub refused: MessageType,
     /// Who serves the lost type, and where: these get no messages.
-    pub services: Vec<(NodeRef, Arc<str>)>,
+    pub services: Vec<(NodeRef, Path)>,
 }
 
 /// All collisions of a view, sorted by id and refused name. Usually none.
@@ -118,7 +117,7 @@ pub(super) mod tests {
             id: MessageTypeId::of(rare, LAYOUT),
             kept: MessageType::new(common, LAYOUT),
             refused: MessageType::new(rare, LAYOUT),
-            services: vec![(member(4, &[]).node_ref(), "/user/b".into())],
+            services: vec![(member(4, &[]).node_ref(), "/user/b".parse().unwrap())],
         };
         assert_eq!(found, [expected]);
     }

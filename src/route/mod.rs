@@ -17,7 +17,7 @@
 //! # let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
 //! # let view = View::new(me, 1, vec![]);
 //! let seed = HashSeed::from_cluster("shop");
-//! let spec = RouterSpec::new("/user/carts", StrategyKind::ConsistentHash, seed);
+//! let spec = RouterSpec::new("/user/carts".parse()?, StrategyKind::ConsistentHash, seed);
 //! spec.validate()?;
 //!
 //! let table = RouteTable::build(&view, &spec, None);
@@ -28,7 +28,7 @@
 //!     Pick::All => println!("to all of {}", active.count()),
 //!     Pick::None(reason) => println!("{reason}"),
 //! }
-//! # Ok::<(), keyway::route::SpecError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Adding a strategy
@@ -62,7 +62,8 @@
 //! }
 //!
 //! let seed = HashSeed::from_cluster("shop");
-//! RouterSpec::new("/user/leader", StrategyKind::Custom(Arc::new(FirstAlive)), seed);
+//! RouterSpec::new("/user/leader".parse()?, StrategyKind::Custom(Arc::new(FirstAlive)), seed);
+//! # Ok::<(), keyway::PathError>(())
 //! ```
 //!
 //! A built-in one, which is dispatched without a virtual call, is a file in `strategy/` and one line

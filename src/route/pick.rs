@@ -171,7 +171,7 @@ mod tests {
     fn a_custom_strategy_cannot_name_a_routee_that_is_not_there() {
         let pick = |pick| {
             let strategy = StrategyKind::Custom(Arc::new(Fixed(pick)));
-            let spec = RouterSpec::new("/user/a", strategy, HashSeed(1));
+            let spec = RouterSpec::new("/user/a".parse().unwrap(), strategy, HashSeed(1));
             let table = RouteTable::build(&cluster(3), &spec, None);
             let all = RouteeSet::all(table.len());
             Picker::new(&spec, 1).pick(&table, None, &all, &all)

@@ -7,8 +7,6 @@
 //! owned, which go to the next routee in the same order ([`RouteTable::owner`]). Only [`LocalPreference::Exclude`] makes a table depend on
 //! who computes it.
 
-use std::sync::Arc;
-
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::accepted::Accepted;
@@ -16,7 +14,7 @@ use super::collisions::{NameCollision, NameCollisions};
 use super::job::SharedSlots;
 use super::set::RouteeSet;
 use super::spec::{LocalPreference, MAX_WORKERS_PER_NODE, RouterSpec};
-use crate::base::{HandlerId, Member, MessageType, NodeId, NodeRef, View, WorkerIndex};
+use crate::base::{HandlerId, Member, MessageType, NodeId, NodeRef, Path, View, WorkerIndex};
 use crate::hash::{Candidate, MAX_CANDIDATES, NO_OWNER, SlotTable};
 
 /// The range of a member's weight; what lies outside counts as the nearer end.
@@ -63,7 +61,7 @@ pub fn routee_identity(node: NodeId, worker: WorkerIndex) -> u64 {
 /// indices mean something only within one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTable {
-    path: Arc<str>,
+    path: Path,
     roster_digest: u64,
     routees: Vec<Routee>,
     identities: Vec<u64>,
@@ -307,7 +305,7 @@ impl RouteTable {
     }
 
     /// The path that all routees serve.
-    pub fn path(&self) -> &Arc<str> {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::collisions::tests::colliding_names;
 use super::super::strategy::StrategyKind;
 use super::*;
-use crate::base::{Incarnation, LayoutHash, MemberState, MessageType, Service};
+use crate::base::{Incarnation, LayoutHash, MemberState, MessageType, Path, Service};
 use crate::hash::HashSeed;
 
 /// The layout of every message type in these tests that does not say another.
@@ -31,7 +31,7 @@ pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Mem
         services: (1..)
             .zip(services)
             .map(|(handler, (path, messages))| Service {
-                path: (*path).into(),
+                path: path.parse().unwrap(),
                 handler: HandlerId(handler),
                 messages: messages.iter().map(|&name| MessageType::new(name, LAYOUT)).collect(),
             })
@@ -62,7 +62,10 @@ pub(in super::super) fn with_weights(weights: &[u32]) -> View {
 }
 
 fn spec(strategy: StrategyKind) -> RouterSpec {
-    RouterSpec { slot_bits: 10, ..RouterSpec::new("/user/a", strategy, HashSeed(7)) }
+    RouterSpec {
+        slot_bits: 10,
+        ..RouterSpec::new("/user/a".parse().unwrap(), strategy, HashSeed(7))
+    }
 }
 
 pub(in super::super) fn table_of(view: View, strategy: StrategyKind) -> (RouterSpec, RouteTable) {
@@ -239,7 +242,7 @@ fn keys_of_silent_members_go_to_the_next_in_order() {
 fn limited_routers_use_different_workers() {
     let workers: BTreeSet<_> = (0..20)
         .map(|number| {
-            let path: Arc<str> = format!("/user/{number}").into();
+            let path: Path = format!("/user/{number}").parse().unwrap();
             let mut member = member(1, &[(&path, &["x"])]);
             member.workers = 8;
             let spec = RouterSpec {
@@ -290,7 +293,7 @@ fn a_colliding_name_refuses_its_routees() {
     );
 
     // Other paths of the same node go on.
-    let spec = RouterSpec { path: "/user/b".into(), ..spec(StrategyKind::Random) };
+    let spec = RouterSpec { path: "/user/b".parse().unwrap(), ..spec(StrategyKind::Random) };
     let table = RouteTable::build(&view, &spec, None);
     assert_eq!((table.len(), table.refused()), (2, &[][..]));
 }

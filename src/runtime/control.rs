@@ -17,7 +17,7 @@ use super::effects::{Discovered, Effects, Mailbox};
 use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, Time, WorkerIndex};
+use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, Path, Time, WorkerIndex};
 use crate::control::links::{JobEvent, JobId};
 use crate::control::{Control, DATAGRAMS_PER_TURN, ServeError};
 use crate::member::MemberFault;
@@ -402,20 +402,17 @@ impl Driver {
 
     fn serve(
         &mut self,
-        path: Arc<str>,
+        path: Path,
         factory: RouteeFactory,
         answer: oneshot::Sender<Result<HandlerId, OrderError>>,
     ) {
-        match self.control.serve(&path, factory.messages().to_vec()) {
+        match self.control.serve(path.clone(), factory.messages().to_vec()) {
             Ok(handler) => {
                 self.serving.insert(handler, answer);
                 for worker in 0..self.effects.workers.len() {
                     let command = Command::Serve(handler, factory.clone());
                     self.effects.command(WorkerIndex(worker as u16), command);
                 }
-            }
-            Err(ServeError::BadPath) => {
-                let _ = answer.send(Err(OrderError::BadPath { path: path.to_string() }));
             }
             Err(ServeError::PathTaken) => {
                 let _ = answer.send(Err(OrderError::PathTaken { path }));

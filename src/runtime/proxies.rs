@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::base::fate::DeathReason;
-use crate::base::{HandlerId, NodeId, NodeRef, WorkerIndex};
+use crate::base::{HandlerId, NodeId, NodeRef, Path, PathError, WorkerIndex};
 use crate::member::MemberError;
 use crate::part::{ControlOrder, ControlReport, Facts, WorkerOrder};
 use crate::route::RouterSpec;
@@ -83,7 +83,7 @@ pub struct DeadLetter {
 /// From a face to control.
 pub enum Order {
     /// Serve a path on all workers; answered when the workers run it and the cluster is told.
-    Serve(Arc<str>, RouteeFactory, oneshot::Sender<Result<HandlerId, OrderError>>),
+    Serve(Path, RouteeFactory, oneshot::Sender<Result<HandlerId, OrderError>>),
     /// Add a router; answered with its id when workers have it.
     Route(RouterSpec, oneshot::Sender<Result<u32, OrderError>>),
     /// Leave gracefully; answered when nothing is left to do, true if all was drained in time.
@@ -104,7 +104,7 @@ pub enum OrderError {
     #[error("cannot serve {path}: this node serves that path already")]
     PathTaken {
         /// Which path.
-        path: Arc<str>,
+        path: Path,
     },
     /// Two message types of a routee cannot be told apart.
     #[error(
@@ -114,21 +114,15 @@ pub enum OrderError {
     )]
     SameMessage {
         /// Which path.
-        path: Arc<str>,
+        path: Path,
         /// The name of the one type.
         name: Arc<str>,
         /// The name of the other: usually the same.
         other: Arc<str>,
     },
     /// A path must look like `/user/carts`.
-    #[error(
-        "cannot use the path {path:?}: a path starts with `/`, has no empty parts, and is at \
-         most 255 bytes of letters, digits, `.`, `_`, `-` and `/`"
-    )]
-    BadPath {
-        /// What was given.
-        path: String,
-    },
+    #[error(transparent)]
+    BadPath(#[from] PathError),
     /// The user's function that makes the routee panicked.
     #[error("cannot serve a path: the function that makes its routee panicked")]
     FactoryPanicked,

@@ -13,7 +13,7 @@ use super::events::LifeId;
 use super::invariants::asks;
 use super::ledger::{Ledger, SenderId};
 use crate::base::fate::AskError;
-use crate::base::{Time, WorkerIndex};
+use crate::base::{Path, Time, WorkerIndex};
 use crate::hash::{HashKey, HashSeed};
 use crate::queue::reply::Ticket;
 use crate::route::{RouterSpec, StrategyKind};
@@ -27,14 +27,19 @@ use crate::worker::{
 use crate::{Layout, Message};
 
 /// Where all routees serve.
-pub const PATH: &str = "/user/witness";
+const PATH: &str = "/user/witness";
+
+/// Where all load goes.
+pub fn path() -> Path {
+    PATH.parse().expect("this is a path")
+}
 
 /// The routers of every node, by id.
 pub fn routers(seed: HashSeed) -> Vec<RouterSpec> {
     StrategyKind::BUILT_IN
         .iter()
         .map(|strategy| {
-            let mut spec = RouterSpec::new(PATH, strategy.clone(), seed);
+            let mut spec = RouterSpec::new(path(), strategy.clone(), seed);
             spec.slot_bits = crate::hash::MIN_SLOT_BITS;
             spec
         })

@@ -307,7 +307,7 @@ impl World {
         }
         let factory = load::factory(&self.ledger, life, seed);
         let messages = factory.messages().to_vec();
-        let served = self.control(life, |control, _, _| control.serve(load::PATH, messages));
+        let served = self.control(life, |control, _, _| control.serve(load::path(), messages));
         let Some(Ok(handler)) = served else { unreachable!("the path is free") };
         for index in 0..usize::from(self.scenario.workers) {
             self.command(life, index, Command::Serve(handler, factory.clone()));

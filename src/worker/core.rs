@@ -16,7 +16,7 @@ use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
-use crate::base::{HandlerId, NodeRef, Time, TypeRef, WorkerIndex};
+use crate::base::{HandlerId, NodeRef, Path, Time, TypeRef, WorkerIndex};
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
@@ -80,7 +80,7 @@ pub struct RouteeRef {
     /// Which registration.
     pub handler: HandlerId,
     /// Where it is served.
-    pub path: Arc<str>,
+    pub path: Path,
 }
 
 pub struct Core {

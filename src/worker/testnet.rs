@@ -191,7 +191,7 @@ pub(super) fn node(index: usize) -> NodeRef {
 
 pub(super) fn member(index: usize) -> Member {
     let service = Service {
-        path: "/echo".into(),
+        path: "/echo".parse().unwrap(),
         handler: ECHO,
         messages: vec![MessageType::new(Ping::NAME, Ping::LAYOUT)],
     };
@@ -251,7 +251,7 @@ impl Net {
         let routers = kinds
             .into_iter()
             .map(|kind| {
-                let mut spec = RouterSpec::new("/echo", kind, SEED);
+                let mut spec = RouterSpec::new("/echo".parse().unwrap(), kind, SEED);
                 spec.slot_bits = 10;
                 let table = RouteTable::build(&view, &spec, None);
                 let places =
@@ -492,7 +492,12 @@ pub(super) fn requests_in(outbox: &Outbox) -> u64 {
 }
 
 pub(super) fn reference(index: usize) -> RouteeRef {
-    RouteeRef { node: node(index), worker: WorkerIndex(0), handler: ECHO, path: "/echo".into() }
+    RouteeRef {
+        node: node(index),
+        worker: WorkerIndex(0),
+        handler: ECHO,
+        path: "/echo".parse().unwrap(),
+    }
 }
 
 impl Side {

@@ -118,7 +118,7 @@ fn an_unchanged_record_is_not_published() {
 #[test]
 fn services_are_kept_in_one_form_and_double_paths_are_refused() {
     let service = |path: &str, messages: &[&str]| Service {
-        path: path.into(),
+        path: path.parse().unwrap(),
         handler: HandlerId(1),
         messages: messages.iter().map(|name| MessageType::new(name, LayoutHash(1))).collect(),
     };
@@ -134,7 +134,7 @@ fn services_are_kept_in_one_form_and_double_paths_are_refused() {
 
     let double = vec![service("/user/a", &[]), service("/user/a", &["x"])];
     let refused = membership.set_services(later, double, &mut Recorder::default());
-    let path = "/user/a".into();
+    let path = "/user/a".parse().unwrap();
     assert_eq!(refused, Err(MemberError::Refused(MemberConfigError::DuplicatePath { path })));
     assert_eq!(membership.view().members[0].services, expected);
 }

@@ -18,7 +18,7 @@ fn samples() -> &'static [Vec<u8>] {
         let mut net = Net::cluster(30, 4);
         net.tapped = Some(Vec::new());
         let services = vec![Service {
-            path: "/user/a".into(),
+            path: "/user/a".parse().unwrap(),
             handler: crate::base::HandlerId(1),
             messages: vec![
                 MessageType::new("a.b", LayoutHash(1)),

@@ -153,7 +153,7 @@ fn local_routees_come_first_when_preferred() {
     for kind in [StrategyKind::RoundRobin, StrategyKind::Random] {
         let spec = RouterSpec {
             local: LocalPreference::Prefer,
-            ..RouterSpec::new("/user/a", kind, HashSeed(1))
+            ..RouterSpec::new("/user/a".parse().unwrap(), kind, HashSeed(1))
         };
         let table = RouteTable::build(&cluster(4), &spec, None);
         let local = table.local_routees().to_vec();
@@ -187,7 +187,7 @@ fn a_keys_owner_is_the_same_from_every_node_and_over_a_restart() {
     let seed = HashSeed(1);
     let spec = RouterSpec {
         slot_bits: 12,
-        ..RouterSpec::new("/user/a", StrategyKind::ConsistentHash, seed)
+        ..RouterSpec::new("/user/a".parse().unwrap(), StrategyKind::ConsistentHash, seed)
     };
     let view = cluster(5);
     let mut elsewhere = view.clone();
