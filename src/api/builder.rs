@@ -210,6 +210,7 @@ fn face(started: Started, seed: HashSeed) -> Node {
         clock: started.clock,
         seed,
         orders: started.orders,
+        unroute: started.unroute,
         snapshot: started.snapshot,
         changes: started.changes,
         events: started.events,

@@ -158,9 +158,9 @@ impl Node {
     /// The routers of this node: path, strategy, routees, digest of the table.
     pub fn routers(&self) -> Vec<RouterInfo> {
         let snapshot = self.shared.snapshot.load();
-        let routers = snapshot.routers.iter();
+        let routers = snapshot.routers();
         routers
-            .map(|state| RouterInfo {
+            .map(|(_, state)| RouterInfo {
                 path: state.spec.path.to_string(),
                 strategy: strategy_name(&state.spec.strategy),
                 routees: state.active.count(),

@@ -20,7 +20,7 @@ use crate::wire::{Chunk, Message};
 use crate::worker::outbox::{append, encode_single, with_arena};
 use crate::worker::send::{Choice, Route, places, single, tell_head};
 use crate::worker::{
-    AppReply, AskOptions, KeyFunctions, Place, RouteeRef, RouterRef, Sender, Target,
+    AppReply, AskOptions, KeyFunctions, Place, Registration, RouteeRef, RouterRef, Sender, Target,
 };
 
 /// Describes a router before it is built. Made by [`Node::router`](super::Node::router).
@@ -114,9 +114,15 @@ impl RouterBuilder<'_> {
         let choice = Choice::new(&spec, self.shared.clock.now().0);
         self.shared.order(Order::Route(spec, answer))?;
         let id = self.shared.answer(answered)??;
+        let unroute = self.shared.unroute.clone();
+        // A node that has ended has no routers anyway.
+        let registration = Registration::new(id, move |id| {
+            let _ = unroute.send(id);
+        });
+        let reference = RouterRef::new(id, self.shared.seed).with_keys(self.keys);
         Ok(Router {
             shared: Arc::clone(self.shared),
-            reference: RouterRef::new(id, self.shared.seed).with_keys(self.keys),
+            reference: reference.holding(registration),
             home: self.shared.home(),
             keyed,
             choice: Mutex::new(choice),
@@ -323,7 +329,7 @@ impl Router {
     }
 
     fn state<'s>(&self, snapshot: &'s Snapshot) -> &'s Arc<RouterState> {
-        &snapshot.routers[self.reference.id as usize]
+        snapshot.router(self.reference.id).expect("a router is there as long as its handles are")
     }
 
     fn route(

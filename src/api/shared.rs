@@ -33,6 +33,9 @@ pub(crate) struct Shared {
     pub clock: Clock,
     pub seed: HashSeed,
     pub orders: mpsc::Sender<Order>,
+    /// Routers that one holder less needs. Never blocks, and never holds more than there are
+    /// routers.
+    pub unroute: mpsc::UnboundedSender<u32>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub changes: watch::Receiver<Arc<Snapshot>>,
     pub events: broadcast::Sender<MemberEvent>,

@@ -323,7 +323,8 @@ impl Control {
         Ok(true)
     }
 
-    /// Adds a router and asks for its table; [`ControlSink::routed`] tells when it is published.
+    /// Adds a router, or one more holder of one that asks for the same, and asks for its table;
+    /// [`ControlSink::routed`] tells when it is published. Each ends with [`Control::unroute`].
     ///
     /// # Errors
     /// When its options do not fit.
@@ -333,9 +334,21 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) -> Result<u32, SpecError> {
         spec.validate()?;
-        let id = self.tables.add(spec);
-        self.tables.want(self.membership.view(), sink);
+        let id = self.tables.add(spec)?;
+        if self.tables.has_table(id) {
+            sink.routed(id);
+        } else {
+            self.tables.want(self.membership.view(), sink);
+        }
         Ok(id)
+    }
+
+    /// Nobody holds this router any more, of those that [`Control::route`] gave it to: it ends with
+    /// the last of them.
+    pub fn unroute(&mut self, router: u32, sink: &mut dyn ControlSink) {
+        if self.tables.remove(router) {
+            self.publish(sink);
+        }
     }
 
     /// The tables that were asked for are made.

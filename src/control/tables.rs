@@ -5,23 +5,31 @@
 //! one job at a time, and what changes meanwhile waits for the next. A member that stops answering,
 //! or answers again, changes who of a table takes messages, and makes no table.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ControlSink;
 use super::destinations::Destinations;
 use crate::base::View;
 use crate::route::job::{TableJob, TablesMade, WantedTable};
-use crate::route::snapshot::RouterState;
-use crate::route::{RouteTable, RouterSpec};
+use crate::route::snapshot::{MAX_ROUTERS, RouterState, router_id, router_slot};
+use crate::route::{RouteTable, RouterSpec, SpecError};
 
 #[derive(Default)]
 pub(super) struct Tables {
-    routers: Vec<Router>,
+    /// By slot.
+    routers: Vec<Option<Router>>,
+    /// Slots whose router has ended, with the serial of the next one there. The oldest is used
+    /// first, so that an id comes again only after 65,536 others in its slot.
+    free: VecDeque<(u16, u16)>,
     /// Whether a job is under way.
     making: bool,
 }
 
+/// A router, or several that ask for the same.
 struct Router {
+    id: u32,
+    holders: usize,
     spec: Arc<RouterSpec>,
     /// None until its first table is made.
     state: Option<Arc<RouterState>>,
@@ -34,15 +42,56 @@ impl Router {
 }
 
 impl Tables {
-    pub fn add(&mut self, spec: RouterSpec) -> u32 {
-        self.routers.push(Router { spec: Arc::new(spec), state: None });
-        self.routers.len() as u32 - 1
+    /// One more holder of a router that asks for this. Gives its id.
+    pub fn add(&mut self, spec: RouterSpec) -> Result<u32, SpecError> {
+        if let Some(same) = self.routers.iter_mut().flatten().find(|one| one.spec.is_same(&spec)) {
+            same.holders += 1;
+            return Ok(same.id);
+        }
+        let (slot, serial) = match self.free.pop_front() {
+            Some(free) => free,
+            None if self.routers.len() < MAX_ROUTERS => {
+                self.routers.push(None);
+                ((self.routers.len() - 1) as u16, 0)
+            }
+            None => {
+                let range = format!("at most {MAX_ROUTERS} different routers at a time");
+                return Err(SpecError::new("path", format!("{:?}", spec.path), range));
+            }
+        };
+        let id = router_id(slot, serial);
+        let (spec, state) = (Arc::new(spec), None);
+        self.routers[usize::from(slot)] = Some(Router { id, holders: 1, spec, state });
+        Ok(id)
     }
 
-    /// The routers that have a table. Jobs are done in the order of ids, so that one without comes
-    /// after all that have one.
-    pub fn states(&self) -> Vec<Arc<RouterState>> {
-        self.routers.iter().map_while(|router| router.state.clone()).collect()
+    /// One holder less. Gives true when the router has ended with it.
+    pub fn remove(&mut self, id: u32) -> bool {
+        let Some(router) = self.router(id) else { return false };
+        router.holders -= 1;
+        if router.holders > 0 {
+            return false;
+        }
+        let slot = router_slot(id);
+        self.routers[slot] = None;
+        let serial = (id >> 16) as u16;
+        self.free.push_back((slot as u16, serial.wrapping_add(1)));
+        true
+    }
+
+    fn router(&mut self, id: u32) -> Option<&mut Router> {
+        self.routers.get_mut(router_slot(id))?.as_mut().filter(|router| router.id == id)
+    }
+
+    /// Whether a router has its first table.
+    pub fn has_table(&mut self, id: u32) -> bool {
+        self.router(id).is_some_and(|router| router.state.is_some())
+    }
+
+    /// By slot: the routers that have a table.
+    pub fn states(&self) -> Vec<Option<(u32, Arc<RouterState>)>> {
+        let state = |router: &Router| Some((router.id, router.state.clone()?));
+        self.routers.iter().map(|router| router.as_ref().and_then(state)).collect()
     }
 
     /// Asks for the tables that are not of these members, unless a job is under way.
@@ -53,11 +102,11 @@ impl Tables {
         let current = |router: &&Router| {
             router.table().is_some_and(|table| table.roster_digest() == view.roster_digest)
         };
-        let routers: Vec<_> = (0..)
-            .zip(&self.routers)
-            .filter(|(_, router)| !current(router))
-            .map(|(id, router)| WantedTable {
-                id,
+        let all = || self.routers.iter().flatten();
+        let routers: Vec<_> = all()
+            .filter(|router| !current(router))
+            .map(|router| WantedTable {
+                id: router.id,
                 spec: Arc::clone(&router.spec),
                 previous: router.table().cloned(),
             })
@@ -65,13 +114,10 @@ impl Tables {
         if routers.is_empty() {
             return;
         }
-        let known = self
-            .routers
-            .iter()
-            .filter(current)
-            .filter_map(|router| router.table().and_then(|table| table.slots()).cloned());
+        let slots = |router: &Router| router.table()?.slots().cloned();
+        let known = all().filter(current).filter_map(slots).collect();
         self.making = true;
-        sink.make_tables(TableJob { view: Arc::clone(view), routers, known: known.collect() });
+        sink.make_tables(TableJob { view: Arc::clone(view), routers, known });
     }
 
     /// A job is done. Gives the routers that have their first table now.
@@ -81,7 +127,8 @@ impl Tables {
         // Routers of all nodes have the same routees in the same order: their places are shared.
         let mut places: Option<(Arc<RouteTable>, Arc<[u32]>)> = None;
         for (id, table) in made.tables {
-            let Some(router) = self.routers.get_mut(id as usize) else { continue };
+            // It may have ended meanwhile.
+            let Some(router) = self.router(id) else { continue };
             if router.state.is_none() {
                 first.push(id);
             }
@@ -98,7 +145,8 @@ impl Tables {
 
     /// Members answer, or do not, or are gone: who of each table takes messages now.
     pub fn mask(&mut self, destinations: &Destinations) {
-        for state in self.routers.iter_mut().filter_map(|router| router.state.as_mut()) {
+        let routers = self.routers.iter_mut().flatten();
+        for state in routers.filter_map(|router| router.state.as_mut()) {
             let masked = RouterState::new(
                 Arc::clone(&state.spec),
                 Arc::clone(&state.table),

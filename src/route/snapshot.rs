@@ -63,6 +63,23 @@ impl RouterState {
     }
 }
 
+/// Most routers that a node can have at a time.
+pub const MAX_ROUTERS: usize = 1 << SLOT_BITS;
+
+const SLOT_BITS: u32 = 16;
+
+/// Where a router stands in lists. A slot is used again, under another id, long after its router
+/// has ended: an old id finds nothing.
+#[inline]
+pub fn router_slot(id: u32) -> usize {
+    id as usize & (MAX_ROUTERS - 1)
+}
+
+/// The id of the router that is the `serial`th in its slot.
+pub fn router_id(slot: u16, serial: u16) -> u32 {
+    u32::from(serial) << SLOT_BITS | u32::from(slot)
+}
+
 /// The cluster at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -72,14 +89,14 @@ pub struct Snapshot {
     pub view: Arc<View>,
     /// Every destination there has been.
     pub destinations: Vec<Destination>,
-    /// The routers of this node, by their id.
-    pub routers: Vec<Arc<RouterState>>,
+    /// The routers of this node with their ids, by slot.
+    routers: Vec<Option<(u32, Arc<RouterState>)>>,
     /// Places in `destinations`, sorted by what stands there.
     index: Arc<[u32]>,
 }
 
 impl Snapshot {
-    /// Puts a snapshot together.
+    /// Puts a snapshot together; the routers' ids are their places.
     pub fn new(
         version: u64,
         view: Arc<View>,
@@ -87,20 +104,40 @@ impl Snapshot {
         routers: Vec<Arc<RouterState>>,
     ) -> Self {
         let index = Self::index_of(&destinations);
+        let routers = (0..).zip(routers).map(Some).collect();
         Self { version, view, destinations, routers, index }
     }
 
     /// As [`Snapshot::new`], with what [`Snapshot::index_of`] gave for these destinations at any
-    /// time since the last was added.
+    /// time since the last was added, and with routers by [`router_slot`].
     pub fn indexed(
         version: u64,
         view: Arc<View>,
         destinations: Vec<Destination>,
         index: Arc<[u32]>,
-        routers: Vec<Arc<RouterState>>,
+        routers: Vec<Option<(u32, Arc<RouterState>)>>,
     ) -> Self {
         debug_assert_eq!(index.len(), destinations.len(), "the index is of other destinations");
         Self { version, view, destinations, routers, index }
+    }
+
+    /// The router with this id, unless it has ended.
+    #[inline]
+    pub fn router(&self, id: u32) -> Option<&Arc<RouterState>> {
+        match self.routers.get(router_slot(id)) {
+            Some(Some((known, state))) if *known == id => Some(state),
+            _ => None,
+        }
+    }
+
+    /// The routers by slot, with their ids.
+    pub fn slots(&self) -> &[Option<(u32, Arc<RouterState>)>] {
+        &self.routers
+    }
+
+    /// The routers that there are, with their ids.
+    pub fn routers(&self) -> impl Iterator<Item = (u32, &Arc<RouterState>)> {
+        self.routers.iter().flatten().map(|(id, state)| (*id, state))
     }
 
     /// Places in this list, sorted by what stands there.

@@ -63,6 +63,19 @@ impl RouterSpec {
         }
     }
 
+    /// Whether both ask for the same, and so can share one table. Applications' own strategies are
+    /// the same only if they are one object.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.path == other.path
+            && self.strategy.is_same(&other.strategy)
+            && self.local == other.local
+            && self.roles == other.roles
+            && self.max_routees_per_node == other.max_routees_per_node
+            && self.max_routees == other.max_routees
+            && self.slot_bits == other.slot_bits
+            && self.seed == other.seed
+    }
+
     /// Checks every option against its range. Call it where options come in: building a table
     /// panics on slot bits out of range.
     pub fn validate(&self) -> Result<(), SpecError> {
@@ -101,7 +114,7 @@ pub struct SpecError {
 }
 
 impl SpecError {
-    pub(super) fn new(
+    pub(crate) fn new(
         key: &'static str,
         value: impl fmt::Display,
         range: impl Into<String>,

@@ -93,6 +93,8 @@ pub struct ControlThread {
     pub reports: mpsc::Receiver<Report>,
     /// Of all faces.
     pub orders: mpsc::Receiver<Order>,
+    /// Routers that have a holder less.
+    pub unrouted: mpsc::UnboundedReceiver<u32>,
     /// The node's clock.
     pub clock: Clock,
     /// Where facts are published.
@@ -113,7 +115,7 @@ struct Driver {
     tables: JoinSet<std::thread::Result<TablesMade>>,
     serving: BTreeMap<HandlerId, oneshot::Sender<Result<HandlerId, OrderError>>>,
     /// By router: who waits until it is routed by.
-    routing: BTreeMap<u32, oneshot::Sender<Result<u32, OrderError>>>,
+    routing: BTreeMap<u32, Vec<oneshot::Sender<Result<u32, OrderError>>>>,
     leavers: Vec<oneshot::Sender<bool>>,
     replies: ReplySlots<AppReply>,
 }
@@ -151,6 +153,7 @@ impl ControlThread {
         let mut orders = self.orders;
         let (jobs, mut told) = Jobs::new();
         let (discovered, mut found) = mpsc::channel(1);
+        let mut unrouted = self.unrouted;
         let mut driver = Driver {
             effects: Effects {
                 datagrams: Arc::clone(&datagrams),
@@ -225,6 +228,9 @@ impl ControlThread {
                     Err(panic) => std::panic::resume_unwind(panic),
                 },
                 Some(discovered) = found.recv() => driver.discovered(discovered),
+                Some(router) = unrouted.recv() => {
+                    driver.control.unroute(router, &mut driver.effects);
+                }
                 order = orders.recv() => match order {
                     None | Some(Order::Stop) => {
                         driver.end(Ended::Stopped).await;
@@ -270,10 +276,12 @@ impl Driver {
             let run = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run()));
             self.tables.spawn_blocking(run);
         }
-        for router in self.effects.routed.drain(..) {
-            if let Some(answer) = self.routing.remove(&router) {
-                // The asker may have given up.
-                let _ = answer.send(Ok(router));
+        for router in std::mem::take(&mut self.effects.routed) {
+            for answer in self.routing.remove(&router).into_iter().flatten() {
+                if answer.send(Ok(router)).is_err() {
+                    // The asker has given up.
+                    self.control.unroute(router, &mut self.effects);
+                }
             }
         }
         let incoming = self.control.incoming_counts();
@@ -384,7 +392,7 @@ impl Driver {
         match order {
             Order::Serve(path, factory, answer) => self.serve(path, factory, answer),
             Order::Route(spec, answer) => match self.control.route(spec, &mut self.effects) {
-                Ok(router) => drop(self.routing.insert(router, answer)),
+                Ok(router) => self.routing.entry(router).or_default().push(answer),
                 Err(error) => drop(answer.send(Err(error.into()))),
             },
             Order::Leave(answer) => {

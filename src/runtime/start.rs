@@ -96,6 +96,8 @@ pub struct Started {
     pub clock: Clock,
     /// Where orders go.
     pub orders: mpsc::Sender<Order>,
+    /// Where it is told that a router has a holder less.
+    pub unroute: mpsc::UnboundedSender<u32>,
     /// What to route by.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The same, to wait for.
@@ -243,6 +245,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let closing = Arc::new(AtomicBool::new(false));
     let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
+    let (unroute, unrouted) = mpsc::unbounded_channel();
     let control = ControlThread {
         control,
         key,
@@ -251,6 +254,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         workers: commands,
         reports: reported,
         orders: ordered,
+        unrouted,
         clock,
         published: Published {
             snapshot: Arc::clone(&snapshot),
@@ -286,6 +290,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         address,
         clock,
         orders,
+        unroute,
         snapshot,
         changes: changed,
         events,

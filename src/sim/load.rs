@@ -411,7 +411,7 @@ impl AppThread {
         };
         for _ in 0..count {
             let draft = draft(&mut hands.ledger.lock());
-            let Some(state) = hands.sender.snapshot.routers.get(draft.router as usize) else {
+            let Some(state) = hands.sender.snapshot.router(draft.router) else {
                 return;
             };
             let hash = draft.key.hash_key(self.seed);

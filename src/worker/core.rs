@@ -21,7 +21,7 @@ use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
-use crate::route::snapshot::{RouterState, Snapshot};
+use crate::route::snapshot::{RouterState, Snapshot, router_slot};
 use crate::route::{Picker, RouteeSet};
 use crate::wire::{Fields, FrameKind, Message, WireType};
 
@@ -63,10 +63,16 @@ pub enum Target {
 
 /// A router as one worker holds it.
 pub(super) struct RouterSlot {
+    pub id: u32,
     pub state: Arc<RouterState>,
     pub picker: Picker,
     /// By routee: whether its link looks as if it would take a message.
     pub usable: RouteeSet,
+}
+
+#[inline]
+fn slot_of(routers: &mut [Option<RouterSlot>], id: u32) -> Option<&mut RouterSlot> {
+    routers.get_mut(router_slot(id))?.as_mut().filter(|slot| slot.id == id)
 }
 
 /// A reference to one incarnation of a handler: its registration on one worker of one life of a
@@ -93,7 +99,7 @@ pub struct Core {
     pub(super) siblings: Vec<LinkId>,
     pub(super) destinations: Vec<Option<LinkId>>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
-    pub(super) routers: Vec<RouterSlot>,
+    pub(super) routers: Vec<Option<RouterSlot>>,
     pub(super) encoder: Encoder,
     pub(super) buffers: Arc<Buffers>,
     pub(super) asks: Asks<Waiter, LinkId, Target>,
@@ -130,7 +136,7 @@ impl Core {
         message: &TypeRef,
         key_hash: Option<u64>,
     ) -> Result<Route, Refusal> {
-        let Some(slot) = self.routers.get_mut(router as usize) else {
+        let Some(slot) = slot_of(&mut self.routers, router) else {
             return Err(Refusal::NoRoutee);
         };
         let RouterState { table, active, .. } = &*slot.state;
@@ -178,7 +184,7 @@ impl Core {
     /// Sends one copy to each routee of a router; each copy is a message of its own in the counts.
     /// The first refusal is reported after all were tried.
     pub(super) fn tell_all<M: Message>(&mut self, router: u32, message: &M) -> Result<(), Refusal> {
-        let state = match self.routers.get(router as usize) {
+        let state = match slot_of(&mut self.routers, router) {
             Some(slot) if !slot.state.active.is_empty() => Arc::clone(&slot.state),
             _ => return self.tell_at(Err(self.explain()), message),
         };
@@ -420,15 +426,19 @@ impl Core {
     /// Takes over the routers of a new snapshot, keeping the strategies' own state where the
     /// router is the same.
     pub(super) fn refresh_routers(&mut self, snapshot: &Snapshot) {
-        for (id, state) in snapshot.routers.iter().enumerate() {
-            let seed = self.rng_seed ^ (id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            match self.routers.get_mut(id) {
-                Some(slot) => slot.state = Arc::clone(state),
-                None => self.routers.push(RouterSlot {
-                    state: Arc::clone(state),
-                    picker: Picker::new(&state.spec, seed),
-                    usable: RouteeSet::none(0),
-                }),
+        self.routers.resize_with(snapshot.slots().len(), || None);
+        for (slot, router) in self.routers.iter_mut().zip(snapshot.slots()) {
+            match (slot, router) {
+                (Some(slot), Some((id, state))) if slot.id == *id => {
+                    slot.state = Arc::clone(state);
+                }
+                (slot, Some((id, state))) => {
+                    let seed = self.rng_seed ^ u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let picker = Picker::new(&state.spec, seed);
+                    let (state, usable) = (Arc::clone(state), RouteeSet::none(0));
+                    *slot = Some(RouterSlot { id: *id, state, picker, usable });
+                }
+                (slot, None) => *slot = None,
             }
         }
         self.refresh_usable();
@@ -438,7 +448,7 @@ impl Core {
     /// changes, never per message.
     pub(super) fn refresh_usable(&mut self) {
         self.standings_changed = true;
-        for slot in &mut self.routers {
+        for slot in self.routers.iter_mut().flatten() {
             let RouterState { destinations, active, .. } = &*slot.state;
             slot.usable = RouteeSet::from_fn(destinations.len(), |routee| {
                 active.contains(routee as u16)

@@ -33,7 +33,7 @@ pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
 pub use self::outbox::{Buffers, encode_single};
-pub use self::router_ref::{KeyFunctions, RouterRef};
+pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::send::{AskOptions, Place, Sender};
 pub use self::usage::Usage;
 

@@ -36,21 +36,55 @@ impl std::fmt::Debug for KeyFunctions {
     }
 }
 
-/// Which router a handle stands for, and how keys are hashed for it.
+/// Holds a router: it ends when the last handle and reference that were made of one `build` are
+/// gone.
+pub struct Registration {
+    id: u32,
+    ended: Box<dyn Fn(u32) + Send + Sync>,
+}
+
+impl Registration {
+    /// Calls `ended` with the id, on whatever thread drops the last one: it must not block.
+    pub fn new(id: u32, ended: impl Fn(u32) + Send + Sync + 'static) -> Self {
+        Self { id, ended: Box::new(ended) }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        (self.ended)(self.id);
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registration({})", self.id)
+    }
+}
+
+/// Which router a handle stands for, and how keys are hashed for it. The router lives on as long as
+/// a clone of this does.
 #[derive(Clone, Debug)]
 pub struct RouterRef {
-    /// The router's place in the snapshot.
+    /// The router's id in snapshots.
     pub id: u32,
     /// The cluster's hash seed.
     pub seed: HashSeed,
     /// `None` when every message has its own key: the common case, in which nothing is looked up.
     keys: Option<Arc<KeyFunctions>>,
+    #[expect(dead_code, reason = "held for its drop")]
+    registration: Option<Arc<Registration>>,
 }
 
 impl RouterRef {
     /// A router whose messages have keys of their own.
     pub const fn new(id: u32, seed: HashSeed) -> Self {
-        Self { id, seed, keys: None }
+        Self { id, seed, keys: None, registration: None }
+    }
+
+    /// The same, holding its router.
+    pub fn holding(self, registration: Registration) -> Self {
+        Self { registration: Some(Arc::new(registration)), ..self }
     }
 
     /// The same with functions that take the keys of some types.

@@ -164,6 +164,14 @@ impl StrategyKind {
     pub fn is_keyed(&self) -> bool {
         Strategy::is_keyed(self)
     }
+
+    /// Whether both are the same built-in one, or the same object of an application.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Custom(one), Self::Custom(other)) => Arc::ptr_eq(one, other),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
 }
 
 impl FromStr for StrategyKind {

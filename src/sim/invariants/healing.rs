@@ -102,7 +102,8 @@ impl World {
             let stale = |router: &Arc<RouterState>| {
                 router.table.roster_digest() != view.roster_digest || !router.active.is_full()
             };
-            if body.snapshot.routers.is_empty() || body.snapshot.routers.iter().any(stale) {
+            let mut routers = body.snapshot.routers();
+            if body.snapshot.router(0).is_none() || routers.any(|(_, router)| stale(router)) {
                 return Some(format!("life {id} does not route by its view yet"));
             }
             if *first.get_or_insert(view.digest) != view.digest {
@@ -175,7 +176,7 @@ impl World {
                 let (node, worker) = probe.to;
                 let asked = self.with_thread(probe.from, 0, |thread, hands| {
                     let destination = hands.sender.snapshot.destination_of(node, worker)?;
-                    let routees = hands.sender.snapshot.routers.first()?.table.routees();
+                    let routees = hands.sender.snapshot.router(0)?.table.routees();
                     let routee = routees.iter().find(|r| (r.node, r.worker) == (node, worker))?;
                     let place = Place { destination, handler: routee.handler };
                     let pending = thread.probe(hands, place, PROBE)?;

@@ -18,7 +18,8 @@ pub fn check(before: &Snapshot, after: &Snapshot) -> Result<u64, String> {
     if before.view.roster_digest != after.view.roster_digest {
         return Ok(masked);
     }
-    for (id, (old, new)) in before.routers.iter().zip(&after.routers).enumerate() {
+    for (id, old) in before.routers() {
+        let Some(new) = after.router(id) else { continue };
         if old.table.roster_digest() != before.view.roster_digest {
             continue;
         }

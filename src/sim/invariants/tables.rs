@@ -15,8 +15,8 @@ pub const NAME: &str = "equal views give equal tables";
 pub struct Tables {
     /// By roster: a view with it. Tables come later than the view that they were asked for.
     views: BTreeMap<u64, Arc<View>>,
-    first: BTreeMap<(u64, usize), Arc<RouterState>>,
-    masks: BTreeMap<(u64, u64, usize), RouteeSet>,
+    first: BTreeMap<(u64, u32), Arc<RouterState>>,
+    masks: BTreeMap<(u64, u64, u32), RouteeSet>,
 }
 
 impl Tables {
@@ -32,7 +32,7 @@ impl Tables {
             return Err(format!("the members of view {:016x} are not in order", view.digest));
         }
         self.views.entry(view.roster_digest).or_insert_with(|| Arc::clone(view));
-        for (id, router) in snapshot.routers.iter().enumerate() {
+        for (id, router) in snapshot.routers() {
             let table = &router.table;
             let roster = table.roster_digest();
             match self.first.get(&(roster, id)) {
@@ -66,7 +66,7 @@ impl Tables {
 }
 
 /// Keys of silent members are where they would be if these members were not there.
-fn check_heirs(id: usize, view: &View, router: &RouterState) -> Result<(), String> {
+fn check_heirs(id: u32, view: &View, router: &RouterState) -> Result<(), String> {
     let Some(slots) = router.table.slots().filter(|_| !router.active.is_full()) else {
         return Ok(());
     };
@@ -91,7 +91,7 @@ fn check_heirs(id: usize, view: &View, router: &RouterState) -> Result<(), Strin
     Ok(())
 }
 
-fn compare(id: usize, one: &RouteTable, other: &RouteTable) -> Result<(), String> {
+fn compare(id: u32, one: &RouteTable, other: &RouteTable) -> Result<(), String> {
     let content = |table: &RouteTable| -> Vec<_> {
         let routees = table.routees().iter();
         routees.map(|r| (r.node, r.worker, r.handler, r.weight)).collect()
