@@ -186,18 +186,49 @@ fn read_member(reader: &mut Reader<'_>) -> ReadResult<SwimMember<SwimId>> {
     Ok(SwimMember::new(id, incarnation, state))
 }
 
+/// A probe of a suspected member that tells it of the suspicion. The detector itself leaves that
+/// to gossip.
+pub(super) fn put_ping(own: &SwimId, suspected: &SwimMember<SwimId>, out: &mut Vec<u8>) {
+    own.put(out);
+    // The receiver knows the sender's counter of refutations; the lowest changes nothing there.
+    out.extend_from_slice(&0u16.to_le_bytes());
+    suspected.id().put(out);
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&1u16.to_be_bytes());
+    suspected.id().put(out);
+    out.extend_from_slice(&suspected.incarnation().to_le_bytes());
+    out.push(1);
+}
+
+/// What a message of the failure detector says before it is acted on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checked {
+    /// Who sent it.
+    pub src: SwimId,
+    /// The counter under which it calls this node suspect.
+    pub doubts: Option<u16>,
+}
+
 /// Reads a whole message of the failure detector without acting on it, so that a bad one is
-/// refused before any of it has had an effect. Returns who sent it.
-pub(super) fn check_message(bytes: &[u8]) -> ReadResult<SwimId> {
+/// refused before any of it has had an effect.
+pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
     let mut reader = Reader::new(bytes);
     let header = read_header(&mut reader)?;
     let plain = matches!(header.message, Message::Announce | Message::TurnUndead);
+    let mut doubts = None;
     if !plain {
         // The count is the one number here that is not ours: the detector writes it big-endian.
         let count = reader.u16()?.swap_bytes();
         for _ in 0..count {
-            read_member(&mut reader)?;
+            let member = read_member(&mut reader)?;
+            if member.id() == own && member.state() == State::Suspect {
+                doubts = doubts.max(Some(member.incarnation()));
+            }
         }
     }
-    if reader.is_empty() { Ok(header.src) } else { Err(Unreadable("bytes are left over")) }
+    if reader.is_empty() {
+        Ok(Checked { src: header.src, doubts })
+    } else {
+        Err(Unreadable("bytes are left over"))
+    }
 }

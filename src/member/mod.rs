@@ -10,6 +10,7 @@
 //!  config, error, policy     what users set, and what they are told
 //!  codec, messages           bytes on the wire, read once
 //!  identity, reachability    the failure detector behind a boundary of ours
+//!  health                    how far this node trusts its own doubts
 //!  records                   the directory and its merge rules
 //!  receive                   what a datagram does
 //!  join, sync                how members meet, and how they stay equal
@@ -20,6 +21,7 @@ mod codec;
 mod config;
 mod error;
 mod events;
+mod health;
 mod identity;
 mod join;
 mod messages;
@@ -290,9 +292,13 @@ impl Membership {
         let kind = payload.first().copied().unwrap_or_default();
         let malformed = |error: codec::Unreadable| MemberError::Malformed { kind, reason: error.0 };
         if kind == KIND_SWIM {
-            let src = identity::check_message(&payload[1..]).map_err(malformed)?;
+            let own = self.swim.id();
+            let checked = identity::check_message(&payload[1..], &own).map_err(malformed)?;
             self.heard(now, sink);
-            self.take_swim(now, from, src, &payload[1..], sink)
+            if let Some(incarnation) = checked.doubts {
+                self.swim.doubted(incarnation);
+            }
+            self.take_swim(now, from, checked.src, &payload[1..], sink)
         } else {
             let message = Message::read(payload).map_err(malformed)?;
             self.heard(now, sink);
@@ -511,6 +517,13 @@ impl Membership {
     /// Counters for the operator.
     pub fn stats(&self) -> MemberStats {
         self.stats
+    }
+
+    /// How much this node distrusts its own doubts about others, from 0 (all is well) to 8: it
+    /// was late, found many silent at once, or was itself taken for dead. It waits `1 + score`
+    /// times as long before it suspects and gives up.
+    pub fn local_health(&self) -> u32 {
+        self.swim.health()
     }
 
     /// The partition policy's name.

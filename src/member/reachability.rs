@@ -15,7 +15,8 @@ use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
 use super::codec::{ReadResult, Reader, Unreadable};
-use super::identity::{SwimCodec, SwimId};
+use super::health::Health;
+use super::identity::{self, SwimCodec, SwimId};
 use super::messages::{DATAGRAM_BYTES, KIND_SWIM};
 use super::timer::{MemberTimer, TimerKind};
 use crate::config::MembershipConfig;
@@ -79,18 +80,38 @@ type Detector = Foca<SwimId, SwimCodec, Rng, NoCustomBroadcast>;
 pub(super) struct Swim {
     detector: Detector,
     effects: Effects,
-    suspect: Duration,
+    probe_period: Duration,
+    probe_timeout: Duration,
+    /// The latest suspicion of this node that others hold, if it was of its present identity.
+    doubted: Option<(SwimId, u16)>,
 }
 
 /// What the detector's calls leave behind, besides what went into the sink.
-#[derive(Default)]
 struct Effects {
     datagram: Vec<u8>,
     /// Nodes whose reachability may be another now.
     touched: BTreeSet<NodeId>,
     renewed: bool,
     downed: Vec<SwimId>,
+    suspect: Duration,
+    health: Health,
+    /// By address: this node's own suspicions.
+    suspicions: BTreeMap<SocketAddr, Suspicion>,
+    /// Whom the probe that has just ended found silent.
+    silent: Option<SwimId>,
 }
+
+/// A member that did not answer this node's probe, until it refutes or is given up.
+#[derive(Clone, Debug)]
+struct Suspicion {
+    began: Time,
+    /// What the detector wants to be called with at the end.
+    timer: foca::Timer<SwimId>,
+}
+
+/// A suspected member is asked this often within its time, and told of the suspicion with it: news
+/// that travel by gossip alone may come too late in a large cluster.
+const ASKED_WHILE_SUSPECT: u32 = 4;
 
 struct Outlet<'a> {
     now: Time,
@@ -111,7 +132,10 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
                 self.effects.touched.insert(id.member.node);
                 self.effects.downed.push(*id);
             }
-            Notification::Rejoin(_) => self.effects.renewed = true,
+            Notification::Rejoin(_) => {
+                self.effects.renewed = true;
+                self.effects.health.worse();
+            }
             Notification::Active | Notification::Idle | Notification::Defunct => {}
         }
     }
@@ -125,6 +149,29 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
     }
 
     fn submit_after(&mut self, event: foca::Timer<SwimId>, after: Duration) {
+        let effects = &mut *self.effects;
+        let after = match &event {
+            foca::Timer::ProbeRandomMember(_) | foca::Timer::SendIndirectProbe { .. } => {
+                effects.health.stretch(after)
+            }
+            foca::Timer::ChangeSuspectToDown { member_id, .. } => {
+                effects.silent = Some(*member_id);
+                let known = effects.suspicions.get(&member_id.address);
+                if known.is_some_and(|known| known.timer == event) {
+                    return;
+                }
+                let suspicion = Suspicion { began: self.now, timer: event.clone() };
+                effects.suspicions.insert(member_id.address, suspicion);
+                Duration::ZERO
+            }
+            _ => after,
+        };
+        self.schedule(after, event);
+    }
+}
+
+impl Outlet<'_> {
+    fn schedule(&mut self, after: Duration, event: foca::Timer<SwimId>) {
         let timer = MemberTimer { due: self.now.plus(after), kind: TimerKind::Swim(event) };
         self.sink.schedule(timer.due, timer);
     }
@@ -152,8 +199,19 @@ impl Swim {
         };
         Self {
             detector: Foca::new(id, detector_config, rng, SwimCodec::default()),
-            effects: Effects::default(),
-            suspect: Duration::from_millis(config.suspect_ms),
+            effects: Effects {
+                datagram: Vec::new(),
+                touched: BTreeSet::new(),
+                renewed: false,
+                downed: Vec::new(),
+                suspect: Duration::from_millis(config.suspect_ms),
+                health: Health::default(),
+                suspicions: BTreeMap::new(),
+                silent: None,
+            },
+            probe_period: Duration::from_millis(config.probe_period_ms),
+            probe_timeout: Duration::from_millis(config.probe_timeout_ms),
+            doubted: None,
         }
     }
 
@@ -210,32 +268,121 @@ impl Swim {
         deaf: bool,
         sink: &mut dyn MemberSink,
     ) -> Vec<SwimId> {
-        if let foca::Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &event {
-            let suspected = SwimMember::new(*member_id, *incarnation, State::Suspect);
-            if !self.detector.iter_membership_state().any(|known| *known == suspected) {
-                // It has refuted, and foca 2.0.0 would tell it that it is dead all the same.
-                return Vec::new();
+        let late = now.since(due);
+        match event {
+            foca::Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                return self.end_suspicion(now, late, (member_id, incarnation), event, deaf, sink);
             }
-            if now.since(due) * 4 > self.suspect {
-                // This process itself was paused, so the suspect had no chance to be heard. The
-                // answers may wait in the socket: look again after another period.
-                let timer =
-                    MemberTimer { due: now.plus(self.suspect), kind: TimerKind::Swim(event) };
-                sink.schedule(timer.due, timer);
-                return Vec::new();
+            foca::Timer::ProbeRandomMember(_) if self.is_put_off(late) => {
+                // The rest of the period, so that helpers who are asked only now can answer.
+                self.put_off(now, self.probe_period - self.probe_timeout, event, sink);
             }
-            if deaf {
-                // More likely than everybody's death is that this node cannot hear. It acts on
-                // its suspicion, but does not spread it.
-                let down = SwimMember::new(*member_id, *incarnation, State::Down);
-                self.apply(now, down, false, sink);
-                return Vec::new();
+            foca::Timer::SendIndirectProbe { .. } if self.is_put_off(late) => {
+                self.put_off(now, self.probe_timeout, event, sink);
             }
+            foca::Timer::ProbeRandomMember(_) => {
+                self.effects.silent = None;
+                self.run(now, event, sink);
+                let silent = self.effects.silent.map(|id| id.member);
+                self.effects.health.probed(silent);
+            }
+            _ => self.run(now, event, sink),
         }
+        std::mem::take(&mut self.effects.downed)
+    }
+
+    fn run(&mut self, now: Time, event: foca::Timer<SwimId>, sink: &mut dyn MemberSink) {
         let outlet = Outlet { now, effects: &mut self.effects, sink };
         // A probe cycle that did not run in full after a pause is repaired by the detector.
         let _ = self.detector.handle_timer(event, outlet);
+    }
+
+    /// Whether a probe's timer fired so late that the answer may still wait in the socket: nobody
+    /// is blamed for the time in which this node did not run.
+    fn is_put_off(&mut self, late: Duration) -> bool {
+        late * 4 > self.probe_timeout && self.effects.health.late()
+    }
+
+    fn put_off(
+        &mut self,
+        now: Time,
+        by: Duration,
+        event: foca::Timer<SwimId>,
+        sink: &mut dyn MemberSink,
+    ) {
+        let by = self.effects.health.stretch(by);
+        Outlet { now, effects: &mut self.effects, sink }.schedule(by, event);
+    }
+
+    /// Looks at a suspicion: asks the suspect again while there is time, and gives it up at the
+    /// end. Returns whom it has given up.
+    fn end_suspicion(
+        &mut self,
+        now: Time,
+        late: Duration,
+        (id, incarnation): (SwimId, u16),
+        event: foca::Timer<SwimId>,
+        deaf: bool,
+        sink: &mut dyn MemberSink,
+    ) -> Vec<SwimId> {
+        let suspected = SwimMember::new(id, incarnation, State::Suspect);
+        let ours = self.effects.suspicions.get(&id.address).cloned();
+        let Some(ours) = ours.filter(|ours| ours.timer == event) else { return Vec::new() };
+        if !self.detector.iter_membership_state().any(|known| *known == suspected) {
+            // It has refuted, and foca 2.0.0 would tell it that it is dead all the same.
+            self.effects.suspicions.remove(&id.address);
+            self.effects.health.worse();
+            return Vec::new();
+        }
+        let suspect = self.effects.suspect;
+        if late * 4 > suspect {
+            // This process itself was paused, so the suspect had no chance to be heard. The
+            // answers may wait in the socket: look again after another period.
+            self.ask_suspect(suspected, sink);
+            Outlet { now, effects: &mut self.effects, sink }.schedule(suspect, event);
+            return Vec::new();
+        }
+        let until = ours.began.plus(self.effects.health.stretch(suspect));
+        if now < until {
+            self.ask_suspect(suspected, sink);
+            let step = (suspect / ASKED_WHILE_SUSPECT).min(until.since(now));
+            Outlet { now, effects: &mut self.effects, sink }.schedule(step, event);
+            return Vec::new();
+        }
+        self.effects.suspicions.remove(&id.address);
+        if deaf {
+            // More likely than everybody's death is that this node cannot hear. It acts on its
+            // suspicion, but does not spread it.
+            let down = SwimMember::new(id, incarnation, State::Down);
+            self.apply(now, down, false, sink);
+            return Vec::new();
+        }
+        self.run(now, event, sink);
         std::mem::take(&mut self.effects.downed)
+    }
+
+    /// Asks a suspected member itself, and tells it that it is suspected: its answer refutes.
+    fn ask_suspect(&mut self, suspected: SwimMember<SwimId>, sink: &mut dyn MemberSink) {
+        let datagram = &mut self.effects.datagram;
+        datagram.clear();
+        datagram.push(KIND_SWIM);
+        identity::put_ping(&self.detector.identity().clone(), &suspected, datagram);
+        sink.send(suspected.id().address, datagram);
+    }
+
+    /// Notes that others suspect this node.
+    pub fn doubted(&mut self, incarnation: u16) {
+        let doubt = (self.id(), incarnation);
+        let news = self.doubted.is_none_or(|(id, last)| id != doubt.0 || last < incarnation);
+        if news {
+            self.doubted = Some(doubt);
+            self.effects.health.worse();
+        }
+    }
+
+    /// How much this node distrusts its own doubts, from 0 to 8.
+    pub fn health(&self) -> u32 {
+        self.effects.health.score()
     }
 
     /// Takes over what somebody believes about a member; `spread` passes it on if it was news.
@@ -269,6 +416,7 @@ impl Swim {
             let outlet = Outlet { now, effects: &mut self.effects, sink };
             let _ = self.detector.change_identity(SwimId { renewal: next, ..own }, outlet);
             self.effects.renewed = true;
+            self.effects.health.worse();
         }
     }
 

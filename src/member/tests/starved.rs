@@ -1,0 +1,61 @@
+//! A node that is not run in time blames nobody for it.
+
+use super::*;
+
+fn verdicts(net: &Net) -> Vec<u64> {
+    net.nodes.iter().map(|node| node.membership.stats().verdicts).collect()
+}
+
+/// Lets these nodes run only now and then, out of step, as on a machine with too few cores.
+fn starve(net: &mut Net, nodes: &[usize], rounds: usize, away: (u64, u64)) {
+    use rand::RngExt;
+    for _ in 0..rounds {
+        let node = nodes[net.rng.random_range(0..nodes.len())];
+        let paused = net.nodes[node].paused;
+        if paused {
+            net.resume(node)
+        } else {
+            net.pause(node)
+        }
+        let step = net.rng.random_range(away.0..=away.1);
+        net.run(MS(step));
+    }
+    for node in nodes {
+        if net.nodes[*node].paused {
+            net.resume(*node);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_late_accuses_nobody() {
+    for seed in 0..20 {
+        let mut net = Net::cluster(seed, 10);
+        net.run(S(2));
+        for _ in 0..200 {
+            net.pause(3);
+            net.run(MS(240));
+            net.resume(3);
+            net.run(MS(5));
+        }
+        net.run(S(2));
+        assert_eq!(verdicts(&net)[3], 0, "seed {seed}");
+        let lost = |(_, event): &(Time, MemberEvent)| matches!(event, MemberEvent::Unreachable(_));
+        assert!(!net.nodes.iter().any(|node| node.events.iter().any(lost)), "seed {seed}");
+    }
+}
+
+#[test]
+fn members_that_take_turns_on_too_few_cores_stay_reachable() {
+    for seed in 0..5 {
+        let count = 40;
+        let all: Vec<usize> = (0..count).collect();
+        let mut net = Net::cluster(seed, count);
+        net.run(S(2));
+        starve(&mut net, &all, 2_000, (1, 10));
+        net.run(S(3));
+        let accused: u64 = verdicts(&net).iter().sum();
+        assert_eq!(accused, 0, "seed {seed}");
+        assert!(net.agreed(&all, count), "seed {seed}");
+    }
+}
