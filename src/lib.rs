@@ -119,7 +119,7 @@ pub use base::{
 pub use config::{ConfigError, NodeConfig};
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::{Layout, Message, Routee};
-pub use member::{Manual, PartitionPolicy};
+pub use member::{Manual, PartitionPolicy, RemoveAfter};
 pub use net::discovery::{Discovery, SeedList};
 pub use rkyv;
 pub use route::LocalPreference;

@@ -8,7 +8,7 @@ use super::node::Node;
 use super::shared::{Door, Shared};
 use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
-use crate::member::{Manual, PartitionPolicy};
+use crate::member::{PartitionPolicy, configured_policy};
 use crate::net::discovery::{Discovery, SeedList};
 use crate::runtime::start::{Settings, StartError, Started, start};
 use crate::wire::auth::{ClusterKey, ClusterKeyError};
@@ -194,7 +194,8 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     let secret = config.load_secret()?;
     let key = ClusterKey::new(&config.cluster, secret.as_ref().map(Secret::as_bytes))?;
     let discovery = Box::new(SeedList::new(config.seeds.clone()));
-    Ok(Settings { config, key, discovery, policy: Box::new(Manual) })
+    let policy = configured_policy(&config.membership);
+    Ok(Settings { config, key, discovery, policy })
 }
 
 fn face(started: Started, seed: HashSeed) -> Node {

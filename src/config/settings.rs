@@ -13,9 +13,12 @@ use super::table::{choice, settings};
 
 choice! {
     /// What happens to members that stay unreachable.
-    PartitionPolicy {
+    PartitionChoice {
         /// Nothing, until an operator removes them.
         Manual = "manual",
+        /// Whoever has been unreachable for `remove_after_ms` is removed. Both sides of a partition
+        /// that lasts longer remove each other and go on.
+        RemoveAfter = "remove-after",
     }
 }
 
@@ -153,7 +156,10 @@ settings! {
         tombstone_ms: u64 = 600_000, Number(10_000, 604_800_000);
         /// How long a graceful leave may take before the node goes anyway.
         leave_timeout_ms: u64 = 20_000, Number(0, 3_600_000);
-        /// What happens to members that stay unreachable. With "manual", an operator removes them.
-        partition_policy: PartitionPolicy = PartitionPolicy::Manual, Choice;
+        /// What happens to members that stay unreachable. With "manual", an operator removes them;
+        /// with "remove-after" they are removed after `remove_after_ms`, by each side of a partition.
+        partition_policy: PartitionChoice = PartitionChoice::Manual, Choice;
+        /// After which time without an answer the policy "remove-after" removes a member.
+        remove_after_ms: u64 = 3_600_000, Number(1_000, 604_800_000);
     }
 }

@@ -52,7 +52,7 @@ use config::usable;
 pub use config::{LocalMember, MemberConfig, MemberConfigError};
 pub use error::{MemberError, MemberFault};
 pub use messages::MAX_DATAGRAM_BYTES;
-pub use policy::{Manual, PartitionPolicy};
+pub use policy::{Manual, PartitionPolicy, RemoveAfter, configured as configured_policy};
 pub use records::{MAX_RECORD_BYTES, MAX_RECORDS};
 pub use timer::MemberTimer;
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::base::{NodeId, NodeRef, Time, View};
+use crate::config::{MembershipConfig, PartitionChoice};
 
 /// Decides which unreachable members are removed for good.
 ///
@@ -30,10 +31,39 @@ pub struct Manual;
 
 impl PartitionPolicy for Manual {
     fn name(&self) -> &'static str {
-        "manual"
+        PartitionChoice::Manual.name()
     }
 
     fn decide(&mut self, _: Time, _: &View, _: &[(NodeRef, Duration)]) -> Vec<NodeId> {
         Vec::new()
+    }
+}
+
+/// Removes whoever has been unreachable for long enough. Each side of a partition that lasts longer
+/// removes the other and goes on, so it does not suit where only one side may act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoveAfter(
+    /// How long a member must have been unreachable.
+    pub Duration,
+);
+
+impl PartitionPolicy for RemoveAfter {
+    fn name(&self) -> &'static str {
+        PartitionChoice::RemoveAfter.name()
+    }
+
+    fn decide(&mut self, _: Time, _: &View, unreachable: &[(NodeRef, Duration)]) -> Vec<NodeId> {
+        let overdue = unreachable.iter().filter(|(_, time)| *time >= self.0);
+        overdue.map(|(member, _)| member.node).collect()
+    }
+}
+
+/// The policy that the settings name.
+pub fn configured(settings: &MembershipConfig) -> Box<dyn PartitionPolicy> {
+    match settings.partition_policy {
+        PartitionChoice::Manual => Box::new(Manual),
+        PartitionChoice::RemoveAfter => {
+            Box::new(RemoveAfter(Duration::from_millis(settings.remove_after_ms)))
+        }
     }
 }

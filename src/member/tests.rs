@@ -370,28 +370,12 @@ fn an_opened_link_brings_a_member_back_at_once() {
 
 #[test]
 fn a_policy_removes_whom_it_names() {
-    struct Impatient;
-    impl PartitionPolicy for Impatient {
-        fn name(&self) -> &'static str {
-            "impatient"
-        }
-        fn decide(
-            &mut self,
-            _: Time,
-            view: &View,
-            unreachable: &[(NodeRef, Duration)],
-        ) -> Vec<NodeId> {
-            let overdue = unreachable.iter().filter(|(_, time)| *time > S(3));
-            // It may name anybody; only unreachable members are removed.
-            overdue.map(|(member, _)| member.node).chain([view.me.node]).collect()
-        }
-    }
     let mut net = Net::cluster(18, 4);
     let victim = net.me(3).node;
-    let policy = Box::new(Impatient);
+    let policy = Box::new(RemoveAfter(S(3)));
     let patient = net.add_with(seeded(&[0]), local("n4", address(4), 1), policy);
     net.until(S(5), |net| net.agreed(&[0, 1, 2, 3, patient], 5)).expect("it joins");
-    assert_eq!(net.nodes[patient].membership.policy_name(), "impatient");
+    assert_eq!(net.nodes[patient].membership.policy_name(), "remove-after");
     net.kill(3);
     let noticed = |net: &Net| !net.reachable(0, victim);
     net.until(S(5), noticed).expect("a crash is noticed");
