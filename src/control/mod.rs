@@ -442,13 +442,25 @@ impl Control {
         sink: &mut dyn ControlSink,
         call: impl FnOnce(&mut Membership, &mut dyn MemberSink) -> T,
     ) -> T {
-        let mut adapter =
-            Adapter { me: self.me, key: &self.key, sealed: &mut self.sealed, sink, changed: None };
+        let mut adapter = Adapter {
+            me: self.me,
+            key: &self.key,
+            sealed: &mut self.sealed,
+            sink,
+            changed: None,
+            fault: None,
+        };
         let outcome = call(&mut self.membership, &mut adapter);
-        if let Some(events) = adapter.changed {
+        let (changed, fault) = (adapter.changed, adapter.fault);
+        if let Some(events) = changed {
             self.follow_view(sink);
+            // Whoever hears of a change finds it in the snapshot.
+            sink.events(self.membership.view(), &events);
             self.links_follow(now, sink);
             self.parts_follow_view(now, &events, sink);
+        }
+        if let Some(fault) = fault {
+            sink.fault(fault);
         }
         outcome
     }
@@ -481,6 +493,8 @@ struct Adapter<'a> {
     sink: &'a mut dyn ControlSink,
     /// The events of a change of the view.
     changed: Option<Vec<MemberEvent>>,
+    /// The end, which is told last.
+    fault: Option<MemberFault>,
 }
 
 impl MemberSink for Adapter<'_> {
@@ -497,12 +511,11 @@ impl MemberSink for Adapter<'_> {
         self.sink.schedule(at, ControlTimer::Member(timer));
     }
 
-    fn view_changed(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
+    fn view_changed(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
         self.changed.get_or_insert_default().extend_from_slice(events);
-        self.sink.events(view, events);
     }
 
     fn fault(&mut self, fault: MemberFault) {
-        self.sink.fault(fault);
+        self.fault = Some(fault);
     }
 }

@@ -62,6 +62,11 @@ impl World {
             }
             Effect::Events(view, events) => {
                 self.net.trace.note(self.net.now, life, "view", view.digest);
+                let body = self.lives[life].body.as_deref();
+                assert!(
+                    body.is_none_or(|body| body.snapshot.view.digest == view.digest),
+                    "life {life} was told of a change before the snapshot that shows it"
+                );
                 for event in &events {
                     self.check_event(life, event);
                 }
