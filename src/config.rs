@@ -149,6 +149,7 @@ impl NodeConfig {
     /// must have in common. Reads no file. What passes here is not refused by a later step.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check()?;
+        self.check_built_in()?;
         self.check_identity()?;
         self.check_seeds()?;
         self.check_description()?;
@@ -221,6 +222,14 @@ impl NodeConfig {
                  travels in one datagram"
             );
             return self.refuse("metadata", allowed);
+        }
+        Ok(())
+    }
+
+    /// Refuses settings of parts that are not compiled in.
+    fn check_built_in(&self) -> Result<(), RefusedSetting> {
+        if cfg!(not(feature = "admin")) && self.admin.is_some() {
+            return self.refuse("admin", "no value in a build without the feature `admin`");
         }
         Ok(())
     }

@@ -91,6 +91,7 @@
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;
 
+#[cfg(feature = "admin")]
 pub mod admin;
 pub mod api;
 pub mod ask;

@@ -465,3 +465,14 @@ fn the_admin_port_answers_and_refuses_in_words() {
         assert_eq!(up(&a), ["a"]);
     }
 }
+
+#[test]
+fn shells_are_told_how_to_complete_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = keyway(&["completions", shell]);
+        for part in ["print-config", "strangers", "completions"] {
+            assert!(script.contains(part), "{shell} lacks {part}");
+        }
+    }
+    assert_eq!(run(&["completions", "ed"]).0, 2);
+}

@@ -34,6 +34,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Node(Box<NodeArgs>),
+    /// Print a script that completes these commands in a shell
+    #[command(
+        after_help = "Example:\n  keyway completions bash > ~/.local/share/bash-completion/completions/keyway"
+    )]
+    Completions {
+        /// Which shell: bash, zsh, fish, elvish or powershell
+        #[arg(hide_possible_values = true)]
+        shell: clap_complete::Shell,
+    },
     #[command(flatten)]
     Operate(Operate),
 }

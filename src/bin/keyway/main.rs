@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use self::cli::{Cli, Command};
 
@@ -43,6 +43,12 @@ impl Failure {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Node(arguments) => node::run(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "keyway", &mut script);
+            say(String::from_utf8_lossy(&script));
+            Ok(())
+        }
         Command::Operate(command) => operate::run(command),
     };
     match outcome {
