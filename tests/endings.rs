@@ -1,10 +1,11 @@
 //! How things end: a routee that cannot be made, a reply that is late, a stream whose node is gone.
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use keyway::{
-    AskError, Context, DeathReason, EventGap, Handler, Later, Message, Node, NodeError, Refusal,
-    Replier, Routee,
+    AskError, Context, DeathReason, EventGap, Handler, Later, Message, Node, NodeError, NotReady,
+    Refusal, Replier, Routee, Router,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -114,4 +115,120 @@ fn a_stream_of_events_ends_with_its_node() {
     assert_eq!(events.wait(), Err(EventGap::Stopped));
     assert_eq!(letters.wait(), Err(EventGap::Stopped));
     assert_eq!(router.tell(&Work), Err(Refusal::Stopped));
+}
+
+// ---- asks whose worker does nothing ----
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "endings.block", reply = u64)]
+struct Block {
+    ms: u64,
+}
+
+/// Blocks its worker, and tries to wait on it.
+#[derive(Routee)]
+#[routee(handles(Block, Work))]
+struct Blocker {
+    node: Arc<OnceLock<Node>>,
+    router: Arc<OnceLock<Router>>,
+}
+
+impl Handler<Block> for Blocker {
+    type Reply = u64;
+    fn handle(&mut self, block: &ArchivedBlock, _: &mut Context<'_>) -> u64 {
+        std::thread::sleep(Duration::from_millis(block.ms.to_native()));
+        block.ms.to_native()
+    }
+}
+
+impl Handler<Work> for Blocker {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedWork, _: &mut Context<'_>) -> u64 {
+        let (node, router) = (self.node.get().unwrap(), self.router.get().unwrap());
+        let refused = AskError::Refused(Refusal::WouldBlock);
+        assert_eq!(router.ask(&Block { ms: 0 }).wait(), Err(refused));
+        assert_eq!(router.wait_ready(9, LIMIT), Err(NotReady::WouldBlock));
+        assert!(matches!(node.serve("/user/more", |_| Slow), Err(NodeError::WouldBlock)));
+        assert!(matches!(node.router("/user/more").build(), Err(NodeError::WouldBlock)));
+        assert_eq!(node.events().wait(), Err(EventGap::WouldBlock));
+        assert!(!node.wait_members(9, LIMIT));
+        7
+    }
+}
+
+fn blocked() -> (Arc<OnceLock<Node>>, Router) {
+    let (node, router) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+    let started = Node::builder().bind("127.0.0.1:0").workers(1).start().unwrap();
+    let (its_node, its_router) = (Arc::clone(&node), Arc::clone(&router));
+    started
+        .serve("/user/block", move |_| Blocker {
+            node: Arc::clone(&its_node),
+            router: Arc::clone(&its_router),
+        })
+        .unwrap();
+    let built = started.router("/user/block").build().unwrap();
+    built.wait_ready(1, LIMIT).unwrap();
+    router.set(built.clone()).unwrap();
+    node.set(started).unwrap();
+    (node, built)
+}
+
+#[test]
+fn an_asker_keeps_its_deadline_whatever_its_worker_does() {
+    let (node, router) = blocked();
+    router.tell(&Block { ms: 1500 }).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let within = Duration::from_millis(100);
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let began = Instant::now();
+            (router.ask(&Block { ms: 0 }).within(within).wait(), began.elapsed())
+        });
+        let awaits = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let began = Instant::now();
+            let asked = router.ask(&Block { ms: 0 }).within(within).into_future();
+            (runtime.block_on(asked), began.elapsed())
+        });
+        [waits, awaits].map(|asked| asked.join().unwrap()).into()
+    });
+    for (outcome, took) in outcomes {
+        assert_eq!(outcome, Err(AskError::Timeout));
+        assert!(took >= within && took < Duration::from_millis(800), "{took:?}");
+    }
+    // The worker goes on, and ends both itself; each ask has one end in the counts.
+    assert_eq!(router.ask(&Block { ms: 3 }).within(LIMIT).wait(), Ok(3));
+    // Counts are published every few milliseconds.
+    let until = Instant::now() + LIMIT;
+    loop {
+        let counts = node.get().unwrap().counts();
+        if (counts.asks, counts.replies + counts.failed_asks) == (3, 3) {
+            break;
+        }
+        assert!(Instant::now() < until, "{counts:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn waiting_on_a_workers_thread_is_refused_by_name() {
+    let (_node, router) = blocked();
+    assert_eq!(router.ask(&Work).within(LIMIT).wait(), Ok(7));
+}
+
+#[test]
+fn abandoned_asks_leave_their_places() {
+    let node = Node::builder().bind("127.0.0.1:0").workers(1).set("workers.max_asks", "64");
+    let node = node.start().unwrap();
+    node.serve("/user/slow", |_| Slow).unwrap();
+    let router = node.router("/user/slow").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    for round in 0..64 {
+        let asks: Vec<_> = (0..64)
+            .map(|_| router.ask(&Work).within(Duration::from_secs(3600)).into_future())
+            .collect();
+        drop(asks);
+        assert!(node.counts().refused[Refusal::TooManyAsks as usize] == 0, "round {round}");
+    }
+    assert_eq!(router.ask(&Work).within(LIMIT).wait(), Ok(7));
 }

@@ -78,7 +78,7 @@ fn alarms(nodes: &mut [One]) -> usize {
             match one.events.try_next() {
                 Ok(Some(MemberEvent::Unreachable(_))) => alarms += 1,
                 Ok(Some(_)) | Err(EventGap::Missed(_)) => {}
-                Ok(None) | Err(EventGap::Stopped) => break,
+                Ok(None) | Err(EventGap::Stopped | EventGap::WouldBlock) => break,
             }
         }
     }

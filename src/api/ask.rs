@@ -4,32 +4,34 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rkyv::Deserialize;
 use rkyv::api::high::HighDeserializer;
 use rkyv::rancor::Failure;
 
+use super::keeper::GRACE;
 use super::router::Router;
 use super::shared::Shared;
+use crate::base::WorkerIndex;
 use crate::base::fate::{AskError, Refusal};
-use crate::queue::block_on;
+use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::wire::{Message, WireType};
-use crate::worker::{AppReply, AskOptions};
+use crate::worker::send::place_of;
+use crate::worker::{AppReply, AskOptions, Injection, Place, RouteeRef, Target};
 
 /// An ask that has not been sent yet: `.await` or [`Ask::wait`] sends it.
 #[must_use = "an ask is sent when it is awaited"]
 pub struct Ask<'a, M: Message> {
-    router: &'a Router,
-    key_hash: Option<u64>,
+    to: To<'a>,
     message: &'a M,
     options: AskOptions,
 }
 
 impl<'a, M: Message> Ask<'a, M> {
-    pub(super) fn new(router: &'a Router, key_hash: Option<u64>, message: &'a M) -> Self {
-        Self { router, key_hash, message, options: AskOptions::default() }
+    pub(super) fn new(to: To<'a>, message: &'a M) -> Self {
+        Self { to, message, options: AskOptions::default() }
     }
 
     /// Waits at most so long for the reply; 5 s if not called.
@@ -45,15 +47,69 @@ impl<'a, M: Message> Ask<'a, M> {
         self
     }
 
-    /// Sends it and blocks the thread until it has ended. Not for handlers or async code.
+    /// Sends it and blocks the thread until it has ended, a moment after its deadline at the latest.
+    /// Not for async code.
     ///
     /// # Errors
-    /// As the future's output.
+    /// As the future's output; [`Refusal::WouldBlock`] on a worker's thread.
     pub fn wait(self) -> Result<M::Reply, AskError>
     where
         <M::Reply as rkyv::Archive>::Archived: Deserialize<M::Reply, HighDeserializer<Failure>>,
     {
-        block_on(self.into_future())
+        if is_worker_thread() {
+            self.to.shared().count_refusal(Refusal::WouldBlock);
+            return Err(Refusal::WouldBlock.into());
+        }
+        let until = Instant::now().checked_add(self.options.within.saturating_add(GRACE));
+        let mut future = self.into_future();
+        future.is_kept = true;
+        match until {
+            Some(until) => block_on_until(future, until).unwrap_or(Err(AskError::Timeout)),
+            None => block_on(future),
+        }
+    }
+}
+
+/// Whom an ask goes to.
+pub(super) enum To<'a> {
+    /// To wherever a router sends this key.
+    Router(&'a Router, Option<u64>),
+    /// To one incarnation of a handler.
+    Reference(&'a Arc<Shared>, &'a RouteeRef),
+}
+
+impl To<'_> {
+    fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Self::Router(router, _) => router.shared(),
+            Self::Reference(shared, _) => shared,
+        }
+    }
+
+    fn home(&self) -> WorkerIndex {
+        match self {
+            Self::Router(router, _) => router.home(),
+            Self::Reference(shared, to) => shared.home_of(to),
+        }
+    }
+
+    fn send<M: Message>(
+        &self,
+        message: &M,
+        options: AskOptions,
+    ) -> Result<Ticket<AppReply>, Refusal> {
+        match self {
+            Self::Router(router, key_hash) => router.send_ask(*key_hash, message, options),
+            Self::Reference(shared, to) => {
+                let snapshot = shared.snapshot.load();
+                let sender = shared.sender(shared.home_of(to), &snapshot);
+                let place = place_of(&snapshot, to, M::TYPE);
+                // Sent again, it goes to the same incarnation.
+                let unknown = Place { destination: u32::MAX, handler: to.handler };
+                let again = Target::Place(place.unwrap_or(unknown));
+                sender.ask(place, again, message, options, shared.clock.now())
+            }
+        }
     }
 }
 
@@ -65,24 +121,41 @@ where
     type IntoFuture = AskFuture<M::Reply>;
 
     fn into_future(self) -> AskFuture<M::Reply> {
-        let state = match self.router.send_ask(self.key_hash, self.message, self.options) {
-            Ok(ticket) => State::Waiting(ticket, Arc::clone(self.router.shared())),
+        let state = match self.to.send(self.message, self.options) {
+            Ok(ticket) => State::Waiting(ticket, Arc::clone(self.to.shared()), self.to.home()),
             Err(refusal) => State::Refused(refusal),
         };
-        AskFuture { state, reply: std::marker::PhantomData }
+        AskFuture { state, is_kept: false, reply: std::marker::PhantomData }
     }
 }
 
-/// The reply to come. Dropped, it is no longer waited for; the message may still be handled.
+/// The reply to come. Dropped, it is no longer waited for and its place is free at once; the message
+/// may still be handled.
 #[must_use = "a future does nothing unless polled"]
 pub struct AskFuture<R> {
     state: State,
+    /// Whether somebody else keeps its deadline: a thread that blocks, or the keeper.
+    is_kept: bool,
     reply: std::marker::PhantomData<fn() -> R>,
 }
 
 enum State {
-    Waiting(Ticket<AppReply>, Arc<Shared>),
+    Waiting(Ticket<AppReply>, Arc<Shared>, WorkerIndex),
     Refused(Refusal),
+}
+
+impl<R> Drop for AskFuture<R> {
+    fn drop(&mut self) {
+        if let State::Waiting(ticket, shared, home) = &self.state
+            && !ticket.is_taken()
+        {
+            let (slot, generation) = (ticket.slot(), ticket.generation());
+            // If there is no room, the worker finds out when it needs the place.
+            let _ = shared.doors[usize::from(home.0)]
+                .injector
+                .push(Injection::Cancel { slot, generation });
+        }
+    }
 }
 
 impl<R: WireType> Future for AskFuture<R>
@@ -92,10 +165,16 @@ where
     type Output = Result<R, AskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.state {
+        let Self { state, is_kept, .. } = &mut *self;
+        match state {
             State::Refused(refusal) => Poll::Ready(Err((*refusal).into())),
-            State::Waiting(ticket, shared) => {
-                let reply = std::task::ready!(Pin::new(ticket).poll(cx));
+            State::Waiting(ticket, shared, _) => {
+                let Poll::Ready(reply) = Pin::new(ticket).poll(cx) else {
+                    if !std::mem::replace(is_kept, true) {
+                        shared.keeper.watch(&shared.replies, shared.clock);
+                    }
+                    return Poll::Pending;
+                };
                 Poll::Ready(reply.and_then(|chunk| {
                     let reply = R::access(chunk.bytes())
                         .and_then(|archived| rkyv::deserialize::<R, Failure>(archived).ok())

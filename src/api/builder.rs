@@ -222,6 +222,7 @@ fn face(started: Started, seed: HashSeed) -> Node {
         doors,
         buffers: started.buffers,
         replies: started.replies,
+        keeper: Default::default(),
         refused: Default::default(),
         next_home: Default::default(),
     };

@@ -5,7 +5,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
 
 use crate::base::MemberEvent;
-use crate::queue::block_on;
+use crate::queue::block_on::{block_on, is_worker_thread};
 use crate::runtime::control::Ended;
 use crate::runtime::proxies::DeadLetter;
 
@@ -18,6 +18,9 @@ pub enum EventGap {
     /// There will be no more.
     #[error("the node has stopped")]
     Stopped,
+    /// It was called by a handler, whose worker's thread must not wait.
+    #[error("a handler must not wait on its worker's thread: use `try_next`, or another thread")]
+    WouldBlock,
 }
 
 macro_rules! stream {
@@ -63,6 +66,9 @@ macro_rules! stream {
             /// # Errors
             /// As [`Self::next`].
             pub fn wait(&mut self) -> Result<$item, EventGap> {
+                if is_worker_thread() {
+                    return Err(EventGap::WouldBlock);
+                }
                 block_on(self.next())
             }
         }

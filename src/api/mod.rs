@@ -6,6 +6,7 @@ mod builder;
 mod concurrent;
 mod events;
 mod health;
+mod keeper;
 mod node;
 mod router;
 mod select;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::ask::{Ask, To};
 use super::builder::NodeBuilder;
 use super::events::{DeadLetters, Events};
 use super::router::RouterBuilder;
@@ -14,7 +15,7 @@ use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{NodeId, NodeRef, Path, Time, View, WorkerIndex};
 use crate::queue::block_on;
-use crate::queue::block_on::block_on_until;
+use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::route::{RouterSpec, StrategyKind};
 use crate::runtime::control::{Ended, Strangers};
 use crate::runtime::proxies::{Order, OrderError};
@@ -31,9 +32,17 @@ pub enum NodeError {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+    /// It was called by a handler, whose worker's thread must not wait.
+    #[error("a handler must not wait on its worker's thread: call this from another thread")]
+    WouldBlock,
 }
 
 impl Shared {
+    /// Whether this thread may wait for an answer.
+    pub(super) fn may_wait(&self) -> Result<(), NodeError> {
+        if is_worker_thread() { Err(NodeError::WouldBlock) } else { Ok(()) }
+    }
+
     pub(super) fn order(&self, order: Order) -> Result<(), NodeError> {
         let mut order = Some(order);
         loop {
@@ -80,6 +89,7 @@ impl Node {
         path: &str,
         make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static,
     ) -> Result<(), NodeError> {
+        self.shared.may_wait()?;
         let path = Path::new(path).map_err(OrderError::BadPath)?;
         let (answer, answered) = oneshot::channel();
         self.shared.order(Order::Serve(path, RouteeFactory::new(make), answer))?;
@@ -105,6 +115,11 @@ impl Node {
     /// As [`Router::tell`](super::Router::tell); [`Refusal::Stopped`] when that incarnation is gone.
     pub fn tell_to<M: Message>(&self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
         tell_to(&self.shared, to, message)
+    }
+
+    /// Asks one incarnation of a handler, as [`Router::ask`](super::Router::ask) does.
+    pub fn ask_to<'a, M: Message>(&'a self, to: &'a RouteeRef, message: &'a M) -> Ask<'a, M> {
+        Ask::new(To::Reference(&self.shared, to), message)
     }
 
     /// This life of this node.
@@ -193,8 +208,13 @@ impl Node {
         }
     }
 
-    /// As [`Node::members_ready`], blocking the thread; false when the time was over first.
+    /// As [`Node::members_ready`], blocking the thread; false when the time was over first, and at
+    /// once in a handler, whose worker's thread must not wait.
     pub fn wait_members(&self, members: usize, within: Duration) -> bool {
+        if is_worker_thread() {
+            tracing::error!("wait_members was called by a handler, which must not wait");
+            return false;
+        }
         let ready = block_on_until(self.members_ready(members), Instant::now() + within);
         matches!(ready, Some(Ok(())))
     }
@@ -204,6 +224,7 @@ impl Node {
     /// # Errors
     /// When there is no such member, or the node has stopped.
     pub fn down(&self, node: NodeId) -> Result<(), NodeError> {
+        self.shared.may_wait()?;
         let (answer, answered) = oneshot::channel();
         self.shared.order(Order::Down(node, answer))?;
         self.shared.answer(answered)??;
@@ -238,6 +259,7 @@ impl Node {
     /// # Errors
     /// As [`Node::leave`].
     pub fn leave_and_wait(self) -> Result<bool, NodeError> {
+        self.shared.may_wait()?;
         block_on(self.leave())
     }
 
@@ -266,6 +288,9 @@ impl Node {
         if let Some(thread) = thread {
             // An error means that it has stopped already.
             let _ = self.shared.order(Order::Stop);
+            if is_worker_thread() {
+                return; // The worker that would be waited for is this one.
+            }
             if thread.join().is_err() {
                 tracing::error!("the control thread panicked");
             }

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::ask::Ask;
+use super::ask::{Ask, To};
 use super::node::NodeError;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
 use crate::base::{PathError, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
-use crate::queue::block_on::block_on_until;
+use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{LocalPreference, RouterSpec, Strategy, StrategyKind};
@@ -108,6 +108,7 @@ impl RouterBuilder<'_> {
     /// # Errors
     /// When an option does not fit, or the node has stopped.
     pub fn build(self) -> Result<Router, NodeError> {
+        self.shared.may_wait()?;
         let spec = self.spec.map_err(OrderError::BadPath)?;
         let (answer, answered) = oneshot::channel();
         let keyed = matches!(spec.strategy, StrategyKind::ConsistentHash);
@@ -196,6 +197,9 @@ pub enum NotReady {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+    /// It was called by a handler, whose worker's thread must not wait.
+    #[error("a handler must not wait on its worker's thread: build and await routers elsewhere")]
+    WouldBlock,
 }
 
 impl Router {
@@ -241,7 +245,7 @@ impl Router {
     ///
     /// It is sent when it is awaited, or by [`Ask::wait`].
     pub fn ask<'a, M: Message>(&'a self, message: &'a M) -> Ask<'a, M> {
-        Ask::new(self, self.reference.key_hash(message), message)
+        Ask::new(To::Router(self, self.reference.key_hash(message)), message)
     }
 
     /// As [`Router::ask`], by this key instead of the message's own.
@@ -250,7 +254,7 @@ impl Router {
         key: &K,
         message: &'a M,
     ) -> Ask<'a, M> {
-        Ask::new(self, Some(key.hash_key(self.reference.seed)), message)
+        Ask::new(To::Router(self, Some(key.hash_key(self.reference.seed))), message)
     }
 
     /// Collects many tells and hands them over together: the cheapest way in for a busy thread.
@@ -316,6 +320,9 @@ impl Router {
     /// # Errors
     /// When the time is over or the node stops.
     pub fn wait_ready(&self, routees: usize, within: Duration) -> Result<(), NotReady> {
+        if is_worker_thread() {
+            return Err(NotReady::WouldBlock);
+        }
         let deadline = Instant::now() + within;
         block_on_until(self.ready(routees), deadline).unwrap_or_else(|| {
             Err(NotReady::TimedOut { routees: self.routee_count(), wanted: routees })
@@ -326,6 +333,10 @@ impl Router {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(super) fn home(&self) -> WorkerIndex {
+        self.home
     }
 
     fn state<'s>(&self, snapshot: &'s Snapshot) -> &'s Arc<RouterState> {

@@ -80,9 +80,7 @@ pub(super) fn tell_to<M: Message>(
     message: &M,
 ) -> Result<(), Refusal> {
     let snapshot = shared.snapshot.load();
-    // One worker serves one reference, so that order is kept.
-    let home = WorkerIndex((to.worker.0 as usize % shared.doors.len()) as u16);
-    let sender = shared.sender(home, &snapshot);
+    let sender = shared.sender(shared.home_of(to), &snapshot);
     sender.tell(place_of(&snapshot, to, M::TYPE), message)
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::keeper::Keeper;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::hash::HashSeed;
@@ -16,7 +17,7 @@ use crate::route::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::{Ended, Strangers};
 use crate::runtime::proxies::{DeadLetter, Order};
-use crate::worker::{AppReply, Buffers, Injection, Sender};
+use crate::worker::{AppReply, Buffers, Injection, RouteeRef, Sender};
 
 /// One worker as application threads see it.
 pub(crate) struct Door {
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub doors: Vec<Door>,
     pub buffers: Arc<Buffers>,
     pub replies: ReplySlots<AppReply>,
+    /// Keeps the deadlines of futures.
+    pub keeper: Keeper,
     /// Refusals on application threads; workers count their own.
     pub refused: [AtomicU64; Refusal::ALL.len()],
     /// Gives each router handle a home worker.
@@ -71,6 +74,16 @@ impl Shared {
     pub fn home(&self) -> WorkerIndex {
         let next = self.next_home.fetch_add(1, Ordering::Relaxed);
         WorkerIndex((next % self.doors.len() as u64) as u16)
+    }
+
+    /// The worker that serves a reference: always the same, so that order is kept.
+    pub fn home_of(&self, to: &RouteeRef) -> WorkerIndex {
+        WorkerIndex((usize::from(to.worker.0) % self.doors.len()) as u16)
+    }
+
+    /// Counts a message that was refused before there was a sender for it.
+    pub fn count_refusal(&self, refusal: Refusal) {
+        self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A sender through one worker, by a snapshot.

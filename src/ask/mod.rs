@@ -122,6 +122,11 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         self.open == 0
     }
 
+    /// The number that the next ask gets, if it is opened.
+    pub fn next(&self) -> u64 {
+        self.table.next()
+    }
+
     /// Whether no more can be opened.
     pub fn is_full(&self) -> bool {
         self.open >= self.max_asks || self.table.is_full()

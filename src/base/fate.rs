@@ -49,6 +49,9 @@ pub enum Refusal {
          changed the type; see \"Changing a message\" in docs/MESSAGES.md"
     )]
     LayoutMismatch,
+    /// A handler wanted to wait for a reply on its worker's thread, which would wait for itself.
+    #[error("a handler must not wait on its worker's thread; ask by its Context and reply later")]
+    WouldBlock,
 }
 
 /// Why a message that had been accepted was not handled.
@@ -93,7 +96,7 @@ pub enum DeathReason {
 
 impl Refusal {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoRoutee,
         Self::Unreachable,
         Self::MissingKey,
@@ -105,6 +108,7 @@ impl Refusal {
         Self::NoSingleReply,
         Self::Joining,
         Self::LayoutMismatch,
+        Self::WouldBlock,
     ];
 }
 

@@ -23,6 +23,21 @@ thread_local! {
     static UNPARK_ME: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
+std::thread_local! {
+    static WORKER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Says that this thread is a worker's, on which nothing must wait: handlers run here, and what one
+/// of them waited for might need this very thread.
+pub fn mark_worker_thread() {
+    WORKER.with(|worker| worker.set(true));
+}
+
+/// Whether [`mark_worker_thread`] was called on this thread.
+pub fn is_worker_thread() -> bool {
+    WORKER.with(std::cell::Cell::get)
+}
+
 /// Parks the thread until the future is ready, and returns what it gives.
 ///
 /// Futures that need a runtime's own timers or sockets do not work here; everything in this crate

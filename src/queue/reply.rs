@@ -60,6 +60,9 @@ unsafe impl<T: Send> Sync for Slot<T> {}
 
 struct Shared<T> {
     slots: Box<[Slot<T>]>,
+    /// By slot: until when its ticket waits. Apart from the slots, so that looking over them all
+    /// reads little memory.
+    deadlines: Box<[AtomicU64]>,
     free: ArrayQueue<u32>,
     closed: AtomicBool,
 }
@@ -128,14 +131,23 @@ impl<T: Send> ReplySlots<T> {
             let pushed = free.push(index);
             debug_assert!(pushed.is_ok());
         }
-        Self { shared: Arc::new(Shared { slots, free, closed: AtomicBool::new(false) }) }
+        let deadlines = (0..count).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let closed = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { slots, deadlines, free, closed }) }
     }
 
     /// A slot for one ask, or `None`: too many are in flight, or the slots were closed
     /// ([`ReplySlots::is_closed`] tells which).
     pub fn acquire(&self) -> Option<Ticket<T>> {
+        self.acquire_until(u64::MAX)
+    }
+
+    /// As [`ReplySlots::acquire`], for an ask that [`ReplySlots::expire`] ends after its deadline.
+    pub fn acquire_until(&self, deadline: u64) -> Option<Ticket<T>> {
         let index = self.shared.free.pop()?;
         let slot = &self.shared.slots[index as usize];
+        // Published by the store of `OPEN` below.
+        self.shared.deadlines[index as usize].store(deadline, Ordering::Relaxed);
         // Nobody else writes a free slot's state: no completer can claim it before it is open.
         let generation = generation(slot.state.load(Ordering::Acquire));
         slot.state.store(u64::from(generation) << 32 | OPEN, Ordering::Release);
@@ -185,6 +197,34 @@ impl<T: Send> ReplySlots<T> {
             self.shared.release(index);
         }
         true
+    }
+
+    /// Whether this ticket still waits for its reply.
+    pub fn is_waiting(&self, slot: u32, generation: u32) -> bool {
+        self.shared.slots.get(slot as usize).is_some_and(|slot| {
+            let state = slot.state.load(Ordering::Acquire);
+            self::generation(state) == generation && is_waiting(state)
+        })
+    }
+
+    /// Ends the asks whose deadline is at or before `now` with a value from `make`, and says how
+    /// many. Looks at each slot: for one thread, a few times in a second.
+    pub fn expire(&self, now: u64, mut make: impl FnMut() -> T) -> usize {
+        let mut ended = 0;
+        for (index, deadline) in self.shared.deadlines.iter().enumerate() {
+            if deadline.load(Ordering::Relaxed) > now {
+                continue;
+            }
+            let state = self.shared.slots[index].state.load(Ordering::Acquire);
+            // Looked at again: of this generation, or of a later one, for which `complete` fails.
+            if is_waiting(state)
+                && deadline.load(Ordering::Relaxed) <= now
+                && self.complete(index as u32, generation(state), make())
+            {
+                ended += 1;
+            }
+        }
+        ended
     }
 
     /// Ends all asks: every open ticket gets a value from `make`, and no more tickets are handed
@@ -244,8 +284,12 @@ impl<T> Ticket<T> {
         self.generation
     }
 
-    /// Parks the thread until the reply comes. The worker completes every ask by its deadline at
-    /// the latest, so there is no time-out here.
+    /// Whether the reply was taken out.
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// Parks the thread until the reply comes, however long that takes.
     pub fn wait(self) -> T {
         block_on(self)
     }
@@ -386,6 +430,35 @@ mod tests {
         assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
         drop(ticket);
         assert_eq!(Arc::strong_count(&new), 2, "a freed slot keeps no waker");
+    }
+
+    #[test]
+    fn an_overdue_ask_ends_once_and_its_late_reply_is_dropped() {
+        let slots = ReplySlots::new(3);
+        let mut early = slots.acquire_until(10).unwrap();
+        let (mut late, mut never) = (slots.acquire_until(20).unwrap(), slots.acquire().unwrap());
+        let (woken, waker) = counting_waker();
+        assert_eq!(poll(&mut early, &waker), Poll::Pending);
+        assert_eq!(slots.expire(9, || "overdue"), 0);
+        assert_eq!(slots.expire(10, || "overdue"), 1);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(!slots.is_waiting(0, 0) && slots.is_waiting(1, 0) && !slots.is_waiting(1, 1));
+        assert!(!slots.complete(0, 0, "reply"));
+        assert_eq!(poll(&mut early, &waker), Poll::Ready("overdue"));
+        assert_eq!(poll(&mut late, &waker), Poll::Pending);
+        assert!(slots.complete(1, 0, "reply"));
+        assert_eq!(slots.expire(1_000, || "overdue"), 0, "it had its reply, the other no deadline");
+        drop(early);
+        let mut next = slots.acquire_until(2_000).unwrap();
+        assert_eq!(
+            slots.expire(1_000, || "overdue"),
+            0,
+            "an old deadline is no matter of the next"
+        );
+        for ticket in [&mut never, &mut next] {
+            assert_eq!(poll(ticket, &waker), Poll::Pending);
+        }
+        assert_eq!(poll(&mut late, &waker), Poll::Ready("reply"));
     }
 
     #[test]

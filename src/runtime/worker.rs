@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::proxies::{Command, DeadLetter, Report};
 use crate::base::{LogKind, LogLimiter, Time, WorkerIndex};
 use crate::net::link::{Outcome, Socket};
+use crate::queue::block_on::mark_worker_thread;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::Injected;
 use crate::queue::ring::{RingReceiver, RingSender};
@@ -129,6 +130,7 @@ impl WorkerThread {
     /// # Errors
     /// Only when the system's poll itself fails.
     pub fn run(mut self) -> io::Result<()> {
+        mark_worker_thread();
         let mut events = Events::with_capacity(1024);
         let mut turn = Turn {
             sockets: Vec::new(),

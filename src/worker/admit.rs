@@ -12,6 +12,9 @@ use crate::base::Time;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::wire::Chunk;
 
+/// How often a full table of asks is looked over for what nobody waits for.
+const REAP_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// A link that took bytes within this time is moving.
 const MOVING: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -23,7 +26,7 @@ impl Worker {
         let destination = match injection {
             Injection::Frames { destination, .. } => *destination,
             Injection::Ask(ask) => ask.first.destination,
-            Injection::Reply { .. } => return true,
+            Injection::Reply { .. } | Injection::Cancel { .. } => return true,
         };
         (destination as usize) < self.core.destinations.len()
     }
@@ -35,7 +38,7 @@ impl Worker {
         let destination = match injection {
             Injection::Frames { destination, .. } => *destination,
             Injection::Ask(ask) => ask.first.destination,
-            Injection::Reply { .. } => return false,
+            Injection::Reply { .. } | Injection::Cancel { .. } => return false,
         };
         let link = self.core.destinations.get(destination as usize).copied().flatten();
         link.and_then(|id| self.core.links.get(id)).is_some_and(|link| {
@@ -57,6 +60,7 @@ impl Worker {
                 }
             }
             Injection::Ask(ask) => self.inject_ask(ask),
+            Injection::Cancel { slot, generation } => self.core.cancel(slot, generation),
             Injection::Reply { to, frame } => {
                 let known =
                     self.core.links.get(to.link).is_some_and(|link| link.serial == to.serial);
@@ -87,6 +91,10 @@ impl Worker {
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
         }
+        if self.core.asks.is_full() {
+            self.core.reap();
+        }
+        self.core.note_slot(slot);
         match plan {
             None => self.ask_once(waiter, first, frame, deadline),
             Some(plan) => {
@@ -137,6 +145,49 @@ impl Worker {
 }
 
 impl Core {
+    /// Notes which ask an application waits for in a slot: the one that is opened next.
+    fn note_slot(&mut self, slot: u32) {
+        let slot = slot as usize;
+        if self.app_asks.len() <= slot {
+            self.app_asks.resize(slot + 1, u64::MAX);
+        }
+        self.app_asks[slot] = self.asks.next();
+    }
+
+    /// Gives up an ask that nobody waits for any more, so that its place is free.
+    fn cancel(&mut self, slot: u32, generation: u32) {
+        let gone = Waiter::Application { slot, generation };
+        if let Some(ask) = self.app_asks.get(slot as usize).copied()
+            && self.asks.waiter(ask).is_some_and(|waiter| waiter.is(&gone))
+            && self.asks.cancel(ask, &mut self.ask_effects).is_some()
+        {
+            self.counts.failed_asks += 1;
+            self.carry_asks();
+        }
+    }
+
+    /// Gives up the asks that nobody waits for any more and of which no word came: their threads
+    /// found the queue full. Not for each ask that finds no place.
+    #[cold]
+    pub(super) fn reap(&mut self) {
+        if self.now < self.reaped_at.plus(REAP_EVERY) {
+            return;
+        }
+        self.reaped_at = self.now;
+        let gone = self.asks.find(|waiter| match waiter {
+            Waiter::Application { slot, generation } => {
+                !self.replies.is_waiting(*slot, *generation)
+            }
+            Waiter::Routee { .. } => false,
+        });
+        for ask in gone {
+            if self.asks.cancel(ask, &mut self.ask_effects).is_some() {
+                self.counts.failed_asks += 1;
+            }
+        }
+        self.carry_asks();
+    }
+
     /// Carries out what the asks decided, but for telling whoever waited.
     #[inline]
     pub(super) fn carry_asks(&mut self) {

@@ -42,6 +42,19 @@ pub(super) enum Waiter {
     Application { slot: u32, generation: u32 },
 }
 
+impl Waiter {
+    /// Whether both are the same application's wait.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Application { slot, generation },
+                Self::Application { slot: other_slot, generation: other_generation },
+            ) => (slot, generation) == (other_slot, other_generation),
+            _ => false,
+        }
+    }
+}
+
 /// Casts the routee and the reply back to their types and calls `on_reply`.
 pub(super) type DeliverReply = fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Context<'_>);
 
@@ -107,6 +120,10 @@ pub struct Core {
     pub(super) ask_effects: Effects<Waiter>,
     /// Asks that have ended; whoever waited is told when no handler runs.
     pub(super) failed_asks: VecDeque<(Waiter, AskError)>,
+    /// By slot of an application's reply: the ask that was last sent for it.
+    pub(super) app_asks: Vec<u64>,
+    /// When a full table of asks was last looked over.
+    pub(super) reaped_at: Time,
     pub(super) replies: ReplySlots<AppReply>,
     pub(super) timers: TimerWheel<Timer>,
     /// Routees that asked to be woken in the next duty cycle.
@@ -308,6 +325,9 @@ impl Core {
         waiter: Waiter,
     ) -> Result<(), Refusal> {
         let link = self.link_to(place.destination)?;
+        if self.asks.is_full() {
+            self.reap();
+        }
         let opened = self.asks.open(waiter, link, self.now.plus(within));
         let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
         let head = ask_head::<M>(place, correlation, within);

@@ -258,7 +258,10 @@ impl Worker {
                     chunk.hold(body);
                     chunk
                 });
-                self.core.replies.complete(slot, generation, reply);
+                let replied = reply.is_ok();
+                if !self.core.replies.complete(slot, generation, reply) && replied {
+                    self.core.counts.late_replies += 1;
+                }
             }
             Waiter::Routee { handler, token, deliver } => {
                 let place = self.handlers.get(handler.0 as usize).copied().flatten();

@@ -24,6 +24,13 @@ pub enum Injection {
     },
     /// One encoded ask whose correlation is still to be filled in.
     Ask(InjectedAsk),
+    /// Whoever asked does not wait any more.
+    Cancel {
+        /// Where the application waited.
+        slot: u32,
+        /// Which use of the slot.
+        generation: u32,
+    },
     /// A reply that a [`Replier`] brought.
     Reply {
         /// Where the ask came from.
@@ -40,6 +47,7 @@ impl Injection {
         match self {
             Self::Frames { frames, .. } => frames.len(),
             Self::Ask(ask) => ask.frame.len(),
+            Self::Cancel { .. } => 0,
             Self::Reply { frame, .. } => frame.as_ref().map_or(0, Chunk::len),
         }
     }

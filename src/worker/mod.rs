@@ -217,6 +217,8 @@ impl Worker {
             asks: Asks::new(limits.max_asks, now),
             ask_effects: Default::default(),
             failed_asks: Default::default(),
+            app_asks: Vec::new(),
+            reaped_at: Time::ZERO,
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
             soon: Vec::new(),

@@ -408,7 +408,8 @@ impl Sender<'_> {
             self.check(place.destination)?;
         }
         let frame = encode_single(self.buffers, &ask_head::<M>(place, 0, within), message)?;
-        let Some(ticket) = self.replies.acquire() else {
+        let deadline = now.plus(within);
+        let Some(ticket) = self.replies.acquire_until(deadline.0) else {
             self.buffers.give(frame);
             let closed = self.replies.is_closed();
             return Err(if closed { Refusal::Stopped } else { Refusal::TooManyAsks });
@@ -418,7 +419,7 @@ impl Sender<'_> {
             frame,
             slot: ticket.slot(),
             generation: ticket.generation(),
-            deadline: now.plus(within),
+            deadline,
             plan: idempotent.then(|| Box::new(retry(place, again))),
         });
         self.injector.push(injection).map_err(|full| {

@@ -279,7 +279,7 @@ fn watch(node: &Node, changes: &Arc<Mutex<Vec<ViewChange>>>) -> Result<()> {
             let event = match events.wait() {
                 Ok(event) => event,
                 Err(EventGap::Missed(_)) => continue,
-                Err(EventGap::Stopped) => return,
+                Err(EventGap::Stopped | EventGap::WouldBlock) => return,
             };
             let at_ns = now_ns();
             let (member, kind) = match event {
