@@ -111,7 +111,8 @@ pub mod worker;
 
 pub use api::{
     Ask, AskFuture, AsyncReplies, Batch, BuildError, DeadLetters, EventGap, Events, Health, Node,
-    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, WorkerHealth,
+    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, Ways,
+    WorkerHealth, WorkerUse,
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal};
 pub use base::{

@@ -302,7 +302,7 @@ fn a_node_that_waits_for_others_is_not_healthy() {
     // Nobody to count: the ask is refused, not lost.
     let (code, _, text) = run(&["ask", "counter", "k", "--admin", &admin]);
     assert_eq!(code, 1);
-    assert!(text.contains("no routee"), "{text}");
+    assert!(text.contains("still joining its cluster"), "{text}");
     eventually("a says what it waits for", || a.stderr().contains("min_members"));
     assert!(!a.stdout().contains("ready:"));
 
@@ -429,6 +429,11 @@ fn the_admin_port_answers_and_refuses_in_words() {
     for line in ["keyway_up 1", "keyway_messages_sent_total 0"] {
         assert!(body.lines().any(|found| found == line), "{line} is not in {body}");
     }
+    for family in ["keyway_worker_busy_seconds", "keyway_worker_queue_items", "keyway_destinations"]
+    {
+        assert!(body.contains(&format!("# HELP {family} ")), "{family} is not in {body}");
+    }
+    assert!(body.contains("keyway_build_info{version=") && body.ends_with("# EOF\n"), "{body}");
     assert!(body.contains("keyway_messages_refused_total{reason=\"queue_full\"} 0"));
     // Every sample belongs to a family that was declared before it.
     let mut family = String::new();
@@ -438,8 +443,10 @@ fn the_admin_port_answers_and_refuses_in_words() {
             None if line.starts_with('#') => {}
             None => {
                 let (sample, value) = line.rsplit_once(' ').unwrap();
-                assert_eq!(sample.split('{').next().unwrap(), family, "{line}");
-                value.parse::<u64>().unwrap();
+                let name = sample.split('{').next().unwrap();
+                let suffix = name.strip_prefix(&family).expect(line);
+                assert!(["", "_total", "_info"].contains(&suffix), "{line}");
+                assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
             }
         }
     }

@@ -1,23 +1,39 @@
-//! All figures of a node in Prometheus' text format, version 0.0.4.
+//! All figures of a node for Prometheus, as OpenMetrics text.
+//!
+//! Everything is read when somebody asks: from what workers publish anyway, so that a scrape costs
+//! the messages nothing.
 
-use std::fmt::{Display, Write};
+use std::fmt;
 
-use super::report::{CountsReport, HealthReport, MembersReport, StrangersReport, snake_case};
-use crate::api::Node;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::report::{CountsReport, MembersReport, StrangersReport, snake_case};
+use crate::api::{Node, WorkerUse};
 use crate::base::MemberState;
 
 /// What the answer says it is.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) fn of(node: &Node) -> String {
-    let mut out = Text(String::with_capacity(4_096));
-    let health = HealthReport::of(node);
-    out.family("keyway_up", "gauge", "1 while the node is a member and takes messages.");
-    out.sample("keyway_up", &[], u64::from(health.healthy));
+pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
+    let mut out = Gathered::default();
+    out.info(
+        "keyway_build",
+        "What runs here.",
+        &[("version", env!("CARGO_PKG_VERSION")), ("node", node.name())],
+    );
+    let health = node.health();
+    out.gauge("keyway_up", "1 while the node is a member and takes messages.");
+    out.sample(&[], u64::from(health.is_healthy()));
+    out.gauge("keyway_workers_stuck", "Workers whose turn has lasted more than 100 ms.");
+    out.sample(&[], health.stuck().count() as u64);
     members(&mut out, &MembersReport::of(node));
+    workers(&mut out, &node.worker_use());
     counts(&mut out, &CountsReport::from(node.counts()));
     strangers(&mut out, &StrangersReport::of(node));
-    out.family("keyway_routees", "gauge", "Routees in the table of each router.");
+    out.gauge("keyway_routees", "Routees in the table of each router.");
     for (index, router) in node.routers().into_iter().enumerate() {
         let index = index.to_string();
         let labels = [
@@ -25,13 +41,77 @@ pub(super) fn of(node: &Node) -> String {
             ("path", router.path.as_str()),
             ("strategy", router.strategy.as_str()),
         ];
-        out.sample("keyway_routees", &labels, router.routees);
+        out.sample(&labels, router.routees as u64);
     }
-    out.0
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(out));
+    let mut answer = String::with_capacity(8_192);
+    text::encode(&mut answer, &registry)?;
+    Ok(answer)
 }
 
-fn members(out: &mut Text, report: &MembersReport) {
-    out.family("keyway_members", "gauge", "Members in view, by state and whether they answer.");
+/// How busy workers are, and how full the ways to and from them.
+fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
+    type Read = fn(&WorkerUse) -> Value;
+    let each: [(&str, &str, MetricType, Read); 5] = [
+        (
+            "keyway_worker_busy_seconds",
+            "Time since the node's start in which the worker did not sleep, spinning included; its \
+             rate is the share of a core in use.",
+            MetricType::Counter,
+            |worker| Value::Seconds(worker.awake.as_secs_f64()),
+        ),
+        (
+            "keyway_worker_asleep_seconds",
+            "Time since the node's start in which the worker slept.",
+            MetricType::Counter,
+            |worker| Value::Seconds(worker.asleep.as_secs_f64()),
+        ),
+        (
+            "keyway_worker_turn_seconds",
+            "How long the worker's present turn has lasted; 0 while it sleeps.",
+            MetricType::Gauge,
+            |worker| Value::Seconds(worker.turn.as_secs_f64()),
+        ),
+        (
+            "keyway_worker_queue_items",
+            "Hand-overs of application threads that wait for the worker.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.queued as u64),
+        ),
+        (
+            "keyway_worker_queue_capacity_items",
+            "Hand-overs of application threads that the worker's queue has room for.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.queue_capacity as u64),
+        ),
+    ];
+    for (name, help, kind, read) in each {
+        out.family(name, help, kind);
+        for worker in workers {
+            out.value(&[("worker", &worker.worker.to_string())], read(worker));
+        }
+    }
+    out.gauge(
+        "keyway_destinations",
+        "Workers of other nodes by how each worker's way there stands; full is an outbox that \
+         takes nothing more.",
+    );
+    for worker in workers {
+        let index = worker.worker.to_string();
+        for (state, count) in [
+            ("open", worker.ways.open),
+            ("full", worker.ways.full),
+            ("down", worker.ways.down),
+            ("finished", worker.ways.finished),
+        ] {
+            out.sample(&[("worker", &index), ("state", state)], count as u64);
+        }
+    }
+}
+
+fn members(out: &mut Gathered, report: &MembersReport) {
+    out.gauge("keyway_members", "Members in view, by state and whether they answer.");
     for state in [MemberState::Joining, MemberState::Up, MemberState::Leaving] {
         for reachable in [true, false] {
             let here = report.members.iter();
@@ -41,103 +121,168 @@ fn members(out: &mut Text, report: &MembersReport) {
                 ("state", state.as_str()),
                 ("reachable", if reachable { "true" } else { "false" }),
             ];
-            out.sample("keyway_members", &labels, count);
+            out.sample(&labels, count as u64);
         }
     }
 }
 
-fn counts(out: &mut Text, counts: &CountsReport) {
+fn counts(out: &mut Gathered, counts: &CountsReport) {
     let single = [
-        ("keyway_messages_sent_total", "Messages to be sent, refused ones included.", counts.sent),
+        ("keyway_messages_sent", "Messages to be sent, refused ones included.", counts.sent),
         (
-            "keyway_messages_delivered_total",
+            "keyway_messages_delivered",
             "Messages a handler took, as acknowledged by its node.",
             counts.delivered,
         ),
         (
-            "keyway_messages_dead_at_peer_total",
+            "keyway_messages_dead_at_peer",
             "Accepted messages that the receiving node reported dead.",
             counts.dead_at_peer,
         ),
         (
-            "keyway_messages_unknown_total",
+            "keyway_messages_unknown",
             "Messages written to a link that was lost before they were acknowledged.",
             counts.unknown,
         ),
         (
-            "keyway_messages_received_total",
+            "keyway_messages_received",
             "Messages from other nodes that handlers here took.",
             counts.received,
         ),
-        ("keyway_asks_total", "Asks that were accepted.", counts.asks),
-        ("keyway_asks_replied_total", "Asks that got their reply.", counts.replies),
-        ("keyway_asks_failed_total", "Asks that ended in an error.", counts.failed_asks),
+        ("keyway_asks", "Asks that were accepted.", counts.asks),
+        ("keyway_asks_replied", "Asks that got their reply.", counts.replies),
+        ("keyway_asks_failed", "Asks that ended in an error.", counts.failed_asks),
         (
-            "keyway_replies_late_total",
+            "keyway_replies_late",
             "Replies that came after their ask had ended.",
             counts.late_replies,
         ),
-        ("keyway_replies_lost_total", "Replies that could not be sent.", counts.lost_replies),
+        ("keyway_replies_lost", "Replies that could not be sent.", counts.lost_replies),
     ];
     for (name, help, value) in single {
-        out.family(name, "counter", help);
-        out.sample(name, &[], value);
+        out.counter(name, help);
+        out.sample(&[], value);
     }
-    out.family("keyway_messages_in_flight", "gauge", "Messages that have not ended yet.");
-    out.sample("keyway_messages_in_flight", &[], counts.in_flight);
+    out.gauge("keyway_messages_in_flight", "Messages that have not ended yet.");
+    out.sample(&[], counts.in_flight);
     let by_reason = [
-        ("keyway_messages_refused_total", "Messages that were not accepted.", &counts.refused),
-        ("keyway_messages_dead_total", "Accepted messages known to be dead.", &counts.dead),
+        ("keyway_messages_refused", "Messages that were not accepted.", &counts.refused),
+        ("keyway_messages_dead", "Accepted messages known to be dead.", &counts.dead),
         (
-            "keyway_messages_received_dead_total",
+            "keyway_messages_received_dead",
             "Messages from other nodes that died here.",
             &counts.received_dead,
         ),
     ];
     for (name, help, reasons) in by_reason {
-        out.family(name, "counter", help);
+        out.counter(name, help);
         for (reason, count) in reasons {
-            out.sample(name, &[("reason", reason)], count);
+            out.sample(&[("reason", reason)], *count);
         }
     }
 }
 
-fn strangers(out: &mut Text, strangers: &StrangersReport) {
-    out.family("keyway_connections_total", "counter", "Connections to the node's port.");
+fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
+    out.counter("keyway_connections", "Connections to the node's port.");
     for (outcome, count) in [
         ("accepted", strangers.accepted),
         ("refused", strangers.refused),
         ("turned_away", strangers.turned_away),
     ] {
-        out.sample("keyway_connections_total", &[("outcome", outcome)], count);
+        out.sample(&[("outcome", outcome)], count);
     }
-    out.family("keyway_datagrams_total", "counter", "Datagrams to the node's port.");
+    out.counter("keyway_datagrams", "Datagrams to the node's port.");
     for (outcome, count) in [
         ("taken", strangers.datagrams_taken),
         ("not_ours", strangers.datagrams_not_ours),
         ("malformed", strangers.datagrams_malformed),
     ] {
-        out.sample("keyway_datagrams_total", &[("outcome", outcome)], count);
+        out.sample(&[("outcome", outcome)], count);
     }
 }
 
-/// The text so far. Writing to a string cannot fail.
-struct Text(String);
+/// What was read, to be encoded.
+#[derive(Debug, Default)]
+struct Gathered {
+    families: Vec<Family>,
+}
 
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+#[derive(Debug)]
+struct Family {
+    name: String,
+    help: String,
+    kind: MetricType,
+    samples: Vec<(Labels, Value)>,
+}
+
+type Labels = Vec<(String, String)>;
+
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Whole(u64),
+    Seconds(f64),
+}
+
+impl Gathered {
+    /// Its samples get `_total` behind their name.
+    fn counter(&mut self, name: &str, help: &str) {
+        self.family(name, help, MetricType::Counter);
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
-        for (index, (label, value)) in labels.iter().enumerate() {
-            let open = if index == 0 { '{' } else { ',' };
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{open}{label}=\"{value}\"");
+    fn gauge(&mut self, name: &str, help: &str) {
+        self.family(name, help, MetricType::Gauge);
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
+        self.family(name, help, MetricType::Info);
+        self.sample(labels, 1);
+    }
+
+    fn family(&mut self, name: &str, help: &str, kind: MetricType) {
+        let (name, help) = (name.to_owned(), help.to_owned());
+        self.families.push(Family { name, help, kind, samples: Vec::new() });
+    }
+
+    /// Of the family that was named last.
+    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+        self.value(labels, Value::Whole(value));
+    }
+
+    fn value(&mut self, labels: &[(&str, &str)], value: Value) {
+        let owned = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
+        let family = self.families.last_mut().expect("a sample follows its family");
+        family.samples.push((labels.iter().map(owned).collect(), value));
+    }
+}
+
+impl Collector for Gathered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { name, help, kind, samples } in &self.families {
+            let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
+            for (labels, value) in samples {
+                if let MetricType::Info = kind {
+                    metric.encode_info(labels)?;
+                } else {
+                    value.encode(*kind, metric.encode_family(labels)?)?;
+                }
+            }
         }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{close} {value}");
+        Ok(())
+    }
+}
+
+impl Value {
+    fn encode(self, kind: MetricType, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        match (kind, self) {
+            (MetricType::Counter, Self::Whole(value)) => {
+                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+            }
+            (MetricType::Counter, Self::Seconds(value)) => {
+                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+            }
+            (_, Self::Whole(value)) => metric.encode_gauge(&value),
+            (_, Self::Seconds(value)) => metric.encode_gauge(&value),
+        }
     }
 }
 
@@ -146,10 +291,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_escaped() {
-        let mut out = Text(String::new());
-        out.sample("a", &[], 1);
-        out.sample("b", &[("x", "say \"\\\"\n"), ("y", "")], 2);
-        assert_eq!(out.0, "a 1\nb{x=\"say \\\"\\\\\\\"\\n\",y=\"\"} 2\n");
+    fn families_come_with_their_samples_and_labels_are_escaped() {
+        let mut out = Gathered::default();
+        out.gauge("a", "One.");
+        out.sample(&[], 1);
+        out.counter("b", "Two.");
+        out.sample(&[("x", "say \"\\\"\n"), ("y", "")], 2);
+        out.info("c", "Three.", &[("version", "1")]);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(out));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        assert_eq!(
+            text,
+            "# HELP a One.\n# TYPE a gauge\na 1\n\
+             # HELP b Two.\n# TYPE b counter\nb_total{x=\"say \\\"\\\\\\\"\\n\",y=\"\"} 2\n\
+             # HELP c Three.\n# TYPE c info\nc_info{version=\"1\"} 1\n# EOF\n"
+        );
     }
 }

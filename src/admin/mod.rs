@@ -8,7 +8,7 @@
 //! | `GET /counts` | how many messages ended how, by reason |
 //! | `GET /strangers` | what came to the node's port and was not let in |
 //! | `GET /health` | 200 while the node is up and no worker has stood still for a second, else 503; names workers that are stuck |
-//! | `GET /metrics` | all of it in Prometheus' text format |
+//! | `GET /metrics` | all of it for Prometheus, as OpenMetrics text |
 //! | `POST /down/{node}` | removes a member that will not come back, by name |
 //! | `POST /leave` | begins a graceful leave |
 //! | `POST /ask/{name}` | sends one of the asks the application put in, see [`AdminBuilder::ask`] |

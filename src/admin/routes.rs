@@ -175,8 +175,10 @@ async fn health(app: Shared) -> (StatusCode, Json<HealthReport>) {
     (status, Json(report))
 }
 
-async fn show_metrics(app: Shared) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::of(&app.node))
+async fn show_metrics(app: Shared) -> Result<Response, Failure> {
+    let text = metrics::of(&app.node)
+        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn down(app: Shared, name: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {

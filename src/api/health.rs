@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::node::Node;
+use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
-use crate::queue::board::PulseReading;
+use crate::queue::board::{LinkState, PulseReading};
 use crate::runtime::control::Ended;
 
 /// How long a worker's turn may last before the worker is called stuck.
@@ -83,6 +84,75 @@ impl Node {
             usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
             workers: workers.collect(),
         }
+    }
+}
+
+/// How busy one worker is. See [`Node::worker_use`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerUse {
+    /// Which one.
+    pub worker: WorkerIndex,
+    /// How long it has not slept since the node's start; looking for work counts.
+    pub awake: Duration,
+    /// How long it has slept since the node's start.
+    pub asleep: Duration,
+    /// How long its present turn has lasted; zero while it sleeps.
+    pub turn: Duration,
+    /// Hand-overs of application threads that wait for it.
+    pub queued: usize,
+    /// How many of them there is room for.
+    pub queue_capacity: usize,
+    /// The workers of other nodes, by how its way there stands.
+    pub ways: Ways,
+}
+
+/// Workers of other nodes by how the way there stands, as one worker sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Messages are taken.
+    pub open: usize,
+    /// The queue is nearly full, and messages are refused.
+    pub full: usize,
+    /// The link is down.
+    pub down: usize,
+    /// The peer leaves or is gone.
+    pub finished: usize,
+}
+
+impl Node {
+    /// How busy the workers are. It asks no thread.
+    pub fn worker_use(&self) -> Vec<WorkerUse> {
+        let snapshot = self.shared.snapshot.load();
+        let others = || {
+            let destinations = snapshot.destinations.iter().zip(0..);
+            destinations.filter(|(destination, _)| destination.node != self.shared.me)
+        };
+        let of_door = |(index, door): (usize, &Door)| {
+            let reading = door.counts.pulse.read();
+            let now = self.now().0;
+            let since = |since: Option<u64>| since.map_or(0, |since| now.saturating_sub(since));
+            let asleep = reading.slept_ns + since(reading.asleep_since_ns);
+            let mut ways = Ways::default();
+            for (_, destination) in others() {
+                match door.board.get(destination) {
+                    LinkState::Open => ways.open += 1,
+                    LinkState::Full => ways.full += 1,
+                    LinkState::Down => ways.down += 1,
+                    LinkState::Finished => ways.finished += 1,
+                }
+            }
+            WorkerUse {
+                worker: WorkerIndex(index as u16),
+                awake: Duration::from_nanos(now.saturating_sub(asleep)),
+                asleep: Duration::from_nanos(asleep),
+                turn: turn(reading, now),
+                queued: door.injector.len(),
+                queue_capacity: door.injector.capacity(),
+                ways,
+            }
+        };
+        self.shared.doors.iter().enumerate().map(of_door).collect()
     }
 }
 

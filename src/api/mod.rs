@@ -16,7 +16,7 @@ pub use self::ask::{Ask, AskFuture};
 pub use self::builder::{BuildError, NodeBuilder};
 pub use self::concurrent::AsyncReplies;
 pub use self::events::{DeadLetters, EventGap, Events};
-pub use self::health::{Health, WorkerHealth};
+pub use self::health::{Health, Ways, WorkerHealth, WorkerUse};
 pub use self::node::{Node, NodeError, RouterInfo};
 pub use self::router::{Batch, NotReady, Router, RouterBuilder};
 pub use self::select::Selection;
