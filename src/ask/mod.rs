@@ -269,14 +269,22 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
 
     /// Nothing more comes on a link: what is open there has failed.
     pub fn link_lost(&mut self, link: L, error: AskError, now: Time, out: &mut Effects<W>) {
-        let lost = self.table.find(|entry| match entry {
+        for correlation in self.on_link(link) {
+            self.lost(correlation, error, now, out);
+        }
+    }
+
+    /// Whether anything is open on a link.
+    pub fn waits_on(&self, link: L) -> bool {
+        !self.on_link(link).is_empty()
+    }
+
+    fn on_link(&self, link: L) -> Vec<u64> {
+        self.table.find(|entry| match entry {
             Entry::Ask(Ask { course: Course::Once(on), .. }) => *on == link,
             Entry::Attempt { link: on, .. } => *on == Some(link),
             Entry::Ask(_) => false,
-        });
-        for correlation in lost {
-            self.lost(correlation, error, now, out);
-        }
+        })
     }
 
     fn lost(&mut self, correlation: u64, error: AskError, now: Time, out: &mut Effects<W>) {

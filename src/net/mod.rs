@@ -8,11 +8,19 @@ pub mod listener;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::control::links::{JobEvent, JobId};
 
-/// How long a peer may leave written bytes unacknowledged, or its window shut, before the system
-/// gives the connection up. A stopped process that comes back sooner keeps its links.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long written bytes may stay unacknowledged, or a peer's window shut, before the system gives
+/// the connection up: a flow that a firewall or a cut has swallowed is noticed by then. A worker
+/// whose handler blocks for long is no dead flow, since its system acknowledges for it, unless so
+/// much was sent that its window has been shut for this time.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// When a silent connection is asked whether its other end is still there, and how often again:
+/// someone may be waiting for nothing but a reply.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// What a connection's task tells: which, what happened, and the connection once it is open.
 pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
@@ -36,7 +44,11 @@ impl Teller {
 /// Sets a fresh connection up: small writes leave at once, and a vanished peer is noticed.
 fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(SILENCE))
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    socket.set_tcp_keepalive(&keepalive.with_retries(2))?;
+    // It also ends what the keepalive has found silent.
+    socket.set_tcp_user_timeout(Some(SILENCE))
 }
 
 /// Bytes that nobody can foresee, from the operating system.

@@ -42,6 +42,8 @@ pub enum Event {
     SynAnswer(ConnId, bool),
     /// Bytes arrive at this side's socket.
     Deliver(ConnId, Side),
+    /// The kernels at both ends of a connection give it up.
+    Silent(ConnId),
     /// This side may write again.
     Writable(ConnId, Side),
     /// A handshake's side looks at its socket.
@@ -87,6 +89,8 @@ pub enum Fault {
     MassLeave,
     /// Several processes start at once.
     MassJoin,
+    /// The packets of one connection vanish from now on, and nobody is told.
+    Flow,
 }
 
 /// The events to come, in order.

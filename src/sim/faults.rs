@@ -50,6 +50,11 @@ impl World {
                     self.net.reset(conn);
                 }
             }
+            Fault::Flow => {
+                if let Some(conn) = self.net.any_open() {
+                    self.net.swallow(conn);
+                }
+            }
             Fault::Leave => {
                 if let Some(life) = self.any_life() {
                     if self.net.rng.random_range(0..5) == 0 {

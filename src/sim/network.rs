@@ -111,6 +111,8 @@ struct End {
 
 struct Conn {
     ends: [End; 2],
+    /// What is sent on it vanishes.
+    swallowed: bool,
 }
 
 impl End {
@@ -237,7 +239,7 @@ impl Network {
         let id = self.conns.len();
         let mut ends = [End::new(from), End::new(to)];
         ends[0].owner = Owner::Job(life);
-        self.conns.push(Conn { ends });
+        self.conns.push(Conn { ends, swallowed: false });
         let at = self.after_us(self.weather.stream_us);
         self.queue.push(at, Event::Syn(id));
         id
@@ -328,6 +330,9 @@ impl Network {
         let ends = &self.conns[id].ends;
         let (from, to) = (ends[1 - side].slot, ends[side].slot);
         self.conns[id].ends[side].moving = false;
+        if self.conns[id].swallowed && !self.conns[id].ends[side].reset {
+            return Owner::Nobody;
+        }
         if self.is_blocked(from, to) {
             // Sent again after a while, as TCP does; or given up.
             if self.chance(self.weather.give_up_ppm) {
@@ -421,6 +426,15 @@ impl Network {
             if end.owner != Owner::Nobody && !end.over {
                 self.set_moving(id, side);
             }
+        }
+    }
+
+    /// From now on what is sent on a connection vanishes. The kernels at its ends notice as those
+    /// under `net` are told to: by what nobody acknowledges, or by their keepalive.
+    pub fn swallow(&mut self, id: ConnId) {
+        if !std::mem::replace(&mut self.conns[id].swallowed, true) {
+            let at = self.after_us((2_000_000, 3_500_000));
+            self.queue.push(at, Event::Silent(id));
         }
     }
 

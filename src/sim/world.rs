@@ -224,6 +224,7 @@ impl World {
                     Owner::Handed(_) | Owner::Nobody => {}
                 }
             }
+            Event::Silent(conn) => self.net.reset(conn),
             Event::Writable(conn, side) => {
                 if let Owner::Worker(life, index, link) = self.net.owner(conn, side) {
                     self.socket_event((life, index, link), (conn, side), true);

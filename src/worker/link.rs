@@ -163,6 +163,11 @@ impl Link {
             }
     }
 
+    /// Whether nothing more is sent once its connection is lost.
+    pub(super) fn is_over(&self) -> bool {
+        self.fin_queued || self.parting || self.standing == Standing::Finished
+    }
+
     /// Whether everything that was put on it has come to its end.
     pub(super) fn is_settled(&self) -> bool {
         match self.role {

@@ -12,6 +12,7 @@ mod deliver;
 pub mod handler;
 pub mod inject;
 pub mod link;
+mod mend;
 pub mod outbox;
 mod parts;
 pub mod router_ref;
@@ -469,14 +470,11 @@ impl Worker {
         if !matches!(link.role, Role::Dialed { .. }) {
             return;
         }
-        link.wanted = reach == Reach::Usable;
+        let was_wanted = std::mem::replace(&mut link.wanted, reach == Reach::Usable);
         match reach {
-            Reach::Usable => {}
-            Reach::Unreachable => {
-                if link.standing == Standing::Idle {
-                    // Nothing waits; it is dialed again when the peer is back.
-                }
-            }
+            Reach::Usable if !was_wanted => self.peer_is_back(id),
+            // What is lost meanwhile is dialed again when the peer is back.
+            Reach::Usable | Reach::Unreachable => {}
             Reach::Leaving => match link.standing {
                 Standing::Open | Standing::Dialing => {
                     if !link.parting {
@@ -631,22 +629,31 @@ impl Worker {
 
     /// A link's connection was closed or broke.
     pub fn link_lost(&mut self, id: LinkId) {
+        let Some(link) = self.core.links.get(id) else { return };
+        let (peer, said_goodbye) = (link.peer.0, link.fin_received);
+        let suspected = match link.role {
+            Role::Own | Role::Sibling(_) => false,
+            Role::Accepted { .. } => !said_goodbye,
+            Role::Dialed { .. } => !link.is_over(),
+        };
+        self.end_connection(id);
+        if suspected {
+            self.core.requests.push(Request::Suspect(peer));
+        }
+    }
+
+    /// A link's connection is over, or given up.
+    pub(in crate::worker) fn end_connection(&mut self, id: LinkId) {
         let Some(link) = self.core.links.get_mut(id) else { return };
-        let peer = link.peer.0;
         match link.role {
             Role::Own | Role::Sibling(_) => {}
             Role::Accepted { .. } => {
-                let said_goodbye = link.fin_received;
                 self.link_changed(id, LinkChange::Closed);
                 self.core.links.remove(id);
-                if !said_goodbye {
-                    self.core.requests.push(Request::Suspect(peer));
-                }
             }
             Role::Dialed { destination } => {
+                let finished = link.is_over();
                 let kept = link.outbox.rewind();
-                let finished =
-                    link.fin_queued || link.parting || link.standing == Standing::Finished;
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.
                 link.standing = if link.wanted && !finished {
@@ -663,9 +670,6 @@ impl Worker {
                 }
                 self.fail_asks(id, AskError::LinkLost);
                 self.link_changed(id, LinkChange::Closed);
-                if !finished {
-                    self.core.requests.push(Request::Suspect(peer));
-                }
                 self.core.refresh_usable();
             }
         }
