@@ -33,7 +33,7 @@ pub use self::memory::{ASK_BYTES, HANDSHAKE_BYTES, MemoryBound, QUEUE_ITEM_BYTES
 use self::nearest::nearest;
 pub use self::secret::Secret;
 pub use self::settings::{
-    LinksConfig, MembershipConfig, NodeConfig, PartitionChoice, WorkersConfig,
+    LinksConfig, MembershipConfig, NodeConfig, PartitionChoice, WatchConfig, WorkersConfig,
 };
 use self::table::{Section, Setting};
 

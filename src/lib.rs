@@ -111,7 +111,7 @@ pub mod worker;
 
 pub use api::{
     Ask, AskFuture, AsyncReplies, Batch, BuildError, DeadLetters, EventGap, Events, Health, Node,
-    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, Ways,
+    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, Watch, Ways,
     WorkerHealth, WorkerUse,
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal};
@@ -123,6 +123,7 @@ pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::{Layout, Message, Routee};
 pub use member::{Manual, PartitionPolicy, RemoveAfter};
 pub use net::discovery::{Discovery, SeedList};
+pub use part::watch::{ArchivedGone, Gone, GoneReason, Target};
 pub use rkyv;
 pub use route::LocalPreference;
 pub use runtime::control::Ended;

@@ -11,6 +11,7 @@ mod node;
 mod router;
 mod select;
 mod shared;
+mod watch;
 
 pub use self::ask::{Ask, AskFuture};
 pub use self::builder::{BuildError, NodeBuilder};
@@ -20,3 +21,4 @@ pub use self::health::{Health, Ways, WorkerHealth, WorkerUse};
 pub use self::node::{Node, NodeError, RouterInfo};
 pub use self::router::{Batch, NotReady, Router, RouterBuilder};
 pub use self::select::Selection;
+pub use self::watch::Watch;

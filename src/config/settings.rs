@@ -79,7 +79,8 @@ settings! {
         admin: Option<SocketAddr> = None, MaybeAddress;
         /// Whether `admin` may be anything but a loopback address.
         admin_allow_remote: bool = false, Flag;
-        sections workers: WorkersConfig, links: LinksConfig, membership: MembershipConfig;
+        sections workers: WorkersConfig, links: LinksConfig, membership: MembershipConfig,
+            watch: WatchConfig;
     }
 
     /// The worker threads and their queues.
@@ -161,5 +162,12 @@ settings! {
         partition_policy: PartitionChoice = PartitionChoice::Manual, Choice;
         /// After which time without an answer the policy "remove-after" removes a member.
         remove_after_ms: u64 = 3_600_000, Number(1_000, 604_800_000);
+    }
+
+    /// Watches of routees and nodes.
+    WatchConfig "watch." {
+        /// Watches that one worker keeps for its own handlers and applications, and as many again
+        /// for the workers of other nodes.
+        max_watches: usize = 65_536, Number(1, 1_048_576);
     }
 }

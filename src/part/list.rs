@@ -1,16 +1,15 @@
 //! The list of parts, at the end of what is made from it. One line a part: its field, its type and
 //! its number on the wire.
 
-#![allow(unused, unreachable_code, reason = "an empty list uses nothing of what stands here")]
-
 use std::sync::Arc;
 
 use super::outlet::{ControlOutlet, Outlet};
 use super::{
     ControlEffects, ControlPart, LinkChange, LinkRef, Part, PartId, RouteeChange, WorkerEffects,
-    WorkerPart,
+    WorkerPart, watch,
 };
 use crate::base::{HandlerId, MemberEvent, NodeRef, View, WorkerIndex};
+use crate::config::NodeConfig;
 use crate::wire::WireError;
 
 /// Makes, from the list, the fields that hold all halves, the enums of what they say to each
@@ -22,6 +21,13 @@ macro_rules! parts {
         pub struct PartSettings {
             $(#[doc = concat!("Of `", stringify!($field), "`.")]
             pub $field: <$part as Part>::Settings,)*
+        }
+
+        impl PartSettings {
+            /// The parts' sections of a configuration.
+            pub fn new(config: &NodeConfig) -> Self {
+                Self { $($field: config.$field.clone(),)* }
+            }
         }
 
         /// What control's halves publish for workers' halves.
@@ -170,7 +176,7 @@ macro_rules! parts {
 
             /// Raises a counter.
             pub fn count(&mut self, part: PartId, counter: usize, by: u64) {
-                let first: usize = match part.0 {
+                let first = match part.0 {
                     $($number => first_counter(<$part as Part>::NAME),)*
                     _ => return,
                 };
@@ -278,7 +284,9 @@ macro_rules! parts {
     };
 }
 
-parts! {}
+parts! {
+    watch: watch::Watch = 1,
+}
 
 /// Where a part's counters begin among all.
 const fn first_counter(part: &str) -> usize {

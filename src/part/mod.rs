@@ -8,6 +8,7 @@
 
 pub mod list;
 mod outlet;
+pub mod watch;
 
 use std::sync::Arc;
 

@@ -126,7 +126,6 @@ impl<R, All: From<R>> WorkerSink<R> for WorkerEffects<All> {
 const DELIVERED_BYTES: usize = 256;
 
 impl<'a, R> Outlet<'a, R> {
-    #[allow(dead_code, reason = "an empty list makes none")]
     pub(super) fn new(part: PartId, sink: &'a mut dyn WorkerSink<R>) -> Self {
         Self { part, sink }
     }
@@ -233,7 +232,6 @@ impl<O, All: From<O>> ControlSink<O> for ControlEffects<All> {
 }
 
 impl<'a, F, O> ControlOutlet<'a, F, O> {
-    #[allow(dead_code, reason = "an empty list makes none")]
     pub(super) fn new(
         part: PartId,
         facts: &'a mut Arc<F>,

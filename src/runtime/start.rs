@@ -154,7 +154,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         policy,
         key: key.clone(),
         leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
-        parts: PartSettings::default(),
+        parts: PartSettings::new(&config),
         seed,
     })?;
 
@@ -203,7 +203,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             buffers: Arc::clone(&buffers),
             replies: replies.clone(),
             injector: door.clone(),
-            settings: PartSettings::default(),
+            settings: PartSettings::new(&config),
             seed: seed ^ u64::from(index.0) << 32,
         };
         let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);

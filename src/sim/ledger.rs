@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng};
 
 use super::events::LifeId;
+use super::invariants::watches::Watches;
 use super::invariants::{Violation, order::Order};
 use super::plan::Traffic;
-use crate::base::Rng;
+use crate::base::{NodeRef, Rng};
+use crate::part::watch::GoneReason;
 
 /// Who numbers messages: one thread of an application, or one worker's routee.
 pub type SenderId = usize;
@@ -33,6 +35,8 @@ pub struct Ledger {
     pub quiet: bool,
     /// What was found wrong, first things first.
     pub violation: Option<Violation>,
+    /// Who watches what.
+    pub watches: Watches,
     senders: Vec<Sender>,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
@@ -53,6 +57,7 @@ impl Ledger {
             traffic,
             quiet: false,
             violation: None,
+            watches: Watches::default(),
             senders: Vec::new(),
             order: Order::default(),
             asks: BTreeMap::new(),
@@ -64,7 +69,8 @@ impl Ledger {
     }
 
     /// A process has begun.
-    pub fn add_life(&mut self, workers: usize) {
+    pub fn add_life(&mut self, me: NodeRef, workers: usize) {
+        self.watches.add_life(me, workers);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
     }
@@ -125,6 +131,12 @@ impl Ledger {
         {
             self.blame(Order::NAME, seen);
         }
+    }
+
+    /// A handler was told by its own worker that what it watched is gone: a message as well.
+    pub fn noticed(&mut self, life: LifeId, token: u64, reason: GoneReason) {
+        self.handled_of[life] += 1;
+        self.watches.told(token, reason);
     }
 
     /// Messages of one process that handlers took, anywhere.

@@ -15,6 +15,7 @@ use super::ledger::{Ledger, SenderId};
 use crate::base::fate::AskError;
 use crate::base::{Path, Time, WorkerIndex};
 use crate::hash::{HashKey, HashSeed};
+use crate::part::watch::{ArchivedGone, Gone};
 use crate::queue::reply::Ticket;
 use crate::route::{RouterSpec, StrategyKind};
 use crate::wire::WireType;
@@ -134,6 +135,7 @@ impl Routee for Witness {
         handlers.add::<Note>();
         handlers.add::<Question>();
         handlers.add::<Riddle>();
+        handlers.add::<Gone>();
     }
 
     fn started(&mut self, cx: &mut Context<'_>) {
@@ -155,6 +157,12 @@ impl Routee for Witness {
         for _ in 0..count {
             self.send(cx);
         }
+        let mut ledger = self.ledger.lock();
+        let Ledger { watches, rng, .. } = &mut *ledger;
+        if let Some((token, target)) = watches.draw(rng, (self.life, usize::from(self.worker.0))) {
+            cx.watch::<Self>(target, token);
+        }
+        drop(ledger);
         self.rest(cx);
     }
 }
@@ -242,6 +250,8 @@ impl Handler<Note> for Witness {
     fn handle(&mut self, note: &ArchivedNote, _: &mut Context<'_>) {
         if note.panic {
             // Unlike `panic!` this writes nothing to the terminal.
+            let place = (self.life, usize::from(self.worker.0));
+            self.ledger.lock().watches.replaced(place);
             std::panic::resume_unwind(Box::new("planned by the simulator"));
         }
         self.note(&note.from, false);
@@ -271,6 +281,14 @@ impl Handler<Riddle> for Witness {
         drop(ledger);
         cx.wake_after(Duration::from_millis(pause), token);
         later
+    }
+}
+
+impl Handler<Gone> for Witness {
+    type Reply = ();
+
+    fn handle(&mut self, gone: &ArchivedGone, _: &mut Context<'_>) {
+        self.ledger.lock().noticed(self.life, gone.token.to_native(), gone.reason());
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Result {
     pub traffic_flows: Option<Duration>,
     /// How often a router's mask changed while its table stayed.
     pub masked: u64,
+    /// How often a watcher was told, and it was true.
+    pub watches_told: u64,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -153,6 +155,7 @@ impl World {
             views_agreed: self.checks.healing.views_agreed(),
             traffic_flows: self.checks.healing.traffic_flows(),
             masked: self.checks.masked,
+            watches_told: ledger.watches.checked,
             violation: ledger.violation.clone(),
         }
     }
@@ -294,7 +297,7 @@ impl World {
         let me = NodeRef { node: NodeId::from_name(&name), incarnation };
         self.net.trace.note(now, life, "start", incarnation.0);
         self.net.trace.say(|| format!("life {life} is {me} on machine {slot}"));
-        self.ledger.lock().add_life(usize::from(self.scenario.workers));
+        self.ledger.lock().add_life(me, usize::from(self.scenario.workers));
         let body = Box::new(self.make_body(life, slot, &name, me));
         let (born, fate) = (now, Fate::Alive);
         let (downed, leaving) = (false, false);

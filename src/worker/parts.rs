@@ -117,7 +117,6 @@ impl Core {
     }
 }
 
-#[allow(dead_code, reason = "an empty list wants nothing")]
 impl Context<'_> {
     /// Which handler's routee this is.
     pub(crate) fn handler(&self) -> HandlerId {

@@ -156,6 +156,8 @@ pub(super) enum Effect {
     Served(u32),
     ServeFailed(u32),
     Dead(DeathReason, u64, Option<usize>),
+    /// A part said something to its half in control.
+    Part,
 }
 
 pub(super) struct Side {
@@ -272,6 +274,7 @@ impl Net {
             Request::Close(_) => Effect::Close,
             Request::Suspect(peer) => Effect::Suspect(index(peer)),
             Request::Reached(peer) => Effect::Reached(index(peer)),
+            Request::Part(_) => Effect::Part,
             Request::Served(handler) => Effect::Served(handler.0),
             Request::ServeFailed(handler) => Effect::ServeFailed(handler.0),
             Request::DeadLetters { reason, count, peer } => {

@@ -8,8 +8,12 @@ use crate::worker::{Limits, Worker};
 /// The invariant's name.
 pub const NAME: &str = "memory stays within its bounds";
 
-/// Timers that do not belong to an ask or link: wake-ups that routees asked for.
-const WAKE_UPS: usize = 4_096;
+/// Timers that do not belong to an ask or link: wake-ups that routees asked for, one for each riddle
+/// that they have not solved.
+const WAKE_UPS: usize = 8_192;
+
+/// Watch asks again with one timer and looks at unknown nodes with another.
+const PART_TIMERS: usize = 2;
 /// Links of one worker, those of former peers that have not noticed included.
 const LINKS: usize = 512;
 
@@ -22,7 +26,7 @@ pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<
     // failures always find room.
     let outbox = 2 * limits.outbox_bytes + limits.max_frame_bytes as usize + CHUNK_BYTES;
     let usage = worker.usage();
-    let timers = usage.asks + 4 * usage.links + WAKE_UPS;
+    let timers = usage.asks + 4 * usage.links + WAKE_UPS + PART_TIMERS;
     let found = [
         ("bytes in an outbox", fullest, outbox),
         ("open asks", usage.asks, limits.max_asks),

@@ -11,6 +11,7 @@ pub mod order;
 pub mod protocol;
 pub mod removal;
 pub mod tables;
+pub mod watches;
 
 use std::sync::Arc;
 
@@ -119,6 +120,7 @@ impl World {
         if let Err(seen) = bounds {
             self.blame(bounds::NAME, name(seen));
         }
+        self.check_watches();
     }
 
     /// A process has left with everything drained, as it says.
@@ -135,6 +137,7 @@ impl World {
 
     /// The simulation is over: nothing is under way any more.
     pub(super) fn check_end(&mut self) {
+        self.check_open_watches();
         for life in self.living() {
             let total = self.total_counts(life);
             let ledger = self.ledger.lock();

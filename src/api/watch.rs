@@ -1,0 +1,117 @@
+//! Watching: a handler or an application learns, exactly once, that a routee or a node is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::node::{Node, NodeError};
+use crate::base::NodeRef;
+use crate::part::watch::{GoneReason, Order, Target, Watcher, WorkerOrder};
+use crate::queue::block_on::block_on_until;
+use crate::runtime::control::Ended;
+use crate::runtime::proxies;
+use crate::worker::{Context, Handler, RouteeRef};
+
+/// Tells the watches of this process's applications apart.
+static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
+
+impl From<NodeRef> for Target {
+    fn from(node: NodeRef) -> Self {
+        Self::Node(node)
+    }
+}
+
+impl From<&RouteeRef> for Target {
+    fn from(routee: &RouteeRef) -> Self {
+        Self::Routee(routee.node, routee.worker, routee.handler)
+    }
+}
+
+impl Context<'_> {
+    /// Watches a routee or one life of a node: when it is gone this handler gets one
+    /// [`Gone`](crate::Gone) with this token, also when it was gone before. A watch with a token
+    /// that is in use replaces the earlier one. It ends with this instance of the handler.
+    ///
+    /// `H` is the handler's own type: `cx.watch::<Self>(&routee, 7)`.
+    ///
+    /// A routee is gone when its path is withdrawn, when it panics (a fresh instance takes its
+    /// place, which this watch does not speak of), and with its node's life: left, removed, or
+    /// restarted. A node that only does not answer is not gone.
+    pub fn watch<H: Handler<crate::Gone>>(&mut self, target: impl Into<Target>, token: u64) {
+        let watcher = Watcher::Handler(self.handler(), token);
+        self.part_order(WorkerOrder::Watch { watcher, target: target.into() }.into());
+    }
+
+    /// Stops watching what was given this token. A [`Gone`](crate::Gone) that is on its way
+    /// within this worker still comes.
+    pub fn unwatch(&mut self, token: u64) {
+        let watcher = Watcher::Handler(self.handler(), token);
+        self.part_order(WorkerOrder::Unwatch { watcher }.into());
+    }
+}
+
+impl Node {
+    /// Watches a routee or one life of a node, from an application: see [`Context::watch`].
+    ///
+    /// # Errors
+    /// When this node has stopped.
+    pub fn watch(&self, target: impl Into<Target>) -> Result<Watch, NodeError> {
+        let token = NEXT_TOKEN.fetch_add(1, Ordering::Relaxed);
+        let (told, gone) = oneshot::channel();
+        // The watch may have been dropped; then nobody needs to know.
+        let notify = Box::new(move |reason| {
+            let _ = told.send(reason);
+        });
+        let order = Order::Watch { token, target: target.into(), notify };
+        self.shared.order(proxies::Order::Part(order.into()))?;
+        let ended = self.shared.ended.clone();
+        Ok(Watch { token, gone, ended, orders: self.shared.orders.clone() })
+    }
+}
+
+/// A watch of an application; dropping it stops it.
+#[must_use = "a watch that is dropped watches nothing"]
+pub struct Watch {
+    token: u64,
+    gone: oneshot::Receiver<GoneReason>,
+    ended: watch::Receiver<Option<Ended>>,
+    orders: tokio::sync::mpsc::Sender<proxies::Order>,
+}
+
+impl Watch {
+    /// Waits until what is watched is gone, and says why.
+    ///
+    /// # Errors
+    /// When this node stops meanwhile.
+    pub async fn gone(&mut self) -> Result<GoneReason, NodeError> {
+        tokio::select! {
+            biased;
+            reason = &mut self.gone => reason.map_err(|_| NodeError::Stopped),
+            _ = self.ended.wait_for(Option::is_some) => Err(NodeError::Stopped),
+        }
+    }
+
+    /// As [`Watch::gone`], blocking the thread for at most a while; `None` when it is still there.
+    ///
+    /// # Errors
+    /// As [`Watch::gone`].
+    pub fn wait(&mut self, within: Duration) -> Result<Option<GoneReason>, NodeError> {
+        block_on_until(self.gone(), Instant::now() + within).transpose()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // When control is too far behind to take this, the watch ends with what it watches, or
+        // with the node: it keeps one place until then.
+        let order = Order::Unwatch { token: self.token };
+        let _ = self.orders.try_send(proxies::Order::Part(order.into()));
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("token", &self.token).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,399 @@
+//! Each half alone: inputs go in, the whole list of effects is compared.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::control::{Order, WatchControl};
+use super::wire::Op;
+use super::worker::{
+    BEGUN, Ended, GONE, Members, REFUSED, Report, STOPPED, UNKNOWN_FRAMES, WatchWorker, Watcher,
+    WorkerOrder,
+};
+use super::{Gone, GoneReason, Target};
+use crate::base::{
+    HandlerId, Incarnation, Member, MemberEvent, MemberState, NodeId, NodeRef, View, WorkerIndex,
+};
+use crate::part::{
+    ControlEffect, ControlEffects, ControlOutlet, ControlPart, LinkChange, LinkRef, Outlet, PartId,
+    RouteeChange, To, WorkerEffect, WorkerEffects, WorkerPart,
+};
+use crate::wire::{Deframed, Message, WireType, deframe};
+
+const W0: WorkerIndex = WorkerIndex(0);
+const CARTS: HandlerId = HandlerId(3);
+const RETRY: Duration = Duration::from_millis(500);
+const UNKNOWN: Duration = Duration::from_millis(1_500);
+
+fn node(name: &str, life: u64) -> NodeRef {
+    NodeRef { node: NodeId::from_name(name), incarnation: Incarnation(life) }
+}
+
+fn members(lives: &[NodeRef], ends: &[(NodeRef, GoneReason)]) -> Arc<Members> {
+    let mut nodes = lives.to_vec();
+    nodes.sort_by_key(|life| life.node);
+    let ends = ends.iter().map(|(node, reason)| Ended { node: *node, reason: *reason }).collect();
+    Arc::new(Members { nodes, ends })
+}
+
+fn dialed(number: u64, peer: NodeRef) -> LinkRef {
+    LinkRef { link: number, peer: (peer, W0), dialed: true }
+}
+
+fn accepted(number: u64, peer: NodeRef) -> LinkRef {
+    LinkRef { link: number, peer: (peer, W0), dialed: false }
+}
+
+/// An effect in a form that can be compared.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Send(To, Op),
+    Deliver(HandlerId, u64, GoneReason),
+    After(Duration, u64),
+    Report(Report),
+    Count(usize, u64),
+}
+
+/// One half with what it has to do.
+struct Half {
+    worker: WatchWorker,
+    effects: WorkerEffects<Report>,
+}
+
+impl Half {
+    fn new(limit: usize) -> Self {
+        let worker = WatchWorker::new(node("me", 1), limit);
+        Self { worker, effects: WorkerEffects::default() }
+    }
+
+    fn run(&mut self, step: impl FnOnce(&mut WatchWorker, &mut Outlet<'_, Report>)) -> Vec<Seen> {
+        let mut out = Outlet::new(PartId(1), &mut self.effects);
+        step(&mut self.worker, &mut out);
+        let bytes = std::mem::take(&mut self.effects.bytes);
+        self.effects.list.drain(..).map(|effect| seen(effect, &bytes)).collect()
+    }
+
+    fn watch(&mut self, watcher: Watcher, target: Target) -> Vec<Seen> {
+        self.run(|worker, out| worker.order(WorkerOrder::Watch { watcher, target }, out))
+    }
+
+    fn frame(&mut self, from: LinkRef, op: Op) -> Vec<Seen> {
+        self.run(|worker, out| {
+            worker.frame(from, op.code(), &op.body(), out).expect("a whole frame");
+        })
+    }
+
+    fn told(&mut self, members: &Arc<Members>) -> Vec<Seen> {
+        self.run(|worker, out| worker.told(members, out))
+    }
+
+    fn timer(&mut self, token: u64) -> Vec<Seen> {
+        self.run(|worker, out| worker.timer(token, out))
+    }
+
+    fn link(&mut self, link: LinkRef, change: LinkChange) -> Vec<Seen> {
+        self.run(|worker, out| worker.link(link, change, out))
+    }
+
+    fn routee(&mut self, change: RouteeChange) -> Vec<Seen> {
+        self.run(|worker, out| worker.routee(CARTS, change, out))
+    }
+}
+
+fn seen(effect: WorkerEffect<Report>, bytes: &[u8]) -> Seen {
+    match effect {
+        WorkerEffect::Send { part, to, op, body } => {
+            assert_eq!(part, PartId(1));
+            let op = Op::parse(op, &bytes[body]).expect("a whole body").expect("a known op");
+            Seen::Send(to, op)
+        }
+        WorkerEffect::Deliver(chunk) => {
+            let Ok(Deframed::Frame(frame, _)) = deframe(chunk.bytes(), 1 << 20) else {
+                panic!("a delivered chunk holds a frame");
+            };
+            assert_eq!(frame.header.message, Gone::TYPE_ID);
+            let gone = <Gone as WireType>::access(frame.body()).expect("a valid body");
+            Seen::Deliver(frame.header.target, gone.token.to_native(), gone.reason())
+        }
+        WorkerEffect::After { after, token, .. } => Seen::After(after, token),
+        WorkerEffect::ToControl(report) => Seen::Report(report),
+        WorkerEffect::Count { counter, by, .. } => Seen::Count(counter, by),
+    }
+}
+
+fn op_watch(id: u64, life: u32) -> Op {
+    Op::Watch { id, handler: CARTS, life }
+}
+
+const ME: Watcher = Watcher::Handler(HandlerId(9), 70);
+
+/// A half that watches `CARTS` on `b`, confirmed for life 4.
+fn watching() -> (Half, NodeRef) {
+    let b = node("b", 1);
+    let mut half = Half::new(8);
+    assert_eq!(half.told(&members(&[b], &[])), []);
+    let asked = half.watch(ME, Target::Routee(b, W0, CARTS));
+    assert_eq!(
+        asked,
+        [Seen::Count(BEGUN, 1), Seen::Send(To::Peer(b, W0), op_watch(1, 0)), Seen::After(RETRY, 0),]
+    );
+    assert_eq!(half.frame(dialed(5, b), Op::Watching { id: 1, life: 4 }), []);
+    assert_eq!(half.timer(0), [], "a confirmed watch is not asked for again");
+    (half, b)
+}
+
+#[test]
+fn a_watcher_learns_once_that_an_instance_is_gone() {
+    let (mut half, b) = watching();
+    let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
+    assert_eq!(
+        half.frame(dialed(5, b), gone),
+        [Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, GoneReason::Replaced)]
+    );
+    assert_eq!(half.frame(dialed(5, b), gone), [], "told once");
+    let ended = members(&[], &[(b, GoneReason::NodeDown)]);
+    assert_eq!(half.told(&ended), [], "not again when its node goes");
+}
+
+#[test]
+fn a_new_link_is_asked_again_for_the_same_instance() {
+    let (mut half, b) = watching();
+    assert_eq!(half.link(dialed(5, b), LinkChange::Closed), [Seen::After(RETRY, 0)]);
+    assert_eq!(half.timer(0), [Seen::Send(To::Peer(b, W0), op_watch(1, 4)), Seen::After(RETRY, 0)]);
+    assert_eq!(
+        half.link(dialed(6, b), LinkChange::Opened),
+        [Seen::Send(To::Peer(b, W0), op_watch(1, 4))]
+    );
+    // It was replaced while nobody could say so.
+    let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
+    assert_eq!(
+        half.frame(dialed(6, b), gone),
+        [Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, GoneReason::Replaced)]
+    );
+}
+
+#[test]
+fn the_view_tells_how_a_node_ended() {
+    for (view, reason) in [
+        (members(&[], &[(node("b", 1), GoneReason::NodeLeft)]), GoneReason::NodeLeft),
+        (members(&[], &[(node("b", 1), GoneReason::NodeDown)]), GoneReason::NodeDown),
+        (members(&[node("b", 2)], &[]), GoneReason::NodeRestarted),
+    ] {
+        let (mut half, b) = watching();
+        let watched_node = half.watch(Watcher::Application(8), Target::Node(b));
+        assert_eq!(watched_node, [Seen::Count(BEGUN, 1)]);
+        assert_eq!(
+            half.told(&view),
+            [
+                Seen::Count(GONE, 1),
+                Seen::Deliver(HandlerId(9), 70, reason),
+                Seen::Count(GONE, 1),
+                Seen::Report(Report::Gone { token: 8, reason }),
+            ]
+        );
+        // Gone before: told at once, nothing is asked.
+        assert_eq!(
+            half.watch(ME, Target::Routee(b, W0, CARTS)),
+            [Seen::Count(BEGUN, 1), Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, reason),]
+        );
+    }
+}
+
+#[test]
+fn an_unknown_node_is_waited_for_and_then_gone() {
+    let b = node("b", 1);
+    let mut half = Half::new(8);
+    assert_eq!(half.watch(ME, Target::Node(b)), [Seen::Count(BEGUN, 1), Seen::After(UNKNOWN, 1)]);
+    assert_eq!(half.timer(1), [Seen::After(UNKNOWN, 1)], "it may still be on its way");
+    assert_eq!(
+        half.timer(1),
+        [Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, GoneReason::UnknownNode)]
+    );
+    half.watch(ME, Target::Node(b));
+    assert_eq!(half.told(&members(&[b], &[])), []);
+    assert_eq!(half.timer(1), [], "its record came in time");
+}
+
+#[test]
+fn a_watch_that_is_stopped_says_nothing_more() {
+    let (mut half, b) = watching();
+    assert_eq!(
+        half.run(|worker, out| worker.order(WorkerOrder::Unwatch { watcher: ME }, out)),
+        [Seen::Count(STOPPED, 1), Seen::Send(To::Peer(b, W0), Op::Unwatch { id: 1 })]
+    );
+    let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
+    assert_eq!(half.frame(dialed(5, b), gone), []);
+    assert_eq!(half.told(&members(&[], &[(b, GoneReason::NodeDown)])), []);
+}
+
+#[test]
+fn an_answer_from_elsewhere_ends_no_watch() {
+    let (mut half, _) = watching();
+    let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
+    assert_eq!(half.frame(dialed(7, node("stranger", 1)), gone), []);
+}
+
+#[test]
+fn a_watched_routee_tells_each_watcher_once() {
+    let (b, c) = (node("b", 1), node("c", 1));
+    let (from_b, from_c) = (accepted(2, b), accepted(3, c));
+    let mut half = Half::new(8);
+    half.routee(RouteeChange::Started);
+    for (from, id) in [(from_b, 11), (from_c, 12)] {
+        let confirmed = [Seen::Send(To::Link(from), Op::Watching { id, life: 1 })];
+        assert_eq!(half.frame(from, op_watch(id, 0)), confirmed);
+        assert_eq!(half.frame(from, op_watch(id, 1)), confirmed, "asked twice, kept once");
+    }
+    let replaced = GoneReason::Replaced as u32;
+    assert_eq!(
+        half.routee(RouteeChange::Replaced),
+        [
+            Seen::Send(To::Link(from_b), Op::Gone { id: 11, reason: replaced }),
+            Seen::Send(To::Link(from_c), Op::Gone { id: 12, reason: replaced }),
+        ]
+    );
+    assert_eq!(
+        half.frame(from_b, op_watch(13, 1)),
+        [Seen::Send(To::Link(from_b), Op::Gone { id: 13, reason: replaced })],
+        "a watch for the instance before is told at once"
+    );
+    half.frame(from_b, op_watch(14, 0));
+    half.frame(from_c, op_watch(15, 0));
+    half.frame(from_c, Op::Unwatch { id: 15 });
+    half.link(from_b, LinkChange::Closed);
+    assert_eq!(half.routee(RouteeChange::Withdrawn), [], "nobody watches any more");
+    let withdrawn = GoneReason::Withdrawn as u32;
+    assert_eq!(
+        half.frame(from_c, op_watch(16, 0)),
+        [Seen::Send(To::Link(from_c), Op::Gone { id: 16, reason: withdrawn })]
+    );
+}
+
+#[test]
+fn both_sides_keep_no_more_than_they_may() {
+    let b = node("b", 1);
+    let from = accepted(2, b);
+    let mut half = Half::new(2);
+    half.told(&members(&[b], &[]));
+    half.routee(RouteeChange::Started);
+    for id in [1, 2] {
+        half.frame(from, op_watch(id, 0));
+        half.watch(Watcher::Application(id), Target::Node(b));
+    }
+    let many = GoneReason::TooManyWatches;
+    assert_eq!(
+        half.frame(from, op_watch(3, 0)),
+        [Seen::Send(To::Link(from), Op::Gone { id: 3, reason: many as u32 })]
+    );
+    assert_eq!(
+        half.watch(Watcher::Application(3), Target::Node(b)),
+        [Seen::Count(REFUSED, 1), Seen::Report(Report::Gone { token: 3, reason: many })]
+    );
+    half.link(from, LinkChange::Closed);
+    assert_eq!(
+        half.frame(accepted(4, b), op_watch(3, 0)),
+        [Seen::Send(To::Link(accepted(4, b)), Op::Watching { id: 3, life: 1 })],
+        "the places of a lost link are free again"
+    );
+}
+
+#[test]
+fn a_routee_that_is_replaced_takes_its_own_watches_along() {
+    let b = node("b", 1);
+    let mut half = Half::new(8);
+    half.told(&members(&[b], &[]));
+    half.routee(RouteeChange::Started);
+    half.watch(Watcher::Handler(CARTS, 5), Target::Node(b));
+    assert_eq!(half.routee(RouteeChange::Replaced), [Seen::Count(STOPPED, 1)]);
+    assert_eq!(half.told(&members(&[], &[(b, GoneReason::NodeDown)])), []);
+}
+
+#[test]
+fn frames_of_a_newer_peer_are_skipped_and_broken_ones_are_not() {
+    let from = accepted(2, node("b", 1));
+    let mut half = Half::new(8);
+    let skipped = half.run(|worker, out| {
+        worker.frame(from, 77, &[1, 2, 3], out).expect("unknown is not broken");
+    });
+    assert_eq!(skipped, [Seen::Count(UNKNOWN_FRAMES, 1)]);
+    half.run(|worker, out| {
+        worker.frame(from, 1, &[0; 15], out).expect_err("a body that is too short");
+    });
+}
+
+// ---- control's half ----
+
+fn member(name: &str, state: MemberState) -> Member {
+    Member {
+        name: name.into(),
+        id: NodeId::from_name(name),
+        address: "127.0.0.1:7400".parse().expect("an address"),
+        incarnation: Incarnation(1),
+        state,
+        reachable: true,
+        workers: 1,
+        weight: 100,
+        roles: Default::default(),
+        metadata: BTreeMap::new(),
+        app_version: "".into(),
+        services: Vec::new(),
+    }
+}
+
+#[test]
+fn control_publishes_members_and_how_others_ended() {
+    let mut control = WatchControl::new(2);
+    let mut effects = ControlEffects::<WorkerOrder>::default();
+    let mut facts = Arc::default();
+    let view = Arc::new(View::new(node("me", 1), 1, vec![member("a", MemberState::Up)]));
+    let events = [
+        MemberEvent::Removed(member("b", MemberState::Left)),
+        MemberEvent::Removed(member("c", MemberState::Down)),
+    ];
+    let mut out = ControlOutlet::new(PartId(1), &mut facts, &mut effects);
+    control.view(&view, &events, &mut out);
+    assert!(effects.published);
+    assert!(effects.list.is_empty());
+    let ends = [(node("b", 1), GoneReason::NodeLeft), (node("c", 1), GoneReason::NodeDown)];
+    assert_eq!(facts, members(&[node("a", 1)], &ends));
+}
+
+#[test]
+fn an_application_is_told_once_and_not_after_it_stopped() {
+    let mut control = WatchControl::new(2);
+    let mut effects = ControlEffects::<WorkerOrder>::default();
+    let mut facts = Arc::default();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let target = Target::Node(node("b", 1));
+    let watch = |token: u64| {
+        let told = Arc::clone(&told);
+        let notify = Box::new(move |reason| told.lock().unwrap().push((token, reason)));
+        Order::Watch { token, target, notify }
+    };
+    let mut out = ControlOutlet::new(PartId(1), &mut facts, &mut effects);
+    control.order(watch(4), &mut out);
+    control.order(watch(5), &mut out);
+    control.order(Order::Unwatch { token: 5 }, &mut out);
+    for token in [4, 4, 5] {
+        let report = Report::Gone { token, reason: GoneReason::NodeLeft };
+        control.report(WorkerIndex(0), report, &mut out);
+    }
+    assert_eq!(*told.lock().unwrap(), [(4, GoneReason::NodeLeft)]);
+    let orders: Vec<(WorkerIndex, WorkerOrder)> = effects
+        .list
+        .into_iter()
+        .map(|effect| match effect {
+            ControlEffect::ToWorker(worker, order) => (worker, order),
+            ControlEffect::After { .. } => panic!("no timer was asked for"),
+        })
+        .collect();
+    let of = Watcher::Application;
+    assert_eq!(
+        orders,
+        [
+            (WorkerIndex(0), WorkerOrder::Watch { watcher: of(4), target }),
+            (WorkerIndex(1), WorkerOrder::Watch { watcher: of(5), target }),
+            (WorkerIndex(1), WorkerOrder::Unwatch { watcher: of(5) }),
+        ]
+    );
+}

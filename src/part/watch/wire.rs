@@ -1,0 +1,72 @@
+//! The frames of watch. All have a body of 16 bytes, little-endian:
+//!
+//! ```text
+//! op          0..8   8..12     12..16
+//! 1 watch     id     handler   life, 0 for whichever runs
+//! 2 watching  id     life      0
+//! 3 gone      id     reason    0
+//! 4 unwatch   id     0         0
+//! ```
+//!
+//! The id is the watcher's own, and means something only on the link that it came in on.
+
+use crate::base::HandlerId;
+
+/// Bytes of every body.
+pub(super) const BODY_BYTES: usize = 16;
+
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Tell me when this instance is gone.
+    Watch { id: u64, handler: HandlerId, life: u32 },
+    /// The watch is kept, for this instance.
+    Watching { id: u64, life: u32 },
+    /// It is gone; the watch is over.
+    Gone { id: u64, reason: u32 },
+    /// The watcher does not want to know any more.
+    Unwatch { id: u64 },
+}
+
+impl Op {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Watch { .. } => 1,
+            Self::Watching { .. } => 2,
+            Self::Gone { .. } => 3,
+            Self::Unwatch { .. } => 4,
+        }
+    }
+
+    pub fn body(self) -> [u8; BODY_BYTES] {
+        let (id, a, b) = match self {
+            Self::Watch { id, handler, life } => (id, handler.0, life),
+            Self::Watching { id, life } => (id, life, 0),
+            Self::Gone { id, reason } => (id, reason, 0),
+            Self::Unwatch { id } => (id, 0, 0),
+        };
+        let mut body = [0; BODY_BYTES];
+        body[..8].copy_from_slice(&id.to_le_bytes());
+        body[8..12].copy_from_slice(&a.to_le_bytes());
+        body[12..].copy_from_slice(&b.to_le_bytes());
+        body
+    }
+
+    /// `None` for an operation that this build does not know, `Err` for a body of another size.
+    pub fn parse(code: u8, body: &[u8]) -> Result<Option<Self>, ()> {
+        if !(1..=4).contains(&code) {
+            return Ok(None);
+        }
+        let body: &[u8; BODY_BYTES] = body.try_into().map_err(|_| ())?;
+        let (words, _) = body.as_chunks::<8>();
+        let id = u64::from_le_bytes(words[0]);
+        let rest = u64::from_le_bytes(words[1]);
+        let (a, b) = (rest as u32, (rest >> 32) as u32);
+        Ok(Some(match code {
+            1 => Self::Watch { id, handler: HandlerId(a), life: b },
+            2 => Self::Watching { id, life: a },
+            3 => Self::Gone { id, reason: a },
+            _ => Self::Unwatch { id },
+        }))
+    }
+}

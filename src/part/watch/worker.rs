@@ -1,0 +1,491 @@
+//! A worker's half of watch: what its own handlers and applications watch, and what the workers
+//! of other nodes watch here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::wire::Op;
+use super::{Gone, GoneReason, Target};
+use crate::base::{HandlerId, NodeRef, WorkerIndex};
+use crate::part::{LinkChange, LinkRef, Outlet, RouteeChange, To, WorkerPart};
+use crate::wire::WireError;
+
+/// How long a watch that was asked for waits for its confirmation before it is asked for again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A node may be unknown for two of these at most before it counts as gone, and for one at least:
+/// its record may still be on its way.
+const UNKNOWN: Duration = Duration::from_millis(1_500);
+
+/// How many unconfirmed watches one timer asks for again.
+const RETRIES_AT_ONCE: usize = 1_024;
+
+pub(super) const COUNTERS: &[&str] = &["begun", "gone", "stopped", "refused", "unknown_frames"];
+pub(super) const BEGUN: usize = 0;
+pub(super) const GONE: usize = 1;
+pub(super) const STOPPED: usize = 2;
+pub(super) const REFUSED: usize = 3;
+pub(super) const UNKNOWN_FRAMES: usize = 4;
+
+/// Token of the timer that asks again.
+const RETRY_TOKEN: u64 = 0;
+
+/// Token of the timer that looks at watches of unknown nodes.
+const UNKNOWN_TOKEN: u64 = 1;
+
+/// What control publishes: who is a member, and how those ended that are not any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// The lives of nodes in the view, in its order.
+    pub nodes: Vec<NodeRef>,
+    /// The last ends, oldest first.
+    pub ends: Vec<Ended>,
+}
+
+/// How a life of a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which life of which node.
+    pub node: NodeRef,
+    /// Left, or removed.
+    pub reason: GoneReason,
+}
+
+/// What is known of a node.
+enum Known {
+    Member,
+    Gone(GoneReason),
+    /// Not, or not yet.
+    Not,
+}
+
+impl Members {
+    fn know(&self, node: NodeRef) -> Known {
+        if let Ok(at) = self.nodes.binary_search_by_key(&node.node, |known| known.node) {
+            let life = self.nodes[at].incarnation;
+            if life == node.incarnation {
+                return Known::Member;
+            } else if life > node.incarnation {
+                return Known::Gone(GoneReason::NodeRestarted);
+            }
+        }
+        let ends = || self.ends.iter().rev().filter(|end| end.node.node == node.node);
+        if let Some(end) = ends().find(|end| end.node == node) {
+            return Known::Gone(end.reason);
+        }
+        // A later life of it is over as well.
+        match ends().any(|end| end.node.incarnation > node.incarnation) {
+            true => Known::Gone(GoneReason::NodeRestarted),
+            false => Known::Not,
+        }
+    }
+}
+
+/// Who watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watcher {
+    /// A handler of this worker, with its token.
+    Handler(HandlerId, u64),
+    /// An application, with its number.
+    Application(u64),
+}
+
+/// What control, or a handler of this worker, wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerOrder {
+    /// Watch this; a watcher that watches already is told of the new target only.
+    Watch {
+        /// For whom.
+        watcher: Watcher,
+        /// What.
+        target: Target,
+    },
+    /// Stop.
+    Unwatch {
+        /// For whom.
+        watcher: Watcher,
+    },
+}
+
+/// What control's half is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// What an application watches is gone.
+    Gone {
+        /// The application's number.
+        token: u64,
+        /// Why.
+        reason: GoneReason,
+    },
+}
+
+struct Watch {
+    watcher: Watcher,
+    target: Target,
+    /// The instance that the other side keeps the watch for; 0 before it said so.
+    life: u32,
+    /// Whether the other side keeps it on the present link.
+    confirmed: bool,
+}
+
+/// A worker's half.
+pub struct WatchWorker {
+    me: NodeRef,
+    limit: usize,
+    next_id: u64,
+    watches: BTreeMap<u64, Watch>,
+    watchers: BTreeMap<Watcher, u64>,
+    by_node: BTreeMap<NodeRef, BTreeSet<u64>>,
+    /// Watches that the other side has not confirmed; a timer runs while there are some.
+    unconfirmed: BTreeSet<u64>,
+    retry_set: bool,
+    /// Where the next round of asking again begins, so that each comes to its turn.
+    retry_from: u64,
+    /// Watches of nodes that are not known: those that one look has seen already, and the new
+    /// ones. A timer runs while there are some.
+    unknown: [BTreeSet<u64>; 2],
+    unknown_set: bool,
+    members: Arc<Members>,
+    /// What is watched here: by handler, from which link under which id.
+    watched: BTreeMap<HandlerId, BTreeSet<(LinkRef, u64)>>,
+    /// The same, by link.
+    by_link: BTreeMap<LinkRef, BTreeSet<(u64, HandlerId)>>,
+    watched_count: usize,
+    /// The running instance of each handler, counted from 1.
+    lives: BTreeMap<HandlerId, u32>,
+    /// How often each handler id was started before, so that no instance has two numbers.
+    last_life: u32,
+}
+
+type Out<'a, 'b> = &'a mut Outlet<'b, Report>;
+
+impl WatchWorker {
+    pub(super) fn new(me: NodeRef, limit: usize) -> Self {
+        Self {
+            me,
+            limit,
+            next_id: 1,
+            watches: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
+            retry_set: false,
+            retry_from: 0,
+            unknown: Default::default(),
+            unknown_set: false,
+            members: Arc::default(),
+            watched: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            watched_count: 0,
+            lives: BTreeMap::new(),
+            last_life: 0,
+        }
+    }
+
+    /// Whether one more watch of this worker's own would be kept.
+    pub fn has_room(&self) -> bool {
+        self.watches.len() < self.limit
+    }
+
+    // ---- what is watched from here ----
+
+    fn begin(&mut self, watcher: Watcher, target: Target, out: Out<'_, '_>) {
+        self.stop(watcher, out);
+        if !self.has_room() {
+            out.count(REFUSED, 1);
+            return tell(watcher, GoneReason::TooManyWatches, out);
+        }
+        out.count(BEGUN, 1);
+        let id = self.next_id;
+        self.next_id += 1;
+        let node = target.node();
+        self.watches.insert(id, Watch { watcher, target, life: 0, confirmed: false });
+        self.watchers.insert(watcher, id);
+        self.by_node.entry(node).or_default().insert(id);
+        match self.members.know(node) {
+            Known::Gone(reason) => return self.end(id, reason, out),
+            Known::Not if node != self.me => {
+                self.unknown[1].insert(id);
+                self.look_later(out);
+            }
+            Known::Not | Known::Member => {}
+        }
+        if matches!(target, Target::Routee(..)) {
+            self.ask(id, out);
+        }
+    }
+
+    fn look_later(&mut self, out: Out<'_, '_>) {
+        if !self.unknown_set {
+            self.unknown_set = true;
+            out.after(UNKNOWN, UNKNOWN_TOKEN);
+        }
+    }
+
+    /// Ends the watches whose nodes have been unknown for two looks.
+    fn look_at_unknown(&mut self, out: Out<'_, '_>) {
+        self.unknown_set = false;
+        let [seen, new] = std::mem::take(&mut self.unknown);
+        for id in seen {
+            if self.is_unknown(id) {
+                self.end(id, GoneReason::UnknownNode, out);
+            }
+        }
+        self.unknown[0] = new.into_iter().filter(|id| self.is_unknown(*id)).collect();
+        if !self.unknown[0].is_empty() {
+            self.look_later(out);
+        }
+    }
+
+    fn is_unknown(&self, id: u64) -> bool {
+        let watch = self.watches.get(&id);
+        watch.is_some_and(|watch| matches!(self.members.know(watch.target.node()), Known::Not))
+    }
+
+    /// Asks the other side to keep a watch, and sees to it that it is asked again.
+    fn ask(&mut self, id: u64, out: Out<'_, '_>) {
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        let Target::Routee(node, worker, handler) = watch.target else { return };
+        watch.confirmed = false;
+        let op = Op::Watch { id, handler, life: watch.life };
+        out.send(To::Peer(node, worker), op.code(), &op.body());
+        self.unconfirmed.insert(id);
+        if !self.retry_set {
+            self.retry_set = true;
+            out.after(RETRY, RETRY_TOKEN);
+        }
+    }
+
+    /// Forgets a watch.
+    fn remove(&mut self, id: u64) -> Option<Watch> {
+        let watch = self.watches.remove(&id)?;
+        self.watchers.remove(&watch.watcher);
+        self.unconfirmed.remove(&id);
+        self.unknown.iter_mut().for_each(|ids| {
+            ids.remove(&id);
+        });
+        let node = watch.target.node();
+        if let Some(ids) = self.by_node.get_mut(&node) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_node.remove(&node);
+            }
+        }
+        Some(watch)
+    }
+
+    /// A watch comes to its end: its watcher is told, once.
+    fn end(&mut self, id: u64, reason: GoneReason, out: Out<'_, '_>) {
+        if let Some(watch) = self.remove(id) {
+            out.count(GONE, 1);
+            tell(watch.watcher, reason, out);
+        }
+    }
+
+    fn stop(&mut self, watcher: Watcher, out: Out<'_, '_>) {
+        let Some(id) = self.watchers.get(&watcher).copied() else { return };
+        let Some(watch) = self.remove(id) else { return };
+        out.count(STOPPED, 1);
+        if let Target::Routee(node, worker, _) = watch.target {
+            let op = Op::Unwatch { id };
+            out.send(To::Peer(node, worker), op.code(), &op.body());
+        }
+    }
+
+    /// The watches of a peer's routees that are kept over a link to it.
+    fn to_peer(&self, (node, worker): (NodeRef, WorkerIndex)) -> Vec<u64> {
+        let ids = self.by_node.get(&node).into_iter().flatten().copied();
+        ids.filter(
+            |id| matches!(self.watches[id].target, Target::Routee(_, its, _) if its == worker),
+        )
+        .collect()
+    }
+
+    /// Whether an answer about a watch comes from where the watched routee is.
+    fn is_from(&self, id: u64, from: LinkRef) -> bool {
+        self.watches.get(&id).is_some_and(|watch| {
+            matches!(watch.target, Target::Routee(node, worker, _) if (node, worker) == from.peer)
+        })
+    }
+
+    // ---- what is watched here ----
+
+    fn keep(&mut self, from: LinkRef, id: u64, handler: HandlerId, life: u32, out: Out<'_, '_>) {
+        let running = self.lives.get(&handler).copied();
+        let refusal = match running {
+            None => Some(GoneReason::Withdrawn),
+            Some(running) if life != 0 && running != life => Some(GoneReason::Replaced),
+            Some(_) if self.watched_count >= self.limit => Some(GoneReason::TooManyWatches),
+            Some(_) => None,
+        };
+        let answer = match (refusal, running) {
+            (None, Some(running)) => {
+                if self.watched.entry(handler).or_default().insert((from, id)) {
+                    self.by_link.entry(from).or_default().insert((id, handler));
+                    self.watched_count += 1;
+                }
+                Op::Watching { id, life: running }
+            }
+            (refusal, _) => {
+                let reason = refusal.unwrap_or(GoneReason::Withdrawn);
+                Op::Gone { id, reason: reason as u32 }
+            }
+        };
+        out.send(To::Link(from), answer.code(), &answer.body());
+    }
+
+    fn drop_one(&mut self, from: LinkRef, id: u64) {
+        let Some(kept) = self.by_link.get_mut(&from) else { return };
+        let of_id: Vec<(u64, HandlerId)> =
+            kept.range((id, HandlerId(0))..=(id, HandlerId(u32::MAX))).copied().collect();
+        for entry in of_id {
+            kept.remove(&entry);
+            self.watched_count -= 1;
+            if let Some(watchers) = self.watched.get_mut(&entry.1) {
+                watchers.remove(&(from, id));
+                if watchers.is_empty() {
+                    self.watched.remove(&entry.1);
+                }
+            }
+        }
+        if kept.is_empty() {
+            self.by_link.remove(&from);
+        }
+    }
+
+    /// Tells all who watch an instance here that it is gone.
+    fn tell_watchers(&mut self, handler: HandlerId, reason: GoneReason, out: Out<'_, '_>) {
+        for (from, id) in self.watched.remove(&handler).unwrap_or_default() {
+            self.watched_count -= 1;
+            if let Some(kept) = self.by_link.get_mut(&from) {
+                kept.remove(&(id, handler));
+                if kept.is_empty() {
+                    self.by_link.remove(&from);
+                }
+            }
+            let op = Op::Gone { id, reason: reason as u32 };
+            out.send(To::Link(from), op.code(), &op.body());
+        }
+    }
+}
+
+fn tell(watcher: Watcher, reason: GoneReason, out: Out<'_, '_>) {
+    match watcher {
+        Watcher::Handler(handler, token) => out.deliver(handler, &Gone::new(token, reason)),
+        Watcher::Application(token) => out.to_control(Report::Gone { token, reason }),
+    }
+}
+
+impl WorkerPart for WatchWorker {
+    type Facts = Members;
+    type Order = WorkerOrder;
+    type Report = Report;
+
+    fn frame(
+        &mut self,
+        from: LinkRef,
+        op: u8,
+        body: &[u8],
+        out: &mut Outlet<'_, Report>,
+    ) -> Result<(), WireError> {
+        let op = Op::parse(op, body).map_err(|()| WireError::Incomplete("watch"))?;
+        match op {
+            None => out.count(UNKNOWN_FRAMES, 1),
+            Some(Op::Watch { id, handler, life }) => self.keep(from, id, handler, life, out),
+            Some(Op::Unwatch { id }) => self.drop_one(from, id),
+            Some(Op::Watching { id, life }) if self.is_from(id, from) => {
+                self.unconfirmed.remove(&id);
+                if let Some(watch) = self.watches.get_mut(&id) {
+                    watch.confirmed = true;
+                    watch.life = life;
+                }
+            }
+            Some(Op::Gone { id, reason }) if self.is_from(id, from) => {
+                // A reason of a newer peer still says that it is gone.
+                let reason = u8::try_from(reason).ok().and_then(GoneReason::from_code);
+                self.end(id, reason.unwrap_or(GoneReason::Withdrawn), out);
+            }
+            // About a watch that was stopped meanwhile.
+            Some(Op::Watching { .. } | Op::Gone { .. }) => {}
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, link: LinkRef, change: LinkChange, out: &mut Outlet<'_, Report>) {
+        if !link.dialed {
+            if change == LinkChange::Closed {
+                let kept = self.by_link.get(&link).cloned().unwrap_or_default();
+                kept.into_iter().for_each(|(id, _)| self.drop_one(link, id));
+            }
+            return;
+        }
+        for id in self.to_peer(link.peer) {
+            match change {
+                LinkChange::Opened => self.ask(id, out),
+                LinkChange::Closed => {
+                    self.unconfirmed.insert(id);
+                    if !self.retry_set {
+                        self.retry_set = true;
+                        out.after(RETRY, RETRY_TOKEN);
+                    }
+                }
+            }
+        }
+    }
+
+    fn routee(&mut self, handler: HandlerId, change: RouteeChange, out: &mut Outlet<'_, Report>) {
+        if change != RouteeChange::Started {
+            // Its own watches were those of the instance that is gone.
+            let own = (Watcher::Handler(handler, 0), Watcher::Handler(handler, u64::MAX));
+            let own: Vec<Watcher> =
+                self.watchers.range(own.0..=own.1).map(|(watcher, _)| *watcher).collect();
+            own.into_iter().for_each(|watcher| self.stop(watcher, out));
+        }
+        match change {
+            RouteeChange::Started | RouteeChange::Replaced => {
+                self.last_life += 1;
+                self.lives.insert(handler, self.last_life);
+            }
+            RouteeChange::Withdrawn => {
+                self.lives.remove(&handler);
+            }
+        }
+        match change {
+            RouteeChange::Started => {}
+            RouteeChange::Replaced => self.tell_watchers(handler, GoneReason::Replaced, out),
+            RouteeChange::Withdrawn => self.tell_watchers(handler, GoneReason::Withdrawn, out),
+        }
+    }
+
+    fn told(&mut self, members: &Arc<Members>, out: &mut Outlet<'_, Report>) {
+        self.members = Arc::clone(members);
+        let nodes: Vec<NodeRef> = self.by_node.keys().copied().collect();
+        for node in nodes {
+            let Known::Gone(reason) = members.know(node) else { continue };
+            for id in self.by_node.get(&node).cloned().unwrap_or_default() {
+                self.end(id, reason, out);
+            }
+        }
+    }
+
+    fn order(&mut self, order: WorkerOrder, out: &mut Outlet<'_, Report>) {
+        match order {
+            WorkerOrder::Watch { watcher, target } => self.begin(watcher, target, out),
+            WorkerOrder::Unwatch { watcher } => self.stop(watcher, out),
+        }
+    }
+
+    fn timer(&mut self, token: u64, out: &mut Outlet<'_, Report>) {
+        if token == RETRY_TOKEN {
+            self.retry_set = false;
+            let later = self.unconfirmed.range(self.retry_from..);
+            let again = later.chain(self.unconfirmed.range(..self.retry_from));
+            let again: Vec<u64> = again.copied().take(RETRIES_AT_ONCE).collect();
+            self.retry_from = again.last().map_or(0, |last| last + 1);
+            again.into_iter().for_each(|id| self.ask(id, out));
+        } else {
+            self.look_at_unknown(out);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A watch tells its watcher exactly once, only what is true, and in the end always.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+
+use crate::base::{HandlerId, NodeRef, Rng, Time, WorkerIndex};
+use crate::part::watch::{GoneReason, Target};
+use crate::sim::events::LifeId;
+use crate::sim::process::{Fate, Life};
+use crate::sim::world::World;
+
+/// The invariant's name.
+pub const NAME: &str = "a watch tells the truth once";
+
+/// The one path of every simulated node is its first registration.
+const WITNESS: HandlerId = HandlerId(0);
+
+/// How long after the healing watches must have caught up with what happened before.
+const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// How long a watch may be on its way in calm weather.
+const ARRIVED: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// One worker of one process.
+type Place = (LifeId, usize);
+
+struct Open {
+    watcher: Place,
+    target: Place,
+    whole_node: bool,
+    /// How often the target had been replaced when the watch began.
+    replaced: u32,
+    /// When it was first seen after watches must have caught up.
+    seen_at: Option<Time>,
+    /// How often the target had been replaced when it must have heard of the watch.
+    settled: Option<u32>,
+}
+
+/// Who watches what in one simulation, kept by the watchers themselves.
+#[derive(Default)]
+pub struct Watches {
+    lives: Vec<(NodeRef, usize)>,
+    open: BTreeMap<u64, Open>,
+    /// Watches that ended with their watcher; a notice may be on its way to its successor.
+    dropped: BTreeSet<u64>,
+    replaced: BTreeMap<Place, u32>,
+    /// Notices that the world has not looked at.
+    told: Vec<(u64, Option<Open>, GoneReason)>,
+    next_token: u64,
+    /// How many notices were held against the truth.
+    pub checked: u64,
+}
+
+impl Watches {
+    /// A process has begun.
+    pub fn add_life(&mut self, me: NodeRef, workers: usize) {
+        self.lives.push((me, workers));
+    }
+
+    /// A routee may watch something.
+    pub fn draw(&mut self, rng: &mut Rng, watcher: Place) -> Option<(u64, Target)> {
+        if rng.random_range(0..16) > 0 {
+            return None;
+        }
+        let life = rng.random_range(0..self.lives.len() as u64) as usize;
+        let (node, workers) = self.lives[life];
+        let worker = rng.random_range(0..workers as u64) as usize;
+        let whole_node = rng.random_range(0..3) == 0;
+        let target = (life, worker);
+        let replaced = self.replaced.get(&target).copied().unwrap_or(0);
+        self.next_token += 1;
+        let open = Open { watcher, target, whole_node, replaced, seen_at: None, settled: None };
+        self.open.insert(self.next_token, open);
+        let what = if whole_node {
+            Target::Node(node)
+        } else {
+            Target::Routee(node, WorkerIndex(worker as u16), WITNESS)
+        };
+        Some((self.next_token, what))
+    }
+
+    /// A routee is about to panic.
+    pub fn replaced(&mut self, place: Place) {
+        *self.replaced.entry(place).or_default() += 1;
+        let own = self.open.iter().filter(|(_, open)| open.watcher == place);
+        let own: Vec<u64> = own.map(|(token, _)| *token).collect();
+        for token in own {
+            self.open.remove(&token);
+            self.dropped.insert(token);
+        }
+    }
+
+    /// A watcher was told.
+    pub fn told(&mut self, token: u64, reason: GoneReason) {
+        if !self.dropped.remove(&token) {
+            let open = self.open.remove(&token);
+            self.told.push((token, open, reason));
+        }
+    }
+}
+
+impl World {
+    /// Holds what watchers were told in a duty cycle of this process against the truth.
+    pub(in crate::sim) fn check_watches(&mut self) {
+        let now = self.net.now;
+        let settles = self.healed_at.is_some_and(|healed| now.since(healed) >= CAUGHT_UP);
+        let mut ledger = self.ledger.lock();
+        let watches = &mut ledger.watches;
+        if settles {
+            for open in watches.open.values_mut().filter(|open| open.settled.is_none()) {
+                let since = *open.seen_at.get_or_insert(now);
+                // By now its target keeps it, for the instance that runs.
+                if now.since(since) >= ARRIVED {
+                    let replaced = watches.replaced.get(&open.target).copied();
+                    open.settled = Some(replaced.unwrap_or(0));
+                }
+            }
+        }
+        let told = std::mem::take(&mut watches.told);
+        watches.checked += told.len() as u64;
+        let mut wrong = None;
+        for (token, open, reason) in told {
+            let Some(open) = open else {
+                wrong = Some(format!("watch {token} was told twice, the second time: {reason}"));
+                break;
+            };
+            let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
+            if !is_true(&self.lives, &open, reason, replaced) {
+                let (watcher, target) = (open.watcher, open.target);
+                wrong = Some(format!(
+                    "watch {token} of {watcher:?} on {target:?} was told «{reason}», and it is not \
+                     so"
+                ));
+                break;
+            }
+        }
+        drop(ledger);
+        if let Some(seen) = wrong {
+            self.blame(NAME, seen);
+        }
+    }
+
+    /// In the end whoever is gone has been told of.
+    pub(in crate::sim) fn check_open_watches(&mut self) {
+        let ledger = self.ledger.lock();
+        let watches = &ledger.watches;
+        let missed = watches.open.iter().find(|(_, open)| {
+            let alive = self.lives[open.watcher.0].fate == Fate::Alive;
+            let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
+            let target_lives = self.lives[open.target.0].fate == Fate::Alive;
+            let panicked = !open.whole_node
+                && target_lives
+                && open.settled.is_some_and(|settled| settled < replaced);
+            alive && (has_ended(&self.lives, open.target.0) || panicked)
+        });
+        let seen = missed.map(|(token, open)| {
+            format!("watch {token} of {:?} on {:?} was never told", open.watcher, open.target)
+        });
+        drop(ledger);
+        if let Some(seen) = seen {
+            self.blame(NAME, seen);
+        }
+    }
+}
+
+/// Whether a life is over for its cluster, not only dead.
+fn has_ended(lives: &[Life], life: LifeId) -> bool {
+    lives[life].fate == Fate::Left || lives[life].downed || has_successor(lives, life)
+}
+
+fn has_successor(lives: &[Life], life: LifeId) -> bool {
+    let node = lives[life].me.node;
+    lives[life + 1..].iter().any(|later| later.me.node == node)
+}
+
+fn is_true(lives: &[Life], open: &Open, reason: GoneReason, replaced: u32) -> bool {
+    let target = open.target.0;
+    match reason {
+        GoneReason::Replaced => !open.whole_node && replaced > open.replaced,
+        GoneReason::NodeLeft => lives[target].leaving,
+        GoneReason::NodeDown => lives[target].downed || has_successor(lives, target),
+        GoneReason::NodeRestarted => has_successor(lives, target),
+        // It is no member of the watcher's view, nor has been for seconds.
+        GoneReason::UnknownNode => {
+            let body = lives[open.watcher.0].body.as_deref();
+            body.is_none_or(|body| {
+                let member = body.snapshot.view.member(lives[target].me.node);
+                member.is_none_or(|member| member.node_ref() != lives[target].me)
+            })
+        }
+        // No simulated node withdraws its path, or has that many watches.
+        GoneReason::Withdrawn | GoneReason::TooManyWatches => false,
+    }
+}

@@ -1,0 +1,234 @@
+//! Real nodes watch each other's routees, over loopback.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use keyway::{ArchivedGone, Context, Gone, GoneReason, Handler, Message, Node, Routee, Target};
+use rkyv::{Archive, Deserialize, Serialize};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Long enough for a second notice to come, if there were one.
+const QUIET: Duration = Duration::from_millis(300);
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "test.fail")]
+struct Fail;
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "test.begin")]
+struct Begin {
+    token: u64,
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "test.cease")]
+struct Cease {
+    token: u64,
+}
+
+/// What is watched.
+#[derive(Default, Routee)]
+#[routee(handles(Fail))]
+struct Fragile;
+
+impl Handler<Fail> for Fragile {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedFail, _: &mut Context<'_>) {
+        panic!("as the test wants it");
+    }
+}
+
+type Told = Arc<Mutex<Vec<(u64, GoneReason)>>>;
+
+/// Watches, from a handler, what the test puts into `targets`.
+#[derive(Routee)]
+#[routee(handles(Begin, Cease, Gone))]
+struct Warden {
+    targets: Arc<Mutex<Vec<Target>>>,
+    told: Told,
+}
+
+impl Handler<Begin> for Warden {
+    type Reply = ();
+    fn handle(&mut self, message: &ArchivedBegin, cx: &mut Context<'_>) {
+        let token = message.token.to_native();
+        let target = self.targets.lock().unwrap()[token as usize];
+        cx.watch::<Self>(target, token);
+    }
+}
+
+impl Handler<Cease> for Warden {
+    type Reply = ();
+    fn handle(&mut self, message: &ArchivedCease, cx: &mut Context<'_>) {
+        cx.unwatch(message.token.to_native());
+    }
+}
+
+impl Handler<Gone> for Warden {
+    type Reply = ();
+    fn handle(&mut self, gone: &ArchivedGone, _: &mut Context<'_>) {
+        self.told.lock().unwrap().push((gone.token.to_native(), gone.reason()));
+    }
+}
+
+fn node(name: &str, seeds: &[&Node]) -> Node {
+    let mut builder = Node::builder().name(name).bind("127.0.0.1:0").workers(1);
+    for seed in seeds {
+        builder = builder.seed(seed.address());
+    }
+    let node = builder.start().unwrap();
+    node.serve("/user/fragile", |_| Fragile).unwrap();
+    node
+}
+
+/// A node with a warden, and how to have it watch.
+struct Guard {
+    node: Node,
+    targets: Arc<Mutex<Vec<Target>>>,
+    told: Told,
+}
+
+impl Guard {
+    fn new(name: &str, seeds: &[&Node]) -> Self {
+        let node = node(name, seeds);
+        let targets = Arc::new(Mutex::new(Vec::new()));
+        let told: Told = Arc::default();
+        let (its_targets, its_told) = (Arc::clone(&targets), Arc::clone(&told));
+        let make = move |_| Warden { targets: its_targets.clone(), told: its_told.clone() };
+        node.serve("/user/warden", make).unwrap();
+        Self { node, targets, told }
+    }
+
+    fn watch(&self, target: impl Into<Target>) -> u64 {
+        let token = {
+            let mut targets = self.targets.lock().unwrap();
+            targets.push(target.into());
+            targets.len() as u64 - 1
+        };
+        self.tell(&Begin { token });
+        token
+    }
+
+    /// Returns when the warden has handled the message.
+    fn tell<M: Message<Reply = ()>>(&self, message: &M) {
+        let router = self.node.router("/user/warden").build().unwrap();
+        router.wait_ready(1, LIMIT).unwrap();
+        router.ask(message).within(LIMIT).wait().unwrap();
+    }
+
+    fn told(&self, count: usize) -> Vec<(u64, GoneReason)> {
+        eventually("the warden is told", || self.told.lock().unwrap().len() >= count);
+        std::thread::sleep(QUIET);
+        self.told.lock().unwrap().clone()
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The one routee at `/user/fragile` on a node.
+fn fragile(from: &Node, on: &Node) -> keyway::RouteeRef {
+    let router = from.router("/user/fragile").build().unwrap();
+    let find = || router.routees().into_iter().find(|routee| routee.node == on.id());
+    eventually("the routee is known", || find().is_some());
+    find().unwrap()
+}
+
+#[test]
+fn a_handler_that_panics_is_gone_for_those_who_watched_it() {
+    let guard = Guard::new("a", &[]);
+    let b = node("b", &[&guard.node]);
+    let routee = fragile(&guard.node, &b);
+    let own = fragile(&guard.node, &guard.node);
+    let (far, near) = (guard.watch(&routee), guard.watch(&own));
+    let mut application = guard.node.watch(&routee).unwrap();
+    assert_eq!(application.wait(QUIET).unwrap(), None, "nothing has happened yet");
+
+    guard.node.tell_to(&routee, &Fail).unwrap();
+    assert_eq!(application.wait(LIMIT).unwrap(), Some(GoneReason::Replaced));
+    assert_eq!(guard.told(1), [(far, GoneReason::Replaced)]);
+    guard.node.tell_to(&own, &Fail).unwrap();
+    let both = [(far, GoneReason::Replaced), (near, GoneReason::Replaced)];
+    assert_eq!(guard.told(2), both);
+
+    // Those who watch from now on watch the fresh instance, until it goes too; each once.
+    let again = guard.watch(&routee);
+    let stopped = guard.watch(&routee);
+    guard.tell(&Cease { token: stopped });
+    guard.node.tell_to(&routee, &Fail).unwrap();
+    assert_eq!(guard.told(3)[2..], [(again, GoneReason::Replaced)]);
+}
+
+#[test]
+fn nodes_that_leave_are_removed_or_start_anew_are_gone() {
+    let guard = Guard::new("a", &[]);
+    let mut nodes: Vec<Node> =
+        ["leaves", "removed", "restarts"].map(|name| node(name, &[&guard.node])).into();
+    assert!(guard.node.wait_members(4, LIMIT));
+    let (restarts, removed, leaves) =
+        (nodes.pop().unwrap(), nodes.pop().unwrap(), nodes.pop().unwrap());
+    let lives = [leaves.id(), removed.id(), restarts.id()];
+    for life in [&leaves, &removed, &restarts] {
+        let routee = fragile(&guard.node, life);
+        guard.watch(&routee);
+        guard.watch(life.id());
+    }
+
+    leaves.leave_and_wait().unwrap();
+    let left = GoneReason::NodeLeft;
+    let mut told = guard.told(2);
+    told.sort();
+    assert_eq!(told, [(0, left), (1, left)]);
+
+    removed.stop();
+    guard.node.down(lives[1].node).unwrap();
+    let down = GoneReason::NodeDown;
+    let mut told = guard.told(4).split_off(2);
+    told.sort();
+    assert_eq!(told, [(2, down), (3, down)]);
+
+    restarts.stop();
+    let restarted = node("restarts", &[&guard.node]);
+    let mut told = guard.told(6).split_off(4);
+    told.sort();
+    assert!(
+        matches!(
+            told[..],
+            [
+                (4, GoneReason::NodeRestarted | GoneReason::NodeDown),
+                (5, GoneReason::NodeRestarted | GoneReason::NodeDown)
+            ]
+        ),
+        "{told:?}"
+    );
+
+    // Also when it was gone before.
+    let late = guard.watch(lives[0]);
+    assert_eq!(guard.told(7)[6..], [(late, left)]);
+    let late = guard.watch(lives[2]);
+    let told = guard.told(8);
+    assert_eq!(told[7], (late, GoneReason::NodeRestarted), "{told:?}");
+    drop(restarted);
+}
+
+#[test]
+fn ten_thousand_watches_are_made_and_ended() {
+    let guard = Guard::new("a", &[]);
+    let b = node("b", &[&guard.node]);
+    let routee = fragile(&guard.node, &b);
+    for _ in 0..100 {
+        let watches: Vec<_> = (0..100).map(|_| guard.node.watch(&routee).unwrap()).collect();
+        drop(watches);
+    }
+    // They left nothing behind that a failing routee would tell of.
+    let mut last = guard.node.watch(&routee).unwrap();
+    assert_eq!(last.wait(QUIET).unwrap(), None);
+    guard.node.tell_to(&routee, &Fail).unwrap();
+    assert_eq!(last.wait(LIMIT).unwrap(), Some(GoneReason::Replaced));
+}
