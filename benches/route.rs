@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -13,7 +14,9 @@ use keyway::base::{
     HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Service,
     View,
 };
+use keyway::control::destinations::Destinations;
 use keyway::hash::{Candidate, DEFAULT_SLOT_BITS, HashKey, HashSeed, SlotTable};
+use keyway::route::snapshot::{RouterState, Snapshot};
 use keyway::route::{Picker, RouteTable, RouteeSet, RouterSpec, Strategy as _, StrategyKind};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -369,5 +372,63 @@ fn table(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, balance, lookup, pick, rebuild, table);
+/// What control does when one of a hundred members falls silent or answers again, but for
+/// membership's own part: it makes no table.
+fn flip(c: &mut Criterion) {
+    let mut group = c.benchmark_group("flip");
+    let mut views = [cluster(100), cluster(100)];
+    views[1].members[50].reachable = false;
+    let views = views.map(Arc::new);
+    let mut destinations = Destinations::default();
+    destinations.follow(&views[0]);
+    for routers in [1usize, 5, 20] {
+        let mut states: Vec<_> = (0..routers)
+            .map(|router| {
+                let path = format!("/user/service-{}", router % 10);
+                let spec =
+                    RouterSpec::new(path.parse().unwrap(), StrategyKind::ConsistentHash, SEED);
+                let table = RouteTable::build(
+                    &views[0],
+                    &RouterSpec { slot_bits: 10, ..spec.clone() },
+                    None,
+                );
+                let places = destinations.of(&table);
+                RouterState::new(Arc::new(spec), Arc::new(table), places, destinations.all())
+            })
+            .map(Arc::new)
+            .collect();
+        group.bench_function(
+            BenchmarkId::new("100_nodes_of_4", format!("{routers}_routers")),
+            |b| {
+                let mut turn = 0;
+                b.iter(|| {
+                    turn += 1;
+                    let view = &views[turn % 2];
+                    destinations.follow(view);
+                    for state in &mut states {
+                        let RouterState { spec, table, destinations: places, .. } = &**state;
+                        *state = Arc::new(RouterState::new(
+                            Arc::clone(spec),
+                            Arc::clone(table),
+                            Arc::clone(places),
+                            destinations.all(),
+                        ));
+                    }
+                    let routers = (0..).zip(states.iter().cloned()).map(Some).collect();
+                    let (all, index) = (destinations.all().to_vec(), destinations.index());
+                    Arc::new(Snapshot::indexed(
+                        turn as u64,
+                        Arc::clone(view),
+                        all,
+                        Arc::clone(index),
+                        routers,
+                    ))
+                });
+            },
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, balance, lookup, pick, flip, rebuild, table);
 criterion_main!(benches);

@@ -10,7 +10,7 @@ use crate::route::snapshot::{Destination, Reach, Snapshot};
 /// Every worker of every life of every node that was ever a member here. A number is never used
 /// again: workers and application threads hold it.
 #[derive(Default)]
-pub(super) struct Destinations {
+pub struct Destinations {
     all: Vec<Destination>,
     /// By worker.
     places: BTreeMap<NodeRef, Vec<u32>>,
@@ -18,6 +18,7 @@ pub(super) struct Destinations {
 }
 
 impl Destinations {
+    /// By number.
     pub fn all(&self) -> &[Destination] {
         &self.all
     }

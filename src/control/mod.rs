@@ -2,7 +2,7 @@
 //! and the snapshot that workers follow. A decider: datagrams, times and orders come in; sealed
 //! datagrams, snapshots and events go out into a sink.
 
-mod destinations;
+pub mod destinations;
 mod leaving;
 pub mod links;
 mod parts;

@@ -94,7 +94,7 @@ pub(super) fn candidate_key(seed: HashSeed, id: u64) -> u64 {
 /// half runs through all values as either factor does; folding the high half in spreads every bit
 /// of both over all bits.
 #[inline]
-fn pair_hash(slot_key: u64, candidate_key: u64) -> u64 {
+pub(super) fn pair_hash(slot_key: u64, candidate_key: u64) -> u64 {
     let product = u128::from(slot_key) * u128::from(candidate_key);
     (product as u64) ^ (product >> 64) as u64
 }
@@ -221,6 +221,10 @@ impl Bidder {
     #[inline]
     pub(super) fn hashed(key: u64, index: u16, weight: u32) -> Self {
         Self { key, weight, index }
+    }
+
+    pub(super) fn key_and_index(&self) -> (u64, u16) {
+        (self.key, self.index)
     }
 
     pub(super) fn index(&self) -> u16 {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::key::HashSeed;
-use super::rendezvous::{Bidder, Field, candidate_key, slot_key};
+use super::rendezvous::{Bidder, Field, candidate_key, pair_hash, slot_key};
 
 /// Fewest slot bits a table may have: 1,024 slots.
 pub const MIN_SLOT_BITS: u8 = 10;
@@ -57,6 +57,8 @@ pub struct SlotTable {
     candidates: Arc<[Candidate]>,
     /// The candidates' identities, hashed: for keys whose owner is passed over.
     keys: Arc<[u64]>,
+    /// Made once: many tables share these slots.
+    digest: u64,
 }
 
 impl SlotTable {
@@ -80,8 +82,7 @@ impl SlotTable {
         let owners = (0..1 << bits)
             .map(|slot| field.best(slot_key(seed, slot)).map_or(NO_OWNER, |bid| bid.index))
             .collect();
-        let keys = hashed(seed, &candidates);
-        Self { owners, shift: 64 - u32::from(bits), seed, candidates, keys }
+        Self::of(owners, 64 - u32::from(bits), seed, candidates)
     }
 
     /// The table for changed candidates: byte-equal to a fresh build of them, at the cost of one
@@ -119,6 +120,11 @@ impl SlotTable {
         if rivals.len() + 1 >= all.len() {
             return Self::fresh(self.bits(), self.seed, candidates);
         }
+        let alike = candidates.iter().all(|one| one.weight == candidates[0].weight);
+        if alike && !self.candidates.is_empty() && kept.iter().all(Option::is_some) {
+            let owners = self.joined(&kept, &rivals);
+            return Self::of(owners, self.shift, self.seed, candidates);
+        }
         let rivals = Field::new(self.seed, rivals.into_iter());
         let owners = self
             .owners
@@ -134,8 +140,37 @@ impl SlotTable {
                 _ => all.best(slot_key(self.seed, slot)).map_or(NO_OWNER, |bid| bid.index),
             })
             .collect();
-        let keys = hashed(self.seed, &candidates);
-        Self { owners, shift: self.shift, seed: self.seed, candidates, keys }
+        Self::of(owners, self.shift, self.seed, candidates)
+    }
+
+    fn of(owners: Arc<[u16]>, shift: u32, seed: HashSeed, candidates: Arc<[Candidate]>) -> Self {
+        let keys = hashed(seed, &candidates);
+        let digest = digest(&owners, shift, &candidates);
+        Self { owners, shift, seed, candidates, keys, digest }
+    }
+
+    /// Each slot's owner after rivals have come to candidates of their own weight, who all stay:
+    /// the most common change of all. `kept` holds the candidates by old index.
+    fn joined(&self, kept: &[Option<Bidder>], rivals: &[(u16, Candidate)]) -> Arc<[u16]> {
+        let kept: Vec<_> = kept.iter().flatten().map(Bidder::key_and_index).collect();
+        let rivals: Vec<_> = rivals
+            .iter()
+            .map(|(index, candidate)| (candidate_key(self.seed, candidate.id), *index))
+            .collect();
+        let owner = |(slot, owner): (usize, &u16)| {
+            let slot_key = slot_key(self.seed, slot);
+            let (key, mut best) = kept[usize::from(*owner)];
+            let mut highest = pair_hash(slot_key, key);
+            for (key, index) in &rivals {
+                let hash = pair_hash(slot_key, *key);
+                // Of equal hashes the lowest identity wins.
+                let wins = hash > highest || (hash == highest && *index < best);
+                best = if wins { *index } else { best };
+                highest = if wins { hash } else { highest };
+            }
+            best
+        };
+        self.owners.iter().enumerate().map(owner).collect()
     }
 
     /// The owner of a key: its index in [`SlotTable::candidates`], or [`NO_OWNER`].
@@ -212,21 +247,7 @@ impl SlotTable {
 
     /// A hash over bits, candidates and owners. The seed shows only through them.
     pub fn digest(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        hash.update(&self.shift.to_le_bytes());
-        hash.update(&(self.candidates.len() as u64).to_le_bytes());
-        for candidate in self.candidates.iter() {
-            hash.update(&candidate.id.to_le_bytes());
-            hash.update(&candidate.weight.to_le_bytes());
-        }
-        let mut bytes = [0; 1 << MIN_SLOT_BITS];
-        for owners in self.owners.chunks_exact(bytes.len() / 2) {
-            for (place, owner) in bytes.chunks_exact_mut(2).zip(owners) {
-                place.copy_from_slice(&owner.to_le_bytes());
-            }
-            hash.update(&bytes);
-        }
-        hash.digest()
+        self.digest
     }
 }
 
@@ -239,6 +260,24 @@ impl fmt::Debug for SlotTable {
             .field("digest", &format_args!("{:016x}", self.digest()))
             .finish_non_exhaustive()
     }
+}
+
+fn digest(owners: &[u16], shift: u32, candidates: &[Candidate]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&shift.to_le_bytes());
+    hash.update(&(candidates.len() as u64).to_le_bytes());
+    for candidate in candidates {
+        hash.update(&candidate.id.to_le_bytes());
+        hash.update(&candidate.weight.to_le_bytes());
+    }
+    let mut bytes = [0; 1 << MIN_SLOT_BITS];
+    for owners in owners.chunks_exact(bytes.len() / 2) {
+        for (place, owner) in bytes.chunks_exact_mut(2).zip(owners) {
+            place.copy_from_slice(&owner.to_le_bytes());
+        }
+        hash.update(&bytes);
+    }
+    hash.digest()
 }
 
 /// Each candidate with its index. There are few enough for it to fit.
