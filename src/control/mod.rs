@@ -353,7 +353,7 @@ impl Control {
 
     /// The tables that were asked for are made.
     pub fn tables_made(&mut self, made: TablesMade, sink: &mut dyn ControlSink) {
-        let first = self.tables.made(made, &self.destinations);
+        let first = self.tables.made(made, self.membership.view(), &self.destinations);
         self.publish(sink);
         for router in first {
             sink.routed(router);

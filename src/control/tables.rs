@@ -121,7 +121,7 @@ impl Tables {
     }
 
     /// A job is done. Gives the routers that have their first table now.
-    pub fn made(&mut self, made: TablesMade, destinations: &Destinations) -> Vec<u32> {
+    pub fn made(&mut self, made: TablesMade, view: &View, destinations: &Destinations) -> Vec<u32> {
         self.making = false;
         let mut first = Vec::new();
         // Routers of all nodes have the same routees in the same order: their places are shared.
@@ -129,6 +129,10 @@ impl Tables {
         for (id, table) in made.tables {
             // It may have ended meanwhile.
             let Some(router) = self.router(id) else { continue };
+            if router.table().is_some_and(|own| own.roster_digest() == view.roster_digest) {
+                // The members changed and changed back: what it has is right, and this is not.
+                continue;
+            }
             if router.state.is_none() {
                 first.push(id);
             }
