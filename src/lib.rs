@@ -130,7 +130,7 @@ pub use runtime::control::Ended;
 pub use runtime::proxies::DeadLetter;
 pub use wire::{Layout, Message};
 pub use worker::{
-    Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee, RouteeRef,
+    Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee, RouteeRef, WakeKey,
 };
 
 /// The code in these documents is compiled and run as well.

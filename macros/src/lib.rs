@@ -64,7 +64,7 @@ pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 /// struct Hit;
 ///
 /// #[derive(Default, Routee)]
-/// #[routee(handles(Hit), started = Self::open, wake = Self::tick)]
+/// #[routee(handles(Hit), started = Self::open, wake = Self::tick, stopped = Self::close)]
 /// struct Counter {
 ///     hits: u64,
 /// }
@@ -77,6 +77,10 @@ pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 ///     fn tick(&mut self, _token: u64, cx: &mut Context<'_>) {
 ///         println!("{} hits", std::mem::take(&mut self.hits));
 ///         cx.wake_after(std::time::Duration::from_secs(1), 0);
+///     }
+///
+///     fn close(&mut self, _: &mut Context<'_>) {
+///         println!("{} hits at the end", self.hits);
 ///     }
 /// }
 ///

@@ -13,6 +13,7 @@ struct Options {
     messages: Option<Vec<Type>>,
     started: Option<Path>,
     wake: Option<Path>,
+    stopped: Option<Path>,
 }
 
 impl Parse for Options {
@@ -29,11 +30,13 @@ impl Parse for Options {
                 once(&mut options.started, &option, hook(&option, input)?)?;
             } else if option == "wake" {
                 once(&mut options.wake, &option, hook(&option, input)?)?;
+            } else if option == "stopped" {
+                once(&mut options.stopped, &option, hook(&option, input)?)?;
             } else {
                 return Err(Error::new(
                     option.span(),
-                    "unknown option; there are `handles(A, B)`, `started = Self::open` and \
-                     `wake = Self::tick`",
+                    "unknown option; there are `handles(A, B)`, `started = Self::open`, \
+                     `wake = Self::tick` and `stopped = Self::close`",
                 ));
             }
             if !input.is_empty() {
@@ -78,6 +81,13 @@ pub fn routee(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     });
+    let stopped = options.stopped.map(|path| {
+        quote! {
+            fn stopped(&mut self, cx: &mut ::keyway::Context<'_>) {
+                #path(self, cx);
+            }
+        }
+    });
     let ident = &input.ident;
     let (generics, parameters, bounds) = input.generics.split_for_impl();
     Ok(quote! {
@@ -88,6 +98,7 @@ pub fn routee(input: &DeriveInput) -> Result<TokenStream> {
             }
             #started
             #wake
+            #stopped
         }
     })
 }

@@ -13,7 +13,7 @@ use super::link::LinkId;
 use super::router_ref::RouterRef;
 use super::send::{AskOptions, single};
 use crate::base::fate::{AskError, Counts, Refusal};
-use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::base::{HandlerId, NodeRef, Time, TimerKey, WorkerIndex};
 use crate::hash::HashKey;
 use crate::wire::{Message, WireType};
 
@@ -24,6 +24,10 @@ pub(super) struct Origin {
     pub correlation: Option<u64>,
     pub deadline: Option<Time>,
 }
+
+/// A time that a handler has set, by which it can be called off: see [`Context::cancel_wake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WakeKey(TimerKey);
 
 /// A handler's hands: send, ask, reply later, set times.
 ///
@@ -215,14 +219,27 @@ impl Context<'_> {
         (Later(PhantomData), replier)
     }
 
-    /// Calls the handler's `wake` with this token after a while, to the millisecond above.
-    pub fn wake_after(&mut self, after: Duration, token: u64) {
-        self.wake_at(self.core.now.plus(after), token);
+    /// Calls the handler's `wake` with this token after a while, to the millisecond above, unless
+    /// it is called off by the key.
+    pub fn wake_after(&mut self, after: Duration, token: u64) -> WakeKey {
+        self.wake_at(self.core.now.plus(after), token)
     }
 
-    /// Calls the handler's `wake` with this token at a time, to the millisecond above.
-    pub fn wake_at(&mut self, at: Time, token: u64) {
-        self.core.timers.insert(at, Timer::Wake { handler: self.handler, token });
+    /// Calls the handler's `wake` with this token at a time, to the millisecond above, unless it is
+    /// called off by the key.
+    pub fn wake_at(&mut self, at: Time, token: u64) -> WakeKey {
+        let wake = Timer::Wake { handler: self.handler, token };
+        WakeKey(self.core.timers.insert(at, wake))
+    }
+
+    /// Calls off a time that this handler has set on this worker. False when it has come already,
+    /// was called off before, or is not this handler's.
+    pub fn cancel_wake(&mut self, key: WakeKey) -> bool {
+        let own = match self.core.timers.get(key.0) {
+            Some(Timer::Wake { handler, .. }) => *handler == self.handler,
+            _ => false,
+        };
+        own && self.core.timers.cancel(key.0).is_some()
     }
 
     /// Calls the handler's `wake` with this token in the next duty cycle. A handler that does so

@@ -166,6 +166,10 @@ impl Core {
 
     #[cold]
     fn explain(&self) -> Refusal {
+        if self.asks.is_over() {
+            // A node that has left is no member either, but does not join.
+            return Refusal::Stopped;
+        }
         let snapshot = self.snapshot.as_ref();
         snapshot.map_or(Refusal::Joining, |snapshot| explain(Refusal::NoRoutee, snapshot))
     }

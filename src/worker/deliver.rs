@@ -199,6 +199,15 @@ impl Worker {
         }
     }
 
+    /// Tells every routee that its worker stops. There is no more to do for one that panics then.
+    pub(super) fn end_routees(&mut self) {
+        self.handlers.clear();
+        for place in 0..self.routees.len() as u32 {
+            self.with_routee(place, |hosted, cx| hosted.stopped(cx));
+        }
+        self.routees.clear();
+    }
+
     pub(super) fn wake(&mut self, handler: HandlerId, token: u64) {
         if let Some(place) = self.handlers.get(handler.0 as usize).copied().flatten()
             && self.with_routee(place, |hosted, cx| hosted.wake(token, cx))

@@ -12,7 +12,14 @@ use crate::wire::{Message, WireType};
 /// Takes messages of one type. Runs to completion on its worker, straight from the receive buffer.
 ///
 /// A handler must not block: everything else on its worker waits meanwhile. What takes long
-/// replies later, see [`Context::reply_later`].
+/// replies later, see [`Context::reply_later`]. So `handle` is not `async` (the compiler then says
+/// "expected the reply's type, found future"): what must be awaited goes to
+/// [`AsyncReplies`](crate::AsyncReplies).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle `{M}`",
+    label = "has no handler for `{M}`",
+    note = "write `impl Handler<{M}> for {Self}`, or take it out of `#[routee(handles(...))]`"
+)]
 pub trait Handler<M: Message>: Sized {
     /// What `handle` gives back: the message's reply, or [`Later`] for a reply that comes later.
     type Reply: IntoReply<M::Reply>;
@@ -55,6 +62,13 @@ pub trait Routee: Sized + 'static {
     fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
         let _ = (token, cx);
     }
+
+    /// Called once when the routee's worker stops in order, after the last message: the place to
+    /// flush and close. Nothing can be sent any more. Not called for an instance that panicked,
+    /// whose state may be broken; nor when the process is killed.
+    fn stopped(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
 }
 
 /// Gets the replies to asks made with [`Context::ask`].
@@ -69,6 +83,14 @@ pub trait OnReply<M: Message>: Routee {
 }
 
 /// What a handler may give back for a message whose reply is `R`: an `R`, or [`Later`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no reply to a message that is answered with `{R}`",
+    label = "neither `{R}` nor `Later<{R}>`",
+    note = "give back a `{R}`, or the `Later<{R}>` of `cx.reply_later()` and reply through its \
+            `Replier` when it is time",
+    note = "a future is no reply, as a handler runs to completion: spawn it with the `Replier` in \
+            it, or hand it to `AsyncReplies`"
+)]
 pub trait IntoReply<R: WireType> {
     /// Sends the reply, if there is one now. Called only when the message was an ask.
     fn send(self, cx: &mut Context<'_>);
@@ -150,6 +172,7 @@ pub(super) trait Hosted {
     ) -> Result<(), DeathReason>;
     fn started(&mut self, cx: &mut Context<'_>);
     fn wake(&mut self, token: u64, cx: &mut Context<'_>);
+    fn stopped(&mut self, cx: &mut Context<'_>);
     fn routee(&mut self) -> &mut dyn Any;
 }
 
@@ -181,6 +204,10 @@ impl<H: Routee> Hosted for Host<H> {
 
     fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
         self.routee.wake(token, cx);
+    }
+
+    fn stopped(&mut self, cx: &mut Context<'_>) {
+        self.routee.stopped(cx);
     }
 
     fn routee(&mut self) -> &mut dyn Any {

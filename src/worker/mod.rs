@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-pub use self::context::Context;
+pub use self::context::{Context, WakeKey};
 pub use self::core::{RouteeRef, Target};
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
@@ -741,5 +741,6 @@ impl Worker {
         let Core { asks, ask_effects, .. } = &mut self.core;
         asks.end_all(AskError::Dead(DeathReason::Stopped), ask_effects);
         self.settle_asks();
+        self.end_routees();
     }
 }

@@ -323,7 +323,8 @@ impl Generator {
     fn saturate<M: Load>(&mut self, cx: &mut Context<'_>) {
         for _ in 0..SATURATE_BATCH {
             if self.tell::<M>(0, cx).is_err() {
-                return cx.wake_after(FULL_PAUSE, self.turn);
+                cx.wake_after(FULL_PAUSE, self.turn);
+                return;
             }
         }
         cx.wake_soon(self.turn);
