@@ -33,7 +33,19 @@ pub fn layout(input: &DeriveInput) -> Result<TokenStream> {
     };
     let (archived, bounds) = archived(input)?;
     let (generics, ..) = input.generics.split_for_impl();
+    let ident = &input.ident;
+    // Says of a type without rkyv's derives what it lacks.
+    let travels = input.generics.params.is_empty().then(|| {
+        quote! {
+            const _: fn() = || {
+                fn travels<T: ::keyway::wire::WireType>() {}
+                travels::<#ident>();
+            };
+        }
+    });
     Ok(quote! {
+        #travels
+
         #[automatically_derived]
         impl #generics ::keyway::Layout for #archived #bounds {
             const LAYOUT: ::keyway::base::LayoutHash = {

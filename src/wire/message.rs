@@ -33,6 +33,7 @@ pub trait WireType:
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> WireType for T where
     T: Archive<Archived: Portable + for<'a> CheckBytes<LowValidator<'a, Failure>>>
         + for<'a> Serialize<BodySerializer<'a>>
