@@ -1,5 +1,10 @@
-//! The way between two of a node's own threads: bounded, one producer, one consumer.
+//! The way between two of a node's own threads: bounded, one producer, one consumer. Its memory is
+//! taken when the first item goes through: between 100 workers there are 9,900 rings, and few of
+//! them are ever used.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::sync::{AtomicBool, Ordering};
 use super::{Full, Waker};
 
 /// Makes a ring of `capacity` items into the worker that `waker` wakes.
@@ -8,13 +13,41 @@ use super::{Full, Waker};
 /// If `capacity` is 0.
 pub fn ring<T>(capacity: usize, waker: Waker) -> (RingSender<T>, RingReceiver<T>) {
     assert!(capacity > 0, "a ring needs room for at least one item");
-    let (producer, consumer) = rtrb::RingBuffer::new(capacity);
-    (RingSender { producer, waker }, RingReceiver { consumer })
+    let meeting = Arc::new(Meeting { made: AtomicBool::new(false), consumer: Mutex::new(None) });
+    let sender = RingSender { producer: None, capacity, meeting: Arc::clone(&meeting), waker };
+    (sender, RingReceiver { consumer: None, meeting })
+}
+
+/// Where the consumer's half lies until the consumer takes it. Both halves hold it as long as they
+/// live, which is how each knows whether the other one does.
+struct Meeting<T> {
+    made: AtomicBool,
+    consumer: Mutex<Option<rtrb::Consumer<T>>>,
+}
+
+impl<T> Meeting<T> {
+    /// Makes the ring. The caller pushes and notifies after it, so that a consumer that announced
+    /// its sleep sees `made` as it would see the item.
+    #[cold]
+    fn make(&self, capacity: usize) -> rtrb::Producer<T> {
+        let (producer, consumer) = rtrb::RingBuffer::new(capacity);
+        *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer);
+        self.made.store(true, Ordering::Release);
+        producer
+    }
+
+    #[cold]
+    fn take(&self) -> Option<rtrb::Consumer<T>> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The producer's half.
 pub struct RingSender<T> {
-    producer: rtrb::Producer<T>,
+    /// From the first item on.
+    producer: Option<rtrb::Producer<T>>,
+    capacity: usize,
+    meeting: Arc<Meeting<T>>,
     waker: Waker,
 }
 
@@ -31,7 +64,8 @@ impl<T> RingSender<T> {
     /// batch, or a sleeping consumer will not see it until something else wakes it.
     #[inline]
     pub fn push_quiet(&mut self, item: T) -> Result<(), Full<T>> {
-        self.producer.push(item).map_err(|rtrb::PushError::Full(item)| Full(item))
+        let producer = self.producer.get_or_insert_with(|| self.meeting.make(self.capacity));
+        producer.push(item).map_err(|rtrb::PushError::Full(item)| Full(item))
     }
 
     /// Wakes the consumer if it sleeps.
@@ -42,37 +76,48 @@ impl<T> RingSender<T> {
 
     /// How many more items fit for certain; the consumer can only make it more.
     pub fn free(&self) -> usize {
-        self.producer.slots()
+        self.producer.as_ref().map_or(self.capacity, rtrb::Producer::slots)
     }
 
     /// How many items it has room for.
     pub fn capacity(&self) -> usize {
-        self.producer.buffer().capacity()
+        self.capacity
     }
 
     /// Whether the consumer is gone, so that what is pushed will never be read.
     pub fn is_closed(&self) -> bool {
-        self.producer.is_abandoned()
+        Arc::strong_count(&self.meeting) == 1
     }
 }
 
 /// The consumer's half.
 pub struct RingReceiver<T> {
-    consumer: rtrb::Consumer<T>,
+    /// From the first look after the first item on.
+    consumer: Option<rtrb::Consumer<T>>,
+    meeting: Arc<Meeting<T>>,
 }
 
 impl<T> RingReceiver<T> {
+    #[inline]
+    fn consumer(&mut self) -> Option<&mut rtrb::Consumer<T>> {
+        if self.consumer.is_none() && self.meeting.made.load(Ordering::Acquire) {
+            self.consumer = self.meeting.take();
+        }
+        self.consumer.as_mut()
+    }
+
     /// The next item.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        self.consumer.pop().ok()
+        self.consumer()?.pop().ok()
     }
 
     /// Takes up to `max` items; returns how many there were.
     #[inline]
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
+        let Some(consumer) = self.consumer() else { return 0 };
         for taken in 0..max {
-            match self.consumer.pop() {
+            match consumer.pop() {
                 Ok(item) => each(item),
                 Err(_) => return taken,
             }
@@ -85,12 +130,15 @@ impl<T> RingReceiver<T> {
     /// [`announce`]: super::Sleeper::announce
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.consumer.is_empty()
+        match &self.consumer {
+            Some(consumer) => consumer.is_empty(),
+            None => !self.meeting.made.load(Ordering::Acquire),
+        }
     }
 
     /// Whether the producer is gone; items it left can still be popped.
     pub fn is_closed(&self) -> bool {
-        self.consumer.is_abandoned()
+        Arc::strong_count(&self.meeting) == 1
     }
 }
 
@@ -114,6 +162,28 @@ mod tests {
         assert_eq!(receiver.drain(10, |item| drained.push(item)), 1);
         assert_eq!(drained, [2, 4]);
         assert!(receiver.is_empty());
+    }
+
+    #[test]
+    fn a_ring_is_made_when_first_used() {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (mut sender, mut receiver) = ring(2, waker.clone());
+        assert_eq!((sender.free(), sender.capacity()), (2, 2));
+        assert!(sender.producer.is_none() && receiver.pop().is_none() && receiver.is_empty());
+        sender.push(1).unwrap();
+        assert!(!receiver.is_empty());
+        drop(sender);
+        assert!(receiver.is_closed());
+        assert_eq!((receiver.pop(), receiver.pop()), (Some(1), None));
+
+        // An item that nobody took is dropped with its ring.
+        let (mut sender, receiver) = ring(2, waker);
+        let item = Arc::new(());
+        sender.push(Arc::clone(&item)).unwrap();
+        drop(receiver);
+        assert!(sender.is_closed());
+        drop(sender);
+        assert_eq!(Arc::strong_count(&item), 1);
     }
 
     #[test]
