@@ -158,6 +158,11 @@ fn counts(out: &mut Gathered, counts: &CountsReport) {
             counts.late_replies,
         ),
         ("keyway_replies_lost", "Replies that could not be sent.", counts.lost_replies),
+        (
+            "keyway_slow_turns",
+            "Turns of workers that took longer than `workers.slow_turn_ms`.",
+            counts.slow_turns,
+        ),
     ];
     for (name, help, value) in single {
         out.counter(name, help);

@@ -102,6 +102,8 @@ pub struct CountsReport {
     pub late_replies: u64,
     /// Replies that could not be sent.
     pub lost_replies: u64,
+    /// Turns of workers that took longer than `workers.slow_turn_ms`.
+    pub slow_turns: u64,
 }
 
 /// What came to the node's port.
@@ -225,6 +227,7 @@ impl From<Counts> for CountsReport {
             failed_asks: counts.failed_asks,
             late_replies: counts.late_replies,
             lost_replies: counts.lost_replies,
+            slow_turns: counts.slow_turns,
         }
     }
 }

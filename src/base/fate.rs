@@ -136,7 +136,7 @@ impl DeathReason {
 }
 
 /// How many numbers a [`Counts`] is.
-pub const COUNT_WORDS: usize = 10 + Refusal::ALL.len() + 2 * DeathReason::ALL.len();
+pub const COUNT_WORDS: usize = 11 + Refusal::ALL.len() + 2 * DeathReason::ALL.len();
 
 /// Why an ask has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -191,6 +191,8 @@ pub struct Counts {
     pub late_replies: u64,
     /// Replies that could not be sent (the asker is gone, or its link is full).
     pub lost_replies: u64,
+    /// Turns of workers that took longer than `workers.slow_turn_ms`.
+    pub slow_turns: u64,
 }
 
 impl Counts {
@@ -218,6 +220,7 @@ impl Counts {
             self.failed_asks,
             self.late_replies,
             self.lost_replies,
+            self.slow_turns,
         ];
         let all = single.iter().chain(&self.refused).chain(&self.dead).chain(&self.received_dead);
         for (word, count) in words.iter_mut().zip(all) {
@@ -241,6 +244,7 @@ impl Counts {
             failed_asks: next(),
             late_replies: next(),
             lost_replies: next(),
+            slow_turns: next(),
             refused: std::array::from_fn(|_| next()),
             dead: std::array::from_fn(|_| next()),
             received_dead: std::array::from_fn(|_| next()),
@@ -266,6 +270,7 @@ impl AddAssign for Counts {
         self.failed_asks += other.failed_asks;
         self.late_replies += other.late_replies;
         self.lost_replies += other.lost_replies;
+        self.slow_turns += other.slow_turns;
         for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
             *mine += theirs;
         }

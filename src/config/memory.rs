@@ -21,8 +21,10 @@ impl NodeConfig {
         let workers = self.workers.count as u64;
         // Rings: worker to worker, and control to worker and back.
         let rings = workers.saturating_mul(workers + 1);
+        // Twice as many hand-overs as wait in a worker's queue may wait behind it for room on their
+        // links.
         let queued = workers
-            .saturating_mul(self.workers.inject_capacity as u64)
+            .saturating_mul(3 * self.workers.inject_capacity as u64)
             .saturating_add(rings.saturating_mul(self.workers.ring_capacity as u64));
         // One link per pair of workers, and one between the control threads.
         let links = (peers as u64).saturating_mul(workers.saturating_mul(workers) + 1);

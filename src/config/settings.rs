@@ -100,6 +100,9 @@ settings! {
         inject_capacity: usize = 8_192, Number(64, 1_048_576);
         /// Messages that can wait between two of the node's own threads.
         ring_capacity: usize = 4_096, Number(64, 1_048_576);
+        /// When a worker is away for longer with what lay before it, its log names the handler that
+        /// held it. While one runs, nothing else does on its worker.
+        slow_turn_ms: u64 = 100, Number(1, 600_000);
         /// Asks from the application's threads that can be in flight, in the whole node.
         max_asks: usize = 65_536, Number(1, 1_048_576);
     }

@@ -39,6 +39,7 @@ pin = true
 first_core = 3
 cores = [1, 0]
 spin_us = 0
+slow_turn_ms = 1
 inject_capacity = 64
 ring_capacity = 128
 max_asks = 1
@@ -433,9 +434,9 @@ fn name_and_address_follow_from_where_the_node_listens() {
 #[test]
 fn the_memory_bound_adds_up_every_capacity() {
     let config = from_toml(EVERYTHING).unwrap();
-    // 2 workers: 2 queues of 64 and 6 rings of 128 places; to each of 3 peers 4 links and that
-    // of control.
-    let places = 2 * 64 + 6 * 128;
+    // 2 workers: 2 queues of 64 with twice as many behind them, and 6 rings of 128 places; to each
+    // of 3 peers 4 links and that of control.
+    let places = 3 * 2 * 64 + 6 * 128;
     let bound = config.memory_bound(3);
     assert_eq!(
         bound,
@@ -450,7 +451,7 @@ fn the_memory_bound_adds_up_every_capacity() {
     assert_eq!(config.memory_bound_bytes(3), bound.total_bytes());
     assert_eq!(
         bound.to_string(),
-        "at most 3 MiB: links 2, queues 1, bodies in queues 1, asks 1, handshakes 1"
+        "at most 4 MiB: links 2, queues 1, bodies in queues 2, asks 1, handshakes 1"
     );
     assert_eq!(config.memory_bound_bytes(usize::MAX), u64::MAX, "no overflow");
 }

@@ -7,91 +7,66 @@ use std::io::{self, IoSlice, Read, Write};
 use mio::net::TcpStream;
 
 use super::inbox::Inbox;
-use crate::worker::link::Link;
+use crate::worker::outbox::Outbox;
+use crate::worker::turn::Moved;
 
 /// Chunks that one write takes at most; 1 MiB of ordinary ones.
 const SLICES: usize = 16;
 
-/// A connected socket with what the poll said of it.
+/// A connected socket with what it has received.
 pub struct Socket {
     /// The connection.
     pub stream: TcpStream,
     /// What has come.
     pub inbox: Inbox,
-    /// A read may bring bytes.
-    pub readable: bool,
-    /// A write may take bytes.
-    pub writable: bool,
-}
-
-/// What a read or write came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// So many bytes went through.
-    Bytes(usize),
-    /// Nothing goes through now; the poll will say when.
-    Blocked,
-    /// The connection is over.
-    Closed,
 }
 
 impl Socket {
     /// Takes over a connected, non-blocking stream.
     pub fn new(stream: TcpStream, inbox_bytes: usize) -> Self {
-        // Readiness is edge-triggered: what came before the registration must be tried for.
-        Self { stream, inbox: Inbox::new(inbox_bytes), readable: true, writable: true }
+        Self { stream, inbox: Inbox::new(inbox_bytes) }
     }
 
     /// Reads once, as much as there is room for.
     #[inline]
-    pub fn read(&mut self) -> Outcome {
+    pub fn read(&mut self) -> Moved {
         let room = self.inbox.room();
         let asked = room.len();
-        loop {
-            match self.stream.read(room) {
-                Ok(0) => return Outcome::Closed,
-                Ok(count) => {
-                    // A short read has emptied the socket: the poll announces whatever comes
-                    // next, so a further read that finds nothing is saved.
-                    self.readable = count == asked;
-                    self.inbox.filled(count);
-                    return Outcome::Bytes(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Outcome::Blocked;
-                }
-                Err(_) => return Outcome::Closed,
+        match moved(asked, || self.stream.read(room)) {
+            moved @ Moved::Bytes { count, .. } => {
+                self.inbox.filled(count);
+                moved
             }
+            moved => moved,
         }
     }
 
     /// Writes what waits in the link's outbox, with one system call.
     #[inline]
-    pub fn write(&mut self, link: &Link) -> Outcome {
+    pub fn write(&mut self, outbox: &Outbox) -> Moved {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         let mut bytes = 0;
-        for (slot, slice) in slices.iter_mut().zip(link.outbox().slices()) {
+        for (slot, slice) in slices.iter_mut().zip(outbox.slices()) {
             *slot = IoSlice::new(slice);
             bytes += slice.len();
             count += 1;
         }
-        loop {
-            match self.stream.write_vectored(&slices[..count]) {
-                Ok(0) => return Outcome::Closed,
-                Ok(written) => {
-                    self.writable = written == bytes;
-                    return Outcome::Bytes(written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.writable = false;
-                    return Outcome::Blocked;
-                }
-                Err(_) => return Outcome::Closed,
-            }
+        moved(bytes, || self.stream.write_vectored(&slices[..count]))
+    }
+}
+
+/// What a call came to that was to move so many bytes. Fewer have emptied or filled the socket: the
+/// poll announces whatever comes next, so that a further call that does nothing is saved.
+#[inline]
+fn moved(asked: usize, mut call: impl FnMut() -> io::Result<usize>) -> Moved {
+    loop {
+        match call() {
+            Ok(0) => return Moved::Closed,
+            Ok(count) => return Moved::Bytes { count, more: count == asked },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Moved::Blocked,
+            Err(_) => return Moved::Closed,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The way from application threads into a worker: bounded, many producers, one consumer.
+//!
+//! It can be closed without losing anything: whatever a push was told about, accepted or not, is
+//! true. The consumer closes it by filling it with tombstones, which nobody takes out any more: a
+//! push either came before, and its item is found, or finds no place. So a push costs no more than
+//! into a queue that stays open.
 
 use std::sync::Arc;
 
-use super::sync::ArrayQueue;
+use super::sync::{ArrayQueue, AtomicBool, Ordering};
 use super::{Full, Waker};
 
 /// Makes a queue of `capacity` items into the worker that `waker` wakes.
@@ -11,26 +16,35 @@ use super::{Full, Waker};
 /// If `capacity` is 0.
 pub fn injector<T>(capacity: usize, waker: Waker) -> (Injector<T>, Injected<T>) {
     assert!(capacity > 0, "an injection queue needs room for at least one item");
-    let queue = Arc::new(ArrayQueue::new(capacity));
-    (Injector { queue: queue.clone(), waker }, Injected { queue })
+    let shared =
+        Arc::new(Shared { queue: ArrayQueue::new(capacity), closing: AtomicBool::new(false) });
+    (Injector { shared: shared.clone(), waker }, Injected { shared, closed: false })
+}
+
+struct Shared<T> {
+    /// `None` is a tombstone.
+    queue: ArrayQueue<Option<T>>,
+    /// Keeps producers from racing against the closing, and tells them why there is no place.
+    closing: AtomicBool,
 }
 
 /// The producers' half; clones push into the same queue.
 ///
 /// Items of one thread keep their order.
 pub struct Injector<T> {
-    queue: Arc<ArrayQueue<T>>,
+    shared: Arc<Shared<T>>,
     waker: Waker,
 }
 
 impl<T> Clone for Injector<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), waker: self.waker.clone() }
+        Self { shared: self.shared.clone(), waker: self.waker.clone() }
     }
 }
 
 impl<T> Injector<T> {
-    /// Hands an item to the worker and wakes it if it sleeps.
+    /// Hands an item to the worker and wakes it if it sleeps. A queue that is full, or closed, hands
+    /// it back.
     #[inline]
     pub fn push(&self, item: T) -> Result<(), Full<T>> {
         self.push_quiet(item)?;
@@ -42,7 +56,17 @@ impl<T> Injector<T> {
     /// batch, or a sleeping worker will not see it until something else wakes it.
     #[inline]
     pub fn push_quiet(&self, item: T) -> Result<(), Full<T>> {
-        self.queue.push(item).map_err(Full)
+        if self.shared.closing.load(Ordering::Relaxed) {
+            return Err(Full(item));
+        }
+        // Not even a tombstone is ever handed back: only what was pushed.
+        self.shared.queue.push(Some(item)).map_err(|item| Full(item.expect("it was an item")))
+    }
+
+    /// Whether the worker takes nothing more, for good.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
     }
 
     /// Wakes the worker if it sleeps.
@@ -53,37 +77,65 @@ impl<T> Injector<T> {
 
     /// How many items it has room for.
     pub fn capacity(&self) -> usize {
-        self.queue.capacity()
+        self.shared.queue.capacity()
     }
 
     /// How many items wait; a figure for observers, stale as soon as it is read.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.shared.queue.len()
     }
 
     /// Whether nothing waits; as stale as [`Injector::len`].
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.shared.queue.is_empty()
     }
 }
 
 /// The worker's half.
 pub struct Injected<T> {
-    queue: Arc<ArrayQueue<T>>,
+    shared: Arc<Shared<T>>,
+    closed: bool,
 }
 
 impl<T> Injected<T> {
     /// The next item.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        self.queue.pop()
+        if self.closed {
+            return None; // Every tombstone stays.
+        }
+        self.shared.queue.pop().flatten()
+    }
+
+    /// Closes the queue and takes out all that is in it: after this every push is refused, and
+    /// what was accepted before has been passed to `each`.
+    pub fn close(&mut self, mut each: impl FnMut(T)) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let Shared { queue, closing } = &*self.shared;
+        closing.store(true, Ordering::Relaxed);
+        let mut tombstones = 0;
+        loop {
+            if queue.push(None).is_ok() {
+                tombstones += 1;
+            } else if tombstones == queue.capacity() {
+                return;
+            } else {
+                match queue.pop() {
+                    Some(Some(item)) => each(item),
+                    Some(None) => tombstones -= 1,
+                    None => {}
+                }
+            }
+        }
     }
 
     /// Takes up to `max` items; returns how many there were.
     #[inline]
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
         for taken in 0..max {
-            match self.queue.pop() {
+            match self.pop() {
                 Some(item) => each(item),
                 None => return taken,
             }
@@ -96,7 +148,7 @@ impl<T> Injected<T> {
     /// [`announce`]: super::Sleeper::announce
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.closed || self.shared.queue.is_empty()
     }
 }
 
@@ -121,6 +173,19 @@ mod tests {
         assert_eq!(injected.drain(10, |item| drained.push(item)), 1);
         assert_eq!(drained, [2, 5]);
         assert!(injected.is_empty() && injector.is_empty());
+    }
+
+    #[test]
+    fn a_closed_queue_has_given_out_what_it_took_and_takes_nothing_more() {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(3, waker);
+        injector.push(1).unwrap();
+        injector.push(2).unwrap();
+        let mut rest = vec![];
+        injected.close(|item| rest.push(item));
+        assert_eq!(rest, [1, 2]);
+        assert!(injector.is_closed());
+        assert_eq!(injector.push(3), Err(Full(3)));
     }
 
     #[test]

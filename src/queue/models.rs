@@ -106,6 +106,24 @@ fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
 }
 
 #[test]
+fn what_a_closing_queue_accepted_is_taken_out() {
+    bounded(3, || {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(2, waker);
+        let producers = [1, 2].map(|number| {
+            let injector = injector.clone();
+            thread::spawn(move || injector.push(number).map_or(0, |()| number))
+        });
+        let mut taken = 0;
+        injected.close(|number: i32| taken += number);
+        // Whatever was late, the flag or the queue itself has refused it.
+        let accepted: i32 = producers.map(|producer| producer.join().unwrap()).into_iter().sum();
+        assert_eq!(taken, accepted);
+        assert!(injector.push(3).is_err(), "nothing is taken after the closing");
+    });
+}
+
+#[test]
 fn a_blocked_ask_gets_its_reply_from_the_first_of_two_completers() {
     loom::model(|| {
         let slots = ReplySlots::new(1);

@@ -380,6 +380,15 @@ impl Driver {
                 }
                 let _ = self.effects.published.dead_letters.send(letter);
             }
+            Report::SlowTurn(slow) => tracing::warn!(
+                worker = %slow.worker,
+                path = %slow.path,
+                message = slow.message.as_deref(),
+                took_ms = slow.took.as_millis() as u64,
+                messages = slow.messages,
+                "a handler held its worker, where nothing else ran meanwhile; what takes long \
+                 belongs on another thread"
+            ),
             Report::Ended(worker) => {
                 tracing::error!(%worker, "a worker's thread has ended by itself");
             }

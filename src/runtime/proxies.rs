@@ -4,81 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::fate::DeathReason;
-use crate::base::{HandlerId, NodeId, NodeRef, Path, PathError, WorkerIndex};
+use crate::base::{HandlerId, NodeId, Path, PathError};
 use crate::member::MemberError;
-use crate::part::{ControlOrder, ControlReport, Facts, WorkerOrder};
+use crate::part::ControlOrder;
 use crate::route::RouterSpec;
-use crate::route::snapshot::Snapshot;
-use crate::wire::handshake::Established;
-use crate::worker::{LinkId, RouteeFactory};
+use crate::worker::RouteeFactory;
+
+pub use crate::worker::{DeadLetter, Report};
 
 /// From control to a worker.
-pub enum Command {
-    /// The cluster or a router changed.
-    Apply(Arc<Snapshot>),
-    /// Run a routee of this path.
-    Serve(HandlerId, RouteeFactory),
-    /// A peer's connection for this worker has shaken hands.
-    Accepted(std::net::TcpStream, Established),
-    /// The connection that was asked for.
-    Dialed(u32, std::net::TcpStream),
-    /// The connection that was asked for could not be made.
-    DialFailed(u32),
-    /// What parts published.
-    Facts(Facts),
-    /// For a part's half on this worker.
-    Part(WorkerOrder),
-    /// Say whether everything is drained.
-    AskDrained,
-    /// Tell peers that nothing more will come.
-    Finish,
-    /// Stop the thread.
-    Stop,
-}
-
-/// From a worker to control.
-#[derive(Debug)]
-pub enum Report {
-    /// Open a connection.
-    Dial {
-        /// Who asks.
-        worker: WorkerIndex,
-        /// Which destination of the snapshot.
-        destination: u32,
-        /// The link it is for.
-        link: LinkId,
-    },
-    /// A link to this peer was lost.
-    Suspect(NodeRef),
-    /// A link to this peer was opened.
-    Reached(NodeRef),
-    /// A worker runs this handler now.
-    Served(WorkerIndex, HandlerId),
-    /// The user's function for this handler panicked on a worker.
-    ServeFailed(HandlerId),
-    /// The answer to [`Command::AskDrained`].
-    Drained(WorkerIndex, bool),
-    /// A part's half on a worker has something to say.
-    Part(WorkerIndex, ControlReport),
-    /// Messages died on a worker.
-    DeadLetters(DeadLetter),
-    /// A worker's thread has ended.
-    Ended(WorkerIndex),
-}
-
-/// Messages that could not be handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Why.
-    pub reason: DeathReason,
-    /// How many.
-    pub count: u64,
-    /// The node they were going to, or had come from.
-    pub peer: Option<NodeRef>,
-    /// The worker that counted them.
-    pub worker: WorkerIndex,
-}
+pub type Command = crate::worker::Command<std::net::TcpStream>;
 
 /// From a face to control.
 pub enum Order {

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::clock::{Clock, new_incarnation};
 use super::control::{ControlThread, Ended, Published, Strangers};
 use super::proxies::{Command, DeadLetter, Order};
-use super::worker::{SiblingRings, WAKE, WorkerThread};
+use super::worker::{SiblingRings, WAKE, WorkerEnds, WorkerThread};
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
 use crate::config::{NodeConfig, WorkersConfig};
 use crate::control::links::LinkConfig;
@@ -32,6 +32,7 @@ use crate::route::snapshot::Snapshot;
 use crate::wire::auth::ClusterKey;
 use crate::wire::{CHUNK_BYTES, Chunk};
 use crate::worker::inject::Injection;
+use crate::worker::turn::Turn;
 
 use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
 
@@ -209,26 +210,30 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);
         let reports = reports.clone();
         let spin = Duration::from_micros(config.workers.spin_us);
+        let slow_turn = Duration::from_millis(config.workers.slow_turn_ms);
         let inbox_bytes = config.links.inbox_bytes;
         let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
         let running = Arc::clone(&running);
         // Handlers live and die on their worker's thread, so the worker is made there.
         let make = move || WorkerThread {
-            index,
             worker: Worker::new(parts, limits, clock.now()).published_on(Arc::clone(&its_counts)),
-            poll,
-            commands: from_control,
-            injected,
-            siblings,
-            reports,
+            turn: Turn::new(index, workers, spin, slow_turn),
             sleeper,
-            clock,
-            board: its_board,
-            counts: its_counts,
-            spin,
-            inbox_bytes,
-            log: Default::default(),
-            running,
+            ends: WorkerEnds {
+                poll,
+                commands: from_control,
+                injected,
+                siblings,
+                reports,
+                clock,
+                board: its_board,
+                counts: its_counts,
+                inbox_bytes,
+                log: Default::default(),
+                running,
+                awaited: Weak::new(),
+                sockets: Vec::new(),
+            },
         };
         threads.push((index, make, cores.get(usize::from(index.0)).copied()));
         commands.push(to_worker);

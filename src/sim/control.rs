@@ -5,7 +5,7 @@ use rand::RngExt;
 
 use super::events::{Event, LifeId};
 use super::network::{ConnId, Owner, Read, Side, address};
-use super::process::{Command, Effect, Effects, Fate, Job, Report, Shake};
+use super::process::{Command, Effect, Effects, Fate, Job, Shake};
 use super::world::World;
 use crate::base::Time;
 use crate::control::Control;
@@ -14,6 +14,7 @@ use crate::wire::VersionRange;
 use crate::wire::handshake::{
     AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, TurnAway,
 };
+use crate::worker::Report;
 
 impl World {
     /// Calls a process's control and carries out what it wants.
@@ -124,7 +125,7 @@ impl World {
                 control.peer_link_opened(now, peer, sink);
                 Ok(false)
             }
-            Report::Served(handler) => control.served(now, handler, sink),
+            Report::Served(_, handler) => control.served(now, handler, sink),
             Report::Part(worker, report) => {
                 control.part_report(now, worker, report, sink);
                 Ok(false)
@@ -133,6 +134,11 @@ impl World {
                 control.drained(now, worker, drained, sink);
                 Ok(false)
             }
+            // The simulator's own routees are made without a panic.
+            Report::ServeFailed(_)
+            | Report::DeadLetters(_)
+            | Report::SlowTurn(_)
+            | Report::Ended(_) => Ok(false),
         });
         if let Some(Err(error)) = served {
             self.blame("serving", format!("a path was not served: {error}"));
@@ -160,13 +166,13 @@ impl World {
             LinkEffect::HandDialed { job, worker, destination } => {
                 let Some((conn, side)) = self.take_job(life, job) else { return };
                 self.net.own(conn, side, Owner::Handed(life));
-                self.command(life, worker.0.into(), Command::Dialed(destination, conn, side));
+                self.command(life, worker.0.into(), Command::Dialed(destination, (conn, side)));
             }
             LinkEffect::HandAccepted { job, established } => {
                 let Some((conn, side)) = self.take_job(life, job) else { return };
                 self.net.own(conn, side, Owner::Handed(life));
                 let worker = established.my_worker.0.into();
-                self.command(life, worker, Command::Accepted(conn, side, established));
+                self.command(life, worker, Command::Accepted((conn, side), established));
             }
             LinkEffect::DialFailed { worker, destination } => {
                 self.command(life, worker.0.into(), Command::DialFailed(destination));

@@ -7,10 +7,10 @@ use std::collections::BinaryHeap;
 use slab::Slab;
 
 use super::network::{ConnId, Side};
-use super::process::Report;
 use crate::base::Time;
 use crate::control::ControlTimer;
 use crate::route::job::TablesMade;
+use crate::worker::Report;
 
 /// A process's place in the world's list; places are never used again.
 pub type LifeId = usize;

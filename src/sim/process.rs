@@ -7,19 +7,21 @@ use std::sync::Arc;
 use super::events::{Event, SlotId};
 use super::load::AppThread;
 use super::network::{ConnId, Side};
-use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::base::{MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::links::{JobId, LinkEffect};
 use crate::control::{Control, ControlSink, ControlTimer};
 use crate::member::MemberFault;
 use crate::net::inbox::Inbox;
-use crate::part::{ControlReport, Facts, WorkerOrder};
+use crate::part::{Facts, WorkerOrder};
+use crate::queue::board::Board;
 use crate::queue::inject::{Injected, Injector};
 use crate::queue::reply::ReplySlots;
 use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
-use crate::wire::handshake::{Acceptor, Dialer, Established};
-use crate::worker::{AppReply, Buffers, Injection, LinkId, RouteeFactory, Worker};
+use crate::wire::handshake::{Acceptor, Dialer};
+use crate::worker::turn::Turn;
+use crate::worker::{AppReply, Buffers, Injection, LinkId, Worker};
 
 /// How a process's life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,18 @@ pub struct Body {
 pub struct Core {
     /// The decider.
     pub worker: Worker,
+    /// In which order it does what.
+    pub turn: Turn,
+    /// What its driver moves.
+    pub ends: Ends,
+    /// When its next duty cycle is to come.
+    pub turn_at: Time,
+    /// The counts as of its last duty cycle.
+    pub sums: Sums,
+}
+
+/// A worker's ends of what leads to it.
+pub struct Ends {
     /// From control, in order, each with when it can be seen.
     pub commands: VecDeque<(Time, Command)>,
     /// For application threads.
@@ -101,14 +115,12 @@ pub struct Core {
     pub injected: Injected<Injection>,
     /// By sibling: chunks with when they can be seen.
     pub rings: Vec<VecDeque<(Time, Chunk)>>,
-    /// By link.
+    /// By the place of the link.
     pub sockets: Vec<Option<Socket>>,
-    /// Links whose sockets may have something to read.
-    pub ready: Vec<LinkId>,
-    /// When its next duty cycle is to come.
-    pub turn_at: Time,
-    /// The counts as of its last duty cycle.
-    pub sums: Sums,
+    /// Where application threads see how links stand.
+    pub board: Board,
+    /// It hands nothing more to siblings.
+    pub let_go: bool,
 }
 
 /// What the invariants look at after each duty cycle.
@@ -124,60 +136,18 @@ pub struct Sums {
 
 /// A link's socket, as a worker sees it.
 pub struct Socket {
+    /// Whose it is.
+    pub link: LinkId,
     /// Which connection.
     pub conn: ConnId,
     /// Which side of it.
     pub side: Side,
     /// What has come and was not handled.
     pub inbox: Inbox,
-    /// A read may bring bytes.
-    pub readable: bool,
-    /// A write may take bytes.
-    pub writable: bool,
 }
 
 /// From control to a worker.
-pub enum Command {
-    /// The cluster or a router changed.
-    Apply(Arc<Snapshot>),
-    /// Run a routee of this path.
-    Serve(HandlerId, RouteeFactory),
-    /// A peer's connection has shaken hands.
-    Accepted(ConnId, Side, Established),
-    /// The connection that was asked for.
-    Dialed(u32, ConnId, Side),
-    /// The connection that was asked for could not be made.
-    DialFailed(u32),
-    /// What parts published.
-    Facts(Facts),
-    /// For a part's half on this worker.
-    Part(WorkerOrder),
-    /// Say whether everything is drained.
-    AskDrained,
-    /// Tell peers that nothing more will come.
-    Finish,
-}
-
-/// From a worker to control.
-pub enum Report {
-    /// Open a connection.
-    Dial {
-        /// Who asks.
-        worker: WorkerIndex,
-        /// Which destination of the snapshot.
-        destination: u32,
-    },
-    /// A link to this peer was lost.
-    Suspect(NodeRef),
-    /// A link to this peer was opened.
-    Reached(NodeRef),
-    /// A worker runs this handler now.
-    Served(HandlerId),
-    /// A part's half on a worker has something to say.
-    Part(WorkerIndex, ControlReport),
-    /// Whether a worker is drained.
-    Drained(WorkerIndex, bool),
-}
+pub type Command = crate::worker::Command<(ConnId, Side)>;
 
 impl Body {
     /// What control does with one side of a connection.

@@ -1,4 +1,5 @@
-//! Drives workers: the duty cycle of `runtime/worker`, over the fake network.
+//! Drives workers: what the real driver does with queues, sockets and the clock, over the fake
+//! network. The duty cycle is the same.
 
 use std::time::Duration;
 
@@ -7,33 +8,44 @@ use rand::RngExt;
 use super::events::{Event, LifeId};
 use super::invariants::protocol;
 use super::network::{ConnId, Network, Owner, Read, Side};
-use super::process::{Command, Core, Report, Socket};
+use super::process::{Command, Core, Ends, Socket};
 use super::world::World;
-use crate::base::{Time, WorkerIndex};
+use crate::base::fate::Counts;
+use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::net::inbox::Inbox;
-use crate::wire::WireError;
-use crate::worker::{LinkId, Request, Role};
+use crate::queue::Full;
+use crate::queue::board::LinkState;
+use crate::wire::{Chunk, WireError};
+use crate::worker::outbox::Outbox;
+use crate::worker::turn::{Moved, TurnOutcome, WorkerIo};
+use crate::worker::{DeadLetter, Injection, LinkId, Report};
 
-/// As of the real driver.
-const INJECTIONS_PER_TURN: usize = 1024;
-/// As of the real driver.
-const CHUNKS_PER_TURN: usize = 16;
 /// Small, so that frames often need room to be made.
 const INBOX_BYTES: usize = 4 * 1024;
+/// How long handlers may seem to take until the clock is looked at.
+const SLOW_US: std::ops::Range<u64> = 0..5_000;
 
-/// What a turn works on, borrowed apart.
-struct Turn<'a> {
+/// A worker's hands for one turn.
+struct Hands<'a> {
     life: LifeId,
     index: usize,
-    me: &'a mut Core,
+    ends: &'a mut Ends,
     net: &'a mut Network,
+    /// On the process's own clock.
+    now: Time,
+    /// How often the clock was looked at.
+    looks: u32,
+    /// What is on its way to the worker can be seen.
+    all: bool,
+    /// A sibling has not let go.
+    awaited: bool,
     reports: Vec<Report>,
     /// Chunks for siblings, sent when the turn is over.
-    chunks: Vec<(usize, crate::wire::Chunk)>,
-    /// By sibling: how many chunks its ring takes.
-    room: &'a [usize],
+    chunks: Vec<(usize, Chunk)>,
+    /// By sibling: how many more chunks its ring takes.
+    room: Vec<usize>,
     broken: Option<WireError>,
-    /// The fullest outbox that was looked at.
+    /// The most bytes that an outbox held before it was written.
     fullest: usize,
 }
 
@@ -58,70 +70,82 @@ impl World {
     pub(super) fn socket_event(
         &mut self,
         (life, index, link): (LifeId, usize, LinkId),
-        (conn, side): (ConnId, Side),
         writable: bool,
     ) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let core = &mut body.workers[index];
-        let Some(Some(socket)) = core.sockets.get_mut(link) else { return };
-        if (socket.conn, socket.side) != (conn, side) {
-            return;
-        }
-        if writable {
-            socket.writable = true;
-            if core.worker.link(link).is_some_and(|link| !link.outbox().is_empty()) {
-                core.worker.touch(link);
-            }
-        } else {
-            socket.readable = true;
-            if !core.ready.contains(&link) {
-                core.ready.push(link);
-            }
+        let Core { worker, turn, .. } = &mut body.workers[index];
+        match writable {
+            true => turn.writable(worker, link),
+            false => turn.readable(link),
         }
         self.nudge(life, index);
     }
 
     /// One duty cycle.
     pub(super) fn turn(&mut self, life: LifeId, index: usize) {
-        let now = self.net.now;
-        let local = self.lives[life].local(now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        if body.workers[index].turn_at != now {
+        if body.workers[index].turn_at != self.net.now {
             return; // Another turn was or will be earlier.
         }
         body.workers[index].turn_at = Time::NEVER;
-        if body.paused {
-            return; // It runs when the process does.
+        if !body.paused {
+            // If it is paused it runs when the process does.
+            self.run_turn(life, index, false);
         }
+    }
+
+    /// Stops the workers of a process that ends, as its control does.
+    pub(super) fn stop_workers(&mut self, life: LifeId) {
+        let now = self.net.now;
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        for core in &mut body.workers {
+            core.ends.commands.push_back((now, Command::Stop));
+        }
+        let mut running: Vec<usize> = (0..body.workers.len()).collect();
+        while !running.is_empty() {
+            running.retain(|index| self.run_turn(life, *index, true) != TurnOutcome::Ended);
+        }
+    }
+
+    fn run_turn(&mut self, life: LifeId, index: usize, all: bool) -> TurnOutcome {
+        let now = self.lives[life].local(self.net.now);
         let limit = self.plan.ring_chunks;
-        let room: Vec<usize> =
-            body.workers.iter().map(|core| limit.saturating_sub(core.rings[index].len())).collect();
-        let mut turn = Turn {
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return TurnOutcome::Ended };
+        let rings = body.workers.iter().map(|core| core.ends.rings[index].len());
+        let room = rings.map(|used| limit.saturating_sub(used)).collect();
+        let mut others = body.workers.iter().enumerate().filter(|(place, _)| *place != index);
+        let awaited = others.any(|(_, core)| !core.ends.let_go);
+        let Core { worker, turn, ends, .. } = &mut body.workers[index];
+        let mut hands = Hands {
             life,
             index,
-            me: &mut body.workers[index],
+            ends,
             net: &mut self.net,
+            now,
+            looks: 0,
+            all,
+            awaited,
             reports: Vec::new(),
             chunks: Vec::new(),
-            room: &room,
+            room,
             broken: None,
             fullest: 0,
         };
-        turn.me.worker.begin(local);
-        turn.take_commands(false);
-        turn.take_hand_overs();
-        turn.read_sockets();
-        turn.me.worker.run();
-        turn.report();
-        turn.flush();
-        turn.report();
-        let Turn { reports, chunks, broken, fullest, .. } = turn;
+        let outcome = turn.run(worker, &mut hands);
+        hands.now = now;
+        hands.looks = 0;
+        let pause = match outcome {
+            TurnOutcome::Again => Some(Duration::ZERO),
+            TurnOutcome::Sleep => turn.may_sleep(worker, &mut hands),
+            TurnOutcome::Ended => None,
+        };
+        let Hands { reports, chunks, broken, fullest, .. } = hands;
 
-        self.after_turn(life, index);
+        self.plan_turn(life, index, outcome, pause);
         for (sibling, chunk) in chunks {
             let at = self.net.after_us(self.net.weather.wake_us);
-            let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-            let ring = &mut body.workers[sibling].rings[index];
+            let Some(body) = self.lives[life].body.as_deref_mut() else { return outcome };
+            let ring = &mut body.workers[sibling].ends.rings[index];
             let at = at.max(ring.back().map_or(at, |(last, _)| *last));
             ring.push_back((at, chunk));
             self.wake_worker(life, sibling, at);
@@ -133,32 +157,35 @@ impl World {
             self.blame(protocol::NAME, format!("a peer's frame was refused: {error}"));
         }
         self.check_worker(life, index, fullest);
+        outcome
     }
 
     /// Sees to it that the next turn comes when there is something to do.
-    fn after_turn(&mut self, life: LifeId, index: usize) {
+    fn plan_turn(
+        &mut self,
+        life: LifeId,
+        index: usize,
+        outcome: TurnOutcome,
+        pause: Option<Duration>,
+    ) {
         let now = self.net.now;
-        let born = self.lives[life].born;
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let core = &mut body.workers[index];
-        let soon = core.worker.has_work() || !core.injected.is_empty() || !core.ready.is_empty();
-        let mut next = match core.worker.next_deadline() {
-            // As the real driver: rounded up to the poll's millisecond.
-            Some(at) => Time(born.0.saturating_add(at.0)).max(now),
-            None => Time::NEVER,
-        };
-        if let Some((at, _)) = core.commands.front() {
-            next = next.min(*at);
-        }
-        for (at, _) in core.rings.iter().filter_map(|ring| ring.front()) {
-            next = next.min(*at);
-        }
-        let chunks = !core.rings.iter().all(|ring| ring.front().is_none_or(|(at, _)| *at > now));
-        if soon || chunks {
-            next = next.min(self.net.after_us((1, 20)));
+        let Ends { commands, rings, injected, .. } = &body.workers[index].ends;
+        let coming = rings.iter().filter_map(|ring| ring.front()).map(|(at, _)| *at);
+        let coming = coming.chain(commands.front().map(|(at, _)| *at)).min();
+        let mut next = coming.unwrap_or(Time::NEVER);
+        match pause {
+            // What is on its way only keeps the worker awake once it can be seen.
+            Some(Duration::ZERO) => {
+                if outcome == TurnOutcome::Again || !injected.is_empty() || next <= now {
+                    next = next.min(self.net.after_us((1, 20)));
+                }
+            }
+            Some(pause) => next = next.min(now.plus(pause)),
+            None => {}
         }
         let next = if next <= now { now.plus(Duration::from_micros(1)) } else { next };
-        if next < Time::NEVER {
+        if next < Time::NEVER && outcome != TurnOutcome::Ended {
             self.wake_worker(life, index, next);
         }
     }
@@ -169,236 +196,184 @@ impl World {
         let join = self.net.rng.random_range(0..2) == 0;
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let Some(core) = body.workers.get_mut(index) else { return };
+        let commands = &mut core.ends.commands;
         // A newer snapshot may replace one that the worker has not seen.
-        if let (Command::Apply(_), Some((_, Command::Apply(_)))) = (&command, core.commands.back())
+        if let (Command::Apply(_), Some((_, Command::Apply(_)))) = (&command, commands.back())
             && join
         {
-            core.commands.pop_back();
+            commands.pop_back();
         }
-        let at = at.max(core.commands.back().map_or(at, |(last, _)| *last));
-        core.commands.push_back((at, command));
+        let at = at.max(commands.back().map_or(at, |(last, _)| *last));
+        commands.push_back((at, command));
         self.wake_worker(life, index, at);
     }
 }
 
-impl Turn<'_> {
-    fn take_commands(&mut self, all: bool) {
-        while let Some((at, _)) = self.me.commands.front() {
-            if *at > self.net.now && !all {
-                break;
-            }
-            let Some((_, command)) = self.me.commands.pop_front() else { break };
-            match command {
-                Command::Apply(snapshot) => {
-                    self.me.worker.apply(snapshot);
-                    self.report(); // Closes the sockets of links that are gone.
-                }
-                Command::Serve(handler, factory) => self.me.worker.serve(handler, factory),
-                Command::Accepted(conn, side, established) => {
-                    let (peer, worker) = (established.peer, established.peer_worker);
-                    match self.me.worker.accept(peer, worker, established.link_epoch) {
-                        Some(id) => {
-                            self.report(); // Closes an older link's socket first.
-                            self.connect(id, conn, side);
-                        }
-                        None => self.net.close(conn, side),
-                    }
-                }
-                Command::Dialed(destination, conn, side) => {
-                    match self.me.worker.link_opened(destination) {
-                        Some(id) => self.connect(id, conn, side),
-                        None => self.net.close(conn, side),
-                    }
-                }
-                Command::DialFailed(destination) => self.me.worker.dial_failed(destination),
-                Command::Facts(facts) => self.me.worker.told(&facts),
-                Command::Part(order) => self.me.worker.part_order(order),
-                Command::AskDrained => {
-                    let queued = !self.me.injected.is_empty()
-                        || self.me.rings.iter().any(|ring| !ring.is_empty());
-                    let drained = !queued && self.me.worker.is_drained();
-                    let index = WorkerIndex(self.index as u16);
-                    self.reports.push(Report::Drained(index, drained));
-                }
-                Command::Finish => self.me.worker.finish_all(),
-            }
-        }
+impl Hands<'_> {
+    fn sees(&self, at: Time) -> bool {
+        self.all || at <= self.net.now
     }
 
-    fn take_hand_overs(&mut self) {
-        for _ in 0..INJECTIONS_PER_TURN {
-            let Some(injection) = self.me.injected.pop() else { break };
-            if !self.me.worker.knows(&injection) {
-                // The thread saw a newer snapshot, which was sent here before it was shown there.
-                self.take_commands(true);
-            }
-            self.me.worker.inject(injection);
+    fn socket(&mut self, link: LinkId) -> Option<&mut Socket> {
+        let socket = self.ends.sockets.get_mut(link.slot())?.as_mut();
+        socket.filter(|socket| socket.link == link)
+    }
+}
+
+impl WorkerIo for Hands<'_> {
+    type Connection = (ConnId, Side);
+
+    fn now(&mut self) -> Time {
+        if self.looks > 0 && self.net.rng.random_range(0..8) == 0 {
+            let took = self.net.rng.random_range(SLOW_US);
+            self.now = self.now.plus(Duration::from_micros(took));
         }
-        let Core { worker, rings, .. } = &mut *self.me;
-        for (from, ring) in rings.iter_mut().enumerate() {
-            for _ in 0..CHUNKS_PER_TURN {
-                if ring.front().is_none_or(|(at, _)| *at > self.net.now) {
-                    break;
-                }
-                let Some((_, chunk)) = ring.pop_front() else { break };
-                worker.sibling_chunk(WorkerIndex(from as u16), chunk);
-            }
-        }
+        self.looks += 1;
+        self.now
     }
 
-    fn connect(&mut self, id: LinkId, conn: ConnId, side: Side) {
-        let sockets = &mut self.me.sockets;
-        if sockets.len() <= id {
-            sockets.resize_with(id + 1, || None);
-        }
-        let inbox = Inbox::new(INBOX_BYTES);
-        if let Some(old) =
-            sockets[id].replace(Socket { conn, side, inbox, readable: true, writable: true })
-        {
-            self.net.close(old.conn, old.side);
-        }
-        self.net.own(conn, side, Owner::Worker(self.life, self.index, id));
-        if !self.me.ready.contains(&id) {
-            self.me.ready.push(id);
-        }
-        self.me.worker.touch(id);
+    fn next_command(&mut self) -> Option<Command> {
+        let (at, _) = self.ends.commands.front()?;
+        let seen = self.sees(*at);
+        self.ends.commands.pop_front_if(|_| seen).map(|(_, command)| command)
     }
 
-    fn read_sockets(&mut self) {
-        let mut at = 0;
-        while at < self.me.ready.len() {
-            let id = self.me.ready[at];
-            let Some(Some(socket)) = self.me.sockets.get_mut(id) else {
-                self.me.ready.swap_remove(at);
-                continue;
-            };
-            if self.me.worker.is_choked(id) {
-                self.me.ready.swap_remove(at);
-                continue;
-            }
-            let room = socket.inbox.room();
-            let asked = room.len();
-            match self.net.read(socket.conn, socket.side, room) {
-                Read::Bytes(count) => {
-                    socket.readable = count == asked || self.net.is_over(socket.conn, socket.side);
-                    socket.inbox.filled(count);
-                    let bytes = socket.inbox.bytes();
-                    match self.me.worker.receive(id, bytes) {
-                        Ok(received) => socket.inbox.consumed(received.consumed, received.need),
-                        Err(error) => {
-                            self.broken.get_or_insert(error);
-                            self.close(id);
-                            self.me.worker.link_lost(id);
-                            continue;
-                        }
-                    }
-                }
-                Read::Blocked => socket.readable = false,
-                Read::Closed => {
-                    self.close(id);
-                    self.me.worker.link_lost(id);
-                    continue;
-                }
-            }
-            if self.me.sockets[id].as_ref().is_some_and(|socket| socket.readable) {
-                at += 1;
-            } else {
-                self.me.ready.swap_remove(at);
-            }
-        }
+    fn has_command(&self) -> bool {
+        !self.ends.commands.is_empty()
     }
 
-    fn close(&mut self, id: LinkId) {
-        if let Some(socket) = self.me.sockets.get_mut(id).and_then(Option::take) {
-            self.net.close(socket.conn, socket.side);
-        }
-        self.me.ready.retain(|ready| *ready != id);
+    fn is_control_gone(&self) -> bool {
+        false
     }
 
-    fn report(&mut self) {
-        let mut close = Vec::new();
-        let worker = WorkerIndex(self.index as u16);
-        for request in self.me.worker.requests() {
-            let report = match request {
-                Request::Close(id) => {
-                    close.push(id);
-                    continue;
-                }
-                Request::Dial { destination, link } => {
-                    close.push(link);
-                    Report::Dial { worker, destination }
-                }
-                Request::Suspect(peer) => Report::Suspect(peer),
-                Request::Reached(peer) => Report::Reached(peer),
-                Request::Part(report) => Report::Part(worker, report),
-                Request::Served(handler) => Report::Served(handler),
-                // The simulator's own routees are made without a panic.
-                Request::ServeFailed(_) => continue,
-                Request::DeadLetters { reason, count, .. } => {
-                    let detail = (reason as u64) << 32 | count;
-                    self.net.trace.note(self.net.now, self.life, "dead letters", detail);
-                    continue;
-                }
-            };
+    fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
+        if let Report::DeadLetters(DeadLetter { reason, count, .. }) = report {
+            let detail = (reason as u64) << 32 | count;
+            self.net.trace.note(self.net.now, self.life, "dead letters", detail);
+        } else {
             self.reports.push(report);
         }
-        for id in close {
-            self.close(id);
-        }
+        Ok(())
     }
 
-    fn flush(&mut self) {
-        let mut again = Vec::new();
-        while let Some(id) = self.me.worker.take_dirty() {
-            let Some(link) = self.me.worker.link(id) else { continue };
-            self.fullest = self.fullest.max(link.outbox().bytes());
-            match link.role {
-                Role::Own => {}
-                Role::Sibling(sibling) => {
-                    if !self.flush_sibling(id, usize::from(sibling.0)) {
-                        again.push(id);
-                    }
-                }
-                Role::Dialed { .. } | Role::Accepted { .. } => self.flush_socket(id),
-            }
-        }
-        for id in again {
-            self.me.worker.touch(id);
-        }
+    fn next_hand_over(&mut self) -> Option<Injection> {
+        self.ends.injected.pop()
     }
 
-    fn flush_sibling(&mut self, id: LinkId, sibling: usize) -> bool {
-        let waiting = self.chunks.iter().filter(|(to, _)| *to == sibling).count();
-        let mut room = self.room[sibling].saturating_sub(waiting);
-        while let Some(chunk) = self.me.worker.pop_sibling_chunk(id) {
-            if room == 0 {
-                self.me.worker.unpop_sibling_chunk(id, chunk);
-                return false;
-            }
-            room -= 1;
-            self.chunks.push((sibling, chunk));
+    fn has_hand_over(&self) -> bool {
+        !self.ends.injected.is_empty()
+    }
+
+    fn close_hand_overs(&mut self, each: &mut dyn FnMut(Injection)) {
+        self.ends.injected.close(each);
+    }
+
+    fn next_chunk(&mut self, from: WorkerIndex) -> Option<Chunk> {
+        let from = usize::from(from.0);
+        let (at, _) = self.ends.rings[from].front()?;
+        let seen = self.sees(*at);
+        self.ends.rings[from].pop_front_if(|_| seen).map(|(_, chunk)| chunk)
+    }
+
+    fn has_chunk(&self, from: WorkerIndex) -> bool {
+        !self.ends.rings[usize::from(from.0)].is_empty()
+    }
+
+    fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
+        let to = usize::from(to.0);
+        if self.room[to] == 0 {
+            return Err(Full(chunk));
         }
+        self.room[to] -= 1;
+        self.chunks.push((to, chunk));
+        Ok(())
+    }
+
+    fn wake(&mut self, _: WorkerIndex) {}
+
+    fn let_go(&mut self) {
+        self.ends.let_go = true;
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    fn attach(&mut self, link: LinkId, (conn, side): (ConnId, Side)) -> bool {
+        let sockets = &mut self.ends.sockets;
+        if sockets.len() <= link.slot() {
+            sockets.resize_with(link.slot() + 1, || None);
+        }
+        let socket = Socket { link, conn, side, inbox: Inbox::new(INBOX_BYTES) };
+        if let Some(old) = sockets[link.slot()].replace(socket) {
+            self.net.close(old.conn, old.side);
+        }
+        self.net.own(conn, side, Owner::Worker(self.life, self.index, link));
         true
     }
 
-    fn flush_socket(&mut self, id: LinkId) {
-        let Some(Some(socket)) = self.me.sockets.get_mut(id) else { return };
-        while socket.writable {
-            let Some(link) = self.me.worker.link(id).filter(|link| !link.outbox().is_empty())
-            else {
-                break;
-            };
-            let bytes = link.outbox().bytes();
-            let written = self.net.write(socket.conn, socket.side, link.outbox().slices());
-            socket.writable = written == bytes;
-            if written > 0 {
-                let detail = (id as u64) << 32 | written as u64;
-                self.net.trace.note(self.net.now, self.life, "write", detail);
-                self.me.worker.written(id, written);
-            }
-        }
-        if socket.readable && !self.me.ready.contains(&id) {
-            self.me.ready.push(id); // Reading rested while its outbox was full.
+    fn refuse(&mut self, (conn, side): (ConnId, Side)) {
+        self.net.close(conn, side);
+    }
+
+    fn close(&mut self, link: LinkId) {
+        if self.socket(link).is_some()
+            && let Some(socket) = self.ends.sockets[link.slot()].take()
+        {
+            self.net.close(socket.conn, socket.side);
         }
     }
+
+    fn broken(&mut self, _: Option<NodeRef>, error: WireError) {
+        self.broken.get_or_insert(error);
+    }
+
+    fn read(&mut self, link: LinkId) -> Moved {
+        let Some(Some(socket)) = self.ends.sockets.get_mut(link.slot()) else {
+            return Moved::Closed;
+        };
+        let room = socket.inbox.room();
+        let asked = room.len();
+        match self.net.read(socket.conn, socket.side, room) {
+            Read::Bytes(count) => {
+                socket.inbox.filled(count);
+                let more = count == asked || self.net.is_over(socket.conn, socket.side);
+                Moved::Bytes { count, more }
+            }
+            Read::Blocked => Moved::Blocked,
+            Read::Closed => Moved::Closed,
+        }
+    }
+
+    fn received(&self, link: LinkId) -> &[u8] {
+        match self.ends.sockets.get(link.slot()) {
+            Some(Some(socket)) if socket.link == link => socket.inbox.bytes(),
+            _ => &[],
+        }
+    }
+
+    fn consumed(&mut self, link: LinkId, count: usize, need: usize) {
+        if let Some(socket) = self.socket(link) {
+            socket.inbox.consumed(count, need);
+        }
+    }
+
+    fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
+        let bytes = outbox.bytes();
+        self.fullest = self.fullest.max(bytes);
+        let Some(&mut Socket { conn, side, .. }) = self.socket(link) else { return Moved::Closed };
+        let count = self.net.write(conn, side, outbox.slices());
+        if count == 0 {
+            return Moved::Blocked;
+        }
+        let detail = link.to_bits() << 32 | count as u64;
+        self.net.trace.note(self.net.now, self.life, "write", detail);
+        Moved::Bytes { count, more: count == bytes }
+    }
+
+    fn show(&mut self, destination: u32, state: LinkState) {
+        self.ends.board.set(destination, state);
+    }
+
+    fn publish(&mut self, _: &Counts) {}
 }

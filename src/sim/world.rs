@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
 use super::plan::Plan;
-use super::process::{Body, Command, Core, Effects, Fate, Life, Sums};
+use super::process::{Body, Command, Core, Effects, Ends, Fate, Life, Sums};
 use super::trace::Trace;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
@@ -28,6 +28,7 @@ use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
 use crate::wire::ClusterKey;
+use crate::worker::turn::Turn;
 use crate::worker::{Buffers, Sender, Worker, WorkerParts};
 
 /// How long after the healing everything must agree and flow.
@@ -40,6 +41,10 @@ const SILENCE: Duration = Duration::from_secs(4);
 const SOCKET_DATAGRAMS: usize = 128;
 /// Handshakes of others that may be unfinished per process.
 const HANDSHAKES: usize = 32;
+/// Destinations whose links application threads can see before they send.
+const BOARD_DESTINATIONS: usize = 1024;
+/// As by default.
+const SLOW_TURN: Duration = Duration::from_millis(100);
 /// Asks of application threads that may be open per process.
 const REPLY_SLOTS: usize = 256;
 
@@ -222,7 +227,7 @@ impl World {
                         self.net.queue.push(at, Event::Job(life, conn, side));
                     }
                     Owner::Worker(life, index, link) => {
-                        self.socket_event((life, index, link), (conn, side), false);
+                        self.socket_event((life, index, link), false);
                     }
                     Owner::Handed(_) | Owner::Nobody => {}
                 }
@@ -230,7 +235,7 @@ impl World {
             Event::Silent(conn) => self.net.reset(conn),
             Event::Writable(conn, side) => {
                 if let Owner::Worker(life, index, link) = self.net.owner(conn, side) {
-                    self.socket_event((life, index, link), (conn, side), true);
+                    self.socket_event((life, index, link), true);
                 }
             }
             Event::Job(life, conn, side) => self.step_job(life, conn, side),
@@ -370,12 +375,16 @@ impl World {
                 };
                 Core {
                     worker: Worker::new(parts, limits, Time::ZERO),
-                    commands: VecDeque::new(),
-                    injector,
-                    injected,
-                    rings: (0..workers).map(|_| VecDeque::new()).collect(),
-                    sockets: Vec::new(),
-                    ready: Vec::new(),
+                    turn: Turn::new(WorkerIndex(index), workers, Duration::ZERO, SLOW_TURN),
+                    ends: Ends {
+                        commands: VecDeque::new(),
+                        injector,
+                        injected,
+                        rings: (0..workers).map(|_| VecDeque::new()).collect(),
+                        sockets: Vec::new(),
+                        board: Board::new(BOARD_DESTINATIONS),
+                        let_go: false,
+                    },
                     turn_at: Time::NEVER,
                     sums: Sums::default(),
                 }
@@ -427,17 +436,9 @@ impl World {
 
     /// A process that has left stops its workers and ends.
     fn exit(&mut self, life: LifeId) {
-        let now = self.lives[life].local(self.net.now);
+        self.stop_workers(life);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let drained = body.left == Some(true);
-        for core in &mut body.workers {
-            core.worker.begin(now);
-            // What was handed over before the end is counted like everything else.
-            while let Some(injection) = core.injected.pop() {
-                core.worker.inject(injection);
-            }
-            core.worker.stop();
-        }
         body.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
         if drained {
             self.check_left(life);
@@ -480,13 +481,12 @@ impl World {
         let now = self.lives[life].local(self.net.now);
         let body = self.lives[life].body.as_deref_mut()?;
         let thread = &mut body.threads[thread];
-        // Of links the thread knows nothing, of refusals the ledger: both are always a little old.
-        let (board, closing) = (Board::new(0), AtomicBool::new(false));
+        let closing = AtomicBool::new(false);
         let refused = [const { AtomicU64::new(0) }; Refusal::ALL.len()];
         let sender = Sender {
             snapshot: &body.snapshot,
-            injector: &body.workers[thread.worker].injector,
-            board: &board,
+            injector: &body.workers[thread.worker].ends.injector,
+            board: &body.workers[thread.worker].ends.board,
             buffers: &body.buffers,
             replies: &body.replies,
             closing: &closing,

@@ -1,4 +1,5 @@
-//! Walk of a message from another thread: `worker/inject` comes before, `worker/outbox` after.
+//! Walk of a message from another thread: `worker/inject` comes before (and `worker/held`, when its
+//! link has no room yet), `worker/outbox` after.
 //!
 //! Takes hand-overs in: tells that are encoded already, asks that still need a correlation, replies
 //! that come later. And carries out what [`crate::ask`] decides about asks.
@@ -6,7 +7,7 @@
 use super::core::{Core, Target, Waiter};
 use super::link::LinkId;
 use super::send::{Place, single};
-use super::{InjectedAsk, Injection, Standing, Worker};
+use super::{InjectedAsk, Injection, Worker};
 use crate::ask::Effect;
 use crate::base::Time;
 use crate::base::fate::{AskError, DeathReason, Refusal};
@@ -15,41 +16,16 @@ use crate::wire::Chunk;
 /// How often a full table of asks is looked over for what nobody waits for.
 const REAP_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
 
-/// A link that took bytes within this time is moving.
-const MOVING: std::time::Duration = std::time::Duration::from_millis(20);
-
 impl Worker {
     /// Whether a snapshot with this destination has been applied. Another thread can know of one
     /// a moment earlier than its worker.
     #[inline]
     pub fn knows(&self, injection: &Injection) -> bool {
-        let destination = match injection {
-            Injection::Frames { destination, .. } => *destination,
-            Injection::Ask(ask) => ask.first.destination,
-            Injection::Reply { .. } | Injection::Cancel { .. } => return true,
-        };
-        (destination as usize) < self.core.destinations.len()
+        injection.destination().is_none_or(|to| (to as usize) < self.core.destinations.len())
     }
 
-    /// Whether a hand-over should wait for room: its link is full, but has taken bytes a moment
-    /// ago. One that takes none must not hold up what goes elsewhere.
-    #[inline]
-    pub fn should_wait(&self, injection: &Injection) -> bool {
-        let destination = match injection {
-            Injection::Frames { destination, .. } => *destination,
-            Injection::Ask(ask) => ask.first.destination,
-            Injection::Reply { .. } | Injection::Cancel { .. } => return false,
-        };
-        let link = self.core.destinations.get(destination as usize).copied().flatten();
-        link.and_then(|id| self.core.links.get(id)).is_some_and(|link| {
-            link.outbox.is_full()
-                && link.standing == Standing::Open
-                && self.core.now.since(link.progressed_at) < MOVING
-        })
-    }
-
-    /// Takes one hand-over from another thread.
-    pub fn inject(&mut self, injection: Injection) {
+    /// Takes one hand-over in.
+    pub(super) fn admit(&mut self, injection: Injection) {
         match injection {
             Injection::Frames { destination, frames } => {
                 let count = u64::from(frames.frames());
@@ -62,8 +38,7 @@ impl Worker {
             Injection::Ask(ask) => self.inject_ask(ask),
             Injection::Cancel { slot, generation } => self.core.cancel(slot, generation),
             Injection::Reply { to, frame } => {
-                let known =
-                    self.core.links.get(to.link).is_some_and(|link| link.serial == to.serial);
+                let known = self.core.links.get(to.link).is_some();
                 match frame {
                     Ok(frame) if known && !self.core.is_overfull(to.link) => {
                         let link = &mut self.core.links[to.link];
@@ -78,6 +53,21 @@ impl Worker {
                     Err(_) => {}
                 }
             }
+        }
+    }
+
+    /// Ends a hand-over that was accepted and finds no way on.
+    pub(super) fn give_up(&mut self, injection: Injection, refusal: Refusal) {
+        match injection {
+            Injection::Frames { frames, .. } => {
+                self.core.counts.sent += u64::from(frames.frames());
+                self.core.bury_hand_over(death(refusal), frames);
+            }
+            Injection::Ask(InjectedAsk { frame, slot, generation, .. }) => {
+                self.core.counts.asks += 1;
+                self.refuse_ask(Waiter::Application { slot, generation }, frame, refusal);
+            }
+            other @ (Injection::Reply { .. } | Injection::Cancel { .. }) => self.admit(other),
         }
     }
 

@@ -207,8 +207,7 @@ impl Context<'_> {
     pub fn reply_later<R: WireType>(&mut self) -> (Later<R>, Replier<R>) {
         let to = self.origin.and_then(|origin| {
             let correlation = origin.correlation?;
-            let serial = self.core.links.get(origin.link)?.serial;
-            Some(ReplyTo { link: origin.link, serial, correlation })
+            Some(ReplyTo { link: origin.link, correlation })
         });
         let replier = Replier::new(
             to,

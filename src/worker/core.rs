@@ -6,17 +6,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::context::Context;
-use super::link::{Link, LinkId, Role, Standing};
+use super::link::{Link, LinkId, Links, Role, Standing};
 use super::outbox::{Buffers, Encoder, Head};
 use super::send::{Place, Route, ask_head, explain, place_of, places, retry, route, tell_head};
 use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
-use crate::base::{HandlerId, NodeRef, Path, Time, TypeRef, WorkerIndex};
+use crate::base::{HandlerId, MessageTypeId, NodeRef, Path, Time, TypeRef, WorkerIndex};
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
@@ -107,7 +105,7 @@ pub struct Core {
     pub(super) index: WorkerIndex,
     pub(super) now: Time,
     pub(super) limits: Limits,
-    pub(super) links: Slab<Link>,
+    pub(super) links: Links,
     pub(super) own: LinkId,
     pub(super) siblings: Vec<LinkId>,
     pub(super) destinations: Vec<Option<LinkId>>,
@@ -136,6 +134,8 @@ pub struct Core {
     pub(super) rng_seed: u64,
     /// Held by every replier that is still to reply; counts them.
     pub(super) repliers: Arc<()>,
+    /// Whose code of the user's ran last: which handler, and for which type of message.
+    pub(super) last_call: (HandlerId, Option<MessageTypeId>),
     /// Whether a link's standing changed since the driver last looked.
     pub(super) standings_changed: bool,
     /// Where others see what is called right now.
@@ -242,6 +242,26 @@ impl Core {
             return Err(Refusal::QueueFull);
         }
         Ok(id)
+    }
+
+    /// The link to a destination, if there is one.
+    #[inline]
+    pub(super) fn link_of(&self, destination: u32) -> Option<LinkId> {
+        self.destinations.get(destination as usize).copied().flatten()
+    }
+
+    /// Whether what another thread was told is accepted must wait before it can go to a
+    /// destination: there is no room, or the snapshot that names it is still on its way.
+    #[inline]
+    pub(super) fn is_crowded(&self, destination: u32) -> bool {
+        let Some(place) = self.destinations.get(destination as usize) else {
+            return true;
+        };
+        place.and_then(|id| self.links.get(id)).is_some_and(|link| {
+            link.outbox.is_full()
+                && !link.fin_queued
+                && matches!(link.standing, Standing::Open | Standing::Dialing)
+        })
     }
 
     /// Has a link dialed on its first message.

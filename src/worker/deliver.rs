@@ -4,14 +4,15 @@
 //! the handler runs, right here, on the bytes as they were received.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{Context, Origin};
 use super::core::{Core, Timer, Waiter};
 use super::link::{LinkId, Role, Standing};
 use super::{ACK_EVERY, Worker};
-use crate::base::HandlerId;
 use crate::base::fate::{AskError, DeathReason};
+use crate::base::{HandlerId, MessageTypeId, WorkerIndex};
 use crate::part::RouteeChange;
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, WireError, deframe};
 
@@ -23,27 +24,38 @@ pub struct Received {
     /// How many bytes the next frame takes, as far as is known; the receive buffer must hold
     /// that many.
     pub need: usize,
+    /// How many frames were handled.
+    pub frames: u32,
+    /// Whether it ended because it was to handle no more frames: there may be others.
+    pub more: bool,
 }
 
 impl Worker {
-    /// Takes bytes that a link's socket gave, starting at a frame boundary and aligned to 16.
+    /// Takes bytes that a link's socket gave, starting at a frame boundary and aligned to 16, and
+    /// handles up to `most` frames.
     ///
     /// # Errors
     /// A [`WireError`] when the peer broke the protocol: the driver closes the socket and calls
     /// [`Worker::link_lost`]. The frames before the bad one were delivered.
     #[inline]
-    pub fn receive(&mut self, id: LinkId, bytes: &[u8]) -> Result<Received, WireError> {
+    pub fn receive(&mut self, id: LinkId, bytes: &[u8], most: u32) -> Result<Received, WireError> {
         let limit = self.core.limits.max_frame_bytes;
-        let mut consumed = 0;
+        let (mut consumed, mut frames) = (0, 0);
         let outcome = loop {
+            if frames == most {
+                break Ok(Received { consumed, need: 0, frames, more: true });
+            }
             match deframe(&bytes[consumed..], limit) {
                 Ok(Deframed::Frame(frame, full)) => {
                     consumed += full;
+                    frames += 1;
                     if let Err(error) = self.frame(id, frame) {
                         break Err(error);
                     }
                 }
-                Ok(Deframed::Need(need)) => break Ok(Received { consumed, need }),
+                Ok(Deframed::Need(need)) => {
+                    break Ok(Received { consumed, need, frames, more: false });
+                }
                 Err(error) => break Err(error),
             }
         };
@@ -51,19 +63,67 @@ impl Worker {
         outcome
     }
 
-    /// Takes a chunk of frames from a sibling worker.
-    pub fn sibling_chunk(&mut self, from: crate::base::WorkerIndex, chunk: Chunk) {
+    /// Handles up to `most` frames of a sibling worker's chunk. Returns how many there were, and
+    /// what is left.
+    pub fn sibling_chunk(
+        &mut self,
+        from: WorkerIndex,
+        chunk: Chunk,
+        most: u32,
+    ) -> (u32, Option<Chunk>) {
         let id = self.core.siblings[usize::from(from.0)];
-        self.deliver_chunk(id, chunk);
+        self.deliver_chunk(id, chunk, most)
     }
 
-    pub(super) fn deliver_chunk(&mut self, id: LinkId, chunk: Chunk) {
-        let taken = self.receive(id, chunk.bytes());
-        debug_assert!(
-            taken.is_ok_and(|taken| taken.consumed == chunk.len()),
-            "a chunk made in this process holds whole, valid frames"
-        );
+    /// A sibling worker's chunk that nobody handles any more.
+    pub fn bury_chunk(&mut self, chunk: Chunk) {
+        self.core.counts.dead[DeathReason::Stopped as usize] += chunk.untouched_requests();
         self.core.encoder.give(chunk);
+    }
+
+    pub(super) fn deliver_chunk(
+        &mut self,
+        id: LinkId,
+        mut chunk: Chunk,
+        most: u32,
+    ) -> (u32, Option<Chunk>) {
+        let taken = self.receive(id, chunk.bytes(), most);
+        debug_assert!(taken.is_ok(), "a chunk made in this process holds valid frames: {taken:?}");
+        let Received { consumed, frames, more, .. } =
+            taken.unwrap_or(Received { consumed: 0, need: 0, frames: 0, more: false });
+        if more && consumed < chunk.len() {
+            debug_assert_eq!(frames, most, "a chunk holds whole frames");
+            chunk.consume(consumed);
+            return (frames, Some(chunk));
+        }
+        self.core.encoder.give(chunk);
+        (frames, None)
+    }
+
+    /// Whose code of the user's ran last.
+    #[inline]
+    pub fn last_call(&self) -> (HandlerId, Option<MessageTypeId>) {
+        self.core.last_call
+    }
+
+    /// The path of a handler, and the name of a type of message that it takes.
+    pub fn names_of(
+        &self,
+        (handler, message): (HandlerId, Option<MessageTypeId>),
+    ) -> (Arc<str>, Option<Arc<str>>) {
+        let snapshot = self.core.snapshot.as_ref();
+        let me = snapshot.and_then(|snapshot| snapshot.view.member(self.core.me.node));
+        let service = me.and_then(|me| me.services.iter().find(|known| known.handler == handler));
+        let path =
+            service.map_or_else(|| format!("handler {}", handler.0), |it| it.path.to_string());
+        let path = path.into();
+        let message = message.map(|id| {
+            let slot = self.routees.iter().find(|slot| slot.id == handler);
+            let known = slot.iter().flat_map(|slot| slot.factory.messages());
+            let name = known.filter(|known| known.id() == id).map(|known| known.name.clone());
+            name.into_iter().next().unwrap_or_else(|| id.to_string().into())
+        });
+        (path, message)
     }
 
     #[inline]
@@ -146,6 +206,7 @@ impl Worker {
     #[inline]
     fn call(&mut self, frame: Frame<'_>, origin: Origin) -> Result<(), DeathReason> {
         let handler = frame.header.target;
+        self.core.last_call = (handler, Some(frame.header.message));
         let place = self
             .handlers
             .get(handler.0 as usize)
@@ -224,6 +285,7 @@ impl Worker {
     ) -> bool {
         let slot = &mut self.routees[place as usize];
         self.core.published.pulse.calls(slot.id.0);
+        self.core.last_call = (slot.id, None);
         let mut cx = Context { core: &mut self.core, handler: slot.id, origin: None };
         let hosted = slot.hosted.as_mut();
         catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err()

@@ -41,6 +41,17 @@ pub enum Injection {
 }
 
 impl Injection {
+    /// Which destination of the snapshot it has to go to, if any.
+    #[inline]
+    pub fn destination(&self) -> Option<u32> {
+        match self {
+            Self::Frames { destination, .. } => Some(*destination),
+            Self::Ask(ask) if ask.plan.is_none() => Some(ask.first.destination),
+            // A plan knows what to do when there is no room.
+            Self::Ask(_) | Self::Reply { .. } | Self::Cancel { .. } => None,
+        }
+    }
+
     /// Bytes of frames in it.
     #[inline]
     pub fn bytes(&self) -> usize {
@@ -73,7 +84,6 @@ pub struct InjectedAsk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     pub(super) link: LinkId,
-    pub(super) serial: u64,
     pub(super) correlation: u64,
 }
 
@@ -102,7 +112,8 @@ impl<R: WireType> Replier<R> {
     ///
     /// # Errors
     /// [`Refusal::TooLarge`] and [`Refusal::Unserialisable`] as for any message (the asker is told
-    /// so), [`Refusal::QueueFull`] when the worker is far behind.
+    /// so), [`Refusal::QueueFull`] when the worker is far behind, [`Refusal::Stopped`] when it has
+    /// stopped.
     pub fn reply(mut self, reply: &R) -> Result<(), Refusal> {
         let Some((to, injector, buffers)) = self.state.take() else {
             return Ok(()); // The message was a tell: nobody waits.
@@ -111,7 +122,10 @@ impl<R: WireType> Replier<R> {
             Ok(frame) => (Ok(frame), Ok(())),
             Err(refusal) => (Err(DeathReason::ReplyTooLarge), Err(refusal)),
         };
-        injector.push(Injection::Reply { to, frame }).map_err(|_| Refusal::QueueFull).and(outcome)
+        injector
+            .push(Injection::Reply { to, frame })
+            .map_err(|_| if injector.is_closed() { Refusal::Stopped } else { Refusal::QueueFull })
+            .and(outcome)
     }
 }
 

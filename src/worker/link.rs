@@ -1,12 +1,115 @@
 //! One link of a worker: its standing, its queue of frames, and the counts that make the fate of
-//! each message on it exact.
+//! each message on it exact. And the places that a worker keeps its links in.
+
+use std::ops::{Index, IndexMut};
+
+use slab::Slab;
 
 use super::outbox::Outbox;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::queue::board::LinkState;
 
-/// A link's place in its worker; the driver uses it as the name of the socket.
-pub type LinkId = usize;
+/// Names one link of a worker for as long as it lives. The place is used again afterwards, the
+/// name is not: looking up the name of a link that is gone finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId {
+    slot: u32,
+    serial: u32,
+}
+
+impl LinkId {
+    /// The place of the link among its worker's, for tables beside it.
+    #[inline]
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// As one number, for a poll.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.serial)
+    }
+
+    /// The reverse of [`LinkId::to_bits`].
+    #[inline]
+    pub fn from_bits(bits: u64) -> Self {
+        Self { slot: (bits >> 32) as u32, serial: bits as u32 }
+    }
+}
+
+/// The links of a worker.
+#[derive(Default)]
+pub(super) struct Links {
+    slab: Slab<Link>,
+    /// A place would have to be used four billion times before a name comes again.
+    next_serial: u32,
+}
+
+impl Links {
+    pub fn insert(&mut self, mut link: Link) -> LinkId {
+        let serial = self.next_connection();
+        (link.serial, link.connection) = (serial, serial);
+        let slot = self.slab.insert(link) as u32;
+        LinkId { slot, serial }
+    }
+
+    /// A number for a connection that no other one of this worker has.
+    pub fn next_connection(&mut self) -> u32 {
+        self.next_serial = self.next_serial.wrapping_add(1);
+        self.next_serial
+    }
+
+    /// The link whose present connection this is.
+    pub fn find(&self, slot: u32, connection: u32) -> Option<LinkId> {
+        let link = self.slab.get(slot as usize).filter(|link| link.connection == connection)?;
+        Some(LinkId { slot, serial: link.serial })
+    }
+
+    #[inline]
+    pub fn get(&self, id: LinkId) -> Option<&Link> {
+        self.slab.get(id.slot()).filter(|link| link.serial == id.serial)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.slab.get_mut(id.slot()).filter(|link| link.serial == id.serial)
+    }
+
+    pub fn remove(&mut self, id: LinkId) -> Option<Link> {
+        self.get(id)?;
+        Some(self.slab.remove(id.slot()))
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        let id = |slot, link: &Link| LinkId { slot: slot as u32, serial: link.serial };
+        self.slab.iter().map(move |(slot, link)| (id(slot, link), link))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (LinkId, &mut Link)> {
+        let id = |slot, link: &Link| LinkId { slot: slot as u32, serial: link.serial };
+        self.slab.iter_mut().map(move |(slot, link)| (id(slot, link), link))
+    }
+}
+
+impl Index<LinkId> for Links {
+    type Output = Link;
+
+    #[inline]
+    fn index(&self, id: LinkId) -> &Link {
+        self.get(id).expect("a link that is known to live")
+    }
+}
+
+impl IndexMut<LinkId> for Links {
+    #[inline]
+    fn index_mut(&mut self, id: LinkId) -> &mut Link {
+        self.get_mut(id).expect("a link that is known to live")
+    }
+}
 
 /// What a link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +153,12 @@ pub struct Link {
     pub peer: (NodeRef, WorkerIndex),
     /// What it is for.
     pub role: Role,
-    /// Tells this use of the place from earlier ones.
-    pub(super) serial: u64,
+    serial: u32,
+    /// Tells its present connection from all others of the worker.
+    pub(super) connection: u32,
+    /// Which destination of the snapshot it leads to; `None` for accepted ones and for as long as
+    /// no snapshot names it.
+    pub(super) destination: Option<u32>,
     pub(super) standing: Standing,
     pub(super) outbox: Outbox,
     /// Whether the outbox got frames since the driver last looked.
@@ -107,14 +214,19 @@ impl Link {
     pub(super) fn new(
         peer: (NodeRef, WorkerIndex),
         role: Role,
-        serial: u64,
         standing: Standing,
         outbox_bytes: usize,
     ) -> Self {
+        let destination = match role {
+            Role::Dialed { destination } => Some(destination),
+            _ => None,
+        };
         Self {
             peer,
             role,
-            serial,
+            serial: 0,
+            connection: 0,
+            destination,
             standing,
             outbox: Outbox::new(outbox_bytes),
             dirty: false,

@@ -6,10 +6,12 @@
 //! [`link`], and at the other end [`deliver`](self) and [`handler`].
 
 mod admit;
+pub mod command;
 pub mod context;
 mod core;
 mod deliver;
 pub mod handler;
+mod held;
 pub mod inject;
 pub mod link;
 mod mend;
@@ -21,13 +23,13 @@ pub mod send;
 mod testnet;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 mod usage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use slab::Slab;
-
+pub use self::command::{Command, DeadLetter, Report, SlowTurn};
 pub use self::context::{Context, WakeKey};
 pub use self::core::{RouteeRef, Target};
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
@@ -40,6 +42,8 @@ pub use self::usage::Usage;
 
 use self::core::{Core, Timer};
 use self::handler::Hosted;
+use self::held::Held;
+use self::link::Links;
 use self::outbox::Encoder;
 use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
@@ -47,7 +51,7 @@ use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, LinkChange, PartSettings, RouteeChange, WorkerHalves};
-use crate::queue::board::CountsBoard;
+use crate::queue::board::{CountsBoard, LinkState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{Reach, Snapshot};
@@ -139,21 +143,18 @@ pub enum Request {
 
 /// The decider of one core.
 ///
-/// Each duty cycle its driver calls, in this order: [`Worker::begin`] with the time;
+/// [`turn::Turn`] calls it, each duty cycle in this order: [`Worker::begin`] with the time;
 /// [`Worker::apply`], [`Worker::serve`], [`Worker::accept`], [`Worker::link_opened`] and their
 /// like for what control sent; [`Worker::inject`] for other threads' hand-overs;
 /// [`Worker::sibling_chunk`] and [`Worker::receive`] for arrived frames; [`Worker::run`] for
-/// timers and messages to itself. Then it takes [`Worker::requests`], writes the outboxes that
-/// [`Worker::take_dirty`] names and reports progress with [`Worker::written`].
-///
-/// After `apply` and `accept` it carries the requests out at once: a link that they removed leaves
-/// its place to the next one, and its socket must be closed before anything is read from it.
+/// timers, [`Worker::own_chunk`] for messages to itself. Then it takes [`Worker::requests`], writes
+/// the outboxes that [`Worker::take_dirty`] names and reports progress with [`Worker::written`].
 pub struct Worker {
     core: Core,
+    held: Held,
     routees: Vec<RouteeSlot>,
     /// By handler id: the place in `routees`.
     handlers: Vec<Option<u32>>,
-    next_serial: u64,
     due: Vec<Timer>,
     woken: Vec<(HandlerId, u64)>,
 }
@@ -187,28 +188,28 @@ pub struct WorkerParts {
 impl Worker {
     /// A worker without routees, links to other nodes, or routers.
     pub fn new(parts: WorkerParts, limits: Limits, now: Time) -> Self {
-        let mut links = Slab::new();
-        let mut own = 0;
+        let mut links = Links::default();
+        let mut own = None;
         let mut siblings = Vec::new();
         for index in 0..parts.workers {
             let index = WorkerIndex(index);
             let role = if index == parts.index { Role::Own } else { Role::Sibling(index) };
             let peer = (parts.me, index);
-            let serial = u64::from(index.0);
-            let link = Link::new(peer, role, serial, Standing::Open, limits.outbox_bytes);
+            let link = Link::new(peer, role, Standing::Open, limits.outbox_bytes);
             let id = links.insert(link);
             if role == Role::Own {
-                own = id;
+                own = Some(id);
             }
             siblings.push(id);
         }
+        let held = Held::new(parts.injector.capacity());
         let core = Core {
             me: parts.me,
             index: parts.index,
             now,
             limits,
             links,
-            own,
+            own: own.expect("a worker is one of its node's workers"),
             siblings,
             destinations: Vec::new(),
             snapshot: None,
@@ -230,14 +231,15 @@ impl Worker {
             injector: parts.injector,
             rng_seed: parts.seed,
             repliers: Arc::new(()),
+            last_call: (HandlerId(0), None),
             standings_changed: false,
             published: Arc::default(),
         };
         Self {
             core,
+            held,
             routees: Vec::new(),
             handlers: Vec::new(),
-            next_serial: u64::from(parts.workers),
             due: Vec::new(),
             woken: Vec::new(),
         }
@@ -282,7 +284,7 @@ impl Worker {
     /// Names a link in the next [`Worker::take_dirty`] again.
     #[inline]
     pub fn touch(&mut self, id: LinkId) {
-        if self.core.links.contains(id) {
+        if self.core.links.get(id).is_some() {
             self.core.mark_dirty(id);
         }
     }
@@ -294,10 +296,22 @@ impl Worker {
         std::mem::take(&mut self.core.standings_changed)
     }
 
-    /// The links that this worker dialed.
-    pub fn dialed_links(&self) -> impl Iterator<Item = &Link> {
-        let links = self.core.links.iter().map(|(_, link)| link);
-        links.filter(|link| matches!(link.role, Role::Dialed { .. }))
+    /// How each link stands, by destination.
+    pub fn standings(&self) -> impl Iterator<Item = (u32, LinkState)> {
+        self.core.links.iter().filter_map(|(_, link)| Some((link.destination?, link.board_state())))
+    }
+
+    /// How one link stands, if application threads can send to it.
+    #[inline]
+    pub fn standing(&self, id: LinkId) -> Option<(u32, LinkState)> {
+        let link = self.core.links.get(id)?;
+        Some((link.destination?, link.board_state()))
+    }
+
+    /// The link back to this very worker.
+    #[inline]
+    pub fn own_link(&self) -> LinkId {
+        self.core.own
     }
 
     /// Whether there is work that no event will announce: messages to itself, wake-ups.
@@ -323,6 +337,7 @@ impl Worker {
     /// sent to this worker said that it will send no more.
     pub fn is_drained(&self) -> bool {
         self.core.asks.is_empty()
+            && self.held.is_empty()
             && self.core.parts.is_drained()
             && Arc::strong_count(&self.core.repliers) == 1
             && self.core.links.iter().all(|(_, link)| link.is_settled())
@@ -354,12 +369,20 @@ impl Worker {
     #[inline]
     pub fn begin(&mut self, now: Time) {
         self.core.now = now;
+        self.core.published.pulse.turn(now.0);
     }
 
-    /// Runs what is due: timers, wake-ups, messages that this worker sent to itself.
-    pub fn run(&mut self) {
+    /// Says to whoever watches that the worker sleeps from now on, or has ended.
+    #[inline]
+    pub fn sleeps(&self, now: Time) {
+        self.core.published.pulse.sleeps(now.0);
+    }
+
+    /// Runs what is due: timers and wake-ups. Returns whether there was any.
+    pub fn run(&mut self) -> bool {
         let mut due = std::mem::take(&mut self.due);
         self.core.timers.expire(self.core.now, |timer| due.push(timer));
+        let mut any = !due.is_empty();
         for timer in due.drain(..) {
             self.timer(timer);
         }
@@ -370,19 +393,35 @@ impl Worker {
 
         let mut woken = std::mem::take(&mut self.woken);
         std::mem::swap(&mut woken, &mut self.core.soon);
+        any |= !woken.is_empty();
         for (handler, token) in woken.drain(..) {
             self.wake(handler, token);
         }
         self.woken = woken;
-
         self.core.carry_out_parts();
+        any
+    }
 
-        // Only what waits now: a handler that tells itself must not hold the cycle up for ever.
+    /// How many chunks of messages to itself wait. A duty cycle takes no more than wait when it
+    /// begins: a handler that tells itself must not hold it up for ever.
+    #[inline]
+    pub fn own_chunks(&self) -> usize {
+        self.core.links[self.core.own].outbox.chunk_count()
+    }
+
+    /// Handles up to so many messages of the oldest chunk that this worker sent to itself. Returns
+    /// how many there were, and whether some are left in it.
+    pub fn own_chunk(&mut self, most: u32) -> (u32, bool) {
         let own = self.core.own;
-        for _ in 0..self.core.links[own].outbox.chunk_count() {
-            let Some(chunk) = self.core.links[own].outbox.pop_chunk() else { break };
-            self.deliver_chunk(own, chunk);
+        let link = &mut self.core.links[own];
+        let Some(chunk) = link.outbox.pop_chunk() else { return (0, false) };
+        link.progressed_at = self.core.now;
+        let (frames, rest) = self.deliver_chunk(own, chunk, most);
+        let more = rest.is_some();
+        if let Some(rest) = rest {
+            self.core.links[own].outbox.unpop_chunk(rest);
         }
+        (frames, more)
     }
 
     fn timer(&mut self, timer: Timer) {
@@ -446,7 +485,9 @@ impl Worker {
 
     fn introduce(&mut self, destination: u32, node: NodeRef, worker: WorkerIndex) -> LinkId {
         if node == self.core.me {
-            return self.core.siblings[usize::from(worker.0)];
+            let id = self.core.siblings[usize::from(worker.0)];
+            self.core.links[id].destination = Some(destination);
+            return id;
         }
         let role = Role::Dialed { destination };
         self.insert_link((node, worker), role, Standing::Idle)
@@ -458,9 +499,8 @@ impl Worker {
         role: Role,
         standing: Standing,
     ) -> LinkId {
-        self.next_serial += 1;
         let bytes = self.core.limits.outbox_bytes;
-        self.core.links.insert(Link::new(peer, role, self.next_serial, standing, bytes))
+        self.core.links.insert(Link::new(peer, role, standing, bytes))
     }
 
     /// Brings a dialed link in line with how far its destination can be reached.
@@ -502,7 +542,7 @@ impl Worker {
     /// is over are closed: a machine that vanished says no goodbye.
     fn follow_accepted(&mut self, snapshot: &Snapshot) {
         let mut gone = Vec::new();
-        for (id, link) in &mut self.core.links {
+        for (id, link) in self.core.links.iter_mut() {
             if !matches!(link.role, Role::Accepted { .. }) {
                 continue;
             }
@@ -560,16 +600,16 @@ impl Worker {
     /// nobody wants it any more; the driver drops it then.
     pub fn link_opened(&mut self, destination: u32) -> Option<LinkId> {
         let id = self.core.destinations.get(destination as usize).copied().flatten()?;
+        let connection = self.core.links.next_connection();
         let link = &mut self.core.links[id];
         if link.standing != Standing::Dialing {
             return None;
         }
         link.standing = if link.fin_queued { Standing::Finished } else { Standing::Open };
         link.redial_pause_ms = 0;
+        link.connection = connection;
         link.sent.delivered = 0;
         link.sent.dead = 0;
-        self.next_serial += 1;
-        link.serial = self.next_serial;
         let peer = link.peer.0;
         self.core.requests.push(Request::Reached(peer));
         self.core.mark_dirty(id);
@@ -709,8 +749,8 @@ impl Worker {
         link.outbox.pop_chunk()
     }
 
-    /// Puts a chunk back that the sibling's ring did not take. The driver calls [`Worker::touch`]
-    /// once it has looked at all dirty links: would this mark the link, it were the next that
+    /// Puts a chunk back that the sibling's ring did not take. [`Worker::touch`] is called once all
+    /// dirty links were looked at: would this mark the link, it were the next that
     /// [`Worker::take_dirty`] names, and a full ring would hold the duty cycle for ever.
     pub fn unpop_sibling_chunk(&mut self, id: LinkId, chunk: Chunk) {
         if let Some(link) = self.core.links.get_mut(id) {
@@ -726,6 +766,7 @@ impl Worker {
             // First, so that what handlers send when they hear of their lost asks is refused.
             link.standing = Standing::Finished;
         }
+        self.admit_all_held();
         for id in links {
             match self.core.links[id].role {
                 Role::Dialed { .. } => self.lose(id, DeathReason::Stopped),

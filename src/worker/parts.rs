@@ -46,7 +46,7 @@ impl Worker {
     fn link_ref(&self, id: LinkId) -> Option<LinkRef> {
         let link = self.core.links.get(id)?;
         let dialed = matches!(link.role, Role::Dialed { .. });
-        Some(LinkRef { link: name(id, link.serial), peer: link.peer, dialed })
+        Some(LinkRef { link: name(id, link.connection), peer: link.peer, dialed })
     }
 }
 
@@ -92,11 +92,7 @@ impl Core {
 
     fn send_part_frame(&mut self, part: PartId, to: To, op: u8, body: &[u8]) {
         let id = match to {
-            To::Link(to) => {
-                let id = (to.link >> 32) as LinkId;
-                let known = self.links.get(id);
-                known.filter(|known| name(id, known.serial) == to.link).map(|_| id)
-            }
+            To::Link(to) => self.links.find((to.link >> 32) as u32, to.link as u32),
             To::Peer(node, worker) => self
                 .snapshot
                 .as_ref()
@@ -132,6 +128,6 @@ impl Context<'_> {
 }
 
 /// One use of a link's place.
-fn name(id: LinkId, serial: u64) -> u64 {
-    (id as u64) << 32 | (serial & u64::from(u32::MAX))
+fn name(id: LinkId, connection: u32) -> u64 {
+    (id.slot() as u64) << 32 | u64::from(connection)
 }

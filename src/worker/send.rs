@@ -310,14 +310,20 @@ impl Sender<'_> {
         }
     }
 
+    /// Why the worker's queue gave something back.
+    #[cold]
+    fn not_taken(&self) -> Refusal {
+        if self.injector.is_closed() { Refusal::Stopped } else { Refusal::QueueFull }
+    }
+
     /// Hands encoded frames to the worker.
     ///
     /// # Errors
-    /// [`Refusal::QueueFull`] with the frames.
+    /// [`Refusal::QueueFull`] or [`Refusal::Stopped`], with the frames.
     pub fn hand_over(&self, destination: u32, frames: Chunk) -> Result<(), (Refusal, Chunk)> {
         let injection = Injection::Frames { destination, frames };
         self.injector.push(injection).map_err(|full| match full.into_inner() {
-            Injection::Frames { frames, .. } => (Refusal::QueueFull, frames),
+            Injection::Frames { frames, .. } => (self.not_taken(), frames),
             _ => unreachable!("a queue hands back what was pushed"),
         })
     }
@@ -426,7 +432,7 @@ impl Sender<'_> {
             if let Injection::Ask(ask) = full.into_inner() {
                 self.buffers.give(ask.frame);
             }
-            Refusal::QueueFull
+            self.not_taken()
         })?;
         Ok(ticket)
     }

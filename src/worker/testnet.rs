@@ -338,7 +338,7 @@ impl Net {
         };
         let mut aligned = AlignedVec::<64>::new();
         aligned.extend_from_slice(&bytes[..most.min(bytes.len())]);
-        let received = self.sides[side].worker.receive(id, &aligned)?;
+        let received = self.sides[side].worker.receive(id, &aligned, u32::MAX)?;
         assert!(received.consumed <= aligned.len());
         assert!(received.need > aligned.len() - received.consumed);
         bytes.drain(..received.consumed);
@@ -356,7 +356,7 @@ impl Net {
             }
             let core = &self.sides[side].worker.core;
             moved |= !core.soon.is_empty() || !core.links[core.own].outbox.is_empty();
-            self.sides[side].worker.run();
+            self.sides[side].run();
             while let Some(id) = self.sides[side].worker.take_dirty() {
                 let most = 1 + self.random(3_000);
                 self.write(side, id, most);
@@ -410,7 +410,7 @@ impl Net {
         self.now = self.now.plus(Duration::from_millis(ms));
         for side in &mut self.sides {
             side.worker.begin(self.now);
-            side.worker.run();
+            side.run();
         }
     }
 
@@ -525,6 +525,15 @@ impl Side {
         worker.serve(CALLER, RouteeFactory::new(move |_| Caller(Arc::clone(&caller))));
         worker.serve(ECHO, RouteeFactory::new(move |_| Echo(Arc::clone(&echo))));
         Self { worker, injected, replies, buffers, seen }
+    }
+
+    /// All that a duty cycle runs.
+    pub(super) fn run(&mut self) {
+        self.worker.admit_held();
+        self.worker.run();
+        for _ in 0..self.worker.own_chunks() {
+            self.worker.own_chunk(u32::MAX);
+        }
     }
 
     /// A tell as an application thread encodes it.

@@ -11,13 +11,27 @@ pub struct Usage {
     pub asks: usize,
     /// Standing timers.
     pub timers: usize,
+    /// Hand-overs that wait for room.
+    pub held: usize,
+    /// Bytes in the fullest outbox.
+    pub fullest_outbox: usize,
 }
 
 impl Worker {
+    /// A duty cycle took longer than it may.
+    pub(super) fn count_slow_turn(&mut self) {
+        self.core.counts.slow_turns += 1;
+    }
+
     /// How much it holds at the moment.
     pub fn usage(&self) -> Usage {
         let core = &self.core;
-        let timers = core.timers.len() + core.asks.timers();
-        Usage { links: core.links.len(), asks: core.asks.len(), timers }
+        Usage {
+            links: core.links.len(),
+            asks: core.asks.len(),
+            timers: core.timers.len() + core.asks.timers(),
+            held: self.held.count(),
+            fullest_outbox: core.links.iter().map(|(_, l)| l.outbox.bytes()).max().unwrap_or(0),
+        }
     }
 }

@@ -28,7 +28,7 @@ pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<
     let usage = worker.usage();
     let timers = usage.asks + 4 * usage.links + WAKE_UPS + PART_TIMERS;
     let found = [
-        ("bytes in an outbox", fullest, outbox),
+        ("bytes in an outbox", fullest.max(usage.fullest_outbox), outbox),
         ("open asks", usage.asks, limits.max_asks),
         ("links", usage.links, LINKS),
         ("timers", usage.timers, timers),

@@ -1,0 +1,172 @@
+//! Walk of a message from another thread: hand-overs that were accepted and whose link has no room
+//! yet. They wait here, each link's in order, so that none of them dies and none holds up what goes
+//! elsewhere. While many wait the worker takes no more, its queue fills, and senders are refused.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Injection, Worker};
+use crate::base::Time;
+use crate::base::fate::Refusal;
+
+/// A link that has taken nothing for so long may not keep the worker from taking hand-overs.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// What waits, by destination.
+pub(super) struct Held {
+    lists: Vec<List>,
+    count: usize,
+    most: usize,
+}
+
+struct List {
+    destination: u32,
+    /// Since when its link has had no room.
+    since: Time,
+    /// No ask in here has to end before this.
+    soonest: Time,
+    waiting: VecDeque<Injection>,
+}
+
+impl Held {
+    /// Room for twice as many hand-overs as the worker's queue holds: one link that is stuck can
+    /// bring no more than a full queue, since its senders are refused from then on.
+    pub fn new(capacity: usize) -> Self {
+        Self { lists: Vec::new(), count: 0, most: 2 * capacity }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    #[inline]
+    fn has(&self, destination: u32) -> bool {
+        self.lists.iter().any(|list| list.destination == destination)
+    }
+
+    #[cold]
+    fn push(&mut self, now: Time, destination: u32, injection: Injection) {
+        self.count += 1;
+        let deadline = deadline(&injection).unwrap_or(Time::NEVER);
+        match self.lists.iter_mut().find(|list| list.destination == destination) {
+            Some(list) => {
+                list.soonest = list.soonest.min(deadline);
+                list.waiting.push_back(injection);
+            }
+            None => {
+                let waiting = VecDeque::from([injection]);
+                self.lists.push(List { destination, since: now, soonest: deadline, waiting });
+            }
+        }
+    }
+
+    fn pop(&mut self, list: usize) -> Option<Injection> {
+        let injection = self.lists[list].waiting.pop_front()?;
+        self.count -= 1;
+        Some(injection)
+    }
+
+    /// Takes the asks out of a list that have to end now.
+    #[cold]
+    fn expire(&mut self, list: usize, now: Time) -> Vec<Injection> {
+        let list = &mut self.lists[list];
+        let is_over = |injection: &Injection| deadline(injection).is_some_and(|at| at <= now);
+        let (over, waiting): (Vec<_>, Vec<_>) = list.waiting.drain(..).partition(is_over);
+        list.soonest = waiting.iter().filter_map(deadline).min().unwrap_or(Time::NEVER);
+        list.waiting = waiting.into();
+        self.count -= over.len();
+        over
+    }
+}
+
+fn deadline(injection: &Injection) -> Option<Time> {
+    match injection {
+        Injection::Ask(ask) => Some(ask.deadline),
+        Injection::Frames { .. } | Injection::Reply { .. } | Injection::Cancel { .. } => None,
+    }
+}
+
+impl Worker {
+    /// Whether another hand-over may be taken; if not, what waits here has to go first.
+    #[inline]
+    pub fn takes_hand_overs(&self) -> bool {
+        self.held.count < self.held.most
+    }
+
+    /// Whether hand-overs wait for room.
+    #[inline]
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes one hand-over from another thread, or keeps it until its link has room.
+    #[inline]
+    pub fn inject(&mut self, injection: Injection) {
+        match injection.destination() {
+            Some(to) if self.core.is_crowded(to) || self.held.has(to) => {
+                self.held.push(self.core.now, to, injection);
+            }
+            _ => self.admit(injection),
+        }
+    }
+
+    /// Takes in what has found room meanwhile. To be called once a duty cycle.
+    #[inline]
+    pub fn admit_held(&mut self) {
+        if !self.held.is_empty() {
+            self.admit_some();
+        }
+    }
+
+    #[cold]
+    fn admit_some(&mut self) {
+        let mut at = 0;
+        while let Some(list) = self.held.lists.get(at) {
+            let to = list.destination;
+            if list.soonest <= self.core.now {
+                for ask in self.held.expire(at, self.core.now) {
+                    self.admit(ask);
+                }
+            }
+            while !self.core.is_crowded(to)
+                && let Some(injection) = self.held.pop(at)
+            {
+                self.admit(injection);
+            }
+            if !self.takes_hand_overs() && self.is_stuck(at) {
+                // Nothing else would be sent for as long as its peer is stuck.
+                while let Some(injection) = self.held.pop(at) {
+                    self.give_up(injection, Refusal::QueueFull);
+                }
+            }
+            if self.held.lists[at].waiting.is_empty() && !self.core.is_crowded(to) {
+                self.held.lists.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn is_stuck(&self, list: usize) -> bool {
+        let List { destination, since, .. } = &self.held.lists[list];
+        let (destination, since) = (*destination, *since);
+        let link = self.core.link_of(destination).and_then(|id| self.core.links.get(id));
+        let progressed = link.map_or(Time::ZERO, |link| link.progressed_at);
+        self.core.now.since(progressed.max(since)) >= STUCK
+    }
+
+    /// The worker ends, and its links with it: whatever waits gets the end that they give it.
+    pub(super) fn admit_all_held(&mut self) {
+        while let Some(mut list) = self.held.lists.pop() {
+            self.held.count -= list.waiting.len();
+            while let Some(injection) = list.waiting.pop_front() {
+                self.admit(injection);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a duty cycle needs of its driver: things are moved, nothing is decided.
+
+use crate::base::fate::Counts;
+use crate::base::{NodeRef, Time, WorkerIndex};
+use crate::queue::Full;
+use crate::queue::board::LinkState;
+use crate::wire::{Chunk, WireError};
+use crate::worker::outbox::Outbox;
+use crate::worker::{Command, Injection, LinkId, Report};
+
+/// What a read or write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// Bytes went through.
+    Bytes {
+        /// How many.
+        count: usize,
+        /// Whether another try may move some as well; if not, an event will tell.
+        more: bool,
+    },
+    /// Nothing goes through now; an event will tell.
+    Blocked,
+    /// The connection is over.
+    Closed,
+}
+
+/// A worker's hands: its queues, sockets, boards and clock.
+pub trait WorkerIo {
+    /// A connection that has shaken hands.
+    type Connection;
+
+    /// The node's clock.
+    fn now(&mut self) -> Time;
+
+    /// The next command of control.
+    fn next_command(&mut self) -> Option<Command<Self::Connection>>;
+    /// Whether there is one.
+    fn has_command(&self) -> bool;
+    /// Whether control is gone, so that no command will come any more.
+    fn is_control_gone(&self) -> bool;
+    /// Tells control something; hands it back when control is behind.
+    fn report(&mut self, report: Report) -> Result<(), Full<Report>>;
+
+    /// The next hand-over of another thread.
+    fn next_hand_over(&mut self) -> Option<Injection>;
+    /// Whether there is one.
+    fn has_hand_over(&self) -> bool;
+    /// Takes all hand-overs that were accepted; from now on others are refused.
+    fn close_hand_overs(&mut self, each: &mut dyn FnMut(Injection));
+
+    /// The next chunk of frames from a sibling.
+    fn next_chunk(&mut self, from: WorkerIndex) -> Option<Chunk>;
+    /// Whether there is one.
+    fn has_chunk(&self, from: WorkerIndex) -> bool;
+    /// Hands a chunk to a sibling; hands it back when there is no room.
+    fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>>;
+    /// Wakes a sibling to which chunks were handed.
+    fn wake(&mut self, sibling: WorkerIndex);
+    /// This worker hands nothing more to siblings.
+    fn let_go(&mut self);
+    /// Whether a sibling has not let go yet. What those that have handed over before can be seen
+    /// once this is false.
+    fn is_awaited(&self) -> bool;
+
+    /// Watches a connection as this link's from now on. False if it cannot; it is closed then.
+    fn attach(&mut self, link: LinkId, connection: Self::Connection) -> bool;
+    /// Closes a connection that nobody wants.
+    fn refuse(&mut self, connection: Self::Connection);
+    /// Closes a link's connection, if it has one.
+    fn close(&mut self, link: LinkId);
+    /// Says that a link is closed because its peer broke the protocol.
+    fn broken(&mut self, peer: Option<NodeRef>, error: WireError);
+    /// Reads once, behind what was received and not consumed.
+    fn read(&mut self, link: LinkId) -> Moved;
+    /// What was received and not consumed. Starts at a multiple of 16.
+    fn received(&self, link: LinkId) -> &[u8];
+    /// So many received bytes are done with; the frame that follows takes `need` bytes.
+    fn consumed(&mut self, link: LinkId, count: usize, need: usize);
+    /// Writes once, as much as goes.
+    fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved;
+
+    /// Lets application threads see how a link stands.
+    fn show(&mut self, destination: u32, state: LinkState);
+    /// Lets application threads see the counts.
+    fn publish(&mut self, counts: &Counts);
+}

@@ -1,0 +1,373 @@
+//! The duty cycle of a worker: in which order it does what, how much of it, and when it may sleep.
+//! A decider; the real driver and the simulator run it over their [`WorkerIo`].
+//!
+//! One turn: read the clock once, do what control says, take a bounded number of hand-overs, handle
+//! what siblings, sockets and this worker itself sent, each for a bounded time, run what is due,
+//! write every outbox that got frames with one system call each. Nothing waits to fill a batch, and
+//! nothing is written per message.
+//!
+//! The files: [`io`] is what a driver supplies, [`pace`](self) bounds the time, [`sockets`](self)
+//! reads and writes, [`parting`](self) ends a worker.
+
+pub mod io;
+mod pace;
+mod parting;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use self::io::{Moved, WorkerIo};
+use self::pace::{Call, Longest, Pace};
+use self::parting::Stage;
+use self::sockets::Port;
+use super::{Command, DeadLetter, LinkId, Report, Request, SlowTurn, Worker};
+use crate::base::{Time, WorkerIndex};
+use crate::queue::Full;
+use crate::wire::Chunk;
+
+/// Hand-overs that are taken per turn, so that sockets get their share.
+const HAND_OVERS_PER_TURN: usize = 1024;
+
+/// Chunks that are taken from one sibling per turn.
+const CHUNKS_PER_TURN: usize = 16;
+
+/// How often something that no event announces is looked at, when nothing else happens: whether a
+/// hand-over that waits has found room, whether siblings have stopped.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How stale published counts may be while the worker is busy.
+const PUBLISH_EVERY: Duration = Duration::from_millis(5);
+
+/// Handlers and message types that are named as slow; further ones are only counted.
+const MOST_SLOW: usize = 64;
+
+/// What comes after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnOutcome {
+    /// The next turn, without a pause.
+    Again,
+    /// The driver tells producers that it sleeps, and then sleeps for as long as
+    /// [`Turn::may_sleep`] says, or until an event.
+    Sleep,
+    /// Nothing: the worker has stopped.
+    Ended,
+}
+
+/// What a worker's thread knows from one turn to the next.
+pub struct Turn {
+    index: WorkerIndex,
+    workers: u16,
+    spin: Duration,
+    slow: Duration,
+    /// By the place of the link.
+    ports: Vec<Port>,
+    /// Links from which something may be read, or waits to be handled.
+    ready: VecDeque<LinkId>,
+    /// By sibling: the rest of a chunk.
+    rests: Vec<Option<Chunk>>,
+    /// The sibling that comes first.
+    first: u16,
+    /// What control has not taken yet.
+    unsent: Vec<Report>,
+    /// Siblings' links whose rings are full.
+    again: Vec<LinkId>,
+    pace: Pace,
+    named: Vec<Call>,
+    noted: bool,
+    last_work: Time,
+    last_publish: Time,
+    stage: Stage,
+}
+
+impl Turn {
+    /// Before the first turn of a node's worker. `spin` is how long it looks for work before it
+    /// sleeps, `slow` how long a turn may take before it is reported.
+    pub fn new(index: WorkerIndex, workers: u16, spin: Duration, slow: Duration) -> Self {
+        Self {
+            index,
+            workers,
+            spin,
+            slow,
+            ports: Vec::new(),
+            ready: VecDeque::new(),
+            rests: (0..workers).map(|_| None).collect(),
+            first: 0,
+            unsent: Vec::new(),
+            again: Vec::new(),
+            pace: Pace::new(),
+            named: Vec::new(),
+            noted: true,
+            last_work: Time::ZERO,
+            last_publish: Time::ZERO,
+            stage: Stage::Running,
+        }
+    }
+
+    /// One duty cycle.
+    pub fn run<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> TurnOutcome {
+        let now = io.now();
+        worker.begin(now);
+        self.pace.begin(now);
+        let mut worked = std::mem::take(&mut self.noted);
+        worked |= self.take_commands(worker, io);
+        if !matches!(self.stage, Stage::Running) {
+            return self.part(worker, io, now);
+        }
+        worked |= self.take_hand_overs(worker, io);
+        worked |= self.take_chunks(worker, io);
+        worked |= self.read_sockets(worker, io);
+        if worker.run() {
+            self.pace.look(io.now(), worker.last_call());
+        }
+        let own = self.run_own(worker, io);
+        self.report(worker, io);
+        worked |= self.flush(worker, io);
+        // A request that a flush made (a lost link) must not wait for the next event.
+        self.report(worker, io);
+        if worker.take_standings_changed() {
+            for (destination, state) in worker.standings() {
+                io.show(destination, state);
+            }
+        }
+        if let Some(longest) = self.pace.end(io.now(), worker.last_call(), self.slow) {
+            self.note_slow(worker, longest);
+        }
+        if worked || worker.has_work() {
+            self.last_work = now;
+        }
+        let busy = own
+            || worker.has_work()
+            || !self.ready.is_empty()
+            || !self.unsent.is_empty()
+            || self.rests.iter().any(Option::is_some)
+            || now.since(self.last_work) < self.spin;
+        if !busy || now.since(self.last_publish) >= PUBLISH_EVERY {
+            self.last_publish = now;
+            io.publish(worker.counts());
+        }
+        if busy { TurnOutcome::Again } else { TurnOutcome::Sleep }
+    }
+
+    /// How long the driver may sleep, unless an event ends it; `None` for however long. Asked after
+    /// producers were told of the sleep: what they added before is found here, for what comes later
+    /// they wake the driver.
+    pub fn may_sleep<I: WorkerIo>(&mut self, worker: &Worker, io: &mut I) -> Option<Duration> {
+        if !matches!(self.stage, Stage::Running) {
+            return Some(LOOK_AGAIN);
+        }
+        let now = io.now();
+        worker.sleeps(now);
+        if io.has_command()
+            || (worker.takes_hand_overs() && io.has_hand_over())
+            || self.siblings().any(|sibling| io.has_chunk(sibling))
+        {
+            self.last_work = now;
+            return Some(Duration::ZERO);
+        }
+        let due = worker.next_deadline().map(|at| at.since(now));
+        if worker.is_holding() {
+            return Some(due.map_or(LOOK_AGAIN, |due| due.min(LOOK_AGAIN)));
+        }
+        due
+    }
+
+    fn siblings(&self) -> impl Iterator<Item = WorkerIndex> + use<> {
+        let (first, workers, me) = (self.first, self.workers, self.index);
+        let others = (0..workers).map(move |place| WorkerIndex((first + place) % workers));
+        others.filter(move |sibling| *sibling != me)
+    }
+
+    fn take_commands<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        let mut any = false;
+        while let Some(command) = io.next_command() {
+            any = true;
+            match command {
+                Command::Apply(snapshot) => worker.apply(snapshot),
+                Command::Serve(handler, factory) => worker.serve(handler, factory),
+                Command::Accepted(connection, established) => {
+                    let (peer, of) = (established.peer, established.peer_worker);
+                    let link = worker.accept(peer, of, established.link_epoch);
+                    self.connect(worker, io, link, connection);
+                }
+                Command::Dialed(destination, connection) => {
+                    let link = worker.link_opened(destination);
+                    self.connect(worker, io, link, connection);
+                }
+                Command::DialFailed(destination) => worker.dial_failed(destination),
+                Command::Facts(facts) => worker.told(&facts),
+                Command::Part(order) => worker.part_order(order),
+                Command::AskDrained => {
+                    let drained = !self.is_queued(io) && worker.is_drained();
+                    self.unsent.push(Report::Drained(self.index, drained));
+                }
+                Command::Finish => worker.finish_all(),
+                Command::Stop => self.stage.stop(),
+            }
+        }
+        // Control sends a stop before it ends. If it is gone without one it has panicked.
+        if io.is_control_gone() {
+            self.stage.stop();
+        }
+        any
+    }
+
+    fn is_queued<I: WorkerIo>(&self, io: &I) -> bool {
+        io.has_hand_over()
+            || self.rests.iter().any(Option::is_some)
+            || self.siblings().any(|sibling| io.has_chunk(sibling))
+    }
+
+    fn take_hand_overs<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        worker.admit_held();
+        let mut any = false;
+        let mut room = worker.hand_over_bytes();
+        for _ in 0..HAND_OVERS_PER_TURN {
+            // What waits is delivered or written first, so that other sources get their share.
+            if room == 0 || !worker.takes_hand_overs() {
+                break;
+            }
+            let Some(injection) = io.next_hand_over() else { break };
+            room = room.saturating_sub(injection.bytes());
+            if !worker.knows(&injection) {
+                // The thread saw a newer snapshot, which was sent here before it was shown there.
+                self.take_commands(worker, io);
+            }
+            worker.inject(injection);
+            any = true;
+        }
+        any
+    }
+
+    fn take_chunks<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        self.pace.share();
+        let mut any = false;
+        for sibling in self.siblings() {
+            for _ in 0..CHUNKS_PER_TURN {
+                let place = usize::from(sibling.0);
+                let chunk = self.rests[place].take().or_else(|| io.next_chunk(sibling));
+                let Some(chunk) = chunk else { break };
+                any = true;
+                self.rests[place] = self.deliver(worker, io, sibling, chunk);
+                if self.rests[place].is_some() {
+                    // The next one comes first in the next turn.
+                    self.first = (sibling.0 + 1) % self.workers;
+                    return true;
+                }
+            }
+        }
+        any
+    }
+
+    /// Returns what is left when the time is over.
+    fn deliver<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        from: WorkerIndex,
+        mut chunk: Chunk,
+    ) -> Option<Chunk> {
+        loop {
+            let (messages, rest) = worker.sibling_chunk(from, chunk, self.pace.left());
+            let over = self.pace.handled(messages) && self.pace.look(io.now(), worker.last_call());
+            chunk = rest?;
+            if over {
+                return Some(chunk);
+            }
+        }
+    }
+
+    /// Handles what this worker sent to itself. Returns whether there may be more.
+    fn run_own<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        self.pace.share();
+        let mut chunks = worker.own_chunks();
+        let any = chunks > 0;
+        while chunks > 0 {
+            let (messages, more) = worker.own_chunk(self.pace.left());
+            chunks -= usize::from(!more);
+            if self.pace.handled(messages) && self.pace.look(io.now(), worker.last_call()) {
+                break;
+            }
+        }
+        if any {
+            show(worker, io, worker.own_link());
+        }
+        chunks > 0
+    }
+
+    // ---- to control ----
+
+    fn report<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) {
+        for request in worker.requests() {
+            let index = self.index;
+            let report = match request {
+                Request::Close(link) => {
+                    io.close(link);
+                    continue;
+                }
+                Request::Dial { destination, .. } => Report::Dial { worker: index, destination },
+                Request::Suspect(peer) => Report::Suspect(peer),
+                Request::Reached(peer) => Report::Reached(peer),
+                Request::ServeFailed(handler) => Report::ServeFailed(handler),
+                Request::Served(handler) => Report::Served(index, handler),
+                Request::Part(report) => Report::Part(index, report),
+                Request::DeadLetters { reason, count, peer } => {
+                    Report::DeadLetters(DeadLetter { reason, count, peer, worker: index })
+                }
+            };
+            keep(&mut self.unsent, report);
+        }
+        if !self.unsent.is_empty() {
+            self.send_reports(io);
+        }
+    }
+
+    fn send_reports<I: WorkerIo>(&mut self, io: &mut I) {
+        let mut reports = std::mem::take(&mut self.unsent).into_iter();
+        while let Some(report) = reports.next() {
+            if let Err(Full(report)) = io.report(report) {
+                self.unsent = std::iter::once(report).chain(reports).collect();
+                return;
+            }
+        }
+    }
+
+    #[cold]
+    fn note_slow(&mut self, worker: &mut Worker, longest: Longest) {
+        worker.count_slow_turn();
+        let Longest { took, messages, last } = longest;
+        if self.named.contains(&last) || self.named.len() >= MOST_SLOW {
+            return;
+        }
+        self.named.push(last);
+        let (path, message) = worker.names_of(last);
+        let slow = SlowTurn { worker: self.index, path, message, took, messages };
+        self.unsent.push(Report::SlowTurn(slow));
+    }
+}
+
+/// Keeps a report until control takes it. Dead letters that are alike are told together: as long as
+/// control is behind, there are no more than there are reasons and peers.
+fn keep(unsent: &mut Vec<Report>, report: Report) {
+    if let Report::DeadLetters(new) = &report {
+        for kept in unsent.iter_mut() {
+            if let Report::DeadLetters(known) = kept
+                && (known.reason, known.peer) == (new.reason, new.peer)
+            {
+                known.count += new.count;
+                return;
+            }
+        }
+    }
+    unsent.push(report);
+}
+
+/// Lets application threads see how full a link's queue is.
+#[inline]
+fn show<I: WorkerIo>(worker: &Worker, io: &mut I, link: LinkId) {
+    if let Some((destination, state)) = worker.standing(link) {
+        io.show(destination, state);
+    }
+}

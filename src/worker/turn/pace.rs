@@ -1,0 +1,139 @@
+//! How long a duty cycle goes on handling messages. Handlers are the user's and take as long as
+//! they like, so that a number of messages is no bound; and a look at the clock after each of them
+//! would cost more than a quick one does. So the clock is looked at after a number of messages that
+//! follows from how long the last ones took.
+
+use std::time::Duration;
+
+use crate::base::{HandlerId, MessageTypeId, Time};
+
+/// Whose code ran last before a look.
+pub(super) type Call = (HandlerId, Option<MessageTypeId>);
+
+/// How long messages are handled in one duty cycle for each kind of source, of which there are
+/// three.
+const SHARE: Duration = Duration::from_micros(3_300);
+
+/// How long may pass from one look at the clock to the next.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+
+/// The most messages from one look to the next: with quick handlers the clock costs nothing then,
+/// with handlers that all at once are slow it is noticed in time.
+const MOST_MESSAGES: u32 = 64;
+
+/// The longest time between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Longest {
+    pub took: Duration,
+    pub messages: u32,
+    pub last: Call,
+}
+
+pub(super) struct Pace {
+    every: u32,
+    left: u32,
+    begun: Time,
+    looked: Time,
+    until: Time,
+    longest: Option<Longest>,
+}
+
+impl Pace {
+    pub fn new() -> Self {
+        let (begun, looked, until) = (Time::ZERO, Time::ZERO, Time::ZERO);
+        Self { every: 1, left: 1, begun, looked, until, longest: None }
+    }
+
+    /// A duty cycle begins.
+    #[inline]
+    pub fn begin(&mut self, now: Time) {
+        self.begun = now;
+        self.looked = now;
+        self.left = self.every;
+        self.longest = None;
+    }
+
+    /// Another kind of source has its turn.
+    #[inline]
+    pub fn share(&mut self) {
+        self.until = self.looked.plus(SHARE);
+    }
+
+    /// How many messages may be handled before the next look. Never 0.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// So many were handled. Returns whether it is time to look.
+    #[inline]
+    pub fn handled(&mut self, messages: u32) -> bool {
+        self.left -= messages;
+        self.left == 0
+    }
+
+    /// Looks at the clock. Returns whether this source's time is over.
+    pub fn look(&mut self, now: Time, last: Call) -> bool {
+        let (took, messages) = (now.since(self.looked), self.every - self.left);
+        if self.longest.is_none_or(|longest| took > longest.took) {
+            self.longest = Some(Longest { took, messages, last });
+        }
+        if messages > 0 {
+            let each = (took.as_nanos() as u64 / u64::from(messages)).max(1);
+            let fitting = (LOOK_AFTER.as_nanos() as u64 / each).clamp(1, u64::from(MOST_MESSAGES));
+            self.every = (fitting as u32).min(2 * self.every);
+        }
+        self.left = self.every;
+        self.looked = now;
+        self.is_over()
+    }
+
+    /// Whether this source's time is over.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.looked >= self.until
+    }
+
+    /// The duty cycle is over. Returns what held it for longest, if it took longer than `limit`.
+    #[inline]
+    pub fn end(&mut self, now: Time, last: Call, limit: Duration) -> Option<Longest> {
+        if now.since(self.begun) <= limit {
+            return None;
+        }
+        self.look(now, last);
+        self.longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Call = (HandlerId(1), None);
+
+    #[test]
+    fn looks_follow_the_pace_of_handlers() {
+        let mut pace = Pace::new();
+        let mut now = Time::ZERO;
+        let mut after = |pace: &mut Pace, each: Duration| {
+            pace.begin(now);
+            pace.share();
+            let mut handled = 0;
+            loop {
+                let messages = pace.left();
+                now = now.plus(each * messages);
+                handled += messages;
+                if pace.handled(messages) && pace.look(now, CALL) {
+                    return (handled, messages);
+                }
+            }
+        };
+        let quick = Duration::from_nanos(100);
+        assert_eq!(after(&mut pace, quick).1, MOST_MESSAGES);
+        // The first slow ones come as a surprise; from then on each is looked at.
+        let slow = Duration::from_millis(1);
+        assert_eq!(after(&mut pace, slow), (MOST_MESSAGES, MOST_MESSAGES));
+        assert_eq!(after(&mut pace, slow), (4, 1));
+        assert_eq!(after(&mut pace, quick).1, MOST_MESSAGES);
+    }
+}

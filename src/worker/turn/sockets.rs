@@ -1,0 +1,231 @@
+//! Reads and writes: which link, when, and how much of it.
+
+use super::{Moved, Turn, WorkerIo, show};
+use crate::wire::WireError;
+use crate::worker::{LinkId, Role, Worker};
+
+/// What is known of a link's socket.
+#[derive(Clone, Copy)]
+pub(super) struct Port {
+    link: Option<LinkId>,
+    /// A read may bring bytes.
+    readable: bool,
+    /// A write may take bytes.
+    writable: bool,
+    /// Bytes were received and not handled, because there was no time.
+    unhandled: bool,
+    /// It is among those that are ready.
+    listed: bool,
+}
+
+const NO_PORT: Port =
+    Port { link: None, readable: false, writable: false, unhandled: false, listed: false };
+
+impl Turn {
+    /// A link's socket has something to read, or is over.
+    pub fn readable(&mut self, link: LinkId) {
+        self.noted = true;
+        if let Some(port) = self.port(link) {
+            port.readable = true;
+            self.list(link);
+        }
+    }
+
+    /// A link's socket takes bytes again.
+    pub fn writable(&mut self, worker: &mut Worker, link: LinkId) {
+        self.noted = true;
+        if let Some(port) = self.port(link) {
+            port.writable = true;
+            if worker.link(link).is_some_and(|link| !link.outbox().is_empty()) {
+                worker.touch(link);
+            }
+        }
+    }
+
+    #[inline]
+    fn port(&mut self, link: LinkId) -> Option<&mut Port> {
+        self.ports.get_mut(link.slot()).filter(|port| port.link == Some(link))
+    }
+
+    fn list(&mut self, link: LinkId) {
+        if let Some(port) = self.port(link)
+            && !port.listed
+        {
+            port.listed = true;
+            self.ready.push_back(link);
+        }
+    }
+
+    /// Gives a link its connection.
+    pub(super) fn connect<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        link: Option<LinkId>,
+        connection: I::Connection,
+    ) {
+        let Some(link) = link else { return io.refuse(connection) };
+        if !io.attach(link, connection) {
+            worker.link_lost(link);
+            return;
+        }
+        if self.ports.len() <= link.slot() {
+            self.ports.resize(link.slot() + 1, NO_PORT);
+        }
+        // What came before the socket was watched must be tried for.
+        self.ports[link.slot()] =
+            Port { link: Some(link), readable: true, writable: true, ..NO_PORT };
+        self.list(link);
+        worker.touch(link);
+    }
+
+    fn lose<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, link: LinkId) {
+        if let Some(port) = self.port(link) {
+            *port = NO_PORT;
+        }
+        io.close(link);
+        worker.link_lost(link);
+    }
+
+    /// Reads each link that is ready once, and handles what came; where one did not come to its
+    /// end, the others have their turn first.
+    pub(super) fn read_sockets<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        self.pace.share();
+        let mut any = false;
+        for _ in 0..self.ready.len() {
+            if self.pace.is_over() {
+                break;
+            }
+            let Some(link) = self.ready.pop_front() else { break };
+            let Some(port) = self.port(link) else { continue };
+            port.listed = false;
+            if worker.is_choked(link) {
+                // The peer does not take its replies: it is read again when it has.
+                continue;
+            }
+            if !port.unhandled {
+                match io.read(link) {
+                    Moved::Bytes { more, .. } => port.readable = more,
+                    Moved::Blocked => {
+                        port.readable = false;
+                        continue;
+                    }
+                    Moved::Closed => {
+                        any = true;
+                        self.lose(worker, io, link);
+                        continue;
+                    }
+                }
+            }
+            any = true;
+            match self.handle(worker, io, link) {
+                Ok(all) => {
+                    if let Some(port) = self.port(link) {
+                        port.unhandled = !all;
+                        if port.unhandled || port.readable {
+                            self.list(link);
+                        }
+                    }
+                }
+                Err(error) => self.expel(worker, io, link, error),
+            }
+        }
+        any
+    }
+
+    /// Handles what was received. Returns false when the time was over before its end.
+    fn handle<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        link: LinkId,
+    ) -> Result<bool, WireError> {
+        let mut count = 0;
+        loop {
+            let bytes = &io.received(link)[count..];
+            let received = worker.receive(link, bytes, self.pace.left())?;
+            count += received.consumed;
+            let look = self.pace.handled(received.frames);
+            if look && self.pace.look(io.now(), worker.last_call()) && received.more {
+                io.consumed(link, count, 0);
+                return Ok(false);
+            }
+            if !received.more {
+                io.consumed(link, count, received.need);
+                return Ok(true);
+            }
+        }
+    }
+
+    /// A peer broke the protocol: its link is closed, nobody else notices.
+    #[cold]
+    fn expel<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        link: LinkId,
+        error: WireError,
+    ) {
+        io.broken(worker.link(link).map(|link| link.peer.0), error);
+        self.lose(worker, io, link);
+    }
+
+    /// Writes every outbox that got frames.
+    pub(super) fn flush<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        let mut any = false;
+        while let Some(id) = worker.take_dirty() {
+            let Some(link) = worker.link(id) else { continue };
+            match link.role {
+                Role::Own => {}
+                Role::Sibling(sibling) => {
+                    any = true;
+                    while let Some(chunk) = worker.pop_sibling_chunk(id) {
+                        if let Err(full) = io.push_chunk(sibling, chunk) {
+                            worker.unpop_sibling_chunk(id, full.0);
+                            self.again.push(id);
+                            break;
+                        }
+                    }
+                    io.wake(sibling);
+                }
+                Role::Dialed { .. } | Role::Accepted { .. } => {
+                    any |= self.flush_socket(worker, io, id);
+                }
+            }
+            show(worker, io, id);
+        }
+        for id in self.again.drain(..) {
+            worker.touch(id);
+        }
+        any
+    }
+
+    fn flush_socket<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, id: LinkId) -> bool {
+        let Some(&mut Port { mut writable, .. }) = self.port(id) else { return false };
+        let mut any = false;
+        while writable {
+            let Some(link) = worker.link(id).filter(|link| !link.outbox().is_empty()) else {
+                break;
+            };
+            match io.write(id, link.outbox()) {
+                Moved::Bytes { count, more } => {
+                    any = true;
+                    writable = more;
+                    worker.written(id, count);
+                }
+                Moved::Blocked => writable = false,
+                Moved::Closed => {
+                    self.lose(worker, io, id);
+                    return true;
+                }
+            }
+        }
+        if let Some(port) = self.port(id) {
+            port.writable = writable;
+            if port.readable || port.unhandled {
+                self.list(id); // Reading rested while its outbox was full.
+            }
+        }
+        any
+    }
+}

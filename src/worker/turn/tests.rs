@@ -1,0 +1,380 @@
+//! What a duty cycle does when, with a driver whose sockets, queues and clock are made up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rkyv::util::AlignedVec;
+
+use super::{Moved, Turn, TurnOutcome, WorkerIo};
+use crate::base::fate::{Counts, DeathReason};
+use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::queue::Full;
+use crate::queue::board::LinkState;
+use crate::queue::inject::{Injected, Injector};
+use crate::wire::handshake::Established;
+use crate::wire::{Chunk, FrameKind, WireError};
+use crate::worker::outbox::Outbox;
+use crate::worker::testnet::{ArchivedPing, Net, Ping, node, ping};
+use crate::worker::{
+    Command, Context, Handler, HandlerTable, Injection, LinkId, Report, Routee, RouteeFactory,
+    Worker,
+};
+
+const SLOW: HandlerId = HandlerId(2);
+
+/// Takes as many microseconds as the message's key says.
+struct Slow(Arc<AtomicU64>);
+
+impl Routee for Slow {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Ping>();
+    }
+}
+
+impl Handler<Ping> for Slow {
+    type Reply = u64;
+    fn handle(&mut self, ping: &ArchivedPing, _: &mut Context<'_>) -> u64 {
+        self.0.fetch_add(1_000 * ping.key.to_native(), Ordering::Relaxed);
+        0
+    }
+}
+
+/// All ends of one worker. A connection is the number of its input.
+struct Hands {
+    clock: Arc<AtomicU64>,
+    commands: VecDeque<Command<usize>>,
+    injected: Injected<Injection>,
+    /// What comes in one read, and how much of it is done with.
+    inputs: Vec<(AlignedVec<64>, usize, bool)>,
+    sockets: Vec<(LinkId, usize)>,
+    closed: Vec<LinkId>,
+    written: Vec<LinkId>,
+    shown: Vec<(u32, LinkState)>,
+    reports: Vec<Report>,
+    control_is_behind: bool,
+}
+
+impl Hands {
+    fn input(&self, link: LinkId) -> Option<usize> {
+        self.sockets.iter().find(|(of, _)| *of == link).map(|(_, input)| *input)
+    }
+}
+
+impl WorkerIo for Hands {
+    type Connection = usize;
+
+    fn now(&mut self) -> Time {
+        Time(self.clock.load(Ordering::Relaxed))
+    }
+    fn next_command(&mut self) -> Option<Command<usize>> {
+        self.commands.pop_front()
+    }
+    fn has_command(&self) -> bool {
+        !self.commands.is_empty()
+    }
+    fn is_control_gone(&self) -> bool {
+        false
+    }
+    fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
+        if self.control_is_behind {
+            return Err(Full(report));
+        }
+        self.reports.push(report);
+        Ok(())
+    }
+    fn next_hand_over(&mut self) -> Option<Injection> {
+        self.injected.pop()
+    }
+    fn has_hand_over(&self) -> bool {
+        !self.injected.is_empty()
+    }
+    fn close_hand_overs(&mut self, each: &mut dyn FnMut(Injection)) {
+        self.injected.close(each);
+    }
+    fn next_chunk(&mut self, _: WorkerIndex) -> Option<Chunk> {
+        None
+    }
+    fn has_chunk(&self, _: WorkerIndex) -> bool {
+        false
+    }
+    fn push_chunk(&mut self, _: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
+        Err(Full(chunk))
+    }
+    fn wake(&mut self, _: WorkerIndex) {}
+    fn let_go(&mut self) {}
+    fn is_awaited(&self) -> bool {
+        false
+    }
+    fn attach(&mut self, link: LinkId, input: usize) -> bool {
+        self.sockets.push((link, input));
+        true
+    }
+    fn refuse(&mut self, _: usize) {}
+    fn close(&mut self, link: LinkId) {
+        self.sockets.retain(|(of, _)| *of != link);
+        self.closed.push(link);
+    }
+    fn broken(&mut self, _: Option<NodeRef>, error: WireError) {
+        panic!("{error}");
+    }
+    fn read(&mut self, link: LinkId) -> Moved {
+        let Some(input) = self.input(link) else { return Moved::Closed };
+        let (bytes, _, read) = &mut self.inputs[input];
+        match std::mem::replace(read, true) {
+            false => Moved::Bytes { count: bytes.len(), more: false },
+            true => Moved::Blocked,
+        }
+    }
+    fn received(&self, link: LinkId) -> &[u8] {
+        let Some(input) = self.input(link) else { return &[] };
+        let (bytes, done, _) = &self.inputs[input];
+        &bytes[*done..]
+    }
+    fn consumed(&mut self, link: LinkId, count: usize, _: usize) {
+        if let Some(input) = self.input(link) {
+            self.inputs[input].1 += count;
+        }
+    }
+    fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
+        self.written.push(link);
+        Moved::Bytes { count: outbox.bytes(), more: true }
+    }
+    fn show(&mut self, destination: u32, state: LinkState) {
+        self.shown.push((destination, state));
+    }
+    fn publish(&mut self, _: &Counts) {}
+}
+
+struct Bench {
+    worker: Worker,
+    turn: Turn,
+    hands: Hands,
+    injector: Injector<Injection>,
+    encode: Box<dyn Fn(&Ping) -> Chunk>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut side = Net::new(1).sides.pop().unwrap();
+        let clock = Arc::new(AtomicU64::new(1));
+        let its = Arc::clone(&clock);
+        side.worker.serve(SLOW, RouteeFactory::new(move |_| Slow(Arc::clone(&its))));
+        side.worker.requests().for_each(drop);
+        let injector = side.worker.core.injector.clone();
+        let buffers = Arc::clone(&side.buffers);
+        let encode = move |message: &Ping| {
+            let place = crate::worker::Place { destination: 0, handler: SLOW };
+            let head = crate::worker::send::tell_head::<Ping>(place);
+            assert_eq!(head.kind, FrameKind::Tell);
+            crate::worker::encode_single(&buffers, &head, message).unwrap()
+        };
+        let slow = Duration::from_millis(100);
+        Self {
+            worker: side.worker,
+            turn: Turn::new(WorkerIndex(0), 1, Duration::ZERO, slow),
+            hands: Hands {
+                clock,
+                commands: VecDeque::new(),
+                injected: side.injected,
+                inputs: Vec::new(),
+                sockets: Vec::new(),
+                closed: Vec::new(),
+                written: Vec::new(),
+                shown: Vec::new(),
+                reports: Vec::new(),
+                control_is_behind: false,
+            },
+            injector,
+            encode: Box::new(encode),
+        }
+    }
+
+    /// A link from another node on which messages come that take so many microseconds each.
+    fn link(&mut self, peer: usize, takes_us: &[u64]) {
+        let mut bytes = AlignedVec::new();
+        for key in takes_us {
+            bytes.extend_from_slice((self.encode)(&ping(*key)).bytes());
+        }
+        self.hands.inputs.push((bytes, 0, false));
+        let established = Established {
+            peer: node(peer),
+            peer_worker: WorkerIndex(0),
+            my_worker: WorkerIndex(0),
+            wire_version: 1,
+            link_epoch: self.hands.inputs.len() as u64,
+            authenticated: true,
+        };
+        let connection = self.hands.inputs.len() - 1;
+        self.hands.commands.push_back(Command::Accepted(connection, established));
+    }
+
+    /// Messages of this worker to itself.
+    fn tell_itself(&mut self, messages: usize, takes_us: u64) {
+        for _ in 0..messages {
+            let frames = (self.encode)(&ping(takes_us));
+            self.worker.inject(Injection::Frames { destination: 0, frames });
+        }
+    }
+
+    /// One turn, and how long it took.
+    fn run(&mut self) -> (TurnOutcome, Duration) {
+        let began = self.hands.now();
+        let outcome = self.turn.run(&mut self.worker, &mut self.hands);
+        // Time passes between turns, too.
+        let took = self.hands.now().since(began);
+        self.hands.clock.fetch_add(10_000, Ordering::Relaxed);
+        (outcome, took)
+    }
+}
+
+const TURN: Duration = Duration::from_millis(12);
+
+#[test]
+fn a_full_inbox_of_slow_messages_leaves_time_for_everything_else() {
+    let mut bench = Bench::new();
+    bench.link(1, &[1_000; 2_340]);
+    bench.link(2, &[1; 3]);
+    bench.tell_itself(20, 100);
+    let mut elapsed = Duration::ZERO;
+    for turns in 1.. {
+        let (outcome, took) = bench.run();
+        assert!(took <= TURN, "turn {turns} took {took:?}");
+        assert_eq!(outcome, TurnOutcome::Again);
+        elapsed += took;
+        let [first, second] = bench.hands.sockets[..] else { panic!("there are two links") };
+        // Both are acknowledged, and what it told itself is handled.
+        let both = [first, second].iter().all(|(link, _)| bench.hands.written.contains(link));
+        if both && bench.worker.counts().delivered == 20 {
+            break;
+        }
+        assert!(elapsed < Duration::from_millis(60), "{:?}", bench.worker.counts());
+    }
+    assert!(bench.worker.counts().received < 100);
+
+    bench.hands.commands.push_back(Command::Stop);
+    let (outcome, took) = bench.run();
+    assert_eq!((outcome, took), (TurnOutcome::Ended, Duration::ZERO));
+    assert!(matches!(bench.hands.reports.last(), Some(Report::Ended(WorkerIndex(0)))));
+}
+
+#[test]
+fn slow_messages_to_itself_come_in_slices() {
+    let mut bench = Bench::new();
+    bench.tell_itself(64, 1_000);
+    let mut turns = 0;
+    while bench.worker.counts().delivered < 64 {
+        let (_, took) = bench.run();
+        assert!(took <= Duration::from_millis(5), "{took:?}");
+        turns += 1;
+    }
+    assert!((16..=20).contains(&turns), "{turns} turns");
+    assert_eq!(bench.worker.counts().in_flight(), 0);
+    let (outcome, _) = bench.run();
+    assert_eq!(outcome, TurnOutcome::Sleep);
+}
+
+#[test]
+fn all_of_a_slow_inbox_is_handled_once_and_in_order() {
+    let mut bench = Bench::new();
+    bench.link(1, &[700; 300]);
+    let mut turns = 0;
+    while bench.run().0 == TurnOutcome::Again {
+        turns += 1;
+        assert!(turns < 200);
+    }
+    assert_eq!(bench.worker.counts().received, 300);
+    assert!(turns > 20, "{turns} turns");
+}
+
+#[test]
+fn a_handler_that_holds_its_worker_is_named_once_and_counted_each_time() {
+    let mut bench = Bench::new();
+    bench.link(1, &[150_000, 10, 120_000]);
+    while bench.run().0 == TurnOutcome::Again {}
+    let slow: Vec<_> = bench
+        .hands
+        .reports
+        .iter()
+        .filter_map(|report| match report {
+            Report::SlowTurn(slow) => Some(slow.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(bench.worker.counts().slow_turns, 2);
+    let [slow] = &slow[..] else { panic!("{slow:?}") };
+    assert_eq!(&*slow.path, "handler 2", "no snapshot names it");
+    assert_eq!(slow.message.as_deref(), Some("tests.ping"));
+    assert_eq!((slow.took.as_millis(), slow.messages), (150, 1));
+}
+
+#[test]
+fn the_name_of_a_link_that_is_gone_is_nobodys() {
+    let mut bench = Bench::new();
+    bench.link(1, &[1]);
+    bench.run();
+    let (old, _) = bench.hands.sockets[0];
+    // The peer dials again: the new link takes the old one's place, not its name.
+    bench.link(1, &[1]);
+    bench.run();
+    let [(new, _)] = bench.hands.sockets[..] else { panic!("the old one is closed") };
+    assert_eq!((old.slot(), bench.hands.closed.contains(&old)), (new.slot(), true));
+    assert_ne!(old, new);
+    assert_eq!(LinkId::from_bits(new.to_bits()), new);
+    assert!(bench.worker.link(old).is_none() && bench.worker.link(new).is_some());
+    // What still comes of the old socket does nothing to the new one.
+    bench.turn.readable(old);
+    bench.turn.writable(&mut bench.worker, old);
+    bench.worker.link_lost(old);
+    bench.run();
+    assert!(bench.worker.link(new).is_some());
+    assert_eq!(bench.worker.counts().received, 2);
+}
+
+#[test]
+fn reports_wait_for_control_and_those_of_dead_messages_are_summed() {
+    let mut bench = Bench::new();
+    bench.hands.control_is_behind = true;
+    for _ in 0..3 {
+        let mut frames = (bench.encode)(&ping(1));
+        frames.patch_first_target(HandlerId(77));
+        bench.worker.inject(Injection::Frames { destination: 0, frames });
+        bench.run();
+        bench.run();
+    }
+    assert!(bench.hands.reports.is_empty());
+    bench.hands.control_is_behind = false;
+    bench.run();
+    let [Report::DeadLetters(letter)] = &bench.hands.reports[..] else {
+        panic!("{:?}", bench.hands.reports)
+    };
+    assert_eq!((letter.reason, letter.count), (DeathReason::UnknownHandler, 3));
+}
+
+#[test]
+fn a_worker_that_stops_gives_what_was_handed_over_its_end_and_takes_nothing_more() {
+    let mut bench = Bench::new();
+    for _ in 0..5 {
+        let frames = (bench.encode)(&ping(1));
+        bench.injector.push(Injection::Frames { destination: 0, frames }).unwrap();
+    }
+    bench.hands.commands.push_back(Command::Stop);
+    assert_eq!(bench.run().0, TurnOutcome::Ended);
+    let counts = bench.worker.counts();
+    assert_eq!((counts.sent, counts.dead[DeathReason::Stopped as usize]), (5, 5));
+    let frames = (bench.encode)(&ping(1));
+    assert!(bench.injector.push(Injection::Frames { destination: 0, frames }).is_err());
+}
+
+#[test]
+fn application_threads_see_when_the_worker_itself_is_behind() {
+    let mut bench = Bench::new();
+    bench.tell_itself(320, 1_000);
+    bench.run();
+    assert_eq!(bench.hands.shown.last(), Some(&(0, LinkState::Full)));
+    while bench.worker.counts().in_flight() > 0 {
+        bench.run();
+    }
+    assert_eq!(bench.hands.shown.last(), Some(&(0, LinkState::Open)));
+}
