@@ -60,7 +60,7 @@
 //! | [`Context`] | a handler's hands: send, ask, reply later, set times |
 //! | [`Later`], [`Replier`], [`AsyncReplies`] | replies that come later, from a thread or from async code |
 //! | [`Router`] | [`tell`](Router::tell), [`ask`](Router::ask), [`batch`](Router::batch), by a strategy and within the roles it was given |
-//! | [`RouteeRef`], [`Selection`] | one incarnation of a handler; handlers by path pattern |
+//! | [`RouteeRef`], [`Selection`], [`Pattern`] | one incarnation of a handler; handlers by path pattern |
 //! | [`View`], [`Member`], [`Events`] | who is here, and what changes |
 //! | [`Refusal`], [`AskError`], [`DeathReason`] | why a message was not accepted, not answered, not handled |
 //! | [`Counts`], [`DeadLetters`] | what became of every message |
@@ -130,7 +130,8 @@ pub use runtime::control::Ended;
 pub use runtime::proxies::DeadLetter;
 pub use wire::{Layout, Message};
 pub use worker::{
-    Context, Handler, HandlerTable, IntoReply, Later, OnReply, Replier, Routee, RouteeRef, WakeKey,
+    AskOptions, Context, Handler, HandlerTable, IntoReply, Later, OnReply, Pattern, Replier,
+    Routee, RouteeRef, WakeKey,
 };
 
 /// The code in these documents is compiled and run as well.

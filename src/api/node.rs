@@ -20,7 +20,7 @@ use crate::route::{RouterSpec, StrategyKind};
 use crate::runtime::control::{Ended, Strangers};
 use crate::runtime::proxies::{Order, OrderError};
 use crate::wire::Message;
-use crate::worker::{Routee, RouteeFactory, RouteeRef};
+use crate::worker::{Pattern, Routee, RouteeFactory, RouteeRef};
 
 /// Why a node did not do what was asked of it.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ impl Node {
 
     /// Handlers by a path pattern: `node.select("/user/*")`.
     pub fn select(&self, pattern: &str) -> Selection {
-        Selection { shared: Arc::clone(&self.shared), pattern: pattern.to_owned(), node: None }
+        Selection { shared: Arc::clone(&self.shared), pattern: Pattern::new(pattern) }
     }
 
     /// Sends a message to one incarnation of a handler.

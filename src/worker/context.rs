@@ -11,6 +11,7 @@ use super::handler::{Later, OnReply};
 use super::inject::{Replier, ReplyTo};
 use super::link::LinkId;
 use super::router_ref::RouterRef;
+use super::select::Pattern;
 use super::send::{AskOptions, single};
 use crate::base::fate::{AskError, Counts, Refusal};
 use crate::base::{HandlerId, NodeRef, Time, TimerKey, WorkerIndex};
@@ -117,6 +118,35 @@ impl Context<'_> {
     pub fn tell_to<M: Message>(&mut self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
         let place = self.core.place_of(to, M::TYPE);
         self.core.tell_at(place, message)
+    }
+
+    /// The incarnations of handlers that fit a pattern now, to tell or ask them.
+    pub fn identify(&self, pattern: impl AsRef<Pattern>) -> Vec<RouteeRef> {
+        let snapshot = self.core.snapshot.as_ref();
+        snapshot.map_or_else(Vec::new, |snapshot| pattern.as_ref().identify(snapshot))
+    }
+
+    /// Sends a message to each handler that fits a pattern, and says to how many.
+    ///
+    /// # Errors
+    /// The first refusal after all were tried; [`Refusal::NoRoutee`] when nothing fits.
+    pub fn tell_selected<M: Message>(
+        &mut self,
+        pattern: impl AsRef<Pattern>,
+        message: &M,
+    ) -> Result<usize, Refusal> {
+        let found = self.identify(pattern);
+        if found.is_empty() {
+            return self.core.tell_at(Err(Refusal::NoRoutee), message).map(|()| 0);
+        }
+        let mut outcome = Ok(found.len());
+        for to in &found {
+            outcome = match self.tell_to(to, message) {
+                Ok(()) => outcome,
+                Err(refusal) => outcome.and(Err(refusal)),
+            };
+        }
+        outcome
     }
 
     /// Asks through a router. The reply, or its failure, comes to [`OnReply::on_reply`] of this

@@ -18,6 +18,7 @@ mod mend;
 pub mod outbox;
 mod parts;
 pub mod router_ref;
+pub mod select;
 pub mod send;
 #[cfg(test)]
 mod testnet;
@@ -37,6 +38,7 @@ pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
 pub use self::outbox::{Buffers, encode_single};
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
+pub use self::select::Pattern;
 pub use self::send::{AskOptions, Place, Sender};
 pub use self::usage::Usage;
 

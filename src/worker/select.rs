@@ -1,0 +1,91 @@
+//! Finding handlers by path, with wildcards: what the faces' selections and handlers share.
+
+use crate::base::{NodeId, WorkerIndex};
+use crate::route::snapshot::Snapshot;
+
+use super::RouteeRef;
+
+/// A path pattern such as `/user/*/cache` or `/user/**`, for all nodes or one.
+///
+/// `*` stands for one part of a path, `**` at the end for any number of them. It is looked up in the
+/// view of the moment each time it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    node: Option<NodeId>,
+}
+
+impl Pattern {
+    /// On all nodes.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), node: None }
+    }
+
+    /// Only on the node with this name.
+    #[must_use]
+    pub fn on(self, node: &str) -> Self {
+        Self { node: Some(NodeId::from_name(node)), ..self }
+    }
+
+    /// The incarnations of handlers that are there in a snapshot.
+    pub fn identify(&self, snapshot: &Snapshot) -> Vec<RouteeRef> {
+        let mut found = Vec::new();
+        for member in &snapshot.view.members {
+            if !member.is_usable() || self.node.is_some_and(|node| node != member.id) {
+                continue;
+            }
+            for service in member.services.iter().filter(|known| matches(&self.text, &known.path)) {
+                found.extend((0..member.workers).map(|worker| RouteeRef {
+                    node: member.node_ref(),
+                    worker: WorkerIndex(worker),
+                    handler: service.handler,
+                    path: service.path.clone(),
+                }));
+            }
+        }
+        found
+    }
+}
+
+impl AsRef<Pattern> for Pattern {
+    fn as_ref(&self) -> &Pattern {
+        self
+    }
+}
+
+/// Whether a path fits a pattern.
+fn matches(pattern: &str, path: &str) -> bool {
+    let mut path = path.split('/');
+    let mut pattern = pattern.split('/').peekable();
+    while let Some(part) = pattern.next() {
+        if part == "**" && pattern.peek().is_none() {
+            return path.next().is_some();
+        }
+        match path.next() {
+            Some(actual) if part == "*" || part == actual => {}
+            _ => return false,
+        }
+    }
+    path.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn wildcards_stand_for_parts() {
+        for (pattern, path, fits) in [
+            ("/user/carts", "/user/carts", true),
+            ("/user/*", "/user/carts", true),
+            ("/user/*", "/user/carts/1", false),
+            ("/*/carts", "/user/carts", true),
+            ("/user/**", "/user/carts/1", true),
+            ("/user/**", "/user", false),
+            ("/user/carts", "/user/cart", false),
+            ("/user", "/user/carts", false),
+        ] {
+            assert_eq!(matches(pattern, path), fits, "{pattern} {path}");
+        }
+    }
+}
