@@ -37,6 +37,7 @@ pub struct NodeBuilder {
     error: Option<ConfigError>,
     discovery: Option<Box<dyn Discovery>>,
     policy: Option<Box<dyn PartitionPolicy>>,
+    clock_behind: Duration,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -149,6 +150,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Starts as if the clock were behind by so much; for tests of restarts.
+    #[doc(hidden)]
+    pub fn clock_behind(mut self, behind: Duration) -> Self {
+        self.clock_behind = behind;
+        self
+    }
+
     /// Decides in a way of your own which members are removed after a partition, instead of
     /// leaving that to an operator.
     pub fn partition_policy(mut self, policy: impl PartitionPolicy + 'static) -> Self {
@@ -184,6 +192,7 @@ impl NodeBuilder {
         if let Some(policy) = self.policy {
             settings.policy = policy;
         }
+        settings.clock_behind = self.clock_behind;
         let seed = HashSeed(settings.key.hash_seed());
         Ok(face(start(settings)?, seed))
     }
@@ -195,7 +204,7 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     let key = ClusterKey::new(&config.cluster, secret.as_ref().map(Secret::as_bytes))?;
     let discovery = Box::new(SeedList::new(config.seeds.clone()));
     let policy = configured_policy(&config.membership);
-    Ok(Settings { config, key, discovery, policy })
+    Ok(Settings { config, key, discovery, policy, clock_behind: Duration::ZERO })
 }
 
 fn face(started: Started, seed: HashSeed) -> Node {

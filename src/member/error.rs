@@ -2,6 +2,7 @@
 //! makes no sense, and the end of this node's membership.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::base::{Incarnation, NodeId};
 
@@ -57,6 +58,18 @@ pub enum MemberFault {
     NameTaken {
         /// Where the other member is.
         by: SocketAddr,
+    },
+    /// Another member that answers has this node's address, and still did when its death would have
+    /// been noticed.
+    #[error(
+        "the advertised address {address} of this node is that of the member `{by}`, which answers \
+         there; give each node an address of its own (`advertise`)"
+    )]
+    AddressTaken {
+        /// The address that both advertise.
+        address: SocketAddr,
+        /// The other member's name.
+        by: Arc<str>,
     },
     /// The cluster knows a later life of this node, at this or another address: this process was
     /// replaced while it was away, or its clock stands behind its previous life's.

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{MemberState, NodeRef, Time};
+use crate::base::{Member, MemberState, NodeRef, Time};
 
 use super::messages::{
     self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Packer, RecordEntry, Sender,
@@ -135,7 +136,8 @@ impl Membership {
         sink: &mut dyn MemberSink,
     ) {
         match body {
-            Body::NameTaken { by, established } => {
+            // A datagram that was said to an earlier life, or is played again, ends nobody.
+            Body::NameTaken { about, by, established } if about == self.me().incarnation => {
                 self.contend(now, sender.member, by, established, sink);
             }
             Body::Records { entries, .. } => {
@@ -145,18 +147,57 @@ impl Membership {
                     member.node_ref() == sender.member && member.address != own
                 };
                 if let Some(entry) = entries.iter().find(claim) {
-                    self.answer_claim(entry.record.member.address, sink);
+                    self.answer_claim(&entry.record.member, sink);
                 }
             }
             // An earlier life's late datagrams, or a namesake's that will be told.
-            Body::Digest(_) | Body::Summary { .. } | Body::Request(_) => {}
+            Body::Digest(_)
+            | Body::Summary { .. }
+            | Body::Request(_)
+            | Body::NameTaken { .. }
+            | Body::AddressTaken { .. }
+            | Body::Hello { .. }
+            | Body::Known { .. } => {}
         }
     }
 
-    fn answer_claim(&mut self, claimant: SocketAddr, sink: &mut dyn MemberSink) {
+    /// Whether a newcomer describes itself with the address of another member that answers. It is
+    /// told so and not taken up: two processes of one address would take turns at being dead.
+    pub(super) fn refuse_address(
+        &self,
+        from: SocketAddr,
+        claimant: &Member,
+        sink: &mut dyn MemberSink,
+    ) -> bool {
+        let holds = |entry: &&super::Entry| {
+            let member = &entry.record.member;
+            member.address == claimant.address && member.id != claimant.id && member.reachable
+        };
+        let Some(holder) = self.directory.live().find(holds) else { return false };
+        let by = &holder.record.member.name;
+        sink.send(from, &messages::address_taken(self.sender(), claimant.incarnation, by));
+        true
+    }
+
+    /// Somebody says that this node's address is another member's. That one may just have died
+    /// unnoticed, so this node ends only if it is still told so when that would be known.
+    pub(super) fn address_is_taken(&mut self, now: Time, by: Arc<str>, sink: &mut dyn MemberSink) {
+        if self.established {
+            return;
+        }
+        let since = *self.address_taken_since.get_or_insert(now);
+        let noticed = 3 * self.config.probe_period_ms + 2 * self.config.suspect_ms;
+        if now.since(since) >= Duration::from_millis(noticed) {
+            let address = self.directory.own().member.address;
+            self.end(now, MemberFault::AddressTaken { address, by }, sink);
+        }
+    }
+
+    fn answer_claim(&mut self, claimant: &Member, sink: &mut dyn MemberSink) {
         let own = self.directory.own().member.address;
-        let answer = messages::name_taken(self.sender(), own, self.established);
-        sink.send(claimant, &answer);
+        let about = claimant.incarnation;
+        let answer = messages::name_taken(self.sender(), about, own, self.established);
+        sink.send(claimant.address, &answer);
     }
 
     /// Two live processes have one name; both decide alike who may keep it. A member keeps it
@@ -183,7 +224,10 @@ impl Membership {
             (false, false) => ours < theirs,
         };
         if keep {
-            self.answer_claim(by, sink);
+            let own = own.address;
+            let answer =
+                messages::name_taken(self.sender(), rival.incarnation, own, self.established);
+            sink.send(by, &answer);
         } else if self.established {
             self.end(now, MemberFault::Superseded { by, incarnation: rival.incarnation }, sink);
         } else {
@@ -205,7 +249,7 @@ impl Membership {
         let elsewhere = seen.address != own.member.address;
         if flags & FLAG_CLAIM != 0 {
             if elsewhere {
-                self.answer_claim(seen.address, sink);
+                self.answer_claim(seen, sink);
             }
         } else if seen.incarnation > own.member.incarnation {
             let (by, incarnation) = (seen.address, seen.incarnation);
@@ -213,7 +257,7 @@ impl Membership {
         } else if seen.incarnation < own.member.incarnation {
             self.send_own(&[from], sink);
         } else if elsewhere {
-            self.answer_claim(seen.address, sink);
+            self.answer_claim(seen, sink);
         } else if seen.state == MemberState::Down {
             self.end(now, MemberFault::Removed, sink);
         } else {

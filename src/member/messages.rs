@@ -2,10 +2,11 @@
 //! types that cannot be wrong, before anything is acted on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef};
 
-use super::codec::{ReadResult, Reader, Unreadable, put_address};
+use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
 use super::reachability::{BELIEF_BYTES, Belief};
 use super::records::{MAX_RECORD_BYTES, Record, read_state, state_byte};
 
@@ -23,6 +24,9 @@ const KIND_DIGEST: u8 = 3;
 const KIND_SUMMARY: u8 = 4;
 const KIND_REQUEST: u8 = 5;
 const KIND_NAME_TAKEN: u8 = 6;
+const KIND_ADDRESS_TAKEN: u8 = 7;
+const KIND_HELLO: u8 = 8;
+const KIND_KNOWN: u8 = 9;
 
 /// The sender asks for everything that the receiver knows.
 pub(super) const FLAG_JOIN: u8 = 1;
@@ -69,8 +73,14 @@ pub(super) enum Body {
     Summary { complete: bool, low: NodeId, high: NodeId, entries: Vec<SummaryEntry> },
     /// Send me these.
     Request(Vec<NodeId>),
-    /// Your name is mine.
-    NameTaken { by: SocketAddr, established: bool },
+    /// Your name is mine; said to the life of the claimant that asked.
+    NameTaken { about: Incarnation, by: SocketAddr, established: bool },
+    /// Your address is that of a member that answers; said to the life that asked.
+    AddressTaken { about: Incarnation, by: Arc<str> },
+    /// I am about to start: which is the latest life of mine that you have heard of?
+    Hello { nonce: u64 },
+    /// The answer to a hello: the latest incarnation, 0 if there is none.
+    Known { nonce: u64, incarnation: Incarnation },
 }
 
 /// A datagram other than the failure detector's.
@@ -109,7 +119,16 @@ impl Message {
             }
             KIND_NAME_TAKEN => {
                 let established = flags & FLAG_ESTABLISHED != 0;
-                Body::NameTaken { by: reader.address()?, established }
+                let about = Incarnation(reader.u64()?);
+                Body::NameTaken { about, by: reader.address()?, established }
+            }
+            KIND_ADDRESS_TAKEN => {
+                Body::AddressTaken { about: Incarnation(reader.u64()?), by: reader.text()? }
+            }
+            KIND_HELLO => Body::Hello { nonce: reader.u64()? },
+            KIND_KNOWN => {
+                let nonce = reader.u64()?;
+                Body::Known { nonce, incarnation: Incarnation(reader.u64()?) }
             }
             _ => return Err(Unreadable("its kind is not known here")),
         };
@@ -224,11 +243,40 @@ pub(super) fn digest(sender: Sender, digest: u64) -> Vec<u8> {
     out
 }
 
-pub(super) fn name_taken(sender: Sender, by: SocketAddr, established: bool) -> Vec<u8> {
+pub(super) fn name_taken(
+    sender: Sender,
+    about: Incarnation,
+    by: SocketAddr,
+    established: bool,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let flags = if established { FLAG_ESTABLISHED } else { 0 };
     put_header(&mut out, KIND_NAME_TAKEN, flags, sender);
+    out.extend_from_slice(&about.0.to_le_bytes());
     put_address(&mut out, by);
+    out
+}
+
+pub(super) fn address_taken(sender: Sender, about: Incarnation, by: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_header(&mut out, KIND_ADDRESS_TAKEN, 0, sender);
+    out.extend_from_slice(&about.0.to_le_bytes());
+    put_text(&mut out, by);
+    out
+}
+
+pub(super) fn hello(sender: Sender, nonce: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_header(&mut out, KIND_HELLO, 0, sender);
+    out.extend_from_slice(&nonce.to_le_bytes());
+    out
+}
+
+pub(super) fn known(sender: Sender, nonce: u64, incarnation: Incarnation) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_header(&mut out, KIND_KNOWN, 0, sender);
+    out.extend_from_slice(&nonce.to_le_bytes());
+    out.extend_from_slice(&incarnation.0.to_le_bytes());
     out
 }
 

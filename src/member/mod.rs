@@ -13,6 +13,7 @@
 //!  health                    how far this node trusts its own doubts
 //!  records                   the directory and its merge rules
 //!  receive                   what a datagram does
+//!  hello                     which incarnation a node starts with
 //!  join, sync                how members meet, and how they stay equal
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
@@ -22,6 +23,7 @@ mod config;
 mod error;
 mod events;
 mod health;
+mod hello;
 mod identity;
 mod join;
 mod messages;
@@ -51,6 +53,7 @@ use crate::config::MembershipConfig;
 use config::usable;
 pub use config::{LocalMember, MemberConfig, MemberConfigError};
 pub use error::{MemberError, MemberFault};
+pub use hello::Hello;
 pub use messages::MAX_DATAGRAM_BYTES;
 pub use policy::{Manual, PartitionPolicy, RemoveAfter, configured as configured_policy};
 pub use records::{MAX_RECORD_BYTES, MAX_RECORDS};
@@ -176,6 +179,8 @@ pub struct Membership {
     show_pending: bool,
     /// Somebody else has listed this very node: it is no newcomer any more.
     established: bool,
+    /// When this node was first told that its address is another's.
+    address_taken_since: Option<Time>,
     /// This node knew nobody when it last called its seeds.
     joined_alone: bool,
     /// Seeds that turned out to be members with another advertised address.
@@ -230,6 +235,7 @@ impl Membership {
             show_token: 0,
             show_pending: false,
             established: false,
+            address_taken_since: None,
             joined_alone: true,
             seed_aliases: BTreeMap::new(),
             seed_token: 0,

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::base::{MemberState, NodeId, NodeRef, Time};
+use crate::base::{Incarnation, MemberState, NodeId, NodeRef, Time};
 
 use super::identity::SwimId;
 use super::messages::{
@@ -45,7 +45,11 @@ impl Membership {
                 self.tell_it_is_over(from, src.member, sink);
                 return Ok(());
             }
-            _ => self.request(&[src.member.node], from, sink),
+            _ => {
+                // Who it is comes first: a stranger must not take a member's address.
+                self.request(&[src.member.node], from, sink);
+                return Ok(());
+            }
         }
         if !self.swim.has_room() {
             let directory = &self.directory;
@@ -68,6 +72,12 @@ impl Membership {
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
         let Message { sender, mut body } = message;
+        if let Body::Hello { nonce } = body {
+            let held = self.directory.get(sender.member.node);
+            let latest = held.map_or(Incarnation(0), |held| held.node_ref().incarnation);
+            sink.send(from, &messages::known(self.sender(), nonce, latest));
+            return Ok(());
+        }
         if sender.member.node == self.me().node {
             // Its own datagrams come back when a seed address leads to this very node.
             if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
@@ -81,6 +91,10 @@ impl Membership {
             let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
             if let Some(index) = entries.iter().position(own) {
                 let entry = entries.remove(index);
+                let member = &entry.record.member;
+                if entry.record.is_live() && self.refuse_address(from, member, sink) {
+                    return Ok(());
+                }
                 match self.take_record(now, from, *flags, &entry, &mut news, sink) {
                     Merge::Refused => return Ok(()),
                     Merge::Full => {
@@ -121,8 +135,15 @@ impl Membership {
                 self.compare(now, from, range, &entries, sink);
             }
             Body::Request(nodes) => self.send_records(&nodes, &[from], sink),
-            // Meant for a namesake of the sender, not for this node.
-            Body::NameTaken { .. } => {}
+            Body::AddressTaken { about, by } if about == self.me().incarnation => {
+                self.address_is_taken(now, by, sink);
+            }
+            // Meant for a namesake of the sender, for another life of this node, or for nobody that
+            // runs.
+            Body::NameTaken { .. }
+            | Body::AddressTaken { .. }
+            | Body::Hello { .. }
+            | Body::Known { .. } => {}
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod directory;
 mod effects;
 mod figures;
 mod hostile;
+mod identity;
 mod starved;
 
 use std::time::Duration;

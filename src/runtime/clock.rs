@@ -32,8 +32,8 @@ impl Clock {
     }
 }
 
-/// An incarnation for a process that starts now.
-pub fn new_incarnation() -> Incarnation {
+/// An incarnation for a process that starts now, by a clock that is behind by so much.
+pub fn new_incarnation(behind: std::time::Duration) -> Incarnation {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Incarnation(since.as_micros() as u64)
+    Incarnation(since.saturating_sub(behind).as_micros() as u64)
 }

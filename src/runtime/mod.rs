@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod control;
 mod effects;
+pub mod hello;
 mod jobs;
 pub mod proxies;
 pub mod start;

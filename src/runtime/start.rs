@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::clock::{Clock, new_incarnation};
 use super::control::{ControlThread, Ended, Published, Strangers};
+use super::hello::ask_seeds;
 use super::proxies::{Command, DeadLetter, Order};
 use super::worker::{SiblingRings, WAKE, WorkerEnds, WorkerThread};
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub discovery: Box<dyn Discovery>,
     /// Who is removed after a partition.
     pub policy: Box<dyn PartitionPolicy>,
+    /// By how much the clock is taken to be behind; zero, but for tests.
+    pub clock_behind: Duration,
 }
 
 /// Why a node did not start.
@@ -128,12 +131,12 @@ pub struct Started {
 /// # Errors
 /// A [`StartError`] names the step that failed; nothing is left running then.
 pub fn start(settings: Settings) -> Result<Started, StartError> {
-    let Settings { config, key, mut discovery, policy } = settings;
+    let Settings { config, key, mut discovery, policy, clock_behind } = settings;
     let (listener, datagrams) = bind(config.bind)?;
     let bound = listener.local_addr()?;
     let address = config.advertised(bound);
     let name: Arc<str> = config.node_name(bound).into();
-    let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation() };
+    let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation(clock_behind) };
     let clock = Clock::start();
     let seed = seed(me);
 
@@ -141,6 +144,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         tracing::warn!(source = discovery.name(), %error, "discovery failed");
         Vec::new()
     });
+    let me = ask_seeds(&datagrams, &key, clock, me, address, &seeds, seed)?;
     let workers = config.workers.count as u16;
     let limits = Limits::new(&config);
     let control = Control::new(ControlParts {

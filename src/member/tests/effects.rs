@@ -90,7 +90,7 @@ fn a_claim_to_the_own_name_is_answered_and_changes_nothing() {
     let answer = effects(|sink| {
         holder.handle_datagram(Time(1), address(9), &join, sink).unwrap();
     });
-    let expected = messages::name_taken(holder.sender(), address(0), false);
+    let expected = messages::name_taken(holder.sender(), Incarnation(5_000), address(0), false);
     assert_eq!(answer, [Effect::Send(address(9), expected.clone())]);
 
     let mut rival = rival;

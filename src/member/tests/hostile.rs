@@ -117,7 +117,7 @@ fn what_is_cut_off_too_long_or_unknown_is_named() {
     let malformed = |kind, reason| Err(MemberError::Malformed { kind, reason });
     assert_eq!(take(&[]), malformed(0, "it is cut off"));
     assert_eq!(take(&[1]), malformed(1, "it is cut off"));
-    assert_eq!(take(&[9; 40]), malformed(9, "its kind is not known here"));
+    assert_eq!(take(&[10; 40]), malformed(10, "its kind is not known here"));
     assert_eq!(take(&[[3; 22].as_slice(), &[0; 9]].concat()), malformed(3, "bytes are left over"));
     let (bytes, limit) = (MAX_DATAGRAM_BYTES + 1, MAX_DATAGRAM_BYTES);
     assert_eq!(take(&vec![2; bytes]), Err(MemberError::DatagramTooLarge { bytes, limit }));

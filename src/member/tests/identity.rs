@@ -1,0 +1,88 @@
+//! Names, addresses and incarnations that are claimed twice.
+
+use super::*;
+use crate::base::Incarnation;
+use crate::member::messages::{self, Body, Message};
+use crate::member::testnet::{Effect, Recorder};
+
+#[test]
+fn a_second_node_with_a_members_address_ends_and_the_first_goes_on() {
+    let mut net = Net::cluster(70, 4);
+    net.run(S(2));
+    // It sends from its own socket and advertises another's address.
+    let rival = net.add(seeded(&[0]), local("copy", address(2), 9_000));
+    net.nodes[rival].address = address(9);
+    for _ in 0..60 {
+        net.run(MS(200));
+        for on in [0, 1, 3] {
+            assert!(net.reachable(on, net.me(2).node));
+        }
+    }
+    let by = "n2".into();
+    let fault = MemberFault::AddressTaken { address: address(2), by };
+    assert_eq!(net.nodes[rival].faults, [fault]);
+    assert!(net.agreed(&[0, 1, 2, 3], 4) && net.nodes[2].faults.is_empty());
+}
+
+#[test]
+fn an_address_is_free_once_its_holder_is_dead() {
+    let mut net = Net::cluster(71, 4);
+    net.run(S(2));
+    net.kill(3);
+    let heir = net.add(seeded(&[0]), local("heir", address(3), 9_000));
+    let node = net.me(heir).node;
+    let taken = |net: &Net| (0..3).all(|on| net.reachable(on, node));
+    net.until(S(10), taken).expect("the heir is taken up");
+    assert!(net.nodes[heir].faults.is_empty());
+}
+
+#[test]
+fn a_clock_that_went_back_keeps_no_node_out() {
+    use crate::member::Hello;
+    let mut net = Net::cluster(72, 3);
+    let before = net.me(2);
+    net.call(2, |membership, now, sink| membership.left(now, sink));
+    net.run(S(1));
+    let clock = NodeRef { node: before.node, incarnation: Incarnation(5) };
+    let mut hello = Hello::new(Time(0), clock, address(2), &[address(0), address(2)], 77);
+    assert_eq!(hello.seeds(), [address(0)]);
+    let asked = hello.to_send(Time(0)).expect("it asks at once");
+    assert_eq!(hello.to_send(Time(1)), None);
+    let mut sink = Recorder::default();
+    let now = net.now;
+    net.nodes[0].membership.handle_datagram(now, address(2), &asked, &mut sink).unwrap();
+    let [Effect::Send(to, answer)] = &sink.0[..] else { panic!("{sink:?}") };
+    assert_eq!(*to, address(2));
+    hello.take(answer);
+    assert_eq!(hello.wait(Time(1)), None);
+    assert_eq!(hello.me().incarnation, Incarnation(before.incarnation.0 + 1));
+    let again = net.add(seeded(&[0]), local("n2", address(2), hello.me().incarnation.0));
+    net.until(S(5), |net| net.agreed(&[0, 1, again], 3)).expect("it is back");
+    assert!(net.nodes[again].faults.is_empty());
+
+    // Seeds that do not answer hold nobody up for long.
+    let mut alone = Hello::new(Time(0), clock, address(9), &[address(0)], 78);
+    assert!(alone.to_send(Time(0)).is_some());
+    alone.take(answer);
+    assert!(alone.wait(Time(1)).is_some(), "an answer to another hello");
+    assert!(alone.to_send(Time(50_000_000)).is_some());
+    assert_eq!(alone.wait(Time(120_000_000)), None);
+    assert_eq!(alone.me(), clock);
+}
+
+#[test]
+fn a_name_taken_datagram_of_another_life_ends_nobody() {
+    let mut net = Net::cluster(73, 2);
+    let holder = net.nodes[1].membership.sender();
+    let said_to_another = messages::name_taken(holder, Incarnation(1), address(1), true);
+    assert!(matches!(
+        Message::read(&said_to_another).unwrap().body,
+        Body::NameTaken { about: Incarnation(1), .. }
+    ));
+    let late = net.add(seeded(&[7]), local("n1", address(9), 50));
+    net.call(late, |membership, now, sink| {
+        membership.handle_datagram(now, address(1), &said_to_another, sink)
+    })
+    .unwrap();
+    assert!(net.nodes[late].faults.is_empty());
+}
