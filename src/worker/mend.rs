@@ -2,8 +2,8 @@
 //! good, but the system repeats what it lost ever more seldom, so that whatever is written behind
 //! it waits for seconds. A new connection is open at once.
 
-use super::Worker;
 use super::link::{LinkId, Standing};
+use super::{Request, Worker};
 
 impl Worker {
     /// The peer behind a dialed link is reachable again. A link that rests before its next dial
@@ -20,6 +20,7 @@ impl Worker {
             }
             Standing::Open if !link.is_settled() || self.core.asks.waits_on(id) => {
                 // This side gives the connection up: nobody is suspected for it.
+                self.core.requests.push(Request::Close(id));
                 self.end_connection(id);
             }
             _ => {}
@@ -49,9 +50,10 @@ mod tests {
         let frame = net.sides[0].worker.link(id).unwrap().outbox().bytes() / 3;
         net.write(0, id, frame);
         flip(&mut net);
-        assert_eq!(net.effects(0), [Effect::Dial(1)], "at once, and nobody is suspected");
+        let given_up = [Effect::Close, Effect::Dial(1)];
+        assert_eq!(net.effects(0), given_up, "at once, and nobody is suspected");
         assert_eq!(net.counts(0).unknown, 1);
-        net.wires.clear(); // With the request to dial, the old socket is closed.
+        net.wires.clear(); // The old socket is closed.
         net.open(0, 1);
         net.settle();
         assert_eq!(net.seen(1, |seen| seen.keys.clone()), [1, 2]);

@@ -185,7 +185,12 @@ impl Turn {
         while let Some(command) = io.next_command() {
             any = true;
             match command {
-                Command::Apply(snapshot) => worker.apply(snapshot),
+                Command::Apply(snapshot) => {
+                    worker.apply(snapshot);
+                    // A connection that was given up must bring nothing more: a dialed link keeps
+                    // its name across connections.
+                    self.report(worker, io);
+                }
                 Command::Serve(handler, factory) => worker.serve(handler, factory),
                 Command::Accepted(connection, established) => {
                     let (peer, of) = (established.peer, established.peer_worker);
@@ -304,6 +309,7 @@ impl Turn {
             let index = self.index;
             let report = match request {
                 Request::Close(link) => {
+                    self.disconnect(link);
                     io.close(link);
                     continue;
                 }

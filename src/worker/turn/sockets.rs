@@ -79,10 +79,15 @@ impl Turn {
         worker.touch(link);
     }
 
-    fn lose<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, link: LinkId) {
+    /// A link has no connection any more.
+    pub(super) fn disconnect(&mut self, link: LinkId) {
         if let Some(port) = self.port(link) {
             *port = NO_PORT;
         }
+    }
+
+    fn lose<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, link: LinkId) {
+        self.disconnect(link);
         io.close(link);
         worker.link_lost(link);
     }
