@@ -119,6 +119,7 @@ pub use base::{
     Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, Time, View, WorkerIndex,
 };
 pub use config::{ConfigError, NodeConfig};
+pub use control::joining::{JoinState, SeedState};
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::{Layout, Message, Routee};
 pub use member::{Manual, PartitionPolicy, RemoveAfter};

@@ -227,6 +227,7 @@ fn face(started: Started, seed: HashSeed) -> Node {
         dead_letters: started.dead_letters,
         ended: started.ended,
         strangers: started.strangers,
+        join: started.join,
         closing: started.closing,
         doors,
         buffers: started.buffers,

@@ -14,6 +14,7 @@ use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{NodeId, NodeRef, Path, Time, View, WorkerIndex};
+use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::route::{RouterSpec, StrategyKind};
@@ -168,6 +169,13 @@ impl Node {
     /// What came to the port that was not let in.
     pub fn strangers(&self) -> Strangers {
         *self.shared.strangers.borrow()
+    }
+
+    /// How far the node has got with joining its cluster, and what stands in the way: what was last
+    /// seen of each seed. After the first second without success, and then ever more seldom, the
+    /// log says the same.
+    pub fn join_state(&self) -> JoinState {
+        self.shared.join.borrow().clone()
     }
 
     /// The routers of this node: path, strategy, routees, digest of the table.

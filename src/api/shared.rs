@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::keeper::Keeper;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
+use crate::control::joining::JoinState;
 use crate::hash::HashSeed;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::Injector;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub dead_letters: broadcast::Sender<DeadLetter>,
     pub ended: watch::Receiver<Option<Ended>>,
     pub strangers: watch::Receiver<Strangers>,
+    pub join: watch::Receiver<JoinState>,
     /// Whether the node takes nothing more.
     pub closing: Arc<AtomicBool>,
     pub doors: Vec<Door>,

@@ -31,6 +31,8 @@ pub enum LogKind {
     Discovery,
     /// Discovery found other seeds.
     OtherSeeds,
+    /// Why this node has not joined yet.
+    Joining,
     /// Messages died.
     DeadLetters,
     /// A member came, went or changed.

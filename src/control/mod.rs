@@ -3,6 +3,7 @@
 //! datagrams, snapshots and events go out into a sink.
 
 pub mod destinations;
+pub mod joining;
 mod leaving;
 pub mod links;
 mod parts;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::destinations::Destinations;
+use self::joining::Joining;
 use self::leaving::{Leaving, Step};
 use self::links::{LinkConfig, LinkEffect, LinkTimer, Links};
 use self::seeds::FoundSeeds;
@@ -80,6 +82,8 @@ pub enum ControlTimer {
     Link(LinkTimer),
     /// Discovery looks again.
     Discover,
+    /// Seeds are greeted, if nobody has been met.
+    Join,
     /// A part's own.
     Part {
         /// Which part.
@@ -161,6 +165,7 @@ pub struct Control {
     bind: SocketAddr,
     /// As discovery gave them last.
     found_seeds: Vec<SocketAddr>,
+    joining: Joining,
 }
 
 /// A path that this node serves, or is about to.
@@ -182,7 +187,9 @@ impl Control {
         let node = NodeId::from_name(&parts.local.name);
         let me = NodeRef { node, incarnation: parts.local.incarnation };
         let workers = parts.local.workers;
+        let address = parts.local.address;
         let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
+        let joining = Joining::new(address, membership.seeds());
         Ok(Self {
             me,
             workers,
@@ -200,6 +207,7 @@ impl Control {
             link_effects: Vec::new(),
             bind: parts.bind,
             found_seeds,
+            joining,
         })
     }
 
@@ -225,6 +233,7 @@ impl Control {
         sink.schedule(now.plus(seeds::DISCOVERY_INTERVAL), ControlTimer::Discover);
         self.publish(sink);
         self.parts_follow_view(now, &[], sink);
+        self.joining_follows(now, sink);
     }
 
     /// A datagram came in.
@@ -235,9 +244,13 @@ impl Control {
         bytes: &[u8],
         sink: &mut dyn ControlSink,
     ) {
-        let Ok((_, payload)) = datagram::open(&self.key, bytes) else {
-            self.datagrams.not_ours += 1;
-            return;
+        let payload = match datagram::open(&self.key, bytes) {
+            Ok((_, payload)) => payload,
+            Err(error) => {
+                self.datagrams.not_ours += 1;
+                self.not_opened(from, error);
+                return;
+            }
         };
         let outcome = self.member(now, sink, |membership, sink| {
             membership.handle_datagram(now, from, payload, sink)
@@ -261,6 +274,7 @@ impl Control {
                 self.leave_step(now, step, sink);
             }
             ControlTimer::Link(timer) => self.link_timer(now, timer, sink),
+            ControlTimer::Join => self.join_round(now, sink),
             ControlTimer::Discover => sink.link(LinkEffect::Discover),
             ControlTimer::Part { part, token } => self.part_timer(now, part, token, sink),
         }
@@ -374,6 +388,7 @@ impl Control {
     /// Discovery found other addresses to join through.
     pub fn seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn ControlSink) {
         self.member(now, sink, |membership, sink| membership.set_seeds(now, seeds, sink));
+        self.joining_follows(now, sink);
     }
 
     /// Removes a member that will not come back.
@@ -457,6 +472,7 @@ impl Control {
             // Whoever hears of a change finds it in the snapshot.
             sink.events(self.membership.view(), &events);
             self.links_follow(now, sink);
+            self.joining_follows(now, sink);
             self.parts_follow_view(now, &events, sink);
         }
         if let Some(fault) = fault {

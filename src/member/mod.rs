@@ -520,6 +520,11 @@ impl Membership {
         &self.view
     }
 
+    /// The addresses to join through.
+    pub fn seeds(&self) -> &[SocketAddr] {
+        &self.seeds
+    }
+
     /// Counters for the operator.
     pub fn stats(&self) -> MemberStats {
         self.stats

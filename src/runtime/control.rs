@@ -18,6 +18,7 @@ use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, Path, Time, WorkerIndex};
+use crate::control::joining::JoinState;
 use crate::control::links::{JobEvent, JobId};
 use crate::control::{Control, DATAGRAMS_PER_TURN, ServeError};
 use crate::member::MemberFault;
@@ -46,6 +47,8 @@ pub struct Published {
     pub ended: watch::Sender<Option<Ended>>,
     /// How datagrams and strangers fared.
     pub strangers: watch::Sender<Strangers>,
+    /// How far it has got with joining.
+    pub join: watch::Sender<JoinState>,
     /// Set before the workers are stopped: from then on application threads are refused.
     pub closing: Arc<AtomicBool>,
 }
@@ -291,6 +294,9 @@ impl Driver {
             turned_away: incoming.turned_away,
             datagrams: self.control.datagrams(),
         };
+        if let Some(join) = self.control.join_news() {
+            self.effects.published.join.send_replace(join);
+        }
         let strangers = self.strangers;
         self.effects.published.strangers.send_if_modified(|known| {
             let changed = *known != strangers;

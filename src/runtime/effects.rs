@@ -241,7 +241,10 @@ impl ControlSink for Effects {
             LinkEffect::Discover => self.discover(),
             LinkEffect::Log(line) => log(&line),
             // Control keeps these to itself.
-            LinkEffect::Schedule(..) | LinkEffect::Refused(_) | LinkEffect::Reached(_) => {}
+            LinkEffect::Schedule(..)
+            | LinkEffect::Refused(_)
+            | LinkEffect::Reached(_)
+            | LinkEffect::Greeted(..) => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use crate::control::links::{Failure, JobEvent, JobId};
 use crate::net::dialer::{self, DialError};
-use crate::net::listener;
+use crate::net::listener::{self, AcceptError};
 use crate::net::{Teller, Told};
 use crate::wire::handshake::{AcceptParams, DialParams};
 
@@ -39,7 +39,12 @@ impl Jobs {
                     teller.tell(JobEvent::Accepted(established), Some(stream)).await;
                 }
                 Err(error) => {
-                    let event = JobEvent::Failed(Failure::Handshake, error.to_string());
+                    let why = error.to_string();
+                    let how = match error {
+                        AcceptError::Io(_) => Failure::Broken,
+                        AcceptError::Handshake(error) => Failure::Handshake(error),
+                    };
+                    let event = JobEvent::Failed(how, why);
                     teller.tell(event, None).await;
                 }
             }
@@ -51,7 +56,7 @@ impl Jobs {
         self.spawn(job, move |teller| async move {
             match dialer::dial(address, params, &teller).await {
                 Ok((stream, _)) => teller.tell(JobEvent::Dialed, Some(stream)).await,
-                Err(error) => teller.tell(failed(&error), None).await,
+                Err(error) => teller.tell(failed(error), None).await,
             }
         });
     }
@@ -61,7 +66,7 @@ impl Jobs {
         self.spawn(job, move |teller| async move {
             let event = match dialer::connect(address).await {
                 Ok(_) => JobEvent::Connected,
-                Err(error) => failed(&error),
+                Err(error) => failed(error),
             };
             teller.tell(event, None).await;
         });
@@ -105,11 +110,12 @@ impl Jobs {
     }
 }
 
-fn failed(error: &DialError) -> JobEvent {
+fn failed(error: DialError) -> JobEvent {
+    let why = error.to_string();
     let how = match error {
         DialError::Refused { .. } => Failure::Refused,
         DialError::Io { .. } => Failure::Broken,
-        DialError::Handshake { .. } => Failure::Handshake,
+        DialError::Handshake { source, .. } => Failure::Handshake(source),
     };
-    JobEvent::Failed(how, error.to_string())
+    JobEvent::Failed(how, why)
 }

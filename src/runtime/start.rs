@@ -19,6 +19,7 @@ use super::proxies::{Command, DeadLetter, Order};
 use super::worker::{SiblingRings, WAKE, WorkerEnds, WorkerThread};
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
 use crate::config::{NodeConfig, WorkersConfig};
+use crate::control::joining::JoinState;
 use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
@@ -114,6 +115,8 @@ pub struct Started {
     pub ended: watch::Receiver<Option<Ended>>,
     /// What was not let in.
     pub strangers: watch::Receiver<Strangers>,
+    /// How far it has got with joining.
+    pub join: watch::Receiver<JoinState>,
     /// Whether it takes nothing more from application threads.
     pub closing: Arc<AtomicBool>,
     /// By worker: the way in, how its links stand, its counts.
@@ -252,6 +255,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let (dead_letters, _) = broadcast::channel(EVENT_CAPACITY);
     let (ended, end) = watch::channel(None);
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
+    let (join, joins) = watch::channel(control.join_state());
     let closing = Arc::new(AtomicBool::new(false));
     let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
     let (unroute, unrouted) = mpsc::unbounded_channel();
@@ -272,6 +276,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             dead_letters: dead_letters.clone(),
             ended,
             strangers,
+            join,
             closing: Arc::clone(&closing),
         },
         replies: replies.clone(),
@@ -306,6 +311,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         dead_letters,
         ended: end,
         strangers: stranger_counts,
+        join: joins,
         closing,
         doors,
         buffers,

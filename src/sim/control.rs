@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::control::links::{DialOrder, Failure, JobEvent, JobId, LinkEffect};
 use crate::wire::VersionRange;
 use crate::wire::handshake::{
-    AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, TurnAway,
+    AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, HandshakeError, TurnAway,
 };
 use crate::worker::Report;
 
@@ -189,7 +189,8 @@ impl World {
             LinkEffect::Accepting(_)
             | LinkEffect::Schedule(..)
             | LinkEffect::Refused(_)
-            | LinkEffect::Reached(_) => {}
+            | LinkEffect::Reached(_)
+            | LinkEffect::Greeted(..) => {}
         }
     }
 
@@ -326,13 +327,16 @@ impl World {
 impl Shake {
     /// Takes what the handshake expected; gives what to answer and what has happened.
     fn receive(&mut self, bytes: &[u8]) -> (Option<Vec<u8>>, Option<JobEvent>) {
-        let failed = |why: String| Some(JobEvent::Failed(Failure::Handshake, why));
+        let failed = |error: HandshakeError| {
+            let why = error.to_string();
+            Some(JobEvent::Failed(Failure::Handshake(error), why))
+        };
         match self {
             Self::Dial(dialer, _) => match dialer.receive(bytes) {
                 Ok(DialStep::More) => (None, None),
                 Ok(DialStep::Send(answer)) => (Some(answer), None),
                 Ok(DialStep::Done(_)) => (None, Some(JobEvent::Dialed)),
-                Err(error) => (None, failed(error.to_string())),
+                Err(error) => (None, failed(error)),
             },
             Self::Accept(acceptor) => match acceptor.receive(bytes) {
                 AcceptStep::More => (None, Some(JobEvent::Began)),
@@ -340,7 +344,7 @@ impl Shake {
                 AcceptStep::Done { send, established } => {
                     (Some(send), Some(JobEvent::Accepted(established)))
                 }
-                AcceptStep::Refuse { send, error } => (Some(send), failed(error.to_string())),
+                AcceptStep::Refuse { send, error } => (Some(send), failed(error)),
             },
             Self::Probe => (None, None),
         }

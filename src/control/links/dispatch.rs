@@ -45,6 +45,16 @@ impl Control {
         self.links(now, sink, |links, out| links.suspect(now, peer, &view, out));
     }
 
+    /// Finds out what is at a seed's address.
+    pub(in crate::control) fn greet(
+        &mut self,
+        now: Time,
+        seed: SocketAddr,
+        sink: &mut dyn ControlSink,
+    ) {
+        self.links(now, sink, |links, out| links.greet(now, seed, out));
+    }
+
     /// What became of connections from others.
     pub fn incoming_counts(&self) -> IncomingCounts {
         self.links.counts()
@@ -115,6 +125,7 @@ impl Control {
                 LinkEffect::Schedule(at, timer) => sink.schedule(at, ControlTimer::Link(timer)),
                 LinkEffect::Refused(peer) => self.peer_refused(now, peer, sink),
                 LinkEffect::Reached(peer) => self.peer_link_opened(now, peer, sink),
+                LinkEffect::Greeted(seed, state) => self.seed_greeted(now, seed, state, sink),
                 effect => sink.link(effect),
             }
         }

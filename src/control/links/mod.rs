@@ -16,9 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use self::admission::{Incoming, Source};
-use self::outgoing::{Dial, Probe};
+use self::outgoing::{Dial, Greeting, Probe};
 use crate::base::{LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
-use crate::wire::handshake::Established;
+use crate::control::joining::SeedState;
+use crate::wire::handshake::{Established, HandshakeError};
 
 /// Names one connection until it is handed over, aborted or has failed; never used again.
 pub type JobId = u64;
@@ -89,6 +90,8 @@ pub enum LinkEffect {
     Refused(NodeRef),
     /// This peer reached this node, or was reached. For membership.
     Reached(NodeRef),
+    /// What a seed is like that was greeted. For control.
+    Greeted(SocketAddr, SeedState),
 }
 
 /// A connection to open.
@@ -146,14 +149,14 @@ pub enum JobEvent {
 }
 
 /// How a connection failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No process listens there: the strongest evidence that it is gone.
     Refused,
     /// It could not be made, or broke.
     Broken,
     /// The handshake did not succeed.
-    Handshake,
+    Handshake(HandshakeError),
 }
 
 /// What became of connections from others.
@@ -171,6 +174,7 @@ enum Job {
     Incoming(Incoming),
     Dial(Dial),
     Probe(Probe),
+    Greeting(Greeting),
 }
 
 impl Job {
@@ -179,6 +183,7 @@ impl Job {
             Self::Incoming(incoming) => incoming.deadline,
             Self::Dial(dial) => dial.deadline,
             Self::Probe(probe) => probe.deadline,
+            Self::Greeting(greeting) => greeting.deadline,
         }
     }
 }
@@ -242,6 +247,7 @@ impl Links {
             Some(Job::Incoming(_)) => self.incoming_event(now, job, event, out),
             Some(Job::Dial(_)) => self.dial_event(now, job, event, out),
             Some(Job::Probe(_)) => self.probe_event(now, job, event, out),
+            Some(Job::Greeting(_)) => self.greeting_event(job, event, out),
             // It was aborted while this was on its way.
             None => {}
         }
@@ -280,6 +286,7 @@ impl Links {
                 Some(Job::Incoming(_)) => self.incoming_late(now, job, out),
                 Some(Job::Dial(_)) => self.dial_late(now, job, out),
                 Some(Job::Probe(_)) => self.probe_late(now, job, out),
+                Some(Job::Greeting(_)) => self.greeting_late(job, out),
                 None => {}
             }
         }

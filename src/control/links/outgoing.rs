@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, NodeRef, Time, View, WorkerIndex};
+use crate::control::joining::{ANYONE, SeedState};
 use crate::route::snapshot::Destination;
 
 /// How long one attempt to connect may take. The system repeats a lost first packet after 1, 3 and
@@ -40,7 +41,64 @@ pub(super) struct Probe {
     pub deadline: Time,
 }
 
+/// How long a seed may take to answer a greeting.
+const GREETING: Duration = Duration::from_secs(2);
+
+/// A handshake with a seed that leads to no link, for what its refusal says.
+pub(super) struct Greeting {
+    seed: SocketAddr,
+    pub deadline: Time,
+}
+
 impl Links {
+    // ---- greetings ----
+
+    /// Finds out what is at a seed's address; [`LinkEffect::Greeted`] tells.
+    pub fn greet(&mut self, now: Time, seed: SocketAddr, out: &mut Vec<LinkEffect>) {
+        let deadline = now.plus(GREETING);
+        let job = self.add(Job::Greeting(Greeting { seed, deadline }));
+        out.push(LinkEffect::Dial(DialOrder {
+            job,
+            address: seed,
+            from_worker: WorkerIndex(0),
+            to: ANYONE,
+            to_worker: WorkerIndex(u16::MAX),
+            link_epoch: 0,
+        }));
+        self.arm(out);
+    }
+
+    pub(super) fn greeting_event(
+        &mut self,
+        job: JobId,
+        event: JobEvent,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let state = match event {
+            JobEvent::Failed(Failure::Refused, _) => SeedState::Down,
+            JobEvent::Failed(Failure::Broken, _) => SeedState::Silent,
+            JobEvent::Failed(Failure::Handshake(error), _) => SeedState::of_handshake(&error),
+            // Nobody has so many workers, but if: it is one of ours.
+            JobEvent::Dialed => {
+                out.push(LinkEffect::Abort(job));
+                SeedState::NoDatagrams
+            }
+            _ => return,
+        };
+        self.end_greeting(job, state, out);
+    }
+
+    pub(super) fn greeting_late(&mut self, job: JobId, out: &mut Vec<LinkEffect>) {
+        out.push(LinkEffect::Abort(job));
+        self.end_greeting(job, SeedState::Silent, out);
+    }
+
+    fn end_greeting(&mut self, job: JobId, state: SeedState, out: &mut Vec<LinkEffect>) {
+        if let Some(Job::Greeting(greeting)) = self.jobs.remove(&job) {
+            out.push(LinkEffect::Greeted(greeting.seed, state));
+        }
+    }
+
     // ---- dials ----
 
     /// A worker wants a connection.
@@ -118,7 +176,7 @@ impl Links {
                     Failure::Refused => out.push(LinkEffect::Refused(peer)),
                     // It took the connection and then broke it: is it about to end?
                     Failure::Broken => self.probe_at(now, peer, address, out),
-                    Failure::Handshake => {}
+                    Failure::Handshake(_) => {}
                 }
             }
             JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) => {}

@@ -127,6 +127,12 @@ impl Acceptor {
             Stage::Proof(mut transcript, established) => {
                 let AcceptParams { key, versions, .. } = &self.params;
                 transcript.verify(key, Role::Dialer, &prefix, bytes)?;
+                // Last, so that who only wants to know whether it may join asks for no worker: it
+                // is answered as to its secret, and no link is left over.
+                let (wanted, workers) = (established.my_worker, self.params.workers);
+                if wanted.0 >= workers {
+                    return Err(HandshakeError::NoSuchWorker { wanted, workers });
+                }
                 let send = transcript.prove(key, Role::Acceptor, *versions);
                 Ok(AcceptStep::Done { send, established })
             }
@@ -166,7 +172,7 @@ impl Acceptor {
     }
 
     fn check(&self, hello: &Hello<'_>) -> Result<(), HandshakeError> {
-        let AcceptParams { key, me, workers, turn_away, .. } = &self.params;
+        let AcceptParams { key, me, turn_away, .. } = &self.params;
         if hello.cluster != key.cluster() {
             return Err(HandshakeError::WrongCluster {
                 ours: key.cluster().to_owned(),
@@ -188,10 +194,6 @@ impl Acceptor {
         }
         if !is_wanted(hello.wanted, *me) {
             return Err(HandshakeError::WrongNode { wanted: hello.wanted, found: *me });
-        }
-        if hello.to_worker.0 >= *workers {
-            let wanted = hello.to_worker;
-            return Err(HandshakeError::NoSuchWorker { wanted, workers: *workers });
         }
         Ok(())
     }

@@ -291,8 +291,6 @@ fn every_refusal_of_a_hello_is_named_on_both_sides() {
     let b_reborn = NodeRef { incarnation: Incarnation(23), ..B };
     let wrong_node = |wanted, found| HandshakeError::WrongNode { wanted, found };
     let self_dial = |dialer, acceptor| HandshakeError::SelfDial { dialer, acceptor };
-    let no_worker =
-        |wanted, workers| HandshakeError::NoSuchWorker { wanted: WorkerIndex(wanted), workers };
     // dialer, acceptor, the bytes between them, the acceptor's error, the dialer's error
     let cases = [
         (
@@ -338,13 +336,6 @@ fn every_refusal_of_a_hello_is_named_on_both_sides() {
             wrong_node(NodeRef { node: NodeId(5), incarnation: ANY_INCARNATION }, B),
         ),
         (
-            DialParams { to_worker: WorkerIndex(2), ..dial() },
-            accept(),
-            refusal(supported, 9, 2, NOBODY),
-            no_worker(2, 2),
-            no_worker(2, 2),
-        ),
-        (
             dial(),
             AcceptParams { turn_away: Some(TurnAway::Busy), ..accept() },
             refusal(supported, 10, 0, NOBODY),
@@ -379,6 +370,22 @@ fn every_refusal_of_a_hello_is_named_on_both_sides() {
         );
         assert_eq!((dialer.expects(), acceptor.expects()), (0, 0));
     }
+}
+
+#[test]
+fn a_worker_that_does_not_exist_is_refused_once_the_secret_is_proven() {
+    let params = DialParams { to_worker: WorkerIndex(2), ..dial_params(SECRET) };
+    let (mut dialer, hello) = Dialer::new(params, DIALER_NONCE);
+    let mut acceptor = acceptor(SECRET);
+    let welcome = acceptor_says(&mut acceptor, &hello);
+    let proof = dialer_says(&mut dialer, &welcome);
+    let bytes = refusal(VersionRange::SUPPORTED, 9, 2, NOBODY);
+    let error = HandshakeError::NoSuchWorker { wanted: WorkerIndex(2), workers: 2 };
+    assert_eq!(
+        feed_acceptor(&mut acceptor, &proof, false),
+        [AcceptStep::More, AcceptStep::Refuse { send: bytes.clone(), error: error.clone() }]
+    );
+    assert_eq!(feed_dialer(&mut dialer, &bytes, false), [Ok(DialStep::More), Err(error)]);
 }
 
 #[test]

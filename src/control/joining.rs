@@ -1,0 +1,355 @@
+//! Why a node has not joined yet: what was last seen of each seed. A seed that cannot open this
+//! node's datagrams says nothing, so each is greeted over TCP as well, where a refusal names its
+//! reason. Nothing is decided by what is learnt here: refusals are not authenticated.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::links::{LinkEffect, LogLine};
+use super::{Control, ControlSink, ControlTimer};
+use crate::base::{LogKind, LogLimiter, NodeRef, Time};
+use crate::wire::datagram::DatagramError;
+use crate::wire::handshake::HandshakeError;
+
+/// How long a node may take to join before its seeds are greeted; most need a round trip.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest pause between two rounds.
+const LONGEST: Duration = Duration::from_secs(15);
+/// Seeds greeted in one round.
+const GREETED: usize = 8;
+/// Seeds that one line of the log names.
+const NAMED: usize = 4;
+
+/// How far a node has got with joining its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinState {
+    /// It has no seeds besides itself, and has met nobody.
+    #[default]
+    Alone,
+    /// It has seeds and has met nobody. One that is a seed itself is a member all the same, of a
+    /// cluster of one.
+    Joining {
+        /// What was last seen of each seed, by address.
+        seeds: Vec<(SocketAddr, SeedState)>,
+    },
+    /// It has met other members.
+    Joined,
+}
+
+/// What was last seen of a seed. The reasons are what the other side said without proof, and so
+/// hints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SeedState {
+    /// Nothing yet.
+    #[default]
+    #[error("has not answered yet")]
+    Called,
+    /// Its machine said that nothing listens there.
+    #[error("no process listens there: start it, or correct the address")]
+    Down,
+    /// Nothing came back.
+    #[error("does not answer: its machine is down, or a firewall drops what is sent to it")]
+    Silent,
+    /// It takes connections, but datagrams do not get through.
+    #[error("takes connections and answers no datagram: does a firewall drop UDP to this port?")]
+    NoDatagrams,
+    /// Something else listens there.
+    #[error("is no Keyway node: correct the address")]
+    NotKeyway,
+    /// No wire version is common to both.
+    #[error("speaks another version: upgrade the older side")]
+    OtherVersion,
+    /// It belongs to a cluster with another name.
+    #[error("belongs to another cluster: correct `cluster` or the address")]
+    OtherCluster,
+    /// Its secret is another.
+    #[error("has another secret: configure the same on both")]
+    OtherSecret,
+    /// This node has a secret and the seed has none.
+    #[error("has no secret and this node has one: configure the same on both")]
+    SecretOnlyHere,
+    /// The seed has a secret and this node has none.
+    #[error("has a secret and this node has none: configure the same on both")]
+    SecretOnlyThere,
+    /// It has this node's name, or an earlier life of this node runs there.
+    #[error("has this node's name: give each node a name of its own")]
+    NameTaken,
+    /// The address leads back to this node.
+    #[error("is this node itself")]
+    Itself,
+    /// It has no time for strangers, or is about to stop.
+    #[error("is busy or shutting down")]
+    Busy,
+}
+
+impl SeedState {
+    /// What a failed handshake says of the seed.
+    pub(super) fn of_handshake(error: &HandshakeError) -> Self {
+        match error {
+            HandshakeError::WrongMagic { .. }
+            | HandshakeError::Malformed { .. }
+            | HandshakeError::NotUnderstood { .. }
+            | HandshakeError::WrongNode { .. }
+            | HandshakeError::UnknownRefusal { .. } => Self::NotKeyway,
+            HandshakeError::UnknownVersion { .. } => Self::OtherVersion,
+            HandshakeError::WrongCluster { .. } => Self::OtherCluster,
+            HandshakeError::SecretOnlyHere => Self::SecretOnlyHere,
+            HandshakeError::SecretOnlyThere => Self::SecretOnlyThere,
+            HandshakeError::WrongProof => Self::OtherSecret,
+            HandshakeError::SelfDial { dialer, acceptor } if dialer == acceptor => Self::Itself,
+            HandshakeError::SelfDial { .. } => Self::NameTaken,
+            // A greeting wants a worker that no node has, so this is how it ends well.
+            HandshakeError::NoSuchWorker { .. } => Self::NoDatagrams,
+            HandshakeError::Truncated { .. } => Self::Silent,
+            HandshakeError::Busy | HandshakeError::ShuttingDown => Self::Busy,
+        }
+    }
+
+    /// What a datagram from the seed says of it that does not open; `None` for nothing certain.
+    fn of_datagram(error: DatagramError) -> Option<Self> {
+        match error {
+            DatagramError::UnknownVersion { .. } => Some(Self::OtherVersion),
+            DatagramError::WrongCluster => Some(Self::OtherCluster),
+            DatagramError::SecretOnlyHere => Some(Self::SecretOnlyHere),
+            DatagramError::SecretOnlyThere => Some(Self::SecretOnlyThere),
+            DatagramError::WrongTag => Some(Self::OtherSecret),
+            DatagramError::PayloadTooLong { .. }
+            | DatagramError::TooShort { .. }
+            | DatagramError::TooLong { .. }
+            | DatagramError::WrongMagic => None,
+        }
+    }
+}
+
+/// What is known of the seeds while nobody has been met.
+#[derive(Debug, Default)]
+pub(super) struct Joining {
+    seeds: BTreeMap<SocketAddr, SeedState>,
+    joined: bool,
+    /// The next round is scheduled.
+    waiting: bool,
+    rounds: u32,
+    /// Greetings of this round that are not over.
+    greeting: usize,
+    /// The address that was greeted last.
+    last: Option<SocketAddr>,
+    news: bool,
+    log: LogLimiter,
+}
+
+impl Joining {
+    /// What is known before the start.
+    pub fn new(own: SocketAddr, seeds: &[SocketAddr]) -> Self {
+        let others = seeds.iter().filter(|seed| **seed != own);
+        let seeds = others.map(|seed| (*seed, SeedState::Called)).collect();
+        Self { seeds, ..Self::default() }
+    }
+
+    /// The seeds besides this node itself, and whether others are in view. Gives after which time
+    /// a round is due, if none is scheduled.
+    fn follow(
+        &mut self,
+        seeds: impl Iterator<Item = SocketAddr>,
+        joined: bool,
+    ) -> Option<Duration> {
+        let before = (self.joined, self.seeds.len());
+        let known = std::mem::take(&mut self.seeds);
+        self.seeds =
+            seeds.map(|seed| (seed, known.get(&seed).copied().unwrap_or_default())).collect();
+        self.joined = joined;
+        if joined {
+            self.rounds = 0;
+            self.seeds.values_mut().for_each(|state| *state = SeedState::Called);
+        }
+        self.news |= before != (joined, self.seeds.len()) || known.len() != self.seeds.len();
+        let start = !joined && !self.seeds.is_empty() && !self.waiting;
+        self.waiting |= start;
+        start.then_some(FIRST)
+    }
+
+    /// Begins a round. Gives whom to greet, and when the next one is due.
+    fn round(&mut self) -> (Vec<SocketAddr>, Option<Duration>) {
+        if self.joined || self.seeds.is_empty() {
+            self.waiting = false;
+            return (Vec::new(), None);
+        }
+        let after = |seed: &&SocketAddr| self.last.is_none_or(|last| **seed > last);
+        let (next, before): (Vec<_>, Vec<_>) = self.seeds.keys().partition(after);
+        let greeted: Vec<_> = next.into_iter().chain(before).take(GREETED).copied().collect();
+        self.last = greeted.last().copied();
+        self.greeting = greeted.len();
+        let pause = FIRST * (1 << self.rounds.min(4));
+        self.rounds += 1;
+        (greeted, Some(pause.min(LONGEST)))
+    }
+
+    fn saw(&mut self, seed: SocketAddr, state: SeedState) {
+        if self.joined {
+            return;
+        }
+        if let Some(known) = self.seeds.get_mut(&seed) {
+            self.news |= *known != state;
+            *known = state;
+        }
+    }
+
+    /// A greeting is over. Gives the line to write when it was the last of its round.
+    fn greeted(&mut self, now: Time, seed: SocketAddr, state: SeedState) -> Option<LogLine> {
+        self.saw(seed, state);
+        self.greeting = self.greeting.saturating_sub(1);
+        if self.greeting > 0 || self.joined || self.seeds.is_empty() {
+            return None;
+        }
+        let kind = LogKind::Joining;
+        let left_out = self.log.line(now, kind)?;
+        let named = self.seeds.iter().take(NAMED);
+        let mut text = "this node has met no other yet".to_owned();
+        for (seed, state) in named {
+            text += &format!("; the seed {seed} {state}");
+        }
+        if let Some(more) = self.seeds.len().checked_sub(NAMED + 1) {
+            text += &format!("; and {} more", more + 1);
+        }
+        Some(LogLine { kind, left_out, text })
+    }
+
+    fn state(&self) -> JoinState {
+        if self.joined {
+            JoinState::Joined
+        } else if self.seeds.is_empty() {
+            JoinState::Alone
+        } else {
+            let seeds = self.seeds.iter().map(|(seed, state)| (*seed, *state)).collect();
+            JoinState::Joining { seeds }
+        }
+    }
+}
+
+impl Control {
+    /// How far this node has got with joining.
+    pub fn join_state(&self) -> JoinState {
+        self.joining.state()
+    }
+
+    /// The same, if that has changed since it was last asked for.
+    pub fn join_news(&mut self) -> Option<JoinState> {
+        std::mem::take(&mut self.joining.news).then(|| self.joining.state())
+    }
+
+    /// The view or the seeds are others.
+    pub(super) fn joining_follows(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        let view = self.membership.view();
+        let own = view.member(self.me.node).map(|own| own.address);
+        let joined = view.members.iter().any(|member| member.id != self.me.node);
+        let seeds = self.membership.seeds().iter().copied();
+        let seeds = seeds.filter(|seed| Some(*seed) != own);
+        if let Some(pause) = self.joining.follow(seeds, joined) {
+            sink.schedule(now.plus(pause), ControlTimer::Join);
+        }
+    }
+
+    /// A round of greetings is due.
+    pub(super) fn join_round(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        let (seeds, pause) = self.joining.round();
+        for seed in seeds {
+            self.greet(now, seed, sink);
+        }
+        if let Some(pause) = pause {
+            sink.schedule(now.plus(pause), ControlTimer::Join);
+        }
+    }
+
+    /// A greeting is over.
+    pub(super) fn seed_greeted(
+        &mut self,
+        now: Time,
+        seed: SocketAddr,
+        state: SeedState,
+        sink: &mut dyn ControlSink,
+    ) {
+        if let Some(line) = self.joining.greeted(now, seed, state) {
+            sink.link(LinkEffect::Log(line));
+        }
+    }
+
+    /// A datagram did not open.
+    pub(super) fn not_opened(&mut self, from: SocketAddr, error: DatagramError) {
+        if let Some(state) = SeedState::of_datagram(error) {
+            self.joining.saw(from, state);
+        }
+    }
+}
+
+/// Whom a greeting asks for: whichever node is there.
+pub(super) const ANYONE: NodeRef = NodeRef {
+    node: crate::wire::handshake::ANY_NODE,
+    incarnation: crate::wire::handshake::ANY_INCARNATION,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1_000_000)
+    }
+
+    #[test]
+    fn a_line_names_what_is_wrong_with_each_seed_once_a_round() {
+        let mut joining = Joining::default();
+        assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), Some(FIRST));
+        assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), None);
+        let (greeted, pause) = joining.round();
+        assert_eq!((greeted, pause), (vec![seed(1), seed(2)], Some(FIRST)));
+        assert_eq!(joining.greeted(at(1), seed(1), SeedState::Down), None);
+        let line = joining.greeted(at(2), seed(2), SeedState::OtherSecret).unwrap();
+        assert_eq!(
+            line.text,
+            "this node has met no other yet; the seed 127.0.0.1:1 no process listens there: start \
+             it, or correct the address; the seed 127.0.0.1:2 has another secret: configure the \
+             same on both"
+        );
+        assert_eq!(
+            joining.state(),
+            JoinState::Joining {
+                seeds: vec![(seed(1), SeedState::Down), (seed(2), SeedState::OtherSecret)]
+            }
+        );
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            pauses.push(joining.round().1.unwrap().as_secs());
+        }
+        assert_eq!(pauses, [2, 4, 8, 15, 15]);
+
+        // Who has met others has no more to ask, and begins anew when it is alone again.
+        assert_eq!(joining.follow([seed(1)].into_iter(), true), None);
+        assert_eq!(joining.state(), JoinState::Joined);
+        assert_eq!(joining.round(), (Vec::new(), None));
+        assert_eq!(joining.follow([seed(1)].into_iter(), false), Some(FIRST));
+        let seeds = vec![(seed(1), SeedState::Called)];
+        assert_eq!(joining.state(), JoinState::Joining { seeds });
+    }
+
+    #[test]
+    fn many_seeds_are_greeted_in_turn() {
+        let mut joining = Joining::default();
+        joining.follow((1..=12).map(seed), false);
+        assert_eq!(joining.round().0, (1..=8).map(seed).collect::<Vec<_>>());
+        let second: Vec<_> = (9..=12).chain(1..=4).map(seed).collect();
+        assert_eq!(joining.round().0, second);
+    }
+
+    #[test]
+    fn a_node_without_other_seeds_is_alone() {
+        let mut joining = Joining::default();
+        assert_eq!(joining.follow([].into_iter(), false), None);
+        assert_eq!(joining.state(), JoinState::Alone);
+    }
+}

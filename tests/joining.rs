@@ -1,0 +1,124 @@
+//! What a node says while it cannot join, by real nodes.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyway::{JoinState, Node, NodeBuilder, SeedState};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn builder() -> NodeBuilder {
+    Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO)
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the node says this of its only seed.
+fn says(node: &Node, seed: SocketAddr, state: SeedState) {
+    let wanted = JoinState::Joining { seeds: vec![(seed, state)] };
+    let deadline = Instant::now() + LIMIT;
+    while node.join_state() != wanted {
+        assert!(Instant::now() < deadline, "{:?}, not {wanted:?}", node.join_state());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_node_that_a_seed_does_not_let_in_says_why() {
+    let open = builder().start().unwrap();
+    assert_eq!(open.join_state(), JoinState::Alone);
+    let closed = builder().secret("sixteen bytes ok").start().unwrap();
+    let cases = [
+        (&open, builder().cluster("another"), SeedState::OtherCluster),
+        (&open, builder().secret("sixteen bytes ok"), SeedState::SecretOnlyHere),
+        (&closed, builder(), SeedState::SecretOnlyThere),
+        (&closed, builder().secret("sixteen other ones"), SeedState::OtherSecret),
+        (&open, builder().name(open.name()), SeedState::NameTaken),
+    ];
+    let began = cases.map(|(seed, joiner, state)| {
+        let seed = seed.address();
+        (joiner.seed(seed).start().unwrap(), seed, state)
+    });
+    for (joiner, seed, state) in began {
+        if state == SeedState::NameTaken {
+            // Membership is told as well, and ends the node.
+            eventually("it ends", || joiner.end().is_some());
+        } else {
+            says(&joiner, seed, state);
+            assert_eq!(joiner.end(), None);
+        }
+    }
+    // Whoever was greeted has no members and no links more than before.
+    assert_eq!((open.view().members.len(), closed.view().members.len()), (1, 1));
+    assert_eq!((open.strangers().accepted, closed.strangers().accepted), (0, 0));
+    assert_eq!((open.join_state(), closed.join_state()), (JoinState::Alone, JoinState::Alone));
+}
+
+#[test]
+fn a_seed_that_is_down_is_named_and_joined_through_once_it_is_up() {
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let seed = place.local_addr().unwrap();
+    let joiner = builder().seed(seed).start().unwrap();
+    assert_eq!(
+        joiner.join_state(),
+        JoinState::Joining { seeds: vec![(seed, SeedState::Called)] },
+        "before it has looked"
+    );
+    // Something takes connections there and says nothing.
+    says(&joiner, seed, SeedState::Silent);
+    drop(place);
+    says(&joiner, seed, SeedState::Down);
+    let seed = builder().bind(seed).start().unwrap();
+    eventually("both have met", || {
+        [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
+    });
+    seed.leave_and_wait().unwrap();
+    eventually("it is alone again, and looks for its seed", || {
+        matches!(joiner.join_state(), JoinState::Joining { .. })
+    });
+}
+
+/// Passes connections on to a node, and no datagrams.
+fn without_datagrams(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for from in listener.incoming() {
+            let (from, to) = (from.unwrap(), TcpStream::connect(to).unwrap());
+            for (mut from, mut to) in
+                [(from.try_clone().unwrap(), to.try_clone().unwrap()), (to, from)]
+            {
+                thread::spawn(move || io::copy(&mut from, &mut to));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_seed_whose_datagrams_are_lost_is_told_from_one_that_is_down() {
+    let seed = builder().start().unwrap();
+    let through = without_datagrams(seed.address());
+    let joiner = builder().seed(through).start().unwrap();
+    says(&joiner, through, SeedState::NoDatagrams);
+    assert_eq!(seed.strangers().accepted, 0, "a greeting leaves no link");
+}
+
+#[test]
+fn a_start_of_many_nodes_greets_nobody() {
+    let first = builder().start().unwrap();
+    let others: Vec<_> = (0..4).map(|_| builder().seed(first.address()).start().unwrap()).collect();
+    for node in &others {
+        eventually("it has met others", || node.join_state() == JoinState::Joined);
+    }
+    thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(first.strangers().refused, 0);
+}
