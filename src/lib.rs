@@ -121,7 +121,62 @@ pub use base::{
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};
 pub use hash::{HashKey, HashSeed};
-pub use keyway_macros::{Layout, Message, Routee};
+pub use keyway_macros::Layout;
+/// Makes a type a message, which nodes can send to each other.
+///
+/// ```
+/// use keyway::Message;
+/// use rkyv::{Archive, Deserialize, Serialize};
+///
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "shop.change", key = cart, reply = u32)]
+/// enum Change {
+///     Add { cart: u64, sku: u32 },
+///     Clear { cart: u64 },
+///     #[message(no_key)]
+///     Recount,
+/// }
+/// ```
+pub use keyway_macros::Message;
+/// Makes a type a routee, which handles messages.
+///
+/// ```
+/// use keyway::{Context, Handler, Message, Routee};
+/// use rkyv::{Archive, Deserialize, Serialize};
+///
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "doc.hit")]
+/// struct Hit;
+///
+/// #[derive(Default, Routee)]
+/// #[routee(handles(Hit), started = Self::open, wake = Self::tick, stopped = Self::close)]
+/// struct Counter {
+///     hits: u64,
+/// }
+///
+/// impl Counter {
+///     fn open(&mut self, cx: &mut Context<'_>) {
+///         cx.wake_after(std::time::Duration::from_secs(1), 0);
+///     }
+///
+///     fn tick(&mut self, _token: u64, cx: &mut Context<'_>) {
+///         println!("{} hits", std::mem::take(&mut self.hits));
+///         cx.wake_after(std::time::Duration::from_secs(1), 0);
+///     }
+///
+///     fn close(&mut self, _: &mut Context<'_>) {
+///         println!("{} hits at the end", self.hits);
+///     }
+/// }
+///
+/// impl Handler<Hit> for Counter {
+///     type Reply = ();
+///     fn handle(&mut self, _: &ArchivedHit, _: &mut Context<'_>) {
+///         self.hits += 1;
+///     }
+/// }
+/// ```
+pub use keyway_macros::Routee;
 pub use member::{Manual, PartitionPolicy, RemoveAfter};
 pub use net::discovery::{Discovery, SeedList};
 pub use part::watch::{ArchivedGone, Gone, GoneReason, Target};

@@ -18,20 +18,6 @@ use syn::{Attribute, DeriveInput, Error, Ident, Result, parse_macro_input};
 /// An enum can be a message too. Its `key` is a field that every variant has; a variant can have
 /// its own, `#[message(key = id)]`, or none, `#[message(no_key)]`.
 ///
-/// ```
-/// use keyway::Message;
-/// use rkyv::{Archive, Deserialize, Serialize};
-///
-/// #[derive(Archive, Serialize, Deserialize, Message)]
-/// #[message(name = "shop.change", key = cart, reply = u32)]
-/// enum Change {
-///     Add { cart: u64, sku: u32 },
-///     Clear { cart: u64 },
-///     #[message(no_key)]
-///     Recount,
-/// }
-/// ```
-///
 /// The type's layout comes with it (see [`Layout`](macro@Layout)): types of its fields and of its
 /// reply that are not Rust's own need `#[derive(Layout)]`.
 #[proc_macro_derive(Message, attributes(message, layout))]
@@ -54,43 +40,6 @@ pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 ///
 /// The hooks of its life are named where there are any, by the path of a function that takes what
 /// the hook takes: `#[routee(handles(AddItem), started = Self::open, wake = Self::tick)]`.
-///
-/// ```
-/// use keyway::{Context, Handler, Message, Routee};
-/// use rkyv::{Archive, Deserialize, Serialize};
-///
-/// #[derive(Archive, Serialize, Deserialize, Message)]
-/// #[message(name = "doc.hit")]
-/// struct Hit;
-///
-/// #[derive(Default, Routee)]
-/// #[routee(handles(Hit), started = Self::open, wake = Self::tick, stopped = Self::close)]
-/// struct Counter {
-///     hits: u64,
-/// }
-///
-/// impl Counter {
-///     fn open(&mut self, cx: &mut Context<'_>) {
-///         cx.wake_after(std::time::Duration::from_secs(1), 0);
-///     }
-///
-///     fn tick(&mut self, _token: u64, cx: &mut Context<'_>) {
-///         println!("{} hits", std::mem::take(&mut self.hits));
-///         cx.wake_after(std::time::Duration::from_secs(1), 0);
-///     }
-///
-///     fn close(&mut self, _: &mut Context<'_>) {
-///         println!("{} hits at the end", self.hits);
-///     }
-/// }
-///
-/// impl Handler<Hit> for Counter {
-///     type Reply = ();
-///     fn handle(&mut self, _: &ArchivedHit, _: &mut Context<'_>) {
-///         self.hits += 1;
-///     }
-/// }
-/// ```
 #[proc_macro_derive(Routee, attributes(routee))]
 pub fn derive_routee(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -67,6 +67,8 @@ tombstone_ms = 10000
 leave_timeout_ms = 0
 partition_policy = "remove-after"
 remove_after_ms = 1000
+[watch]
+max_watches = 1
 "#;
 
 #[test]

@@ -14,9 +14,11 @@ use crate::control::links::{JobEvent, JobId};
 
 /// How long written bytes may stay unacknowledged, or a peer's window shut, before the system gives
 /// the connection up: a flow that a firewall or a cut has swallowed is noticed by then. A worker
-/// whose handler blocks for long is no dead flow, since its system acknowledges for it, unless so
-/// much was sent that its window has been shut for this time.
-const SILENCE: Duration = Duration::from_secs(2);
+/// whose handler blocks for long is no dead flow, since its system acknowledges for it. But once so
+/// much was sent that its window is shut, the system counts that time too, and has no option that
+/// tells the two apart. So this is as long as a dead flow may go unnoticed, less a second for the
+/// keepalive's grain and the new connection.
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// When a silent connection is asked whether its other end is still there, and how often again:
 /// someone may be waiting for nothing but a reply.
