@@ -177,9 +177,8 @@ impl World {
         match pause {
             // What is on its way only keeps the worker awake once it can be seen.
             Some(Duration::ZERO) => {
-                if outcome == TurnOutcome::Again || !injected.is_empty() || next <= now {
-                    next = next.min(self.net.after_us((1, 20)));
-                }
+                let awake = outcome == TurnOutcome::Again || !injected.is_empty() || next <= now;
+                next = if awake { next.min(self.net.after_us((1, 20))) } else { next };
             }
             Some(pause) => next = next.min(now.plus(pause)),
             None => {}
@@ -234,8 +233,10 @@ impl WorkerIo for Hands<'_> {
 
     fn next_command(&mut self) -> Option<Command> {
         let (at, _) = self.ends.commands.front()?;
-        let seen = self.sees(*at);
-        self.ends.commands.pop_front_if(|_| seen).map(|(_, command)| command)
+        if !self.sees(*at) {
+            return None;
+        }
+        self.ends.commands.pop_front().map(|(_, command)| command)
     }
 
     fn has_command(&self) -> bool {
@@ -271,8 +272,10 @@ impl WorkerIo for Hands<'_> {
     fn next_chunk(&mut self, from: WorkerIndex) -> Option<Chunk> {
         let from = usize::from(from.0);
         let (at, _) = self.ends.rings[from].front()?;
-        let seen = self.sees(*at);
-        self.ends.rings[from].pop_front_if(|_| seen).map(|(_, chunk)| chunk)
+        if !self.sees(*at) {
+            return None;
+        }
+        self.ends.rings[from].pop_front().map(|(_, chunk)| chunk)
     }
 
     fn has_chunk(&self, from: WorkerIndex) -> bool {
