@@ -501,6 +501,11 @@ impl World {
         let now = self.lives[life].local(self.net.now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let since = body.running_since;
+        // While a worker holds as much as it may for slow links it takes nothing in. Threads of an
+        // application keep their own deadlines meanwhile, which those here do not.
+        let core = &body.workers[body.threads[thread].worker];
+        let is_taken_in = core.worker.takes_hand_overs() && core.ends.injected.is_empty();
+        let patience = Duration::from_secs(if is_taken_in { 1 } else { 10 });
         let mut wrong = None;
         body.threads[thread].pending.retain_mut(|ask| match ask.look() {
             Outcome::Answered | Outcome::Failed(_) => false,
@@ -509,7 +514,7 @@ impl World {
                 false
             }
             Outcome::Open => {
-                let promised = ask.deadline().max(since).plus(Duration::from_secs(1));
+                let promised = ask.deadline().max(since).plus(patience);
                 if now > promised {
                     let late = now.since(ask.deadline());
                     wrong.get_or_insert(format!("an ask is open {late:?} after its deadline"));
