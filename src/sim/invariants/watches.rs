@@ -29,6 +29,8 @@ struct Open {
     watcher: Place,
     target: Place,
     whole_node: bool,
+    /// Whether the target's node was a member for the watcher's process when the watch began.
+    known: bool,
     /// How often the target had been replaced when the watch began.
     replaced: u32,
     /// When it was first seen after watches must have caught up.
@@ -44,6 +46,8 @@ pub struct Watches {
     open: BTreeMap<u64, Open>,
     /// Watches that ended with their watcher; a notice may be on its way to its successor.
     dropped: BTreeSet<u64>,
+    /// Watches that began since the world last looked.
+    begun: Vec<u64>,
     replaced: BTreeMap<Place, u32>,
     /// Notices that the world has not looked at.
     told: Vec<(u64, Option<Open>, GoneReason)>,
@@ -70,8 +74,17 @@ impl Watches {
         let target = (life, worker);
         let replaced = self.replaced.get(&target).copied().unwrap_or(0);
         self.next_token += 1;
-        let open = Open { watcher, target, whole_node, replaced, seen_at: None, settled: None };
+        let open = Open {
+            watcher,
+            target,
+            whole_node,
+            known: false,
+            replaced,
+            seen_at: None,
+            settled: None,
+        };
         self.open.insert(self.next_token, open);
+        self.begun.push(self.next_token);
         let what = if whole_node {
             Target::Node(node)
         } else {
@@ -116,6 +129,13 @@ impl World {
                     open.settled = Some(replaced.unwrap_or(0));
                 }
             }
+        }
+        for token in std::mem::take(&mut watches.begun) {
+            let Some(open) = watches.open.get_mut(&token) else { continue };
+            let target = self.lives[open.target.0].me;
+            let body = self.lives[open.watcher.0].body.as_deref();
+            let member = body.and_then(|body| body.snapshot.view.member(target.node));
+            open.known = member.is_some_and(|member| member.node_ref() == target);
         }
         let told = std::mem::take(&mut watches.told);
         watches.checked += told.len() as u64;
@@ -181,14 +201,8 @@ fn is_true(lives: &[Life], open: &Open, reason: GoneReason, replaced: u32) -> bo
         GoneReason::NodeLeft => lives[target].leaving,
         GoneReason::NodeDown => lives[target].downed || has_successor(lives, target),
         GoneReason::NodeRestarted => has_successor(lives, target),
-        // It is no member of the watcher's view, nor has been for seconds.
-        GoneReason::UnknownNode => {
-            let body = lives[open.watcher.0].body.as_deref();
-            body.is_none_or(|body| {
-                let member = body.snapshot.view.member(lives[target].me.node);
-                member.is_none_or(|member| member.node_ref() != lives[target].me)
-            })
-        }
+        // One that was a member is remembered by how it ended.
+        GoneReason::UnknownNode => !open.known,
         // No simulated node withdraws its path, or has that many watches.
         GoneReason::Withdrawn | GoneReason::TooManyWatches => false,
     }
