@@ -72,6 +72,7 @@ impl Process {
     }
 
     /// The most memory it has had, in KiB, as the system counts it.
+    #[allow(dead_code, reason = "only the test of memory asks")]
     pub fn peak_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();

@@ -1,7 +1,7 @@
 //! Watch: a handler or an application learns, exactly once, that a routee or a node it watches is
 //! gone.
 //!
-//! The watcher's worker asks the watched routee's worker to tell it ([`wire::Op::Watch`]), over the
+//! The watcher's worker asks the watched routee's worker to tell it (`wire::Op::Watch`), over the
 //! link that messages take too, and asks again on every new link: the other side forgets what a
 //! lost link asked for. What becomes of whole nodes is told by the view.
 
