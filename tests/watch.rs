@@ -166,6 +166,30 @@ fn a_handler_that_panics_is_gone_for_those_who_watched_it() {
 }
 
 #[test]
+fn a_path_that_is_withdrawn_is_gone_once_for_those_who_watched_it() {
+    let guard = Guard::new("a", &[]);
+    let b = node("b", &[&guard.node]);
+    let routee = fragile(&guard.node, &b);
+    let own = fragile(&guard.node, &guard.node);
+    let (far, near) = (guard.watch(&routee), guard.watch(&own));
+    b.unserve("/user/fragile").unwrap();
+    let withdrawn = GoneReason::Withdrawn;
+    assert_eq!(guard.told(1), [(far, withdrawn)]);
+    guard.node.unserve("/user/fragile").unwrap();
+    assert_eq!(guard.told(2), [(far, withdrawn), (near, withdrawn)]);
+
+    // Another registration is another routee: who watches the one before is told at once.
+    b.serve("/user/fragile", |_| Fragile).unwrap();
+    let late = guard.watch(&routee);
+    assert_eq!(guard.told(3)[2..], [(late, withdrawn)]);
+    let again = fragile(&guard.node, &b);
+    assert_ne!(routee, again);
+    let again = guard.watch(&again);
+    b.tell_to(&fragile(&b, &b), &Fail).unwrap();
+    assert_eq!(guard.told(4)[3..], [(again, GoneReason::Replaced)]);
+}
+
+#[test]
 fn nodes_that_leave_are_removed_or_start_anew_are_gone() {
     let guard = Guard::new("a", &[]);
     let mut nodes: Vec<Node> =

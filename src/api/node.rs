@@ -82,9 +82,11 @@ impl Node {
 
     /// Serves a path: each worker runs one routee, made by the function, which gets the worker's
     /// index. Returns when all workers run it and the cluster is being told.
+    /// [`Node::unserve`] ends it.
     ///
     /// # Errors
-    /// When the path is not one or is served already, or the node has stopped.
+    /// When the path is not one or is served already, the function panics on a worker, or the node
+    /// has stopped. The path is free then.
     pub fn serve<H: Routee>(
         &self,
         path: &str,
@@ -94,6 +96,22 @@ impl Node {
         let path = Path::new(path).map_err(OrderError::BadPath)?;
         let (answer, answered) = oneshot::channel();
         self.shared.order(Order::Serve(path, RouteeFactory::new(make), answer))?;
+        self.shared.answer(answered)??;
+        Ok(())
+    }
+
+    /// Withdraws a path: the cluster is told first, and after a grace of three `gossip_ms`, by when
+    /// the others have heard, each worker ends its routee, see [`Routee::stopped`]. Returns when all
+    /// have; the path can be served again then. What still comes for those routees dies as
+    /// [`DeathReason::UnknownHandler`](crate::DeathReason::UnknownHandler).
+    ///
+    /// # Errors
+    /// When the path is not one or is not served here, or the node stops meanwhile.
+    pub fn unserve(&self, path: &str) -> Result<(), NodeError> {
+        self.shared.may_wait()?;
+        let path = Path::new(path).map_err(OrderError::BadPath)?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.order(Order::Unserve(path, answer))?;
         self.shared.answer(answered)??;
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Node {
         let order = Order::Watch { token, target: target.into(), notify };
         self.shared.order(proxies::Order::Part(order.into()))?;
         let ended = self.shared.ended.clone();
-        Ok(Watch { token, gone, ended, orders: self.shared.orders.clone() })
+        Ok(Watch { token, gone, told: None, ended, orders: self.shared.orders.clone() })
     }
 }
 
@@ -75,19 +75,28 @@ impl Node {
 pub struct Watch {
     token: u64,
     gone: oneshot::Receiver<GoneReason>,
+    /// What it was told; it is told once.
+    told: Option<GoneReason>,
     ended: watch::Receiver<Option<Ended>>,
     orders: tokio::sync::mpsc::Sender<proxies::Order>,
 }
 
 impl Watch {
-    /// Waits until what is watched is gone, and says why.
+    /// Waits until what is watched is gone, and says why; asked again, it says the same.
     ///
     /// # Errors
     /// When this node stops meanwhile.
     pub async fn gone(&mut self) -> Result<GoneReason, NodeError> {
+        if let Some(reason) = self.told {
+            return Ok(reason);
+        }
         tokio::select! {
             biased;
-            reason = &mut self.gone => reason.map_err(|_| NodeError::Stopped),
+            reason = &mut self.gone => {
+                let reason = reason.map_err(|_| NodeError::Stopped)?;
+                self.told = Some(reason);
+                Ok(reason)
+            }
             _ = self.ended.wait_for(Option::is_some) => Err(NodeError::Stopped),
         }
     }

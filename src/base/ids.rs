@@ -62,10 +62,34 @@ impl fmt::Display for WorkerIndex {
     }
 }
 
-/// One registration of a path on one node, given out in rising order and never reused within an
-/// incarnation: together with a [`NodeRef`] it names one incarnation of a handler.
+/// One registration of a path on one node, never reused within an incarnation: together with a
+/// [`NodeRef`] it names one incarnation of a handler. Its node finds it by a slot, which is used
+/// again under another serial when the path is withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandlerId(pub u32);
+
+impl HandlerId {
+    /// Handlers that a node can have at a time.
+    pub const MAX_SLOTS: usize = 1 << Self::SLOT_BITS;
+
+    const SLOT_BITS: u32 = 12;
+
+    /// The first registration in a slot; `None` when there is no such slot.
+    pub fn first(slot: usize) -> Option<Self> {
+        (slot < Self::MAX_SLOTS).then_some(Self(slot as u32))
+    }
+
+    /// The next registration in the same slot; `None` after the last, 1,048,576th one.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1 << Self::SLOT_BITS).map(Self)
+    }
+
+    /// Where its node finds it.
+    #[inline]
+    pub fn slot(self) -> usize {
+        self.0 as usize & (Self::MAX_SLOTS - 1)
+    }
+}
 
 /// A message type on the wire: 32 bits of the hash of its name and its layout.
 ///

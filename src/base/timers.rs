@@ -139,6 +139,14 @@ impl<T> TimerWheel<T> {
         if node.generation == key.generation { node.value.as_ref() } else { None }
     }
 
+    /// The timers whose values fit. Looks at all of them.
+    pub fn find(&self, fits: impl Fn(&T) -> bool) -> Vec<TimerKey> {
+        let nodes = self.nodes.iter().enumerate();
+        let fit = nodes.filter(|(_, node)| node.value.as_ref().is_some_and(&fits));
+        fit.map(|(index, node)| TimerKey { index: index as u32, generation: node.generation })
+            .collect()
+    }
+
     /// Fires every timer due by `now`, by tick and then by insertion, and returns how many.
     ///
     /// A `now` before that of an earlier call fires only what was inserted already past.

@@ -8,6 +8,7 @@ mod leaving;
 pub mod links;
 mod parts;
 pub mod seeds;
+mod serving;
 mod tables;
 
 use std::net::SocketAddr;
@@ -19,10 +20,10 @@ use self::joining::Joining;
 use self::leaving::{Leaving, Step};
 use self::links::{LinkConfig, LinkEffect, LinkTimer, Links};
 use self::seeds::FoundSeeds;
+use self::serving::Serving;
+pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::tables::Tables;
-use crate::base::{
-    HandlerId, MemberEvent, MessageType, NodeId, NodeRef, Path, Service, Time, View, WorkerIndex,
-};
+use crate::base::{HandlerId, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex};
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
     PartitionPolicy,
@@ -53,6 +54,12 @@ pub trait ControlSink {
     fn make_tables(&mut self, job: TableJob);
     /// This router's first table is published.
     fn routed(&mut self, router: u32);
+    /// What became of a path that was to be served: the cluster is being told, or it is free again.
+    fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>);
+    /// Have every worker end its routee of this path, and call [`Control::withdrawn`] when each has.
+    fn withdraw(&mut self, handler: HandlerId);
+    /// A path that was to be withdrawn is not served any more.
+    fn unserved(&mut self, handler: HandlerId);
     /// Tell whoever listens what changed.
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]);
     /// The node cannot go on.
@@ -84,26 +91,14 @@ pub enum ControlTimer {
     Discover,
     /// Seeds are greeted, if nobody has been met.
     Join,
+    /// The others have heard that this handler is withdrawn.
+    Withdraw(HandlerId),
     /// A part's own.
     Part {
         /// Which part.
         part: PartId,
         /// What it gave.
         token: u64,
-    },
-}
-
-/// Why a path cannot be served.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ServeError {
-    /// It is served already.
-    PathTaken,
-    /// Two of its message types have one name, or (1 in 4 billion) one id.
-    SameMessage {
-        /// The name of the one.
-        name: Arc<str>,
-        /// The name of the other.
-        other: Arc<str>,
     },
 }
 
@@ -134,8 +129,8 @@ pub struct ControlParts {
     pub key: ClusterKey,
     /// How long a graceful leave may take.
     pub leave_timeout: Duration,
-    /// How long after the leave was announced the first check makes sense: by then the others
-    /// have heard of it.
+    /// How long after a leave, or that a path is withdrawn, was announced the others have heard of
+    /// it.
     pub leave_grace: Duration,
     /// Settings of the parts.
     pub parts: PartSettings,
@@ -149,10 +144,9 @@ pub struct ControlParts {
 /// happens.
 pub struct Control {
     me: NodeRef,
-    workers: u16,
     membership: Membership,
     key: ClusterKey,
-    handlers: Vec<Registration>,
+    serving: Serving,
     tables: Tables,
     destinations: Destinations,
     version: u64,
@@ -166,14 +160,6 @@ pub struct Control {
     /// As discovery gave them last.
     found_seeds: Vec<SocketAddr>,
     joining: Joining,
-}
-
-/// A path that this node serves, or is about to.
-struct Registration {
-    service: Service,
-    /// Workers that do not run it yet. The cluster learns of the path when there are none left,
-    /// so that no message can come too early.
-    waiting: u16,
 }
 
 impl Control {
@@ -192,10 +178,9 @@ impl Control {
         let joining = Joining::new(address, membership.seeds());
         Ok(Self {
             me,
-            workers,
             membership,
             key: parts.key,
-            handlers: Vec::new(),
+            serving: Serving::new(workers, parts.leave_grace),
             tables: Tables::default(),
             destinations: Destinations::default(),
             version: 0,
@@ -276,65 +261,9 @@ impl Control {
             ControlTimer::Link(timer) => self.link_timer(now, timer, sink),
             ControlTimer::Join => self.join_round(now, sink),
             ControlTimer::Discover => sink.link(LinkEffect::Discover),
+            ControlTimer::Withdraw(handler) => self.withdraw_due(now, handler, sink),
             ControlTimer::Part { part, token } => self.part_timer(now, part, token, sink),
         }
-    }
-
-    /// Registers a path. Every worker must run it and say so through [`Control::served`] before
-    /// the cluster learns of it.
-    ///
-    /// # Errors
-    /// When the path is served already, or two message types have one name.
-    pub fn serve(
-        &mut self,
-        path: Path,
-        mut messages: Vec<MessageType>,
-    ) -> Result<HandlerId, ServeError> {
-        if self.handlers.iter().any(|known| known.service.path == path) {
-            return Err(ServeError::PathTaken);
-        }
-        messages.sort();
-        for (at, message) in messages.iter().enumerate() {
-            let same =
-                |known: &&MessageType| known.name == message.name || known.id() == message.id();
-            if let Some(other) = messages[..at].iter().find(same) {
-                let (name, other) = (message.name.clone(), other.name.clone());
-                return Err(ServeError::SameMessage { name, other });
-            }
-        }
-        let handler = HandlerId(self.handlers.len() as u32);
-        let service = Service { path, handler, messages };
-        self.handlers.push(Registration { service, waiting: self.workers });
-        Ok(handler)
-    }
-
-    /// A worker runs a handler now. Gives true when all do and the cluster was told.
-    ///
-    /// # Errors
-    /// When this node's description would become too large to be gossiped; the path is not
-    /// served then.
-    pub fn served(
-        &mut self,
-        now: Time,
-        handler: HandlerId,
-        sink: &mut dyn ControlSink,
-    ) -> Result<bool, MemberError> {
-        let Some(registration) = self.handlers.get_mut(handler.0 as usize) else {
-            return Ok(false);
-        };
-        registration.waiting = registration.waiting.saturating_sub(1);
-        if registration.waiting > 0 {
-            return Ok(false);
-        }
-        let mut services: Vec<Service> = self
-            .handlers
-            .iter()
-            .filter(|known| known.waiting == 0)
-            .map(|known| known.service.clone())
-            .collect();
-        services.sort();
-        self.member(now, sink, |membership, sink| membership.set_services(now, services, sink))?;
-        Ok(true)
     }
 
     /// Adds a router, or one more holder of one that asks for the same, and asks for its table;

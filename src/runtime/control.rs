@@ -20,7 +20,7 @@ use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, Path, Time, WorkerIndex};
 use crate::control::joining::JoinState;
 use crate::control::links::{JobEvent, JobId};
-use crate::control::{Control, DATAGRAMS_PER_TURN, ServeError};
+use crate::control::{Control, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::Discovery;
 use crate::queue::reply::ReplySlots;
@@ -116,7 +116,10 @@ struct Driver {
     strangers: Strangers,
     /// Tables that are being made.
     tables: JoinSet<std::thread::Result<TablesMade>>,
-    serving: BTreeMap<HandlerId, oneshot::Sender<Result<HandlerId, OrderError>>>,
+    /// Who waits until a path is served: with the path, for the error.
+    serving: BTreeMap<HandlerId, (Path, oneshot::Sender<Result<HandlerId, OrderError>>)>,
+    /// Who waits until a path is withdrawn.
+    unserving: BTreeMap<HandlerId, Vec<oneshot::Sender<Result<(), OrderError>>>>,
     /// By router: who waits until it is routed by.
     routing: BTreeMap<u32, Vec<oneshot::Sender<Result<u32, OrderError>>>>,
     leavers: Vec<oneshot::Sender<bool>>,
@@ -172,6 +175,8 @@ impl ControlThread {
                 log: LogLimiter::default(),
                 tables: None,
                 routed: Vec::new(),
+                served: Vec::new(),
+                unserved: Vec::new(),
                 left: None,
                 fault: None,
                 me: self.control.me(),
@@ -188,6 +193,7 @@ impl ControlThread {
             strangers: Strangers::default(),
             tables: JoinSet::new(),
             serving: BTreeMap::new(),
+            unserving: BTreeMap::new(),
             routing: BTreeMap::new(),
             leavers: Vec::new(),
             replies: self.replies,
@@ -287,6 +293,7 @@ impl Driver {
                 }
             }
         }
+        self.answer_served();
         let incoming = self.control.incoming_counts();
         self.strangers = Strangers {
             accepted: incoming.accepted,
@@ -303,6 +310,23 @@ impl Driver {
             *known = strangers;
             changed
         });
+    }
+
+    /// Whoever asked may have given up waiting.
+    fn answer_served(&mut self) {
+        for (handler, outcome) in self.effects.served.drain(..) {
+            let Some((path, answer)) = self.serving.remove(&handler) else { continue };
+            let _ = answer.send(match outcome {
+                Ok(()) => Ok(handler),
+                Err(ServeFailure::FactoryPanicked) => Err(OrderError::FactoryPanicked { path }),
+                Err(ServeFailure::Member(error)) => Err(error.into()),
+            });
+        }
+        for handler in self.effects.unserved.drain(..) {
+            for answer in self.unserving.remove(&handler).into_iter().flatten() {
+                let _ = answer.send(Ok(()));
+            }
+        }
     }
 
     // ---- connections ----
@@ -358,21 +382,12 @@ impl Driver {
             }
             Report::Suspect(peer) => self.control.suspect(now, peer, &mut self.effects),
             Report::Reached(peer) => self.control.peer_link_opened(now, peer, &mut self.effects),
-            Report::Served(_, handler) => {
-                let outcome = match self.control.served(now, handler, &mut self.effects) {
-                    Ok(false) => return,
-                    Ok(true) => Ok(handler),
-                    Err(error) => Err(error.into()),
-                };
-                if let Some(answer) = self.serving.remove(&handler) {
-                    // The asker may have given up.
-                    let _ = answer.send(outcome);
-                }
-            }
+            Report::Served(_, handler) => self.control.served(now, handler, &mut self.effects),
             Report::ServeFailed(handler) => {
-                if let Some(answer) = self.serving.remove(&handler) {
-                    let _ = answer.send(Err(OrderError::FactoryPanicked));
-                }
+                self.control.serve_failed(now, handler, &mut self.effects);
+            }
+            Report::Withdrawn(_, handler) => {
+                self.control.withdrawn(now, handler, &mut self.effects);
             }
             Report::Drained(worker, drained) => {
                 self.control.drained(now, worker, drained, &mut self.effects);
@@ -406,6 +421,12 @@ impl Driver {
         // Whoever asked may have given up waiting; the answers then go nowhere.
         match order {
             Order::Serve(path, factory, answer) => self.serve(path, factory, answer),
+            Order::Unserve(path, answer) => {
+                match self.control.unserve(now, &path, &mut self.effects) {
+                    Ok(handler) => self.unserving.entry(handler).or_default().push(answer),
+                    Err(NotServed) => drop(answer.send(Err(OrderError::NotServed { path }))),
+                }
+            }
             Order::Route(spec, answer) => match self.control.route(spec, &mut self.effects) {
                 Ok(router) => self.routing.entry(router).or_default().push(answer),
                 Err(error) => drop(answer.send(Err(error.into()))),
@@ -431,7 +452,7 @@ impl Driver {
     ) {
         match self.control.serve(path.clone(), factory.messages().to_vec()) {
             Ok(handler) => {
-                self.serving.insert(handler, answer);
+                self.serving.insert(handler, (path, answer));
                 for worker in 0..self.effects.workers.len() {
                     let command = Command::Serve(handler, factory.clone());
                     self.effects.command(WorkerIndex(worker as u16), command);
@@ -439,6 +460,10 @@ impl Driver {
             }
             Err(ServeError::PathTaken) => {
                 let _ = answer.send(Err(OrderError::PathTaken { path }));
+            }
+            Err(ServeError::TooMany) => {
+                let most = HandlerId::MAX_SLOTS;
+                let _ = answer.send(Err(OrderError::TooManyPaths { path, most }));
             }
             Err(ServeError::SameMessage { name, other }) => {
                 let _ = answer.send(Err(OrderError::SameMessage { path, name, other }));

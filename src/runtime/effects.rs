@@ -11,9 +11,9 @@ use super::clock::Clock;
 use super::control::{Ended, Published};
 use super::jobs::Jobs;
 use super::proxies::Command;
-use crate::base::{LogKind, LogLimiter, MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::links::{LinkEffect, LogLine};
-use crate::control::{ControlSink, ControlTimer};
+use crate::control::{ControlSink, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::Discovery;
 use crate::part::{Facts, WorkerOrder};
@@ -43,6 +43,10 @@ pub(super) struct Effects {
     pub tables: Option<TableJob>,
     /// Routers whose first table is published.
     pub routed: Vec<u32>,
+    /// What became of paths that were to be served.
+    pub served: Vec<(HandlerId, Result<(), ServeFailure>)>,
+    /// Paths that are not served any more.
+    pub unserved: Vec<HandlerId>,
     pub left: Option<bool>,
     pub fault: Option<MemberFault>,
     pub me: NodeRef,
@@ -149,6 +153,20 @@ impl ControlSink for Effects {
 
     fn routed(&mut self, router: u32) {
         self.routed.push(router);
+    }
+
+    fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>) {
+        self.served.push((handler, outcome));
+    }
+
+    fn withdraw(&mut self, handler: HandlerId) {
+        for mailbox in &mut self.workers {
+            mailbox.send(Command::Withdraw(handler));
+        }
+    }
+
+    fn unserved(&mut self, handler: HandlerId) {
+        self.unserved.push(handler);
     }
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {

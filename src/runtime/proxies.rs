@@ -19,6 +19,8 @@ pub type Command = crate::worker::Command<std::net::TcpStream>;
 pub enum Order {
     /// Serve a path on all workers; answered when the workers run it and the cluster is told.
     Serve(Path, RouteeFactory, oneshot::Sender<Result<HandlerId, OrderError>>),
+    /// Withdraw a path; answered when no worker runs it any more.
+    Unserve(Path, oneshot::Sender<Result<(), OrderError>>),
     /// Add a router; answered with its id when workers have it.
     Route(RouterSpec, oneshot::Sender<Result<u32, OrderError>>),
     /// Leave gracefully; answered when nothing is left to do, true if all was drained in time.
@@ -36,10 +38,27 @@ pub enum Order {
 #[non_exhaustive]
 pub enum OrderError {
     /// The path is served on this node already.
-    #[error("cannot serve {path}: this node serves that path already")]
+    #[error(
+        "cannot serve {path}: this node serves that path already, or has not withdrawn it yet; \
+         `unserve` returns when it has"
+    )]
     PathTaken {
         /// Which path.
         path: Path,
+    },
+    /// The path is not served on this node.
+    #[error("cannot withdraw {path}: this node does not serve that path")]
+    NotServed {
+        /// Which path.
+        path: Path,
+    },
+    /// A node serves no more paths than this at a time.
+    #[error("cannot serve {path}: this node serves {most} paths, as many as it can; withdraw some")]
+    TooManyPaths {
+        /// Which path.
+        path: Path,
+        /// How many there can be.
+        most: usize,
     },
     /// Two message types of a routee cannot be told apart.
     #[error(
@@ -59,8 +78,14 @@ pub enum OrderError {
     #[error(transparent)]
     BadPath(#[from] PathError),
     /// The user's function that makes the routee panicked.
-    #[error("cannot serve a path: the function that makes its routee panicked")]
-    FactoryPanicked,
+    #[error(
+        "cannot serve {path}: the function that makes its routee panicked, on one worker at least; \
+         the path is free again"
+    )]
+    FactoryPanicked {
+        /// Which path.
+        path: Path,
+    },
     /// The router's options do not fit.
     #[error(transparent)]
     Spec(#[from] crate::route::SpecError),

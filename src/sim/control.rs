@@ -61,6 +61,12 @@ impl World {
                 let at = self.net.after_us(self.net.weather.tables_us);
                 self.net.queue.push(at, Event::Tables(life, job.run()));
             }
+            Effect::Served(Ok(())) => {}
+            Effect::Served(Err(why)) => {
+                self.blame("serving", format!("a path was not served: {why:?}"));
+            }
+            Effect::Withdraw(handler) => self.command_all(life, || Command::Withdraw(handler)),
+            Effect::Unserved(_) => {}
             Effect::Events(view, events) => {
                 self.net.trace.note(self.net.now, life, "view", view.digest);
                 let body = self.lives[life].body.as_deref();
@@ -112,37 +118,17 @@ impl World {
 
     /// Control hears of it.
     pub(super) fn report(&mut self, life: LifeId, report: Report) {
-        let served = self.control(life, |control, now, sink| match report {
-            Report::Dial { worker, destination } => {
-                control.dial(now, worker, destination, sink);
-                Ok(false)
-            }
-            Report::Suspect(peer) => {
-                control.suspect(now, peer, sink);
-                Ok(false)
-            }
-            Report::Reached(peer) => {
-                control.peer_link_opened(now, peer, sink);
-                Ok(false)
-            }
+        self.control(life, |control, now, sink| match report {
+            Report::Dial { worker, destination } => control.dial(now, worker, destination, sink),
+            Report::Suspect(peer) => control.suspect(now, peer, sink),
+            Report::Reached(peer) => control.peer_link_opened(now, peer, sink),
             Report::Served(_, handler) => control.served(now, handler, sink),
-            Report::Part(worker, report) => {
-                control.part_report(now, worker, report, sink);
-                Ok(false)
-            }
-            Report::Drained(worker, drained) => {
-                control.drained(now, worker, drained, sink);
-                Ok(false)
-            }
-            // The simulator's own routees are made without a panic.
-            Report::ServeFailed(_)
-            | Report::DeadLetters(_)
-            | Report::SlowTurn(_)
-            | Report::Ended(_) => Ok(false),
+            Report::ServeFailed(handler) => control.serve_failed(now, handler, sink),
+            Report::Withdrawn(_, handler) => control.withdrawn(now, handler, sink),
+            Report::Part(worker, report) => control.part_report(now, worker, report, sink),
+            Report::Drained(worker, drained) => control.drained(now, worker, drained, sink),
+            Report::DeadLetters(_) | Report::SlowTurn(_) | Report::Ended(_) => {}
         });
-        if let Some(Err(error)) = served {
-            self.blame("serving", format!("a path was not served: {error}"));
-        }
     }
 
     // ---- connections ----

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::events::{Event, SlotId};
 use super::load::AppThread;
 use super::network::{ConnId, Side};
-use crate::base::{MemberEvent, NodeRef, Time, View, WorkerIndex};
+use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
 use crate::control::links::{JobId, LinkEffect};
-use crate::control::{Control, ControlSink, ControlTimer};
+use crate::control::{Control, ControlSink, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::inbox::Inbox;
 use crate::part::{Facts, WorkerOrder};
@@ -187,6 +187,12 @@ pub enum Effect {
     Publish(Arc<Snapshot>),
     /// Make tables.
     MakeTables(TableJob),
+    /// A path is served, or could not be.
+    Served(Result<(), ServeFailure>),
+    /// End the routees of a path.
+    Withdraw(HandlerId),
+    /// They have ended.
+    Unserved(HandlerId),
     /// Membership changed.
     Events(Arc<View>, Vec<MemberEvent>),
     /// It cannot go on.
@@ -236,6 +242,18 @@ impl ControlSink for Effects {
 
     /// Applications here look into the snapshot instead.
     fn routed(&mut self, _: u32) {}
+
+    fn served(&mut self, _: HandlerId, outcome: Result<(), ServeFailure>) {
+        self.list.push(Effect::Served(outcome));
+    }
+
+    fn withdraw(&mut self, handler: HandlerId) {
+        self.list.push(Effect::Withdraw(handler));
+    }
+
+    fn unserved(&mut self, handler: HandlerId) {
+        self.list.push(Effect::Unserved(handler));
+    }
 
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
         self.list.push(Effect::Events(Arc::clone(view), events.to_vec()));

@@ -17,6 +17,8 @@ pub enum Command<C> {
     Apply(Arc<Snapshot>),
     /// Run a routee of this path.
     Serve(HandlerId, RouteeFactory),
+    /// End the routee of this path, and say so, whether or not there is one.
+    Withdraw(HandlerId),
     /// A peer's connection for this worker has shaken hands.
     Accepted(C, Established),
     /// The connection that was asked for.
@@ -53,6 +55,8 @@ pub enum Report {
     Served(WorkerIndex, HandlerId),
     /// The user's function for this handler panicked on a worker.
     ServeFailed(HandlerId),
+    /// A worker does not run this handler any more.
+    Withdrawn(WorkerIndex, HandlerId),
     /// The answer to [`Command::AskDrained`].
     Drained(WorkerIndex, bool),
     /// A part's half on a worker has something to say.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::context::{Context, Origin};
 use super::core::{Core, Timer, Waiter};
 use super::link::{LinkId, Role, Standing};
+use super::routees::running;
 use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, MessageTypeId, WorkerIndex};
-use crate::part::RouteeChange;
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, WireError, deframe};
 
 /// What became of received bytes.
@@ -118,7 +118,7 @@ impl Worker {
             service.map_or_else(|| format!("handler {}", handler.0), |it| it.path.to_string());
         let path = path.into();
         let message = message.map(|id| {
-            let slot = self.routees.iter().find(|slot| slot.id == handler);
+            let slot = self.routees.iter().flatten().find(|slot| slot.id == handler);
             let known = slot.iter().flat_map(|slot| slot.factory.messages());
             let name = known.filter(|known| known.id() == id).map(|known| known.name.clone());
             name.into_iter().next().unwrap_or_else(|| id.to_string().into())
@@ -207,13 +207,7 @@ impl Worker {
     fn call(&mut self, frame: Frame<'_>, origin: Origin) -> Result<(), DeathReason> {
         let handler = frame.header.target;
         self.core.last_call = (handler, Some(frame.header.message));
-        let place = self
-            .handlers
-            .get(handler.0 as usize)
-            .copied()
-            .flatten()
-            .ok_or(DeathReason::UnknownHandler)?;
-        let slot = &mut self.routees[place as usize];
+        let slot = running(&mut self.routees, handler).ok_or(DeathReason::UnknownHandler)?;
         self.core.published.pulse.calls(handler.0);
         let mut cx = Context { core: &mut self.core, handler, origin: Some(origin) };
         let call =
@@ -221,74 +215,10 @@ impl Worker {
         match catch_unwind(call) {
             Ok(outcome) => outcome,
             Err(_) => {
-                self.restart(place);
+                self.restart(handler);
                 Err(DeathReason::HandlerPanicked)
             }
         }
-    }
-
-    /// Replaces a routee whose state may be broken after a panic by a fresh one.
-    #[cold]
-    fn restart(&mut self, place: u32) {
-        if self.replace(place) {
-            let handler = self.routees[place as usize].id;
-            self.routee_changed(handler, RouteeChange::Replaced);
-            self.start_routee(place);
-        }
-    }
-
-    /// False when not even a fresh routee could be made; the old one stays then.
-    #[cold]
-    fn replace(&mut self, place: u32) -> bool {
-        let index = self.core.index;
-        let slot = &mut self.routees[place as usize];
-        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index)));
-        let Ok(fresh) = fresh else { return false };
-        // A destructor that panics as well must not take the worker down.
-        let old = std::mem::replace(&mut slot.hosted, fresh);
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-        true
-    }
-
-    pub(super) fn start_routee(&mut self, place: u32) {
-        if self.with_routee(place, |hosted, cx| hosted.started(cx)) {
-            // Not started again: one that panics whenever it starts would never come to an end.
-            if self.replace(place) {
-                let handler = self.routees[place as usize].id;
-                self.routee_changed(handler, RouteeChange::Replaced);
-            }
-        }
-    }
-
-    /// Tells every routee that its worker stops. There is no more to do for one that panics then.
-    pub(super) fn end_routees(&mut self) {
-        self.handlers.clear();
-        for place in 0..self.routees.len() as u32 {
-            self.with_routee(place, |hosted, cx| hosted.stopped(cx));
-        }
-        self.routees.clear();
-    }
-
-    pub(super) fn wake(&mut self, handler: HandlerId, token: u64) {
-        if let Some(place) = self.handlers.get(handler.0 as usize).copied().flatten()
-            && self.with_routee(place, |hosted, cx| hosted.wake(token, cx))
-        {
-            self.restart(place);
-        }
-    }
-
-    /// Whether it panicked.
-    fn with_routee(
-        &mut self,
-        place: u32,
-        run: impl FnOnce(&mut dyn super::Hosted, &mut Context<'_>),
-    ) -> bool {
-        let slot = &mut self.routees[place as usize];
-        self.core.published.pulse.calls(slot.id.0);
-        self.core.last_call = (slot.id, None);
-        let mut cx = Context { core: &mut self.core, handler: slot.id, origin: None };
-        let hosted = slot.hosted.as_mut();
-        catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err()
     }
 
     /// The end of an ask, good or bad.
@@ -335,14 +265,11 @@ impl Worker {
                 }
             }
             Waiter::Routee { handler, token, deliver } => {
-                let place = self.handlers.get(handler.0 as usize).copied().flatten();
-                if let Some(place) = place {
-                    let panicked = self.with_routee(place, |hosted, cx| {
-                        deliver(hosted.routee(), token, reply, cx);
-                    });
-                    if panicked {
-                        self.restart(place);
-                    }
+                let panicked = self.with_routee(handler, |hosted, cx| {
+                    deliver(hosted.routee(), token, reply, cx);
+                });
+                if panicked {
+                    self.restart(handler);
                 }
             }
         }

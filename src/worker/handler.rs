@@ -63,9 +63,10 @@ pub trait Routee: Sized + 'static {
         let _ = (token, cx);
     }
 
-    /// Called once when the routee's worker stops in order, after the last message: the place to
-    /// flush and close. Nothing can be sent any more. Not called for an instance that panicked,
-    /// whose state may be broken; nor when the process is killed.
+    /// Called once after the last message, when the path is withdrawn or the routee's worker stops
+    /// in order: the place to flush and close. When the worker stops nothing can be sent any more;
+    /// replies to what is asked here do not come. Not called for an instance that panicked, whose
+    /// state may be broken; nor when the process is killed.
     fn stopped(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
     }

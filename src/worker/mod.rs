@@ -17,6 +17,7 @@ pub mod link;
 mod mend;
 pub mod outbox;
 mod parts;
+mod routees;
 pub mod router_ref;
 pub mod select;
 pub mod send;
@@ -27,7 +28,6 @@ mod tests;
 pub mod turn;
 mod usage;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use self::command::{Command, DeadLetter, Report, SlowTurn};
@@ -43,16 +43,16 @@ pub use self::send::{AskOptions, Place, Sender};
 pub use self::usage::Usage;
 
 use self::core::{Core, Timer};
-use self::handler::Hosted;
 use self::held::Held;
 use self::link::Links;
 use self::outbox::Encoder;
+use self::routees::RouteeSlot;
 use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::config::NodeConfig;
-use crate::part::{ControlReport, LinkChange, PartSettings, RouteeChange, WorkerHalves};
+use crate::part::{ControlReport, LinkChange, PartSettings, WorkerHalves};
 use crate::queue::board::{CountsBoard, LinkState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
@@ -130,6 +130,8 @@ pub enum Request {
     Served(HandlerId),
     /// This handler's routee could not be made: the user's function panicked.
     ServeFailed(HandlerId),
+    /// This handler's routee does not run here any more.
+    Withdrawn(HandlerId),
     /// A part's half here tells its half in control.
     Part(ControlReport),
     /// Messages died.
@@ -154,17 +156,10 @@ pub enum Request {
 pub struct Worker {
     core: Core,
     held: Held,
-    routees: Vec<RouteeSlot>,
-    /// By handler id: the place in `routees`.
-    handlers: Vec<Option<u32>>,
+    /// By the slots of their ids.
+    routees: Vec<Option<RouteeSlot>>,
     due: Vec<Timer>,
     woken: Vec<(HandlerId, u64)>,
-}
-
-struct RouteeSlot {
-    id: HandlerId,
-    factory: RouteeFactory,
-    hosted: Box<dyn Hosted>,
 }
 
 /// What a worker is made of besides its limits.
@@ -237,14 +232,7 @@ impl Worker {
             standings_changed: false,
             published: Arc::default(),
         };
-        Self {
-            core,
-            held,
-            routees: Vec::new(),
-            handlers: Vec::new(),
-            due: Vec::new(),
-            woken: Vec::new(),
-        }
+        Self { core, held, routees: Vec::new(), due: Vec::new(), woken: Vec::new() }
     }
 
     /// The same, telling there which handler it calls, as it calls it.
@@ -445,28 +433,6 @@ impl Worker {
             }
             Timer::OfPart { part, token } => self.core.parts.timer(part, token),
         }
-    }
-
-    // ---- handlers ----
-
-    /// Starts this worker's routee of a path. If the user's function panics there is none here,
-    /// and whoever serves the path is told.
-    pub fn serve(&mut self, id: HandlerId, factory: RouteeFactory) {
-        let index = self.core.index;
-        let Ok(hosted) = catch_unwind(AssertUnwindSafe(|| factory.make(index))) else {
-            self.core.requests.push(Request::ServeFailed(id));
-            return;
-        };
-        let place = self.routees.len() as u32;
-        self.routees.push(RouteeSlot { id, factory, hosted });
-        let index = id.0 as usize;
-        if self.handlers.len() <= index {
-            self.handlers.resize(index + 1, None);
-        }
-        self.handlers[index] = Some(place);
-        self.routee_changed(id, RouteeChange::Started);
-        self.start_routee(place);
-        self.core.requests.push(Request::Served(id));
     }
 
     // ---- snapshots and links ----

@@ -74,6 +74,12 @@ pub(super) type Shared = Arc<Mutex<Seen>>;
 
 pub(super) struct Echo(Shared);
 
+impl Echo {
+    pub(super) fn new(seen: &Shared) -> Self {
+        Self(Arc::clone(seen))
+    }
+}
+
 impl Routee for Echo {
     fn register(handlers: &mut HandlerTable<Self>) {
         handlers.add::<Ping>();
@@ -155,6 +161,7 @@ pub(super) enum Effect {
     Reached(usize),
     Served(u32),
     ServeFailed(u32),
+    Withdrawn(u32),
     Dead(DeathReason, u64, Option<usize>),
     /// A part said something to its half in control.
     Part,
@@ -277,6 +284,7 @@ impl Net {
             Request::Part(_) => Effect::Part,
             Request::Served(handler) => Effect::Served(handler.0),
             Request::ServeFailed(handler) => Effect::ServeFailed(handler.0),
+            Request::Withdrawn(handler) => Effect::Withdrawn(handler.0),
             Request::DeadLetters { reason, count, peer } => {
                 Effect::Dead(reason, count, peer.map(index))
             }
@@ -523,7 +531,7 @@ impl Side {
         let seen = Shared::default();
         let (caller, echo) = (Arc::clone(&seen), Arc::clone(&seen));
         worker.serve(CALLER, RouteeFactory::new(move |_| Caller(Arc::clone(&caller))));
-        worker.serve(ECHO, RouteeFactory::new(move |_| Echo(Arc::clone(&echo))));
+        worker.serve(ECHO, RouteeFactory::new(move |_| Echo::new(&echo)));
         Self { worker, injected, replies, buffers, seen }
     }
 

@@ -192,6 +192,7 @@ impl Turn {
                     self.report(worker, io);
                 }
                 Command::Serve(handler, factory) => worker.serve(handler, factory),
+                Command::Withdraw(handler) => worker.withdraw(handler),
                 Command::Accepted(connection, established) => {
                     let (peer, of) = (established.peer, established.peer_worker);
                     let link = worker.accept(peer, of, established.link_epoch);
@@ -318,6 +319,7 @@ impl Turn {
                 Request::Reached(peer) => Report::Reached(peer),
                 Request::ServeFailed(handler) => Report::ServeFailed(handler),
                 Request::Served(handler) => Report::Served(index, handler),
+                Request::Withdrawn(handler) => Report::Withdrawn(index, handler),
                 Request::Part(report) => Report::Part(index, report),
                 Request::DeadLetters { reason, count, peer } => {
                     Report::DeadLetters(DeadLetter { reason, count, peer, worker: index })
