@@ -33,6 +33,8 @@ pub enum LogKind {
     OtherSeeds,
     /// Why this node has not joined yet.
     Joining,
+    /// The cluster nears the number of members that fit.
+    Size,
     /// Messages died.
     DeadLetters,
     /// A member came, went or changed.

@@ -56,6 +56,12 @@ pub enum SeedState {
     /// It takes connections, but datagrams do not get through.
     #[error("takes connections and answers no datagram: does a firewall drop UDP to this port?")]
     NoDatagrams,
+    /// Its datagrams come, and so far nothing by which this node is let in.
+    #[error("answers, and has not let this node in yet")]
+    Answers,
+    /// Its cluster has as many members as fit.
+    #[error("has no room: its cluster keeps as many members as fit; remove those that are gone")]
+    Full,
     /// Something else listens there.
     #[error("is no Keyway node: correct the address")]
     NotKeyway,
@@ -186,11 +192,19 @@ impl Joining {
         (greeted, Some(pause.min(LONGEST)))
     }
 
-    fn saw(&mut self, seed: SocketAddr, state: SeedState) {
+    pub fn saw(&mut self, seed: SocketAddr, state: SeedState) {
         if self.joined {
             return;
         }
         if let Some(known) = self.seeds.get_mut(&seed) {
+            let less = match known {
+                SeedState::Answers => state == SeedState::NoDatagrams,
+                SeedState::Full => matches!(state, SeedState::NoDatagrams | SeedState::Answers),
+                _ => false,
+            };
+            if less {
+                return; // What is known already says more.
+            }
             self.news |= *known != state;
             *known = state;
         }
@@ -308,6 +322,12 @@ mod tests {
         assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), None);
         let (greeted, pause) = joining.round();
         assert_eq!((greeted, pause), (vec![seed(1), seed(2)], Some(FIRST)));
+        // That a seed answers, and what it says, is more than that a connection can be made.
+        for state in [SeedState::Answers, SeedState::Full] {
+            joining.saw(seed(1), state);
+            joining.saw(seed(1), SeedState::NoDatagrams);
+            assert_eq!(joining.seeds[&seed(1)], state);
+        }
         assert_eq!(joining.greeted(at(1), seed(1), SeedState::Down), None);
         let line = joining.greeted(at(2), seed(2), SeedState::OtherSecret).unwrap();
         assert_eq!(

@@ -9,6 +9,7 @@ pub mod links;
 mod parts;
 pub mod seeds;
 mod serving;
+mod size;
 mod tables;
 
 use std::net::SocketAddr;
@@ -16,12 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::destinations::Destinations;
-use self::joining::Joining;
+use self::joining::{Joining, SeedState};
 use self::leaving::{Leaving, Step};
 use self::links::{LinkConfig, LinkEffect, LinkTimer, Links};
 use self::seeds::FoundSeeds;
 use self::serving::Serving;
 pub use self::serving::{NotServed, ServeError, ServeFailure};
+use self::size::SizeWarning;
 use self::tables::Tables;
 use crate::base::{HandlerId, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex};
 use crate::member::{
@@ -160,6 +162,7 @@ pub struct Control {
     /// As discovery gave them last.
     found_seeds: Vec<SocketAddr>,
     joining: Joining,
+    size: SizeWarning,
 }
 
 impl Control {
@@ -193,6 +196,7 @@ impl Control {
             bind: parts.bind,
             found_seeds,
             joining,
+            size: SizeWarning::default(),
         })
     }
 
@@ -241,7 +245,14 @@ impl Control {
             membership.handle_datagram(now, from, payload, sink)
         });
         match outcome {
-            Ok(()) => self.datagrams.taken += 1,
+            Ok(()) => {
+                self.datagrams.taken += 1;
+                self.joining.saw(from, SeedState::Answers);
+            }
+            Err(MemberError::ClusterFull { .. }) => {
+                self.datagrams.taken += 1;
+                self.joining.saw(from, SeedState::Full);
+            }
             Err(_) => self.datagrams.malformed += 1,
         }
     }
@@ -402,6 +413,7 @@ impl Control {
             sink.events(self.membership.view(), &events);
             self.links_follow(now, sink);
             self.joining_follows(now, sink);
+            self.warn_of_size(now, sink);
             self.parts_follow_view(now, &events, sink);
         }
         if let Some(fault) = fault {

@@ -34,6 +34,15 @@ pub enum MemberError {
         /// How many records fit.
         limit: usize,
     },
+    /// A member of the cluster says that there is no room for this node.
+    #[error(
+        "this node was not let in: the cluster keeps {limit} member records already; remove members \
+         that will not come back"
+    )]
+    ClusterFull {
+        /// How many records fit.
+        limit: u32,
+    },
     /// A local change that would make the member record unusable.
     #[error("the member record was left as it is: {0}")]
     Refused(#[from] MemberConfigError),

@@ -156,6 +156,7 @@ impl Membership {
             | Body::Request(_)
             | Body::NameTaken { .. }
             | Body::AddressTaken { .. }
+            | Body::Full { .. }
             | Body::Hello { .. }
             | Body::Known { .. } => {}
         }

@@ -27,6 +27,7 @@ const KIND_NAME_TAKEN: u8 = 6;
 const KIND_ADDRESS_TAKEN: u8 = 7;
 const KIND_HELLO: u8 = 8;
 const KIND_KNOWN: u8 = 9;
+const KIND_FULL: u8 = 10;
 
 /// The sender asks for everything that the receiver knows.
 pub(super) const FLAG_JOIN: u8 = 1;
@@ -77,6 +78,8 @@ pub(super) enum Body {
     NameTaken { about: Incarnation, by: SocketAddr, established: bool },
     /// Your address is that of a member that answers; said to the life that asked.
     AddressTaken { about: Incarnation, by: Arc<str> },
+    /// There is no room for you among so many members; said to the life that asked.
+    Full { about: Incarnation, limit: u32 },
     /// I am about to start: which is the latest life of mine that you have heard of?
     Hello { nonce: u64 },
     /// The answer to a hello: the latest incarnation, 0 if there is none.
@@ -125,6 +128,7 @@ impl Message {
             KIND_ADDRESS_TAKEN => {
                 Body::AddressTaken { about: Incarnation(reader.u64()?), by: reader.text()? }
             }
+            KIND_FULL => Body::Full { about: Incarnation(reader.u64()?), limit: reader.u32()? },
             KIND_HELLO => Body::Hello { nonce: reader.u64()? },
             KIND_KNOWN => {
                 let nonce = reader.u64()?;
@@ -262,6 +266,14 @@ pub(super) fn address_taken(sender: Sender, about: Incarnation, by: &str) -> Vec
     put_header(&mut out, KIND_ADDRESS_TAKEN, 0, sender);
     out.extend_from_slice(&about.0.to_le_bytes());
     put_text(&mut out, by);
+    out
+}
+
+pub(super) fn full(sender: Sender, about: Incarnation, limit: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_header(&mut out, KIND_FULL, 0, sender);
+    out.extend_from_slice(&about.0.to_le_bytes());
+    out.extend_from_slice(&limit.to_le_bytes());
     out
 }
 

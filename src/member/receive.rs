@@ -78,6 +78,11 @@ impl Membership {
             sink.send(from, &messages::known(self.sender(), nonce, latest));
             return Ok(());
         }
+        if let Body::Full { about, limit } = body {
+            // A node that is a member hears nothing new by it.
+            let meant = about == self.me().incarnation && !self.established;
+            return if meant { Err(MemberError::ClusterFull { limit }) } else { Ok(()) };
+        }
         if sender.member.node == self.me().node {
             // Its own datagrams come back when a seed address leads to this very node.
             if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
@@ -98,6 +103,10 @@ impl Membership {
                 match self.take_record(now, from, *flags, &entry, &mut news, sink) {
                     Merge::Refused => return Ok(()),
                     Merge::Full => {
+                        if *flags & FLAG_JOIN != 0 {
+                            let (about, limit) = (sender.member.incarnation, MAX_RECORDS as u32);
+                            sink.send(from, &messages::full(self.sender(), about, limit));
+                        }
                         return Err(MemberError::DirectoryFull { limit: MAX_RECORDS });
                     }
                     _ => {}
@@ -142,6 +151,7 @@ impl Membership {
             // runs.
             Body::NameTaken { .. }
             | Body::AddressTaken { .. }
+            | Body::Full { .. }
             | Body::Hello { .. }
             | Body::Known { .. } => {}
         }

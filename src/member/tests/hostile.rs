@@ -9,7 +9,7 @@ use super::*;
 use crate::base::{LayoutHash, MessageType};
 use crate::member::identity::SwimCodec;
 use crate::member::messages::Packer;
-use crate::member::testnet::Recorder;
+use crate::member::testnet::{Effect, Recorder};
 
 /// One of every kind of datagram that members exchange, and many more.
 fn samples() -> &'static [Vec<u8>] {
@@ -117,7 +117,7 @@ fn what_is_cut_off_too_long_or_unknown_is_named() {
     let malformed = |kind, reason| Err(MemberError::Malformed { kind, reason });
     assert_eq!(take(&[]), malformed(0, "it is cut off"));
     assert_eq!(take(&[1]), malformed(1, "it is cut off"));
-    assert_eq!(take(&[10; 40]), malformed(10, "its kind is not known here"));
+    assert_eq!(take(&[11; 40]), malformed(11, "its kind is not known here"));
     assert_eq!(take(&[[3; 22].as_slice(), &[0; 9]].concat()), malformed(3, "bytes are left over"));
     let (bytes, limit) = (MAX_DATAGRAM_BYTES + 1, MAX_DATAGRAM_BYTES);
     assert_eq!(take(&vec![2; bytes]), Err(MemberError::DatagramTooLarge { bytes, limit }));
@@ -176,4 +176,21 @@ fn a_flood_of_members_is_bounded() {
     }
     assert_eq!(membership.directory.entries.len(), MAX_RECORDS);
     assert_eq!(refused, 4_200 + 1 - MAX_RECORDS as u32);
+
+    // Who asks to be let in is told by name.
+    let newcomer = local("newcomer", address(9_000), 7);
+    let mut newcomer = Membership::new(seeded(&[7]), newcomer, Box::new(Manual), 3).unwrap();
+    sink.0.clear();
+    newcomer.start(Time(0), &mut sink);
+    let join = sink.0.iter().find_map(|effect| match effect {
+        Effect::Send(_, bytes) => Some(bytes.clone()),
+        _ => None,
+    });
+    sink.0.clear();
+    let taken = membership.handle_datagram(Time(1_000), address(9_000), &join.unwrap(), &mut sink);
+    assert_eq!(taken, Err(MemberError::DirectoryFull { limit: MAX_RECORDS }));
+    let [Effect::Send(to, answer)] = &sink.0[..] else { panic!("{sink:?}") };
+    assert_eq!(*to, address(9_000));
+    let told = newcomer.handle_datagram(Time(1), address(7), answer, &mut Recorder::default());
+    assert_eq!(told, Err(MemberError::ClusterFull { limit: MAX_RECORDS as u32 }));
 }
