@@ -12,7 +12,7 @@ use keyway::base::{
     HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef, Service, Time, View,
     WorkerIndex,
 };
-use keyway::queue::{ReplySlots, injector, sleeper};
+use keyway::queue::{ReplySlots, Room, injector, sleeper};
 use keyway::route::snapshot::{Destination, Reach, RouterState, Snapshot};
 use keyway::route::{RouteTable, RouterSpec, StrategyKind};
 use keyway::worker::{Buffers, Limits, RouteeFactory, RouterRef, Worker, WorkerParts};
@@ -73,7 +73,7 @@ const ROUND: u64 = 128;
 fn worker() -> Worker {
     let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
     let (_, waker) = sleeper(|| ());
-    let (injector, _) = injector(16, waker);
+    let (injector, _) = injector(Room { items: 16, bytes: 1 << 20 }, waker);
     let parts = WorkerParts {
         me,
         index: WorkerIndex(0),

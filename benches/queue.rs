@@ -6,11 +6,29 @@ use std::thread;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use keyway::queue::{ReplySlots, injector, ring, sleeper};
+use keyway::queue::{ReplySlots, Room, Weigh, injector, ring, sleeper};
 
 const CAPACITY: usize = 1_024;
 /// As large as a queued command: a handful of words.
 type Item = [u64; 8];
+
+/// An item that weighs nothing in an injection queue.
+struct Small(Item);
+
+/// An ask's slot and its use.
+struct Asked(u32, u32);
+
+impl Weigh for Asked {
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+impl Weigh for Small {
+    fn weight(&self) -> usize {
+        0
+    }
+}
 
 fn within_a_thread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("queue_within_a_thread");
@@ -41,10 +59,10 @@ fn within_a_thread(criterion: &mut Criterion) {
         });
     });
 
-    let (injector, mut injected) = injector::<Item>(CAPACITY, waker);
+    let (injector, mut injected) = injector::<Small>(Room { items: CAPACITY, bytes: 0 }, waker);
     group.bench_function("injector_push_pop", |bench| {
         bench.iter(|| {
-            injector.push(black_box([1; 8])).expect("room");
+            injector.push(Small(black_box([1; 8]))).expect("room");
             injected.pop()
         });
     });
@@ -90,7 +108,7 @@ fn stream_to_a_thread(criterion: &mut Criterion) {
         });
     });
 
-    let (injector, mut injected) = injector::<Item>(CAPACITY, waker);
+    let (injector, mut injected) = injector::<Small>(Room { items: CAPACITY, bytes: 0 }, waker);
     group.bench_function("injector", |bench| {
         bench.iter_custom(|items| {
             thread::scope(|scope| {
@@ -98,14 +116,14 @@ fn stream_to_a_thread(criterion: &mut Criterion) {
                 let (injector, injected) = (&injector, &mut injected);
                 scope.spawn(move || {
                     for _ in 0..items {
-                        while injector.push([1; 8]).is_err() {
+                        while injector.push(Small([1; 8])).is_err() {
                             std::hint::spin_loop();
                         }
                     }
                 });
                 let mut seen = 0;
                 while seen < items {
-                    seen += injected.drain(CAPACITY, |item| {
+                    seen += injected.drain(CAPACITY, |Small(item)| {
                         black_box(item);
                     }) as u64;
                 }
@@ -147,12 +165,12 @@ fn round_trip_between_threads(criterion: &mut Criterion) {
     // An ask as an application thread sees it: injected, completed, the caller parked meanwhile.
     stop.store(false, Ordering::Relaxed);
     thread::scope(|scope| {
-        let (injector, mut injected) = injector::<(u32, u32)>(CAPACITY, waker);
+        let (injector, mut injected) = injector::<Asked>(Room { items: CAPACITY, bytes: 0 }, waker);
         let slots = ReplySlots::<Item>::new(65_536);
         let (stop, worker) = (&stop, slots.clone());
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                injected.drain(CAPACITY, |(slot, generation)| {
+                injected.drain(CAPACITY, |Asked(slot, generation)| {
                     worker.complete(slot, generation, [1; 8]);
                 });
             }
@@ -160,7 +178,7 @@ fn round_trip_between_threads(criterion: &mut Criterion) {
         group.bench_function("ask_with_the_asker_parked", |bench| {
             bench.iter(|| {
                 let ticket = slots.acquire().expect("one in flight");
-                injector.push((ticket.slot(), ticket.generation())).expect("room");
+                injector.push(Asked(ticket.slot(), ticket.generation())).expect("room");
                 ticket.wait()
             });
         });

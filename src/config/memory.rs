@@ -6,6 +6,8 @@ use super::NodeConfig;
 
 /// What [`NodeConfig::memory_bound`] reckons for one item in a queue, without a body it points to.
 pub const QUEUE_ITEM_BYTES: u64 = 128;
+/// The frames of a hand-over up to this size count with its place, larger ones by their bytes.
+pub const SMALL_HAND_OVER_BYTES: u64 = 1_024;
 /// What [`NodeConfig::memory_bound`] reckons for one ask in flight: its slot, deadline and timer.
 pub const ASK_BYTES: u64 = 256;
 /// What [`NodeConfig::memory_bound`] reckons for a connection that has not proved itself yet.
@@ -21,17 +23,20 @@ impl NodeConfig {
         let workers = self.workers.count as u64;
         // Rings: worker to worker, and control to worker and back.
         let rings = workers.saturating_mul(workers + 1);
-        // Twice as many hand-overs as wait in a worker's queue may wait behind it for room on their
-        // links.
-        let queued = workers
-            .saturating_mul(3 * self.workers.inject_capacity as u64)
-            .saturating_add(rings.saturating_mul(self.workers.ring_capacity as u64));
+        // Twice as much as waits in a worker's queue may wait behind it for room on its links.
+        let handed_over = workers.saturating_mul(3 * self.workers.inject_capacity as u64);
+        let in_rings = rings.saturating_mul(self.workers.ring_capacity as u64);
+        let queued = handed_over.saturating_add(in_rings);
+        let queued_bodies = handed_over
+            .saturating_mul(SMALL_HAND_OVER_BYTES)
+            .saturating_add(workers.saturating_mul(3 * self.workers.inject_bytes as u64))
+            .saturating_add(in_rings.saturating_mul(self.links.max_frame_bytes as u64));
         // One link per pair of workers, and one between the control threads.
         let links = (peers as u64).saturating_mul(workers.saturating_mul(workers) + 1);
         let link_bytes = (self.links.outbox_bytes as u64) + (self.links.inbox_bytes as u64);
         MemoryBound {
             queues_bytes: queued.saturating_mul(QUEUE_ITEM_BYTES),
-            queued_bodies_bytes: queued.saturating_mul(self.links.max_frame_bytes as u64),
+            queued_bodies_bytes: queued_bodies,
             asks_bytes: self.workers.max_asks as u64 * ASK_BYTES,
             links_bytes: links.saturating_mul(link_bytes),
             handshakes_bytes: self.links.max_pending_handshakes as u64 * HANDSHAKE_BYTES,

@@ -96,8 +96,13 @@ settings! {
         /// How long a worker with nothing to do looks again before it sleeps. More is quicker for
         /// messages with pauses in between, and costs processor time.
         spin_us: u64 = 20, Number(0, 1_000_000);
-        /// Messages that can wait for one worker from the application's threads.
-        inject_capacity: usize = 8_192, Number(64, 1_048_576);
+        /// Messages, or runs of a batch, that can wait for one worker from the application's
+        /// threads. The queue's places take about 100 bytes each from the start on; a message of up
+        /// to 1,024 bytes takes as much more while it waits.
+        inject_capacity: usize = 2_048, Number(64, 1_048_576);
+        /// What longer ones and runs of a batch may take in that queue, in all. A run takes 64 KiB
+        /// however short it is.
+        inject_bytes: usize = 8 << 20, Number(65_536, 1 << 30);
         /// Messages that can wait between two of the node's own threads.
         ring_capacity: usize = 4_096, Number(64, 1_048_576);
         /// When a worker is away for longer with what lay before it, its log names the handler that

@@ -41,6 +41,7 @@ cores = [1, 0]
 spin_us = 0
 slow_turn_ms = 1
 inject_capacity = 64
+inject_bytes = 65537
 ring_capacity = 128
 max_asks = 1
 [links]
@@ -438,13 +439,13 @@ fn the_memory_bound_adds_up_every_capacity() {
     let config = from_toml(EVERYTHING).unwrap();
     // 2 workers: 2 queues of 64 with twice as many behind them, and 6 rings of 128 places; to each
     // of 3 peers 4 links and that of control.
-    let places = 3 * 2 * 64 + 6 * 128;
+    let (hand_overs, in_rings) = (3 * 2 * 64, 6 * 128);
     let bound = config.memory_bound(3);
     assert_eq!(
         bound,
         MemoryBound {
-            queues_bytes: places * QUEUE_ITEM_BYTES,
-            queued_bodies_bytes: places * 1_024,
+            queues_bytes: (hand_overs + in_rings) * QUEUE_ITEM_BYTES,
+            queued_bodies_bytes: hand_overs * 1_024 + 3 * 2 * 65_537 + in_rings * 1_024,
             asks_bytes: ASK_BYTES,
             links_bytes: 3 * 5 * (65_536 + 65_537),
             handshakes_bytes: 9 * HANDSHAKE_BYTES,

@@ -5,28 +5,50 @@
 
 use rkyv::util::AlignedVec;
 
+/// What a link starts with: of a thousand that hardly say anything each holds no more.
+const FIRST_BYTES: usize = 4 << 10;
+
 /// Bytes that were received and not handled yet. What lies in it starts at a frame boundary, and
 /// so at a multiple of 16.
+///
+/// It grows, twofold, only when it was filled: what a peer announces takes no memory before it
+/// comes.
 pub struct Inbox {
     bytes: AlignedVec<64>,
     start: usize,
     end: usize,
+    /// How large it is made when it is empty.
+    next_bytes: usize,
     usual_bytes: usize,
+    /// What the frame at the front takes.
+    need: usize,
 }
 
 impl Inbox {
-    /// An empty inbox that usually holds so many bytes. The memory is taken with the first read.
+    /// An empty inbox that holds so many bytes when much is received. The memory is taken with the
+    /// reads.
     pub fn new(usual_bytes: usize) -> Self {
-        Self { bytes: AlignedVec::new(), start: 0, end: 0, usual_bytes }
+        let next_bytes = FIRST_BYTES.min(usual_bytes);
+        Self { bytes: AlignedVec::new(), start: 0, end: 0, next_bytes, usual_bytes, need: 0 }
     }
 
     /// Room for the next read. Never empty.
     #[inline]
     pub fn room(&mut self) -> &mut [u8] {
-        if self.bytes.is_empty() {
-            self.bytes.resize(self.usual_bytes, 0);
+        if self.end == self.bytes.len() {
+            self.grow();
         }
         &mut self.bytes[self.end..]
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let length = match self.bytes.len() {
+            0 => self.next_bytes,
+            length => (2 * length).min(self.need.max(self.usual_bytes)).max(length + 1),
+        };
+        self.bytes.reserve_exact(length - self.bytes.len());
+        self.bytes.resize(length, 0);
     }
 
     /// The read brought this many bytes.
@@ -34,6 +56,10 @@ impl Inbox {
     pub fn filled(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.bytes.len(), "a read filled more than the room");
+        if self.end == self.bytes.len() {
+            // There was more than went in: the next one is larger.
+            self.next_bytes = (2 * self.bytes.len()).min(self.usual_bytes);
+        }
     }
 
     /// What waits to be handled.
@@ -43,26 +69,22 @@ impl Inbox {
     }
 
     /// `count` bytes were handled, and what follows is the beginning of a frame that takes `need`
-    /// bytes in all. Makes room for it: `need` is capped by whoever parsed it.
+    /// bytes in all, which is capped by whoever parsed it. Makes place for it.
     #[inline]
     pub fn consumed(&mut self, count: usize, need: usize) {
         self.start += count;
+        self.need = need;
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-            if self.bytes.len() > self.usual_bytes {
-                // A large frame is through: give its memory back.
+            if self.bytes.len() != self.next_bytes {
+                // More is usual by now; or a large frame is through: give its memory back.
                 self.bytes = AlignedVec::new();
             }
-            return;
-        }
-        if self.bytes.len() - self.start < need.max(self.usual_bytes / 4) {
+        } else if self.bytes.len() - self.start < need.max(self.usual_bytes / 4) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
-            if self.bytes.len() < need {
-                self.bytes.resize(need, 0);
-            }
         }
     }
 }
@@ -90,11 +112,30 @@ mod tests {
     fn a_large_frame_gets_room_and_gives_it_back() {
         let mut inbox = Inbox::new(64);
         fill(&mut inbox, &[1; 64]);
-        inbox.consumed(0, 4096);
-        assert!(inbox.room().len() >= 4032);
-        fill(&mut inbox, &[2; 4032]);
-        assert_eq!(inbox.bytes().len(), 4096);
-        inbox.consumed(4096, 16);
+        inbox.consumed(0, 65_536);
+        let mut came = 64;
+        while came < 65_536 {
+            assert!(inbox.bytes.len() <= 2 * came + FIRST_BYTES, "it grows with what comes");
+            let part = inbox.room().len().min(65_536 - came);
+            fill(&mut inbox, &vec![2; part]);
+            came += part;
+            inbox.consumed(0, 65_536);
+        }
+        assert_eq!(inbox.bytes.len(), 65_536);
+        inbox.consumed(65_536, 16);
         assert_eq!(inbox.room().len(), 64);
+    }
+
+    #[test]
+    fn it_becomes_as_large_as_usual_when_much_comes_at_once() {
+        let mut inbox = Inbox::new(64 << 10);
+        let mut sizes = vec![];
+        for _ in 0..6 {
+            let room = inbox.room().len();
+            sizes.push(room >> 10);
+            fill(&mut inbox, &vec![1; room]);
+            inbox.consumed(room, 0);
+        }
+        assert_eq!(sizes, [4, 8, 16, 32, 64, 64]);
     }
 }

@@ -1,4 +1,8 @@
-//! The way from application threads into a worker: bounded, many producers, one consumer.
+//! The way from application threads into a worker: bounded in items and in bytes, many producers,
+//! one consumer.
+//!
+//! Items that are small weigh nothing: their number bounds them, and a push of one costs nothing
+//! more. The others take of one account, which producers add to and the consumer takes from.
 //!
 //! It can be closed without losing anything: whatever a push was told about, accepted or not, is
 //! true. The consumer closes it by filling it with tombstones, which nobody takes out any more: a
@@ -7,25 +11,67 @@
 
 use std::sync::Arc;
 
-use super::sync::{ArrayQueue, AtomicBool, Ordering};
+use super::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering};
 use super::{Full, Waker};
 
-/// Makes a queue of `capacity` items into the worker that `waker` wakes.
+/// What an item of a queue holds beside its place.
+pub trait Weigh {
+    /// Bytes that count towards the queue's bound; 0 for a small item, which its place stands for.
+    /// It must not change while the item waits.
+    fn weight(&self) -> usize;
+}
+
+/// How much an injection queue takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Items; at least one.
+    pub items: usize,
+    /// The weight of all of them together. An item that is heavier is taken when no other one with
+    /// a weight waits.
+    pub bytes: usize,
+}
+
+/// Makes a queue with this room into the worker that `waker` wakes.
 ///
 /// # Panics
-/// If `capacity` is 0.
-pub fn injector<T>(capacity: usize, waker: Waker) -> (Injector<T>, Injected<T>) {
-    assert!(capacity > 0, "an injection queue needs room for at least one item");
-    let shared =
-        Arc::new(Shared { queue: ArrayQueue::new(capacity), closing: AtomicBool::new(false) });
-    (Injector { shared: shared.clone(), waker }, Injected { shared, closed: false })
+/// If there is no room for an item.
+pub fn injector<T: Weigh>(room: Room, waker: Waker) -> (Injector<T>, Injected<T>) {
+    assert!(room.items > 0, "an injection queue needs room for at least one item");
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(room.items),
+        bytes: room.bytes as u64,
+        put: AtomicU64::new(0),
+        taken: AtomicU64::new(0),
+        closing: AtomicBool::new(false),
+    });
+    (Injector { shared: shared.clone(), waker }, Injected { shared, closed: false, taken: 0 })
 }
 
 struct Shared<T> {
     /// `None` is a tombstone.
     queue: ArrayQueue<Option<T>>,
+    bytes: u64,
+    /// The weight of all that producers put in, or are about to.
+    put: AtomicU64,
+    /// The weight of all that the consumer took out. Never ahead of `put`.
+    taken: AtomicU64,
     /// Keeps producers from racing against the closing, and tells them why there is no place.
     closing: AtomicBool,
+}
+
+impl<T> Shared<T> {
+    /// Takes so much of the account, if it is there. A producer that is about to be refused can
+    /// have another one refused, never let one in too many.
+    fn reserve(&self, weight: u64) -> bool {
+        // Read first: what was taken was put before, and is in the sum that is read next.
+        let taken = self.taken.load(Ordering::Acquire);
+        let waiting = self.put.fetch_add(weight, Ordering::Relaxed).wrapping_sub(taken);
+        let fits = waiting == 0 || waiting.saturating_add(weight) <= self.bytes;
+        if !fits {
+            self.put.fetch_sub(weight, Ordering::Relaxed);
+        }
+        fits
+    }
 }
 
 /// The producers' half; clones push into the same queue.
@@ -42,7 +88,7 @@ impl<T> Clone for Injector<T> {
     }
 }
 
-impl<T> Injector<T> {
+impl<T: Weigh> Injector<T> {
     /// Hands an item to the worker and wakes it if it sleeps. A queue that is full, or closed, hands
     /// it back.
     #[inline]
@@ -59,10 +105,21 @@ impl<T> Injector<T> {
         if self.shared.closing.load(Ordering::Relaxed) {
             return Err(Full(item));
         }
-        // Not even a tombstone is ever handed back: only what was pushed.
-        self.shared.queue.push(Some(item)).map_err(|item| Full(item.expect("it was an item")))
+        let weight = item.weight() as u64;
+        if weight > 0 && !self.shared.reserve(weight) {
+            return Err(Full(item));
+        }
+        self.shared.queue.push(Some(item)).map_err(|item| {
+            if weight > 0 {
+                self.shared.put.fetch_sub(weight, Ordering::Relaxed);
+            }
+            // Not even a tombstone is ever handed back: only what was pushed.
+            Full(item.expect("it was an item"))
+        })
     }
+}
 
+impl<T> Injector<T> {
     /// Whether the worker takes nothing more, for good.
     #[inline]
     pub fn is_closed(&self) -> bool {
@@ -80,6 +137,11 @@ impl<T> Injector<T> {
         self.shared.queue.capacity()
     }
 
+    /// How much it takes.
+    pub fn room(&self) -> Room {
+        Room { items: self.capacity(), bytes: self.shared.bytes as usize }
+    }
+
     /// How many items wait; a figure for observers, stale as soon as it is read.
     pub fn len(&self) -> usize {
         self.shared.queue.len()
@@ -95,16 +157,24 @@ impl<T> Injector<T> {
 pub struct Injected<T> {
     shared: Arc<Shared<T>>,
     closed: bool,
+    /// As in the shared part, which nobody else writes.
+    taken: u64,
 }
 
-impl<T> Injected<T> {
+impl<T: Weigh> Injected<T> {
     /// The next item.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         if self.closed {
             return None; // Every tombstone stays.
         }
-        self.shared.queue.pop().flatten()
+        let item = self.shared.queue.pop().flatten()?;
+        let weight = item.weight() as u64;
+        if weight > 0 {
+            self.taken = self.taken.wrapping_add(weight);
+            self.shared.taken.store(self.taken, Ordering::Release);
+        }
+        Some(item)
     }
 
     /// Closes the queue and takes out all that is in it: after this every push is refused, and
@@ -113,7 +183,7 @@ impl<T> Injected<T> {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        let Shared { queue, closing } = &*self.shared;
+        let Shared { queue, closing, .. } = &*self.shared;
         closing.store(true, Ordering::Relaxed);
         let mut tombstones = 0;
         loop {
@@ -157,10 +227,56 @@ mod tests {
     use super::super::sleeper;
     use super::*;
 
+    /// A number that weighs what it says beyond ten.
+    impl Weigh for i32 {
+        fn weight(&self) -> usize {
+            if *self > 10 { *self as usize } else { 0 }
+        }
+    }
+
+    impl Weigh for (usize, usize) {
+        fn weight(&self) -> usize {
+            20 * (self.1 % 2)
+        }
+    }
+
+    fn room(items: usize) -> Room {
+        Room { items, bytes: 100 }
+    }
+
+    #[test]
+    fn a_queue_takes_so_many_bytes() {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(room(8), waker);
+        injector.push(60).unwrap();
+        assert_eq!(injector.push(41), Err(Full(41)));
+        injector.push(40).unwrap();
+        assert_eq!(injector.push(11), Err(Full(11)));
+        injector.push(10).unwrap();
+        assert_eq!((injected.pop(), injected.pop()), (Some(60), Some(40)));
+        // What is heavier than all has its turn when it is alone.
+        injector.push(300).unwrap();
+        assert_eq!(injector.push(11), Err(Full(11)));
+        assert_eq!((injected.pop(), injected.pop(), injected.pop()), (Some(10), Some(300), None));
+        assert_eq!(injector.push(100), Ok(()));
+    }
+
+    #[test]
+    fn what_finds_no_place_gives_its_bytes_back() {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(room(1), waker);
+        injector.push(1).unwrap();
+        for _ in 0..10 {
+            assert_eq!(injector.push(90), Err(Full(90)));
+        }
+        assert_eq!(injected.pop(), Some(1));
+        injector.push(90).unwrap();
+    }
+
     #[test]
     fn a_full_queue_hands_the_item_back() {
         let (_sleeper, waker) = sleeper(|| ());
-        let (injector, mut injected) = injector(2, waker);
+        let (injector, mut injected) = injector(room(2), waker);
         injector.push(1).unwrap();
         injector.push_quiet(2).unwrap();
         assert_eq!(injector.push(3), Err(Full(3)));
@@ -178,7 +294,7 @@ mod tests {
     #[test]
     fn a_closed_queue_has_given_out_what_it_took_and_takes_nothing_more() {
         let (_sleeper, waker) = sleeper(|| ());
-        let (injector, mut injected) = injector(3, waker);
+        let (injector, mut injected) = injector(room(3), waker);
         injector.push(1).unwrap();
         injector.push(2).unwrap();
         let mut rest = vec![];
@@ -194,7 +310,7 @@ mod tests {
         const EACH: usize = 5_000;
         let worker = std::thread::current();
         let (sleeper, waker) = sleeper(move || worker.unpark());
-        let (injector, mut injected) = injector(64, waker);
+        let (injector, mut injected) = injector(room(64), waker);
         let mut next = [0; THREADS];
         std::thread::scope(|scope| {
             for thread in 0..THREADS {

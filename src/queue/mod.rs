@@ -30,7 +30,7 @@ mod models;
 pub use block_on::block_on;
 #[cfg(not(loom))]
 pub use block_on::block_on_until;
-pub use inject::{Injected, Injector, injector};
+pub use inject::{Injected, Injector, Room, Weigh, injector};
 pub use pool::Pool;
 pub use reply::{ReplySlots, Ticket};
 pub use ring::{RingReceiver, RingSender, ring};

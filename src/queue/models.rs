@@ -82,12 +82,46 @@ fn one_sleep_is_ended_by_one_call() {
     });
 }
 
+const ROOM: Room = Room { items: 2, bytes: 4 };
+
+impl Weigh for i32 {
+    fn weight(&self) -> usize {
+        *self as usize
+    }
+}
+
+#[test]
+fn a_queue_never_holds_more_bytes_than_it_may_and_none_is_lost() {
+    bounded(3, || {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(ROOM, waker);
+        let held = Arc::new(AtomicUsize::new(0));
+        let producers = [2, 3].map(|weight: i32| {
+            let (injector, held) = (injector.clone(), held.clone());
+            thread::spawn(move || {
+                let accepted = injector.push(weight).is_ok();
+                if accepted {
+                    held.fetch_add(weight as usize, Ordering::Relaxed);
+                }
+                accepted
+            })
+        });
+        let taken: i32 = injected.pop().unwrap_or(0);
+        let accepted = producers.map(|producer| producer.join().unwrap());
+        assert!(accepted != [false; 2], "one of them finds it empty");
+        let left = held.load(Ordering::Relaxed) - taken as usize;
+        assert!(left <= 4, "{left} bytes wait");
+        while injected.pop().is_some() {}
+        assert!(injector.push(4).is_ok(), "all bytes came back");
+    });
+}
+
 #[test]
 fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
     bounded(3, || {
         let worker = thread::current();
         let (sleeper, waker) = sleeper(move || worker.unpark());
-        let (injector, mut injected) = injector(2, waker);
+        let (injector, mut injected) = injector(ROOM, waker);
         for number in [1, 2] {
             let injector = injector.clone();
             thread::spawn(move || injector.push(number).unwrap());
@@ -109,7 +143,7 @@ fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
 fn what_a_closing_queue_accepted_is_taken_out() {
     bounded(3, || {
         let (_sleeper, waker) = sleeper(|| ());
-        let (injector, mut injected) = injector(2, waker);
+        let (injector, mut injected) = injector(ROOM, waker);
         let producers = [1, 2].map(|number| {
             let injector = injector.clone();
             thread::spawn(move || injector.push(number).map_or(0, |()| number))

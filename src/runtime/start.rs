@@ -26,7 +26,7 @@ use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
 use crate::part::PartSettings;
 use crate::queue::board::{Board, CountsBoard};
-use crate::queue::inject::{Injector, injector};
+use crate::queue::inject::{Injector, Room, injector};
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::{RingReceiver, RingSender, ring};
 use crate::queue::wake::sleeper;
@@ -46,6 +46,9 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Connections that may wait to be accepted.
 const LISTEN_BACKLOG: i32 = 1024;
+
+/// Free buffers of 1 KiB that are kept.
+const MOST_FREE_SMALL: usize = 16_384;
 
 /// Items that an event stream holds for a slow reader.
 const EVENT_CAPACITY: usize = 1024;
@@ -167,10 +170,11 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     })?;
 
     let count = config.workers.count;
+    let room = Room { items: config.workers.inject_capacity, bytes: config.workers.inject_bytes };
     let cores = cores(&config.workers);
     let max_frame_bytes = config.links.max_frame_bytes;
     // As many free buffers as all injection queues could hold at a time, within reason.
-    let small = (config.workers.inject_capacity * count).min(1 << 16);
+    let small = (config.workers.inject_capacity * count).min(MOST_FREE_SMALL);
     let large = (4 * config.links.outbox_bytes / CHUNK_BYTES).clamp(64, 4096);
     let buffers = Arc::new(Buffers::new(large, small, max_frame_bytes));
     let replies = ReplySlots::new(config.workers.max_asks);
@@ -200,7 +204,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         let waker = wakers[index].clone();
         let (to_worker, from_control) =
             ring::<Command>(config.workers.ring_capacity, waker.clone());
-        let (door, injected) = injector(config.workers.inject_capacity, waker);
+        let (door, injected) = injector(room, waker);
         let board = Arc::new(Board::new(BOARD_DESTINATIONS));
         let counts = Arc::new(CountsBoard::new());
         let index = WorkerIndex(index as u16);

@@ -89,7 +89,7 @@ impl WorkerThread {
     pub fn run(self) -> io::Result<()> {
         mark_worker_thread();
         let Self { mut worker, mut turn, sleeper, mut ends } = self;
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(256);
         loop {
             match turn.run(&mut worker, &mut ends) {
                 TurnOutcome::Again => poll(&mut ends.poll, &mut events, Some(Duration::ZERO))?,

@@ -9,6 +9,7 @@ use super::world::Scenario;
 use crate::base::Rng;
 use crate::config::MembershipConfig;
 use crate::member::MemberConfig;
+use crate::queue::inject::Room;
 use crate::worker::Limits;
 
 /// A range in milliseconds.
@@ -117,7 +118,7 @@ pub struct Plan {
     /// How long a handshake may take.
     pub handshake_timeout_ms: u64,
     /// Hand-overs that may wait for one worker.
-    pub injections: usize,
+    pub injections: Room,
     /// Chunks that may wait between two workers.
     pub ring_chunks: usize,
 }
@@ -208,7 +209,10 @@ impl Plan {
             member,
             leave_timeout_ms: one_of(rng, &[700, 2_000]),
             handshake_timeout_ms: one_of(rng, &[500, 3_000]),
-            injections: one_of(rng, &[64, 1_024]),
+            injections: Room {
+                items: one_of(rng, &[64, 1_024]),
+                bytes: one_of(rng, &[1 << 17, 1 << 20]),
+            },
             ring_chunks: one_of(rng, &[2, 64]),
         }
     }

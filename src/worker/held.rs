@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Injection, Worker};
 use crate::base::Time;
 use crate::base::fate::Refusal;
+use crate::queue::inject::{Room, Weigh};
 
 /// A link that has taken nothing for so long may not keep the worker from taking hand-overs.
 const STUCK: Duration = Duration::from_millis(500);
@@ -16,7 +17,9 @@ const STUCK: Duration = Duration::from_millis(500);
 pub(super) struct Held {
     lists: Vec<List>,
     count: usize,
-    most: usize,
+    /// The weight of all that waits.
+    bytes: usize,
+    most: Room,
 }
 
 struct List {
@@ -31,8 +34,9 @@ struct List {
 impl Held {
     /// Room for twice as many hand-overs as the worker's queue holds: one link that is stuck can
     /// bring no more than a full queue, since its senders are refused from then on.
-    pub fn new(capacity: usize) -> Self {
-        Self { lists: Vec::new(), count: 0, most: 2 * capacity }
+    pub fn new(queue: Room) -> Self {
+        let most = Room { items: 2 * queue.items, bytes: queue.bytes.saturating_mul(2) };
+        Self { lists: Vec::new(), count: 0, bytes: 0, most }
     }
 
     #[inline]
@@ -52,6 +56,7 @@ impl Held {
     #[cold]
     fn push(&mut self, now: Time, destination: u32, injection: Injection) {
         self.count += 1;
+        self.bytes += injection.weight();
         let deadline = deadline(&injection).unwrap_or(Time::NEVER);
         match self.lists.iter_mut().find(|list| list.destination == destination) {
             Some(list) => {
@@ -68,6 +73,7 @@ impl Held {
     fn pop(&mut self, list: usize) -> Option<Injection> {
         let injection = self.lists[list].waiting.pop_front()?;
         self.count -= 1;
+        self.bytes -= injection.weight();
         Some(injection)
     }
 
@@ -80,6 +86,7 @@ impl Held {
         list.soonest = waiting.iter().filter_map(deadline).min().unwrap_or(Time::NEVER);
         list.waiting = waiting.into();
         self.count -= over.len();
+        self.bytes -= over.iter().map(Weigh::weight).sum::<usize>();
         over
     }
 }
@@ -95,7 +102,7 @@ impl Worker {
     /// Whether another hand-over may be taken; if not, what waits here has to go first.
     #[inline]
     pub fn takes_hand_overs(&self) -> bool {
-        self.held.count < self.held.most
+        self.held.count < self.held.most.items && self.held.bytes < self.held.most.bytes
     }
 
     /// Whether hand-overs wait for room.
@@ -165,6 +172,7 @@ impl Worker {
         while let Some(mut list) = self.held.lists.pop() {
             self.held.count -= list.waiting.len();
             while let Some(injection) = list.waiting.pop_front() {
+                self.held.bytes -= injection.weight();
                 self.admit(injection);
             }
         }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::core::Target;
 use super::link::LinkId;
-use super::outbox::{Buffers, Head, encode_single};
+use super::outbox::{Buffers, Head, SMALL_CHUNK_BYTES, encode_single};
 use super::send::Place;
 use crate::ask::Plan;
 use crate::base::Time;
 use crate::base::fate::{DeathReason, Refusal};
-use crate::queue::inject::Injector;
+use crate::queue::inject::{Injector, Weigh};
 use crate::wire::{Chunk, WireType};
 
 /// One hand-over from another thread.
@@ -60,6 +60,23 @@ impl Injection {
             Self::Ask(ask) => ask.frame.len(),
             Self::Cancel { .. } => 0,
             Self::Reply { frame, .. } => frame.as_ref().map_or(0, Chunk::len),
+        }
+    }
+}
+
+impl Weigh for Injection {
+    /// The memory of its frames, used or not. Those of one place of the queue are not weighed.
+    #[inline]
+    fn weight(&self) -> usize {
+        let frames = match self {
+            Self::Frames { frames, .. } => frames,
+            Self::Ask(ask) => &ask.frame,
+            Self::Reply { frame: Ok(frame), .. } => frame,
+            Self::Reply { frame: Err(_), .. } | Self::Cancel { .. } => return 0,
+        };
+        match frames.capacity() {
+            small if small <= SMALL_CHUNK_BYTES => 0,
+            large => large,
         }
     }
 }

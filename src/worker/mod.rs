@@ -199,7 +199,7 @@ impl Worker {
             }
             siblings.push(id);
         }
-        let held = Held::new(parts.injector.capacity());
+        let held = Held::new(parts.injector.room());
         let core = Core {
             me: parts.me,
             index: parts.index,

@@ -14,11 +14,11 @@ use crate::Message;
 use crate::base::fate::Refusal;
 use crate::base::{Incarnation, Member, MemberState, MessageType, NodeId, Service, View};
 use crate::hash::HashSeed;
-use crate::queue::inject::{Injected, injector};
+use crate::queue::inject::{Injected, Room, injector};
 use crate::queue::wake::sleeper;
 use crate::route::snapshot::{Destination, RouterState};
 use crate::route::{RouteTable, RouterSpec, StrategyKind};
-use crate::wire::WireError;
+use crate::wire::{CHUNK_BYTES, WireError};
 
 pub(super) const SEED: HashSeed = HashSeed(7);
 pub(super) const CALLER: HandlerId = HandlerId(0);
@@ -514,7 +514,7 @@ pub(super) fn reference(index: usize) -> RouteeRef {
 impl Side {
     pub(super) fn new(index: usize, limits: Limits) -> Self {
         let (_, waker) = sleeper(|| ());
-        let (injector, injected) = injector(64, waker);
+        let (injector, injected) = injector(Room { items: 64, bytes: 64 * CHUNK_BYTES }, waker);
         let buffers = Arc::new(Buffers::new(64, 64, limits.max_frame_bytes as usize));
         let replies = ReplySlots::new(16);
         let parts = WorkerParts {

@@ -23,7 +23,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A `keyway` process.
 pub struct Process {
-    child: Child,
+    pub child: Child,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     readers: Vec<thread::JoinHandle<()>>,
@@ -69,15 +69,6 @@ impl Process {
     /// What it has logged and complained of so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
-    }
-
-    /// The most memory it has had, in KiB, as the system counts it.
-    #[allow(dead_code, reason = "only the test of memory asks")]
-    pub fn peak_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {
