@@ -99,7 +99,7 @@ settings! {
         /// Messages, or runs of a batch, that can wait for one worker from the application's
         /// threads. The queue's places take about 100 bytes each from the start on; a message of up
         /// to 1,024 bytes takes as much more while it waits.
-        inject_capacity: usize = 2_048, Number(64, 1_048_576);
+        inject_capacity: usize = 4_096, Number(64, 1_048_576);
         /// What longer ones and runs of a batch may take in that queue, in all. A run takes 64 KiB
         /// however short it is.
         inject_bytes: usize = 8 << 20, Number(65_536, 1 << 30);
