@@ -30,8 +30,8 @@ pub(super) enum Timer {
     Wake { handler: HandlerId, token: u64 },
     Ack(LinkId),
     Redial(LinkId),
-    Part(LinkId),
-    OfPart { part: PartId, token: u64 },
+    Parting(LinkId),
+    Part { part: PartId, token: u64 },
 }
 
 /// Who waits for a reply.
@@ -229,12 +229,7 @@ impl Core {
     /// The link to a destination, opened if need be; a refusal says why nothing can go there now.
     #[inline]
     pub(super) fn link_to(&mut self, destination: u32) -> Result<LinkId, Refusal> {
-        let id = self
-            .destinations
-            .get(destination as usize)
-            .copied()
-            .flatten()
-            .ok_or(Refusal::Stopped)?;
+        let id = self.link_of(destination).ok_or(Refusal::Stopped)?;
         let link = &mut self.links[id];
         if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
             self.open_link(destination, id)?;
@@ -284,8 +279,7 @@ impl Core {
     /// As [`Core::link_to`], for what another thread was told is accepted: that may go to a peer
     /// that was found to be leaving a moment ago.
     pub(super) fn link_for_accepted(&mut self, destination: u32) -> Result<LinkId, Refusal> {
-        let id = self.destinations.get(destination as usize).copied().flatten();
-        if let Some(id) = id
+        if let Some(id) = self.link_of(destination)
             && let link = &self.links[id]
             && link.parting
             && !link.fin_queued

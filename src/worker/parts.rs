@@ -75,7 +75,7 @@ impl Core {
                 }
                 WorkerEffect::After { part, after, token } => {
                     let at = self.now.plus(after);
-                    self.timers.insert(at, Timer::OfPart { part, token });
+                    self.timers.insert(at, Timer::Part { part, token });
                 }
                 WorkerEffect::ToControl(report) => {
                     self.requests.push(Request::Part(report));

@@ -17,8 +17,9 @@ use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, Room, injector};
 use crate::queue::wake::sleeper;
 use crate::route::snapshot::{Destination, RouterState};
+use crate::route::snapshot::{Reach, Snapshot};
 use crate::route::{RouteTable, RouterSpec, StrategyKind};
-use crate::wire::{CHUNK_BYTES, WireError};
+use crate::wire::{CHUNK_BYTES, FrameKind, WireError};
 
 pub(super) const SEED: HashSeed = HashSeed(7);
 pub(super) const CALLER: HandlerId = HandlerId(0);

@@ -1,0 +1,287 @@
+//! What becomes of links as the cluster changes: they follow the snapshot, open, fail, are taken from
+//! peers, lost and dialed anew, and say at their end that nothing more comes.
+
+use std::sync::Arc;
+
+use super::core::{Core, Timer};
+use super::link::{Link, LinkId, Role, Standing};
+use super::{Request, Worker};
+use crate::base::fate::{AskError, DeathReason};
+use crate::base::{NodeRef, WorkerIndex};
+use crate::part::LinkChange;
+use crate::route::snapshot::{Reach, Snapshot};
+use crate::wire::{Fields, FrameKind};
+
+/// Connections that a worker takes from others. A cluster's size times the workers of its nodes
+/// stays far below; strangers that pass the handshake find an end here.
+const MAX_ACCEPTED: usize = 16_384;
+
+/// How long after its peer was found to be leaving a link takes what other threads were told is
+/// accepted: they look before they hand over, and a full queue lies between the two.
+pub(super) const PARTING: std::time::Duration = std::time::Duration::from_millis(250);
+
+impl Worker {
+    /// Takes over a new snapshot of the cluster: where destinations are, what routers hold.
+    pub fn apply(&mut self, snapshot: Arc<Snapshot>) {
+        for (index, destination) in snapshot.destinations.iter().enumerate() {
+            if self.core.destinations.len() <= index {
+                let id = self.introduce(index as u32, destination.node, destination.worker);
+                self.core.destinations.push(Some(id));
+            }
+            self.follow(index, destination.reach);
+        }
+        self.follow_accepted(&snapshot);
+        self.core.snapshot = Some(Arc::clone(&snapshot));
+        self.core.refresh_routers(&snapshot);
+    }
+
+    fn introduce(&mut self, destination: u32, node: NodeRef, worker: WorkerIndex) -> LinkId {
+        if node == self.core.me {
+            let id = self.core.siblings[usize::from(worker.0)];
+            self.core.links[id].destination = Some(destination);
+            return id;
+        }
+        let role = Role::Dialed { destination };
+        self.insert_link((node, worker), role, Standing::Idle)
+    }
+
+    fn insert_link(
+        &mut self,
+        peer: (NodeRef, WorkerIndex),
+        role: Role,
+        standing: Standing,
+    ) -> LinkId {
+        let bytes = self.core.limits.outbox_bytes;
+        self.core.links.insert(Link::new(peer, role, standing, bytes))
+    }
+
+    /// Brings a dialed link in line with how far its destination can be reached.
+    fn follow(&mut self, destination: usize, reach: Reach) {
+        let Some(id) = self.core.destinations[destination] else { return };
+        let link = &mut self.core.links[id];
+        if !matches!(link.role, Role::Dialed { .. }) {
+            return;
+        }
+        let was_wanted = std::mem::replace(&mut link.wanted, reach == Reach::Usable);
+        match reach {
+            Reach::Usable if !was_wanted => self.peer_is_back(id),
+            // What is lost meanwhile is dialed again when the peer is back.
+            Reach::Usable | Reach::Unreachable => {}
+            Reach::Leaving => match link.standing {
+                Standing::Open | Standing::Dialing => {
+                    if !link.parting {
+                        link.parting = true;
+                        self.core.timers.insert(self.core.now.plus(PARTING), Timer::Parting(id));
+                        self.core.refresh_usable();
+                    }
+                }
+                Standing::Idle | Standing::Broken => link.standing = Standing::Finished,
+                Standing::Finished => {}
+            },
+            Reach::Gone => {
+                // First, so that what a handler sends when it hears of a lost ask is refused.
+                link.standing = Standing::Finished;
+                self.lose(id, DeathReason::Unreachable);
+                self.link_changed(id, LinkChange::Closed);
+                self.core.destinations[destination] = None;
+                self.core.links.remove(id);
+                self.core.requests.push(Request::Close(id));
+            }
+        }
+    }
+
+    /// Brings accepted links in line with how far their peers can be reached. Those of a life that
+    /// is over are closed: a machine that vanished says no goodbye.
+    fn follow_accepted(&mut self, snapshot: &Snapshot) {
+        let mut gone = Vec::new();
+        for (id, link) in self.core.links.iter_mut() {
+            if !matches!(link.role, Role::Accepted { .. }) {
+                continue;
+            }
+            let (node, worker) = link.peer;
+            // One that is in no snapshot yet is new.
+            let reach = snapshot
+                .destination_of(node, worker)
+                .map(|place| snapshot.destinations[place as usize].reach);
+            link.wanted = reach != Some(Reach::Unreachable);
+            if reach == Some(Reach::Gone) {
+                gone.push(id);
+            }
+        }
+        for id in gone {
+            self.link_changed(id, LinkChange::Closed);
+            self.core.links.remove(id);
+            self.core.requests.push(Request::Close(id));
+        }
+    }
+
+    /// Says on a link that nothing more will come.
+    pub(super) fn finish(&mut self, id: LinkId) {
+        let core = &mut self.core;
+        let link = &mut core.links[id];
+        if link.fin_queued || !matches!(link.standing, Standing::Open | Standing::Dialing) {
+            return;
+        }
+        link.fin_queued = true;
+        link.outbox.push_control(&mut core.encoder, FrameKind::Fin, &Fields::default(), 0, &[]);
+        if link.standing == Standing::Open {
+            link.standing = Standing::Finished;
+        }
+        core.mark_dirty(id);
+    }
+
+    /// This node leaves: its own peers are told that nothing more will come from here.
+    pub fn finish_all(&mut self) {
+        self.core.asks.close_down();
+        let dialed: Vec<LinkId> = self
+            .core
+            .links
+            .iter()
+            .filter(|(_, link)| {
+                matches!(link.role, Role::Dialed { .. })
+                    && matches!(link.standing, Standing::Open | Standing::Dialing)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in dialed {
+            self.finish(id);
+        }
+    }
+
+    /// The driver opened the connection that [`Request::Dial`] asked for. Returns false when
+    /// nobody wants it any more; the driver drops it then.
+    pub fn link_opened(&mut self, destination: u32) -> Option<LinkId> {
+        let id = self.core.link_of(destination)?;
+        let connection = self.core.links.next_connection();
+        let link = &mut self.core.links[id];
+        if link.standing != Standing::Dialing {
+            return None;
+        }
+        link.standing = if link.fin_queued { Standing::Finished } else { Standing::Open };
+        link.redial_pause_ms = 0;
+        link.connection = connection;
+        link.sent.delivered = 0;
+        link.sent.dead = 0;
+        let peer = link.peer.0;
+        self.core.requests.push(Request::Reached(peer));
+        self.core.mark_dirty(id);
+        self.link_changed(id, LinkChange::Opened);
+        self.core.refresh_usable();
+        Some(id)
+    }
+
+    /// The connection that [`Request::Dial`] asked for could not be opened: what waited for it is
+    /// dead, and it is not tried again for a while.
+    pub fn dial_failed(&mut self, destination: u32) {
+        let Some(id) = self.core.link_of(destination) else {
+            return;
+        };
+        let limits = self.core.limits;
+        let link = &mut self.core.links[id];
+        if link.standing != Standing::Dialing {
+            return;
+        }
+        link.redial_pause_ms =
+            (link.redial_pause_ms * 2).clamp(limits.redial_min_ms, limits.redial_max_ms);
+        let pause = std::time::Duration::from_millis(link.redial_pause_ms);
+        let finished = link.fin_queued || link.parting;
+        link.standing = if finished { Standing::Finished } else { Standing::Broken };
+        self.lose(id, DeathReason::Unreachable);
+        self.link_changed(id, LinkChange::Closed);
+        self.core.timers.insert(self.core.now.plus(pause), Timer::Redial(id));
+        self.core.refresh_usable();
+    }
+
+    /// A peer's worker dialed this one. An older connection of the same pair is dropped with all
+    /// that was not taken from it, so that order holds across a reconnect. Returns `None` when
+    /// this connection itself is the older one.
+    pub fn accept(&mut self, node: NodeRef, worker: WorkerIndex, epoch: u64) -> Option<LinkId> {
+        let older: Vec<(LinkId, u64)> = self
+            .core
+            .links
+            .iter()
+            .filter_map(|(id, link)| match link.role {
+                Role::Accepted { epoch } if link.peer == (node, worker) => Some((id, epoch)),
+                _ => None,
+            })
+            .collect();
+        let full = older.is_empty() && self.core.links.len() >= MAX_ACCEPTED;
+        if full || older.iter().any(|(_, other)| *other > epoch) {
+            return None;
+        }
+        for (id, _) in older {
+            self.link_changed(id, LinkChange::Closed);
+            self.core.links.remove(id);
+            self.core.requests.push(Request::Close(id));
+        }
+        let id = self.insert_link((node, worker), Role::Accepted { epoch }, Standing::Open);
+        self.link_changed(id, LinkChange::Opened);
+        Some(id)
+    }
+
+    /// A link's connection was closed or broke.
+    pub fn link_lost(&mut self, id: LinkId) {
+        let Some(link) = self.core.links.get(id) else { return };
+        let (peer, said_goodbye) = (link.peer.0, link.fin_received);
+        let suspected = match link.role {
+            Role::Own | Role::Sibling(_) => false,
+            Role::Accepted { .. } => !said_goodbye,
+            Role::Dialed { .. } => !link.is_over(),
+        };
+        self.end_connection(id);
+        if suspected {
+            self.core.requests.push(Request::Suspect(peer));
+        }
+    }
+
+    /// A link's connection is over, or given up.
+    pub(in crate::worker) fn end_connection(&mut self, id: LinkId) {
+        let Some(link) = self.core.links.get_mut(id) else { return };
+        match link.role {
+            Role::Own | Role::Sibling(_) => {}
+            Role::Accepted { .. } => {
+                self.link_changed(id, LinkChange::Closed);
+                self.core.links.remove(id);
+            }
+            Role::Dialed { destination } => {
+                let finished = link.is_over();
+                let kept = link.outbox.rewind();
+                // Re-dial at once, whether or not anything waits: a refusal is the fastest
+                // evidence that the peer is gone.
+                link.standing = if link.wanted && !finished {
+                    self.core.requests.push(Request::Dial { destination, link: id });
+                    Standing::Dialing
+                } else if finished {
+                    Standing::Finished
+                } else {
+                    Standing::Idle
+                };
+                self.core.settle(id, kept);
+                if self.core.links[id].standing != Standing::Dialing {
+                    self.core.bury(id, DeathReason::Unreachable);
+                }
+                self.fail_asks(id, AskError::LinkLost);
+                self.link_changed(id, LinkChange::Closed);
+                self.core.refresh_usable();
+            }
+        }
+    }
+
+    /// Ends a dialed link's messages: unknown if written, dead if not.
+    pub(super) fn lose(&mut self, id: LinkId, reason: DeathReason) {
+        let link = &mut self.core.links[id];
+        let kept = link.outbox.rewind();
+        // Once anything was written an ask may have been handled, and must not be called dead.
+        let untouched = link.sent.requests == kept;
+        self.core.settle(id, kept);
+        self.core.bury(id, reason);
+        let error = if untouched { AskError::Dead(reason) } else { AskError::LinkLost };
+        self.fail_asks(id, error);
+    }
+
+    pub(super) fn fail_asks(&mut self, link: LinkId, error: AskError) {
+        let Core { asks, ask_effects, now, .. } = &mut self.core;
+        asks.link_lost(link, error, *now, ask_effects);
+        self.settle_asks();
+    }
+}

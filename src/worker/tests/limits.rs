@@ -1,0 +1,251 @@
+//! What has no room, and what a peer may not do.
+
+use super::*;
+
+// ---- limits ----
+
+#[test]
+fn a_full_outbox_refuses_and_takes_again_when_written() {
+    let mut net = Net::joined(2);
+    let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
+    let mut taken = 0;
+    let refusal = loop {
+        match net.cx(0, |cx| cx.tell_to(&reference(1), &message)) {
+            Ok(()) => taken += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(taken < 100);
+    };
+    assert_eq!(refusal, Refusal::QueueFull);
+    let link = net.sides[0].worker.link(net.wires[0].dialed).unwrap();
+    assert!(link.outbox().bytes() < LIMITS.outbox_bytes + 2_000);
+    // What another thread was told is accepted waits for room.
+    let frames = net.sides[0].encoded(FrameKind::Tell, &ping(2));
+    net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+    assert!(net.sides[0].worker.is_holding() && !net.sides[0].worker.is_drained());
+    net.check(0);
+    net.settle();
+    net.cx(0, |cx| cx.tell_to(&reference(1), &message)).unwrap();
+    net.settle();
+    assert_eq!(net.counts(0).delivered, taken + 3);
+    assert_eq!(net.effects(0), []);
+}
+
+#[test]
+fn hand_overs_to_a_link_without_room_wait_in_order_and_hold_nobody_up() {
+    let mut net = Net::joined(3);
+    let tell = |net: &mut Net, to: usize, key: u64, bytes: usize| {
+        let message = Ping { key, what: REPLY, filler: vec![1; bytes] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: to as u32, frames });
+    };
+    let fitting = LIMITS.outbox_bytes / 1_000;
+    for key in 0..fitting as u64 + 30 {
+        tell(&mut net, 1, key, 1_000);
+    }
+    let usage = net.sides[0].worker.usage();
+    assert!(usage.held >= 30 && usage.fullest_outbox < LIMITS.outbox_bytes + 2_000, "{usage:?}");
+    // Another link takes what is for it, and one that is to itself arrives.
+    tell(&mut net, 2, 1, 0);
+    tell(&mut net, 0, 2, 0);
+    assert_eq!(net.sides[0].worker.usage().held, usage.held);
+    assert_eq!(net.effects(0), [Effect::Dial(2)]);
+    net.open(0, 2);
+    net.settle();
+    assert_eq!(net.seen(1, |seen| seen.keys.clone()), (0..fitting as u64 + 30).collect::<Vec<_>>());
+    assert_eq!(net.seen(2, |seen| seen.keys.clone()), [1]);
+    assert_eq!(net.seen(0, |seen| seen.keys.clone()), [2]);
+    assert_eq!((net.counts(0).in_flight(), net.counts(0).dead_total()), (0, 0));
+}
+
+#[test]
+fn a_peer_that_takes_nothing_keeps_the_way_shut_for_a_moment_only() {
+    let mut net = Net::joined(2);
+    let mut handed = 0;
+    while net.sides[0].worker.takes_hand_overs() {
+        let message = Ping { key: handed, what: REPLY, filler: vec![1; 1_000] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+        handed += 1;
+    }
+    let held = net.sides[0].worker.usage().held as u64;
+    assert_eq!(held, 128, "twice as many as its queue takes");
+    net.pass(450);
+    assert!(!net.sides[0].worker.takes_hand_overs(), "the peer may only be slow");
+    net.pass(200);
+    assert!(net.sides[0].worker.takes_hand_overs());
+    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Overflow, held, None)]);
+    net.settle();
+    assert_eq!(net.counts(0).delivered, handed - held + 1);
+    assert_eq!(net.counts(0).dead[DeathReason::Overflow as usize], held);
+}
+
+#[test]
+fn an_ask_that_waits_for_room_ends_at_its_deadline() {
+    let mut net = Net::joined(2);
+    while !net.sides[0].worker.is_holding() {
+        let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+    }
+    let soon = net.now.plus(Duration::from_millis(30));
+    let later = net.now.plus(Duration::from_millis(60));
+    let side = &mut net.sides[0];
+    let second = side.inject_ask(1, &ping(2), later, false);
+    let first = side.inject_ask(1, &ping(1), soon, true);
+    net.pass(29);
+    assert_eq!(net.counts(0).failed_asks, 0);
+    net.pass(1);
+    assert_eq!(net.counts(0).failed_asks, 1);
+    assert_eq!(number(first.wait()), Err(AskError::Timeout));
+    net.pass(40);
+    assert_eq!(number(second.wait()), Err(AskError::Timeout));
+    net.settle();
+    assert_eq!(net.counts(0).in_flight(), 0);
+}
+
+#[test]
+fn what_waits_for_room_ends_with_its_link_or_worker() {
+    for stop in [false, true] {
+        let mut net = Net::joined(2);
+        for key in 0..40 {
+            let message = Ping { key, what: REPLY, filler: vec![1; 1_000] };
+            let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+            net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+        }
+        assert!(net.sides[0].worker.is_holding());
+        let reason = if stop {
+            net.sides[0].worker.stop();
+            DeathReason::Stopped
+        } else {
+            net.reach[1] = Reach::Gone;
+            net.apply(0);
+            net.pass(1);
+            DeathReason::Unreachable
+        };
+        let counts = net.counts(0);
+        assert!(!net.sides[0].worker.is_holding());
+        assert_eq!((counts.sent, counts.in_flight()), (41, 0), "{counts:?}");
+        assert!(counts.dead[reason as usize] > 0, "{counts:?}");
+        assert_eq!(counts.dead[DeathReason::Overflow as usize], 0, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused_wherever_it_would_stand() {
+    let message = |bytes| Ping { key: 1, what: REPLY, filler: vec![1; bytes] };
+    let mut net = Net::joined(2);
+    for bytes in [4_096, 5_000, 60_000, 300_000] {
+        // First in its chunk, and behind another.
+        for _ in 0..2 {
+            let refused = net.cx(0, |cx| cx.tell_to(&reference(1), &message(bytes)));
+            assert_eq!(refused, Err(Refusal::TooLarge), "{bytes} bytes");
+            net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).unwrap();
+        }
+        net.settle();
+    }
+    net.cx(0, |cx| cx.tell_to(&reference(1), &message(4_000))).unwrap();
+    net.settle();
+    assert_eq!(net.counts(0).refused[Refusal::TooLarge as usize], 8);
+    assert_eq!(net.counts(0).delivered, 10);
+}
+
+#[test]
+fn many_small_hand_overs_are_packed_together() {
+    let side = Side::new(0, LIMITS);
+    let mut encoder = Encoder::new(Arc::clone(&side.buffers));
+    let mut outbox = Outbox::new(1 << 20);
+    let mut bytes = Vec::new();
+    while !outbox.is_full() {
+        let frames = side.encoded(FrameKind::Tell, &ping(bytes.len() as u64));
+        bytes.extend_from_slice(frames.bytes());
+        outbox.push_chunk(&mut encoder, frames);
+    }
+    assert_eq!(outbox.slices().collect::<Vec<_>>().concat(), bytes, "in order");
+    let least = outbox.bytes().div_ceil(CHUNK_BYTES);
+    assert!(outbox.chunk_count() <= least + 1, "{} chunks for {least}", outbox.chunk_count());
+}
+
+// ---- what a peer may not do ----
+
+#[test]
+fn a_false_acknowledgement_ends_the_link_and_counts_nothing() {
+    let ack = |words: &[u64]| {
+        let mut chunk = Chunk::with_capacity(256);
+        let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let none = Fields::default();
+        encode_empty(&mut chunk, FrameKind::Ack, &none, MessageTypeId(0), HandlerId(0), &body)
+            .unwrap();
+        chunk
+    };
+    for (words, error) in [
+        (&[3, 0][..], WireError::BadAck),
+        (&[0, 0], WireError::BadAck),
+        (&[1, 2], WireError::BadAck),
+        (&[u64::MAX, 2], WireError::BadAck),
+        (&[1], WireError::Incomplete("acknowledgement")),
+        (&[1, 0, 0], WireError::Incomplete("acknowledgement")),
+        (&[], WireError::Incomplete("acknowledgement")),
+    ] {
+        let mut net = Net::joined(2);
+        net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).unwrap();
+        let before = net.counts(0);
+        let id = net.wires[0].dialed;
+        let taken = net.sides[0].worker.receive(id, ack(words).bytes(), u32::MAX);
+        assert_eq!(taken, Err(error), "{words:?}");
+        assert_eq!(net.counts(0), before);
+    }
+}
+
+#[test]
+fn frames_in_the_wrong_direction_end_the_link() {
+    let mut net = Net::joined(2);
+    let (dialed, accepted) = (net.wires[0].dialed, net.wires[0].accepted);
+    let frame = |kind, fields: &Fields| {
+        let mut chunk = Chunk::with_capacity(1024);
+        encode(&mut chunk, &mut Arena::new(), kind, fields, Ping::TYPE_ID, ECHO, &ping(1)).unwrap();
+        chunk
+    };
+    let known = Fields::correlated(0);
+    for kind in [FrameKind::Tell, FrameKind::Ask, FrameKind::Fin] {
+        let taken = net.sides[0].worker.receive(dialed, frame(kind, &known).bytes(), u32::MAX);
+        assert_eq!(taken, Err(WireError::WrongDirection), "{kind:?} from the dialed side");
+    }
+    for kind in [FrameKind::Reply, FrameKind::Failure, FrameKind::Ack] {
+        let mut bad = frame(kind, &known);
+        if kind == FrameKind::Failure {
+            bad = Chunk::with_capacity(256);
+            let (message, target) = (MessageTypeId(1), HandlerId(0));
+            encode_empty(&mut bad, kind, &known, message, target, &[]).unwrap();
+        }
+        let taken = net.sides[1].worker.receive(accepted, bad.bytes(), u32::MAX);
+        assert_eq!(taken, Err(WireError::WrongDirection), "{kind:?} from the dialing side");
+    }
+    assert_eq!(net.seen(1, |seen| seen.keys.len()), 0);
+    net.check(0);
+    net.check(1);
+}
+
+#[test]
+fn a_reply_on_another_link_answers_nothing() {
+    let mut net = Net::joined(3);
+    net.cx(0, |cx| cx.tell_to(&reference(2), &ping(1))).unwrap();
+    assert_eq!(net.effects(0), [Effect::Dial(2)]);
+    net.open(0, 2);
+    net.settle();
+    let ticket = net.sides[0].inject_ask(1, &doing(1, LATER), net.now.plus(WITHIN), false);
+    net.settle();
+    // Node 2 guesses the correlation of node 1's ask.
+    let mut forged = Chunk::with_capacity(256);
+    let correlation = net.sides[0].worker.core.asks.find(|_| true)[0];
+    let fields = Fields::correlated(correlation);
+    let none = (MessageTypeId(0), HandlerId(0));
+    encode_empty(&mut forged, FrameKind::Reply, &fields, none.0, none.1, &[9; 8]).unwrap();
+    let id = net.wires[1].dialed;
+    net.sides[0].worker.receive(id, forged.bytes(), u32::MAX).unwrap();
+    assert_eq!(net.counts(0).late_replies, 1);
+    let replier = net.seen(1, |seen| seen.repliers.pop().unwrap());
+    replier.reply(&5).unwrap();
+    net.settle();
+    assert_eq!(number(ticket.wait()), Ok(5));
+}
