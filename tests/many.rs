@@ -153,13 +153,13 @@ fn story(size: usize, slot_bits: u8, limits: Limits) {
 /// Small tables: this build is not optimised.
 #[test]
 fn fifty_nodes_started_at_once_agree() {
-    story(50, 10, Limits { agree: Duration::from_secs(20), seen: Duration::from_secs(5) });
+    story(50, 10, Limits { agree: Duration::from_secs(5), seen: Duration::from_secs(1) });
 }
 
 #[test]
 #[ignore = "for figures; see above"]
 fn as_many_as_asked_for() {
     let size = std::env::var("KEYWAY_NODES").map_or(50, |size| size.parse().unwrap());
-    let limits = Limits { agree: Duration::from_secs(120), seen: Duration::from_secs(10) };
+    let limits = Limits { agree: Duration::from_secs(20), seen: Duration::from_secs(1) };
     story(size, keyway::hash::DEFAULT_SLOT_BITS, limits);
 }
