@@ -230,5 +230,12 @@ fn abandoned_asks_leave_their_places() {
         drop(asks);
         assert!(node.counts().refused[Refusal::TooManyAsks as usize] == 0, "round {round}");
     }
-    assert_eq!(router.ask(&Work).within(LIMIT).wait(), Ok(7));
+    // The worker may still be taking them all in; a place there must be.
+    let answer = loop {
+        match router.ask(&Work).within(LIMIT).wait() {
+            Err(AskError::Refused(Refusal::QueueFull)) => std::thread::yield_now(),
+            answer => break answer,
+        }
+    };
+    assert_eq!(answer, Ok(7));
 }
