@@ -9,9 +9,9 @@
 //!
 //! That is a name (its unit last: `_ms`, `_us`, `_bytes`), a type, a default, and one of the kinds
 //! of [`Field`] with its range. Then, where they apply and in this order: `shown "words"` in place
-//! of a default that differs between machines, `at_least other` or `under_half_of other` for
-//! another number of the same section, and `takes part` for the memory that it may take, a
-//! function in `memory.rs`.
+//! of a default that differs between machines, and `at_least other` or
+//! `under_half_of other` for another number of the same section. What a setting adds to the memory
+//! bound stands in `memory.rs`.
 //!
 //! **To add a setting, write its row.** The field of the section's struct, its default, its line in
 //! `--print-config`, the file, the environment, `--set`, `NodeBuilder::set`, `validate`, and the

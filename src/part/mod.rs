@@ -3,8 +3,9 @@
 //! its halves, settings and counters. What the rest of the house knows of a part is its line in
 //! [`list`].
 //!
-//! A part's effects go through an outlet ([`Outlet`], [`ControlOutlet`]) whose verbs are closed: a
-//! new part adds none. The worker and control carry them out; tests compare the whole list.
+//! A part's effects go through an outlet ([`Outlet`], [`ControlOutlet`]). The worker and control
+//! carry them out; tests compare the whole list. Words between nodes go over the links of workers;
+//! control's halves have none of their own yet.
 
 pub mod list;
 mod outlet;
