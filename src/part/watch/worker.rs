@@ -125,8 +125,6 @@ struct Watch {
     target: Target,
     /// The instance that the other side keeps the watch for; 0 before it said so.
     life: u32,
-    /// Whether the other side keeps it on the present link.
-    confirmed: bool,
 }
 
 /// A worker's half.
@@ -200,7 +198,7 @@ impl WatchWorker {
         let id = self.next_id;
         self.next_id += 1;
         let node = target.node();
-        self.watches.insert(id, Watch { watcher, target, life: 0, confirmed: false });
+        self.watches.insert(id, Watch { watcher, target, life: 0 });
         self.watchers.insert(watcher, id);
         self.by_node.entry(node).or_default().insert(id);
         match self.members.know(node) {
@@ -245,9 +243,8 @@ impl WatchWorker {
 
     /// Asks the other side to keep a watch, and sees to it that it is asked again.
     fn ask(&mut self, id: u64, out: Out<'_, '_>) {
-        let Some(watch) = self.watches.get_mut(&id) else { return };
+        let Some(watch) = self.watches.get(&id) else { return };
         let Target::Routee(node, worker, handler) = watch.target else { return };
-        watch.confirmed = false;
         let op = Op::Watch { id, handler, life: watch.life };
         out.send(To::Peer(node, worker), op.code(), &op.body());
         self.unconfirmed.insert(id);
@@ -397,7 +394,6 @@ impl WorkerPart for WatchWorker {
             Some(Op::Watching { id, life }) if self.is_from(id, from) => {
                 self.unconfirmed.remove(&id);
                 if let Some(watch) = self.watches.get_mut(&id) {
-                    watch.confirmed = true;
                     watch.life = life;
                 }
             }
