@@ -10,9 +10,9 @@ use rkyv::Deserialize;
 use rkyv::api::high::HighDeserializer;
 use rkyv::rancor::Failure;
 
-use super::keeper::GRACE;
 use super::router::Router;
 use super::shared::Shared;
+use crate::ask::ASKERS_GRACE;
 use crate::base::WorkerIndex;
 use crate::base::fate::{AskError, Refusal};
 use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
@@ -60,7 +60,7 @@ impl<'a, M: Message> Ask<'a, M> {
             self.to.shared().count_refusal(Refusal::WouldBlock);
             return Err(Refusal::WouldBlock.into());
         }
-        let until = Instant::now().checked_add(self.options.within.saturating_add(GRACE));
+        let until = Instant::now().checked_add(self.options.within.saturating_add(ASKERS_GRACE));
         let mut future = self.into_future();
         future.is_kept = true;
         match until {

@@ -10,14 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::ask::ASKERS_GRACE;
 use crate::base::Time;
 use crate::base::fate::AskError;
 use crate::queue::reply::ReplySlots;
 use crate::runtime::clock::Clock;
 use crate::worker::AppReply;
-
-/// How long after a deadline the asker waits for its worker to say so.
-pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// How often open asks are looked over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -64,7 +62,7 @@ impl Keeper {
 
 fn keep(replies: &ReplySlots<AppReply>, clock: Clock, asleep: &AtomicBool) {
     while !replies.is_closed() {
-        let overdue = Time(clock.now().0.saturating_sub(GRACE.as_nanos() as u64));
+        let overdue = Time(clock.now().0.saturating_sub(ASKERS_GRACE.as_nanos() as u64));
         replies.expire(overdue.0, || Err(AskError::Timeout));
         asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);

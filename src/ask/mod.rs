@@ -26,6 +26,9 @@ use crate::wire::Chunk;
 /// How fine deadlines and pauses are.
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// How long after a deadline whoever asked waits for its worker to say so, and then says so itself.
+pub const ASKERS_GRACE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What is to be done about asks, in order. `W` is who waits.
 #[derive(Debug)]
 pub enum Effect<W> {

@@ -16,6 +16,7 @@ use super::network::{Network, Owner, address};
 use super::plan::Plan;
 use super::process::{Body, Command, Core, Effects, Ends, Fate, Life, Sums};
 use super::trace::Trace;
+use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
 use crate::control::links::LinkConfig;
@@ -501,11 +502,13 @@ impl World {
         let now = self.lives[life].local(self.net.now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let since = body.running_since;
-        // While a worker holds as much as it may for slow links it takes nothing in. Threads of an
-        // application keep their own deadlines meanwhile, which those here do not.
+        // A worker that holds as much as it may for slow links takes nothing in; whoever asked keeps
+        // the deadline meanwhile, as in the faces. What the worker has, it must end itself.
         let core = &body.workers[body.threads[thread].worker];
-        let is_taken_in = core.worker.takes_hand_overs() && core.ends.injected.is_empty();
-        let patience = Duration::from_secs(if is_taken_in { 1 } else { 10 });
+        if !core.worker.takes_hand_overs() || !core.ends.injected.is_empty() {
+            let overdue = now.0.saturating_sub(ASKERS_GRACE.as_nanos() as u64);
+            body.replies.expire(overdue, || Err(AskError::Timeout));
+        }
         let mut wrong = None;
         body.threads[thread].pending.retain_mut(|ask| match ask.look() {
             Outcome::Answered | Outcome::Failed(_) => false,
@@ -514,7 +517,7 @@ impl World {
                 false
             }
             Outcome::Open => {
-                let promised = ask.deadline().max(since).plus(patience);
+                let promised = ask.deadline().max(since).plus(Duration::from_secs(1));
                 if now > promised {
                     let late = now.since(ask.deadline());
                     wrong.get_or_insert(format!("an ask is open {late:?} after its deadline"));

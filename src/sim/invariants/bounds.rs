@@ -10,7 +10,7 @@ pub const NAME: &str = "memory stays within its bounds";
 
 /// Timers that do not belong to an ask or link: wake-ups that routees asked for, one for each riddle
 /// that they have not solved.
-const WAKE_UPS: usize = 8_192;
+const WAKE_UPS: usize = 4_096;
 
 /// Watch asks again with one timer and looks at unknown nodes with another.
 const PART_TIMERS: usize = 2;
