@@ -81,11 +81,24 @@ impl Inbox {
                 // More is usual by now; or a large frame is through: give its memory back.
                 self.bytes = AlignedVec::new();
             }
+        } else if self.bytes.len() < self.next_bytes {
+            // A stream seldom ends a read with a whole frame: it must not stay small for that.
+            self.move_to_larger();
         } else if self.bytes.len() - self.start < need.max(self.usual_bytes / 4) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
+    }
+
+    #[cold]
+    fn move_to_larger(&mut self) {
+        let mut larger = AlignedVec::with_capacity(self.next_bytes);
+        larger.extend_from_slice(self.bytes());
+        self.end = larger.len();
+        self.start = 0;
+        larger.resize(self.next_bytes, 0);
+        self.bytes = larger;
     }
 }
 
@@ -96,6 +109,18 @@ mod tests {
     fn fill(inbox: &mut Inbox, bytes: &[u8]) {
         inbox.room()[..bytes.len()].copy_from_slice(bytes);
         inbox.filled(bytes.len());
+    }
+
+    #[test]
+    fn a_stream_whose_reads_end_within_frames_gets_its_usual_room() {
+        let mut inbox = Inbox::new(64 << 10);
+        for _ in 0..8 {
+            let room = inbox.room().len();
+            fill(&mut inbox, &vec![7; room]);
+            inbox.consumed(inbox.bytes().len() - 16, 80);
+            assert_eq!(inbox.bytes(), [7; 16]);
+        }
+        assert!(inbox.room().len() >= 48 << 10, "it has {} bytes", inbox.room().len());
     }
 
     #[test]
