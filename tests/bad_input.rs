@@ -12,8 +12,8 @@ use keyway::base::{HandlerId, Incarnation, MessageTypeId, NodeId};
 use keyway::wire::handshake::{ANY_INCARNATION, ANY_NODE, DialParams, DialStep, Dialer};
 use keyway::wire::handshake::{Established, HandshakeError};
 use keyway::wire::{
-    Chunk, ClusterKey, Deframed, Fields, FrameKind, HEADER_BYTES, VersionRange, deframe, encode,
-    encode_empty,
+    Chunk, ClusterKey, Deframed, Fields, FrameKind, HEADER_BYTES, VersionRange, datagram, deframe,
+    encode, encode_empty,
 };
 use keyway::{
     AskError, Context, Counts, DeathReason, Handler, Message, Node, NodeRef, Refusal, Routee,
@@ -587,9 +587,8 @@ fn a_peer_that_breaks_the_protocol_loses_its_link() {
     };
     let length = |length: u32| changed(&move |bad| bad[..4].copy_from_slice(&length.to_le_bytes()));
     expelled(&scene, &changed(&|bad| bad[4] = 0x01), "header version 0 is unknown");
-    expelled(&scene, &changed(&|bad| bad[4] = 0x21), "header version 2 is unknown");
-    expelled(&scene, &changed(&|bad| bad[4] = 0x10), "frame kind 0 is unknown");
-    expelled(&scene, &changed(&|bad| bad[4] = 0x1f), "frame kind 15 is unknown");
+    expelled(&scene, &changed(&|bad| bad[4] = 0x31), "header version 3 is unknown");
+    expelled(&scene, &changed(&|bad| bad[4] = 0x20), "0 is no kind of frame");
     for (at, bit) in [(5, 0x20), (5, 0x80), (6, 1), (7, 0x80)] {
         expelled(&scene, &changed(&|bad| bad[at] = bit), "a reserved bit");
     }
@@ -616,6 +615,44 @@ fn a_peer_that_breaks_the_protocol_loses_its_link() {
     expelled(&scene, &of(FrameKind::Failure, &Fields::default(), &[]), "a failure frame without");
     let ack = of(FrameKind::Ack, &Fields::default(), &[0xff; 16]);
     expelled(&scene, &ack, "only the other side of a link may send");
+    scene.finish(16 * MIB);
+}
+
+#[test]
+fn what_only_a_newer_node_understands_is_skipped_and_counted() {
+    let scene = Scene::new();
+    let mut link = scene.link();
+    let mut unknown = Vec::new();
+    for kind in 8..=15 {
+        let mut frame =
+            raw(FrameKind::Tell, &Fields::default(), Order::TYPE_ID, scene.handler, &[7; 40]);
+        frame[4] = 2 << 4 | kind;
+        // Neither do its bits mean anything here.
+        frame[5..8].fill(0xff);
+        unknown.push(frame);
+    }
+    // A part that does not exist.
+    unknown.push(raw(
+        FrameKind::Part,
+        &Fields::default(),
+        MessageTypeId(200 << 8),
+        HandlerId(0),
+        &[7; 9],
+    ));
+    for (at, frame) in unknown.iter().enumerate() {
+        link.send(frame);
+        link.send(&scene.good_ask(at as u64));
+        assert_eq!(link.answer(), Answer::Reply(at as u64, at as u64 + 1));
+    }
+    eventually("they were counted", || scene.attacked.counts().skipped_frames == 9);
+
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut datagram = Vec::new();
+    let params = scene.params();
+    datagram::seal(&params.key, params.me, 200, b"news", &mut datagram).unwrap();
+    socket.send_to(&datagram, scene.address()).unwrap();
+    eventually("it was counted", || scene.attacked.strangers().datagrams.skipped == 1);
+    assert_eq!(scene.attacked.strangers().datagrams.malformed, 0);
     scene.finish(16 * MIB);
 }
 

@@ -2,9 +2,11 @@
 
 #![no_main]
 
-use keyway::wire::datagram::{open, seal};
+use keyway::wire::datagram::{Opened, open, seal};
 use keyway_fuzz::{A, Scene, apply, halves};
 use libfuzzer_sys::fuzz_target;
+
+const PART: u8 = 7;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&scene, input)) = input.split_first() else { return };
@@ -16,14 +18,14 @@ fuzz_target!(|input: &[u8]| {
     }
     let (damage, payload) = halves(input);
     let mut datagram = Vec::new();
-    if let Err(error) = seal(&key, A, payload, &mut datagram) {
+    if let Err(error) = seal(&key, A, PART, payload, &mut datagram) {
         return assert!(datagram.is_empty(), "{error}");
     }
     let changed = apply(damage, &mut datagram);
     match open(&key, &datagram) {
         Ok(opened) => {
             assert!(!changed, "opened a changed datagram");
-            assert_eq!(opened, (A, payload));
+            assert_eq!(opened, Opened { sender: A, part: PART, payload });
         }
         Err(error) => assert!(changed, "{error}"),
     }

@@ -163,6 +163,11 @@ fn counts(out: &mut Gathered, counts: &CountsReport) {
             "Turns of workers that took longer than `workers.slow_turn_ms`.",
             counts.slow_turns,
         ),
+        (
+            "keyway_frames_skipped",
+            "Frames from newer nodes, of kinds or parts that this one does not know.",
+            counts.skipped_frames,
+        ),
     ];
     for (name, help, value) in single {
         out.counter(name, help);
@@ -201,6 +206,7 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
         ("taken", strangers.datagrams_taken),
         ("not_ours", strangers.datagrams_not_ours),
         ("malformed", strangers.datagrams_malformed),
+        ("skipped", strangers.datagrams_skipped),
     ] {
         out.sample(&[("outcome", outcome)], count);
     }

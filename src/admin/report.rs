@@ -104,6 +104,8 @@ pub struct CountsReport {
     pub lost_replies: u64,
     /// Turns of workers that took longer than `workers.slow_turn_ms`.
     pub slow_turns: u64,
+    /// Frames from newer nodes that this one does not know.
+    pub skipped_frames: u64,
 }
 
 /// What came to the node's port.
@@ -121,6 +123,8 @@ pub struct StrangersReport {
     pub datagrams_not_ours: u64,
     /// Datagrams of this cluster that were not understood.
     pub datagrams_malformed: u64,
+    /// Datagrams of this cluster for parts that this node does not know: their sender is newer.
+    pub datagrams_skipped: u64,
 }
 
 /// Whether the node takes messages.
@@ -228,6 +232,7 @@ impl From<Counts> for CountsReport {
             late_replies: counts.late_replies,
             lost_replies: counts.lost_replies,
             slow_turns: counts.slow_turns,
+            skipped_frames: counts.skipped_frames,
         }
     }
 }
@@ -243,6 +248,7 @@ impl StrangersReport {
             datagrams_taken: strangers.datagrams.taken,
             datagrams_not_ours: strangers.datagrams.not_ours,
             datagrams_malformed: strangers.datagrams.malformed,
+            datagrams_skipped: strangers.datagrams.skipped,
         }
     }
 }

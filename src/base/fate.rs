@@ -136,7 +136,7 @@ impl DeathReason {
 }
 
 /// How many numbers a [`Counts`] is.
-pub const COUNT_WORDS: usize = 11 + Refusal::ALL.len() + 2 * DeathReason::ALL.len();
+pub const COUNT_WORDS: usize = 12 + Refusal::ALL.len() + 2 * DeathReason::ALL.len();
 
 /// Why an ask has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -193,6 +193,8 @@ pub struct Counts {
     pub lost_replies: u64,
     /// Turns of workers that took longer than `workers.slow_turn_ms`.
     pub slow_turns: u64,
+    /// Frames from newer nodes, of kinds or for parts that this build does not know.
+    pub skipped_frames: u64,
 }
 
 impl Counts {
@@ -221,6 +223,7 @@ impl Counts {
             self.late_replies,
             self.lost_replies,
             self.slow_turns,
+            self.skipped_frames,
         ];
         let all = single.iter().chain(&self.refused).chain(&self.dead).chain(&self.received_dead);
         for (word, count) in words.iter_mut().zip(all) {
@@ -245,6 +248,7 @@ impl Counts {
             late_replies: next(),
             lost_replies: next(),
             slow_turns: next(),
+            skipped_frames: next(),
             refused: std::array::from_fn(|_| next()),
             dead: std::array::from_fn(|_| next()),
             received_dead: std::array::from_fn(|_| next()),
@@ -271,6 +275,7 @@ impl AddAssign for Counts {
         self.late_replies += other.late_replies;
         self.lost_replies += other.lost_replies;
         self.slow_turns += other.slow_turns;
+        self.skipped_frames += other.skipped_frames;
         for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
             *mine += theirs;
         }

@@ -113,6 +113,8 @@ pub struct DatagramCounts {
     pub not_ours: u64,
     /// Sealed rightly, but not understood.
     pub malformed: u64,
+    /// Sealed rightly, for a part that this build does not know: its sender is newer.
+    pub skipped: u64,
 }
 
 /// What control is made of.
@@ -234,7 +236,11 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) {
         let payload = match datagram::open(&self.key, bytes) {
-            Ok((_, payload)) => payload,
+            Ok(opened) if opened.part == datagram::MEMBERSHIP => opened.payload,
+            Ok(_) => {
+                self.datagrams.skipped += 1;
+                return;
+            }
             Err(error) => {
                 self.datagrams.not_ours += 1;
                 self.not_opened(from, error);
@@ -459,7 +465,7 @@ impl MemberSink for Adapter<'_> {
         self.sealed.clear();
         // Membership keeps its payloads far below the cap; one over it would be lost like any
         // datagram.
-        if datagram::seal(self.key, self.me, payload, self.sealed).is_ok() {
+        if datagram::seal(self.key, self.me, datagram::MEMBERSHIP, payload, self.sealed).is_ok() {
             self.sink.send(to, self.sealed);
         }
     }

@@ -85,7 +85,6 @@ macro_rules! parts {
             /// What is to be done.
             pub effects: WorkerEffects<ControlReport>,
             counters: Vec<u64>,
-            skipped_frames: u64,
             $($field: <$part as Part>::Worker,)*
         }
 
@@ -95,13 +94,12 @@ macro_rules! parts {
                 Self {
                     effects: WorkerEffects::default(),
                     counters: vec![0; COUNTERS.len()],
-                    skipped_frames: 0,
                     $($field: <$part>::worker(me, index, &settings.$field),)*
                 }
             }
 
-            /// A part's frame came in. When no part has its number it is counted and skipped: a
-            /// newer peer may know more parts, and loses nothing but this frame.
+            /// A part's frame came in. Returns false when no part has its number: a newer peer may
+            /// know more parts, and loses nothing but this frame.
             ///
             /// # Errors
             /// As [`WorkerPart::frame`].
@@ -111,16 +109,14 @@ macro_rules! parts {
                 from: LinkRef,
                 op: u8,
                 body: &[u8],
-            ) -> Result<(), WireError> {
+            ) -> Result<bool, WireError> {
                 match part.0 {
                     $($number => {
                         let mut out = Outlet::new(part, &mut self.effects);
-                        self.$field.frame(from, op, body, &mut out)
+                        self.$field.frame(from, op, body, &mut out)?;
+                        Ok(true)
                     })*
-                    _ => {
-                        self.skipped_frames += 1;
-                        Ok(())
-                    }
+                    _ => Ok(false),
                 }
             }
 
@@ -183,11 +179,6 @@ macro_rules! parts {
                 if let Some(count) = self.counters.get_mut(first + counter) {
                     *count += by;
                 }
-            }
-
-            /// How many frames were for parts that this build does not know.
-            pub fn skipped_frames(&self) -> u64 {
-                self.skipped_frames
             }
 
             /// All counters, in the order of [`COUNTERS`].

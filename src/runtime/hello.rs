@@ -24,7 +24,7 @@ pub fn ask_seeds(
     let mut buffer = vec![0; datagram::MAX_DATAGRAM_LEN];
     while let Some(wait) = hello.wait(clock.now()) {
         if let Some(payload) = hello.to_send(clock.now())
-            && datagram::seal(key, me, &payload, &mut sealed).is_ok()
+            && datagram::seal(key, me, datagram::MEMBERSHIP, &payload, &mut sealed).is_ok()
         {
             for seed in hello.seeds() {
                 // A seed that cannot be reached does not answer.
@@ -33,9 +33,10 @@ pub fn ask_seeds(
         }
         socket.set_read_timeout(Some(wait))?;
         if let Ok((length, _)) = socket.recv_from(&mut buffer)
-            && let Ok((_, payload)) = datagram::open(key, &buffer[..length])
+            && let Ok(opened) = datagram::open(key, &buffer[..length])
+            && opened.part == datagram::MEMBERSHIP
         {
-            hello.take(payload);
+            hello.take(opened.payload);
         }
     }
     Ok(hello.me())

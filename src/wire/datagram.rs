@@ -1,19 +1,22 @@
-//! The envelope of a membership datagram: who sent it, and a tag that proves it came whole from a
-//! node that holds the cluster's secret. `docs/PROTOCOL.md` has the layout and what replay means.
+//! The envelope of a datagram: who sent it, for which part, and a tag that proves it came whole from
+//! a node that holds the cluster's secret. `docs/PROTOCOL.md` has the layout and what replay means.
 
 use hmac::Mac;
 use thiserror::Error;
 
 use super::auth::ClusterKey;
+use super::version::WIRE_VERSION_MAX;
 use crate::base::{Incarnation, NodeId, NodeRef};
 
 const MAGIC: [u8; 4] = *b"KWYD";
-const VERSION: u8 = 1;
+const VERSION: u8 = WIRE_VERSION_MAX;
 /// Set in `flags` when a shared secret is behind the tag.
 const FLAG_SECRET: u8 = 1;
 
 const HEADER_LEN: usize = 32;
 const TAG_LEN: usize = 16;
+/// The part number of membership, which is no part beside the others but what they all stand on.
+pub const MEMBERSHIP: u8 = 0;
 /// What the envelope adds to a payload, in bytes.
 pub const OVERHEAD_LEN: usize = HEADER_LEN + TAG_LEN;
 /// Longest payload of one datagram in bytes.
@@ -110,11 +113,23 @@ impl DatagramError {
     }
 }
 
-/// Puts `payload` into an envelope. `out` is cleared first, so that one buffer serves all sends; on
+/// What was in an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened<'d> {
+    /// Who sealed it.
+    pub sender: NodeRef,
+    /// Which part it is for: [`MEMBERSHIP`], or one that the receiver may not know.
+    pub part: u8,
+    /// What it says.
+    pub payload: &'d [u8],
+}
+
+/// Puts a part's `payload` into an envelope. `out` is cleared first, so that one buffer serves all sends; on
 /// an error it is left empty.
 pub fn seal(
     key: &ClusterKey,
     sender: NodeRef,
+    part: u8,
     payload: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), DatagramError> {
@@ -124,7 +139,7 @@ pub fn seal(
     }
     out.reserve(payload.len() + OVERHEAD_LEN);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, flags(key), 0, 0]);
+    out.extend_from_slice(&[VERSION, flags(key), part, 0]);
     out.extend_from_slice(&key.cluster_id());
     out.extend_from_slice(&sender.node.0.to_le_bytes());
     out.extend_from_slice(&sender.incarnation.0.to_le_bytes());
@@ -134,12 +149,9 @@ pub fn seal(
     Ok(())
 }
 
-/// Checks an envelope and gives its sender and payload. The cheap checks come first; nothing of the
+/// Checks an envelope and gives what is in it. The cheap checks come first; nothing of the
 /// payload is looked at before the tag has been found right.
-pub fn open<'d>(
-    key: &ClusterKey,
-    datagram: &'d [u8],
-) -> Result<(NodeRef, &'d [u8]), DatagramError> {
+pub fn open<'d>(key: &ClusterKey, datagram: &'d [u8]) -> Result<Opened<'d>, DatagramError> {
     let length = datagram.len();
     if length > MAX_DATAGRAM_LEN {
         return Err(DatagramError::TooLong { length });
@@ -148,7 +160,7 @@ pub fn open<'d>(
     let (sealed, tag) = datagram.split_last_chunk::<TAG_LEN>().ok_or(too_short)?;
     let (header, payload) = sealed.split_first_chunk::<HEADER_LEN>().ok_or(too_short)?;
     let (magic, rest) = header.split_first_chunk().ok_or(too_short)?;
-    let (&[version, their_flags, _, _], rest) = rest.split_first_chunk().ok_or(too_short)?;
+    let (&[version, their_flags, part, _], rest) = rest.split_first_chunk().ok_or(too_short)?;
     let (cluster_id, rest) = rest.split_first_chunk().ok_or(too_short)?;
     let (&node, rest) = rest.split_first_chunk().ok_or(too_short)?;
     let (&incarnation, _) = rest.split_first_chunk().ok_or(too_short)?;
@@ -175,7 +187,7 @@ pub fn open<'d>(
         node: NodeId(u64::from_le_bytes(node)),
         incarnation: Incarnation(u64::from_le_bytes(incarnation)),
     };
-    Ok((sender, payload))
+    Ok(Opened { sender, part, payload })
 }
 
 fn flags(key: &ClusterKey) -> u8 {
@@ -191,13 +203,19 @@ mod tests {
     const SENDER: NodeRef =
         NodeRef { node: NodeId(0x1122_3344_5566_7788), incarnation: Incarnation(9) };
 
+    const PART: u8 = 3;
+
+    fn opened(payload: &[u8]) -> Opened<'_> {
+        Opened { sender: SENDER, part: PART, payload }
+    }
+
     fn key(cluster: &str, secret: Option<&[u8]>) -> ClusterKey {
         ClusterKey::new(cluster, secret).unwrap()
     }
 
     fn sealed(key: &ClusterKey, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        seal(key, SENDER, payload, &mut out).unwrap();
+        seal(key, SENDER, PART, payload, &mut out).unwrap();
         out
     }
 
@@ -208,7 +226,7 @@ mod tests {
             for payload in [vec![], b"alive".to_vec(), vec![3; MAX_PAYLOAD_LEN]] {
                 let datagram = sealed(&key, &payload);
                 assert_eq!(datagram.len(), payload.len() + OVERHEAD_LEN);
-                assert_eq!(open(&key, &datagram), Ok((SENDER, payload.as_slice())));
+                assert_eq!(open(&key, &datagram), Ok(opened(&payload)));
             }
         }
     }
@@ -216,23 +234,23 @@ mod tests {
     #[test]
     fn the_layout_is_the_documented_one() {
         let datagram = sealed(&key("shop", Some(b"swordfish")), b"alive");
-        assert_eq!(&datagram[..8], b"KWYD\x01\x01\0\0");
+        assert_eq!(&datagram[..8], b"KWYD\x02\x01\x03\0");
         assert_eq!(datagram[8..16], key("shop", None).cluster_id());
         assert_eq!(datagram[16..24], 0x1122_3344_5566_7788_u64.to_le_bytes());
         assert_eq!(datagram[24..32], 9_u64.to_le_bytes());
         assert_eq!(&datagram[32..37], b"alive");
         // From another implementation, written from docs/PROTOCOL.md.
-        assert_eq!(datagram[37..], 0xae6e_b8d0_1896_3585_e231_f3de_308a_e150_u128.to_be_bytes());
+        assert_eq!(datagram[37..], 0x6f7d_d44b_3334_4a0e_0b90_5010_a03b_9422_u128.to_be_bytes());
     }
 
     #[test]
     fn sealing_clears_the_buffer_and_refuses_what_does_not_fit() {
         let key = key("shop", None);
         let mut out = b"left over".to_vec();
-        seal(&key, SENDER, b"alive", &mut out).unwrap();
-        assert_eq!(open(&key, &out), Ok((SENDER, b"alive".as_slice())));
+        seal(&key, SENDER, PART, b"alive", &mut out).unwrap();
+        assert_eq!(open(&key, &out), Ok(opened(b"alive")));
         let length = MAX_PAYLOAD_LEN + 1;
-        let refused = seal(&key, SENDER, &vec![0; length], &mut out);
+        let refused = seal(&key, SENDER, PART, &vec![0; length], &mut out);
         assert_eq!(refused, Err(DatagramError::PayloadTooLong { length }));
         assert_eq!(out, Vec::<u8>::new());
     }
@@ -247,8 +265,8 @@ mod tests {
         other_magic[0] = b'X';
         assert_eq!(open_with_mine(&other_magic), Err(DatagramError::WrongMagic));
         let mut newer = good.clone();
-        newer[4] = 2;
-        assert_eq!(open_with_mine(&newer), Err(DatagramError::UnknownVersion { theirs: 2 }));
+        newer[4] = 3;
+        assert_eq!(open_with_mine(&newer), Err(DatagramError::UnknownVersion { theirs: 3 }));
         let long = vec![0; MAX_DATAGRAM_LEN + 1];
         let too_long = DatagramError::TooLong { length: MAX_DATAGRAM_LEN + 1 };
         assert_eq!(open_with_mine(&long), Err(too_long));

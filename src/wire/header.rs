@@ -15,6 +15,7 @@
 //! Each optional field is 8 bytes (the trace context 32), in the order of the bits, and the whole
 //! is filled up to 16, so that the body starts aligned.
 
+use super::version::WIRE_VERSION_MAX;
 use crate::base::{HandlerId, MessageTypeId};
 
 /// Bytes of the fixed part, and the alignment of every frame and body.
@@ -26,8 +27,8 @@ pub(super) const KIND_OFFSET: usize = 4;
 /// Where the target stands in the header.
 pub(super) const TARGET_OFFSET: usize = 12;
 
-/// The header version this build writes and reads.
-pub const HEADER_VERSION: u8 = 1;
+/// The header version this build writes and reads: the wire version, which fits half a byte.
+pub const HEADER_VERSION: u8 = WIRE_VERSION_MAX;
 
 /// `length` rounded up to the 16 bytes that every frame is aligned to.
 #[inline]
@@ -53,6 +54,9 @@ pub enum FrameKind {
     Fin = 6,
     /// A frame of a part, whose number and operation stand in the header's `message` word.
     Part = 7,
+    /// One that a newer peer has and this build does not: it is counted and skipped, as long as it
+    /// says it is. Never sent.
+    Unknown = 15,
 }
 
 impl FrameKind {
@@ -66,6 +70,7 @@ impl FrameKind {
             5 => Self::Ack,
             6 => Self::Fin,
             7 => Self::Part,
+            8..=15 => Self::Unknown,
             _ => return None,
         })
     }
@@ -158,7 +163,7 @@ const fn fields_bytes(bits: u8) -> usize {
     padded(words * 8)
 }
 
-/// A header that has been checked: its lengths fit each other and its kind is known.
+/// A header that has been checked: its lengths fit each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Exact bytes of header, fields and body.
@@ -178,8 +183,8 @@ pub enum HeaderError {
     /// The version half-byte is not ours.
     #[error("frame header version {0} is unknown here, this build speaks {HEADER_VERSION}")]
     Version(u8),
-    /// The kind half-byte is not one of ours.
-    #[error("frame kind {0} is unknown")]
+    /// The kind half-byte is one that no frame has.
+    #[error("{0} is no kind of frame")]
     Kind(u8),
     /// A reserved bit is set.
     #[error("a reserved bit of the frame header is set")]
@@ -235,14 +240,17 @@ impl Header {
         let high = u64::from_le_bytes(halves[1]);
         let length = low as u32;
         let version_and_kind = (low >> 32) as u8;
-        let fields = (low >> 40) as u8;
+        let mut fields = (low >> 40) as u8;
         if version_and_kind >> 4 != HEADER_VERSION {
             return Err(HeaderError::Version(version_and_kind >> 4));
         }
         let Some(kind) = FrameKind::parse(version_and_kind & 15) else {
             return Err(HeaderError::Kind(version_and_kind & 15));
         };
-        if fields & !KNOWN_FIELDS != 0 || low >> 48 != 0 {
+        if kind == FrameKind::Unknown {
+            // What its bits mean is not known either; its length is.
+            fields = 0;
+        } else if fields & !KNOWN_FIELDS != 0 || low >> 48 != 0 {
             return Err(HeaderError::Reserved);
         }
         if (length as usize) < HEADER_BYTES + fields_bytes(fields) {

@@ -8,7 +8,7 @@ use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
-use super::header::{HeaderError, MAX_FIELDS_BYTES};
+use super::header::{HEADER_VERSION, HeaderError, MAX_FIELDS_BYTES};
 use super::*;
 use crate::base::{HandlerId, MessageTypeId};
 
@@ -109,7 +109,7 @@ proptest! {
         rest in vec(any::<u8>(), 10..400),
     ) {
         let mut bytes = length.to_le_bytes().to_vec();
-        bytes.extend([1 << 4 | kind, bits, 0, 0]);
+        bytes.extend([HEADER_VERSION << 4 | kind, bits, 0, 0]);
         bytes.extend(rest);
         let bytes = aligned(&bytes);
         match deframe(&bytes, LIMIT) {

@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// The oldest wire version this build speaks.
-pub const WIRE_VERSION_MIN: u8 = 1;
+pub const WIRE_VERSION_MIN: u8 = 2;
 /// The newest wire version this build speaks.
-pub const WIRE_VERSION_MAX: u8 = 1;
+pub const WIRE_VERSION_MAX: u8 = 2;
 
 /// An unbroken range of wire versions, both ends included; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

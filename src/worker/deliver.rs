@@ -149,6 +149,10 @@ impl Worker {
             FrameKind::Ack => self.acknowledged(id, frame),
             FrameKind::Fin => self.fin(id),
             FrameKind::Part => self.part_frame(id, frame),
+            FrameKind::Unknown => {
+                self.core.counts.skipped_frames += 1;
+                Ok(())
+            }
         }
     }
 

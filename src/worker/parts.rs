@@ -29,7 +29,10 @@ impl Worker {
         let Some(from) = self.link_ref(id) else { return Ok(()) };
         let word = frame.header.message.0;
         let (part, op) = (PartId((word >> 8) as u8), word as u8);
-        self.core.parts.frame(part, from, op, frame.body())
+        if !self.core.parts.frame(part, from, op, frame.body())? {
+            self.core.counts.skipped_frames += 1;
+        }
+        Ok(())
     }
 
     /// A link opened or closed; to be called while it is still in its place.

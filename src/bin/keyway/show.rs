@@ -88,6 +88,7 @@ pub(crate) fn strangers(report: &StrangersReport) -> String {
         line("datagrams taken", report.datagrams_taken),
         line("datagrams not of this cluster", report.datagrams_not_ours),
         line("datagrams malformed", report.datagrams_malformed),
+        line("datagrams skipped, of newer nodes", report.datagrams_skipped),
     ])
 }
 

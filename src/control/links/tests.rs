@@ -63,7 +63,7 @@ fn established(number: u64) -> Established {
         peer: node(number),
         peer_worker: WorkerIndex(0),
         my_worker: WorkerIndex(0),
-        wire_version: 1,
+        wire_version: 2,
         link_epoch: 1,
         authenticated: true,
     }

@@ -179,7 +179,7 @@ fn both_sides_establish_the_same_link_with_and_without_a_secret() {
             peer: A,
             peer_worker: WorkerIndex(3),
             my_worker: WorkerIndex(1),
-            wire_version: 1,
+            wire_version: 2,
             link_epoch: 7,
             authenticated,
         };
@@ -209,7 +209,7 @@ fn the_layouts_are_the_documented_ones() {
     let told = record(SECRET);
     let hello = &told.hello;
     assert_eq!(hello.len(), HELLO_LEN);
-    assert_eq!(&hello[..16], b"\x89KEYWAY\n\x01\x01\x01\0\x54\0\0\0");
+    assert_eq!(&hello[..16], b"\x89KEYWAY\n\x01\x02\x02\0\x54\0\0\0");
     assert_eq!(hello[16..48], DIALER_NONCE);
     assert_eq!(hello[48..56], A.node.0.to_le_bytes());
     assert_eq!(hello[56..64], A.incarnation.0.to_le_bytes());
@@ -220,22 +220,22 @@ fn the_layouts_are_the_documented_ones() {
     assert_eq!(&hello[96..], b"shop");
     let welcome = &told.welcome;
     assert_eq!(welcome.len(), 72);
-    assert_eq!(&welcome[..16], b"\x89KEYWAY\n\x02\x01\x01\0\x38\0\0\0");
+    assert_eq!(&welcome[..16], b"\x89KEYWAY\n\x02\x02\x02\0\x38\0\0\0");
     assert_eq!(welcome[16..48], ACCEPTOR_NONCE);
     assert_eq!(welcome[48..56], B.node.0.to_le_bytes());
     assert_eq!(welcome[56..64], B.incarnation.0.to_le_bytes());
-    assert_eq!(welcome[64..], [1, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(welcome[64..], [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!((told.proof.len(), told.ready.len()), (48, 48));
-    assert_eq!(&told.proof[..16], b"\x89KEYWAY\n\x03\x01\x01\0\x20\0\0\0");
-    assert_eq!(&told.ready[..16], b"\x89KEYWAY\n\x04\x01\x01\0\x20\0\0\0");
+    assert_eq!(&told.proof[..16], b"\x89KEYWAY\n\x03\x02\x02\0\x20\0\0\0");
+    assert_eq!(&told.ready[..16], b"\x89KEYWAY\n\x04\x02\x02\0\x20\0\0\0");
     // From another implementation, written from docs/PROTOCOL.md.
     assert_eq!(
         hex(&told.proof[16..]),
-        "202780027ce9d4c63116dafd66f60c491a2518d01ff2c3c2d60f32043363a764"
+        "dddc0d3e7f628fe62d732ed42a3b408cf3b2b7628ed79ff62548c13588e0e93b"
     );
     assert_eq!(
         hex(&told.ready[16..]),
-        "014c799040cfbcb06e3ab2badbdfc8c294d3fced6847a0e896b3f4b3d07e525e"
+        "5c2d227fc961edd08cbaa0821d37ccdd45f1a608d1a2019ee3875f403d362993"
     );
     let without = record(None);
     assert_eq!((without.hello[92], without.welcome[65]), (0, 0), "flags");
@@ -454,7 +454,7 @@ fn malformed_hellos_are_refused_with_what_is_wrong() {
     let cases = [
         (change(&[(8, 2)]), "another message came in its place"),
         (change(&[(8, 99)]), "another message came in its place"),
-        (change(&[(9, 2)]), "its oldest wire version lies above its newest"),
+        (change(&[(9, 3)]), "its oldest wire version lies above its newest"),
         (change(&[(12, 80)]), "the length it declares is not one it can have"),
         (change(&[(12, 1), (13, 2)]), "the length it declares is not one it can have"),
         (change(&[(12, 255), (13, 255)]), "the length it declares is not one it can have"),
@@ -488,7 +488,7 @@ fn a_dialer_takes_no_welcome_that_it_could_not_have_asked_for() {
         (change(&[(8, 1)]), malformed("another message came in its place")),
         (change(&[(12, 57)]), malformed("the length it declares is not one it can have")),
         (
-            change(&[(64, 2)]),
+            change(&[(64, 3)]),
             malformed("it did not choose the newest wire version that both sides speak"),
         ),
         (change(&[(65, 0)]), HandshakeError::SecretOnlyHere),

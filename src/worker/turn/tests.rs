@@ -202,7 +202,7 @@ impl Bench {
             peer: node(peer),
             peer_worker: WorkerIndex(0),
             my_worker: WorkerIndex(0),
-            wire_version: 1,
+            wire_version: 2,
             link_epoch: self.hands.inputs.len() as u64,
             authenticated: true,
         };
