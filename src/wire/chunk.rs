@@ -87,7 +87,9 @@ impl Chunk {
     #[inline]
     pub(super) fn commit(&mut self, length: usize) {
         let full = padded(length);
-        self.bytes[self.end + length..self.end + full].fill(0);
+        if length < full {
+            self.bytes[self.end + length..self.end + full].fill(0);
+        }
         self.end += full;
         self.frames += 1;
     }

@@ -197,9 +197,14 @@ impl Core {
         message: &M,
     ) -> Result<(), Refusal> {
         self.counts.sent += 1;
-        let sent =
-            place.and_then(|place| self.push(place.destination, &tell_head::<M>(place), message));
-        self.refused(sent.map(drop))
+        let sent = place.and_then(|place| self.push_tell(place, message));
+        self.refused(sent)
+    }
+
+    /// Of its own, so that all that a tell leaves out is known when it is compiled.
+    fn push_tell<M: Message>(&mut self, place: Place, message: &M) -> Result<(), Refusal> {
+        let id = self.link_to(place.destination)?;
+        self.push(id, &tell_head::<M>(place), message)
     }
 
     /// Sends one copy to each routee of a router; each copy is a message of its own in the counts.
@@ -290,15 +295,9 @@ impl Core {
         self.link_to(destination)
     }
 
-    /// Encodes one tell or ask into the outbox of a destination.
-    #[inline]
-    pub(super) fn push<M: Message>(
-        &mut self,
-        destination: u32,
-        head: &Head,
-        message: &M,
-    ) -> Result<LinkId, Refusal> {
-        let id = self.link_to(destination)?;
+    /// Encodes one tell or ask into the outbox of a link that takes it.
+    #[inline(always)]
+    fn push<M: Message>(&mut self, id: LinkId, head: &Head, message: &M) -> Result<(), Refusal> {
         let link = &mut self.links[id];
         link.outbox.push(&mut self.encoder, head, message)?;
         link.sent.requests += 1;
@@ -306,7 +305,7 @@ impl Core {
             link.dirty = true;
             self.dirty.push(id);
         }
-        Ok(id)
+        Ok(())
     }
 
     #[inline]
@@ -349,8 +348,8 @@ impl Core {
         let opened = self.asks.open(waiter, link, self.now.plus(within));
         let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
         let head = ask_head::<M>(place, correlation, within);
-        match self.push(place.destination, &head, message) {
-            Ok(_) => {
+        match self.push(link, &head, message) {
+            Ok(()) => {
                 self.counts.asks += 1;
                 Ok(())
             }
