@@ -129,6 +129,7 @@ fn worker(kind: StrategyKind, serving: std::ops::RangeInclusive<u64>, asks: bool
     let limits = Limits {
         max_frame_bytes: 1 << 20,
         outbox_bytes: 4 << 20,
+        max_work: 16,
         max_asks: 1024,
         ack_interval_ms: 20,
         redial_min_ms: 100,

@@ -87,6 +87,7 @@ fn worker() -> Worker {
     let limits = Limits {
         max_frame_bytes: 1 << 20,
         outbox_bytes: 4 << 20,
+        max_work: 16,
         max_asks: 1024,
         ack_interval_ms: 20,
         redial_min_ms: 100,

@@ -110,11 +110,11 @@ pub mod wire;
 pub mod worker;
 
 pub use api::{
-    Ask, AskFuture, AsyncReplies, Batch, BuildError, DeadLetters, EventGap, Events, Health, Node,
-    NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection, Watch, Ways,
-    WorkerHealth, WorkerUse,
+    Ask, AskFuture, AsyncReplies, AsyncWork, Batch, BuildError, DeadLetters, EventGap, Events,
+    Health, Node, NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection,
+    Watch, Ways, WorkerHealth, WorkerUse,
 };
-pub use base::fate::{AskError, Counts, DeathReason, Refusal};
+pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{
     Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, Time, View, WorkerIndex,
 };
@@ -187,7 +187,7 @@ pub use runtime::proxies::DeadLetter;
 pub use wire::{Layout, Message};
 pub use worker::{
     AskOptions, Context, Handler, HandlerTable, IntoReply, Later, OnReply, Pattern, Replier,
-    Routee, RouteeRef, WakeKey,
+    Routee, RouteeRef, TooMuchWork, WakeKey, Work, WorkKey, WorkLost,
 };
 
 /// The code in these documents is compiled and run as well.

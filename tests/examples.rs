@@ -77,6 +77,13 @@ fn ask_shows_every_end_of_an_ask() {
 }
 
 #[test]
+fn work_is_begun_once_for_all_who_ask_meanwhile() {
+    let output = run("work", &[]);
+    let parts = ["looked up once: 1", "a look-up that panics"];
+    assert_says("work", &output, &parts);
+}
+
+#[test]
 fn embed_answers_http_and_shuts_down_in_order() {
     let output = run("embed", &["--check"]);
     let http = output.find("HTTP takes no more requests").expect("it is interrupted");

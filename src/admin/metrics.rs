@@ -168,6 +168,7 @@ fn counts(out: &mut Gathered, counts: &CountsReport) {
             "Frames from newer nodes, of kinds or parts that this one does not know.",
             counts.skipped_frames,
         ),
+        ("keyway_work_begun", "Work that routees began on other threads.", counts.work_begun),
     ];
     for (name, help, value) in single {
         out.counter(name, help);
@@ -189,6 +190,10 @@ fn counts(out: &mut Gathered, counts: &CountsReport) {
         for (reason, count) in reasons {
             out.sample(&[("reason", reason)], *count);
         }
+    }
+    out.counter("keyway_work_ended", "Work of routees on other threads that has ended, and how.");
+    for (end, count) in &counts.work_ended {
+        out.sample(&[("end", end)], *count);
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::api::Node;
-use crate::base::fate::{Counts, DeathReason, Refusal};
+use crate::base::fate::{Counts, DeathReason, Refusal, WorkEnd};
 use crate::base::{Member, MemberState};
 
 /// The members as one node sees them.
@@ -106,6 +106,12 @@ pub struct CountsReport {
     pub slow_turns: u64,
     /// Frames from newer nodes that this one does not know.
     pub skipped_frames: u64,
+    /// Work that routees have begun on other threads.
+    #[serde(default)]
+    pub work_begun: u64,
+    /// How it ended.
+    #[serde(default)]
+    pub work_ended: BTreeMap<String, u64>,
 }
 
 /// What came to the node's port.
@@ -233,6 +239,8 @@ impl From<Counts> for CountsReport {
             lost_replies: counts.lost_replies,
             slow_turns: counts.slow_turns,
             skipped_frames: counts.skipped_frames,
+            work_begun: counts.work_begun,
+            work_ended: by_reason(&WorkEnd::ALL, &counts.work_ended),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Replies made by async code on the user's own runtime, with a bound on how many are made at once.
+//! Async code on the user's own runtime, begun by handlers: whose output is a reply, or comes back to
+//! the routee. With a bound on how much runs at once.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,8 +7,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::log;
+use crate::base::LogKind;
 use crate::wire::WireType;
-use crate::worker::{Context, Later};
+use crate::worker::{Context, Later, Routee, TooMuchWork, WorkKey, WorkLost};
 
 /// Runs replies as futures on a tokio runtime, at most so many at a time.
 ///
@@ -68,13 +71,113 @@ impl AsyncReplies {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             self.runtime.spawn(async move {
                 let reply = future.await;
-                if let Err(refusal) = replier.reply(&reply) {
-                    tracing::warn!(%refusal, "an async reply could not be sent");
+                if let Err(refusal) = replier.reply(&reply)
+                    && let Some(left_out) = log::line(LogKind::AsyncReply)
+                {
+                    tracing::warn!(%refusal, left_out, "an async reply could not be sent");
                 }
                 drop(permit);
             });
         }
         later
+    }
+
+    /// How many more can be started now.
+    pub fn free(&self) -> usize {
+        self.permits.available_permits()
+    }
+}
+
+/// Runs futures on a tokio runtime for handlers, at most so many at a time, and brings what they
+/// come to back to the routee that began them, with its state at hand.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use keyway::{AsyncWork, Context, Handler, Later, Message, Routee};
+/// use rkyv::{Archive, Deserialize, Serialize};
+///
+/// #[derive(Archive, Serialize, Deserialize, Message)]
+/// #[message(name = "doc.price_of_one", key = sku, reply = u64)]
+/// struct PriceOf {
+///     sku: u32,
+/// }
+///
+/// #[derive(Routee)]
+/// #[routee(handles(PriceOf))]
+/// struct Prices {
+///     known: HashMap<u32, u64>,
+///     work: AsyncWork,
+/// }
+///
+/// async fn look_up(sku: u32) -> u64 {
+///     tokio::task::yield_now().await; // A database, say.
+///     u64::from(sku) * 100
+/// }
+///
+/// impl Handler<PriceOf> for Prices {
+///     type Reply = Later<u64>;
+///     fn handle(&mut self, message: &ArchivedPriceOf, cx: &mut Context<'_>) -> Later<u64> {
+///         let sku = message.sku.to_native();
+///         let (later, replier) = cx.reply_later();
+///         // When too much is under way, or the look-up panics, the replier is dropped, which tells
+///         // the asker.
+///         let _ = self.work.spawn(cx, look_up(sku), move |me: &mut Self, price, _| {
+///             if let Ok(price) = price {
+///                 me.known.insert(sku, price);
+///                 let _ = replier.reply(&price);
+///             }
+///         });
+///         later
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct AsyncWork {
+    runtime: Handle,
+    permits: Arc<Semaphore>,
+    most: usize,
+}
+
+impl AsyncWork {
+    /// Futures run on this runtime, at most `limit` at a time over all clones.
+    pub fn new(runtime: Handle, limit: usize) -> Self {
+        Self { runtime, permits: Arc::new(Semaphore::new(limit)), most: limit }
+    }
+
+    /// Starts a future. When it is done, `then` runs on this worker with the routee, its output and
+    /// a context, as described at [`Context::begin_work`]; a panic of the future is told as
+    /// [`WorkLost::Panicked`]. The future is dropped at its next `.await` when the routee ends, or
+    /// calls it off by the key.
+    ///
+    /// # Errors
+    /// [`TooMuchWork`] when as many run as may, by this limit or by `workers.max_work`; then nothing
+    /// was started, and `then` does not run.
+    pub fn spawn<H, T, F>(
+        &self,
+        cx: &mut Context<'_>,
+        future: F,
+        then: impl FnOnce(&mut H, Result<T, WorkLost>, &mut Context<'_>) + 'static,
+    ) -> Result<WorkKey, TooMuchWork>
+    where
+        H: Routee,
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit
+            .map_err(|_| TooMuchWork { most: self.most, setting: "the limit of `AsyncWork`" })?;
+        let work = cx.begin_work(then)?;
+        let key = work.key();
+        let task = self.runtime.spawn(async move {
+            let result = future.await;
+            // Before the routee hears of it, so that it can begin the next one then.
+            drop(permit);
+            work.done(result);
+        });
+        let task = task.abort_handle();
+        cx.stop_work_with(key, move || task.abort());
+        Ok(key)
     }
 
     /// How many more can be started now.

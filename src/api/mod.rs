@@ -7,6 +7,7 @@ mod concurrent;
 mod events;
 mod health;
 mod keeper;
+mod log;
 mod node;
 mod router;
 mod select;
@@ -15,7 +16,7 @@ mod watch;
 
 pub use self::ask::{Ask, AskFuture};
 pub use self::builder::{BuildError, NodeBuilder};
-pub use self::concurrent::AsyncReplies;
+pub use self::concurrent::{AsyncReplies, AsyncWork};
 pub use self::events::{DeadLetters, EventGap, Events};
 pub use self::health::{Health, Ways, WorkerHealth, WorkerUse};
 pub use self::node::{Node, NodeError, RouterInfo};

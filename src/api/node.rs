@@ -9,11 +9,12 @@ use tokio::sync::oneshot;
 use super::ask::{Ask, To};
 use super::builder::NodeBuilder;
 use super::events::{DeadLetters, Events};
+use super::log;
 use super::router::RouterBuilder;
 use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
-use crate::base::{NodeId, NodeRef, Path, Time, View, WorkerIndex};
+use crate::base::{LogKind, NodeId, NodeRef, Path, Time, View, WorkerIndex};
 use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
@@ -238,7 +239,12 @@ impl Node {
     /// once in a handler, whose worker's thread must not wait.
     pub fn wait_members(&self, members: usize, within: Duration) -> bool {
         if is_worker_thread() {
-            tracing::error!("wait_members was called by a handler, which must not wait");
+            if let Some(left_out) = log::line(LogKind::WouldBlock) {
+                tracing::error!(
+                    left_out,
+                    "wait_members was called by a handler, which must not wait"
+                );
+            }
             return false;
         }
         let ready = block_on_until(self.members_ready(members), Instant::now() + within);

@@ -135,8 +135,44 @@ impl DeathReason {
     }
 }
 
+/// How work ended that a routee had begun elsewhere, see [`Context::begin_work`].
+///
+/// [`Context::begin_work`]: crate::Context::begin_work
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum WorkEnd {
+    /// The routee got its result.
+    Done = 0,
+    /// It panicked, and the routee was told.
+    Panicked,
+    /// It was given up without a result, and the routee was told.
+    GivenUp,
+    /// The routee called it off.
+    CalledOff,
+    /// The routee was withdrawn meanwhile.
+    Withdrawn,
+    /// The routee panicked meanwhile; the fresh one in its place never gets the result.
+    Replaced,
+    /// The node stopped meanwhile.
+    Stopped,
+}
+
+impl WorkEnd {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Panicked,
+        Self::GivenUp,
+        Self::CalledOff,
+        Self::Withdrawn,
+        Self::Replaced,
+        Self::Stopped,
+    ];
+}
+
 /// How many numbers a [`Counts`] is.
-pub const COUNT_WORDS: usize = 12 + Refusal::ALL.len() + 2 * DeathReason::ALL.len();
+pub const COUNT_WORDS: usize =
+    13 + Refusal::ALL.len() + 2 * DeathReason::ALL.len() + WorkEnd::ALL.len();
 
 /// Why an ask has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -195,6 +231,10 @@ pub struct Counts {
     pub slow_turns: u64,
     /// Frames from newer nodes, of kinds or for parts that this build does not know.
     pub skipped_frames: u64,
+    /// Work that routees have begun elsewhere; each ends in one of `work_ended`.
+    pub work_begun: u64,
+    /// By [`WorkEnd`].
+    pub work_ended: [u64; WorkEnd::ALL.len()],
 }
 
 impl Counts {
@@ -224,8 +264,10 @@ impl Counts {
             self.lost_replies,
             self.slow_turns,
             self.skipped_frames,
+            self.work_begun,
         ];
         let all = single.iter().chain(&self.refused).chain(&self.dead).chain(&self.received_dead);
+        let all = all.chain(&self.work_ended);
         for (word, count) in words.iter_mut().zip(all) {
             *word = *count;
         }
@@ -249,9 +291,11 @@ impl Counts {
             lost_replies: next(),
             slow_turns: next(),
             skipped_frames: next(),
+            work_begun: next(),
             refused: std::array::from_fn(|_| next()),
             dead: std::array::from_fn(|_| next()),
             received_dead: std::array::from_fn(|_| next()),
+            work_ended: std::array::from_fn(|_| next()),
         }
     }
 
@@ -276,6 +320,7 @@ impl AddAssign for Counts {
         self.lost_replies += other.lost_replies;
         self.slow_turns += other.slow_turns;
         self.skipped_frames += other.skipped_frames;
+        self.work_begun += other.work_begun;
         for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
             *mine += theirs;
         }
@@ -283,6 +328,9 @@ impl AddAssign for Counts {
             *mine += theirs;
         }
         for (mine, theirs) in self.received_dead.iter_mut().zip(other.received_dead) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.work_ended.iter_mut().zip(other.work_ended) {
             *mine += theirs;
         }
     }
@@ -308,5 +356,8 @@ mod tests {
             assert_eq!(DeathReason::from_code(index as u32), reason);
         }
         assert_eq!(DeathReason::from_code(99), DeathReason::Other);
+        for (index, end) in WorkEnd::ALL.into_iter().enumerate() {
+            assert_eq!(end as usize, index);
+        }
     }
 }

@@ -37,6 +37,10 @@ pub enum LogKind {
     Size,
     /// Messages died.
     DeadLetters,
+    /// An async reply found no way.
+    AsyncReply,
+    /// A handler wanted to wait.
+    WouldBlock,
     /// A member came, went or changed.
     Member,
 }

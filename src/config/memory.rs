@@ -8,7 +8,8 @@ use super::NodeConfig;
 pub const QUEUE_ITEM_BYTES: u64 = 128;
 /// The frames of a hand-over up to this size count with its place, larger ones by their bytes.
 pub const SMALL_HAND_OVER_BYTES: u64 = 1_024;
-/// What [`NodeConfig::memory_bound`] reckons for one ask in flight: its slot, deadline and timer.
+/// What [`NodeConfig::memory_bound`] reckons for one ask in flight: its slot, deadline and timer; and
+/// for one piece of work of a routee's on another thread, without its result.
 pub const ASK_BYTES: u64 = 256;
 /// What [`NodeConfig::memory_bound`] reckons for a connection that has not proved itself yet.
 pub const HANDSHAKE_BYTES: u64 = 4_096;
@@ -37,7 +38,9 @@ impl NodeConfig {
         MemoryBound {
             queues_bytes: queued.saturating_mul(QUEUE_ITEM_BYTES),
             queued_bodies_bytes: queued_bodies,
-            asks_bytes: self.workers.max_asks as u64 * ASK_BYTES,
+            asks_bytes: (self.workers.max_asks as u64)
+                .saturating_add(workers.saturating_mul(self.workers.max_work as u64))
+                .saturating_mul(ASK_BYTES),
             links_bytes: links.saturating_mul(link_bytes),
             handshakes_bytes: self.links.max_pending_handshakes as u64 * HANDSHAKE_BYTES,
         }
@@ -57,7 +60,7 @@ pub struct MemoryBound {
     /// Message bodies those places may point to, each as long as a message may be. Far above what
     /// a node sees, unless its messages really are that long.
     pub queued_bodies_bytes: u64,
-    /// All asks that can be in flight.
+    /// All asks that can be in flight, and all work of routees.
     pub asks_bytes: u64,
     /// Outboxes and inboxes of all links.
     pub links_bytes: u64,

@@ -110,6 +110,8 @@ settings! {
         slow_turn_ms: u64 = 100, Number(1, 600_000);
         /// Asks from the application's threads that can be in flight, in the whole node.
         max_asks: usize = 65_536, Number(1, 1_048_576);
+        /// Work that one worker's routees can have under way on other threads at a time.
+        max_work: usize = 1_024, Number(1, 65_536);
     }
 
     /// The connections between nodes.

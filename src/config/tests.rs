@@ -44,6 +44,7 @@ inject_capacity = 64
 inject_bytes = 65537
 ring_capacity = 128
 max_asks = 1
+max_work = 2
 [links]
 max_frame_bytes = 1024
 outbox_bytes = 65536
@@ -446,7 +447,7 @@ fn the_memory_bound_adds_up_every_capacity() {
         MemoryBound {
             queues_bytes: (hand_overs + in_rings) * QUEUE_ITEM_BYTES,
             queued_bodies_bytes: hand_overs * 1_024 + 3 * 2 * 65_537 + in_rings * 1_024,
-            asks_bytes: ASK_BYTES,
+            asks_bytes: (1 + 2 * 2) * ASK_BYTES,
             links_bytes: 3 * 5 * (65_536 + 65_537),
             handshakes_bytes: 9 * HANDSHAKE_BYTES,
         }

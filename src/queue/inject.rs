@@ -132,6 +132,11 @@ impl<T> Injector<T> {
         self.waker.notify();
     }
 
+    /// What wakes the worker, for another way to it.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
     /// How many items it has room for.
     pub fn capacity(&self) -> usize {
         self.shared.queue.capacity()

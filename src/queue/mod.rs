@@ -5,6 +5,7 @@
 //! | application threads | a worker | [`Injector`] |
 //! | a worker or control | a worker or control | [`RingSender`] |
 //! | a worker | the thread that asked | [`ReplySlots`] |
+//! | work elsewhere | the worker that had it begun | [`finished`] |
 //! | anyone | anyone | [`Pool`], for buffers on their way back |
 //! | a worker | whoever looks | [`board`], for facts that need no queue |
 //!
@@ -17,6 +18,7 @@
 pub mod block_on;
 #[cfg(not(loom))]
 pub mod board;
+pub mod finished;
 pub mod inject;
 pub mod pool;
 pub mod reply;

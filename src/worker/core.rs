@@ -24,6 +24,7 @@ use crate::route::{Picker, RouteeSet};
 use crate::wire::{Fields, FrameKind, Message, WireType};
 
 use super::inject::Injection;
+use super::work::Works;
 
 /// What a worker's timers are for.
 pub(super) enum Timer {
@@ -126,6 +127,8 @@ pub struct Core {
     pub(super) timers: TimerWheel<Timer>,
     /// Routees that asked to be woken in the next duty cycle.
     pub(super) soon: Vec<(HandlerId, u64)>,
+    /// What routees have begun elsewhere.
+    pub(super) works: Works,
     pub(super) counts: Counts,
     pub(super) requests: Vec<Request>,
     pub(super) dirty: Vec<LinkId>,

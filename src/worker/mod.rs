@@ -28,6 +28,7 @@ mod testnet;
 mod tests;
 pub mod turn;
 mod usage;
+pub mod work;
 
 use std::sync::Arc;
 
@@ -42,12 +43,14 @@ pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
 pub use self::send::{AskOptions, Place, Sender};
 pub use self::usage::Usage;
+pub use self::work::{TooMuchWork, Work, WorkKey, WorkLost};
 
 use self::core::{Core, Timer};
 use self::held::Held;
 use self::link::Links;
 use self::outbox::Encoder;
 use self::routees::RouteeSlot;
+use self::work::Works;
 use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
@@ -78,6 +81,8 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Asks that may be open at a time.
     pub max_asks: usize,
+    /// Work that routees may have under way elsewhere at a time.
+    pub max_work: usize,
     /// How long a request waits for its acknowledgement at most.
     pub ack_interval_ms: u64,
     /// The pause before the first re-dial on demand; doubles up to the next.
@@ -94,6 +99,7 @@ impl Limits {
             max_frame_bytes: links.max_frame_bytes as u32,
             outbox_bytes: links.outbox_bytes,
             max_asks: workers.max_asks,
+            max_work: workers.max_work,
             ack_interval_ms: links.ack_interval_ms,
             redial_min_ms: links.redial_min_ms,
             redial_max_ms: links.redial_max_ms,
@@ -213,6 +219,7 @@ impl Worker {
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
             soon: Vec::new(),
+            works: Works::new(limits.max_work, parts.injector.waker()),
             counts: Counts::default(),
             requests: Vec::new(),
             dirty: Vec::new(),
@@ -304,6 +311,7 @@ impl Worker {
             || !self.core.dirty.is_empty()
             || !self.core.requests.is_empty()
             || !self.core.parts.effects.is_empty()
+            || self.core.works.has_results()
             || !self.core.links[self.core.own].outbox.is_empty()
     }
 
@@ -321,6 +329,7 @@ impl Worker {
         self.core.asks.is_empty()
             && self.held.is_empty()
             && self.core.parts.is_drained()
+            && self.core.works.is_empty()
             && Arc::strong_count(&self.core.repliers) == 1
             && self.core.links.iter().all(|(_, link)| link.is_settled())
     }
@@ -372,6 +381,9 @@ impl Worker {
         let Core { asks, ask_effects, now, .. } = &mut self.core;
         asks.expire(*now, ask_effects);
         self.settle_asks();
+        if self.core.works.has_results() {
+            any |= self.take_results();
+        }
 
         let mut woken = std::mem::take(&mut self.woken);
         std::mem::swap(&mut woken, &mut self.core.soon);

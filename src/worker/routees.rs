@@ -8,6 +8,7 @@ use super::core::{Core, Timer, Waiter};
 use super::handler::Hosted;
 use super::{Request, RouteeFactory, Worker};
 use crate::base::HandlerId;
+use crate::base::fate::WorkEnd;
 use crate::part::RouteeChange;
 
 pub(super) struct RouteeSlot {
@@ -38,7 +39,7 @@ impl RouteeSlot {
 }
 
 /// A destructor that panics as well must not take the worker down.
-fn drop_quietly<T>(gone: T) {
+pub(super) fn drop_quietly<T>(gone: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
 }
 
@@ -77,6 +78,7 @@ impl Worker {
             slot.end(&mut self.core);
             // What it began as it ended, too.
             self.core.forget_waits_of(id);
+            self.core.drop_work_of(id, WorkEnd::Withdrawn);
             self.routee_changed(id, RouteeChange::Withdrawn);
         }
         self.core.requests.push(Request::Withdrawn(id));
@@ -99,6 +101,7 @@ impl Worker {
         let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index)));
         let Ok(fresh) = fresh else { return false };
         drop_quietly(std::mem::replace(&mut slot.hosted, fresh));
+        self.core.drop_work_of(id, WorkEnd::Replaced);
         true
     }
 
@@ -116,6 +119,7 @@ impl Worker {
         for slot in std::mem::take(&mut self.routees).into_iter().flatten() {
             slot.end(&mut self.core);
         }
+        self.core.drop_all_work();
     }
 
     pub(super) fn wake(&mut self, id: HandlerId, token: u64) {

@@ -32,6 +32,7 @@ pub(super) const WITHIN: Duration = Duration::from_millis(500);
 pub(super) const LIMITS: Limits = Limits {
     max_frame_bytes: 4096,
     outbox_bytes: 16 * 1024,
+    max_work: 16,
     max_asks: 8,
     ack_interval_ms: 20,
     redial_min_ms: 100,

@@ -161,6 +161,7 @@ impl Turn {
         let now = io.now();
         worker.sleeps(now);
         if io.has_command()
+            || worker.has_results()
             || (worker.takes_hand_overs() && io.has_hand_over())
             || self.siblings().any(|sibling| io.has_chunk(sibling))
         {
