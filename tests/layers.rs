@@ -15,7 +15,8 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &["member", "route", "ask"],
     &["part"],
-    &["control", "worker"],
+    &["worker"],
+    &["control"],
     &["net"],
     &["runtime", "sim"],
     &["api", "client"],
@@ -220,5 +221,6 @@ fn the_reader_of_imports_sees_them() {
     assert_eq!(objection("route", "route"), None);
     assert!(objection("route", "worker").is_some_and(|why| why.contains("above")));
     assert!(objection("route", "member").is_some_and(|why| why.contains("one layer")));
-    assert!(objection("control", "worker").is_some());
+    assert!(objection("worker", "control").is_some());
+    assert!(objection("runtime", "sim").is_some());
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::links::{LinkEffect, LogLine};
+use super::links::LogLine;
 use super::{Control, ControlSink, ControlTimer};
 use crate::base::{LogKind, LogLimiter, NodeRef, Time};
 use crate::wire::datagram::DatagramError;
@@ -285,7 +285,7 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) {
         if let Some(line) = self.joining.greeted(now, seed, state) {
-            sink.link(LinkEffect::Log(line));
+            sink.log(line);
         }
     }
 

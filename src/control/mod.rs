@@ -3,6 +3,7 @@
 //! datagrams, snapshots and events go out into a sink.
 
 pub mod destinations;
+mod ending;
 pub mod joining;
 mod leaving;
 pub mod links;
@@ -11,31 +12,37 @@ pub mod seeds;
 mod serving;
 mod size;
 mod tables;
+mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::destinations::Destinations;
+use self::ending::Ending;
 use self::joining::{Joining, SeedState};
 use self::leaving::{Leaving, Step};
-use self::links::{LinkConfig, LinkEffect, LinkTimer, Links};
+use self::links::shake::Shake;
+use self::links::{JobId, LinkConfig, LinkEffect, LinkTimer, Links, LogLine};
 use self::seeds::FoundSeeds;
 use self::serving::Serving;
 pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::size::SizeWarning;
 use self::tables::Tables;
-use crate::base::{HandlerId, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex};
+use crate::base::{
+    HandlerId, LogKind, LogLimiter, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
+};
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
     PartitionPolicy,
 };
-use crate::part::{ControlHalves, Facts, PartId, PartSettings, WorkerOrder};
+use crate::part::{ControlHalves, PartId, PartSettings};
 use crate::route::job::{TableJob, TablesMade};
 use crate::route::snapshot::Snapshot;
 use crate::route::{RouterSpec, SpecError};
 use crate::wire::auth::ClusterKey;
 use crate::wire::datagram;
+use crate::worker::{Command, Report};
 
 /// How often a leaving node asks its workers whether they are drained.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -49,7 +56,9 @@ pub trait ControlSink {
     fn send(&mut self, to: SocketAddr, datagram: &[u8]);
     /// Call [`Control::timer`] with this at that time.
     fn schedule(&mut self, at: Time, timer: ControlTimer);
-    /// Hand this to all workers and application threads.
+    /// Hand this to a worker. What comes from here comes to it in this order.
+    fn command(&mut self, worker: WorkerIndex, command: Command<JobId>);
+    /// Show this to application threads. It was handed to every worker before.
     fn publish(&mut self, snapshot: Arc<Snapshot>);
     /// Run this job, where it holds nothing up, and call [`Control::tables_made`] with its outcome.
     /// There is never more than one.
@@ -58,26 +67,35 @@ pub trait ControlSink {
     fn routed(&mut self, router: u32);
     /// What became of a path that was to be served: the cluster is being told, or it is free again.
     fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>);
-    /// Have every worker end its routee of this path, and call [`Control::withdrawn`] when each has.
-    fn withdraw(&mut self, handler: HandlerId);
     /// A path that was to be withdrawn is not served any more.
     fn unserved(&mut self, handler: HandlerId);
     /// Tell whoever listens what changed.
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]);
     /// The node cannot go on.
     fn fault(&mut self, fault: MemberFault);
-    /// Ask every worker whether it is drained, and call [`Control::drained`] with what they say.
-    fn ask_drained(&mut self);
-    /// Have every worker tell its peers that nothing more will come.
-    fn finish_workers(&mut self);
-    /// Hand what parts published to every worker, behind the snapshot.
-    fn facts(&mut self, facts: &Facts);
-    /// Hand this to a part's half on one worker.
-    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder);
     /// The node has left; true if everything was drained in time.
     fn left(&mut self, drained: bool);
-    /// Do this with connections, discovery or the log.
-    fn link(&mut self, effect: LinkEffect);
+    /// Its workers have stopped, or so many of them have not within the time they have.
+    fn stopped(&mut self, running: u16);
+    /// Write a line.
+    fn log(&mut self, line: LogLine);
+    /// A worker's report that is for whoever looks on. For the log as well, if it says how many
+    /// others like it were left out there.
+    fn overheard(&mut self, report: Report, left_out: Option<u64>);
+    /// Bytes that nobody can foresee.
+    fn nonce(&mut self) -> [u8; 32];
+    /// Connect, and then do this; [`Control::job`] hears how it goes.
+    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake);
+    /// Do this with the connection that has just come in; [`Control::job`] hears how it goes.
+    fn accept(&mut self, job: JobId, shake: Shake);
+    /// Say this on the connection that has just come in, as far as it goes at once, and close it.
+    fn turn_away(&mut self, refusal: &[u8]);
+    /// Close this connection; nothing more of it matters.
+    fn abort(&mut self, job: JobId);
+    /// Take connections in, or leave them waiting.
+    fn accepting(&mut self, accepting: bool);
+    /// Have discovery look, then call [`Control::discovered`].
+    fn discover(&mut self);
 }
 
 /// What control's timers are for.
@@ -87,6 +105,8 @@ pub enum ControlTimer {
     Member(MemberTimer),
     /// Look again whether the workers are drained.
     Drain,
+    /// Workers have had their time to stop.
+    Stop,
     /// Of connections.
     Link(LinkTimer),
     /// Discovery looks again.
@@ -148,6 +168,7 @@ pub struct ControlParts {
 /// happens.
 pub struct Control {
     me: NodeRef,
+    workers: u16,
     membership: Membership,
     key: ClusterKey,
     serving: Serving,
@@ -165,6 +186,8 @@ pub struct Control {
     found_seeds: Vec<SocketAddr>,
     joining: Joining,
     size: SizeWarning,
+    log: LogLimiter,
+    ending: Ending,
 }
 
 impl Control {
@@ -183,6 +206,7 @@ impl Control {
         let joining = Joining::new(address, membership.seeds());
         Ok(Self {
             me,
+            workers,
             membership,
             key: parts.key,
             serving: Serving::new(workers, parts.leave_grace),
@@ -199,6 +223,8 @@ impl Control {
             found_seeds,
             joining,
             size: SizeWarning::default(),
+            log: LogLimiter::default(),
+            ending: Ending::default(),
         })
     }
 
@@ -235,6 +261,9 @@ impl Control {
         bytes: &[u8],
         sink: &mut dyn ControlSink,
     ) {
+        if self.is_ending() {
+            return;
+        }
         let payload = match datagram::open(&self.key, bytes) {
             Ok(opened) if opened.part == datagram::MEMBERSHIP => opened.payload,
             Ok(_) => {
@@ -244,6 +273,12 @@ impl Control {
             Err(error) => {
                 self.datagrams.not_ours += 1;
                 self.not_opened(from, error);
+                self.say(now, LogKind::StrangerDatagram, sink, || {
+                    format!(
+                        "a datagram from {from} that is not of this cluster was dropped: a \
+                         stranger, or a node with another cluster name or secret"
+                    )
+                });
                 return;
             }
         };
@@ -266,6 +301,8 @@ impl Control {
     /// A timer's time has come.
     pub fn timer(&mut self, now: Time, timer: ControlTimer, sink: &mut dyn ControlSink) {
         match timer {
+            ControlTimer::Stop => self.stop_due(sink),
+            _ if self.is_ending() => {}
             ControlTimer::Member(timer) => {
                 self.member(now, sink, |membership, sink| {
                     membership.handle_timer(now, timer, sink)
@@ -277,7 +314,7 @@ impl Control {
             }
             ControlTimer::Link(timer) => self.link_timer(now, timer, sink),
             ControlTimer::Join => self.join_round(now, sink),
-            ControlTimer::Discover => sink.link(LinkEffect::Discover),
+            ControlTimer::Discover => sink.discover(),
             ControlTimer::Withdraw(handler) => self.withdraw_due(now, handler, sink),
             ControlTimer::Part { part, token } => self.part_timer(now, part, token, sink),
         }
@@ -381,11 +418,11 @@ impl Control {
             Step::Nothing => {}
             Step::Wait => sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain),
             Step::Ask => {
-                sink.ask_drained();
+                self.tell_all(sink, || Command::AskDrained);
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
             Step::Finish => {
-                sink.finish_workers();
+                self.tell_all(sink, || Command::Finish);
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
             Step::Farewell => {
@@ -417,6 +454,7 @@ impl Control {
             self.follow_view(sink);
             // Whoever hears of a change finds it in the snapshot.
             sink.events(self.membership.view(), &events);
+            self.say_events(now, &events, sink);
             self.links_follow(now, sink);
             self.joining_follows(now, sink);
             self.warn_of_size(now, sink);
@@ -438,13 +476,42 @@ impl Control {
 
     fn publish(&mut self, sink: &mut dyn ControlSink) {
         self.version += 1;
-        sink.publish(Arc::new(Snapshot::indexed(
+        let snapshot = Arc::new(Snapshot::indexed(
             self.version,
             Arc::clone(self.membership.view()),
             self.destinations.all().to_vec(),
             Arc::clone(self.destinations.index()),
             self.tables.states(),
-        )));
+        ));
+        self.tell_all(sink, || Command::Apply(Arc::clone(&snapshot)));
+        sink.publish(snapshot);
+    }
+
+    fn say(
+        &mut self,
+        now: Time,
+        kind: LogKind,
+        sink: &mut dyn ControlSink,
+        text: impl FnOnce() -> String,
+    ) {
+        if let Some(left_out) = self.log.line(now, kind) {
+            sink.log(LogLine { kind, left_out, text: text() });
+        }
+    }
+
+    fn say_events(&mut self, now: Time, events: &[MemberEvent], sink: &mut dyn ControlSink) {
+        for event in events {
+            let (what, member) = match event {
+                MemberEvent::Joined(member) => ("a member joined", member),
+                MemberEvent::Changed(member) => ("a member changed", member),
+                MemberEvent::Unreachable(member) => ("a member is unreachable", member),
+                MemberEvent::Reachable(member) => ("a member is reachable again", member),
+                MemberEvent::Removed(member) => ("a member was removed", member),
+            };
+            self.say(now, LogKind::Member, sink, || {
+                format!("{what}: {} at {}, {:?}", member.name, member.address, member.state)
+            });
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{Control, ControlSink, ControlTimer};
 use crate::base::{MemberEvent, Time, WorkerIndex};
 use crate::part::{ControlEffect, ControlOrder, ControlReport, PartId};
+use crate::worker::Command;
 
 impl Control {
     /// A face wants something of a part.
@@ -48,14 +49,16 @@ impl Control {
 
     fn carry_out_parts(&mut self, now: Time, sink: &mut dyn ControlSink) {
         if std::mem::take(&mut self.parts.effects.published) {
-            sink.facts(self.parts.facts());
+            self.tell_all(sink, || Command::Facts(self.parts.facts().clone()));
         }
         for effect in self.parts.effects.list.drain(..) {
             match effect {
                 ControlEffect::After { part, after, token } => {
                     sink.schedule(now.plus(after), ControlTimer::Part { part, token });
                 }
-                ControlEffect::ToWorker(worker, order) => sink.part_order(worker, order),
+                ControlEffect::ToWorker(worker, order) => {
+                    sink.command(worker, Command::Part(order));
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::{Control, ControlSink, ControlTimer};
 use crate::base::{HandlerId, MessageType, Path, Service, Time};
 use crate::member::MemberError;
+use crate::worker::{Command, RouteeFactory};
 
 /// Why a path cannot be served.
 #[derive(Debug, PartialEq, Eq)]
@@ -207,18 +208,20 @@ impl Serving {
 }
 
 impl Control {
-    /// Registers a path. The driver has every worker run it and calls [`Control::served`] or
-    /// [`Control::serve_failed`] when each does or cannot; [`ControlSink::served`] tells what
-    /// became of it.
+    /// Registers a path, and has every worker run it; [`ControlSink::served`] tells what became of
+    /// it.
     ///
     /// # Errors
     /// When the path is taken, or two message types have one name.
     pub fn serve(
         &mut self,
         path: Path,
-        messages: Vec<MessageType>,
+        factory: RouteeFactory,
+        sink: &mut dyn ControlSink,
     ) -> Result<HandlerId, ServeError> {
-        self.serving.serve(path, messages)
+        let handler = self.serving.serve(path, factory.messages().to_vec())?;
+        self.tell_all(sink, || Command::Serve(handler, factory.clone()));
+        Ok(handler)
     }
 
     /// A worker runs a handler now.
@@ -287,7 +290,7 @@ impl Control {
                 let _ = self.announce_services(now, sink);
                 sink.schedule(now.plus(self.serving.grace), ControlTimer::Withdraw(handler));
             }
-            Step::Withdraw => sink.withdraw(handler),
+            Step::Withdraw => self.tell_all(sink, || Command::Withdraw(handler)),
             Step::Over(None) => sink.unserved(handler),
             Step::Over(Some(why)) => sink.served(handler, Err(why)),
         }

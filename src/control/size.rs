@@ -1,7 +1,7 @@
 //! Warns before a cluster has as many members as fit: those that are gone and were never removed
 //! keep their places, and one day nobody is let in any more.
 
-use super::links::{LinkEffect, LogLine};
+use super::links::LogLine;
 use super::{Control, ControlSink};
 use crate::base::{LogKind, LogLimiter, Time};
 use crate::member::MAX_RECORDS;
@@ -52,7 +52,7 @@ impl Control {
         }
         let unreachable = members.iter().filter(|member| !member.reachable).count();
         if let Some(line) = self.size.follow(now, members.len(), unreachable) {
-            sink.link(LinkEffect::Log(line));
+            sink.log(line);
         }
     }
 }

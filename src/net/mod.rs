@@ -1,16 +1,12 @@
 //! Sockets: they move bytes and decide nothing.
 
-pub mod dialer;
 pub mod discovery;
 pub mod inbox;
 pub mod link;
-pub mod listener;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
-
-use crate::control::links::{JobEvent, JobId};
 
 /// How long written bytes may stay unacknowledged, or a peer's window shut, before the system gives
 /// the connection up: a flow that a firewall or a cut has swallowed is noticed by then. A worker
@@ -24,27 +20,11 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// someone may be waiting for nothing but a reply.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// What a connection's task tells: which, what happened, and the connection once it is open.
-pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
-
-/// How a connection's task tells what happens to it.
-pub struct Teller {
-    /// Which connection.
-    pub job: JobId,
-    /// To whom.
-    pub to: tokio::sync::mpsc::Sender<Told>,
-}
-
-impl Teller {
-    /// Tells it, and waits while too much is waiting already.
-    pub async fn tell(&self, event: JobEvent, stream: Option<std::net::TcpStream>) {
-        // Nobody listens any more when the node ends.
-        let _ = self.to.send((self.job, event, stream)).await;
-    }
-}
-
 /// Sets a fresh connection up: small writes leave at once, and a vanished peer is noticed.
-fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
+///
+/// # Errors
+/// When the system refuses one of the options.
+pub fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
@@ -54,7 +34,7 @@ fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
 }
 
 /// Bytes that nobody can foresee, from the operating system.
-fn random_nonce() -> [u8; 32] {
+pub fn random_nonce() -> [u8; 32] {
     let mut nonce = [0; 32];
     // The system's generator cannot fail once the machine has booted; a node without it could not
     // prove anything to anybody.

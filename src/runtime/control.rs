@@ -1,11 +1,10 @@
 //! The control thread: drives the process's decider over tokio. Everything here happens a few
 //! times a second, or when somebody asks; messages never pass through.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UdpSocket};
@@ -17,7 +16,7 @@ use super::effects::{Discovered, Effects, Mailbox};
 use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, Path, Time, WorkerIndex};
+use crate::base::{HandlerId, MemberEvent, Path, Time};
 use crate::control::joining::JoinState;
 use crate::control::links::{JobEvent, JobId};
 use crate::control::{Control, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure};
@@ -27,7 +26,7 @@ use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
 use crate::route::job::TablesMade;
 use crate::route::snapshot::Snapshot;
-use crate::wire::auth::ClusterKey;
+use crate::worker::command::{RING_PAUSE, Waiting};
 use crate::worker::{AppReply, RouteeFactory};
 
 /// The largest datagram that is read; membership's own cap is far below.
@@ -84,8 +83,6 @@ pub struct Strangers {
 pub struct ControlThread {
     /// The decider.
     pub control: Control,
-    /// The cluster's keys.
-    pub key: ClusterKey,
     /// For links.
     pub listener: std::net::TcpListener,
     /// For membership.
@@ -166,21 +163,18 @@ impl ControlThread {
                 workers: self
                     .workers
                     .into_iter()
-                    .map(|ring| Mailbox { ring, waiting: VecDeque::new() })
+                    .map(|ring| Mailbox { ring, waiting: Waiting::default() })
                     .collect(),
                 timers: BTreeMap::new(),
                 next_timer: 0,
                 published: self.published,
-                clock: self.clock,
-                log: LogLimiter::default(),
                 tables: None,
                 routed: Vec::new(),
                 served: Vec::new(),
                 unserved: Vec::new(),
                 left: None,
+                stopped: false,
                 fault: None,
-                me: self.control.me(),
-                key: self.key,
                 jobs,
                 arrived: None,
                 accepting: true,
@@ -258,7 +252,7 @@ impl Driver {
         let waiting = self.effects.workers.iter().any(|mailbox| !mailbox.waiting.is_empty());
         if waiting {
             // A worker is behind: look again soon.
-            return std::time::Instant::now() + Duration::from_millis(1);
+            return std::time::Instant::now() + RING_PAUSE;
         }
         match self.effects.timers.first_key_value() {
             Some(((at, _), _)) => self.clock.instant(*at),
@@ -277,10 +271,14 @@ impl Driver {
         }
     }
 
-    fn after_step(&mut self) {
+    fn pump(&mut self) {
         for mailbox in &mut self.effects.workers {
             mailbox.pump();
         }
+    }
+
+    fn after_step(&mut self) {
+        self.pump();
         if let Some(job) = self.effects.tables.take() {
             let run = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run()));
             self.tables.spawn_blocking(run);
@@ -333,18 +331,7 @@ impl Driver {
 
     fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let now = self.clock.now();
-        let strangers = self.control.datagrams().not_ours;
         self.control.datagram(now, from, bytes, &mut self.effects);
-        if self.control.datagrams().not_ours != strangers
-            && let Some(left_out) = self.effects.log.line(now, LogKind::StrangerDatagram)
-        {
-            tracing::warn!(
-                %from,
-                left_out,
-                "a datagram that is not of this cluster was dropped: a stranger, or a node with \
-                 another cluster name or secret"
-            );
-        }
     }
 
     fn accepted(&mut self, accepted: std::io::Result<(tokio::net::TcpStream, SocketAddr)>) {
@@ -375,45 +362,7 @@ impl Driver {
     // ---- workers and faces ----
 
     fn report(&mut self, report: Report) {
-        let now = self.clock.now();
-        match report {
-            Report::Dial { worker, destination, .. } => {
-                self.control.dial(now, worker, destination, &mut self.effects);
-            }
-            Report::Suspect(peer) => self.control.suspect(now, peer, &mut self.effects),
-            Report::Reached(peer) => self.control.peer_link_opened(now, peer, &mut self.effects),
-            Report::Served(_, handler) => self.control.served(now, handler, &mut self.effects),
-            Report::ServeFailed(handler) => {
-                self.control.serve_failed(now, handler, &mut self.effects);
-            }
-            Report::Withdrawn(_, handler) => {
-                self.control.withdrawn(now, handler, &mut self.effects);
-            }
-            Report::Drained(worker, drained) => {
-                self.control.drained(now, worker, drained, &mut self.effects);
-            }
-            Report::Part(worker, report) => {
-                self.control.part_report(now, worker, report, &mut self.effects);
-            }
-            Report::DeadLetters(letter) => {
-                if let Some(left_out) = self.effects.log.line(now, LogKind::DeadLetters) {
-                    tracing::debug!(?letter, left_out, "dead letters");
-                }
-                let _ = self.effects.published.dead_letters.send(letter);
-            }
-            Report::SlowTurn(slow) => tracing::warn!(
-                worker = %slow.worker,
-                path = %slow.path,
-                message = slow.message.as_deref(),
-                took_ms = slow.took.as_millis() as u64,
-                messages = slow.messages,
-                "a handler held its worker, where nothing else ran meanwhile; what takes long \
-                 belongs on another thread"
-            ),
-            Report::Ended(worker) => {
-                tracing::error!(%worker, "a worker's thread has ended by itself");
-            }
-        }
+        self.control.report(self.clock.now(), report, &mut self.effects);
     }
 
     fn order(&mut self, order: Order) {
@@ -450,14 +399,8 @@ impl Driver {
         factory: RouteeFactory,
         answer: oneshot::Sender<Result<HandlerId, OrderError>>,
     ) {
-        match self.control.serve(path.clone(), factory.messages().to_vec()) {
-            Ok(handler) => {
-                self.serving.insert(handler, (path, answer));
-                for worker in 0..self.effects.workers.len() {
-                    let command = Command::Serve(handler, factory.clone());
-                    self.effects.command(WorkerIndex(worker as u16), command);
-                }
-            }
+        match self.control.serve(path.clone(), factory, &mut self.effects) {
+            Ok(handler) => drop(self.serving.insert(handler, (path, answer))),
             Err(ServeError::PathTaken) => {
                 let _ = answer.send(Err(OrderError::PathTaken { path }));
             }
@@ -471,32 +414,21 @@ impl Driver {
         }
     }
 
-    /// Stops the workers, waits until they have, and tells everybody.
+    /// Stops the workers, and tells everybody when they have.
     async fn end(&mut self, ended: Ended) {
         self.effects.published.closing.store(true, Ordering::SeqCst);
-        let count = self.effects.workers.len();
-        for worker in 0..count {
-            self.effects.command(WorkerIndex(worker as u16), Command::Stop);
-        }
-        let mut running = count;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while running > 0 {
-            for mailbox in &mut self.effects.workers {
-                mailbox.pump();
-            }
-            let look_again = tokio::time::Instant::now() + Duration::from_millis(5);
+        self.control.stop(self.clock.now(), &mut self.effects);
+        while !self.effects.stopped {
+            let next = self.next_wake();
             tokio::select! {
                 report = self.reports.recv() => match report {
-                    Some(Report::Ended(_)) => running -= 1,
-                    Some(_) => {}
+                    Some(report) => self.report(report),
                     None => break,
                 },
-                () = tokio::time::sleep_until(look_again) => {}
+                () = tokio::time::sleep_until(next.into()) => {}
             }
-            if tokio::time::Instant::now() >= deadline {
-                tracing::error!(running, "workers did not stop: a handler blocks its worker");
-                break;
-            }
+            self.run_timers();
+            self.pump();
         }
         // An ask that no worker got to see any more ends here.
         self.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));

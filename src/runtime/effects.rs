@@ -1,28 +1,27 @@
 //! What control's decider wants done, carried out on the spot, except for what must wait.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::clock::Clock;
 use super::control::{Ended, Published};
 use super::jobs::Jobs;
 use super::proxies::Command;
-use crate::base::{HandlerId, LogKind, LogLimiter, MemberEvent, NodeRef, Time, View, WorkerIndex};
-use crate::control::links::{LinkEffect, LogLine};
+use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
+use crate::control::links::shake::Shake;
+use crate::control::links::{JobId, LogLine};
 use crate::control::{ControlSink, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::Discovery;
-use crate::part::{Facts, WorkerOrder};
+use crate::net::random_nonce;
 use crate::queue::ring::RingSender;
 use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
-use crate::wire::VersionRange;
-use crate::wire::auth::ClusterKey;
-use crate::wire::handshake::{AcceptParams, DialParams, TurnAway};
+use crate::worker::Report;
+use crate::worker::command::Waiting;
 
 /// What discovery found, and itself, unless it panicked.
 pub(super) struct Discovered {
@@ -38,8 +37,6 @@ pub(super) struct Effects {
     pub timers: BTreeMap<(Time, u64), ControlTimer>,
     pub next_timer: u64,
     pub published: Published,
-    pub clock: Clock,
-    pub log: LogLimiter,
     pub tables: Option<TableJob>,
     /// Routers whose first table is published.
     pub routed: Vec<u32>,
@@ -48,9 +45,8 @@ pub(super) struct Effects {
     /// Paths that are not served any more.
     pub unserved: Vec<HandlerId>,
     pub left: Option<bool>,
+    pub stopped: bool,
     pub fault: Option<MemberFault>,
-    pub me: NodeRef,
-    pub key: ClusterKey,
     pub jobs: Jobs,
     /// The connection that has just come in, until control has said what becomes of it.
     pub arrived: Option<tokio::net::TcpStream>,
@@ -60,45 +56,22 @@ pub(super) struct Effects {
     pub discovered: mpsc::Sender<Discovered>,
 }
 
-/// The way to one worker. What its ring does not take waits here: commands are few, and none may
-/// be lost.
+/// The way to one worker.
 pub(super) struct Mailbox {
     pub ring: RingSender<Command>,
-    pub waiting: VecDeque<Command>,
+    pub waiting: Waiting<TcpStream>,
 }
 
 impl Mailbox {
-    fn send(&mut self, command: Command) {
-        // A newer snapshot, and newer facts, replace those that have not gone out yet.
-        let mut last = self.waiting.iter_mut().rev();
-        match (&command, last.next(), last.next()) {
-            (Command::Apply(_), Some(known @ Command::Apply(_)), _)
-            | (Command::Apply(_), Some(Command::Facts(_)), Some(known @ Command::Apply(_)))
-            | (Command::Facts(_), Some(known @ Command::Facts(_)), _) => *known = command,
-            _ => self.waiting.push_back(command),
-        }
-        self.pump();
-    }
-
     pub fn pump(&mut self) {
-        while let Some(command) = self.waiting.pop_front() {
-            if let Err(full) = self.ring.push(command) {
-                self.waiting.push_front(full.0);
-                return;
-            }
-        }
+        let ring = &mut self.ring;
+        self.waiting.pump(|command| ring.push(command));
     }
 }
 
 impl Effects {
-    pub fn command(&mut self, worker: WorkerIndex, command: Command) {
-        if let Some(mailbox) = self.workers.get_mut(usize::from(worker.0)) {
-            mailbox.send(command);
-        }
-    }
-
     /// Has discovery look, where it may block.
-    fn discover(&mut self) {
+    fn look_for_seeds(&mut self) {
         let Some(mut discovery) = self.discovery.take() else { return };
         let tell = self.discovered.clone();
         tokio::spawn(async move {
@@ -139,10 +112,15 @@ impl ControlSink for Effects {
         self.timers.insert((at, self.next_timer), timer);
     }
 
-    fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Apply(Arc::clone(&snapshot)));
+    fn command(&mut self, worker: WorkerIndex, command: crate::worker::Command<JobId>) {
+        let Some(mailbox) = self.workers.get_mut(usize::from(worker.0)) else { return };
+        if let Some(command) = command.with(|job| self.jobs.take(job)) {
+            mailbox.waiting.push(command);
+            mailbox.pump();
         }
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>) {
         self.published.snapshot.store(Arc::clone(&snapshot));
         self.published.changes.send_replace(snapshot);
     }
@@ -159,21 +137,12 @@ impl ControlSink for Effects {
         self.served.push((handler, outcome));
     }
 
-    fn withdraw(&mut self, handler: HandlerId) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Withdraw(handler));
-        }
-    }
-
     fn unserved(&mut self, handler: HandlerId) {
         self.unserved.push(handler);
     }
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
         for event in events {
-            if let Some(left_out) = self.log.line(self.clock.now(), LogKind::Member) {
-                log_event(event, left_out);
-            }
             // Nobody listening is no error.
             let _ = self.published.events.send(event.clone());
         }
@@ -184,105 +153,83 @@ impl ControlSink for Effects {
         self.fault = Some(fault);
     }
 
-    fn ask_drained(&mut self) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::AskDrained);
-        }
-    }
-
-    fn finish_workers(&mut self) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Finish);
-        }
-    }
-
-    fn facts(&mut self, facts: &Facts) {
-        for mailbox in &mut self.workers {
-            mailbox.send(Command::Facts(facts.clone()));
-        }
-    }
-
-    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder) {
-        self.command(worker, Command::Part(order));
-    }
-
     fn left(&mut self, drained: bool) {
         self.left = Some(drained);
     }
 
-    fn link(&mut self, effect: LinkEffect) {
-        match effect {
-            LinkEffect::Accept(job) => {
-                let Some(stream) = self.arrived.take() else { return };
-                let params = AcceptParams {
-                    key: self.key.clone(),
-                    me: self.me,
-                    workers: self.workers.len() as u16,
-                    versions: VersionRange::SUPPORTED,
-                    turn_away: None,
-                };
-                self.jobs.accept(job, stream, params);
-            }
-            LinkEffect::TurnAway => {
-                let Some(stream) = self.arrived.take() else { return };
-                // As far as the socket takes it at once; the stranger gets no more of our time.
-                let _ = stream.try_write(&TurnAway::Busy.refusal());
-            }
-            LinkEffect::Dial(order) => {
-                let params = DialParams {
-                    key: self.key.clone(),
-                    me: self.me,
-                    from_worker: order.from_worker,
-                    to: order.to,
-                    to_worker: order.to_worker,
-                    link_epoch: order.link_epoch,
-                    versions: VersionRange::SUPPORTED,
-                };
-                self.jobs.dial(order.job, order.address, params);
-            }
-            LinkEffect::Probe { job, address } => self.jobs.probe(job, address),
-            LinkEffect::Abort(job) => self.jobs.abort(job),
-            LinkEffect::HandDialed { job, worker, destination } => {
-                if let Some(stream) = self.jobs.take(job) {
-                    self.command(worker, Command::Dialed(destination, stream));
-                }
-            }
-            LinkEffect::HandAccepted { job, established } => {
-                if let Some(stream) = self.jobs.take(job) {
-                    self.command(established.my_worker, Command::Accepted(stream, established));
-                }
-            }
-            LinkEffect::DialFailed { worker, destination } => {
-                self.command(worker, Command::DialFailed(destination));
-            }
-            LinkEffect::Accepting(accepting) => self.accepting = accepting,
-            LinkEffect::Discover => self.discover(),
-            LinkEffect::Log(line) => log(&line),
-            // Control keeps these to itself.
-            LinkEffect::Schedule(..)
-            | LinkEffect::Refused(_)
-            | LinkEffect::Reached(_)
-            | LinkEffect::Greeted(..) => {}
+    fn stopped(&mut self, running: u16) {
+        if running > 0 {
+            tracing::error!(running, "workers did not stop: a handler blocks its worker");
         }
+        self.stopped = true;
+    }
+
+    fn log(&mut self, line: LogLine) {
+        log(&line);
+    }
+
+    fn overheard(&mut self, report: Report, left_out: Option<u64>) {
+        if let Some(left_out) = left_out {
+            log_report(&report, left_out);
+        }
+        if let Report::DeadLetters(letter) = report {
+            let _ = self.published.dead_letters.send(letter);
+        }
+    }
+
+    fn nonce(&mut self) -> [u8; 32] {
+        random_nonce()
+    }
+
+    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
+        self.jobs.connect(job, address, shake);
+    }
+
+    fn accept(&mut self, job: JobId, shake: Shake) {
+        if let Some(stream) = self.arrived.take() {
+            self.jobs.accept(job, stream, shake);
+        }
+    }
+
+    fn turn_away(&mut self, refusal: &[u8]) {
+        if let Some(stream) = self.arrived.take() {
+            let _ = stream.try_write(refusal);
+        }
+    }
+
+    fn abort(&mut self, job: JobId) {
+        self.jobs.abort(job);
+    }
+
+    fn accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
+    }
+
+    fn discover(&mut self) {
+        self.look_for_seeds();
     }
 }
 
 fn log(LogLine { kind, left_out, text }: &LogLine) {
     match kind {
         LogKind::DialFailed => tracing::debug!(left_out, "{text}"),
-        LogKind::OtherSeeds => tracing::info!(left_out, "{text}"),
+        LogKind::OtherSeeds | LogKind::Member => tracing::info!(left_out, "{text}"),
         _ => tracing::warn!(left_out, "{text}"),
     }
 }
 
-fn log_event(event: &MemberEvent, left_out: u64) {
-    let (what, member) = match event {
-        MemberEvent::Joined(member) => ("a member joined", member),
-        MemberEvent::Changed(member) => ("a member changed", member),
-        MemberEvent::Unreachable(member) => ("a member is unreachable", member),
-        MemberEvent::Reachable(member) => ("a member is reachable again", member),
-        MemberEvent::Removed(member) => ("a member was removed", member),
-    };
-    let state = member.state;
-    tracing::info!(node = %member.name, address = %member.address, ?state, left_out, "{what}");
+fn log_report(report: &Report, left_out: u64) {
+    match report {
+        Report::SlowTurn(slow) => tracing::warn!(
+            worker = %slow.worker,
+            path = %slow.path,
+            message = slow.message.as_deref(),
+            took_ms = slow.took.as_millis() as u64,
+            messages = slow.messages,
+            "a handler held its worker, where nothing else ran meanwhile; what takes long belongs \
+             on another thread"
+        ),
+        Report::Ended(worker) => tracing::error!(%worker, "a worker's thread has ended by itself"),
+        report => tracing::debug!(?report, left_out, "dead letters"),
+    }
 }

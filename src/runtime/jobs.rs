@@ -1,21 +1,24 @@
-//! Connections that control is not done with: each is a task that moves a handshake's bytes and
-//! tells what happened. What is to happen next is decided in `control/links`.
+//! Connections that control is not done with: each is a task that moves the bytes of its talk and
+//! tells what happened. What is said is decided in `control/links/shake`, what is to happen next in
+//! `control/links`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::control::links::shake::{Shake, Step, Wire};
 use crate::control::links::{Failure, JobEvent, JobId};
-use crate::net::dialer::{self, DialError};
-use crate::net::listener::{self, AcceptError};
-use crate::net::{Teller, Told};
-use crate::wire::handshake::{AcceptParams, DialParams};
+use crate::net::prepare;
 
 /// Events that may wait for control; the tasks wait behind them.
 const EVENTS: usize = 1024;
+
+/// What a task tells: which connection, what happened, and the connection itself once it is open.
+pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
 
 /// The tasks.
 pub struct Jobs {
@@ -31,54 +34,42 @@ impl Jobs {
         (Self { running: BTreeMap::new(), open: BTreeMap::new(), tell }, told)
     }
 
-    /// Shakes hands with whoever has connected.
-    pub fn accept(&mut self, job: JobId, stream: TcpStream, params: AcceptParams) {
-        self.spawn(job, move |teller| async move {
-            match listener::accept(stream, params, &teller).await {
-                Ok((stream, established)) => {
-                    teller.tell(JobEvent::Accepted(established), Some(stream)).await;
+    /// Talks on a connection that has come in.
+    pub fn accept(&mut self, job: JobId, stream: TcpStream, shake: Shake) {
+        let tell = self.tell.clone();
+        self.spawn(job, async move { talk(job, stream, shake, &tell).await });
+    }
+
+    /// Connects, and talks then.
+    pub fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
+        let tell = self.tell.clone();
+        self.spawn(job, async move {
+            match TcpStream::connect(address).await {
+                Ok(stream) => talk(job, stream, shake, &tell).await,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    let why =
+                        format!("connecting to {address} was refused: no process listens there");
+                    (JobEvent::Failed(Failure::Refused, why), None)
                 }
                 Err(error) => {
-                    let why = error.to_string();
-                    let how = match error {
-                        AcceptError::Io(_) => Failure::Broken,
-                        AcceptError::Handshake(error) => Failure::Handshake(error),
-                    };
-                    let event = JobEvent::Failed(how, why);
-                    teller.tell(event, None).await;
+                    let why = format!("connecting to {address} failed: {error}");
+                    (JobEvent::Failed(Failure::Broken, why), None)
                 }
             }
         });
     }
 
-    /// Connects and shakes hands.
-    pub fn dial(&mut self, job: JobId, address: SocketAddr, params: DialParams) {
-        self.spawn(job, move |teller| async move {
-            match dialer::dial(address, params, &teller).await {
-                Ok((stream, _)) => teller.tell(JobEvent::Dialed, Some(stream)).await,
-                Err(error) => teller.tell(failed(error), None).await,
-            }
+    fn spawn<F>(&mut self, job: JobId, task: F)
+    where
+        F: Future<Output = (JobEvent, Option<std::net::TcpStream>)> + Send + 'static,
+    {
+        let tell = self.tell.clone();
+        let task = tokio::spawn(async move {
+            let (last, stream) = task.await;
+            // Nobody listens any more when the node ends.
+            let _ = tell.send((job, last, stream)).await;
         });
-    }
-
-    /// Connects only.
-    pub fn probe(&mut self, job: JobId, address: SocketAddr) {
-        self.spawn(job, move |teller| async move {
-            let event = match dialer::connect(address).await {
-                Ok(_) => JobEvent::Connected,
-                Err(error) => failed(error),
-            };
-            teller.tell(event, None).await;
-        });
-    }
-
-    fn spawn<F: Future<Output = ()> + Send + 'static>(
-        &mut self,
-        job: JobId,
-        task: impl FnOnce(Teller) -> F,
-    ) {
-        let task = task(Teller { job, to: self.tell.clone() });
-        self.running.insert(job, tokio::spawn(task).abort_handle());
+        self.running.insert(job, task.abort_handle());
     }
 
     /// Keeps the connection that a task told of, until control has heard of it.
@@ -86,7 +77,7 @@ impl Jobs {
         if let Some(stream) = stream {
             self.open.insert(job, stream);
         }
-        if matches!(event, JobEvent::Accepted(_) | JobEvent::Dialed | JobEvent::Failed(..)) {
+        if event.is_last() {
             self.running.remove(&job);
         }
     }
@@ -110,12 +101,50 @@ impl Jobs {
     }
 }
 
-fn failed(error: DialError) -> JobEvent {
-    let why = error.to_string();
-    let how = match error {
-        DialError::Refused { .. } => Failure::Refused,
-        DialError::Io { .. } => Failure::Broken,
-        DialError::Handshake { source, .. } => Failure::Handshake(source),
-    };
-    JobEvent::Failed(how, why)
+struct Tried<'a>(&'a TcpStream);
+
+impl Wire for Tried<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(room)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+}
+
+/// Tells all but the last of what happens; gives that, with the connection if it is still open.
+async fn talk(
+    job: JobId,
+    stream: TcpStream,
+    mut shake: Shake,
+    tell: &mpsc::Sender<Told>,
+) -> (JobEvent, Option<std::net::TcpStream>) {
+    let broken = |error: io::Error| (JobEvent::Failed(Failure::Broken, error.to_string()), None);
+    if let Err(error) = prepare(&stream) {
+        return broken(error);
+    }
+    loop {
+        let ready = match shake.step(&mut Tried(&stream)) {
+            Step::Read => stream.readable().await,
+            Step::Write => stream.writable().await,
+            Step::Tell(event) if !event.is_last() => {
+                let _ = tell.send((job, event, None)).await;
+                Ok(())
+            }
+            Step::Tell(last @ JobEvent::Failed(..)) => {
+                // Closed in this order, what the peer still sends does not reset away what it is
+                // told.
+                let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+                return (last, None);
+            }
+            Step::Tell(last) => match stream.into_std() {
+                Ok(stream) => return (last, Some(stream)),
+                Err(error) => return broken(error),
+            },
+        };
+        if let Err(error) = ready {
+            return broken(error);
+        }
+    }
 }

@@ -265,7 +265,6 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let (unroute, unrouted) = mpsc::unbounded_channel();
     let control = ControlThread {
         control,
-        key,
         listener,
         datagrams,
         workers: commands,

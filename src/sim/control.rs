@@ -1,231 +1,92 @@
 //! Drives control over the fake network: moves datagrams, timers, reports, and the bytes of
 //! handshakes.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use rand::RngExt;
 
-use super::events::{Event, LifeId};
-use super::network::{ConnId, Owner, Read, Side, address};
-use super::process::{Command, Effect, Effects, Fate, Job, Shake};
+use super::events::{Event, LifeId, SlotId};
+use super::network::{ConnId, Network, Owner, Read, Side, address};
+use super::process::{Core, Fate, Job};
 use super::world::World;
-use crate::base::Time;
-use crate::control::Control;
-use crate::control::links::{DialOrder, Failure, JobEvent, JobId, LinkEffect};
-use crate::wire::VersionRange;
-use crate::wire::handshake::{
-    AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, HandshakeError, TurnAway,
-};
-use crate::worker::Report;
+use crate::base::{HandlerId, MemberEvent, Time, View, WorkerIndex};
+use crate::control::links::shake::{Shake, Step, Wire};
+use crate::control::links::{Failure, JobEvent, JobId, LogLine};
+use crate::control::{Control, ControlSink, ControlTimer, ServeFailure};
+use crate::member::MemberFault;
+use crate::route::job::TableJob;
+use crate::route::snapshot::Snapshot;
+use crate::worker::command::RING_PAUSE;
+use crate::worker::{Command, Report};
+
+/// Control's hands for one call.
+pub struct Hands<'a> {
+    life: LifeId,
+    slot: SlotId,
+    born: Time,
+    net: &'a mut Network,
+    workers: &'a mut [Core],
+    jobs: &'a mut BTreeMap<JobId, Job>,
+    arriving: &'a mut Option<ConnId>,
+    snapshot: &'a mut Arc<Snapshot>,
+    seen: Vec<Seen>,
+}
+
+/// What the world looks at after a call.
+enum Seen {
+    Published { before: Arc<Snapshot>, now: Arc<Snapshot> },
+    Changed(Vec<MemberEvent>),
+    NotServed(ServeFailure),
+    Fault(MemberFault),
+    Left(bool),
+    Stopped(u16),
+}
 
 impl World {
-    /// Calls a process's control and carries out what it wants.
+    /// Calls a process's control.
     pub(super) fn control<T>(
         &mut self,
         life: LifeId,
-        call: impl FnOnce(&mut Control, Time, &mut Effects) -> T,
+        call: impl FnOnce(&mut Control, Time, &mut Hands<'_>) -> T,
     ) -> Option<T> {
         let now = self.lives[life].local(self.net.now);
-        let mut effects = std::mem::take(&mut self.effects);
-        let outcome = {
-            let body = self.lives[life].body.as_deref_mut()?;
-            call(&mut body.control, now, &mut effects)
+        let (slot, born) = (self.lives[life].slot, self.lives[life].born);
+        let body = self.lives[life].body.as_deref_mut()?;
+        let mut hands = Hands {
+            life,
+            slot,
+            born,
+            net: &mut self.net,
+            workers: &mut body.workers,
+            jobs: &mut body.jobs,
+            arriving: &mut body.arriving,
+            snapshot: &mut body.snapshot,
+            seen: Vec::new(),
         };
-        let mut list = std::mem::take(&mut effects.list);
-        self.effects = effects;
-        for effect in list.drain(..) {
-            self.effect(life, effect);
-        }
-        if self.effects.list.is_empty() {
-            self.effects.list = list;
+        let outcome = call(&mut body.control, now, &mut hands);
+        for seen in hands.seen {
+            self.see(life, seen);
         }
         Some(outcome)
     }
 
-    fn effect(&mut self, life: LifeId, effect: Effect) {
-        let slot = self.lives[life].slot;
-        match effect {
-            Effect::Send(to, bytes) => {
-                self.net.send(slot, to, &bytes);
-                self.effects.spare.push(bytes);
-            }
-            Effect::Schedule(at, timer) => {
-                let at = Time(self.lives[life].born.0.saturating_add(at.0)).max(self.net.now);
-                self.net.queue.push(at, Event::Timer(life, timer));
-            }
-            Effect::Publish(snapshot) => {
-                self.check_snapshot(life, &snapshot);
-                let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-                body.snapshot = snapshot.clone();
-                self.command_all(life, || Command::Apply(snapshot.clone()));
-            }
-            Effect::MakeTables(job) => {
-                let at = self.net.after_us(self.net.weather.tables_us);
-                self.net.queue.push(at, Event::Tables(life, job.run()));
-            }
-            Effect::Served(Ok(())) => {}
-            Effect::Served(Err(why)) => {
+    fn see(&mut self, life: LifeId, seen: Seen) {
+        match seen {
+            Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
+            Seen::Changed(events) => events.iter().for_each(|event| self.check_event(life, event)),
+            Seen::NotServed(why) => {
                 self.blame("serving", format!("a path was not served: {why:?}"));
             }
-            Effect::Withdraw(handler) => self.command_all(life, || Command::Withdraw(handler)),
-            Effect::Unserved(_) => {}
-            Effect::Events(view, events) => {
-                self.net.trace.note(self.net.now, life, "view", view.digest);
-                let body = self.lives[life].body.as_deref();
-                assert!(
-                    body.is_none_or(|body| body.snapshot.view.digest == view.digest),
-                    "life {life} was told of a change before the snapshot that shows it"
-                );
-                for event in &events {
-                    self.check_event(life, event);
-                }
-            }
-            Effect::Fault(fault) => {
-                self.net.trace.note(self.net.now, life, "fault", 0);
+            Seen::Fault(fault) => {
                 self.check_fault(life, &fault);
                 self.kill(life, Fate::Downed);
             }
-            Effect::AskDrained => self.command_all(life, || Command::AskDrained),
-            Effect::FinishWorkers => self.command_all(life, || Command::Finish),
-            Effect::Facts(facts) => self.command_all(life, || Command::Facts(facts.clone())),
-            Effect::Part(worker, order) => {
-                self.command(life, usize::from(worker.0), Command::Part(order));
-            }
-            Effect::Left(drained) => {
-                let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-                body.left = Some(drained);
-                self.net.queue.push(self.net.now, Event::Exit(life));
-            }
-            Effect::Link(effect) => self.link_effect(life, effect),
+            Seen::Left(drained) => self.left(life, drained),
+            Seen::Stopped(running) => self.stopped(life, running),
         }
-    }
-
-    fn command_all(&mut self, life: LifeId, command: impl Fn() -> Command) {
-        let Some(body) = self.lives[life].body.as_deref() else { return };
-        for index in 0..body.workers.len() {
-            self.command(life, index, command());
-        }
-    }
-
-    // ---- reports ----
-
-    /// A worker tells control something; it comes in order.
-    pub(super) fn send_report(&mut self, life: LifeId, report: Report) {
-        let at = self.net.after_us(self.net.weather.wake_us);
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let at = at.max(body.reports_after);
-        body.reports_after = at;
-        self.net.queue.push(at, Event::Report(life, report));
-    }
-
-    /// Control hears of it.
-    pub(super) fn report(&mut self, life: LifeId, report: Report) {
-        self.control(life, |control, now, sink| match report {
-            Report::Dial { worker, destination } => control.dial(now, worker, destination, sink),
-            Report::Suspect(peer) => control.suspect(now, peer, sink),
-            Report::Reached(peer) => control.peer_link_opened(now, peer, sink),
-            Report::Served(_, handler) => control.served(now, handler, sink),
-            Report::ServeFailed(handler) => control.serve_failed(now, handler, sink),
-            Report::Withdrawn(_, handler) => control.withdrawn(now, handler, sink),
-            Report::Part(worker, report) => control.part_report(now, worker, report, sink),
-            Report::Drained(worker, drained) => control.drained(now, worker, drained, sink),
-            Report::DeadLetters(_) | Report::SlowTurn(_) | Report::Ended(_) => {}
-        });
-    }
-
-    // ---- connections ----
-
-    fn link_effect(&mut self, life: LifeId, effect: LinkEffect) {
-        match effect {
-            LinkEffect::Accept(job) => self.accept(life, job),
-            LinkEffect::TurnAway => {
-                let Some(conn) = self.arriving(life) else { return };
-                let refusal = TurnAway::Busy.refusal();
-                self.net.write(conn, 1, std::iter::once(refusal.as_slice()));
-                self.net.close(conn, 1);
-            }
-            LinkEffect::Dial(order) => self.dial(life, order),
-            LinkEffect::Probe { job, address } => self.connect(life, job, address, Shake::Probe),
-            LinkEffect::Abort(job) => {
-                if let Some((conn, side)) = self.take_job(life, job) {
-                    self.net.close(conn, side);
-                }
-            }
-            LinkEffect::HandDialed { job, worker, destination } => {
-                let Some((conn, side)) = self.take_job(life, job) else { return };
-                self.net.own(conn, side, Owner::Handed(life));
-                self.command(life, worker.0.into(), Command::Dialed(destination, (conn, side)));
-            }
-            LinkEffect::HandAccepted { job, established } => {
-                let Some((conn, side)) = self.take_job(life, job) else { return };
-                self.net.own(conn, side, Owner::Handed(life));
-                let worker = established.my_worker.0.into();
-                self.command(life, worker, Command::Accepted((conn, side), established));
-            }
-            LinkEffect::DialFailed { worker, destination } => {
-                self.command(life, worker.0.into(), Command::DialFailed(destination));
-            }
-            LinkEffect::Log(line) => self.net.trace.say(|| line.text),
-            // Here the seeds never change.
-            LinkEffect::Discover => {
-                let found = Ok(self.plan.member.seeds.clone());
-                self.control(life, |control, now, sink| {
-                    control.discovered(now, "sim", found, sink);
-                });
-            }
-            // Descriptors never run out here; the rest is for membership.
-            LinkEffect::Accepting(_)
-            | LinkEffect::Schedule(..)
-            | LinkEffect::Refused(_)
-            | LinkEffect::Reached(_)
-            | LinkEffect::Greeted(..) => {}
-        }
-    }
-
-    fn arriving(&mut self, life: LifeId) -> Option<ConnId> {
-        self.lives[life].body.as_deref_mut()?.arriving.take()
-    }
-
-    fn take_job(&mut self, life: LifeId, job: JobId) -> Option<(ConnId, Side)> {
-        let job = self.lives[life].body.as_deref_mut()?.jobs.remove(&job)?;
-        Some((job.conn, job.side))
-    }
-
-    fn add_job(&mut self, life: LifeId, job: JobId, conn: ConnId, side: Side, shake: Shake) {
-        if let Some(body) = self.lives[life].body.as_deref_mut() {
-            body.jobs.insert(job, Job { conn, side, shake });
-        }
-    }
-
-    fn connect(&mut self, life: LifeId, job: JobId, to: std::net::SocketAddr, shake: Shake) {
-        let conn = self.net.connect(life, self.lives[life].slot, to);
-        self.add_job(life, job, conn, 0, shake);
-    }
-
-    fn dial(&mut self, life: LifeId, order: DialOrder) {
-        let params = DialParams {
-            key: self.key.clone(),
-            me: self.lives[life].me,
-            from_worker: order.from_worker,
-            to: order.to,
-            to_worker: order.to_worker,
-            link_epoch: order.link_epoch,
-            versions: VersionRange::SUPPORTED,
-        };
-        let (dialer, hello) = Dialer::new(params, self.net.rng.random());
-        self.connect(life, order.job, order.address, Shake::Dial(Box::new(dialer), hello));
-    }
-
-    fn accept(&mut self, life: LifeId, job: JobId) {
-        let Some(conn) = self.arriving(life) else { return };
-        let Some(body) = self.lives[life].body.as_deref() else { return };
-        let params = AcceptParams {
-            key: self.key.clone(),
-            me: self.lives[life].me,
-            workers: body.workers.len() as u16,
-            versions: VersionRange::SUPPORTED,
-            turn_away: None,
-        };
-        let acceptor = Acceptor::new(params, self.net.rng.random());
-        self.add_job(life, job, conn, 1, Shake::Accept(Box::new(acceptor)));
     }
 
     /// A connection's first segment came to a machine: its kernel accepts if a process listens.
@@ -242,97 +103,178 @@ impl World {
     }
 
     /// The dialing side hears whether a process listens.
-    pub(super) fn syn_answer(&mut self, conn: ConnId, listens: bool) {
-        let Owner::Job(life) = self.net.owner(conn, 0) else { return };
-        let Some(body) = self.lives[life].body.as_deref_mut() else {
-            self.net.close(conn, 0);
-            return;
-        };
-        if body.paused {
-            body.backlog.push(Event::SynAnswer(conn, listens));
-            return;
+    pub(super) fn connected(&mut self, life: LifeId, conn: ConnId, listens: bool) {
+        if listens {
+            return self.step_job(life, conn, 0);
         }
-        let Some((job, known)) = body.job_of(conn, 0) else { return };
-        if !listens {
-            self.end_job(life, job, Failure::Refused, String::new());
-            return;
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        if let Some(job) = body.job_of(conn, 0) {
+            self.job_event(life, job, JobEvent::Failed(Failure::Refused, String::new()));
         }
-        if let Shake::Dial(_, hello) = &known.shake {
-            self.net.write(conn, 0, std::iter::once(hello.as_slice()));
+    }
+
+    /// Something may go on on a connection in control's hands.
+    pub(super) fn step_job(&mut self, life: LifeId, conn: ConnId, side: Side) {
+        loop {
+            let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+            let Some(job) = body.job_of(conn, side) else { return };
+            let Some(known) = body.jobs.get_mut(&job) else { return };
+            let mut talk = Talk { net: &mut self.net, conn, side };
+            let Step::Tell(event) = known.shake.step(&mut talk) else { return };
+            self.job_event(life, job, event);
         }
-        self.job_event(life, job, JobEvent::Connected);
     }
 
     fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
         self.net.trace.note(self.net.now, life, "shaken", job);
-        self.control(life, |control, now, sink| control.job(now, job, event, sink));
+        let last = event.is_last();
+        self.control(life, |control, now, sink| {
+            control.job(now, job, event, sink);
+            if last {
+                sink.abort(job); // Nobody wanted it.
+            }
+        });
     }
+}
 
-    /// It is over: its connection is closed, and control hears of it.
-    fn end_job(&mut self, life: LifeId, job: JobId, how: Failure, why: String) {
-        if let Some((conn, side)) = self.take_job(life, job) {
-            self.net.close(conn, side);
-            self.job_event(life, job, JobEvent::Failed(how, why));
+/// One side of a connection as a handshake uses it.
+struct Talk<'a> {
+    net: &'a mut Network,
+    conn: ConnId,
+    side: Side,
+}
+
+impl Wire for Talk<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self.net.read(self.conn, self.side, room) {
+            Read::Bytes(count) => Ok(count),
+            Read::Blocked => Err(io::ErrorKind::WouldBlock.into()),
+            Read::Closed => Ok(0),
         }
     }
 
-    /// A handshake's socket has something, or is over.
-    pub(super) fn step_job(&mut self, life: LifeId, conn: ConnId, side: Side) {
-        loop {
-            let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-            let Some((job, known)) = body.job_of(conn, side) else { return };
-            let expects = match &known.shake {
-                Shake::Dial(dialer, _) => dialer.expects(),
-                Shake::Accept(acceptor) => acceptor.expects(),
-                Shake::Probe => return,
-            };
-            if self.net.arrived(conn, side) < expects {
-                if self.net.is_over(conn, side) {
-                    self.end_job(life, job, Failure::Broken, "the connection broke".to_owned());
-                } else if self.net.arrived(conn, side) > 0 {
-                    self.job_event(life, job, JobEvent::Began);
-                }
-                return;
-            }
-            let mut bytes = vec![0; expects];
-            let read = self.net.read(conn, side, &mut bytes);
-            debug_assert_eq!(read, Read::Bytes(expects));
-            let (send, event) = known.shake.receive(&bytes);
-            if let Some(answer) = send {
-                self.net.write(conn, side, std::iter::once(answer.as_slice()));
-            }
-            match event {
-                Some(JobEvent::Failed(how, why)) => return self.end_job(life, job, how, why),
-                Some(event) => self.job_event(life, job, event),
-                None => {}
-            }
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.net.write(self.conn, self.side, std::iter::once(bytes)) {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
         }
     }
 }
 
-impl Shake {
-    /// Takes what the handshake expected; gives what to answer and what has happened.
-    fn receive(&mut self, bytes: &[u8]) -> (Option<Vec<u8>>, Option<JobEvent>) {
-        let failed = |error: HandshakeError| {
-            let why = error.to_string();
-            Some(JobEvent::Failed(Failure::Handshake(error), why))
-        };
-        match self {
-            Self::Dial(dialer, _) => match dialer.receive(bytes) {
-                Ok(DialStep::More) => (None, None),
-                Ok(DialStep::Send(answer)) => (Some(answer), None),
-                Ok(DialStep::Done(_)) => (None, Some(JobEvent::Dialed)),
-                Err(error) => (None, failed(error)),
-            },
-            Self::Accept(acceptor) => match acceptor.receive(bytes) {
-                AcceptStep::More => (None, Some(JobEvent::Began)),
-                AcceptStep::Send(answer) => (Some(answer), Some(JobEvent::Asked)),
-                AcceptStep::Done { send, established } => {
-                    (Some(send), Some(JobEvent::Accepted(established)))
-                }
-                AcceptStep::Refuse { send, error } => (Some(send), failed(error)),
-            },
-            Self::Probe => (None, None),
+impl Hands<'_> {
+    fn add_job(&mut self, job: JobId, conn: ConnId, side: Side, shake: Shake) {
+        self.jobs.insert(job, Job { conn, side, shake });
+    }
+
+    fn hand_over(&mut self, job: JobId) -> Option<(ConnId, Side)> {
+        let Job { conn, side, .. } = self.jobs.remove(&job)?;
+        self.net.own(conn, side, Owner::Handed(self.life));
+        Some((conn, side))
+    }
+}
+
+impl ControlSink for Hands<'_> {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.net.send(self.slot, to, datagram);
+    }
+
+    fn schedule(&mut self, at: Time, timer: ControlTimer) {
+        let at = Time(self.born.0.saturating_add(at.0)).max(self.net.now);
+        self.net.queue.push(at, Event::Timer(self.life, timer));
+    }
+
+    fn command(&mut self, worker: WorkerIndex, command: Command<JobId>) {
+        let Some(command) = command.with(|job| self.hand_over(job)) else { return };
+        let index = usize::from(worker.0);
+        self.workers[index].ends.waiting.push(command);
+        if self.net.rng.random_range(0..4) == 0 {
+            // The ring is full.
+            let at = self.net.now.plus(RING_PAUSE);
+            self.net.queue.push(at, Event::Pump(self.life, index));
+        } else {
+            self.workers[index].pump(self.net, (self.life, index));
         }
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        let before = std::mem::replace(self.snapshot, Arc::clone(&snapshot));
+        self.seen.push(Seen::Published { before, now: snapshot });
+    }
+
+    fn make_tables(&mut self, job: TableJob) {
+        let at = self.net.after_us(self.net.weather.tables_us);
+        self.net.queue.push(at, Event::Tables(self.life, job.run()));
+    }
+
+    /// Applications here look into the snapshot instead.
+    fn routed(&mut self, _: u32) {}
+
+    fn served(&mut self, _: HandlerId, outcome: Result<(), ServeFailure>) {
+        self.seen.extend(outcome.err().map(Seen::NotServed));
+    }
+
+    fn unserved(&mut self, _: HandlerId) {}
+
+    fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
+        self.net.trace.note(self.net.now, self.life, "view", view.digest);
+        let shown = self.snapshot.view.digest == view.digest;
+        assert!(shown, "life {} was told of a change before the snapshot that shows it", self.life);
+        self.seen.push(Seen::Changed(events.to_vec()));
+    }
+
+    fn fault(&mut self, fault: MemberFault) {
+        self.net.trace.note(self.net.now, self.life, "fault", 0);
+        self.seen.push(Seen::Fault(fault));
+    }
+
+    fn left(&mut self, drained: bool) {
+        self.seen.push(Seen::Left(drained));
+    }
+
+    fn stopped(&mut self, running: u16) {
+        self.seen.push(Seen::Stopped(running));
+    }
+
+    fn log(&mut self, line: LogLine) {
+        self.net.trace.say(|| line.text);
+    }
+
+    fn overheard(&mut self, report: Report, _: Option<u64>) {
+        self.net.trace.say(|| format!("{report:?}"));
+    }
+
+    fn nonce(&mut self) -> [u8; 32] {
+        self.net.rng.random()
+    }
+
+    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
+        let conn = self.net.connect(self.life, self.slot, address);
+        self.add_job(job, conn, 0, shake);
+    }
+
+    fn accept(&mut self, job: JobId, shake: Shake) {
+        if let Some(conn) = self.arriving.take() {
+            self.add_job(job, conn, 1, shake);
+        }
+    }
+
+    fn turn_away(&mut self, refusal: &[u8]) {
+        if let Some(conn) = self.arriving.take() {
+            self.net.write(conn, 1, std::iter::once(refusal));
+            self.net.close(conn, 1);
+        }
+    }
+
+    fn abort(&mut self, job: JobId) {
+        if let Some(Job { conn, side, .. }) = self.jobs.remove(&job) {
+            self.net.close(conn, side);
+        }
+    }
+
+    /// Descriptors never run out here.
+    fn accepting(&mut self, _: bool) {}
+
+    fn discover(&mut self) {
+        self.net.queue.push(self.net.now, Event::Discovered(self.life));
     }
 }

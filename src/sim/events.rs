@@ -34,12 +34,16 @@ pub enum Event {
     Report(LifeId, Report),
     /// Tables that a process's control asked for are made.
     Tables(LifeId, TablesMade),
+    /// A worker's ring takes commands again.
+    Pump(LifeId, usize),
     /// A worker's duty cycle.
     Turn(LifeId, usize),
     /// A connection's first segment arrives at the listener.
     Syn(ConnId),
     /// The answer to it arrives: a process listens there, or none.
     SynAnswer(ConnId, bool),
+    /// The process that dialed hears of it.
+    Connected(LifeId, ConnId, bool),
     /// Bytes arrive at this side's socket.
     Deliver(ConnId, Side),
     /// The kernels at both ends of a connection give it up.
@@ -50,7 +54,9 @@ pub enum Event {
     Job(LifeId, ConnId, Side),
     /// An application thread sends something.
     Application(LifeId, usize),
-    /// A process that has said goodbye ends.
+    /// Discovery has looked.
+    Discovered(LifeId),
+    /// A process that has said goodbye stops.
     Exit(LifeId),
     /// A paused process runs on.
     Resume(LifeId),

@@ -26,6 +26,7 @@ pub mod network;
 pub mod plan;
 pub mod process;
 pub mod report;
+mod schedule;
 pub mod trace;
 mod worker;
 pub mod world;

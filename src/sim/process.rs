@@ -1,26 +1,24 @@
 //! One simulated process: control and workers as they really are, and what their threads hold.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::events::{Event, SlotId};
+use super::events::{Event, LifeId, SlotId};
 use super::load::AppThread;
-use super::network::{ConnId, Side};
-use crate::base::{HandlerId, MemberEvent, NodeRef, Time, View, WorkerIndex};
-use crate::control::links::{JobId, LinkEffect};
-use crate::control::{Control, ControlSink, ControlTimer, ServeFailure};
-use crate::member::MemberFault;
+use super::network::{ConnId, Network, Read, Side};
+use crate::base::{NodeRef, Time};
+use crate::control::Control;
+use crate::control::links::JobId;
+use crate::control::links::shake::Shake;
 use crate::net::inbox::Inbox;
-use crate::part::{Facts, WorkerOrder};
 use crate::queue::board::Board;
 use crate::queue::inject::{Injected, Injector};
 use crate::queue::reply::ReplySlots;
-use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
-use crate::wire::handshake::{Acceptor, Dialer};
-use crate::worker::turn::Turn;
+use crate::worker::command::{Command, Report, Waiting};
+use crate::worker::outbox::Outbox;
+use crate::worker::turn::{Moved, Turn};
 use crate::worker::{AppReply, Buffers, Injection, LinkId, Worker};
 
 /// How a process's life ended.
@@ -107,14 +105,16 @@ pub struct Core {
 
 /// A worker's ends of what leads to it.
 pub struct Ends {
-    /// From control, in order, each with when it can be seen.
-    pub commands: VecDeque<(Time, Command)>,
+    /// From control.
+    pub commands: Mail<Command<(ConnId, Side)>>,
+    /// From control, when the ring was full.
+    pub waiting: Waiting<(ConnId, Side)>,
     /// For application threads.
     pub injector: Injector<Injection>,
     /// From application threads.
     pub injected: Injected<Injection>,
-    /// By sibling: chunks with when they can be seen.
-    pub rings: Vec<VecDeque<(Time, Chunk)>>,
+    /// By sibling: what it sent.
+    pub rings: Vec<Mail<Chunk>>,
     /// By the place of the link.
     pub sockets: Vec<Option<Socket>>,
     /// Where application threads see how links stand.
@@ -146,14 +146,18 @@ pub struct Socket {
     pub inbox: Inbox,
 }
 
-/// From control to a worker.
-pub type Command = crate::worker::Command<(ConnId, Side)>;
-
 impl Body {
     /// What control does with one side of a connection.
-    pub fn job_of(&mut self, conn: ConnId, side: Side) -> Option<(JobId, &mut Job)> {
-        let mut jobs = self.jobs.iter_mut();
-        jobs.find(|(_, job)| (job.conn, job.side) == (conn, side)).map(|(id, job)| (*id, job))
+    pub fn job_of(&self, conn: ConnId, side: Side) -> Option<JobId> {
+        let mut jobs = self.jobs.iter();
+        jobs.find(|(_, job)| (job.conn, job.side) == (conn, side)).map(|(id, _)| *id)
+    }
+
+    /// A worker tells control something; it comes in order.
+    pub fn send_report(&mut self, net: &mut Network, life: LifeId, report: Report) {
+        let at = net.after_us(net.weather.wake_us).max(self.reports_after);
+        self.reports_after = at;
+        net.queue.push(at, Event::Report(life, report));
     }
 }
 
@@ -163,127 +167,114 @@ pub struct Job {
     pub conn: ConnId,
     /// Which side of it.
     pub side: Side,
-    /// What control does with it.
+    /// What is said on it.
     pub shake: Shake,
 }
 
-/// What control does with a connection.
-pub enum Shake {
-    /// Opens a link for a worker; with what is said first.
-    Dial(Box<Dialer>, Vec<u8>),
-    /// Lets a peer in.
-    Accept(Box<Acceptor>),
-    /// Looks whether a process listens.
-    Probe,
+/// What is on its way from one thread to another, in order.
+pub struct Mail<T>(VecDeque<(Time, T)>);
+
+impl<T> Default for Mail<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
 }
 
-/// What control wants done; carried out after its call.
-pub enum Effect {
-    /// Send a datagram.
-    Send(SocketAddr, Vec<u8>),
-    /// Call back later.
-    Schedule(Time, ControlTimer),
-    /// Hand a snapshot around.
-    Publish(Arc<Snapshot>),
-    /// Make tables.
-    MakeTables(TableJob),
-    /// A path is served, or could not be.
-    Served(Result<(), ServeFailure>),
-    /// End the routees of a path.
-    Withdraw(HandlerId),
-    /// They have ended.
-    Unserved(HandlerId),
-    /// Membership changed.
-    Events(Arc<View>, Vec<MemberEvent>),
-    /// It cannot go on.
-    Fault(MemberFault),
-    /// Ask the workers whether they are drained.
-    AskDrained,
-    /// Have the workers say goodbye.
-    FinishWorkers,
-    /// What parts published.
-    Facts(Facts),
-    /// For a part's half on a worker.
-    Part(WorkerIndex, WorkerOrder),
-    /// It has left.
-    Left(bool),
-    /// Something about connections.
-    Link(LinkEffect),
+impl<T> Mail<T> {
+    /// Sends something that can be seen from then on, or once what was sent before can. Returns
+    /// when.
+    pub fn push(&mut self, at: Time, what: T) -> Time {
+        let at = at.max(self.0.back().map_or(at, |(last, _)| *last));
+        self.0.push_back((at, what));
+        at
+    }
+
+    /// Takes what can be seen.
+    pub fn pop(&mut self, now: Time) -> Option<T> {
+        self.0.front().filter(|(at, _)| *at <= now)?;
+        self.0.pop_front().map(|(_, what)| what)
+    }
+
+    /// When the next can be seen.
+    pub fn next(&self) -> Option<Time> {
+        self.0.front().map(|(at, _)| *at)
+    }
+
+    /// How many are on their way.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
-/// Keeps effects in order.
-#[derive(Default)]
-pub struct Effects {
-    /// What was asked for.
-    pub list: Vec<Effect>,
-    /// Memory for datagrams.
-    pub spare: Vec<Vec<u8>>,
+impl Socket {
+    /// Small, so that frames often need room to be made.
+    const INBOX_BYTES: usize = 4 * 1024;
+
+    /// A link's side of a connection.
+    pub fn new(link: LinkId, (conn, side): (ConnId, Side)) -> Self {
+        Self { link, conn, side, inbox: Inbox::new(Self::INBOX_BYTES) }
+    }
+
+    /// Reads once.
+    pub fn read(&mut self, net: &mut Network) -> Moved {
+        let room = self.inbox.room();
+        let asked = room.len();
+        match net.read(self.conn, self.side, room) {
+            Read::Bytes(count) => {
+                self.inbox.filled(count);
+                Moved::Bytes { count, more: count == asked || net.is_over(self.conn, self.side) }
+            }
+            Read::Blocked => Moved::Blocked,
+            Read::Closed => Moved::Closed,
+        }
+    }
+
+    /// Writes once.
+    pub fn write(&mut self, net: &mut Network, outbox: &Outbox) -> Moved {
+        match net.write(self.conn, self.side, outbox.slices()) {
+            0 => Moved::Blocked,
+            count => Moved::Bytes { count, more: count == outbox.bytes() },
+        }
+    }
 }
 
-impl ControlSink for Effects {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
-        bytes.extend_from_slice(datagram);
-        self.list.push(Effect::Send(to, bytes));
+impl Ends {
+    /// The socket of a link, if it has one.
+    pub fn socket(&mut self, link: LinkId) -> Option<&mut Socket> {
+        let socket = self.sockets.get_mut(link.slot())?.as_mut();
+        socket.filter(|socket| socket.link == link)
     }
 
-    fn schedule(&mut self, at: Time, timer: ControlTimer) {
-        self.list.push(Effect::Schedule(at, timer));
+    /// What a link has received.
+    pub fn received(&self, link: LinkId) -> &[u8] {
+        match self.sockets.get(link.slot()) {
+            Some(Some(socket)) if socket.link == link => socket.inbox.bytes(),
+            _ => &[],
+        }
     }
 
-    fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        self.list.push(Effect::Publish(snapshot));
+    /// Gives a link its socket; gives the one back that had the place before.
+    pub fn attach(&mut self, socket: Socket) -> Option<Socket> {
+        let place = socket.link.slot();
+        if self.sockets.len() <= place {
+            self.sockets.resize_with(place + 1, || None);
+        }
+        self.sockets[place].replace(socket)
     }
 
-    fn make_tables(&mut self, job: TableJob) {
-        self.list.push(Effect::MakeTables(job));
+    /// Takes a link's socket away.
+    pub fn detach(&mut self, link: LinkId) -> Option<Socket> {
+        self.socket(link)?;
+        self.sockets[link.slot()].take()
     }
 
-    /// Applications here look into the snapshot instead.
-    fn routed(&mut self, _: u32) {}
-
-    fn served(&mut self, _: HandlerId, outcome: Result<(), ServeFailure>) {
-        self.list.push(Effect::Served(outcome));
-    }
-
-    fn withdraw(&mut self, handler: HandlerId) {
-        self.list.push(Effect::Withdraw(handler));
-    }
-
-    fn unserved(&mut self, handler: HandlerId) {
-        self.list.push(Effect::Unserved(handler));
-    }
-
-    fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
-        self.list.push(Effect::Events(Arc::clone(view), events.to_vec()));
-    }
-
-    fn fault(&mut self, fault: MemberFault) {
-        self.list.push(Effect::Fault(fault));
-    }
-
-    fn ask_drained(&mut self) {
-        self.list.push(Effect::AskDrained);
-    }
-
-    fn finish_workers(&mut self) {
-        self.list.push(Effect::FinishWorkers);
-    }
-
-    fn facts(&mut self, facts: &Facts) {
-        self.list.push(Effect::Facts(facts.clone()));
-    }
-
-    fn part_order(&mut self, worker: WorkerIndex, order: WorkerOrder) {
-        self.list.push(Effect::Part(worker, order));
-    }
-
-    fn left(&mut self, drained: bool) {
-        self.list.push(Effect::Left(drained));
-    }
-
-    fn link(&mut self, effect: LinkEffect) {
-        self.list.push(Effect::Link(effect));
+    /// When something that other threads sent can be seen.
+    pub fn next(&self) -> Option<Time> {
+        self.rings.iter().map(Mail::next).chain([self.commands.next()]).flatten().min()
     }
 }

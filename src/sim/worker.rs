@@ -1,27 +1,23 @@
-//! Drives workers: what the real driver does with queues, sockets and the clock, over the fake
-//! network. The duty cycle is the same.
+//! Drives workers over the fake network: moves commands, hand-overs, chunks and bytes.
 
 use std::time::Duration;
 
 use rand::RngExt;
 
-use super::events::{Event, LifeId};
+use super::events::LifeId;
 use super::invariants::protocol;
-use super::network::{ConnId, Network, Owner, Read, Side};
-use super::process::{Command, Core, Ends, Socket};
+use super::network::{ConnId, Network, Owner, Side};
+use super::process::{Core, Ends, Socket};
 use super::world::World;
 use crate::base::fate::Counts;
 use crate::base::{NodeRef, Time, WorkerIndex};
-use crate::net::inbox::Inbox;
 use crate::queue::Full;
 use crate::queue::board::LinkState;
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::{Moved, TurnOutcome, WorkerIo};
-use crate::worker::{DeadLetter, Injection, LinkId, Report};
+use crate::worker::{Command, Injection, LinkId, Report};
 
-/// Small, so that frames often need room to be made.
-const INBOX_BYTES: usize = 4 * 1024;
 /// How long handlers may seem to take until the clock is looked at.
 const SLOW_US: std::ops::Range<u64> = 0..5_000;
 
@@ -35,8 +31,6 @@ struct Hands<'a> {
     now: Time,
     /// How often the clock was looked at.
     looks: u32,
-    /// What is on its way to the worker can be seen.
-    all: bool,
     /// A sibling has not let go.
     awaited: bool,
     reports: Vec<Report>,
@@ -50,67 +44,10 @@ struct Hands<'a> {
 }
 
 impl World {
-    /// Has a worker run at a time, or earlier.
-    pub(super) fn wake_worker(&mut self, life: LifeId, index: usize, at: Time) {
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let core = &mut body.workers[index];
-        if at < core.turn_at {
-            core.turn_at = at;
-            self.net.queue.push(at, Event::Turn(life, index));
-        }
-    }
-
-    /// Has a worker run soon, as after a wake-up.
-    pub(super) fn nudge(&mut self, life: LifeId, index: usize) {
-        let at = self.net.after_us(self.net.weather.wake_us);
-        self.wake_worker(life, index, at);
-    }
-
-    /// Bytes or room came to a worker's socket.
-    pub(super) fn socket_event(
-        &mut self,
-        (life, index, link): (LifeId, usize, LinkId),
-        writable: bool,
-    ) {
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let Core { worker, turn, .. } = &mut body.workers[index];
-        match writable {
-            true => turn.writable(worker, link),
-            false => turn.readable(link),
-        }
-        self.nudge(life, index);
-    }
-
-    /// One duty cycle.
-    pub(super) fn turn(&mut self, life: LifeId, index: usize) {
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        if body.workers[index].turn_at != self.net.now {
-            return; // Another turn was or will be earlier.
-        }
-        body.workers[index].turn_at = Time::NEVER;
-        if !body.paused {
-            // If it is paused it runs when the process does.
-            self.run_turn(life, index, false);
-        }
-    }
-
-    /// Stops the workers of a process that ends, as its control does.
-    pub(super) fn stop_workers(&mut self, life: LifeId) {
-        let now = self.net.now;
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        for core in &mut body.workers {
-            core.ends.commands.push_back((now, Command::Stop));
-        }
-        let mut running: Vec<usize> = (0..body.workers.len()).collect();
-        while !running.is_empty() {
-            running.retain(|index| self.run_turn(life, *index, true) != TurnOutcome::Ended);
-        }
-    }
-
-    fn run_turn(&mut self, life: LifeId, index: usize, all: bool) -> TurnOutcome {
+    pub(super) fn run_turn(&mut self, life: LifeId, index: usize) {
         let now = self.lives[life].local(self.net.now);
         let limit = self.plan.ring_chunks;
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return TurnOutcome::Ended };
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let rings = body.workers.iter().map(|core| core.ends.rings[index].len());
         let room = rings.map(|used| limit.saturating_sub(used)).collect();
         let mut others = body.workers.iter().enumerate().filter(|(place, _)| *place != index);
@@ -123,7 +60,6 @@ impl World {
             net: &mut self.net,
             now,
             looks: 0,
-            all,
             awaited,
             reports: Vec::new(),
             chunks: Vec::new(),
@@ -132,90 +68,27 @@ impl World {
             fullest: 0,
         };
         let outcome = turn.run(worker, &mut hands);
-        hands.now = now;
-        hands.looks = 0;
+        (hands.now, hands.looks) = (now, 0);
         let pause = match outcome {
             TurnOutcome::Again => Some(Duration::ZERO),
             TurnOutcome::Sleep => turn.may_sleep(worker, &mut hands),
             TurnOutcome::Ended => None,
         };
         let Hands { reports, chunks, broken, fullest, .. } = hands;
-
-        self.plan_turn(life, index, outcome, pause);
+        body.workers[index].plan(&mut self.net, (life, index), outcome, pause);
         for (sibling, chunk) in chunks {
             let at = self.net.after_us(self.net.weather.wake_us);
-            let Some(body) = self.lives[life].body.as_deref_mut() else { return outcome };
-            let ring = &mut body.workers[sibling].ends.rings[index];
-            let at = at.max(ring.back().map_or(at, |(last, _)| *last));
-            ring.push_back((at, chunk));
-            self.wake_worker(life, sibling, at);
+            let core = &mut body.workers[sibling];
+            let at = core.ends.rings[index].push(at, chunk);
+            core.wake(&mut self.net, (life, sibling), at);
         }
         for report in reports {
-            self.send_report(life, report);
+            body.send_report(&mut self.net, life, report);
         }
         if let Some(error) = broken {
             self.blame(protocol::NAME, format!("a peer's frame was refused: {error}"));
         }
         self.check_worker(life, index, fullest);
-        outcome
-    }
-
-    /// Sees to it that the next turn comes when there is something to do.
-    fn plan_turn(
-        &mut self,
-        life: LifeId,
-        index: usize,
-        outcome: TurnOutcome,
-        pause: Option<Duration>,
-    ) {
-        let now = self.net.now;
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let Ends { commands, rings, injected, .. } = &body.workers[index].ends;
-        let coming = rings.iter().filter_map(|ring| ring.front()).map(|(at, _)| *at);
-        let coming = coming.chain(commands.front().map(|(at, _)| *at)).min();
-        let mut next = coming.unwrap_or(Time::NEVER);
-        match pause {
-            // What is on its way only keeps the worker awake once it can be seen.
-            Some(Duration::ZERO) => {
-                let awake = outcome == TurnOutcome::Again || !injected.is_empty() || next <= now;
-                next = if awake { next.min(self.net.after_us((1, 20))) } else { next };
-            }
-            Some(pause) => next = next.min(now.plus(pause)),
-            None => {}
-        }
-        let next = if next <= now { now.plus(Duration::from_micros(1)) } else { next };
-        if next < Time::NEVER && outcome != TurnOutcome::Ended {
-            self.wake_worker(life, index, next);
-        }
-    }
-
-    /// Control hands a command to a worker.
-    pub(super) fn command(&mut self, life: LifeId, index: usize, command: Command) {
-        let at = self.net.after_us(self.net.weather.wake_us);
-        let join = self.net.rng.random_range(0..2) == 0;
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let Some(core) = body.workers.get_mut(index) else { return };
-        let commands = &mut core.ends.commands;
-        // A newer snapshot may replace one that the worker has not seen.
-        if let (Command::Apply(_), Some((_, Command::Apply(_)))) = (&command, commands.back())
-            && join
-        {
-            commands.pop_back();
-        }
-        let at = at.max(commands.back().map_or(at, |(last, _)| *last));
-        commands.push_back((at, command));
-        self.wake_worker(life, index, at);
-    }
-}
-
-impl Hands<'_> {
-    fn sees(&self, at: Time) -> bool {
-        self.all || at <= self.net.now
-    }
-
-    fn socket(&mut self, link: LinkId) -> Option<&mut Socket> {
-        let socket = self.ends.sockets.get_mut(link.slot())?.as_mut();
-        socket.filter(|socket| socket.link == link)
     }
 }
 
@@ -231,12 +104,8 @@ impl WorkerIo for Hands<'_> {
         self.now
     }
 
-    fn next_command(&mut self) -> Option<Command> {
-        let (at, _) = self.ends.commands.front()?;
-        if !self.sees(*at) {
-            return None;
-        }
-        self.ends.commands.pop_front().map(|(_, command)| command)
+    fn next_command(&mut self) -> Option<Command<Self::Connection>> {
+        self.ends.commands.pop(self.net.now)
     }
 
     fn has_command(&self) -> bool {
@@ -248,12 +117,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
-        if let Report::DeadLetters(DeadLetter { reason, count, .. }) = report {
-            let detail = (reason as u64) << 32 | count;
-            self.net.trace.note(self.net.now, self.life, "dead letters", detail);
-        } else {
-            self.reports.push(report);
-        }
+        self.reports.push(report);
         Ok(())
     }
 
@@ -270,12 +134,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_chunk(&mut self, from: WorkerIndex) -> Option<Chunk> {
-        let from = usize::from(from.0);
-        let (at, _) = self.ends.rings[from].front()?;
-        if !self.sees(*at) {
-            return None;
-        }
-        self.ends.rings[from].pop_front().map(|(_, chunk)| chunk)
+        self.ends.rings[usize::from(from.0)].pop(self.net.now)
     }
 
     fn has_chunk(&self, from: WorkerIndex) -> bool {
@@ -302,15 +161,11 @@ impl WorkerIo for Hands<'_> {
         self.awaited
     }
 
-    fn attach(&mut self, link: LinkId, (conn, side): (ConnId, Side)) -> bool {
-        let sockets = &mut self.ends.sockets;
-        if sockets.len() <= link.slot() {
-            sockets.resize_with(link.slot() + 1, || None);
-        }
-        let socket = Socket { link, conn, side, inbox: Inbox::new(INBOX_BYTES) };
-        if let Some(old) = sockets[link.slot()].replace(socket) {
+    fn attach(&mut self, link: LinkId, connection: (ConnId, Side)) -> bool {
+        if let Some(old) = self.ends.attach(Socket::new(link, connection)) {
             self.net.close(old.conn, old.side);
         }
+        let (conn, side) = connection;
         self.net.own(conn, side, Owner::Worker(self.life, self.index, link));
         true
     }
@@ -320,9 +175,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn close(&mut self, link: LinkId) {
-        if self.socket(link).is_some()
-            && let Some(socket) = self.ends.sockets[link.slot()].take()
-        {
+        if let Some(socket) = self.ends.detach(link) {
             self.net.close(socket.conn, socket.side);
         }
     }
@@ -332,46 +185,22 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn read(&mut self, link: LinkId) -> Moved {
-        let Some(Some(socket)) = self.ends.sockets.get_mut(link.slot()) else {
-            return Moved::Closed;
-        };
-        let room = socket.inbox.room();
-        let asked = room.len();
-        match self.net.read(socket.conn, socket.side, room) {
-            Read::Bytes(count) => {
-                socket.inbox.filled(count);
-                let more = count == asked || self.net.is_over(socket.conn, socket.side);
-                Moved::Bytes { count, more }
-            }
-            Read::Blocked => Moved::Blocked,
-            Read::Closed => Moved::Closed,
-        }
+        self.ends.socket(link).map_or(Moved::Closed, |socket| socket.read(self.net))
     }
 
     fn received(&self, link: LinkId) -> &[u8] {
-        match self.ends.sockets.get(link.slot()) {
-            Some(Some(socket)) if socket.link == link => socket.inbox.bytes(),
-            _ => &[],
-        }
+        self.ends.received(link)
     }
 
     fn consumed(&mut self, link: LinkId, count: usize, need: usize) {
-        if let Some(socket) = self.socket(link) {
+        if let Some(socket) = self.ends.socket(link) {
             socket.inbox.consumed(count, need);
         }
     }
 
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
-        let bytes = outbox.bytes();
-        self.fullest = self.fullest.max(bytes);
-        let Some(&mut Socket { conn, side, .. }) = self.socket(link) else { return Moved::Closed };
-        let count = self.net.write(conn, side, outbox.slices());
-        if count == 0 {
-            return Moved::Blocked;
-        }
-        let detail = link.to_bits() << 32 | count as u64;
-        self.net.trace.note(self.net.now, self.life, "write", detail);
-        Moved::Bytes { count, more: count == bytes }
+        self.fullest = self.fullest.max(outbox.bytes());
+        self.ends.socket(link).map_or(Moved::Closed, |socket| socket.write(self.net, outbox))
     }
 
     fn show(&mut self, destination: u32, state: LinkState) {

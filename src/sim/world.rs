@@ -1,7 +1,6 @@
 //! The simulated world: machines, the processes on them, the network between them, and the loop
 //! that lets one thing happen after the other.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
 use super::plan::Plan;
-use super::process::{Body, Command, Core, Effects, Ends, Fate, Life, Sums};
+use super::process::{Body, Core, Ends, Fate, Life, Mail, Sums};
 use super::trace::Trace;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, DeathReason, Refusal};
@@ -29,6 +28,7 @@ use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
 use crate::wire::ClusterKey;
+use crate::worker::command::Waiting;
 use crate::worker::turn::Turn;
 use crate::worker::{Buffers, Sender, Worker, WorkerParts};
 
@@ -99,7 +99,6 @@ pub struct World {
     pub(super) slots: Vec<Option<LifeId>>,
     pub(super) ledger: Shared,
     pub(super) key: ClusterKey,
-    pub(super) effects: Effects,
     pub(super) checks: Checks,
     pub(super) healed_at: Option<Time>,
     pub(super) next_partition: u64,
@@ -126,7 +125,6 @@ impl World {
             lives: Vec::new(),
             ledger,
             key,
-            effects: Effects::default(),
             checks: Checks::new(plan.slots),
             healed_at: None,
             next_partition: 0,
@@ -206,7 +204,7 @@ impl World {
             }
             Event::Report(life, report) => {
                 self.net.trace.note(now, life, "report", 0);
-                self.report(life, report);
+                self.control(life, |control, now, sink| control.report(now, report, sink));
             }
             Event::Tables(life, made) => {
                 self.net.trace.note(now, life, "tables", made.roster_digest);
@@ -217,7 +215,12 @@ impl World {
                 self.net.trace.note(now, conn, "syn", 0);
                 self.syn(conn);
             }
-            Event::SynAnswer(conn, listens) => self.syn_answer(conn, listens),
+            Event::SynAnswer(conn, listens) => {
+                if let Owner::Job(life) = self.net.owner(conn, 0) {
+                    self.net.queue.push(now, Event::Connected(life, conn, listens));
+                }
+            }
+            Event::Connected(life, conn, listens) => self.connected(life, conn, listens),
             Event::Deliver(conn, side) => {
                 let owner = self.net.deliver(conn, side);
                 let arrived = self.net.arrived(conn, side) as u64;
@@ -234,14 +237,28 @@ impl World {
                 }
             }
             Event::Silent(conn) => self.net.reset(conn),
-            Event::Writable(conn, side) => {
-                if let Owner::Worker(life, index, link) = self.net.owner(conn, side) {
+            Event::Writable(conn, side) => match self.net.owner(conn, side) {
+                Owner::Worker(life, index, link) => {
                     self.socket_event((life, index, link), true);
                 }
+                Owner::Job(life) => {
+                    self.net.queue.push(now, Event::Job(life, conn, side));
+                }
+                Owner::Handed(_) | Owner::Nobody => {}
+            },
+            Event::Pump(life, index) => self.pump(life, index),
+            // Here the seeds never change.
+            Event::Discovered(life) => {
+                let found = Ok(self.plan.member.seeds.clone());
+                self.control(life, |control, now, sink| {
+                    control.discovered(now, "sim", found, sink);
+                });
             }
             Event::Job(life, conn, side) => self.step_job(life, conn, side),
             Event::Application(life, thread) => self.application(life, thread),
-            Event::Exit(life) => self.exit(life),
+            Event::Exit(life) => {
+                self.control(life, |control, now, sink| control.stop(now, sink));
+            }
             Event::Resume(life) => self.resume(life),
             Event::Stumble(slot) => self.stumbles(slot),
             // Whoever should be there was started with the healing.
@@ -267,6 +284,8 @@ impl World {
             | Event::Report(life, _)
             | Event::Tables(life, _)
             | Event::Job(life, ..)
+            | Event::Connected(life, ..)
+            | Event::Discovered(life)
             | Event::Application(life, _)
             | Event::Exit(life) => *life,
             _ => return Some(event),
@@ -316,12 +335,9 @@ impl World {
             assert!(matches!(added, Some(Ok(_))), "the simulator's own routers are in order");
         }
         let factory = load::factory(&self.ledger, life, seed);
-        let messages = factory.messages().to_vec();
-        let served = self.control(life, |control, _, _| control.serve(load::path(), messages));
-        let Some(Ok(handler)) = served else { unreachable!("the path is free") };
-        for index in 0..usize::from(self.scenario.workers) {
-            self.command(life, index, Command::Serve(handler, factory.clone()));
-        }
+        let served =
+            self.control(life, |control, _, sink| control.serve(load::path(), factory, sink));
+        assert!(matches!(served, Some(Ok(_))), "the path is free");
         for thread in 0..self.plan.traffic.threads {
             self.next_burst(life, thread);
         }
@@ -378,10 +394,11 @@ impl World {
                     worker: Worker::new(parts, limits, Time::ZERO),
                     turn: Turn::new(WorkerIndex(index), workers, Duration::ZERO, SLOW_TURN),
                     ends: Ends {
-                        commands: VecDeque::new(),
+                        commands: Mail::default(),
+                        waiting: Waiting::default(),
                         injector,
                         injected,
-                        rings: (0..workers).map(|_| VecDeque::new()).collect(),
+                        rings: (0..workers).map(|_| Mail::default()).collect(),
                         sockets: Vec::new(),
                         board: Board::new(BOARD_DESTINATIONS),
                         let_go: false,
@@ -435,11 +452,17 @@ impl World {
         self.checks.healing.forget(life);
     }
 
-    /// A process that has left stops its workers and ends.
-    fn exit(&mut self, life: LifeId) {
-        self.stop_workers(life);
+    /// A process has left: application threads are refused from now on, and it stops.
+    pub(super) fn left(&mut self, life: LifeId, drained: bool) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let drained = body.left == Some(true);
+        body.left = Some(drained);
+        self.net.queue.push(self.net.now, Event::Exit(life));
+    }
+
+    /// A process that has left ends. A worker that was paused may not have stopped in time.
+    pub(super) fn stopped(&mut self, life: LifeId, running: u16) {
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        let drained = body.left == Some(true) && running == 0;
         body.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
         if drained {
             self.check_left(life);
@@ -482,7 +505,7 @@ impl World {
         let now = self.lives[life].local(self.net.now);
         let body = self.lives[life].body.as_deref_mut()?;
         let thread = &mut body.threads[thread];
-        let closing = AtomicBool::new(false);
+        let closing = AtomicBool::new(body.left.is_some());
         let refused = [const { AtomicU64::new(0) }; Refusal::ALL.len()];
         let sender = Sender {
             snapshot: &body.snapshot,

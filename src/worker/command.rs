@@ -1,6 +1,7 @@
 //! What control and a worker say to each other. `C` is a connection that has shaken hands, as its
 //! driver holds it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::RouteeFactory;
 use crate::base::fate::DeathReason;
 use crate::base::{HandlerId, NodeRef, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
+use crate::queue::Full;
 use crate::route::snapshot::Snapshot;
 use crate::wire::handshake::Established;
 
@@ -35,6 +37,69 @@ pub enum Command<C> {
     Finish,
     /// Stop.
     Stop,
+}
+
+impl<C> Command<C> {
+    /// The same with the connection that `take` finds; nothing if there is none.
+    pub fn with<D>(self, take: impl FnOnce(C) -> Option<D>) -> Option<Command<D>> {
+        Some(match self {
+            Self::Apply(snapshot) => Command::Apply(snapshot),
+            Self::Serve(handler, factory) => Command::Serve(handler, factory),
+            Self::Withdraw(handler) => Command::Withdraw(handler),
+            Self::Accepted(connection, established) => {
+                Command::Accepted(take(connection)?, established)
+            }
+            Self::Dialed(destination, connection) => {
+                Command::Dialed(destination, take(connection)?)
+            }
+            Self::DialFailed(destination) => Command::DialFailed(destination),
+            Self::Facts(facts) => Command::Facts(facts),
+            Self::Part(order) => Command::Part(order),
+            Self::AskDrained => Command::AskDrained,
+            Self::Finish => Command::Finish,
+            Self::Stop => Command::Stop,
+        })
+    }
+}
+
+/// How long commands rest that a worker's ring did not take.
+pub const RING_PAUSE: Duration = Duration::from_millis(1);
+
+/// Commands that a worker's ring did not take yet: they are few, and none may be lost.
+pub struct Waiting<C>(VecDeque<Command<C>>);
+
+impl<C> Default for Waiting<C> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<C> Waiting<C> {
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds one at the end. A newer snapshot, and newer facts, replace those that still wait.
+    pub fn push(&mut self, command: Command<C>) {
+        let mut last = self.0.iter_mut().rev();
+        match (&command, last.next(), last.next()) {
+            (Command::Apply(_), Some(known @ Command::Apply(_)), _)
+            | (Command::Apply(_), Some(Command::Facts(_)), Some(known @ Command::Apply(_)))
+            | (Command::Facts(_), Some(known @ Command::Facts(_)), _) => *known = command,
+            _ => self.0.push_back(command),
+        }
+    }
+
+    /// Hands over what the ring takes.
+    pub fn pump(&mut self, mut push: impl FnMut(Command<C>) -> Result<(), Full<Command<C>>>) {
+        while let Some(command) = self.0.pop_front() {
+            if let Err(full) = push(command) {
+                self.0.push_front(full.0);
+                return;
+            }
+        }
+    }
 }
 
 /// From a worker to control.
@@ -95,4 +160,51 @@ pub struct SlowTurn {
     pub took: Duration,
     /// How many messages were handled in this time; the named one was the last of them.
     pub messages: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Incarnation, NodeId, View};
+
+    #[test]
+    fn what_waits_is_replaced_by_newer_of_its_kind_and_nothing_else_is_lost() {
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let view = Arc::new(View::new(me, 0, Vec::new()));
+        let apply = |version| {
+            let snapshot = Snapshot::new(version, Arc::clone(&view), Vec::new(), Vec::new());
+            Command::Apply(Arc::new(snapshot))
+        };
+        let mut waiting = Waiting::<()>::default();
+        for command in [
+            apply(1),
+            apply(2),
+            Command::Facts(Facts::default()),
+            apply(3),
+            Command::Finish,
+            apply(4),
+            Command::Stop,
+        ] {
+            waiting.push(command);
+        }
+        let mut seen = Vec::new();
+        let mut room = 0;
+        while !waiting.is_empty() {
+            room += 2; // The ring takes two at a time.
+            waiting.pump(|command| {
+                if seen.len() == room {
+                    return Err(Full(command));
+                }
+                seen.push(match command {
+                    Command::Apply(snapshot) => snapshot.version,
+                    Command::Facts(_) => 100,
+                    Command::Finish => 101,
+                    Command::Stop => 102,
+                    _ => 103,
+                });
+                Ok(())
+            });
+        }
+        assert_eq!(seen, [3, 100, 101, 4, 102]);
+    }
 }

@@ -3,10 +3,14 @@
 
 use std::net::SocketAddr;
 
-use super::{IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
+use super::shake::Shake;
+use super::{DialOrder, IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
 use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
 use crate::control::{Control, ControlSink, ControlTimer};
+use crate::wire::VersionRange;
+use crate::wire::handshake::{AcceptParams, DialParams, TurnAway};
+use crate::worker::Command;
 
 impl Control {
     /// A connection came in; the driver keeps it until it is told what to do with it, which is
@@ -118,6 +122,9 @@ impl Control {
         sink: &mut dyn ControlSink,
         call: impl FnOnce(&mut Links, &mut Vec<LinkEffect>),
     ) {
+        if self.is_ending() {
+            return;
+        }
         let mut effects = std::mem::take(&mut self.link_effects);
         call(&mut self.links, &mut effects);
         for effect in effects.drain(..) {
@@ -126,9 +133,53 @@ impl Control {
                 LinkEffect::Refused(peer) => self.peer_refused(now, peer, sink),
                 LinkEffect::Reached(peer) => self.peer_link_opened(now, peer, sink),
                 LinkEffect::Greeted(seed, state) => self.seed_greeted(now, seed, state, sink),
-                effect => sink.link(effect),
+                LinkEffect::Accept(job) => {
+                    let shake = Shake::accept(self.accept_params(), sink.nonce());
+                    sink.accept(job, shake);
+                }
+                LinkEffect::TurnAway => sink.turn_away(&TurnAway::Busy.refusal()),
+                LinkEffect::Dial(order) => {
+                    let DialOrder { job, address, .. } = order;
+                    let shake = Shake::dial(address, self.dial_params(order), sink.nonce());
+                    sink.connect(job, address, shake);
+                }
+                LinkEffect::Probe { job, address } => sink.connect(job, address, Shake::probe()),
+                LinkEffect::Abort(job) => sink.abort(job),
+                LinkEffect::HandDialed { job, worker, destination } => {
+                    sink.command(worker, Command::Dialed(destination, job));
+                }
+                LinkEffect::HandAccepted { job, established } => {
+                    sink.command(established.my_worker, Command::Accepted(job, established));
+                }
+                LinkEffect::DialFailed { worker, destination } => {
+                    sink.command(worker, Command::DialFailed(destination));
+                }
+                LinkEffect::Accepting(accepting) => sink.accepting(accepting),
+                LinkEffect::Log(line) => sink.log(line),
             }
         }
         self.link_effects = effects;
+    }
+
+    fn accept_params(&self) -> AcceptParams {
+        AcceptParams {
+            key: self.key.clone(),
+            me: self.me,
+            workers: self.workers,
+            versions: VersionRange::SUPPORTED,
+            turn_away: None,
+        }
+    }
+
+    fn dial_params(&self, order: DialOrder) -> DialParams {
+        DialParams {
+            key: self.key.clone(),
+            me: self.me,
+            from_worker: order.from_worker,
+            to: order.to,
+            to_worker: order.to_worker,
+            link_epoch: order.link_epoch,
+            versions: VersionRange::SUPPORTED,
+        }
     }
 }

@@ -8,6 +8,7 @@
 mod admission;
 mod dispatch;
 mod outgoing;
+pub mod shake;
 #[cfg(test)]
 mod tests;
 
@@ -80,8 +81,6 @@ pub enum LinkEffect {
     },
     /// Accept connections, or leave them waiting.
     Accepting(bool),
-    /// Have discovery look, then call `discovered`.
-    Discover,
     /// Write a line.
     Log(LogLine),
     /// Call back.
@@ -146,6 +145,13 @@ pub enum JobEvent {
     Dialed,
     /// It is over.
     Failed(Failure, String),
+}
+
+impl JobEvent {
+    /// Whether nothing more is told of the connection: a worker gets it, or it is closed.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Accepted(_) | Self::Dialed | Self::Failed(..))
+    }
 }
 
 /// How a connection failed.

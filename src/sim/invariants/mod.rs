@@ -56,14 +56,18 @@ impl Checks {
 
 impl World {
     /// A process is about to publish a snapshot.
-    pub(super) fn check_snapshot(&mut self, life: LifeId, snapshot: &Arc<Snapshot>) {
+    pub(super) fn check_snapshot(
+        &mut self,
+        life: LifeId,
+        before: &Snapshot,
+        snapshot: &Arc<Snapshot>,
+    ) {
         let name = |seen: String| format!("life {life}: {seen}");
         if let Err(seen) = self.checks.tables.check(snapshot) {
             self.blame(tables::NAME, name(seen));
         }
-        let Some(body) = self.lives[life].body.as_deref() else { return };
-        let keys = keys::check(&body.snapshot, snapshot);
-        let masks = masks::check(&body.snapshot, snapshot);
+        let keys = keys::check(before, snapshot);
+        let masks = masks::check(before, snapshot);
         if let Err(seen) = keys {
             self.blame(keys::NAME, name(seen));
         }

@@ -1,0 +1,40 @@
+//! Where control meets its workers: what all of them are told, and what each of them reports.
+
+use super::{Control, ControlSink};
+use crate::base::{LogKind, Time, WorkerIndex};
+use crate::control::links::JobId;
+use crate::worker::{Command, Report};
+
+impl Control {
+    /// Tells every worker the same.
+    pub(super) fn tell_all(
+        &self,
+        sink: &mut dyn ControlSink,
+        command: impl Fn() -> Command<JobId>,
+    ) {
+        for worker in 0..self.workers {
+            sink.command(WorkerIndex(worker), command());
+        }
+    }
+
+    /// A worker reports.
+    pub fn report(&mut self, now: Time, report: Report, sink: &mut dyn ControlSink) {
+        match report {
+            report if self.is_ending() => self.last_report(&report, sink),
+            Report::Dial { worker, destination } => self.dial(now, worker, destination, sink),
+            Report::Suspect(peer) => self.suspect(now, peer, sink),
+            Report::Reached(peer) => self.peer_link_opened(now, peer, sink),
+            Report::Served(_, handler) => self.served(now, handler, sink),
+            Report::ServeFailed(handler) => self.serve_failed(now, handler, sink),
+            Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),
+            Report::Drained(worker, drained) => self.drained(now, worker, drained, sink),
+            Report::Part(worker, report) => self.part_report(now, worker, report, sink),
+            report @ Report::DeadLetters(_) => {
+                let left_out = self.log.line(now, LogKind::DeadLetters);
+                sink.overheard(report, left_out);
+            }
+            // A worker names a handler once, and ends once.
+            report @ (Report::SlowTurn(_) | Report::Ended(_)) => sink.overheard(report, Some(0)),
+        }
+    }
+}

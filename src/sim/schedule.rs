@@ -1,0 +1,121 @@
+//! When each worker's duty cycle comes: at once when there is something to do, later when something
+//! is due, and not at all while nothing happens.
+
+use std::time::Duration;
+
+use super::events::{Event, LifeId};
+use super::network::Network;
+use super::process::Core;
+use super::world::World;
+use crate::base::Time;
+use crate::worker::LinkId;
+use crate::worker::turn::TurnOutcome;
+
+/// A worker of a process.
+pub type CoreId = (LifeId, usize);
+
+impl Core {
+    /// Has it run at a time, or earlier.
+    pub fn wake(&mut self, net: &mut Network, (life, index): CoreId, at: Time) {
+        if at < self.turn_at {
+            self.turn_at = at;
+            net.queue.push(at, Event::Turn(life, index));
+        }
+    }
+
+    /// Has it run soon, as after a wake-up.
+    pub fn nudge(&mut self, net: &mut Network, id: CoreId) {
+        let at = net.after_us(net.weather.wake_us);
+        self.wake(net, id, at);
+    }
+
+    /// Puts the commands of control into its ring.
+    pub fn pump(&mut self, net: &mut Network, id: CoreId) {
+        let mut first = None;
+        let commands = &mut self.ends.commands;
+        self.ends.waiting.pump(|command| {
+            let at = commands.push(net.after_us(net.weather.wake_us), command);
+            first.get_or_insert(at);
+            Ok(())
+        });
+        if let Some(at) = first {
+            self.wake(net, id, at);
+        }
+    }
+
+    /// Sees to it that the next turn comes when there is something to do. `pause` is for how long it
+    /// may sleep, `None` for however long.
+    pub fn plan(
+        &mut self,
+        net: &mut Network,
+        id: CoreId,
+        outcome: TurnOutcome,
+        pause: Option<Duration>,
+    ) {
+        let now = net.now;
+        let mut next = self.ends.next().unwrap_or(Time::NEVER);
+        match pause {
+            // What is on its way only keeps the worker awake once it can be seen.
+            Some(Duration::ZERO) => {
+                let injected = !self.ends.injected.is_empty();
+                if outcome == TurnOutcome::Again || injected || next <= now {
+                    next = next.min(net.after_us((1, 20)));
+                }
+            }
+            Some(pause) => next = next.min(now.plus(pause)),
+            None => {}
+        }
+        if next < Time::NEVER && outcome != TurnOutcome::Ended {
+            self.wake(net, id, next.max(now.plus(Duration::from_micros(1))));
+        }
+    }
+}
+
+impl World {
+    fn core(&mut self, (life, index): CoreId) -> Option<(&mut Core, &mut Network)> {
+        let body = self.lives[life].body.as_deref_mut()?;
+        Some((&mut body.workers[index], &mut self.net))
+    }
+
+    /// Has a worker run soon, as after a wake-up.
+    pub(super) fn nudge(&mut self, life: LifeId, index: usize) {
+        if let Some((core, net)) = self.core((life, index)) {
+            core.nudge(net, (life, index));
+        }
+    }
+
+    /// A worker's ring takes commands again.
+    pub(super) fn pump(&mut self, life: LifeId, index: usize) {
+        if let Some((core, net)) = self.core((life, index)) {
+            core.pump(net, (life, index));
+        }
+    }
+
+    /// Bytes or room came to a worker's socket.
+    pub(super) fn socket_event(
+        &mut self,
+        (life, index, link): (LifeId, usize, LinkId),
+        writable: bool,
+    ) {
+        let Some((core, net)) = self.core((life, index)) else { return };
+        match writable {
+            true => core.turn.writable(&mut core.worker, link),
+            false => core.turn.readable(link),
+        }
+        core.nudge(net, (life, index));
+    }
+
+    /// One duty cycle's time has come.
+    pub(super) fn turn(&mut self, life: LifeId, index: usize) {
+        let now = self.net.now;
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        if body.workers[index].turn_at != now {
+            return; // Another turn was or will be earlier.
+        }
+        body.workers[index].turn_at = Time::NEVER;
+        if !body.paused {
+            // If it is paused it runs when the process does.
+            self.run_turn(life, index);
+        }
+    }
+}
