@@ -129,6 +129,8 @@ fn worker(kind: StrategyKind, serving: std::ops::RangeInclusive<u64>, asks: bool
     let limits = Limits {
         max_frame_bytes: 1 << 20,
         outbox_bytes: 4 << 20,
+        outboxes_bytes: 32 << 20,
+        max_accepted: 64,
         max_work: 16,
         max_asks: 1024,
         ack_interval_ms: 20,

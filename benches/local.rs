@@ -88,6 +88,8 @@ fn worker() -> Worker {
         max_frame_bytes: 1 << 20,
         outbox_bytes: 4 << 20,
         max_work: 16,
+        outboxes_bytes: 32 << 20,
+        max_accepted: 64,
         max_asks: 1024,
         ack_interval_ms: 20,
         redial_min_ms: 100,

@@ -21,7 +21,10 @@ pub enum Refusal {
     )]
     MissingKey,
     /// The queue towards the routee holds as much as it may.
-    #[error("the queue towards the routee is full; slow down or raise links.outbox_bytes")]
+    #[error(
+        "the queue towards the routee is full; slow down, or raise links.outbox_bytes and \
+         links.outboxes_bytes"
+    )]
     QueueFull,
     /// The encoded message is over the frame limit.
     #[error("the message is larger than links.max_frame_bytes allows")]
@@ -92,6 +95,12 @@ pub enum DeathReason {
     /// A reason that only a newer version of the receiving node knows.
     #[error("the receiving node gave a reason that this version does not know")]
     Other,
+    /// The handler replied, but nobody takes what waits for its asker.
+    #[error(
+        "the message was handled, but its reply found no room: replies that are not taken fill \
+         links.outboxes_bytes of the handler's node or workers.replies_bytes of the asker's"
+    )]
+    RepliesFull,
 }
 
 impl Refusal {
@@ -114,7 +123,7 @@ impl Refusal {
 
 impl DeathReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UnknownHandler,
         Self::UnknownMessage,
         Self::InvalidBody,
@@ -126,6 +135,7 @@ impl DeathReason {
         Self::Overflow,
         Self::ReplyTooLarge,
         Self::Other,
+        Self::RepliesFull,
     ];
 
     /// The reason a peer sent as a code; [`DeathReason::Other`] for one that a newer peer made up.

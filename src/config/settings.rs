@@ -121,6 +121,13 @@ settings! {
         /// What one link holds for a slow peer before senders are told that it is full. The longest
         /// message must fit.
         outbox_bytes: usize = 4 << 20, Number(65_536, 1 << 30), at_least max_frame_bytes;
+        /// What the outboxes of one worker's links take together. A link is full as well when it
+        /// holds as much as is left of this. Replies have half as much again to members, and a
+        /// quarter to clients.
+        outboxes_bytes: usize = 32 << 20, Number(262_144, 16 << 30), at_least outbox_bytes;
+        /// Connections that one worker takes from others, of which a quarter is kept for members.
+        /// A cluster needs as many as the other nodes have workers.
+        max_accepted: usize = 4_096, Number(16, 1_048_576);
         /// The receive buffer of one link.
         inbox_bytes: usize = 256 << 10, Number(65_536, 16 << 20);
         /// How long a connection has to prove that it belongs to the cluster.

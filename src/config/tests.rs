@@ -48,6 +48,8 @@ max_work = 2
 [links]
 max_frame_bytes = 1024
 outbox_bytes = 65536
+outboxes_bytes = 262144
+max_accepted = 17
 inbox_bytes = 65537
 handshake_timeout_ms = 100
 redial_min_ms = 7

@@ -183,6 +183,8 @@ impl Plan {
             max_frame_bytes: 256 * 1024,
             outbox_bytes: one_of(rng, &[1_024, 16 * 1024, 256 * 1024]),
             max_work: 16,
+            outboxes_bytes: one_of(rng, &[128 * 1024, 1 << 20, 32 << 20]),
+            max_accepted: 512,
             max_asks: one_of(rng, &[4, 64, 4_096]),
             ack_interval_ms: one_of(rng, &[1, 5, 20]),
             redial_min_ms: one_of(rng, &[5, 50]),

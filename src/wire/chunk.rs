@@ -118,6 +118,23 @@ impl Chunk {
         true
     }
 
+    /// Whether nothing was consumed.
+    pub fn is_untouched(&self) -> bool {
+        self.start == 0
+    }
+
+    /// Takes over what is left of another chunk, with the whole of a frame that was consumed in
+    /// part, as if that had happened here. The chunk must be empty. Returns false, and changes
+    /// nothing, when it does not fit.
+    pub fn take_rest_of(&mut self, other: &Self) -> bool {
+        let from = other.boundaries().take_while(|at| *at <= other.start).last().unwrap_or(0);
+        let fits = self.append(&other.bytes[from..other.end], other.frames);
+        if fits {
+            self.start = other.start - from;
+        }
+        fits
+    }
+
     /// How many tells and asks, no byte of which was consumed, are still in the chunk.
     pub fn untouched_requests(&self) -> u64 {
         let is_request = |at: &usize| {

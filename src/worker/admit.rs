@@ -38,19 +38,18 @@ impl Worker {
             Injection::Ask(ask) => self.inject_ask(ask),
             Injection::Cancel { slot, generation } => self.core.cancel(slot, generation),
             Injection::Reply { to, frame } => {
-                let known = self.core.links.get(to.link).is_some();
-                match frame {
-                    Ok(frame) if known && !self.core.is_overfull(to.link) => {
-                        let link = &mut self.core.links[to.link];
-                        link.outbox.push_chunk(&mut self.core.encoder, frame);
+                let Core { links, encoder, .. } = &mut self.core;
+                let link = links.get_mut(to.link);
+                match (frame, link) {
+                    (Ok(frame), Some(link)) if !link.outbox.is_overfull(encoder) => {
+                        link.outbox.push_chunk(encoder, frame);
                         self.core.mark_dirty(to.link);
                     }
-                    Ok(frame) => {
-                        self.core.counts.lost_replies += 1;
-                        self.core.encoder.give(frame);
+                    (Ok(frame), _) => {
+                        encoder.give(frame);
+                        self.core.lose_reply(to.link, to.correlation);
                     }
-                    Err(reason) if known => self.core.fail(to.link, to.correlation, reason),
-                    Err(_) => {}
+                    (Err(reason), _) => self.core.fail(to.link, to.correlation, reason),
                 }
             }
         }

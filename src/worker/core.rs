@@ -241,7 +241,7 @@ impl Core {
         let link = &mut self.links[id];
         if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
             self.open_link(destination, id)?;
-        } else if link.outbox.is_full() {
+        } else if link.outbox.is_full(&self.encoder) {
             return Err(Refusal::QueueFull);
         }
         Ok(id)
@@ -261,7 +261,7 @@ impl Core {
             return true;
         };
         place.and_then(|id| self.links.get(id)).is_some_and(|link| {
-            link.outbox.is_full()
+            link.outbox.is_full(&self.encoder)
                 && !link.fin_queued
                 && matches!(link.standing, Standing::Open | Standing::Dialing)
         })
@@ -293,7 +293,8 @@ impl Core {
             && !link.fin_queued
             && matches!(link.standing, Standing::Open | Standing::Dialing)
         {
-            return if link.outbox.is_full() { Err(Refusal::QueueFull) } else { Ok(id) };
+            let full = link.outbox.is_full(&self.encoder);
+            return if full { Err(Refusal::QueueFull) } else { Ok(id) };
         }
         self.link_to(destination)
     }
@@ -404,9 +405,8 @@ impl Core {
             self.counts.lost_replies += 1;
             return;
         };
-        if to.outbox.bytes() >= 2 * self.limits.outbox_bytes {
-            self.counts.lost_replies += 1;
-            return;
+        if to.outbox.is_overfull(&self.encoder) {
+            return self.lose_reply(link, correlation);
         }
         let pushed = to.outbox.push(&mut self.encoder, &Head::reply(correlation), reply);
         match pushed {
@@ -418,10 +418,18 @@ impl Core {
         }
     }
 
-    /// Whether a link holds more replies than its peer can expect to be kept for it.
-    pub(super) fn is_overfull(&self, link: LinkId) -> bool {
-        let bytes = self.links.get(link).map_or(0, |link| link.outbox.bytes());
-        bytes >= 2 * self.limits.outbox_bytes
+    /// A link holds more replies than its peer can expect to be kept for it.
+    #[cold]
+    pub(super) fn lose_reply(&mut self, link: LinkId, correlation: u64) {
+        self.counts.lost_replies += 1;
+        self.fail(link, correlation, DeathReason::RepliesFull);
+    }
+
+    /// Forgets a link, and gives back what it held.
+    pub(super) fn remove_link(&mut self, id: LinkId) {
+        if let Some(mut link) = self.links.remove(id) {
+            link.outbox.clear(&mut self.encoder);
+        }
     }
 
     /// Tells an asker that there will be no reply.
@@ -519,7 +527,7 @@ impl Core {
     /// Drops all that waits for this worker or a sibling as dead.
     pub(super) fn bury_local(&mut self, id: LinkId, reason: DeathReason) {
         let mut requests = 0;
-        while let Some(chunk) = self.links[id].outbox.pop_chunk() {
+        while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
             requests += chunk.untouched_requests();
             self.encoder.give(chunk);
         }
@@ -529,7 +537,7 @@ impl Core {
     /// Drops all that waits in a link's outbox as dead.
     pub(super) fn bury(&mut self, id: LinkId, reason: DeathReason) {
         let link = &mut self.links[id];
-        let requests = link.outbox.rewind();
+        let requests = link.outbox.rewind(&mut self.encoder);
         link.outbox.clear(&mut self.encoder);
         link.sent.requests -= requests;
         self.counts.dead[reason as usize] += requests;

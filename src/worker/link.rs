@@ -5,7 +5,8 @@ use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
-use super::outbox::Outbox;
+use super::outbox::{Encoder, Outbox};
+use super::purse::Account;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::queue::board::LinkState;
 
@@ -221,6 +222,11 @@ impl Link {
             Role::Dialed { destination } => Some(destination),
             _ => None,
         };
+        let account = match role {
+            // Until it is known to be a member's.
+            Role::Accepted { .. } => Account::Clients,
+            _ => Account::Requests,
+        };
         Self {
             peer,
             role,
@@ -228,7 +234,7 @@ impl Link {
             connection: 0,
             destination,
             standing,
-            outbox: Outbox::new(outbox_bytes),
+            outbox: Outbox::new(outbox_bytes, account),
             dirty: false,
             wanted: true,
             sent: Sent::default(),
@@ -248,13 +254,13 @@ impl Link {
 
     /// How it stands, as application threads see it. Full is said early, so that what is under
     /// way between threads still fits.
-    pub fn board_state(&self) -> LinkState {
+    pub(super) fn board_state(&self, encoder: &Encoder) -> LinkState {
         match self.standing {
             Standing::Finished => LinkState::Finished,
             _ if self.parting => LinkState::Finished,
             Standing::Broken => LinkState::Down,
             Standing::Idle if !self.wanted => LinkState::Down,
-            _ if self.outbox.is_nearly_full() => LinkState::Full,
+            _ if self.outbox.is_nearly_full(encoder) => LinkState::Full,
             _ => LinkState::Open,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::core::{Core, Timer};
 use super::link::{Link, LinkId, Role, Standing};
+use super::purse::Account;
 use super::{Request, Worker};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{NodeRef, WorkerIndex};
@@ -12,13 +13,21 @@ use crate::part::LinkChange;
 use crate::route::snapshot::{Reach, Snapshot};
 use crate::wire::{Fields, FrameKind};
 
-/// Connections that a worker takes from others. A cluster's size times the workers of its nodes
-/// stays far below; strangers that pass the handshake find an end here.
-const MAX_ACCEPTED: usize = 16_384;
+/// Which part of the links that others may open is kept for members: a quarter.
+const MEMBERS_PART: usize = 4;
 
 /// How long after its peer was found to be leaving a link takes what other threads were told is
 /// accepted: they look before they hand over, and a full queue lies between the two.
 pub(super) const PARTING: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// On whose account replies to a peer wait: a node that is in no snapshot, or in none any more, is
+/// a client.
+fn replies_to(reach: Option<Reach>) -> Account {
+    match reach {
+        Some(Reach::Usable | Reach::Unreachable | Reach::Leaving) => Account::Replies,
+        Some(Reach::Gone) | None => Account::Clients,
+    }
+}
 
 impl Worker {
     /// Takes over a new snapshot of the cluster: where destinations are, what routers hold.
@@ -84,7 +93,7 @@ impl Worker {
                 self.lose(id, DeathReason::Unreachable);
                 self.link_changed(id, LinkChange::Closed);
                 self.core.destinations[destination] = None;
-                self.core.links.remove(id);
+                self.core.remove_link(id);
                 self.core.requests.push(Request::Close(id));
             }
         }
@@ -94,7 +103,8 @@ impl Worker {
     /// is over are closed: a machine that vanished says no goodbye.
     fn follow_accepted(&mut self, snapshot: &Snapshot) {
         let mut gone = Vec::new();
-        for (id, link) in self.core.links.iter_mut() {
+        let Core { links, encoder, .. } = &mut self.core;
+        for (id, link) in links.iter_mut() {
             if !matches!(link.role, Role::Accepted { .. }) {
                 continue;
             }
@@ -104,13 +114,14 @@ impl Worker {
                 .destination_of(node, worker)
                 .map(|place| snapshot.destinations[place as usize].reach);
             link.wanted = reach != Some(Reach::Unreachable);
+            link.outbox.charge(encoder, replies_to(reach));
             if reach == Some(Reach::Gone) {
                 gone.push(id);
             }
         }
         for id in gone {
             self.link_changed(id, LinkChange::Closed);
-            self.core.links.remove(id);
+            self.core.remove_link(id);
             self.core.requests.push(Request::Close(id));
         }
     }
@@ -205,18 +216,41 @@ impl Worker {
                 _ => None,
             })
             .collect();
-        let full = older.is_empty() && self.core.links.len() >= MAX_ACCEPTED;
+        let snapshot = self.core.snapshot.as_ref();
+        let reach = snapshot.and_then(|snapshot| {
+            let place = snapshot.destination_of(node, worker)?;
+            Some(snapshot.destinations[place as usize].reach)
+        });
+        let full = older.is_empty() && self.is_full_of_accepted(replies_to(reach));
         if full || older.iter().any(|(_, other)| *other > epoch) {
             return None;
         }
         for (id, _) in older {
             self.link_changed(id, LinkChange::Closed);
-            self.core.links.remove(id);
+            self.core.remove_link(id);
             self.core.requests.push(Request::Close(id));
         }
         let id = self.insert_link((node, worker), Role::Accepted { epoch }, Standing::Open);
+        let Core { links, encoder, .. } = &mut self.core;
+        links[id].outbox.charge(encoder, replies_to(reach));
         self.link_changed(id, LinkChange::Opened);
         Some(id)
+    }
+
+    /// Whether no more links are taken from peers of this account: members have places that clients
+    /// cannot fill.
+    fn is_full_of_accepted(&self, account: Account) -> bool {
+        let most = self.core.limits.max_accepted;
+        let accepted = || {
+            self.core.links.iter().filter(|(_, link)| matches!(link.role, Role::Accepted { .. }))
+        };
+        match account {
+            Account::Clients => {
+                let clients = accepted().filter(|(_, link)| link.outbox.held().1 == account);
+                clients.count() >= most - most / MEMBERS_PART || accepted().count() >= most
+            }
+            _ => accepted().count() >= most,
+        }
     }
 
     /// A link's connection was closed or broke.
@@ -241,11 +275,11 @@ impl Worker {
             Role::Own | Role::Sibling(_) => {}
             Role::Accepted { .. } => {
                 self.link_changed(id, LinkChange::Closed);
-                self.core.links.remove(id);
+                self.core.remove_link(id);
             }
             Role::Dialed { destination } => {
                 let finished = link.is_over();
-                let kept = link.outbox.rewind();
+                let kept = link.outbox.rewind(&mut self.core.encoder);
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.
                 link.standing = if link.wanted && !finished {
@@ -270,7 +304,7 @@ impl Worker {
     /// Ends a dialed link's messages: unknown if written, dead if not.
     pub(super) fn lose(&mut self, id: LinkId, reason: DeathReason) {
         let link = &mut self.core.links[id];
-        let kept = link.outbox.rewind();
+        let kept = link.outbox.rewind(&mut self.core.encoder);
         // Once anything was written an ask may have been handled, and must not be called dead.
         let untouched = link.sent.requests == kept;
         self.core.settle(id, kept);

@@ -18,6 +18,7 @@ mod linking;
 mod mend;
 pub mod outbox;
 mod parts;
+pub mod purse;
 mod routees;
 pub mod router_ref;
 pub mod select;
@@ -42,7 +43,7 @@ pub use self::outbox::{Buffers, encode_single};
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
 pub use self::send::{AskOptions, Place, Sender};
-pub use self::usage::Usage;
+pub use self::usage::{PurseUsage, Usage};
 pub use self::work::{TooMuchWork, Work, WorkKey, WorkLost};
 
 use self::core::{Core, Timer};
@@ -79,6 +80,10 @@ pub struct Limits {
     pub max_frame_bytes: u32,
     /// Bytes that may wait for one peer.
     pub outbox_bytes: usize,
+    /// What the outboxes of all links take together for requests; see [`purse`].
+    pub outboxes_bytes: usize,
+    /// Links that others may open.
+    pub max_accepted: usize,
     /// Asks that may be open at a time.
     pub max_asks: usize,
     /// Work that routees may have under way elsewhere at a time.
@@ -98,6 +103,8 @@ impl Limits {
         Self {
             max_frame_bytes: links.max_frame_bytes as u32,
             outbox_bytes: links.outbox_bytes,
+            outboxes_bytes: links.outboxes_bytes,
+            max_accepted: links.max_accepted,
             max_asks: workers.max_asks,
             max_work: workers.max_work,
             ack_interval_ms: links.ack_interval_ms,
@@ -209,7 +216,7 @@ impl Worker {
             destinations: Vec::new(),
             snapshot: None,
             routers: Vec::new(),
-            encoder: Encoder::new(Arc::clone(&parts.buffers)),
+            encoder: Encoder::new(Arc::clone(&parts.buffers), limits.outboxes_bytes),
             buffers: parts.buffers,
             asks: Asks::new(limits.max_asks, now),
             ask_effects: Default::default(),
@@ -287,14 +294,15 @@ impl Worker {
 
     /// How each link stands, by destination.
     pub fn standings(&self) -> impl Iterator<Item = (u32, LinkState)> {
-        self.core.links.iter().filter_map(|(_, link)| Some((link.destination?, link.board_state())))
+        let Core { links, encoder, .. } = &self.core;
+        links.iter().filter_map(|(_, link)| Some((link.destination?, link.board_state(encoder))))
     }
 
     /// How one link stands, if application threads can send to it.
     #[inline]
     pub fn standing(&self, id: LinkId) -> Option<(u32, LinkState)> {
         let link = self.core.links.get(id)?;
-        Some((link.destination?, link.board_state()))
+        Some((link.destination?, link.board_state(&self.core.encoder)))
     }
 
     /// The link back to this very worker.
@@ -341,10 +349,9 @@ impl Worker {
     /// left unread while requests cannot be written, both sides would wait for each other.
     #[inline]
     pub fn is_choked(&self, id: LinkId) -> bool {
-        self.core
-            .links
-            .get(id)
-            .is_none_or(|link| matches!(link.role, Role::Accepted { .. }) && link.outbox.is_full())
+        self.core.links.get(id).is_none_or(|link| {
+            matches!(link.role, Role::Accepted { .. }) && link.outbox.is_choked(&self.core.encoder)
+        })
     }
 
     /// How many bytes of hand-overs fit into one duty cycle: what a link has left when it is shown
@@ -408,12 +415,14 @@ impl Worker {
     pub fn own_chunk(&mut self, most: u32) -> (u32, bool) {
         let own = self.core.own;
         let link = &mut self.core.links[own];
-        let Some(chunk) = link.outbox.pop_chunk() else { return (0, false) };
+        let Some(chunk) = link.outbox.pop_chunk(&mut self.core.encoder) else {
+            return (0, false);
+        };
         link.progressed_at = self.core.now;
         let (frames, rest) = self.deliver_chunk(own, chunk, most);
         let more = rest.is_some();
         if let Some(rest) = rest {
-            self.core.links[own].outbox.unpop_chunk(rest);
+            self.core.links[own].outbox.unpop_chunk(&mut self.core.encoder, rest);
         }
         (frames, more)
     }
@@ -450,11 +459,18 @@ impl Worker {
         }
     }
 
+    /// A link's peer takes nothing at the moment.
+    pub(super) fn blocked(&mut self, id: LinkId) {
+        if let Some(link) = self.core.links.get_mut(id) {
+            link.outbox.tighten(&mut self.core.encoder);
+        }
+    }
+
     /// Takes the oldest chunk that waits for a sibling.
     pub fn pop_sibling_chunk(&mut self, id: LinkId) -> Option<Chunk> {
         let link = self.core.links.get_mut(id)?;
         link.progressed_at = self.core.now;
-        link.outbox.pop_chunk()
+        link.outbox.pop_chunk(&mut self.core.encoder)
     }
 
     /// Puts a chunk back that the sibling's ring did not take. [`Worker::touch`] is called once all
@@ -462,7 +478,7 @@ impl Worker {
     /// [`Worker::take_dirty`] names, and a full ring would hold the duty cycle for ever.
     pub fn unpop_sibling_chunk(&mut self, id: LinkId, chunk: Chunk) {
         if let Some(link) = self.core.links.get_mut(id) {
-            link.outbox.unpop_chunk(chunk);
+            link.outbox.unpop_chunk(&mut self.core.encoder, chunk);
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rkyv::ser::allocator::Arena;
 
+use super::purse::{Account, Purses};
 use crate::base::{HandlerId, MessageTypeId, fate::Refusal};
 use crate::queue::pool::Pool;
 use crate::wire::{
@@ -20,6 +21,9 @@ const KEPT_CHUNKS: usize = 64;
 
 /// Capacity of the chunks that carry single frames between threads.
 pub const SMALL_CHUNK_BYTES: usize = 1024;
+
+/// Capacities of chunks that are no larger than needed.
+const SIZES: [usize; 3] = [SMALL_CHUNK_BYTES, 4 * SMALL_CHUNK_BYTES, 16 * SMALL_CHUNK_BYTES];
 
 /// The free buffers that all threads of a node share.
 pub struct Buffers {
@@ -133,13 +137,16 @@ fn grow<B: WireType>(
     head: &Head,
     body: &B,
 ) -> Result<Chunk, Refusal> {
+    let most = padded(buffers.max_frame_bytes);
     loop {
         let refusal = match append(&mut chunk, arena, buffers.max_frame_bytes, head, body) {
             Ok(Some(_)) => return Ok(chunk),
-            Ok(None) if chunk.capacity() <= buffers.max_frame_bytes => {
-                let larger = chunk.capacity() * 4;
+            Ok(None) if chunk.capacity() < most => {
+                // The step is small where it is many bytes that may come to nothing.
+                let step = if chunk.capacity() < CHUNK_BYTES { 4 } else { 2 };
+                let larger = chunk.capacity() * step;
                 buffers.give(chunk);
-                chunk = buffers.take_fitting(larger);
+                chunk = buffers.take_fitting(larger.min(most));
                 continue;
             }
             Ok(None) => Refusal::TooLarge,
@@ -188,12 +195,20 @@ pub struct Encoder {
     arena: Arena,
     free: Vec<Chunk>,
     shared: Arc<Buffers>,
+    purses: Purses,
 }
 
 impl Encoder {
-    /// An encoder that shares free chunks with its siblings.
-    pub fn new(shared: Arc<Buffers>) -> Self {
-        Self { arena: Arena::new(), free: Vec::with_capacity(KEPT_CHUNKS), shared }
+    /// An encoder that shares free chunks with its siblings, for outboxes that take so many bytes
+    /// together.
+    pub fn new(shared: Arc<Buffers>, outboxes_bytes: usize) -> Self {
+        let free = Vec::with_capacity(KEPT_CHUNKS);
+        Self { arena: Arena::new(), free, shared, purses: Purses::new(outboxes_bytes) }
+    }
+
+    /// What the outboxes have taken.
+    pub fn purses(&self) -> &Purses {
+        &self.purses
     }
 
     /// Encodes one frame into the smallest chunk that takes it.
@@ -204,6 +219,22 @@ impl Encoder {
     #[inline]
     fn take(&mut self) -> Chunk {
         self.free.pop().unwrap_or_else(|| self.shared.take_large())
+    }
+
+    /// A chunk for what comes next into an outbox that holds so much: an ordinary one, unless many
+    /// outboxes hold something. Then a small one, and larger ones as the outbox grows.
+    #[inline]
+    fn take_for(&mut self, account: Account, held: usize) -> Chunk {
+        if self.purses.is_tight(account) { self.take_small(held) } else { self.take() }
+    }
+
+    #[cold]
+    fn take_small(&mut self, held: usize) -> Chunk {
+        match SIZES.into_iter().find(|size| held < *size) {
+            Some(SMALL_CHUNK_BYTES) => self.shared.take_small(),
+            Some(size) => Chunk::with_capacity(size),
+            None => self.take(),
+        }
     }
 
     /// Takes an emptied chunk back.
@@ -223,18 +254,27 @@ pub struct Outbox {
     chunks: VecDeque<Chunk>,
     bytes: usize,
     limit_bytes: usize,
+    /// The memory of its chunks, which is taken of the account.
+    held: usize,
+    account: Account,
 }
 
 impl Outbox {
-    /// An empty outbox that takes frames until it holds `limit_bytes`.
-    pub fn new(limit_bytes: usize) -> Self {
-        Self { chunks: VecDeque::new(), bytes: 0, limit_bytes }
+    /// An empty outbox that takes frames until it holds `limit_bytes`, or as much as its account
+    /// allows.
+    pub fn new(limit_bytes: usize, account: Account) -> Self {
+        Self { chunks: VecDeque::new(), bytes: 0, limit_bytes, held: 0, account }
     }
 
     /// Bytes waiting.
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The memory of the chunks in which they wait, and the account that it is taken of.
+    pub fn held(&self) -> (usize, Account) {
+        (self.held, self.account)
     }
 
     /// How many chunks wait.
@@ -249,16 +289,54 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Whether the limit is reached; what a sender adds is refused then.
+    /// Whether the limit is reached, its own or its account's; what a sender adds is refused then.
     #[inline]
-    pub fn is_full(&self) -> bool {
-        self.bytes >= self.limit_bytes
+    pub fn is_full(&self, encoder: &Encoder) -> bool {
+        self.bytes >= self.limit_bytes || self.held >= encoder.purses.allows(self.account)
     }
 
-    /// Whether three quarters of the limit are reached.
+    /// Whether three quarters of its own limit are reached, or its account's. Never of an empty
+    /// one: it will be written, and looked at again.
     #[inline]
-    pub fn is_nearly_full(&self) -> bool {
+    pub fn is_nearly_full(&self, encoder: &Encoder) -> bool {
         self.bytes >= self.limit_bytes / 4 * 3
+            || (self.bytes > 0 && self.held >= encoder.purses.allows(self.account))
+    }
+
+    /// Whether no more should be asked for that is replied to here: what comes of what was asked
+    /// already needs room. Never while it is empty, as [`Outbox::is_nearly_full`].
+    #[inline]
+    pub fn is_choked(&self, encoder: &Encoder) -> bool {
+        self.bytes >= self.limit_bytes
+            || (self.bytes > 0 && self.held >= encoder.purses.allows(self.account) / 4)
+    }
+
+    /// Whether it takes not even replies.
+    #[inline]
+    pub fn is_overfull(&self, encoder: &Encoder) -> bool {
+        self.bytes >= 2 * self.limit_bytes || self.held >= encoder.purses.allows(self.account)
+    }
+
+    #[inline]
+    fn add(&mut self, encoder: &mut Encoder, chunk: Chunk) {
+        self.held += chunk.capacity();
+        encoder.purses.take(self.account, chunk.capacity());
+        self.chunks.push_back(chunk);
+    }
+
+    #[inline]
+    fn remove(&mut self, encoder: &mut Encoder) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.held -= chunk.capacity();
+        encoder.purses.give(self.account, chunk.capacity());
+        Some(chunk)
+    }
+
+    /// From now on what it holds is taken of this account.
+    pub(super) fn charge(&mut self, encoder: &mut Encoder, account: Account) {
+        encoder.purses.give(self.account, self.held);
+        encoder.purses.take(account, self.held);
+        self.account = account;
     }
 
     /// Encodes one frame at the end.
@@ -286,10 +364,10 @@ impl Outbox {
         head: &Head,
         body: &B,
     ) -> Result<(), Refusal> {
-        let chunk = encoder.take();
+        let chunk = encoder.take_for(self.account, self.held);
         let chunk = grow(chunk, &mut encoder.arena, &encoder.shared, head, body)?;
         self.bytes += chunk.len();
-        self.chunks.push_back(chunk);
+        self.add(encoder, chunk);
         Ok(())
     }
 
@@ -324,12 +402,15 @@ impl Outbox {
             return;
         }
         let room = HEADER_BYTES + MAX_FIELDS_BYTES + padded(body.len());
-        let mut chunk =
-            if room <= CHUNK_BYTES { encoder.take() } else { Chunk::with_capacity(room) };
+        // Not an ordinary one: very many links may have but one such frame at a time.
+        let mut chunk = match room.max(self.held.min(CHUNK_BYTES)) {
+            room if room <= CHUNK_BYTES => encoder.take_small(room - 1),
+            room => Chunk::with_capacity(room),
+        };
         let bytes = encode_empty(&mut chunk, kind, fields, message, target, body)
             .expect("an empty chunk of this size has room for the frame");
         self.bytes += bytes;
-        self.chunks.push_back(chunk);
+        self.add(encoder, chunk);
     }
 
     /// Adds frames that were encoded elsewhere: small runs are copied together, large ones moved.
@@ -342,15 +423,15 @@ impl Outbox {
                 return;
             }
             // Not the small chunk itself: the next ones would find no room in it.
-            let mut back = encoder.take();
+            let mut back = encoder.take_for(self.account, self.held);
             if back.append(chunk.bytes(), chunk.frames()) {
-                self.chunks.push_back(back);
+                self.add(encoder, back);
                 encoder.give(chunk);
                 return;
             }
             encoder.give(back);
         }
-        self.chunks.push_back(chunk);
+        self.add(encoder, chunk);
     }
 
     /// The waiting bytes, chunk by chunk, oldest first.
@@ -361,15 +442,17 @@ impl Outbox {
 
     /// Takes the oldest chunk whole; for queues within the process.
     #[inline]
-    pub fn pop_chunk(&mut self) -> Option<Chunk> {
-        let chunk = self.chunks.pop_front()?;
+    pub fn pop_chunk(&mut self, encoder: &mut Encoder) -> Option<Chunk> {
+        let chunk = self.remove(encoder)?;
         self.bytes -= chunk.len();
         Some(chunk)
     }
 
     /// Puts a chunk that [`Outbox::pop_chunk`] took back to the front.
-    pub fn unpop_chunk(&mut self, chunk: Chunk) {
+    pub fn unpop_chunk(&mut self, encoder: &mut Encoder, chunk: Chunk) {
         self.bytes += chunk.len();
+        self.held += chunk.capacity();
+        encoder.purses.take(self.account, chunk.capacity());
         self.chunks.push_front(chunk);
     }
 
@@ -383,19 +466,46 @@ impl Outbox {
             front.consume(step);
             count -= step;
             if front.is_empty()
-                && let Some(chunk) = self.chunks.pop_front()
+                && let Some(chunk) = self.remove(encoder)
             {
                 encoder.give(chunk);
             }
         }
     }
 
+    /// The peer takes nothing at the moment: what is left in the last chunk waits in one that fits.
+    #[cold]
+    pub(super) fn tighten(&mut self, encoder: &mut Encoder) {
+        let Some(last) = self.chunks.back() else { return };
+        if last.capacity() != CHUNK_BYTES || last.len() > CHUNK_BYTES / 4 {
+            return;
+        }
+        let Some(last) = self.chunks.pop_back() else { return };
+        self.held -= last.capacity();
+        encoder.purses.give(self.account, last.capacity());
+        let before = self.chunks.back_mut();
+        if before.is_none_or(|before| {
+            !last.is_untouched() || !before.append(last.bytes(), last.frames())
+        }) {
+            let mut fitting = encoder.take_small(last.len().saturating_sub(1));
+            if !fitting.take_rest_of(&last) {
+                return self.add(encoder, last); // The part of a frame that is gone takes it.
+            }
+            self.add(encoder, fitting);
+        }
+        encoder.give(last);
+    }
+
     /// After a loss: forgets the frame that was written in part, keeps those of which nothing was
-    /// written, and says how many tells and asks
-    /// those are.
-    pub(super) fn rewind(&mut self) -> u64 {
+    /// written, and says how many tells and asks those are.
+    pub(super) fn rewind(&mut self, encoder: &mut Encoder) -> u64 {
         if let Some(front) = self.chunks.front_mut() {
             front.skip_partial_frame();
+            if front.is_empty()
+                && let Some(chunk) = self.remove(encoder)
+            {
+                encoder.give(chunk);
+            }
         }
         self.bytes = self.chunks.iter().map(Chunk::len).sum();
         self.chunks.iter().map(Chunk::untouched_requests).sum()
@@ -404,7 +514,7 @@ impl Outbox {
     /// Drops everything.
     pub(super) fn clear(&mut self, encoder: &mut Encoder) {
         self.bytes = 0;
-        while let Some(chunk) = self.chunks.pop_front() {
+        while let Some(chunk) = self.remove(encoder) {
             encoder.give(chunk);
         }
     }

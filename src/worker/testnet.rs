@@ -33,6 +33,8 @@ pub(super) const LIMITS: Limits = Limits {
     max_frame_bytes: 4096,
     outbox_bytes: 16 * 1024,
     max_work: 16,
+    outboxes_bytes: 16 << 20,
+    max_accepted: 64,
     max_asks: 8,
     ack_interval_ms: 20,
     redial_min_ms: 100,
@@ -224,7 +226,11 @@ pub(super) fn member(index: usize) -> Member {
 
 impl Net {
     pub(super) fn new(size: usize) -> Self {
-        let sides = (0..size).map(|index| Side::new(index, LIMITS)).collect();
+        Self::with_limits(size, LIMITS)
+    }
+
+    pub(super) fn with_limits(size: usize, limits: Limits) -> Self {
+        let sides = (0..size).map(|index| Side::new(index, limits)).collect();
         let mut net = Self {
             sides,
             wires: Vec::new(),
@@ -337,6 +343,7 @@ impl Net {
         let Some(wire) = wire else { return };
         wire.extend_from_slice(&bytes);
         self.sides[side].worker.written(id, bytes.len());
+        self.sides[side].worker.blocked(id);
     }
 
     /// Hands a worker the first bytes of what is on its wire; what it leaves stays there.
@@ -465,6 +472,9 @@ impl Net {
 
     /// `sent` = all ends + what waits or is on its way, exactly.
     pub(super) fn check(&self, side: usize) {
+        for purse in self.sides[side].worker.usage().purses {
+            assert_eq!(purse.taken, purse.held, "what outboxes hold is what was taken for them");
+        }
         let worker = &self.sides[side].worker;
         let under_way: u64 = worker
             .core

@@ -1,6 +1,7 @@
 //! How much a worker holds, for those who watch its memory.
 
 use super::Worker;
+use super::purse::Account;
 
 /// What a worker holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,21 @@ pub struct Usage {
     pub held: usize,
     /// Bytes in the fullest outbox.
     pub fullest_outbox: usize,
+    /// By [`Account::ALL`].
+    pub purses: [PurseUsage; 3],
+}
+
+/// What outboxes hold on one account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurseUsage {
+    /// As the account says.
+    pub taken: usize,
+    /// What there is to take.
+    pub most: usize,
+    /// As the outboxes say.
+    pub held: usize,
+    /// How many outboxes there are.
+    pub outboxes: usize,
 }
 
 impl Worker {
@@ -26,12 +42,20 @@ impl Worker {
     /// How much it holds at the moment.
     pub fn usage(&self) -> Usage {
         let core = &self.core;
+        let purse = |account| {
+            let (taken, most) = core.encoder.purses().state(account);
+            let held = core.links.iter().map(|(_, link)| link.outbox.held());
+            let held = held.filter(|(_, of)| *of == account);
+            let (outboxes, held) = held.fold((0, 0), |sum, (one, _)| (sum.0 + 1, sum.1 + one));
+            PurseUsage { taken, most, held, outboxes }
+        };
         Usage {
             links: core.links.len(),
             asks: core.asks.len(),
             timers: core.timers.len() + core.asks.timers(),
             held: self.held.count(),
             fullest_outbox: core.links.iter().map(|(_, l)| l.outbox.bytes()).max().unwrap_or(0),
+            purses: Account::ALL.map(purse),
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::base::View;
 use crate::wire::CHUNK_BYTES;
-use crate::worker::{Limits, Worker};
+use crate::worker::purse::SHARE_BYTES;
+use crate::worker::{Limits, PurseUsage, Usage, Worker};
 
 /// The invariant's name.
 pub const NAME: &str = "memory stays within its bounds";
@@ -36,6 +37,22 @@ pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<
     for (what, count, limit) in found {
         if count > limit {
             return Err(format!("{count} {what}, where there may be {limit}"));
+        }
+    }
+    check_purses(&usage, limits)
+}
+
+/// What outboxes hold together is what was taken for them, and no more than there is; beyond that
+/// each has its share, the message with which it is passed, and frames of the protocol.
+fn check_purses(usage: &Usage, limits: &Limits) -> Result<(), String> {
+    let chunk = CHUNK_BYTES.max(limits.max_frame_bytes as usize);
+    for PurseUsage { taken, most, held, outboxes } in usage.purses {
+        if taken != held {
+            return Err(format!("{taken} bytes are taken for outboxes that hold {held}"));
+        }
+        let limit = most + outboxes * (SHARE_BYTES + 2 * chunk);
+        if held > limit {
+            return Err(format!("{held} bytes in outboxes, where there may be {limit}"));
         }
     }
     Ok(())

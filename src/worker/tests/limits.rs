@@ -1,6 +1,8 @@
 //! What has no room, and what a peer may not do.
 
 use super::*;
+use crate::base::{Incarnation, NodeId};
+use crate::worker::purse::Account;
 
 // ---- limits ----
 
@@ -153,10 +155,10 @@ fn a_message_over_the_limit_is_refused_wherever_it_would_stand() {
 #[test]
 fn many_small_hand_overs_are_packed_together() {
     let side = Side::new(0, LIMITS);
-    let mut encoder = Encoder::new(Arc::clone(&side.buffers));
-    let mut outbox = Outbox::new(1 << 20);
+    let mut encoder = Encoder::new(Arc::clone(&side.buffers), 16 << 20);
+    let mut outbox = Outbox::new(1 << 20, Account::Requests);
     let mut bytes = Vec::new();
-    while !outbox.is_full() {
+    while !outbox.is_full(&encoder) {
         let frames = side.encoded(FrameKind::Tell, &ping(bytes.len() as u64));
         bytes.extend_from_slice(frames.bytes());
         outbox.push_chunk(&mut encoder, frames);
@@ -248,4 +250,96 @@ fn a_reply_on_another_link_answers_nothing() {
     replier.reply(&5).unwrap();
     net.settle();
     assert_eq!(number(ticket.wait()), Ok(5));
+}
+
+// ---- what all outboxes take together ----
+
+/// As [`LIMITS`], but all outboxes together hold little.
+const TIGHT: Limits = Limits { outboxes_bytes: 256 << 10, outbox_bytes: 1 << 20, ..LIMITS };
+
+fn taken(net: &Net, side: usize) -> usize {
+    let usage = net.sides[side].worker.usage();
+    for purse in usage.purses {
+        assert_eq!(purse.taken, purse.held);
+    }
+    usage.purses.iter().map(|purse| purse.taken).sum()
+}
+
+#[test]
+fn peers_that_take_nothing_leave_room_for_one_that_does() {
+    let mut net = Net::with_limits(5, TIGHT);
+    net.cx(0, |cx| cx.tell_to(&reference(4), &ping(0))).unwrap();
+    net.effects(0);
+    net.open(0, 4);
+    net.settle();
+    for stuck in 1..4 {
+        let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
+        let refusal =
+            (0..1_000).find_map(|_| net.cx(0, |cx| cx.tell_to(&reference(stuck), &message)).err());
+        assert_eq!(refusal, Some(Refusal::QueueFull));
+    }
+    let [requests, ..] = net.sides[0].worker.usage().purses;
+    assert!(requests.taken <= requests.most, "{requests:?}");
+    for key in 0..100 {
+        net.cx(0, |cx| cx.tell_to(&reference(4), &ping(key))).unwrap();
+        net.settle();
+    }
+    assert_eq!(net.seen(4, |seen| seen.keys.len()), 101);
+}
+
+#[test]
+fn whatever_a_link_held_is_given_back_with_it() {
+    let mut net = Net::joined(2);
+    for key in 0..10 {
+        net.cx(0, |cx| cx.tell_to(&reference(1), &ping(key))).unwrap();
+    }
+    assert!(taken(&net, 0) > 0);
+    net.reach[1] = Reach::Gone;
+    net.apply(0);
+    assert_eq!(taken(&net, 0), 0, "a dialed link");
+
+    let mut net = Net::joined(2);
+    let tickets: Vec<_> = (0..4)
+        .map(|key| net.sides[0].inject_ask(1, &ping(key), net.now.plus(WITHIN), false))
+        .collect();
+    let id = net.wires[0].dialed;
+    net.write(0, id, usize::MAX);
+    net.read(0, false, usize::MAX).unwrap();
+    assert!(taken(&net, 1) > 0, "replies");
+    let accepted = net.wires[0].accepted;
+    net.sides[1].worker.link_lost(accepted);
+    assert_eq!(taken(&net, 1), 0, "an accepted link");
+    drop(tickets);
+}
+
+#[test]
+fn what_waits_for_a_peer_that_takes_nothing_waits_in_chunks_that_fit() {
+    let mut net = Net::joined(2);
+    let id = net.wires[0].dialed;
+    let mut sent = Vec::new();
+    for key in 0..40 {
+        net.cx(0, |cx| cx.tell_to(&reference(1), &ping(key))).unwrap();
+        if key == 20 {
+            net.write(0, id, 100); // Within a frame.
+        }
+        net.sides[0].worker.blocked(id);
+        sent.push(key);
+        let link = net.sides[0].worker.link(id).unwrap();
+        let (held, bytes) = (link.outbox().held().0, link.outbox().bytes());
+        assert!(held <= 4 * bytes + 1_024, "{held} for {bytes} bytes");
+    }
+    net.settle();
+    assert_eq!(net.seen(1, |seen| seen.keys.clone()), sent);
+}
+
+#[test]
+fn clients_cannot_take_the_places_of_members() {
+    let mut net = Net::with_limits(2, Limits { max_accepted: 8, ..LIMITS });
+    let worker = &mut net.sides[0].worker;
+    let stranger =
+        |place: u64| NodeRef { node: NodeId(1_000 + place), incarnation: Incarnation(1) };
+    let accepted =
+        (0..20).filter(|place| worker.accept(stranger(*place), WorkerIndex(0), 1).is_some());
+    assert_eq!(accepted.count(), 6);
+    assert!(worker.accept(node(1), WorkerIndex(0), 1).is_some());
 }

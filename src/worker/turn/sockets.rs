@@ -151,7 +151,8 @@ impl Turn {
             let received = worker.receive(link, bytes, self.pace.left())?;
             count += received.consumed;
             let look = self.pace.handled(received.frames);
-            if look && self.pace.look(io.now(), worker.last_call()) && received.more {
+            let over = look && self.pace.look(io.now(), worker.last_call());
+            if received.more && (over || worker.is_choked(link)) {
                 io.consumed(link, count, 0);
                 return Ok(false);
             }
@@ -224,6 +225,9 @@ impl Turn {
                     return true;
                 }
             }
+        }
+        if !writable {
+            worker.blocked(id);
         }
         if let Some(port) = self.port(id) {
             port.writable = writable;
