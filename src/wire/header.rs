@@ -156,11 +156,20 @@ impl Fields {
     }
 }
 
+/// How many bytes the fields with these bits take.
 #[inline]
-const fn fields_bytes(bits: u8) -> usize {
-    let words = (bits & (CORRELATION | DEADLINE | EPOCH | DELIVERY)).count_ones() as usize
-        + if bits & TRACE != 0 { 4 } else { 0 };
-    padded(words * 8)
+fn fields_bytes(bits: u8) -> usize {
+    const BYTES: [u8; KNOWN_FIELDS as usize + 1] = {
+        let mut bytes = [0; KNOWN_FIELDS as usize + 1];
+        let mut bits = 0;
+        while bits <= KNOWN_FIELDS {
+            let words = (bits & !TRACE).count_ones() + if bits & TRACE != 0 { 4 } else { 0 };
+            bytes[bits as usize] = padded(words as usize * 8) as u8;
+            bits += 1;
+        }
+        bytes
+    };
+    usize::from(BYTES[usize::from(bits & KNOWN_FIELDS)])
 }
 
 /// A header that has been checked: its lengths fit each other.

@@ -30,6 +30,19 @@ pub struct Received {
     pub more: bool,
 }
 
+/// What may come in on a link.
+#[derive(Clone, Copy)]
+enum Side {
+    /// Tells and asks of another node.
+    Remote,
+    /// Everything, from a worker of this node.
+    Local,
+    /// Replies and what else answers what was sent.
+    Replies,
+    /// Nothing: there is no such link.
+    Gone,
+}
+
 impl Worker {
     /// Takes bytes that a link's socket gave, starting at a frame boundary and aligned to 16, and
     /// handles up to `most` frames.
@@ -40,6 +53,7 @@ impl Worker {
     #[inline]
     pub fn receive(&mut self, id: LinkId, bytes: &[u8], most: u32) -> Result<Received, WireError> {
         let limit = self.core.limits.max_frame_bytes;
+        let side = self.side(id);
         let (mut consumed, mut frames) = (0, 0);
         let outcome = loop {
             if frames == most {
@@ -49,7 +63,7 @@ impl Worker {
                 Ok(Deframed::Frame(frame, full)) => {
                     consumed += full;
                     frames += 1;
-                    if let Err(error) = self.frame(id, frame) {
+                    if let Err(error) = self.frame(id, side, frame) {
                         break Err(error);
                     }
                 }
@@ -126,14 +140,37 @@ impl Worker {
         (path, message)
     }
 
-    #[inline]
-    fn frame(&mut self, id: LinkId, frame: Frame<'_>) -> Result<(), WireError> {
+    fn side(&self, id: LinkId) -> Side {
+        match self.core.links.get(id).map(|link| link.role) {
+            Some(Role::Accepted { .. }) => Side::Remote,
+            Some(Role::Own | Role::Sibling(_)) => Side::Local,
+            Some(Role::Dialed { .. }) => Side::Replies,
+            None => Side::Gone,
+        }
+    }
+
+    #[inline(always)]
+    fn frame(&mut self, id: LinkId, side: Side, frame: Frame<'_>) -> Result<(), WireError> {
+        // First, and in line: nearly all frames are tells.
+        if frame.header.kind == FrameKind::Tell {
+            return self.request(
+                Origin { link: id, correlation: None, deadline: None },
+                side,
+                frame,
+            );
+        }
+        self.other_frame(id, side, frame)
+    }
+
+    fn other_frame(&mut self, id: LinkId, side: Side, frame: Frame<'_>) -> Result<(), WireError> {
         match frame.header.kind {
-            FrameKind::Tell => self.request(id, frame, None, None),
-            FrameKind::Ask => {
+            FrameKind::Tell | FrameKind::Ask => {
                 let fields = frame.fields();
                 let correlation = fields.correlation.ok_or(WireError::Incomplete("ask"))?;
-                self.request(id, frame, Some(correlation), fields.deadline_us)
+                let within = fields.deadline_us.map(Duration::from_micros);
+                let deadline = within.map(|within| self.core.now.plus(within));
+                let origin = Origin { link: id, correlation: Some(correlation), deadline };
+                self.request(origin, side, frame)
             }
             FrameKind::Reply => {
                 let correlation =
@@ -157,57 +194,28 @@ impl Worker {
     }
 
     /// A tell or an ask.
-    #[inline]
-    fn request(
-        &mut self,
-        id: LinkId,
-        frame: Frame<'_>,
-        correlation: Option<u64>,
-        deadline_us: Option<u64>,
-    ) -> Result<(), WireError> {
-        let Some(link) = self.core.links.get(id) else { return Ok(()) };
-        let remote = match link.role {
-            Role::Accepted { .. } => true,
-            Role::Own | Role::Sibling(_) => false,
-            Role::Dialed { .. } => return Err(WireError::WrongDirection),
+    #[inline(always)]
+    fn request(&mut self, origin: Origin, side: Side, frame: Frame<'_>) -> Result<(), WireError> {
+        let remote = match side {
+            Side::Remote => true,
+            Side::Local => false,
+            Side::Replies => return Err(WireError::WrongDirection),
+            Side::Gone => return Ok(()),
         };
-        let deadline = deadline_us.map(|us| self.core.now.plus(Duration::from_micros(us)));
-        let origin = Origin { link: id, correlation, deadline };
-        let outcome = self.call(frame, origin);
-        if let Err(reason) = outcome
-            && let Some(correlation) = correlation
-        {
-            self.core.fail(id, correlation, reason);
-        }
-        // The handler may have sent on this link, but only its worker can remove it.
-        if remote {
-            let link = &mut self.core.links[id];
-            match outcome {
-                Ok(()) => {
+        match self.call(frame, origin) {
+            Ok(()) if remote => {
+                self.core.counts.received += 1;
+                if let Some(link) = self.core.links.get_mut(origin.link) {
                     link.taken.delivered += 1;
-                    self.core.counts.received += 1;
-                }
-                Err(reason) => {
-                    link.taken.dead += 1;
-                    self.core.counts.received_dead[reason as usize] += 1;
-                    let peer = Some(link.peer.0);
-                    self.core.note_dead(reason, 1, peer);
                 }
             }
-        } else {
-            match outcome {
-                Ok(()) => self.core.counts.delivered += 1,
-                Err(reason) => {
-                    self.core.counts.dead[reason as usize] += 1;
-                    let me = self.core.me;
-                    self.core.note_dead(reason, 1, Some(me));
-                }
-            }
+            Ok(()) => self.core.counts.delivered += 1,
+            Err(reason) => self.core.died(origin, remote, reason),
         }
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, frame: Frame<'_>, origin: Origin) -> Result<(), DeathReason> {
         let handler = frame.header.target;
         self.core.last_call = (handler, Some(frame.header.message));
@@ -337,5 +345,27 @@ impl Worker {
             .links
             .get(id)
             .is_some_and(|link| matches!(link.standing, Standing::Open | Standing::Finished))
+    }
+}
+
+impl Core {
+    /// Counts a tell or an ask that was not handled, and tells the asker.
+    #[cold]
+    fn died(&mut self, origin: Origin, remote: bool, reason: DeathReason) {
+        let Origin { link: id, correlation, .. } = origin;
+        if let Some(correlation) = correlation {
+            self.fail(id, correlation, reason);
+        }
+        let mut peer = self.me;
+        if remote {
+            self.counts.received_dead[reason as usize] += 1;
+            if let Some(link) = self.links.get_mut(id) {
+                link.taken.dead += 1;
+                peer = link.peer.0;
+            }
+        } else {
+            self.counts.dead[reason as usize] += 1;
+        }
+        self.note_dead(reason, 1, Some(peer));
     }
 }
