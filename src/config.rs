@@ -29,6 +29,7 @@ use toml::{Table, Value};
 
 pub use self::error::{ConfigError, RefusedSetting};
 pub use self::field::MAX_SEEDS;
+use self::field::NODE_NAME;
 pub use self::memory::{ASK_BYTES, HANDSHAKE_BYTES, MemoryBound, QUEUE_ITEM_BYTES};
 use self::nearest::nearest;
 pub use self::secret::Secret;
@@ -166,6 +167,10 @@ impl NodeConfig {
 
     /// Who may reach the node must fit how it proves who belongs to it.
     fn check_identity(&self) -> Result<(), RefusedSetting> {
+        if self.name.as_deref() == Some("") {
+            // In a file or the environment this stands for none; in code there is `None`.
+            return self.refuse("name", NODE_NAME.allowed);
+        }
         if self.secret.is_some() && self.secret_file.is_some() {
             return self.refuse("secret_file", "no value beside `secret`: set one of them");
         }

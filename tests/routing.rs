@@ -193,7 +193,7 @@ fn roles_limits_and_locality_choose_routees() {
 }
 
 #[test]
-fn dead_letters_are_told_with_their_reason() {
+fn dead_letters_are_told_with_their_reason_path_message_and_peer() {
     let cluster = Cluster::plain(2);
     let (node, other) = (&cluster.nodes[0], &cluster.nodes[1]);
     let router = node.router(PATH).local(LocalPreference::Exclude).build().unwrap();
@@ -209,6 +209,9 @@ fn dead_letters_are_told_with_their_reason() {
         let letter = letters.wait().unwrap();
         assert_eq!(letter.reason, DeathReason::HandlerPanicked);
         assert_eq!(letter.peer, Some(node.id()));
+        assert_eq!(letter.peer_name.as_deref(), Some(node.name()));
+        assert_eq!(letter.path.as_ref().map(|path| path.as_str()), Some(PATH));
+        assert_eq!(letter.message.as_deref(), Some(Who::NAME));
         told += letter.count;
     }
     // A fresh routee goes on.

@@ -126,3 +126,30 @@ fn what_is_printed_starts_and_what_is_refused_is_refused_alike() {
         }
     }
 }
+
+#[test]
+fn an_admin_port_that_nobody_would_open_is_an_error() {
+    let builder = || Node::builder().bind("127.0.0.1:0").workers(1).set("admin", "127.0.0.1:0");
+    let error = builder().start().unwrap_err().to_string();
+    for part in ["`admin` = \"127.0.0.1:0\"", "keyway::admin::start", "take_admin"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let (node, admin) = keyway::admin::start(builder()).unwrap();
+    std::net::TcpStream::connect(admin.unwrap().address()).unwrap();
+    drop(node);
+    let mut other = builder();
+    assert!(other.take_admin().unwrap().is_some());
+    other.start().unwrap();
+    let open = builder().set("admin", "0.0.0.0:0");
+    let error = keyway::admin::start(open).unwrap_err().to_string();
+    assert!(error.starts_with("`admin` = \"0.0.0.0:0\" is refused"), "{error}");
+}
+
+#[test]
+fn a_name_that_is_none_is_refused_by_its_key() {
+    for (name, shown) in [("", "\"\""), ("a b", "\"a b\""), ("a/b", "\"a/b\"")] {
+        let error = Node::builder().bind("127.0.0.1:0").name(name).start().unwrap_err();
+        let begins = format!("`name` = {shown} is refused: it takes 1 to 128 characters of a-z");
+        assert!(error.to_string().starts_with(&begins), "{error}");
+    }
+}

@@ -13,6 +13,16 @@
 //! | `POST /leave` | begins a graceful leave |
 //! | `POST /ask/{name}` | sends one of the asks the application put in, see [`AdminBuilder::ask`] |
 //!
+//! [`start`] opens it with a node whose settings have `admin`:
+//!
+//! ```
+//! let builder = keyway::Node::builder().bind("127.0.0.1:0").set("admin", "127.0.0.1:0");
+//! let (node, admin) = keyway::admin::start(builder)?;
+//! println!("curl http://{}/members", admin.as_ref().expect("it is set").address());
+//! # drop((node, admin));
+//! # Ok::<(), keyway::admin::StartError>(())
+//! ```
+//!
 //! Everything else is JSON: the types of [`report`]. Whoever reaches the port can operate the
 //! node, so it belongs on loopback, and `GET /health` always answers: connections that do not say
 //! what they want give way to those that do, and asks that take long leave room. There it also refuses requests that a web page could have sent
@@ -38,7 +48,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::listener::{BoundedListener, Connection};
 use self::routes::{App, MAX_ORDERS};
-use crate::api::Node;
+use crate::api::{BuildError, Node, NodeBuilder};
 use crate::base::fate::AskError;
 
 /// How long connections may go on when the server stops.
@@ -62,6 +72,32 @@ pub enum AdminError {
     /// The system did not give a thread.
     #[error("starting the admin thread failed: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// Why a node with an admin port did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The node did not start.
+    #[error(transparent)]
+    Node(#[from] BuildError),
+    /// Its admin port could not be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// Starts a node, and the admin port that its setting `admin` names, if there is one. The port is
+/// opened first, so that a taken one does not end a node that has joined already. To put asks in, do
+/// the same by [`NodeBuilder::take_admin`], [`AdminPort::open`] and [`Admin::builder`].
+///
+/// # Errors
+/// [`StartError`] names the setting or the step that failed; nothing is left running then.
+pub fn start(mut builder: NodeBuilder) -> Result<(Arc<Node>, Option<Admin>), StartError> {
+    let address = builder.take_admin().map_err(BuildError::from)?;
+    let port = address.map(AdminPort::open).transpose()?;
+    let node = Arc::new(builder.start()?);
+    let admin = port.map(|port| Admin::builder(Arc::clone(&node)).start(port)).transpose()?;
+    Ok((node, admin))
 }
 
 /// Why an ask put in with [`AdminBuilder::ask`] has no answer.

@@ -26,6 +26,16 @@ pub enum BuildError {
     /// A port or thread could not be had.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The settings want an admin port, which a node alone does not open.
+    #[error(
+        "`admin` = \"{address}\" would do nothing: `start` opens no admin port. Start the node by \
+         `keyway::admin::start(builder)` (feature `admin`), take the address out with \
+         `NodeBuilder::take_admin`, or leave the setting out"
+    )]
+    AdminNotServed {
+        /// What `admin` is set to.
+        address: SocketAddr,
+    },
 }
 
 /// Describes a node: every setting of [`NodeConfig`] has its default until it is set here.
@@ -177,15 +187,32 @@ impl NodeBuilder {
         }
     }
 
+    /// Takes the setting `admin` out, for whoever opens that port; what is left is a node without
+    /// one. `keyway::admin::start` does so.
+    ///
+    /// # Errors
+    /// When a setting is unknown or impossible, `admin` or another.
+    pub fn take_admin(&mut self) -> Result<Option<SocketAddr>, ConfigError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        self.config.validate()?;
+        Ok(self.config.admin.take())
+    }
+
     /// Starts the node. Works in and outside of any async runtime.
     ///
     /// # Errors
-    /// A [`BuildError`] names the setting or the step that failed; nothing is left running then.
+    /// A [`BuildError`] names the setting or the step that failed; nothing is left running then. So
+    /// does the setting `admin`, see [`NodeBuilder::take_admin`].
     pub fn start(self) -> Result<Node, BuildError> {
         if let Some(error) = self.error {
             return Err(error.into());
         }
         let mut settings = settings(self.config)?;
+        if let Some(address) = settings.config.admin {
+            return Err(BuildError::AdminNotServed { address });
+        }
         if let Some(discovery) = self.discovery {
             settings.discovery = discovery;
         }

@@ -36,7 +36,7 @@ pub(crate) trait Choice {
 
 /// What a text must be like.
 pub(crate) struct Rule {
-    allowed: &'static str,
+    pub(super) allowed: &'static str,
     check: fn(&str) -> bool,
 }
 

@@ -75,7 +75,8 @@ settings! {
         weight: u32 = 100, Number(1, 1_000);
         /// The embedding application's version, for rolling upgrades.
         app_version: String = String::new(), Text(&VERSION);
-        /// Where the admin HTTP port listens. Whoever reaches it can operate the node.
+        /// Where the admin HTTP port listens. Whoever reaches it can operate the node. In a program
+        /// of your own, `keyway::admin::start` opens it.
         admin: Option<SocketAddr> = None, MaybeAddress;
         /// Whether `admin` may be anything but a loopback address.
         admin_allow_remote: bool = false, Flag;

@@ -6,6 +6,7 @@ pub mod destinations;
 mod ending;
 pub mod joining;
 mod leaving;
+pub mod letters;
 pub mod links;
 mod parts;
 pub mod seeds;
@@ -22,6 +23,7 @@ use self::destinations::Destinations;
 use self::ending::Ending;
 use self::joining::{Joining, SeedState};
 use self::leaving::{Leaving, Step};
+use self::letters::DeadLetter;
 use self::links::shake::Shake;
 use self::links::{JobId, LinkConfig, LinkEffect, LinkTimer, Links, LogLine};
 use self::seeds::FoundSeeds;
@@ -79,6 +81,8 @@ pub trait ControlSink {
     fn stopped(&mut self, running: u16);
     /// Write a line.
     fn log(&mut self, line: LogLine);
+    /// Messages died. For the log as well, if it says how many others were left out there.
+    fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>);
     /// A worker's report that is for whoever looks on. For the log as well, if it says how many
     /// others like it were left out there.
     fn overheard(&mut self, report: Report, left_out: Option<u64>);

@@ -1,5 +1,6 @@
 //! Where control meets its workers: what all of them are told, and what each of them reports.
 
+use super::letters::DeadLetter;
 use super::{Control, ControlSink};
 use crate::base::{LogKind, Time, WorkerIndex};
 use crate::control::links::JobId;
@@ -29,9 +30,9 @@ impl Control {
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),
             Report::Drained(worker, drained) => self.drained(now, worker, drained, sink),
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
-            report @ Report::DeadLetters(_) => {
+            Report::DeadLetters(dead) => {
                 let left_out = self.log.line(now, LogKind::DeadLetters);
-                sink.overheard(report, left_out);
+                sink.dead_letter(DeadLetter::new(dead, self.view()), left_out);
             }
             // A worker names a handler once, and ends once.
             report @ (Report::SlowTurn(_) | Report::Ended(_)) => sink.overheard(report, Some(0)),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::control::{Ended, Published};
 use super::jobs::Jobs;
-use super::proxies::Command;
+use super::proxies::{Command, DeadLetter};
 use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
 use crate::control::links::shake::Shake;
 use crate::control::links::{JobId, LogLine};
@@ -168,12 +168,16 @@ impl ControlSink for Effects {
         log(&line);
     }
 
-    fn overheard(&mut self, report: Report, left_out: Option<u64>) {
+    fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
         if let Some(left_out) = left_out {
-            log_report(&report, left_out);
+            tracing::debug!(left_out, "dead letters: {letter}");
         }
-        if let Report::DeadLetters(letter) = report {
-            let _ = self.published.dead_letters.send(letter);
+        let _ = self.published.dead_letters.send(letter);
+    }
+
+    fn overheard(&mut self, report: Report, left_out: Option<u64>) {
+        if left_out.is_some() {
+            log_report(&report);
         }
     }
 
@@ -218,7 +222,7 @@ fn log(LogLine { kind, left_out, text }: &LogLine) {
     }
 }
 
-fn log_report(report: &Report, left_out: u64) {
+fn log_report(report: &Report) {
     match report {
         Report::SlowTurn(slow) => tracing::warn!(
             worker = %slow.worker,
@@ -230,6 +234,6 @@ fn log_report(report: &Report, left_out: u64) {
              on another thread"
         ),
         Report::Ended(worker) => tracing::error!(%worker, "a worker's thread has ended by itself"),
-        report => tracing::debug!(?report, left_out, "dead letters"),
+        report => tracing::debug!(?report, "a worker's report"),
     }
 }

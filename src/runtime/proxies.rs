@@ -10,7 +10,8 @@ use crate::part::ControlOrder;
 use crate::route::RouterSpec;
 use crate::worker::RouteeFactory;
 
-pub use crate::worker::{DeadLetter, Report};
+pub use crate::control::letters::DeadLetter;
+pub use crate::worker::Report;
 
 /// From control to a worker.
 pub type Command = crate::worker::Command<std::net::TcpStream>;

@@ -13,6 +13,7 @@ use super::network::{ConnId, Network, Owner, Read, Side, address};
 use super::process::{Core, Fate, Job};
 use super::world::World;
 use crate::base::{HandlerId, MemberEvent, Time, View, WorkerIndex};
+use crate::control::letters::DeadLetter;
 use crate::control::links::shake::{Shake, Step, Wire};
 use crate::control::links::{Failure, JobEvent, JobId, LogLine};
 use crate::control::{Control, ControlSink, ControlTimer, ServeFailure};
@@ -237,6 +238,10 @@ impl ControlSink for Hands<'_> {
 
     fn log(&mut self, line: LogLine) {
         self.net.trace.say(|| line.text);
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter, _: Option<u64>) {
+        self.net.trace.say(|| format!("dead letters: {letter}"));
     }
 
     fn overheard(&mut self, report: Report, _: Option<u64>) {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use rkyv::util::AlignedVec;
 
-use super::header::{FrameKind, HEADER_BYTES, KIND_OFFSET, TARGET_OFFSET, padded};
-use crate::base::HandlerId;
+use super::header::{FrameKind, HEADER_BYTES, KIND_OFFSET, MESSAGE_OFFSET, TARGET_OFFSET, padded};
+use crate::base::{HandlerId, MessageTypeId};
 
 /// Capacity of an ordinary chunk. One chunk is about what one `write` carries best on loopback,
 /// and it stays in the second-level cache between encoding and writing.
@@ -137,12 +137,23 @@ impl Chunk {
 
     /// How many tells and asks, no byte of which was consumed, are still in the chunk.
     pub fn untouched_requests(&self) -> u64 {
+        self.requests().count() as u64
+    }
+
+    /// The targets and types of those tells and asks.
+    pub fn requests(&self) -> impl Iterator<Item = (HandlerId, MessageTypeId)> {
         let is_request = |at: &usize| {
             let kind = self.bytes[*at + KIND_OFFSET] & 15;
             kind == FrameKind::Tell as u8 || kind == FrameKind::Ask as u8
         };
+        let word = |at: usize| {
+            let (word, _) = self.bytes[at..].split_first_chunk().expect("a header is in it");
+            u32::from_le_bytes(*word)
+        };
         let untouched = self.boundaries().filter(|at| *at >= self.start && *at < self.end);
-        untouched.filter(is_request).count() as u64
+        untouched.filter(is_request).map(move |at| {
+            (HandlerId(word(at + TARGET_OFFSET)), MessageTypeId(word(at + MESSAGE_OFFSET)))
+        })
     }
 
     /// Drops the rest of a frame that was consumed in part.

@@ -24,6 +24,9 @@ pub const HEADER_BYTES: usize = 16;
 /// Where version and kind stand in the header.
 pub(super) const KIND_OFFSET: usize = 4;
 
+/// Where the type stands in the header.
+pub(super) const MESSAGE_OFFSET: usize = 8;
+
 /// Where the target stands in the header.
 pub(super) const TARGET_OFFSET: usize = 12;
 
@@ -236,7 +239,7 @@ impl Header {
         let high = u64::from(self.message.0) | u64::from(self.target.0) << 32;
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&low.to_le_bytes());
-        bytes[8..].copy_from_slice(&high.to_le_bytes());
+        bytes[MESSAGE_OFFSET..].copy_from_slice(&high.to_le_bytes());
         bytes
     }
 

@@ -5,6 +5,7 @@
 //! that come later. And carries out what [`crate::ask`] decides about asks.
 
 use super::core::{Core, Target, Waiter};
+use super::dead::About;
 use super::link::LinkId;
 use super::send::{Place, single};
 use super::{InjectedAsk, Injection, Worker};
@@ -32,7 +33,7 @@ impl Worker {
                 self.core.counts.sent += count;
                 match self.core.link_for_accepted(destination) {
                     Ok(id) => self.core.push_request(id, frames),
-                    Err(refusal) => self.core.bury_hand_over(death(refusal), frames),
+                    Err(refusal) => self.core.bury_hand_over(death(refusal), destination, frames),
                 }
             }
             Injection::Ask(ask) => self.inject_ask(ask),
@@ -58,13 +59,14 @@ impl Worker {
     /// Ends a hand-over that was accepted and finds no way on.
     pub(super) fn give_up(&mut self, injection: Injection, refusal: Refusal) {
         match injection {
-            Injection::Frames { frames, .. } => {
+            Injection::Frames { destination, frames } => {
                 self.core.counts.sent += u64::from(frames.frames());
-                self.core.bury_hand_over(death(refusal), frames);
+                self.core.bury_hand_over(death(refusal), destination, frames);
             }
-            Injection::Ask(InjectedAsk { frame, slot, generation, .. }) => {
+            Injection::Ask(InjectedAsk { first, frame, slot, generation, .. }) => {
                 self.core.counts.asks += 1;
-                self.refuse_ask(Waiter::Application { slot, generation }, frame, refusal);
+                let waiter = Waiter::Application { slot, generation };
+                self.refuse_ask(waiter, first.destination, frame, refusal);
             }
             other @ (Injection::Reply { .. } | Injection::Cancel { .. }) => self.admit(other),
         }
@@ -76,7 +78,7 @@ impl Worker {
         self.core.counts.asks += 1;
         if deadline <= self.core.now {
             self.core.counts.sent += 1;
-            self.core.bury_hand_over(DeathReason::Expired, frame);
+            self.core.bury_hand_over(DeathReason::Expired, first.destination, frame);
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
         }
@@ -90,7 +92,9 @@ impl Worker {
                 let Core { asks, ask_effects, now, .. } = &mut self.core;
                 match asks.start((waiter, *plan, frame), deadline, *now, ask_effects) {
                     Ok(_) => self.settle_asks(),
-                    Err((waiter, frame)) => self.refuse_ask(waiter, frame, Refusal::TooManyAsks),
+                    Err((waiter, frame)) => {
+                        self.refuse_ask(waiter, first.destination, frame, Refusal::TooManyAsks);
+                    }
                 }
             }
         }
@@ -101,7 +105,7 @@ impl Worker {
         let core = &mut self.core;
         let link = match core.link_for_accepted(place.destination) {
             Ok(link) => link,
-            Err(refusal) => return self.refuse_ask(waiter, frame, refusal),
+            Err(refusal) => return self.refuse_ask(waiter, place.destination, frame, refusal),
         };
         match core.asks.open(waiter, link, deadline) {
             Ok(correlation) => {
@@ -109,14 +113,16 @@ impl Worker {
                 frame.patch_first_correlation(correlation);
                 core.push_request(link, frame);
             }
-            Err(waiter) => self.refuse_ask(waiter, frame, Refusal::TooManyAsks),
+            Err(waiter) => {
+                self.refuse_ask(waiter, place.destination, frame, Refusal::TooManyAsks);
+            }
         }
     }
 
     #[cold]
-    fn refuse_ask(&mut self, waiter: Waiter, frame: Chunk, refusal: Refusal) {
+    fn refuse_ask(&mut self, waiter: Waiter, destination: u32, frame: Chunk, refusal: Refusal) {
         self.core.counts.sent += 1;
-        self.core.bury_hand_over(death(refusal), frame);
+        self.core.bury_hand_over(death(refusal), destination, frame);
         self.end_ask(waiter, Err(AskError::Refused(refusal)));
     }
 
@@ -209,7 +215,14 @@ impl Core {
             Ok(link) => link,
             Err(refusal) => {
                 self.counts.dead[death(refusal) as usize] += 1;
-                self.note_dead(death(refusal), 1, None);
+                let node = self.node_at(place.destination);
+                let about = |node| {
+                    let (_, frame) = self.asks.plan(ask)?;
+                    let (_, message) = frame.requests().next()?;
+                    Some(About { node, handler: place.handler, message })
+                };
+                let about = node.and_then(about);
+                self.note_dead(death(refusal), 1, node, about);
                 return Err(refusal);
             }
         };
@@ -229,15 +242,6 @@ impl Core {
         link.sent.requests += u64::from(frame.frames());
         link.outbox.push_chunk(&mut self.encoder, frame);
         self.mark_dirty(id);
-    }
-
-    /// What another thread was told is accepted is dead before it came to a link.
-    #[cold]
-    fn bury_hand_over(&mut self, reason: DeathReason, frames: Chunk) {
-        let count = u64::from(frames.frames());
-        self.counts.dead[reason as usize] += count;
-        self.note_dead(reason, count, None);
-        self.encoder.give(frames);
     }
 }
 

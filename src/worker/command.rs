@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::RouteeFactory;
-use crate::base::fate::DeathReason;
+use super::{Dead, RouteeFactory};
 use crate::base::{HandlerId, NodeRef, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
 use crate::queue::Full;
@@ -127,24 +126,11 @@ pub enum Report {
     /// A part's half on a worker has something to say.
     Part(WorkerIndex, ControlReport),
     /// Messages died on a worker.
-    DeadLetters(DeadLetter),
+    DeadLetters(Dead),
     /// A handler held its worker for too long.
     SlowTurn(SlowTurn),
     /// A worker has stopped.
     Ended(WorkerIndex),
-}
-
-/// Messages that could not be handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Why.
-    pub reason: DeathReason,
-    /// How many.
-    pub count: u64,
-    /// The node they were going to, or had come from.
-    pub peer: Option<NodeRef>,
-    /// The worker that counted them.
-    pub worker: WorkerIndex,
 }
 
 /// A worker's turn took longer than it may; told once of a handler and type of message.

@@ -523,43 +523,4 @@ impl Core {
             link.sent.dead = 0;
         }
     }
-
-    /// Drops all that waits for this worker or a sibling as dead.
-    pub(super) fn bury_local(&mut self, id: LinkId, reason: DeathReason) {
-        let mut requests = 0;
-        while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
-            requests += chunk.untouched_requests();
-            self.encoder.give(chunk);
-        }
-        self.counts.dead[reason as usize] += requests;
-    }
-
-    /// Drops all that waits in a link's outbox as dead.
-    pub(super) fn bury(&mut self, id: LinkId, reason: DeathReason) {
-        let link = &mut self.links[id];
-        let requests = link.outbox.rewind(&mut self.encoder);
-        link.outbox.clear(&mut self.encoder);
-        link.sent.requests -= requests;
-        self.counts.dead[reason as usize] += requests;
-        let peer = link.peer.0;
-        self.note_dead(reason, requests, Some(peer));
-    }
-
-    /// Tells the driver that messages died. What has the same reason and peer is told together, so
-    /// that a peer that sends nothing but rubbish fills no memory here.
-    #[cold]
-    pub(super) fn note_dead(&mut self, reason: DeathReason, count: u64, peer: Option<NodeRef>) {
-        if count == 0 {
-            return;
-        }
-        for request in self.requests.iter_mut().rev() {
-            if let Request::DeadLetters { reason: known, count: sum, peer: whose } = request
-                && (*known, *whose) == (reason, peer)
-            {
-                *sum += count;
-                return;
-            }
-        }
-        self.requests.push(Request::DeadLetters { reason, count, peer });
-    }
 }

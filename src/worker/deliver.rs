@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use super::context::{Context, Origin};
 use super::core::{Core, Timer, Waiter};
+use super::dead::About;
 use super::link::{LinkId, Role, Standing};
 use super::routees::running;
 use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, MessageTypeId, WorkerIndex};
-use crate::wire::{Chunk, Deframed, Frame, FrameKind, WireError, deframe};
+use crate::wire::{Chunk, Deframed, Frame, FrameKind, Header, WireError, deframe};
 
 /// What became of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +211,11 @@ impl Worker {
                 }
             }
             Ok(()) => self.core.counts.delivered += 1,
-            Err(reason) => self.core.died(origin, remote, reason),
+            Err(reason) => {
+                let Header { target: handler, message, .. } = frame.header;
+                let about = About { node: self.core.me, handler, message };
+                self.core.died(origin, remote, reason, about);
+            }
         }
         Ok(())
     }
@@ -351,7 +356,7 @@ impl Worker {
 impl Core {
     /// Counts a tell or an ask that was not handled, and tells the asker.
     #[cold]
-    fn died(&mut self, origin: Origin, remote: bool, reason: DeathReason) {
+    fn died(&mut self, origin: Origin, remote: bool, reason: DeathReason, about: About) {
         let Origin { link: id, correlation, .. } = origin;
         if let Some(correlation) = correlation {
             self.fail(id, correlation, reason);
@@ -366,6 +371,6 @@ impl Core {
         } else {
             self.counts.dead[reason as usize] += 1;
         }
-        self.note_dead(reason, 1, Some(peer));
+        self.note_dead(reason, 1, Some(peer), Some(about));
     }
 }

@@ -9,6 +9,7 @@ mod admit;
 pub mod command;
 pub mod context;
 mod core;
+pub mod dead;
 mod deliver;
 pub mod handler;
 mod held;
@@ -33,9 +34,10 @@ pub mod work;
 
 use std::sync::Arc;
 
-pub use self::command::{Command, DeadLetter, Report, SlowTurn};
+pub use self::command::{Command, Report, SlowTurn};
 pub use self::context::{Context, WakeKey};
 pub use self::core::{RouteeRef, Target};
+pub use self::dead::Dead;
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
@@ -140,14 +142,7 @@ pub enum Request {
     /// A part's half here tells its half in control.
     Part(ControlReport),
     /// Messages died.
-    DeadLetters {
-        /// Of what.
-        reason: DeathReason,
-        /// How many.
-        count: u64,
-        /// Where they were going to, or came from.
-        peer: Option<NodeRef>,
-    },
+    DeadLetters(Dead),
 }
 
 /// The decider of one core.

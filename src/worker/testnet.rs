@@ -293,7 +293,7 @@ impl Net {
             Request::Served(handler) => Effect::Served(handler.0),
             Request::ServeFailed(handler) => Effect::ServeFailed(handler.0),
             Request::Withdrawn(handler) => Effect::Withdrawn(handler.0),
-            Request::DeadLetters { reason, count, peer } => {
+            Request::DeadLetters(Dead { reason, count, peer, .. }) => {
                 Effect::Dead(reason, count, peer.map(index))
             }
         };

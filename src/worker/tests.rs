@@ -340,7 +340,7 @@ fn a_farewell_drains_both_ends() {
     net.settle();
     let late = net.sides[0].encoded(FrameKind::Tell, &ping(6));
     net.sides[0].worker.inject(Injection::Frames { destination: 1, frames: late });
-    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Stopped, 1, None)]);
+    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Stopped, 1, Some(1))]);
     assert_eq!(net.seen(1, |seen| seen.keys.clone()), [0, 1, 2, 3, 4, 5]);
     assert!(net.sides[0].worker.is_drained());
     assert!(net.sides[1].worker.is_drained());

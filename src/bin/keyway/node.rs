@@ -49,8 +49,10 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
 
     let (cluster, has_seeds) = (config.cluster.clone(), !config.seeds.is_empty());
     let failed = |error| Failure::new(FAILED, error);
-    let admin_port = config.admin.map(AdminPort::open).transpose().map_err(failed)?;
-    let node = Arc::new(NodeBuilder::from(config).start().map_err(refused)?);
+    let mut builder = NodeBuilder::from(config);
+    let admin = builder.take_admin().map_err(|error| Failure::new(REFUSED, error))?;
+    let admin_port = admin.map(AdminPort::open).transpose().map_err(failed)?;
+    let node = Arc::new(builder.start().map_err(refused)?);
     let samples = Samples::serve(&node).map_err(|error| stopped(&node, &error))?;
     let admin = admin_port
         .map(|port| samples.offer(Admin::builder(Arc::clone(&node))).start(port))

@@ -76,7 +76,7 @@ fn a_peer_that_takes_nothing_keeps_the_way_shut_for_a_moment_only() {
     assert!(!net.sides[0].worker.takes_hand_overs(), "the peer may only be slow");
     net.pass(200);
     assert!(net.sides[0].worker.takes_hand_overs());
-    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Overflow, held, None)]);
+    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Overflow, held, Some(1))]);
     net.settle();
     assert_eq!(net.counts(0).delivered, handed - held + 1);
     assert_eq!(net.counts(0).dead[DeathReason::Overflow as usize], held);

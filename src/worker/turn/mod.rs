@@ -23,7 +23,8 @@ pub use self::io::{Moved, WorkerIo};
 use self::pace::{Call, Longest, Pace};
 use self::parting::Stage;
 use self::sockets::Port;
-use super::{Command, DeadLetter, LinkId, Report, Request, SlowTurn, Worker};
+use super::dead::sum_up;
+use super::{Command, LinkId, Report, Request, SlowTurn, Worker};
 use crate::base::{Time, WorkerIndex};
 use crate::queue::Full;
 use crate::wire::Chunk;
@@ -322,9 +323,7 @@ impl Turn {
                 Request::Served(handler) => Report::Served(index, handler),
                 Request::Withdrawn(handler) => Report::Withdrawn(index, handler),
                 Request::Part(report) => Report::Part(index, report),
-                Request::DeadLetters { reason, count, peer } => {
-                    Report::DeadLetters(DeadLetter { reason, count, peer, worker: index })
-                }
+                Request::DeadLetters(dead) => Report::DeadLetters(dead),
             };
             keep(&mut self.unsent, report);
         }
@@ -358,16 +357,15 @@ impl Turn {
 }
 
 /// Keeps a report until control takes it. Dead letters that are alike are told together: as long as
-/// control is behind, there are no more than there are reasons and peers.
-fn keep(unsent: &mut Vec<Report>, report: Report) {
-    if let Report::DeadLetters(new) = &report {
-        for kept in unsent.iter_mut() {
-            if let Report::DeadLetters(known) = kept
-                && (known.reason, known.peer) == (new.reason, new.peer)
-            {
-                known.count += new.count;
-                return;
-            }
+/// control is behind, there are no more than [`sum_up`] keeps apart.
+fn keep(unsent: &mut Vec<Report>, mut report: Report) {
+    if let Report::DeadLetters(new) = &mut report {
+        let notes = unsent.iter_mut().filter_map(|kept| match kept {
+            Report::DeadLetters(known) => Some(known),
+            _ => None,
+        });
+        if sum_up(notes, new) {
+            return;
         }
     }
     unsent.push(report);

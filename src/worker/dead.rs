@@ -1,0 +1,190 @@
+//! Messages that died: what is noted of them for whoever wants to know, in a bounded number of
+//! notes, whatever a peer sends. Names are looked up by control, when it is told.
+
+use super::Request;
+use super::core::Core;
+use super::link::LinkId;
+use crate::base::fate::DeathReason;
+use crate::base::{HandlerId, MessageTypeId, NodeRef, WorkerIndex};
+use crate::wire::Chunk;
+
+/// How many notes that say what a message was about are kept at a time; what comes beyond is summed
+/// up by reason and peer.
+const MOST_DETAILED: usize = 32;
+
+/// What messages were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Whose handler they were for.
+    pub node: NodeRef,
+    /// Which of its handlers.
+    pub handler: HandlerId,
+    /// Of which type.
+    pub message: MessageTypeId,
+}
+
+/// Messages that died, as their worker knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// Why.
+    pub reason: DeathReason,
+    /// How many.
+    pub count: u64,
+    /// The node they were going to, or had come from.
+    pub peer: Option<NodeRef>,
+    /// What they were, unless there are too many kinds.
+    pub about: Option<About>,
+    /// The worker that counted them.
+    pub worker: WorkerIndex,
+}
+
+/// Adds to a note that is alike; false when there is none and it becomes one of its own. Of many
+/// kinds the details are left out.
+pub(super) fn sum_up<'a>(notes: impl Iterator<Item = &'a mut Dead>, new: &mut Dead) -> bool {
+    let mut detailed = 0;
+    let mut bare = None;
+    for note in notes {
+        if (note.reason, note.peer) == (new.reason, new.peer) {
+            if note.about == new.about {
+                note.count += new.count;
+                return true;
+            }
+            if note.about.is_none() {
+                bare = Some(&mut note.count);
+                continue;
+            }
+        }
+        detailed += usize::from(note.about.is_some());
+    }
+    if detailed < MOST_DETAILED {
+        return false;
+    }
+    new.about = None;
+    bare.map(|count| *count += new.count).is_some()
+}
+
+impl Core {
+    /// Tells the driver that messages died.
+    #[cold]
+    pub(super) fn note_dead(
+        &mut self,
+        reason: DeathReason,
+        count: u64,
+        peer: Option<NodeRef>,
+        about: Option<About>,
+    ) {
+        let mut new = Dead { reason, count, peer, about, worker: self.index };
+        let notes = self.requests.iter_mut().rev().filter_map(|request| match request {
+            Request::DeadLetters(dead) => Some(dead),
+            _ => None,
+        });
+        if count > 0 && !sum_up(notes, &mut new) {
+            self.requests.push(Request::DeadLetters(new));
+        }
+    }
+
+    /// As [`Core::note_dead`], for the requests in a chunk that was going to a node.
+    #[cold]
+    pub(super) fn note_dead_in(
+        &mut self,
+        reason: DeathReason,
+        frames: &Chunk,
+        node: Option<NodeRef>,
+    ) {
+        let mut requests = frames.requests().peekable();
+        while let Some(request) = requests.next() {
+            let mut count = 1;
+            while requests.next_if_eq(&request).is_some() {
+                count += 1;
+            }
+            let (handler, message) = request;
+            let about = node.map(|node| About { node, handler, message });
+            self.note_dead(reason, count, node, about);
+        }
+    }
+
+    /// Drops all that waits for this worker or a sibling as dead.
+    pub(super) fn bury_local(&mut self, id: LinkId, reason: DeathReason) {
+        let mut requests = 0;
+        while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
+            requests += chunk.untouched_requests();
+            self.encoder.give(chunk);
+        }
+        self.counts.dead[reason as usize] += requests;
+    }
+
+    /// Drops all that waits in a link's outbox as dead.
+    pub(super) fn bury(&mut self, id: LinkId, reason: DeathReason) {
+        let link = &mut self.links[id];
+        let requests = link.outbox.rewind(&mut self.encoder);
+        link.sent.requests -= requests;
+        self.counts.dead[reason as usize] += requests;
+        let peer = link.peer.0;
+        while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
+            self.note_dead_in(reason, &chunk, Some(peer));
+            self.encoder.give(chunk);
+        }
+    }
+
+    /// What another thread was told is accepted is dead before it came to a link.
+    #[cold]
+    pub(super) fn bury_hand_over(&mut self, reason: DeathReason, destination: u32, frames: Chunk) {
+        self.counts.dead[reason as usize] += u64::from(frames.frames());
+        self.note_dead_in(reason, &frames, self.node_at(destination));
+        self.encoder.give(frames);
+    }
+
+    /// The node at a destination.
+    pub(super) fn node_at(&self, destination: u32) -> Option<NodeRef> {
+        let snapshot = self.snapshot.as_ref()?;
+        Some(snapshot.destinations.get(destination as usize)?.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Incarnation, NodeId};
+
+    fn dead(handler: u32, peer: u64, count: u64) -> Dead {
+        let node = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let about = About { node, handler: HandlerId(handler), message: MessageTypeId(7) };
+        Dead {
+            reason: DeathReason::UnknownHandler,
+            count,
+            peer: Some(NodeRef { node: NodeId(peer), incarnation: Incarnation(1) }),
+            about: Some(about),
+            worker: WorkerIndex(0),
+        }
+    }
+
+    fn note(notes: &mut Vec<Dead>, mut new: Dead) {
+        if !sum_up(notes.iter_mut(), &mut new) {
+            notes.push(new);
+        }
+    }
+
+    #[test]
+    fn what_is_alike_is_summed_up() {
+        let mut notes = Vec::new();
+        for (handler, peer) in [(1, 1), (2, 1), (1, 1), (1, 2)] {
+            note(&mut notes, dead(handler, peer, 3));
+        }
+        assert_eq!(notes, [dead(1, 1, 6), dead(2, 1, 3), dead(1, 2, 3)]);
+    }
+
+    #[test]
+    fn a_peer_that_sends_to_every_handler_there_could_be_fills_no_memory() {
+        let mut notes = Vec::new();
+        for handler in 0..10_000 {
+            note(&mut notes, dead(handler, 1, 1));
+        }
+        assert_eq!(notes.len(), MOST_DETAILED + 1);
+        assert_eq!(notes.iter().map(|note| note.count).sum::<u64>(), 10_000);
+        // What has a note of its own goes on to add to it.
+        note(&mut notes, dead(0, 1, 5));
+        assert_eq!((notes.len(), notes[0].count), (MOST_DETAILED + 1, 6));
+        note(&mut notes, dead(0, 2, 1));
+        assert_eq!((notes.len(), notes[MOST_DETAILED + 1].about), (MOST_DETAILED + 2, None));
+    }
+}
