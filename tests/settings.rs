@@ -131,7 +131,7 @@ fn what_is_printed_starts_and_what_is_refused_is_refused_alike() {
 fn an_admin_port_that_nobody_would_open_is_an_error() {
     let builder = || Node::builder().bind("127.0.0.1:0").workers(1).set("admin", "127.0.0.1:0");
     let error = builder().start().unwrap_err().to_string();
-    for part in ["`admin` = \"127.0.0.1:0\"", "keyway::admin::start", "take_admin"] {
+    for part in ["`admin` = \"127.0.0.1:0\"", "`admin::start(builder)`", "take_admin"] {
         assert!(error.contains(part), "{error}");
     }
     let (node, admin) = keyway::admin::start(builder()).unwrap();

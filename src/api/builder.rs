@@ -29,7 +29,7 @@ pub enum BuildError {
     /// The settings want an admin port, which a node alone does not open.
     #[error(
         "`admin` = \"{address}\" would do nothing: `start` opens no admin port. Start the node by \
-         `keyway::admin::start(builder)` (feature `admin`), take the address out with \
+         `admin::start(builder)` (feature `admin`), take the address out with \
          `NodeBuilder::take_admin`, or leave the setting out"
     )]
     AdminNotServed {
