@@ -56,18 +56,25 @@ fn room(number: &Number, all: &[Number]) -> Vec<(String, i128)> {
         // A ring for each ordered pair of them.
         settings.push(("workers.ring_capacity".to_owned(), of("workers.ring_capacity").least));
     }
-    if let Some((words, other)) = &number.relation {
+    let mut relation = number.relation.as_ref();
+    while let Some((words, other)) = relation {
         let other = of(other);
         let value = if words == "at least" { other.least } else { other.most };
         settings.push((other.path.clone(), value));
+        relation = other.relation.as_ref();
     }
-    for other in all {
-        match &other.relation {
-            Some((words, path)) if *path == number.path => {
-                let value = if words == "at least" { other.most } else { other.least };
-                settings.push((other.path.clone(), value));
+    // And so on for those that are held against these.
+    let mut held = vec![number.path.clone()];
+    while let Some(against) = held.pop() {
+        for other in all {
+            match &other.relation {
+                Some((words, path)) if *path == against => {
+                    let value = if words == "at least" { other.most } else { other.least };
+                    settings.push((other.path.clone(), value));
+                    held.push(other.path.clone());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     settings
