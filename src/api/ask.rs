@@ -175,7 +175,8 @@ where
                     }
                     return Poll::Pending;
                 };
-                Poll::Ready(reply.and_then(|chunk| {
+                Poll::Ready(reply.and_then(|reply| {
+                    let chunk = reply.into_chunk();
                     let reply = R::access(chunk.bytes())
                         .and_then(|archived| rkyv::deserialize::<R, Failure>(archived).ok())
                         .ok_or(AskError::InvalidReply);

@@ -58,6 +58,9 @@ pub struct Asks<W, L, T> {
     due: Vec<Timer>,
     open: usize,
     max_asks: usize,
+    /// The memory of the frames that plans keep.
+    kept_bytes: usize,
+    most_kept_bytes: usize,
     closing: bool,
     over: bool,
 }
@@ -102,14 +105,16 @@ enum Timer {
 
 impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
     /// None yet, `max_asks` at a time. All attempts together are at most as many again; what is
-    /// beyond counts as refused.
-    pub fn new(max_asks: usize, now: Time) -> Self {
+    /// beyond counts as refused. The frames of all plans take `most_kept_bytes`, or one takes more.
+    pub fn new(max_asks: usize, most_kept_bytes: usize, now: Time) -> Self {
         Self {
             table: AskTable::new(2 * max_asks),
             timers: TimerWheel::new(TICK, now),
             due: Vec::new(),
             open: 0,
             max_asks,
+            kept_bytes: 0,
+            most_kept_bytes,
             closing: false,
             over: false,
         }
@@ -135,6 +140,15 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         self.open >= self.max_asks || self.table.is_full()
     }
 
+    /// The memory of the frames that plans keep: as it is counted, and as it is.
+    pub fn kept_bytes(&self) -> (usize, usize) {
+        let kept = self.table.iter().map(|entry| match entry {
+            Entry::Ask(Ask { course: Course::Planned(progress), .. }) => progress.frame.capacity(),
+            _ => 0,
+        });
+        (self.kept_bytes, kept.sum())
+    }
+
     /// How many deadlines and pauses are waited for.
     pub fn timers(&self) -> usize {
         self.timers.len()
@@ -157,7 +171,8 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
     /// Opens an ask with a plan: its first attempts are among the effects.
     ///
     /// # Errors
-    /// Gives waiter and frame back when there are too many, or none any more.
+    /// Gives waiter and frame back when there are too many, they keep too much, or none is opened
+    /// any more.
     pub fn start(
         &mut self,
         (waiter, plan, frame): (W, Plan<T>, Chunk),
@@ -165,10 +180,15 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         now: Time,
         out: &mut Effects<W>,
     ) -> Result<u64, (W, Chunk)> {
+        let bytes = frame.capacity();
+        if self.kept_bytes > 0 && self.kept_bytes + bytes > self.most_kept_bytes {
+            return Err((waiter, frame));
+        }
         let progress =
             Progress { plan, frame, deadline, begun: 0, attempts: Vec::new(), next: None };
         match self.insert(waiter, Course::Planned(Box::new(progress)), deadline) {
             Ok(ask) => {
+                self.kept_bytes += bytes;
                 self.begin_next(ask, now, out);
                 Ok(ask)
             }
@@ -463,6 +483,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         if let Some(key) = progress.next {
             self.timers.cancel(key);
         }
+        self.kept_bytes -= progress.frame.capacity();
         out.push_back(Effect::Free(progress.frame));
     }
 }

@@ -98,6 +98,11 @@ impl<W> AskTable<W> {
         Some(waiter)
     }
 
+    /// What waits, in the order of the places.
+    pub fn iter(&self) -> impl Iterator<Item = &W> {
+        self.entries.iter().filter_map(|entry| entry.waiter.as_ref())
+    }
+
     /// The correlations of all open asks whose waiter fits, in the order of their places.
     pub fn find(&self, fits: impl Fn(&W) -> bool) -> Vec<u64> {
         self.entries

@@ -30,7 +30,7 @@ struct Bench {
 
 impl Bench {
     fn new(max_asks: usize) -> Self {
-        let asks = Asks::new(max_asks, Time::ZERO);
+        let asks = Asks::new(max_asks, 256, Time::ZERO);
         Self { asks, out: Effects::new(), attempts: Vec::new() }
     }
 
@@ -245,4 +245,19 @@ fn a_cancelled_plan_tells_nobody() {
     assert_eq!(bench.seen(), [Free]);
     assert_eq!(bench.replied(0), (None, vec![]));
     bench.ended();
+}
+
+#[test]
+fn frames_that_are_kept_take_so_many_bytes() {
+    let mut bench = Bench::new(16);
+    let retry = || Plan::retry('a', 'b', PAUSE);
+    let first = bench.start("first", retry()).unwrap();
+    let more = (0..8).filter(|_| bench.start("asker", retry()).is_some()).count();
+    assert_eq!(more, 3, "four of 64 bytes");
+    assert_eq!(bench.asks.kept_bytes(), (256, 256));
+    bench.asks.cancel(first, &mut bench.out);
+    assert_eq!(bench.asks.kept_bytes(), (192, 192));
+    assert!(bench.start("asker", retry()).is_some());
+    bench.asks.end_all(AskError::LinkLost, &mut bench.out);
+    assert_eq!(bench.asks.kept_bytes(), (0, 0));
 }

@@ -33,7 +33,10 @@ pub enum Refusal {
     #[error("the message could not be serialised")]
     Unserialisable,
     /// More asks are in flight than may be.
-    #[error("too many asks are in flight; await some or raise workers.max_asks")]
+    #[error(
+        "too many asks are in flight; await some or raise workers.max_asks, for idempotent ones \
+             workers.retry_bytes"
+    )]
     TooManyAsks,
     /// The node, or the referenced handler's node, stops or has stopped.
     #[error("the node is shutting down or the referenced handler is gone")]

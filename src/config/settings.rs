@@ -104,13 +104,23 @@ settings! {
         /// What longer ones and runs of a batch may take in that queue, in all. A run takes 64 KiB
         /// however short it is.
         inject_bytes: usize = 8 << 20, Number(65_536, 1 << 30);
-        /// Messages that can wait between two of the node's own threads.
-        ring_capacity: usize = 4_096, Number(64, 1_048_576);
+        /// What can wait between two of the node's own threads: commands of control and reports to
+        /// it, and chunks of messages from one worker to another.
+        ring_capacity: usize = 1_024, Number(64, 1_048_576);
+        /// What one worker may have on its way to all its siblings together; each of them takes an
+        /// equal part, and one chunk of messages in any case.
+        ring_bytes: usize = 4 << 20, Number(65_536, 1 << 30);
         /// When a worker is away for longer with what lay before it, its log names the handler that
         /// held it. While one runs, nothing else does on its worker.
         slow_turn_ms: u64 = 100, Number(1, 600_000);
         /// Asks from the application's threads that can be in flight, in the whole node.
         max_asks: usize = 65_536, Number(1, 1_048_576);
+        /// What the messages of idempotent asks may take on one worker, which are kept to be sent
+        /// again: 1 KiB each at least. Who asks more is refused.
+        retry_bytes: usize = 16 << 20, Number(65_536, 1 << 30);
+        /// What replies longer than 1 KiB may take, in the whole node, from when they come until
+        /// the application's threads have taken them.
+        replies_bytes: usize = 32 << 20, Number(65_536, 16 << 30);
         /// Work that one worker's routees can have under way on other threads at a time.
         max_work: usize = 1_024, Number(1, 65_536);
     }

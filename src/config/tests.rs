@@ -43,7 +43,10 @@ slow_turn_ms = 1
 inject_capacity = 64
 inject_bytes = 65537
 ring_capacity = 128
+ring_bytes = 65536
 max_asks = 1
+retry_bytes = 65536
+replies_bytes = 65536
 max_work = 2
 [links]
 max_frame_bytes = 1024

@@ -3,7 +3,8 @@
 //! | from | to | through |
 //! |---|---|---|
 //! | application threads | a worker | [`Injector`] |
-//! | a worker or control | a worker or control | [`RingSender`] |
+//! | control | a worker | [`RingSender`] |
+//! | a worker | a worker | [`WeighedSender`] |
 //! | a worker | the thread that asked | [`ReplySlots`] |
 //! | work elsewhere | the worker that had it begun | [`finished`] |
 //! | anyone | anyone | [`Pool`], for buffers on their way back |
@@ -15,6 +16,7 @@
 //! The package `tests/loom` compiles this folder a second time with loom's primitives in place of
 //! the standard ones (see `sync.rs`) and runs every interleaving of the models in `models.rs`.
 
+pub mod allowance;
 pub mod block_on;
 #[cfg(not(loom))]
 pub mod board;
@@ -25,10 +27,12 @@ pub mod reply;
 pub mod ring;
 mod sync;
 pub mod wake;
+pub mod weighed;
 
 #[cfg(all(test, loom))]
 mod models;
 
+pub use allowance::{Allowance, Taken};
 pub use block_on::block_on;
 #[cfg(not(loom))]
 pub use block_on::block_on_until;
@@ -37,6 +41,7 @@ pub use pool::Pool;
 pub use reply::{ReplySlots, Ticket};
 pub use ring::{RingReceiver, RingSender, ring};
 pub use wake::{Sleeper, Waker, sleeper};
+pub use weighed::{WeighedReceiver, WeighedSender, weighed_ring};
 
 /// A queue had no room; here is the item back.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -28,8 +28,9 @@ use crate::part::PartSettings;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::{Injector, Room, injector};
 use crate::queue::reply::ReplySlots;
-use crate::queue::ring::{RingReceiver, RingSender, ring};
+use crate::queue::ring::ring;
 use crate::queue::wake::sleeper;
+use crate::queue::weighed::{WeighedReceiver, WeighedSender, weighed_ring};
 use crate::route::snapshot::Snapshot;
 use crate::wire::auth::ClusterKey;
 use crate::wire::{CHUNK_BYTES, Chunk};
@@ -176,7 +177,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     // As many free buffers as all injection queues could hold at a time, within reason.
     let small = (config.workers.inject_capacity * count).min(MOST_FREE_SMALL);
     let large = (4 * config.links.outbox_bytes / CHUNK_BYTES).clamp(64, 4096);
-    let buffers = Arc::new(Buffers::new(large, small, max_frame_bytes));
+    let buffers =
+        Arc::new(Buffers::new(large, small, max_frame_bytes, config.workers.replies_bytes));
     let replies = ReplySlots::new(config.workers.max_asks);
     let (reports, reported) = mpsc::channel(config.workers.ring_capacity);
 
@@ -195,7 +197,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         wakers.push(waker);
         sleepers.push(sleeper);
     }
-    let mut siblings = sibling_rings(count, config.workers.ring_capacity, &wakers);
+    let mut siblings = sibling_rings(count, sibling_room(&config.workers), &wakers);
     let mut commands = Vec::new();
     let mut doors = Vec::new();
     let mut threads = Vec::new();
@@ -391,21 +393,29 @@ fn prepare(listener: &TcpListener, datagrams: &UdpSocket) -> io::Result<()> {
     SockRef::from(listener).listen(LISTEN_BACKLOG)
 }
 
+/// What waits for one sibling: its part of what waits for all.
+fn sibling_room(workers: &WorkersConfig) -> Room {
+    let siblings = (workers.count - 1).max(1);
+    Room { items: workers.ring_capacity, bytes: workers.ring_bytes / siblings }
+}
+
 fn sibling_rings(
     count: usize,
-    capacity: usize,
+    room: Room,
     wakers: &[crate::queue::wake::Waker],
 ) -> Vec<Vec<Option<SiblingRings>>> {
-    type Ends = Option<(RingSender<Chunk>, RingReceiver<Chunk>)>;
+    type Ends = Option<(WeighedSender<Chunk>, WeighedReceiver<Chunk>)>;
     // ends[a][b]: the ring from a to b.
     let mut ends: Vec<Vec<Ends>> = (0..count)
         .map(|from| {
-            (0..count).map(|to| (from != to).then(|| ring(capacity, wakers[to].clone()))).collect()
+            (0..count)
+                .map(|to| (from != to).then(|| weighed_ring(room, wakers[to].clone())))
+                .collect()
         })
         .collect();
-    let mut receivers: Vec<Vec<Option<RingReceiver<Chunk>>>> =
+    let mut receivers: Vec<Vec<Option<WeighedReceiver<Chunk>>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    let mut senders: Vec<Vec<Option<RingSender<Chunk>>>> =
+    let mut senders: Vec<Vec<Option<WeighedSender<Chunk>>>> =
         (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
     for from in 0..count {
         for to in 0..count {

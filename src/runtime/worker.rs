@@ -18,8 +18,9 @@ use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
 use crate::queue::board::{Board, CountsBoard, LinkState};
 use crate::queue::inject::Injected;
-use crate::queue::ring::{RingReceiver, RingSender};
+use crate::queue::ring::RingReceiver;
 use crate::queue::wake::Sleeper;
+use crate::queue::weighed::{WeighedReceiver, WeighedSender};
 use crate::wire::{Chunk, WireError};
 use crate::worker::inject::Injection;
 use crate::worker::outbox::Outbox;
@@ -34,9 +35,9 @@ const _: () = assert!(usize::BITS == 64, "a token of the poll holds the name of 
 /// The rings between this worker and one sibling.
 pub struct SiblingRings {
     /// To the sibling.
-    pub to: RingSender<Chunk>,
+    pub to: WeighedSender<Chunk>,
     /// From the sibling.
-    pub from: RingReceiver<Chunk>,
+    pub from: WeighedReceiver<Chunk>,
 }
 
 /// What a worker's thread is made of.

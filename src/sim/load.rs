@@ -372,7 +372,7 @@ impl Pending {
         match Pin::new(&mut self.ticket).poll(&mut context) {
             Poll::Pending => Outcome::Open,
             Poll::Ready(Err(error)) => Outcome::Failed(error),
-            Poll::Ready(Ok(body)) => match Answer::access(body.bytes()) {
+            Poll::Ready(Ok(body)) => match Answer::access(body.into_chunk().bytes()) {
                 Some(answer) if answer.token == self.token => Outcome::Answered,
                 Some(answer) => {
                     let (want, got) = (self.token, answer.token);

@@ -185,6 +185,7 @@ impl Plan {
             max_work: 16,
             outboxes_bytes: one_of(rng, &[128 * 1024, 1 << 20, 32 << 20]),
             max_accepted: 512,
+            retry_bytes: one_of(rng, &[4 * 1024, 1 << 20]),
             max_asks: one_of(rng, &[4, 64, 4_096]),
             ack_interval_ms: one_of(rng, &[1, 5, 20]),
             redial_min_ms: one_of(rng, &[5, 50]),

@@ -373,7 +373,7 @@ impl World {
         })
         .expect("the plan's settings are in range");
         let limits = self.plan.limits;
-        let buffers = Arc::new(Buffers::new(256, 256, limits.max_frame_bytes as usize));
+        let buffers = Arc::new(Buffers::new(256, 256, limits.max_frame_bytes as usize, 1 << 20));
         let replies = ReplySlots::new(REPLY_SLOTS);
         let seed = HashSeed(self.key.hash_seed());
         let cores = (0..workers)

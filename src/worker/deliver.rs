@@ -271,11 +271,9 @@ impl Worker {
         }
         match waiter {
             Waiter::Application { slot, generation } => {
-                let reply = reply.map(|body| {
-                    let mut chunk = self.core.buffers.take_fitting(body.len() + 16);
-                    chunk.hold(body);
-                    chunk
-                });
+                let full = AskError::Dead(DeathReason::RepliesFull);
+                let hold = |body| self.core.buffers.hold_reply(body).ok_or(full);
+                let reply = reply.and_then(hold);
                 let replied = reply.is_ok();
                 if !self.core.replies.complete(slot, generation, reply) && replied {
                     self.core.counts.late_replies += 1;

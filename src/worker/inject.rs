@@ -81,6 +81,14 @@ impl Weigh for Injection {
     }
 }
 
+/// On its way to a sibling.
+impl Weigh for Chunk {
+    #[inline]
+    fn weight(&self) -> usize {
+        self.capacity()
+    }
+}
+
 /// An ask from an application thread.
 pub struct InjectedAsk {
     /// Where the thread's choice fell.

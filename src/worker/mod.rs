@@ -41,7 +41,7 @@ pub use self::dead::Dead;
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, Role, Standing};
-pub use self::outbox::{Buffers, encode_single};
+pub use self::outbox::{Buffers, Reply, encode_single};
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
 pub use self::send::{AskOptions, Place, Sender};
@@ -66,7 +66,7 @@ use crate::queue::reply::ReplySlots;
 use crate::wire::Chunk;
 
 /// What an application thread gets for an ask: one encoded reply frame, or why there is none.
-pub type AppReply = Result<Chunk, AskError>;
+pub type AppReply = Result<Reply, AskError>;
 
 /// Requests that an accepted link may take before it acknowledges them without waiting for the
 /// timer.
@@ -88,6 +88,8 @@ pub struct Limits {
     pub max_accepted: usize,
     /// Asks that may be open at a time.
     pub max_asks: usize,
+    /// What frames may take that are kept to be sent again.
+    pub retry_bytes: usize,
     /// Work that routees may have under way elsewhere at a time.
     pub max_work: usize,
     /// How long a request waits for its acknowledgement at most.
@@ -108,6 +110,7 @@ impl Limits {
             outboxes_bytes: links.outboxes_bytes,
             max_accepted: links.max_accepted,
             max_asks: workers.max_asks,
+            retry_bytes: workers.retry_bytes,
             max_work: workers.max_work,
             ack_interval_ms: links.ack_interval_ms,
             redial_min_ms: links.redial_min_ms,
@@ -213,7 +216,7 @@ impl Worker {
             routers: Vec::new(),
             encoder: Encoder::new(Arc::clone(&parts.buffers), limits.outboxes_bytes),
             buffers: parts.buffers,
-            asks: Asks::new(limits.max_asks, now),
+            asks: Asks::new(limits.max_asks, limits.retry_bytes, now),
             ask_effects: Default::default(),
             failed_asks: Default::default(),
             app_asks: Vec::new(),

@@ -10,6 +10,7 @@ use rkyv::ser::allocator::Arena;
 
 use super::purse::{Account, Purses};
 use crate::base::{HandlerId, MessageTypeId, fate::Refusal};
+use crate::queue::allowance::{Allowance, Taken};
 use crate::queue::pool::Pool;
 use crate::wire::{
     CHUNK_BYTES, Chunk, EncodeError, Fields, FrameKind, HEADER_BYTES, MAX_FIELDS_BYTES, WireType,
@@ -33,12 +34,48 @@ pub struct Buffers {
     pub small: Pool<Chunk>,
     /// The most bytes that a frame may have.
     pub max_frame_bytes: usize,
+    /// What replies may take that applications have not taken yet, those of
+    /// [`SMALL_CHUNK_BYTES`] apart: of them there is one per ask at most.
+    pub replies: Allowance,
+}
+
+/// A reply's body on its way to an application thread.
+pub struct Reply {
+    body: Chunk,
+    /// Given back when the reply is taken out or dropped.
+    _taken: Option<Taken>,
+}
+
+impl Reply {
+    /// The body, and its buffer.
+    pub fn into_chunk(self) -> Chunk {
+        self.body
+    }
 }
 
 impl Buffers {
     /// Empty pools that keep up to so many chunks each.
-    pub fn new(large: usize, small: usize, max_frame_bytes: usize) -> Self {
-        Self { large: Pool::new(large), small: Pool::new(small), max_frame_bytes }
+    pub fn new(large: usize, small: usize, max_frame_bytes: usize, replies_bytes: usize) -> Self {
+        let replies = Allowance::new(replies_bytes);
+        Self { large: Pool::new(large), small: Pool::new(small), max_frame_bytes, replies }
+    }
+
+    /// Holds a reply for an application; nothing when too much waits there already.
+    pub fn hold_reply(&self, body: &[u8]) -> Option<Reply> {
+        let bytes = body.len().max(1);
+        let mut chunk = self.take_fitting(bytes);
+        let taken = match chunk.capacity() {
+            SMALL_CHUNK_BYTES => None,
+            large => match self.replies.take(large) {
+                Some(taken) => Some(taken),
+                None => {
+                    self.give(chunk);
+                    return None;
+                }
+            },
+        };
+        chunk.hold(body);
+        Some(Reply { body: chunk, _taken: taken })
     }
 
     /// An empty chunk for a batch of frames.

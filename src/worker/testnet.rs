@@ -35,6 +35,7 @@ pub(super) const LIMITS: Limits = Limits {
     max_work: 16,
     outboxes_bytes: 16 << 20,
     max_accepted: 64,
+    retry_bytes: 1 << 20,
     max_asks: 8,
     ack_interval_ms: 20,
     redial_min_ms: 100,
@@ -527,7 +528,7 @@ impl Side {
     pub(super) fn new(index: usize, limits: Limits) -> Self {
         let (_, waker) = sleeper(|| ());
         let (injector, injected) = injector(Room { items: 64, bytes: 64 * CHUNK_BYTES }, waker);
-        let buffers = Arc::new(Buffers::new(64, 64, limits.max_frame_bytes as usize));
+        let buffers = Arc::new(Buffers::new(64, 64, limits.max_frame_bytes as usize, 1 << 20));
         let replies = ReplySlots::new(16);
         let parts = WorkerParts {
             me: node(index),
@@ -591,5 +592,5 @@ impl Side {
 }
 
 pub(super) fn number(reply: AppReply) -> Result<u64, AskError> {
-    reply.map(|chunk| u64::from_le_bytes(chunk.bytes().try_into().unwrap()))
+    reply.map(|it| u64::from_le_bytes(it.into_chunk().bytes().try_into().unwrap()))
 }

@@ -16,6 +16,8 @@ pub struct Usage {
     pub held: usize,
     /// Bytes in the fullest outbox.
     pub fullest_outbox: usize,
+    /// The memory of frames that are kept to be sent again: as it is counted, and as it is.
+    pub kept_bytes: (usize, usize),
     /// By [`Account::ALL`].
     pub purses: [PurseUsage; 3],
 }
@@ -55,6 +57,7 @@ impl Worker {
             timers: core.timers.len() + core.asks.timers(),
             held: self.held.count(),
             fullest_outbox: core.links.iter().map(|(_, l)| l.outbox.bytes()).max().unwrap_or(0),
+            kept_bytes: core.asks.kept_bytes(),
             purses: Account::ALL.map(purse),
         }
     }

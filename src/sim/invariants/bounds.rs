@@ -39,6 +39,10 @@ pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<
             return Err(format!("{count} {what}, where there may be {limit}"));
         }
     }
+    let (counted, kept) = usage.kept_bytes;
+    if counted != kept || kept > limits.retry_bytes.max(limits.max_frame_bytes as usize) {
+        return Err(format!("frames to be sent again take {kept} bytes, counted as {counted}"));
+    }
     check_purses(&usage, limits)
 }
 

@@ -343,3 +343,26 @@ fn clients_cannot_take_the_places_of_members() {
     assert_eq!(accepted.count(), 6);
     assert!(worker.accept(node(1), WorkerIndex(0), 1).is_some());
 }
+
+#[test]
+fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told() {
+    let buffers = Buffers::new(4, 4, 1 << 20, 256 << 10);
+    let large = vec![7; 60_000];
+    let held: Vec<_> = (0..6).filter_map(|_| buffers.hold_reply(&large)).collect();
+    assert_eq!((held.len(), buffers.replies.taken()), (4, 256 << 10));
+    assert!(buffers.hold_reply(&[7; 1_000]).is_some(), "a small one has the place of its ask");
+    drop(held);
+    assert_eq!(buffers.replies.taken(), 0);
+    assert_eq!(buffers.hold_reply(&large).unwrap().into_chunk().bytes(), large);
+
+    let mut net = Net::joined(2);
+    let ticket = net.sides[0].inject_ask(1, &ping(1), net.now.plus(WITHIN), false);
+    let waits = net.sides[0].worker.core.asks.find(|_| true)[0];
+    let _all = net.sides[0].buffers.replies.take(2 << 20).unwrap();
+    let mut long = Chunk::with_capacity(4_096);
+    let (fields, none) = (Fields::correlated(waits), (MessageTypeId(0), HandlerId(0)));
+    encode_empty(&mut long, FrameKind::Reply, &fields, none.0, none.1, &[9; 2_000]).unwrap();
+    let id = net.wires[0].dialed;
+    net.sides[0].worker.receive(id, long.bytes(), u32::MAX).unwrap();
+    assert_eq!(number(ticket.wait()), Err(AskError::Dead(DeathReason::RepliesFull)));
+}
