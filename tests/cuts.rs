@@ -1,12 +1,12 @@
 //! Two nodes in network namespaces of their own, with a router between them: the network is cut and
-//! mended, and one flow vanishes while all else goes on. Needs root and `ip`; says so and passes
-//! where there is none.
+//! mended, one flow vanishes while all else goes on, and a peer does not read for long. Needs root
+//! and `ip`; says so and passes where there is none.
 
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, Message, Node, Routee, Router};
+use keyway::{Context, Handler, Message, Node, Refusal, Routee, Router};
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -16,14 +16,30 @@ struct WhereIs {
     key: u64,
 }
 
+/// Holds its worker for so long.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "cuts.hold", key = key)]
+struct Hold {
+    key: u64,
+    ms: u64,
+    body: Vec<u8>,
+}
+
 #[derive(Routee)]
-#[routee(handles(WhereIs))]
+#[routee(handles(WhereIs, Hold))]
 struct Here;
 
 impl Handler<WhereIs> for Here {
     type Reply = u64;
     fn handle(&mut self, _: &ArchivedWhereIs, cx: &mut Context<'_>) -> u64 {
         cx.node().node.0
+    }
+}
+
+impl Handler<Hold> for Here {
+    type Reply = ();
+    fn handle(&mut self, hold: &ArchivedHold, _: &mut Context<'_>) {
+        thread::sleep(Duration::from_millis(hold.ms.to_native()));
     }
 }
 
@@ -194,7 +210,49 @@ fn a_flow_that_vanishes_is_noticed() {
         let took = start.elapsed();
         wires.mend();
         wires.mend();
-        println!("a flow that vanished (idle: {idle}) was noticed and replaced after {took:?}");
+        println!("a flow that vanished (idle: {idle}): replaced after {took:?}; must 5 s, aim 2 s");
         assert!(took < Duration::from_secs(5), "noticed after {took:?}");
     }
+}
+
+#[test]
+fn a_handler_that_blocks_for_long_costs_no_link_and_no_message() {
+    let Some(wires) = Wires::new(3) else { return };
+    let (left, right) = (wires.node(0), wires.node(1));
+    assert!(left.wait_members(2, Duration::from_secs(20)));
+    let router = left.router("/user/here").consistent_hash().build().unwrap();
+    router.wait_ready(2, Duration::from_secs(20)).unwrap();
+    let by = right.id().node.0;
+    let key = (0..).find(|key| ask(&router, *key) == Some(by)).unwrap();
+    while left.counts().in_flight() > 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let before = (left.counts().delivered, right.counts().received);
+
+    // Its socket, this node's outbox and the way into this node's worker are full, all the time.
+    let hold = |ms, bytes| Hold { key, ms, body: vec![7; bytes] };
+    router.tell(&hold(8_000, 0)).unwrap();
+    let (start, mut accepted, mut refused) = (Instant::now(), 1, 0);
+    let message = hold(0, 60_000);
+    while start.elapsed() < Duration::from_millis(7_900) {
+        match router.tell(&message) {
+            Ok(()) => accepted += 1,
+            Err(Refusal::QueueFull) => {
+                refused += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(refusal) => panic!("after {:?}: {refusal}", start.elapsed()),
+        }
+    }
+    assert!(refused > 1_000, "the buffers were not full: {accepted} accepted");
+    while left.counts().delivered < before.0 + accepted {
+        let counts = left.counts();
+        assert_eq!(counts.unknown, 0, "its link was given up: {counts:?}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{accepted} accepted, {counts:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let counts = left.counts();
+    assert_eq!((counts.unknown, counts.delivered - before.0), (0, accepted));
+    assert_eq!(right.counts().received - before.1, accepted);
+    println!("blocked for 8 s with full buffers: {accepted} messages, each of them delivered");
 }

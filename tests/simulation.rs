@@ -54,6 +54,12 @@ fn two_hundred_seeds_hold() {
     // Members fell silent and came back in most of them, and no table was made for it.
     let masked = results.iter().filter(|result| result.masked >= 6).count();
     assert!(masked > 50, "only in {masked} seeds did a mask change");
+    // Flows vanished and were found dead, windows stayed shut for long and cost no link.
+    let sum = |of: fn(&keyway::sim::Result) -> u64| results.iter().map(of).sum::<u64>();
+    let noticed = sum(|result| result.flows_noticed);
+    let (dead, shut) = (sum(|result| result.dead_flows), sum(|result| result.shut_kept));
+    println!("{noticed} dead flows noticed in time, {dead} given up, {shut} shut windows kept");
+    assert!(noticed > 100 && dead > 100 && shut > 100);
 }
 
 #[test]

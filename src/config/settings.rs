@@ -143,6 +143,10 @@ settings! {
         inbox_bytes: usize = 256 << 10, Number(65_536, 16 << 20);
         /// How long a connection has to prove that it belongs to the cluster.
         handshake_timeout_ms: u64 = 5_000, Number(10, 60_000);
+        /// How long nothing may come from a peer's machine that was sent something, until the link
+        /// is given up and dialed anew. What was on it is unknown. A peer that is only busy is never
+        /// given up: its machine acknowledges for it.
+        dead_flow_ms: u64 = 1_500, Number(100, 600_000);
         /// The pause before a lost link is dialed again; it doubles with each failure.
         redial_min_ms: u64 = 100, Number(1, 60_000);
         /// The longest such pause.

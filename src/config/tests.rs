@@ -55,6 +55,7 @@ outboxes_bytes = 262144
 max_accepted = 17
 inbox_bytes = 65537
 handshake_timeout_ms = 100
+dead_flow_ms = 101
 redial_min_ms = 7
 redial_max_ms = 7
 ack_interval_ms = 1

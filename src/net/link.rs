@@ -3,12 +3,15 @@
 //! A link's socket: one vectored write for all that waits, one read for all that has come.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsFd;
 
 use mio::net::TcpStream;
 
+use super::flow::flow;
 use super::inbox::Inbox;
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::Moved;
+use crate::worker::turn::flow::Flow;
 
 /// Chunks that one write takes at most; 1 MiB of ordinary ones.
 const SLICES: usize = 16;
@@ -39,6 +42,11 @@ impl Socket {
             }
             moved => moved,
         }
+    }
+
+    /// How it stands with what was written.
+    pub fn flow(&self) -> Option<Flow> {
+        flow(self.stream.as_fd())
     }
 
     /// Writes what waits in the link's outbox, with one system call.

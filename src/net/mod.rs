@@ -1,6 +1,7 @@
 //! Sockets: they move bytes and decide nothing.
 
 pub mod discovery;
+mod flow;
 pub mod inbox;
 pub mod link;
 #[cfg(test)]
@@ -8,16 +9,9 @@ mod tests;
 
 use std::time::Duration;
 
-/// How long written bytes may stay unacknowledged, or a peer's window shut, before the system gives
-/// the connection up: a flow that a firewall or a cut has swallowed is noticed by then. A worker
-/// whose handler blocks for long is no dead flow, since its system acknowledges for it. But once so
-/// much was sent that its window is shut, the system counts that time too, and has no option that
-/// tells the two apart. So this is as long as a dead flow may go unnoticed, less a second for the
-/// keepalive's grain and the new connection.
-const SILENCE: Duration = Duration::from_secs(4);
-
-/// When a silent connection is asked whether its other end is still there, and how often again:
-/// someone may be waiting for nothing but a reply.
+/// When a connection on which nothing is under way is asked whether its other end is still there,
+/// and how often again: someone may be waiting for nothing but a reply. Where something is under
+/// way, `worker/turn/flow` decides.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// Sets a fresh connection up: small writes leave at once, and a vanished peer is noticed.
@@ -28,9 +22,7 @@ pub fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    socket.set_tcp_keepalive(&keepalive.with_retries(2))?;
-    // It also ends what the keepalive has found silent.
-    socket.set_tcp_user_timeout(Some(SILENCE))
+    socket.set_tcp_keepalive(&keepalive.with_retries(2))
 }
 
 /// Bytes that nobody can foresee, from the operating system.

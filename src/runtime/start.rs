@@ -223,6 +223,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);
         let reports = reports.clone();
         let spin = Duration::from_micros(config.workers.spin_us);
+        let dead_flow = Duration::from_millis(config.links.dead_flow_ms);
         let slow_turn = Duration::from_millis(config.workers.slow_turn_ms);
         let inbox_bytes = config.links.inbox_bytes;
         let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
@@ -230,7 +231,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         // Handlers live and die on their worker's thread, so the worker is made there.
         let make = move || WorkerThread {
             worker: Worker::new(parts, limits, clock.now()).published_on(Arc::clone(&its_counts)),
-            turn: Turn::new(index, workers, spin, slow_turn),
+            turn: Turn::new(index, workers, spin, slow_turn, dead_flow),
             sleeper,
             ends: WorkerEnds {
                 poll,

@@ -24,6 +24,7 @@ use crate::queue::weighed::{WeighedReceiver, WeighedSender};
 use crate::wire::{Chunk, WireError};
 use crate::worker::inject::Injection;
 use crate::worker::outbox::Outbox;
+use crate::worker::turn::flow::Flow;
 use crate::worker::turn::{Moved, Turn, TurnOutcome, WorkerIo};
 use crate::worker::{LinkId, Worker};
 
@@ -271,6 +272,23 @@ impl WorkerIo for WorkerEnds {
     #[inline]
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.socket(link).map_or(Moved::Closed, |socket| socket.write(outbox))
+    }
+
+    fn flow(&mut self, link: LinkId) -> Option<Flow> {
+        self.socket(link)?.flow()
+    }
+
+    fn dead(&mut self, _: LinkId, peer: Option<NodeRef>, silent: Duration) {
+        if let Some(left_out) = self.log.line(self.clock.now(), LogKind::DeadFlow) {
+            let peer = peer.map(|peer| peer.to_string());
+            let (peer, silent_ms) = (peer.as_deref(), silent.as_millis() as u64);
+            tracing::warn!(
+                peer,
+                silent_ms,
+                left_out,
+                "a link is dialed anew: what was sent on it vanishes, as behind a firewall"
+            );
+        }
     }
 
     #[inline]

@@ -46,8 +46,10 @@ pub enum Event {
     Connected(LifeId, ConnId, bool),
     /// Bytes arrive at this side's socket.
     Deliver(ConnId, Side),
-    /// The kernels at both ends of a connection give it up.
+    /// The keepalive of a connection that was swallowed.
     Silent(ConnId),
+    /// By now this side has given up a connection on which what it sent vanishes.
+    Noticed(ConnId, Side),
     /// This side may write again.
     Writable(ConnId, Side),
     /// A handshake's side looks at its socket.
@@ -97,6 +99,8 @@ pub enum Fault {
     MassJoin,
     /// The packets of one connection vanish from now on, and nobody is told.
     Flow,
+    /// A handler holds its worker for long; the process, and its kernel, go on.
+    Block,
 }
 
 /// The events to come, in order.

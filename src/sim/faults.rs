@@ -12,6 +12,8 @@ use crate::base::Time;
 
 /// How long after the healing the operator looks at what is left.
 const OPERATOR: Duration = Duration::from_secs(3);
+/// For how long a handler holds its worker.
+const BLOCK_US: (u64, u64) = (500_000, 8_000_000);
 
 impl World {
     /// Plans the next fault of a kind.
@@ -53,6 +55,13 @@ impl World {
             Fault::Flow => {
                 if let Some(conn) = self.net.any_open() {
                     self.net.swallow(conn);
+                }
+            }
+            Fault::Block => {
+                if let Some(life) = self.any_life() {
+                    let worker = self.net.rng.random_range(0..u64::from(self.scenario.workers));
+                    let until = self.net.after_us(BLOCK_US);
+                    self.block(life, worker as usize, until);
                 }
             }
             Fault::Leave => {
@@ -248,6 +257,9 @@ impl World {
         self.net.unblock_all();
         for life in self.living() {
             self.resume(life);
+            for index in 0..usize::from(self.scenario.workers) {
+                self.block(life, index, now);
+            }
         }
         for slot in 0..self.slots.len() {
             let last = self.lives.iter().rposition(|life| life.slot == slot);

@@ -1,6 +1,7 @@
 //! The fake network: datagrams that may be lost, doubled, delayed and overtaken, and connections
 //! that keep order but deliver in pieces, stall, fill up and break.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,13 +10,24 @@ use rand::RngExt;
 use super::events::{Event, LifeId, Queue, SlotId};
 use super::plan::Weather;
 use super::trace::Trace;
+use super::world::DEAD_FLOW;
 use crate::base::{Rng, Time};
 use crate::worker::LinkId;
+use crate::worker::turn::flow::Flow;
 
 /// A connection's place in the network's list; places are never used again.
 pub type ConnId = usize;
 /// 0 is the side that dialed, 1 the other.
 pub type Side = usize;
+
+/// After what time a kernel finds out that a connection is dead on which nothing is under way.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+/// By when a worker that runs has given up a connection on which what it sent vanishes: the bound,
+/// a look more, and what a turn may take.
+pub const NOTICED_WITHIN: Duration = Duration::from_millis(2_000);
+
+/// What a kernel that is short of memory takes for a worker that does not read.
+const BUSY_SOCKET_BYTES: usize = 512;
 
 /// The address of a machine.
 pub fn address(slot: SlotId) -> SocketAddr {
@@ -107,6 +119,10 @@ struct End {
     reset: bool,
     /// The other side wants to write and could not.
     awaited: bool,
+    /// When the other side last heard that something arrived, or that nothing more can.
+    acknowledged: Time,
+    /// Since when what comes towards it does not arrive.
+    lost: Option<Time>,
 }
 
 struct Conn {
@@ -116,8 +132,10 @@ struct Conn {
 }
 
 impl End {
-    fn new(slot: SlotId) -> Self {
+    fn new(slot: SlotId, now: Time) -> Self {
         Self {
+            acknowledged: now,
+            lost: None,
             slot,
             owner: Owner::Nobody,
             flying: Bytes::default(),
@@ -147,6 +165,19 @@ pub struct Network {
     open: Vec<ConnId>,
     blocked: Vec<(u64, SlotId, SlotId)>,
     spare: Vec<Vec<u8>>,
+    /// Workers that are held by a handler.
+    pub busy: BTreeSet<(LifeId, usize)>,
+    /// What was looked at.
+    pub flows: FlowCounts,
+}
+
+/// How often it was looked at flows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlowCounts {
+    /// And a peer's window had been shut for so long that its flow could seem dead.
+    pub shut: u64,
+    /// And one was dead.
+    pub dead: u64,
 }
 
 impl Network {
@@ -162,6 +193,8 @@ impl Network {
             open: Vec::new(),
             blocked: Vec::new(),
             spare: Vec::new(),
+            busy: BTreeSet::new(),
+            flows: FlowCounts::default(),
         }
     }
 
@@ -237,7 +270,7 @@ impl Network {
     pub fn connect(&mut self, life: LifeId, from: SlotId, to: SocketAddr) -> ConnId {
         let to = slot_of(to).unwrap_or(usize::MAX);
         let id = self.conns.len();
-        let mut ends = [End::new(from), End::new(to)];
+        let mut ends = [End::new(from, self.now), End::new(to, self.now)];
         ends[0].owner = Owner::Job(life);
         self.conns.push(Conn { ends, swallowed: false });
         let at = self.after_us(self.weather.stream_us);
@@ -292,14 +325,21 @@ impl Network {
         side: Side,
         slices: impl Iterator<Item = &'a [u8]>,
     ) -> usize {
-        let capacity = self.weather.socket_bytes;
+        let mut capacity = self.weather.socket_bytes;
+        let swallowed = self.conns[id].swallowed;
         let other = &mut self.conns[id].ends[1 - side];
+        if let Owner::Worker(life, index, _) = other.owner
+            && self.busy.contains(&(life, index))
+        {
+            capacity = capacity.min(BUSY_SOCKET_BYTES);
+        }
         let mut written = 0;
         let mut short = false;
         for slice in slices {
             let room = capacity.saturating_sub(other.flying.len() + other.arrived.len());
             let count = slice.len().min(room);
-            if other.owner != Owner::Nobody && !other.reset {
+            // That the other side has closed is not known where packets vanish.
+            if (other.owner != Owner::Nobody || swallowed) && !other.reset {
                 other.flying.put(&slice[..count]);
             }
             written += count;
@@ -331,9 +371,11 @@ impl Network {
         let (from, to) = (ends[1 - side].slot, ends[side].slot);
         self.conns[id].ends[side].moving = false;
         if self.conns[id].swallowed && !self.conns[id].ends[side].reset {
+            self.lose(id, side);
             return Owner::Nobody;
         }
         if self.is_blocked(from, to) {
+            self.lose(id, side);
             // Sent again after a while, as TCP does; or given up.
             if self.chance(self.weather.give_up_ppm) {
                 self.reset(id);
@@ -344,8 +386,9 @@ impl Network {
             }
             return Owner::Nobody;
         }
-        let piece_max = self.weather.piece_max;
+        let (piece_max, now) = (self.weather.piece_max, self.now);
         let end = &mut self.conns[id].ends[side];
+        (end.acknowledged, end.lost) = (now, None);
         let waiting = end.flying.len();
         if waiting > 0 {
             // Often all at once, sometimes in pieces of any size.
@@ -396,23 +439,26 @@ impl Network {
     /// One side closes its socket: what it wrote still arrives, then the other side sees the end.
     /// With unread bytes the connection is reset, as a kernel does.
     pub fn close(&mut self, id: ConnId, side: Side) {
+        let swallowed = self.conns[id].swallowed;
         let end = &mut self.conns[id].ends[side];
         if end.owner == Owner::Nobody {
             return;
         }
         end.owner = Owner::Nobody;
         let unread = end.arrived.len() + end.flying.len() > 0;
-        end.flying.clear();
         end.arrived.clear();
+        if !swallowed {
+            end.flying.clear();
+        }
         let other = &mut self.conns[id].ends[1 - side];
-        if unread {
+        if unread && !swallowed {
             other.flying.clear();
             other.reset = true;
         }
         other.fin = true;
         if other.owner == Owner::Nobody {
             self.open.retain(|open| *open != id);
-        } else {
+        } else if !swallowed {
             self.set_moving(id, 1 - side);
         }
     }
@@ -429,13 +475,69 @@ impl Network {
         }
     }
 
-    /// From now on what is sent on a connection vanishes. The kernels at its ends notice as those
-    /// under `net` are told to: by what nobody acknowledges, or by their keepalive.
+    /// From now on what is sent on a connection vanishes.
     pub fn swallow(&mut self, id: ConnId) {
         if !std::mem::replace(&mut self.conns[id].swallowed, true) {
-            let at = self.after_us((2_000_000, 3_500_000));
-            self.queue.push(at, Event::Silent(id));
+            self.trace.say(|| format!("the packets of connection {id} vanish"));
+            self.queue.push(self.now.plus(KEEPALIVE), Event::Silent(id));
         }
+    }
+
+    /// The keepalive of a connection that was swallowed: the kernels at its ends find out by it,
+    /// unless something is under way.
+    pub fn silent(&mut self, id: ConnId) {
+        let mut ends = self.conns[id].ends.iter();
+        if ends.all(|end| end.owner == Owner::Nobody) {
+            return;
+        }
+        let Conn { ends, .. } = &self.conns[id];
+        let is_sending =
+            |side: Side| ends[side].owner != Owner::Nobody && ends[1 - side].flying.len() > 0;
+        if is_sending(0) || is_sending(1) {
+            self.queue.push(self.now.plus(KEEPALIVE), Event::Silent(id));
+        } else {
+            self.reset(id);
+        }
+    }
+
+    /// Bytes that are sent towards a side do not arrive.
+    fn lose(&mut self, id: ConnId, side: Side) {
+        let now = self.now;
+        let end = &mut self.conns[id].ends[side];
+        if end.lost.is_none() && end.flying.len() > 0 {
+            end.lost = Some(now);
+            if self.conns[id].swallowed {
+                let at = now.plus(NOTICED_WITHIN);
+                self.queue.push(at, Event::Noticed(id, 1 - side));
+            }
+        }
+    }
+
+    /// What one side's kernel knows of its way out.
+    pub fn flow(&mut self, id: ConnId, side: Side) -> Flow {
+        let Conn { ends, swallowed } = &self.conns[id];
+        let other = &ends[1 - side];
+        let unacknowledged = other.flying.len() > 0;
+        let shut = !unacknowledged && other.awaited;
+        // Probes are answered, but come ever more seldom.
+        let probes = u8::from(shut) + u8::from(shut && *swallowed);
+        let last = other.acknowledged.max(ends[side].acknowledged);
+        let silent = self.now.since(last);
+        self.flows.shut += u64::from(shut && !swallowed && silent >= DEAD_FLOW);
+        Flow { waiting: unacknowledged || shut, unacknowledged, silent, probes }
+    }
+
+    /// Whether what one side has sent vanishes, and nobody has told it.
+    pub fn is_stuck(&self, id: ConnId, side: Side) -> bool {
+        let Conn { ends, swallowed } = &self.conns[id];
+        *swallowed && ends[1 - side].flying.len() > 0 && !ends[side].reset
+    }
+
+    /// One side gives a connection up, because its packets vanish. Returns whether they do.
+    pub fn given_up(&mut self, id: ConnId, side: Side) -> bool {
+        self.flows.dead += 1;
+        self.trace.say(|| format!("connection {id} is given up"));
+        self.conns[id].swallowed || self.conns[id].ends[1 - side].lost.is_some()
     }
 
     /// A random open connection, if there is one.

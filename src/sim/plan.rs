@@ -159,6 +159,7 @@ impl Plan {
         maybe(rng, 6, Fault::MassLeave, &[(5_000, 20_000)]);
         maybe(rng, 4, Fault::MassJoin, &[(2_000, 15_000)]);
         maybe(rng, 3, Fault::Flow, &[(100, 1_000), (1_000, 8_000)]);
+        maybe(rng, 3, Fault::Block, &[(500, 2_000), (3_000, 10_000)]);
         let slots = if faults.iter().any(|known| known.fault == Fault::MassJoin) {
             2 * nodes
         } else {

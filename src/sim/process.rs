@@ -97,6 +97,10 @@ pub struct Core {
     pub turn: Turn,
     /// What its driver moves.
     pub ends: Ends,
+    /// Until when a handler holds it.
+    pub blocked_until: Time,
+    /// Since when none does, on the process's own clock.
+    pub running_since: Time,
     /// When its next duty cycle is to come.
     pub turn_at: Time,
     /// The counts as of its last duty cycle.

@@ -84,6 +84,19 @@ impl World {
         }
     }
 
+    /// A handler holds a worker until then.
+    pub(super) fn block(&mut self, life: LifeId, index: usize, until: Time) {
+        let local = self.lives[life].local(until);
+        if until > self.net.now {
+            self.net.busy.insert((life, index));
+        }
+        if let Some((core, net)) = self.core((life, index)) {
+            core.blocked_until = until;
+            core.running_since = local;
+            core.nudge(net, (life, index));
+        }
+    }
+
     /// A worker's ring takes commands again.
     pub(super) fn pump(&mut self, life: LifeId, index: usize) {
         if let Some((core, net)) = self.core((life, index)) {
@@ -112,8 +125,12 @@ impl World {
         if body.workers[index].turn_at != now {
             return; // Another turn was or will be earlier.
         }
-        body.workers[index].turn_at = Time::NEVER;
-        if !body.paused {
+        let core = &mut body.workers[index];
+        core.turn_at = Time::NEVER;
+        if core.blocked_until > now {
+            core.wake(&mut self.net, (life, index), core.blocked_until);
+        } else if !body.paused {
+            self.net.busy.remove(&(life, index));
             // If it is paused it runs when the process does.
             self.run_turn(life, index);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::events::LifeId;
-use super::invariants::protocol;
+use super::invariants::{flows, protocol};
 use super::network::{ConnId, Network, Owner, Side};
 use super::process::{Core, Ends, Socket};
 use super::world::World;
@@ -15,6 +15,7 @@ use crate::queue::Full;
 use crate::queue::board::LinkState;
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
+use crate::worker::turn::flow::Flow;
 use crate::worker::turn::{Moved, TurnOutcome, WorkerIo};
 use crate::worker::{Command, Injection, LinkId, Report};
 
@@ -39,6 +40,8 @@ struct Hands<'a> {
     /// By sibling: how many more chunks its ring takes.
     room: Vec<usize>,
     broken: Option<WireError>,
+    /// A link was given up whose flow is not dead.
+    wronged: bool,
     /// The most bytes that an outbox held before it was written.
     fullest: usize,
 }
@@ -65,6 +68,7 @@ impl World {
             chunks: Vec::new(),
             room,
             broken: None,
+            wronged: false,
             fullest: 0,
         };
         let outcome = turn.run(worker, &mut hands);
@@ -74,7 +78,7 @@ impl World {
             TurnOutcome::Sleep => turn.may_sleep(worker, &mut hands),
             TurnOutcome::Ended => None,
         };
-        let Hands { reports, chunks, broken, fullest, .. } = hands;
+        let Hands { reports, chunks, broken, wronged, fullest, .. } = hands;
         body.workers[index].plan(&mut self.net, (life, index), outcome, pause);
         for (sibling, chunk) in chunks {
             let at = self.net.after_us(self.net.weather.wake_us);
@@ -87,6 +91,9 @@ impl World {
         }
         if let Some(error) = broken {
             self.blame(protocol::NAME, format!("a peer's frame was refused: {error}"));
+        }
+        if wronged {
+            self.blame(flows::NAME, format!("life {life} gave up a link whose peer acknowledges"));
         }
         self.check_worker(life, index, fullest);
     }
@@ -201,6 +208,17 @@ impl WorkerIo for Hands<'_> {
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.fullest = self.fullest.max(outbox.bytes());
         self.ends.socket(link).map_or(Moved::Closed, |socket| socket.write(self.net, outbox))
+    }
+
+    fn flow(&mut self, link: LinkId) -> Option<Flow> {
+        let socket = self.ends.socket(link)?;
+        Some(self.net.flow(socket.conn, socket.side))
+    }
+
+    fn dead(&mut self, link: LinkId, _: Option<NodeRef>, _: Duration) {
+        if let Some(socket) = self.ends.socket(link) {
+            self.wronged |= !self.net.given_up(socket.conn, socket.side);
+        }
     }
 
     fn show(&mut self, destination: u32, state: LinkState) {

@@ -46,6 +46,8 @@ const HANDSHAKES: usize = 32;
 const BOARD_DESTINATIONS: usize = 1024;
 /// As by default.
 const SLOW_TURN: Duration = Duration::from_millis(100);
+/// As by default.
+pub const DEAD_FLOW: Duration = Duration::from_millis(1_500);
 /// Asks of application threads that may be open per process.
 const REPLY_SLOTS: usize = 256;
 
@@ -85,6 +87,12 @@ pub struct Result {
     pub masked: u64,
     /// How often a watcher was told, and it was true.
     pub watches_told: u64,
+    /// How often a link was kept although its peer's window had been shut for long.
+    pub shut_kept: u64,
+    /// How often a link was given up because its packets vanished.
+    pub dead_flows: u64,
+    /// How often it was looked whether that was noticed in time.
+    pub flows_noticed: u64,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -160,6 +168,9 @@ impl World {
             traffic_flows: self.checks.healing.traffic_flows(),
             masked: self.checks.masked,
             watches_told: ledger.watches.checked,
+            shut_kept: self.net.flows.shut,
+            dead_flows: self.net.flows.dead,
+            flows_noticed: self.checks.flows_noticed,
             violation: ledger.violation.clone(),
         }
     }
@@ -236,7 +247,8 @@ impl World {
                     Owner::Handed(_) | Owner::Nobody => {}
                 }
             }
-            Event::Silent(conn) => self.net.reset(conn),
+            Event::Silent(conn) => self.net.silent(conn),
+            Event::Noticed(conn, side) => self.check_flow(conn, side),
             Event::Writable(conn, side) => match self.net.owner(conn, side) {
                 Owner::Worker(life, index, link) => {
                     self.socket_event((life, index, link), true);
@@ -392,7 +404,13 @@ impl World {
                 };
                 Core {
                     worker: Worker::new(parts, limits, Time::ZERO),
-                    turn: Turn::new(WorkerIndex(index), workers, Duration::ZERO, SLOW_TURN),
+                    turn: Turn::new(
+                        WorkerIndex(index),
+                        workers,
+                        Duration::ZERO,
+                        SLOW_TURN,
+                        DEAD_FLOW,
+                    ),
                     ends: Ends {
                         commands: Mail::default(),
                         waiting: Waiting::default(),
@@ -403,6 +421,8 @@ impl World {
                         board: Board::new(BOARD_DESTINATIONS),
                         let_go: false,
                     },
+                    blocked_until: Time::ZERO,
+                    running_since: Time::ZERO,
                     turn_at: Time::NEVER,
                     sums: Sums::default(),
                 }
@@ -524,11 +544,12 @@ impl World {
     pub(super) fn collect(&mut self, life: LifeId, thread: usize) {
         let now = self.lives[life].local(self.net.now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let since = body.running_since;
+        let core = &body.workers[body.threads[thread].worker];
+        let since = body.running_since.max(core.running_since);
         // A worker that holds as much as it may for slow links takes nothing in; whoever asked keeps
         // the deadline meanwhile, as in the faces. What the worker has, it must end itself.
-        let core = &body.workers[body.threads[thread].worker];
-        if !core.worker.takes_hand_overs() || !core.ends.injected.is_empty() {
+        let blocked = core.blocked_until > self.net.now;
+        if blocked || !core.worker.takes_hand_overs() || !core.ends.injected.is_empty() {
             let overdue = now.0.saturating_sub(ASKERS_GRACE.as_nanos() as u64);
             body.replies.expire(overdue, || Err(AskError::Timeout));
         }

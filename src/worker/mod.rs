@@ -303,6 +303,15 @@ impl Worker {
         Some((link.destination?, link.board_state(&self.core.encoder)))
     }
 
+    /// Whether something that was put on a link has not come to its end.
+    pub fn is_owed(&self, id: LinkId) -> bool {
+        self.core.links.get(id).is_some_and(|link| match link.role {
+            // Its peer acknowledges nothing by itself.
+            Role::Accepted { .. } => true,
+            _ => !link.is_settled(),
+        })
+    }
+
     /// The link back to this very worker.
     #[inline]
     pub fn own_link(&self) -> LinkId {

@@ -4,6 +4,7 @@
 pub mod asks;
 pub mod bounds;
 pub mod counts;
+pub mod flows;
 pub mod healing;
 pub mod keys;
 pub mod masks;
@@ -39,6 +40,8 @@ pub struct Checks {
     pub healing: healing::Healing,
     /// How often a router's mask changed and its table did not.
     pub masked: u64,
+    /// How often a dead flow was noticed in time.
+    pub flows_noticed: u64,
     slots: usize,
 }
 
@@ -49,6 +52,7 @@ impl Checks {
             tables: tables::Tables::default(),
             healing: healing::Healing::default(),
             masked: 0,
+            flows_noticed: 0,
             slots,
         }
     }

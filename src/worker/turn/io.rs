@@ -1,5 +1,8 @@
 //! What a duty cycle needs of its driver: things are moved, nothing is decided.
 
+use std::time::Duration;
+
+use super::flow::Flow;
 use crate::base::fate::Counts;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
@@ -78,6 +81,11 @@ pub trait WorkerIo {
     fn consumed(&mut self, link: LinkId, count: usize, need: usize);
     /// Writes once, as much as goes.
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved;
+
+    /// How it stands with what was written to a link; `None` if the system does not tell.
+    fn flow(&mut self, link: LinkId) -> Option<Flow>;
+    /// Says that a link is about to be closed because its packets vanish: for so long nothing came.
+    fn dead(&mut self, link: LinkId, peer: Option<NodeRef>, silent: Duration);
 
     /// Lets application threads see how a link stands.
     fn show(&mut self, destination: u32, state: LinkState);

@@ -7,8 +7,9 @@
 //! nothing is written per message.
 //!
 //! The files: [`io`] is what a driver supplies, [`pace`](self) bounds the time, [`sockets`](self)
-//! reads and writes, [`parting`](self) ends a worker.
+//! reads and writes, [`flow`] finds dead connections, [`parting`](self) ends a worker.
 
+pub mod flow;
 pub mod io;
 mod pace;
 mod parting;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::flow::Looks;
 pub use self::io::{Moved, WorkerIo};
 use self::pace::{Call, Longest, Pace};
 use self::parting::Stage;
@@ -76,6 +78,7 @@ pub struct Turn {
     /// Siblings' links whose rings are full.
     again: Vec<LinkId>,
     pace: Pace,
+    looks: Looks,
     named: Vec<Call>,
     noted: bool,
     last_work: Time,
@@ -85,8 +88,15 @@ pub struct Turn {
 
 impl Turn {
     /// Before the first turn of a node's worker. `spin` is how long it looks for work before it
-    /// sleeps, `slow` how long a turn may take before it is reported.
-    pub fn new(index: WorkerIndex, workers: u16, spin: Duration, slow: Duration) -> Self {
+    /// sleeps, `slow` how long a turn may take before it is reported, `dead_flow` for how long a
+    /// connection may be silent on which something was sent.
+    pub fn new(
+        index: WorkerIndex,
+        workers: u16,
+        spin: Duration,
+        slow: Duration,
+        dead_flow: Duration,
+    ) -> Self {
         Self {
             index,
             workers,
@@ -99,6 +109,7 @@ impl Turn {
             unsent: Vec::new(),
             again: Vec::new(),
             pace: Pace::new(),
+            looks: Looks::new(dead_flow),
             named: Vec::new(),
             noted: true,
             last_work: Time::ZERO,
@@ -125,7 +136,9 @@ impl Turn {
         }
         let own = self.run_own(worker, io);
         self.report(worker, io);
-        worked |= self.flush(worker, io);
+        // What is written now would seem to be as old as what was written before a long turn.
+        self.look_at_flows(worker, io, now);
+        worked |= self.flush(worker, io, now);
         // A request that a flush made (a lost link) must not wait for the next event.
         self.report(worker, io);
         if worker.take_standings_changed() {
@@ -169,7 +182,8 @@ impl Turn {
             self.last_work = now;
             return Some(Duration::ZERO);
         }
-        let due = worker.next_deadline().map(|at| at.since(now));
+        let due = worker.next_deadline().into_iter().chain(self.looks.next()).min();
+        let due = due.map(|at| at.since(now));
         if worker.is_holding() {
             return Some(due.map_or(LOOK_AGAIN, |due| due.min(LOOK_AGAIN)));
         }

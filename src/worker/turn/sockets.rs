@@ -1,13 +1,14 @@
 //! Reads and writes: which link, when, and how much of it.
 
 use super::{Moved, Turn, WorkerIo, show};
+use crate::base::Time;
 use crate::wire::WireError;
 use crate::worker::{LinkId, Role, Worker};
 
 /// What is known of a link's socket.
 #[derive(Clone, Copy)]
 pub(super) struct Port {
-    link: Option<LinkId>,
+    pub link: Option<LinkId>,
     /// A read may bring bytes.
     readable: bool,
     /// A write may take bytes.
@@ -16,10 +17,21 @@ pub(super) struct Port {
     unhandled: bool,
     /// It is among those that are ready.
     listed: bool,
+    /// Something came since the last look.
+    pub heard: bool,
+    /// Since when something is written of which it is not known whether it arrived.
+    pub owes: Option<Time>,
 }
 
-const NO_PORT: Port =
-    Port { link: None, readable: false, writable: false, unhandled: false, listed: false };
+const NO_PORT: Port = Port {
+    link: None,
+    readable: false,
+    writable: false,
+    unhandled: false,
+    listed: false,
+    heard: false,
+    owes: None,
+};
 
 impl Turn {
     /// A link's socket has something to read, or is over.
@@ -43,7 +55,7 @@ impl Turn {
     }
 
     #[inline]
-    fn port(&mut self, link: LinkId) -> Option<&mut Port> {
+    pub(super) fn port(&mut self, link: LinkId) -> Option<&mut Port> {
         self.ports.get_mut(link.slot()).filter(|port| port.link == Some(link))
     }
 
@@ -86,7 +98,7 @@ impl Turn {
         }
     }
 
-    fn lose<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, link: LinkId) {
+    pub(super) fn lose<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, link: LinkId) {
         self.disconnect(link);
         io.close(link);
         worker.link_lost(link);
@@ -110,7 +122,10 @@ impl Turn {
             }
             if !port.unhandled {
                 match io.read(link) {
-                    Moved::Bytes { more, .. } => port.readable = more,
+                    Moved::Bytes { more, .. } => {
+                        port.readable = more;
+                        port.heard = true;
+                    }
                     Moved::Blocked => {
                         port.readable = false;
                         continue;
@@ -177,7 +192,12 @@ impl Turn {
     }
 
     /// Writes every outbox that got frames.
-    pub(super) fn flush<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+    pub(super) fn flush<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        now: Time,
+    ) -> bool {
         let mut any = false;
         while let Some(id) = worker.take_dirty() {
             let Some(link) = worker.link(id) else { continue };
@@ -195,7 +215,7 @@ impl Turn {
                     io.wake(sibling);
                 }
                 Role::Dialed { .. } | Role::Accepted { .. } => {
-                    any |= self.flush_socket(worker, io, id);
+                    any |= self.flush_socket(worker, io, id, now);
                 }
             }
             show(worker, io, id);
@@ -206,7 +226,13 @@ impl Turn {
         any
     }
 
-    fn flush_socket<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, id: LinkId) -> bool {
+    fn flush_socket<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        id: LinkId,
+        now: Time,
+    ) -> bool {
         let Some(&mut Port { mut writable, .. }) = self.port(id) else { return false };
         let mut any = false;
         while writable {
@@ -231,6 +257,12 @@ impl Turn {
         }
         if let Some(port) = self.port(id) {
             port.writable = writable;
+            if any && port.owes.is_none() {
+                port.owes = Some(now);
+                self.looks.begin(now);
+            }
+        }
+        if let Some(port) = self.port(id) {
             if port.readable || port.unhandled {
                 self.list(id); // Reading rested while its outbox was full.
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 
+use super::flow::Flow;
 use super::{Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::{Counts, DeathReason};
 use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
@@ -23,6 +24,7 @@ use crate::worker::{
 };
 
 const SLOW: HandlerId = HandlerId(2);
+const DEAD_FLOW: Duration = Duration::from_millis(1_500);
 
 /// Takes as many microseconds as the message's key says.
 struct Slow(Arc<AtomicU64>);
@@ -50,6 +52,8 @@ struct Hands {
     inputs: Vec<(AlignedVec<64>, usize, bool)>,
     sockets: Vec<(LinkId, usize)>,
     closed: Vec<LinkId>,
+    flow: Option<Flow>,
+    looked: Vec<LinkId>,
     written: Vec<LinkId>,
     shown: Vec<(u32, LinkState)>,
     reports: Vec<Report>,
@@ -141,6 +145,11 @@ impl WorkerIo for Hands {
         self.written.push(link);
         Moved::Bytes { count: outbox.bytes(), more: true }
     }
+    fn flow(&mut self, link: LinkId) -> Option<Flow> {
+        self.looked.push(link);
+        self.flow
+    }
+    fn dead(&mut self, _: LinkId, _: Option<NodeRef>, _: Duration) {}
     fn show(&mut self, destination: u32, state: LinkState) {
         self.shown.push((destination, state));
     }
@@ -173,7 +182,7 @@ impl Bench {
         let slow = Duration::from_millis(100);
         Self {
             worker: side.worker,
-            turn: Turn::new(WorkerIndex(0), 1, Duration::ZERO, slow),
+            turn: Turn::new(WorkerIndex(0), 1, Duration::ZERO, slow, DEAD_FLOW),
             hands: Hands {
                 clock,
                 commands: VecDeque::new(),
@@ -181,6 +190,8 @@ impl Bench {
                 inputs: Vec::new(),
                 sockets: Vec::new(),
                 closed: Vec::new(),
+                flow: None,
+                looked: Vec::new(),
                 written: Vec::new(),
                 shown: Vec::new(),
                 reports: Vec::new(),
@@ -377,4 +388,53 @@ fn application_threads_see_when_the_worker_itself_is_behind() {
         bench.run();
     }
     assert_eq!(bench.hands.shown.last(), Some(&(0, LinkState::Open)));
+}
+
+/// Lets a link take a message, which it acknowledges, and then runs for so long with these facts.
+/// Gives when the link was closed, and how often it was looked at.
+fn watched(flow: impl Fn(Duration) -> Option<Flow>, ms: u64) -> (Option<Duration>, usize) {
+    let mut bench = Bench::new();
+    bench.link(1, &[1]);
+    while bench.hands.written.is_empty() {
+        bench.run();
+    }
+    let written = bench.hands.now();
+    let (link, _) = bench.hands.sockets[0];
+    loop {
+        let passed = bench.hands.now().since(written);
+        if passed >= Duration::from_millis(ms) {
+            return (None, bench.hands.looked.len());
+        }
+        bench.hands.flow = flow(passed);
+        let (outcome, _) = bench.run();
+        if bench.hands.closed.contains(&link) {
+            return (Some(passed), bench.hands.looked.len());
+        }
+        if outcome == TurnOutcome::Sleep {
+            let pause = bench.turn.may_sleep(&bench.worker, &mut bench.hands);
+            let pause = pause.unwrap_or(Duration::MAX).min(Duration::from_millis(ms));
+            bench.hands.clock.fetch_add(pause.as_nanos() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_vanishes_ends_its_link_and_a_shut_window_does_not() {
+    let vanished =
+        |passed| Some(Flow { waiting: true, unacknowledged: true, silent: passed, probes: 0 });
+    let (closed, looks) = watched(vanished, 60_000);
+    let closed = closed.expect("nobody noticed");
+    assert!((DEAD_FLOW..DEAD_FLOW * 4 / 3).contains(&closed), "after {closed:?}");
+    assert!(looks <= 7, "{looks} looks");
+
+    let shut =
+        |passed| Some(Flow { waiting: true, unacknowledged: false, silent: passed, probes: 1 });
+    assert_eq!(watched(shut, 60_000).0, None);
+}
+
+#[test]
+fn a_link_that_owes_nothing_is_looked_at_once() {
+    let silent = Duration::from_secs(60);
+    let idle = |_| Some(Flow { waiting: false, unacknowledged: false, silent, probes: 0 });
+    assert_eq!(watched(idle, 60_000), (None, 1));
 }

@@ -1,0 +1,145 @@
+//! Finds connections whose packets vanish, as behind a firewall that has forgotten them. The system
+//! repeats what nobody acknowledges for minutes, ever more seldom; and told to give up sooner, it
+//! also gives up connections of a peer that is only busy, whose window stays shut. So the facts are
+//! looked at, a few times per bound, for those links only on which something was written and from
+//! which nothing was heard since.
+
+use std::time::Duration;
+
+use super::{Turn, WorkerIo};
+use crate::base::Time;
+use crate::worker::{LinkId, Worker};
+
+/// Looks until a flow must be found dead.
+const LOOKS: u32 = 6;
+
+/// Probes of a shut window that the peer's system has not answered. One may be on its way.
+const PROBES: u8 = 2;
+
+/// What the system knows of a connection's way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Written bytes that are not acknowledged, or were not sent yet.
+    pub waiting: bool,
+    /// Sent bytes that are not acknowledged, although the peer's window is open.
+    pub unacknowledged: bool,
+    /// Since when nothing at all came from the peer's system.
+    pub silent: Duration,
+    /// How often the system asked whether the peer is there, or its window open, and got no answer.
+    pub probes: u8,
+}
+
+impl Flow {
+    /// Whether it is dead. Of what was written before `since` nothing is known.
+    fn is_dead(&self, now: Time, since: Time, bound: Duration) -> bool {
+        // A peer whose window is shut acknowledges each probe, but these come ever more seldom: it
+        // may have said nothing for long, and is no dead flow.
+        let asked = self.unacknowledged || self.probes >= PROBES;
+        asked && self.silent.min(now.since(since)) >= bound
+    }
+}
+
+/// When links are looked at.
+pub(super) struct Looks {
+    bound: Duration,
+    next: Time,
+}
+
+impl Looks {
+    pub fn new(bound: Duration) -> Self {
+        Self { bound, next: Time::NEVER }
+    }
+
+    /// When the next look is due.
+    #[inline]
+    pub fn next(&self) -> Option<Time> {
+        (self.next != Time::NEVER).then_some(self.next)
+    }
+
+    /// Something was written: the link is looked at from now on.
+    #[inline]
+    pub fn begin(&mut self, now: Time) {
+        if self.next == Time::NEVER {
+            self.next = now.plus(self.bound / LOOKS);
+        }
+    }
+}
+
+impl Turn {
+    /// Looks at the links that have not been heard of, if it is time.
+    #[inline]
+    pub(super) fn look_at_flows<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        now: Time,
+    ) {
+        if now >= self.looks.next {
+            self.look_at_all(worker, io, now);
+        }
+    }
+
+    #[cold]
+    fn look_at_all<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, now: Time) {
+        self.looks.next = Time::NEVER;
+        for place in 0..self.ports.len() {
+            let port = &mut self.ports[place];
+            let (Some(link), Some(since)) = (port.link, port.owes) else { continue };
+            if std::mem::take(&mut port.heard) {
+                // It lives, or did a moment ago.
+                port.owes = worker.is_owed(link).then_some(since);
+            } else {
+                self.look_at(worker, io, (link, since), now);
+            }
+        }
+        if self.ports.iter().any(|port| port.owes.is_some()) {
+            self.looks.begin(now);
+        }
+    }
+
+    fn look_at<I: WorkerIo>(
+        &mut self,
+        worker: &mut Worker,
+        io: &mut I,
+        (link, since): (LinkId, Time),
+        now: Time,
+    ) {
+        // Where the system tells nothing, it has to find out by itself.
+        let Some(flow) = io.flow(link) else { return };
+        if flow.is_dead(now, since, self.looks.bound) {
+            io.dead(link, worker.link(link).map(|link| link.peer.0), flow.silent);
+            self.lose(worker, io, link);
+        } else if !flow.waiting
+            && let Some(port) = self.port(link)
+        {
+            port.owes = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_millis(1_500);
+
+    fn dead(silent_ms: u64, unacknowledged: bool, probes: u8, since_ms: u64) -> bool {
+        let silent = Duration::from_millis(silent_ms);
+        let flow = Flow { waiting: true, unacknowledged, silent, probes };
+        let now = Time(100_000_000_000);
+        flow.is_dead(now, Time(now.0 - since_ms * 1_000_000), BOUND)
+    }
+
+    #[test]
+    fn only_silence_after_a_question_is_death() {
+        assert!(dead(1_500, true, 0, 1_500));
+        assert!(!dead(1_499, true, 0, 60_000), "something came");
+        assert!(!dead(60_000, true, 0, 1_499), "it was silent because nothing was said");
+        assert!(
+            !dead(60_000, false, 0, 60_000),
+            "its window is shut, and its last answer was that"
+        );
+        assert!(!dead(60_000, false, 1, 60_000), "a probe is on its way");
+        assert!(dead(1_500, false, 2, 60_000), "the probes of a shut window vanish");
+    }
+}
