@@ -111,8 +111,8 @@ pub mod worker;
 
 pub use api::{
     Ask, AskFuture, AsyncReplies, AsyncWork, Batch, BuildError, DeadLetters, EventGap, Events,
-    Health, Node, NodeBuilder, NodeError, NotReady, Router, RouterBuilder, RouterInfo, Selection,
-    Watch, Ways, WorkerHealth, WorkerUse,
+    Health, Node, NodeBuilder, NodeError, NotReady, PathTimes, Room, Router, RouterBuilder,
+    RouterInfo, Selection, Watch, Ways, WorkerFill, WorkerHealth, WorkerUse,
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{

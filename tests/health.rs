@@ -28,14 +28,20 @@ impl Handler<Block> for Blocker {
     }
 }
 
-fn health(admin: &Admin) -> (bool, HealthReport) {
+/// Head and body.
+fn get(admin: &Admin, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(admin.address()).expect("connects");
-    let request = "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("asks");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let report = serde_json::from_str(body).expect("a report");
+    (head.to_owned(), body.to_owned())
+}
+
+fn health(admin: &Admin) -> (bool, HealthReport) {
+    let (head, body) = get(admin, "/health");
+    let report = serde_json::from_str(&body).expect("a report");
     (head.starts_with("HTTP/1.1 200"), report)
 }
 
@@ -83,4 +89,62 @@ fn a_blocking_handler_is_named_within_a_second() {
         let (ok, report) = health(&admin);
         ok && report.healthy && report.stuck.is_empty()
     });
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "health.sleep", reply = u64)]
+struct Sleep {
+    ms: u64,
+}
+
+#[derive(Routee)]
+#[routee(handles(Sleep))]
+struct Sleeper;
+
+impl Handler<Sleep> for Sleeper {
+    type Reply = u64;
+    fn handle(&mut self, sleep: &ArchivedSleep, _: &mut Context<'_>) -> u64 {
+        std::thread::sleep(Duration::from_millis(sleep.ms.to_native()));
+        0
+    }
+}
+
+#[test]
+fn metrics_tell_how_long_handlers_and_asks_take_by_path_and_how_full_things_are() {
+    let builder = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
+    let (node, admin) = keyway::admin::start(builder.set("admin", "127.0.0.1:0")).expect("starts");
+    let admin = admin.expect("it is set");
+    let limit = Duration::from_secs(20);
+    for (path, ms) in [("/user/quick", 0), ("/user/slow", 3)] {
+        node.serve(path, |_| Sleeper).expect("serves");
+        let router = node.router(path).build().expect("builds");
+        router.wait_ready(1, limit).expect("is served");
+        for _ in 0..200 {
+            assert_eq!(router.ask(&Sleep { ms }).within(limit).wait(), Ok(0));
+        }
+        let times = node.path_times().into_iter().find(|it| it.path.as_str() == path).unwrap();
+        let (handled, asked) = (times.handled.count(), times.asked.count());
+        assert!((3..=100).contains(&handled), "a sample of 200: {handled}");
+        assert!((3..=100).contains(&asked), "a sample of 200: {asked}");
+        assert!(times.handled.sum_ns >= handled * ms * 1_000_000, "{times:?}");
+        assert!(times.asked.sum_ns >= asked * ms * 1_000_000, "{times:?}");
+        let quick = times.handled.sum_ns < handled * 1_000_000;
+        assert_eq!(quick, ms == 0, "handlers of one path are not reckoned to another: {times:?}");
+    }
+    let (_, text) = get(&admin, "/metrics");
+    for part in [
+        "keyway_build_info{version=\"0.1.0\",commit=\"",
+        "keyway_handler_seconds_bucket{le=\"0.001\",path=\"/user/quick\"}",
+        "keyway_handler_seconds_count{path=\"/user/slow\"}",
+        "keyway_ask_seconds_sum{path=\"/user/slow\"}",
+        "keyway_worker_outbox_bytes{worker=\"0\",account=\"requests\"}",
+        "keyway_worker_ring_items{worker=\"0\"} 0",
+        "keyway_worker_inbox_bytes{worker=\"0\"} 0",
+        "keyway_worker_open_asks{worker=\"0\"} 0",
+        "keyway_worker_busy_seconds_total{worker=\"0\"}",
+        "keyway_destinations{worker=\"0\",state=\"open\"}",
+        "keyway_work_ended_total{end=\"done\"} 0",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
 }

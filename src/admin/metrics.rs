@@ -4,6 +4,7 @@
 //! the messages nothing.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -11,8 +12,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::report::{CountsReport, MembersReport, StrangersReport, snake_case};
-use crate::api::{Node, WorkerUse};
+use crate::api::{Node, PathTimes, Room, WorkerUse};
 use crate::base::MemberState;
+use crate::queue::times::{BOUNDS, Distribution};
 
 /// What the answer says it is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,7 +24,11 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
     out.info(
         "keyway_build",
         "What runs here.",
-        &[("version", env!("CARGO_PKG_VERSION")), ("node", node.name())],
+        &[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("commit", env!("KEYWAY_COMMIT")),
+            ("node", node.name()),
+        ],
     );
     let health = node.health();
     out.gauge("keyway_up", "1 while the node is a member and takes messages.");
@@ -31,6 +37,7 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
     out.sample(&[], health.stuck().count() as u64);
     members(&mut out, &MembersReport::of(node));
     workers(&mut out, &node.worker_use());
+    paths(&mut out, &node.path_times());
     counts(&mut out, &CountsReport::from(node.counts()));
     strangers(&mut out, &StrangersReport::of(node));
     out.gauge("keyway_routees", "Routees in the table of each router.");
@@ -53,7 +60,7 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
 /// How busy workers are, and how full the ways to and from them.
 fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
     type Read = fn(&WorkerUse) -> Value;
-    let each: [(&str, &str, MetricType, Read); 5] = [
+    let each: [(&str, &str, MetricType, Read); 10] = [
         (
             "keyway_worker_busy_seconds",
             "Time since the node's start in which the worker did not sleep, spinning included; its \
@@ -85,11 +92,67 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
             MetricType::Gauge,
             |worker| Value::Whole(worker.queue_capacity as u64),
         ),
+        (
+            "keyway_worker_held_items",
+            "Hand-overs of application threads that were taken in and wait for room on their link.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.held),
+        ),
+        (
+            "keyway_worker_ring_items",
+            "Items that wait in the rings from sibling workers and from control.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.rings),
+        ),
+        (
+            "keyway_worker_inbox_bytes",
+            "Bytes that were received and wait to be handled.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.inbox_bytes),
+        ),
+        (
+            "keyway_worker_open_asks",
+            "Asks through this worker that have not ended yet.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.asks),
+        ),
+        (
+            "keyway_worker_open_work",
+            "Work of its routees that is under way on other threads.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.work),
+        ),
     ];
     for (name, help, kind, read) in each {
         out.family(name, help, kind);
         for worker in workers {
             out.value(&[("worker", &worker.worker.to_string())], read(worker));
+        }
+    }
+    type Side = fn(&Room) -> u64;
+    let sides: [(&str, &str, Side); 2] = [
+        (
+            "keyway_worker_outbox_bytes",
+            "Memory that outboxes hold, by whose account it is on.",
+            |room| room.taken,
+        ),
+        (
+            "keyway_worker_outbox_capacity_bytes",
+            "Memory that outboxes may hold, by account.",
+            |room| room.most,
+        ),
+    ];
+    for (name, help, side) in sides {
+        out.gauge(name, help);
+        for worker in workers {
+            let (index, fill) = (worker.worker.to_string(), &worker.fill);
+            for (account, room) in [
+                ("requests", &fill.requests),
+                ("replies", &fill.replies),
+                ("client_replies", &fill.client_replies),
+            ] {
+                out.sample(&[("worker", &index), ("account", account)], side(room));
+            }
         }
     }
     out.gauge(
@@ -106,6 +169,31 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
             ("finished", worker.ways.finished),
         ] {
             out.sample(&[("worker", &index), ("state", state)], count as u64);
+        }
+    }
+}
+
+/// How long messages took, by path.
+fn paths(out: &mut Gathered, paths: &[PathTimes]) {
+    type Which = fn(&PathTimes) -> &Distribution;
+    let each: [(&str, &str, Which); 2] = [
+        (
+            "keyway_handler_seconds",
+            "Time in a path's handlers, from the frame to the end of the handler: a sample, the \
+             first message of one in 16 turns of a worker.",
+            |path| &path.handled,
+        ),
+        (
+            "keyway_ask_seconds",
+            "Asks of this node's application threads to a path, from sending to the reply: a \
+             sample, one in 16 of those that were replied to.",
+            |path| &path.asked,
+        ),
+    ];
+    for (name, help, which) in each {
+        out.family(name, help, MetricType::Histogram);
+        for path in paths.iter().filter(|path| which(path).count() > 0) {
+            out.value(&[("path", path.path.as_str())], Value::Times(Box::new(*which(path))));
         }
     }
 }
@@ -233,10 +321,11 @@ struct Family {
 
 type Labels = Vec<(String, String)>;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Value {
     Whole(u64),
     Seconds(f64),
+    Times(Box<Distribution>),
 }
 
 impl Gathered {
@@ -288,16 +377,22 @@ impl Collector for Gathered {
 }
 
 impl Value {
-    fn encode(self, kind: MetricType, mut metric: MetricEncoder<'_>) -> fmt::Result {
+    fn encode(&self, kind: MetricType, mut metric: MetricEncoder<'_>) -> fmt::Result {
         match (kind, self) {
             (MetricType::Counter, Self::Whole(value)) => {
-                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)
             }
             (MetricType::Counter, Self::Seconds(value)) => {
-                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)
             }
-            (_, Self::Whole(value)) => metric.encode_gauge(&value),
-            (_, Self::Seconds(value)) => metric.encode_gauge(&value),
+            (_, Self::Whole(value)) => metric.encode_gauge(value),
+            (_, Self::Seconds(value)) => metric.encode_gauge(value),
+            (_, Self::Times(times)) => {
+                let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+                let buckets: Vec<_> = bounds.zip(times.buckets).collect();
+                let sum = times.sum_ns as f64 / 1e9;
+                metric.encode_histogram::<NoLabelSet>(sum, times.count(), &buckets, None)
+            }
         }
     }
 }
@@ -314,15 +409,29 @@ mod tests {
         out.counter("b", "Two.");
         out.sample(&[("x", "say \"\\\"\n"), ("y", "")], 2);
         out.info("c", "Three.", &[("version", "1")]);
+        out.family("d", "Four.", MetricType::Histogram);
+        let mut times = Distribution { sum_ns: 2_000_000_500, ..Distribution::default() };
+        (times.buckets[1], times.buckets[BOUNDS.len()]) = (2, 1);
+        out.value(&[("path", "/p")], Value::Times(Box::new(times)));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(out));
         let mut text = String::new();
         text::encode(&mut text, &registry).unwrap();
+        let (text, histogram) = text.split_at(text.find("# HELP d").unwrap());
         assert_eq!(
             text,
             "# HELP a One.\n# TYPE a gauge\na 1\n\
              # HELP b Two.\n# TYPE b counter\nb_total{x=\"say \\\"\\\\\\\"\\n\",y=\"\"} 2\n\
-             # HELP c Three.\n# TYPE c info\nc_info{version=\"1\"} 1\n# EOF\n"
+             # HELP c Three.\n# TYPE c info\nc_info{version=\"1\"} 1\n"
         );
+        let bucket = |bound: &str| {
+            let line = format!("d_bucket{{le=\"{bound}\",path=\"/p\"}} ");
+            let (_, rest) = histogram.split_once(&line).unwrap_or_else(|| panic!("{histogram}"));
+            rest.lines().next().unwrap().to_owned()
+        };
+        assert_eq!(["2e-7", "5e-7", "1.0", "+Inf"].map(bucket), ["0", "2", "2", "3"]);
+        for line in ["d_sum{path=\"/p\"} 2.0000005\n", "d_count{path=\"/p\"} 3\n", "# EOF\n"] {
+            assert!(histogram.contains(line), "{histogram}");
+        }
     }
 }

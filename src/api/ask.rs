@@ -12,9 +12,10 @@ use rkyv::rancor::Failure;
 
 use super::router::Router;
 use super::shared::Shared;
+use super::times::AskTimes;
 use crate::ask::ASKERS_GRACE;
-use crate::base::WorkerIndex;
 use crate::base::fate::{AskError, Refusal};
+use crate::base::{Path, Time, WorkerIndex};
 use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::wire::{Message, WireType};
@@ -97,9 +98,10 @@ impl To<'_> {
         &self,
         message: &M,
         options: AskOptions,
+        now: Time,
     ) -> Result<Ticket<AppReply>, Refusal> {
         match self {
-            Self::Router(router, key_hash) => router.send_ask(*key_hash, message, options),
+            Self::Router(router, key_hash) => router.send_ask(*key_hash, message, options, now),
             Self::Reference(shared, to) => {
                 let snapshot = shared.snapshot.load();
                 let sender = shared.sender(shared.home_of(to), &snapshot);
@@ -107,8 +109,15 @@ impl To<'_> {
                 // Sent again, it goes to the same incarnation.
                 let unknown = Place { destination: u32::MAX, handler: to.handler };
                 let again = Target::Place(place.unwrap_or(unknown));
-                sender.ask(place, again, message, options, shared.clock.now())
+                sender.ask(place, again, message, options, now)
             }
+        }
+    }
+
+    fn path(&self) -> Path {
+        match self {
+            Self::Router(router, _) => router.path(),
+            Self::Reference(_, to) => to.path.clone(),
         }
     }
 }
@@ -121,11 +130,20 @@ where
     type IntoFuture = AskFuture<M::Reply>;
 
     fn into_future(self) -> AskFuture<M::Reply> {
-        let state = match self.to.send(self.message, self.options) {
+        let begun = self.to.shared().clock.now();
+        let state = match self.to.send(self.message, self.options, begun) {
             Ok(ticket) => State::Waiting(ticket, Arc::clone(self.to.shared()), self.to.home()),
             Err(refusal) => State::Refused(refusal),
         };
-        AskFuture { state, is_kept: false, reply: std::marker::PhantomData }
+        let timed = match &state {
+            State::Waiting(ticket, ..)
+                if AskTimes::is_sampled(ticket.slot(), ticket.generation()) =>
+            {
+                Some((begun, self.to.path()))
+            }
+            _ => None,
+        };
+        AskFuture { state, is_kept: false, timed, reply: std::marker::PhantomData }
     }
 }
 
@@ -136,6 +154,8 @@ pub struct AskFuture<R> {
     state: State,
     /// Whether somebody else keeps its deadline: a thread that blocks, or the keeper.
     is_kept: bool,
+    /// Since when, and where it went, if it is one that is timed.
+    timed: Option<(Time, Path)>,
     reply: std::marker::PhantomData<fn() -> R>,
 }
 
@@ -165,7 +185,7 @@ where
     type Output = Result<R, AskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { state, is_kept, .. } = &mut *self;
+        let Self { state, is_kept, timed, .. } = &mut *self;
         match state {
             State::Refused(refusal) => Poll::Ready(Err((*refusal).into())),
             State::Waiting(ticket, shared, _) => {
@@ -175,6 +195,11 @@ where
                     }
                     return Poll::Pending;
                 };
+                if let Some((begun, path)) = timed.take()
+                    && reply.is_ok()
+                {
+                    shared.ask_times.record(&path, shared.clock.now().since(begun));
+                }
                 Poll::Ready(reply.and_then(|reply| {
                     let chunk = reply.into_chunk();
                     let reply = R::access(chunk.bytes())

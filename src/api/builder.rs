@@ -260,6 +260,7 @@ fn face(started: Started, seed: HashSeed) -> Node {
         buffers: started.buffers,
         replies: started.replies,
         keeper: Default::default(),
+        ask_times: Default::default(),
         refused: Default::default(),
         next_home: Default::default(),
     };

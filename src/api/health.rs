@@ -1,11 +1,13 @@
 //! How a node is: whether it takes messages, and whether one of its workers stands still.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::node::Node;
 use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
-use crate::queue::board::{LinkState, PulseReading};
+use crate::queue::board::{Fill, LinkState, PulseReading};
+use crate::queue::times::Distribution;
 use crate::runtime::control::Ended;
 
 /// How long a worker's turn may last before the worker is called stuck.
@@ -105,6 +107,95 @@ pub struct WorkerUse {
     pub queue_capacity: usize,
     /// The workers of other nodes, by how its way there stands.
     pub ways: Ways,
+    /// How full the rest of it is.
+    pub fill: WorkerFill,
+}
+
+/// How much of one worker's room is taken, at most 100 ms ago while it is busy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerFill {
+    /// Open asks, of handlers and of application threads.
+    pub asks: u64,
+    /// Work that its routees have begun elsewhere.
+    pub work: u64,
+    /// Hand-overs of application threads that wait for room on their links.
+    pub held: u64,
+    /// Bytes in outboxes: requests to others.
+    pub requests: Room,
+    /// Bytes in outboxes: replies to members.
+    pub replies: Room,
+    /// Bytes in outboxes: replies to clients.
+    pub client_replies: Room,
+    /// Items in the rings from sibling workers and from control.
+    pub rings: u64,
+    /// Bytes that were received and wait to be handled.
+    pub inbox_bytes: u64,
+}
+
+/// What is taken of some room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// So much.
+    pub taken: u64,
+    /// Of so much.
+    pub most: u64,
+}
+
+impl From<&Fill> for WorkerFill {
+    fn from(fill: &Fill) -> Self {
+        let [requests, replies, client_replies] = fill
+            .outboxes
+            .each_ref()
+            .map(|(taken, most)| Room { taken: taken.get(), most: most.get() });
+        Self {
+            asks: fill.asks.get(),
+            work: fill.work.get(),
+            held: fill.held.get(),
+            requests,
+            replies,
+            client_replies,
+            rings: fill.rings.get(),
+            inbox_bytes: fill.inboxes.get(),
+        }
+    }
+}
+
+/// How long messages took at one path. See [`Node::path_times`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PathTimes {
+    /// Which path.
+    pub path: Path,
+    /// In the handlers of this node, from the frame to the end of the handler.
+    pub handled: Distribution,
+    /// Asks of this node's application threads, from sending to the reply. Those that end without
+    /// one are not among them.
+    pub asked: Distribution,
+}
+
+impl Node {
+    /// How long messages took, by path, of up to 64 paths each way. These are samples: a worker
+    /// times the first message of one in 16 turns by itself, and one in 16 asks is timed. What
+    /// handlers ask is not.
+    pub fn path_times(&self) -> Vec<PathTimes> {
+        let mut times = BTreeMap::new();
+        let view = self.view();
+        let services = view.member(self.id().node).map_or(&[][..], |own| &own.services);
+        for (handler, handled) in self.shared.doors.iter().flat_map(|door| door.counts.times.read())
+        {
+            if let Some(service) = services.iter().find(|it| it.handler.0 == handler) {
+                let (sum, _) = times.entry(service.path.clone()).or_insert_with(Default::default);
+                let sum: &mut Distribution = sum;
+                sum.add(&handled);
+            }
+        }
+        for (path, asked) in self.shared.ask_times.read() {
+            times.entry(path).or_insert_with(Default::default).1 = asked;
+        }
+        let each = times.into_iter();
+        each.map(|(path, (handled, asked))| PathTimes { path, handled, asked }).collect()
+    }
 }
 
 /// Workers of other nodes by how the way there stands, as one worker sees it.
@@ -150,6 +241,7 @@ impl Node {
                 queued: door.injector.len(),
                 queue_capacity: door.injector.capacity(),
                 ways,
+                fill: WorkerFill::from(&door.counts.fill),
             }
         };
         self.shared.doors.iter().enumerate().map(of_door).collect()

@@ -12,13 +12,14 @@ mod node;
 mod router;
 mod select;
 mod shared;
+mod times;
 mod watch;
 
 pub use self::ask::{Ask, AskFuture};
 pub use self::builder::{BuildError, NodeBuilder};
 pub use self::concurrent::{AsyncReplies, AsyncWork};
 pub use self::events::{DeadLetters, EventGap, Events};
-pub use self::health::{Health, Ways, WorkerHealth, WorkerUse};
+pub use self::health::{Health, PathTimes, Room, Ways, WorkerFill, WorkerHealth, WorkerUse};
 pub use self::node::{Node, NodeError, RouterInfo};
 pub use self::router::{Batch, NotReady, Router, RouterBuilder};
 pub use self::select::Selection;

@@ -9,7 +9,7 @@ use super::ask::{Ask, To};
 use super::node::NodeError;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
-use crate::base::{PathError, TypeRef, WorkerIndex};
+use crate::base::{Path, PathError, Time, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
@@ -363,12 +363,18 @@ impl Router {
         key_hash: Option<u64>,
         message: &M,
         options: AskOptions,
+        now: Time,
     ) -> Result<Ticket<AppReply>, Refusal> {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
         let route = self.route(&sender, self.state(&snapshot), M::TYPE, key_hash);
         let again = Target::Router { router: self.reference.id, message: M::TYPE, key_hash };
-        sender.ask(route.and_then(single), again, message, options, self.shared.clock.now())
+        sender.ask(route.and_then(single), again, message, options, now)
+    }
+
+    /// Where its routees are.
+    pub(super) fn path(&self) -> Path {
+        self.state(&self.shared.snapshot.load()).spec.path.clone()
     }
 }
 

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::keeper::Keeper;
+use super::times::AskTimes;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::control::joining::JoinState;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub replies: ReplySlots<AppReply>,
     /// Keeps the deadlines of futures.
     pub keeper: Keeper,
+    /// How long asks take.
+    pub ask_times: AskTimes,
     /// Refusals on application threads; workers count their own.
     pub refused: [AtomicU64; Refusal::ALL.len()],
     /// Gives each router handle a home worker.

@@ -3,6 +3,7 @@
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
+use super::times::HandlerTimes;
 use crate::base::fate::COUNT_WORDS;
 
 /// How one worker's link to a destination stands, as application threads see it.
@@ -61,6 +62,10 @@ impl Board {
 pub struct CountsBoard {
     /// What it does right now.
     pub pulse: Pulse,
+    /// How much of its room is taken.
+    pub fill: Fill,
+    /// How long its handlers take.
+    pub times: HandlerTimes,
     version: AtomicU64,
     words: [AtomicU64; COUNT_WORDS],
 }
@@ -70,6 +75,8 @@ impl CountsBoard {
     pub fn new() -> Self {
         Self {
             pulse: Pulse::default(),
+            fill: Fill::default(),
+            times: HandlerTimes::default(),
             version: AtomicU64::new(0),
             words: std::array::from_fn(|_| AtomicU64::new(0)),
         }
@@ -107,6 +114,40 @@ impl Default for CountsBoard {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A number that one thread writes now and then, and others read.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// From now on it is this. Relaxed: it stands for itself.
+    #[inline]
+    pub fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How much of one worker's room is taken, as of when it published its counts.
+#[derive(Debug, Default)]
+pub struct Fill {
+    /// Open asks.
+    pub asks: Gauge,
+    /// Work that its routees have begun elsewhere.
+    pub work: Gauge,
+    /// Hand-overs that wait for room on their links.
+    pub held: Gauge,
+    /// Bytes that outboxes hold, and may: of requests, of replies to members, to clients.
+    pub outboxes: [(Gauge, Gauge); 3],
+    /// Items in the rings from siblings and control.
+    pub rings: Gauge,
+    /// Bytes that were received and wait to be handled.
+    pub inboxes: Gauge,
 }
 
 /// What one worker does right now, so that others can tell one that is stuck from one that is

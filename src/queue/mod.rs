@@ -26,6 +26,8 @@ pub mod pool;
 pub mod reply;
 pub mod ring;
 mod sync;
+#[cfg(not(loom))]
+pub mod times;
 pub mod wake;
 pub mod weighed;
 

@@ -125,6 +125,11 @@ impl<T> RingReceiver<T> {
         max
     }
 
+    /// How many items wait, of those that were looked for once; a figure for observers.
+    pub fn len(&self) -> usize {
+        self.consumer.as_ref().map_or(0, rtrb::Consumer::slots)
+    }
+
     /// Whether nothing waits: what a worker asks of each queue after [`announce`].
     ///
     /// [`announce`]: super::Sleeper::announce

@@ -76,6 +76,11 @@ impl<T: Weigh> WeighedReceiver<T> {
 }
 
 impl<T> WeighedReceiver<T> {
+    /// How many items wait; a figure for observers.
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Whether nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

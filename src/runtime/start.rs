@@ -247,6 +247,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
                 running,
                 awaited: Weak::new(),
                 sockets: Vec::new(),
+                received_bytes: 0,
             },
         };
         threads.push((index, make, cores.get(usize::from(index.0)).copied()));

@@ -81,6 +81,8 @@ pub struct WorkerEnds {
     pub awaited: Weak<()>,
     /// By the place of the link.
     pub sockets: Vec<Option<(LinkId, Socket)>>,
+    /// Bytes in the inboxes of all of them.
+    pub received_bytes: usize,
 }
 
 impl WorkerThread {
@@ -236,6 +238,7 @@ impl WorkerIo for WorkerEnds {
         if self.socket(link).is_some()
             && let Some((_, mut socket)) = self.sockets[link.slot()].take()
         {
+            self.received_bytes -= socket.inbox.bytes().len();
             // Dropping the stream closes it, whether or not it could be deregistered.
             let _ = self.poll.registry().deregister(&mut socket.stream);
         }
@@ -251,7 +254,11 @@ impl WorkerIo for WorkerEnds {
 
     #[inline]
     fn read(&mut self, link: LinkId) -> Moved {
-        self.socket(link).map_or(Moved::Closed, Socket::read)
+        let moved = self.socket(link).map_or(Moved::Closed, Socket::read);
+        if let Moved::Bytes { count, .. } = moved {
+            self.received_bytes += count;
+        }
+        moved
     }
 
     #[inline]
@@ -266,6 +273,7 @@ impl WorkerIo for WorkerEnds {
     fn consumed(&mut self, link: LinkId, count: usize, need: usize) {
         if let Some(socket) = self.socket(link) {
             socket.inbox.consumed(count, need);
+            self.received_bytes -= count;
         }
     }
 
@@ -297,6 +305,9 @@ impl WorkerIo for WorkerEnds {
     }
 
     fn publish(&mut self, counts: &Counts) {
+        let rings = self.siblings.iter().flatten().map(|rings| rings.from.len());
+        self.counts.fill.rings.set(self.commands.len() + rings.sum::<usize>());
+        self.counts.fill.inboxes.set(self.received_bytes);
         self.counts.publish(&counts.to_words());
     }
 }

@@ -57,7 +57,7 @@ use self::work::Works;
 use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
-use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::base::{HandlerId, MessageTypeId, NodeRef, Time, WorkerIndex};
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, PartSettings, WorkerHalves};
 use crate::queue::board::{CountsBoard, LinkState};
@@ -163,6 +163,8 @@ pub struct Worker {
     routees: Vec<Option<RouteeSlot>>,
     due: Vec<Timer>,
     woken: Vec<(HandlerId, u64)>,
+    /// What ran last before a message that is timed by itself.
+    unsampled_call: (HandlerId, Option<MessageTypeId>),
 }
 
 /// What a worker is made of besides its limits.
@@ -236,7 +238,14 @@ impl Worker {
             standings_changed: false,
             published: Arc::default(),
         };
-        Self { core, held, routees: Vec::new(), due: Vec::new(), woken: Vec::new() }
+        Self {
+            core,
+            held,
+            routees: Vec::new(),
+            due: Vec::new(),
+            woken: Vec::new(),
+            unsampled_call: (HandlerId(0), None),
+        }
     }
 
     /// The same, telling there which handler it calls, as it calls it.

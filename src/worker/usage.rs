@@ -1,7 +1,14 @@
 //! How much a worker holds, for those who watch its memory.
 
+use std::time::Duration;
+
 use super::Worker;
 use super::purse::Account;
+use super::routees::running;
+use crate::base::{HandlerId, MessageTypeId};
+
+/// No handler's id: none has the last serial.
+const NO_CALL: (HandlerId, Option<MessageTypeId>) = (HandlerId(u32::MAX), None);
 
 /// What a worker holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,36 @@ impl Worker {
     /// A duty cycle took longer than it may.
     pub(super) fn count_slow_turn(&mut self) {
         self.core.counts.slow_turns += 1;
+    }
+
+    /// Shows how full it is.
+    pub(super) fn show_fill(&self) {
+        let core = &self.core;
+        let fill = &core.published.fill;
+        fill.asks.set(core.asks.len());
+        fill.work.set(core.works.len());
+        fill.held.set(self.held.count());
+        for (cells, account) in fill.outboxes.iter().zip(Account::ALL) {
+            let (taken, most) = core.encoder.purses().state(account);
+            cells.0.set(taken);
+            cells.1.set(most);
+        }
+    }
+
+    /// A message is about to be timed by itself.
+    pub(super) fn begin_sample(&mut self) {
+        self.unsampled_call = std::mem::replace(&mut self.core.last_call, NO_CALL);
+    }
+
+    /// It took so long, if it was one for a handler.
+    pub(super) fn end_sample(&mut self, took: Duration) {
+        match self.core.last_call {
+            (handler, Some(_)) if running(&mut self.routees, handler).is_some() => {
+                self.core.published.times.record(handler.slot(), handler.0, took);
+            }
+            NO_CALL => self.core.last_call = self.unsampled_call,
+            _ => {}
+        }
     }
 
     /// How much it holds at the moment.

@@ -85,6 +85,10 @@ impl Works {
         self.open.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether a result has come.
     #[inline]
     pub fn has_results(&self) -> bool {

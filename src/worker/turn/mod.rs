@@ -160,6 +160,7 @@ impl Turn {
             || now.since(self.last_work) < self.spin;
         if !busy || now.since(self.last_publish) >= PUBLISH_EVERY {
             self.last_publish = now;
+            worker.show_fill();
             io.publish(worker.counts());
         }
         if busy { TurnOutcome::Again } else { TurnOutcome::Sleep }
@@ -292,8 +293,9 @@ impl Turn {
         mut chunk: Chunk,
     ) -> Option<Chunk> {
         loop {
+            self.before(worker, io);
             let (messages, rest) = worker.sibling_chunk(from, chunk, self.pace.left());
-            let over = self.pace.handled(messages) && self.pace.look(io.now(), worker.last_call());
+            let over = self.pace.handled(messages) && self.look(worker, io);
             chunk = rest?;
             if over {
                 return Some(chunk);
@@ -307,9 +309,10 @@ impl Turn {
         let mut chunks = worker.own_chunks();
         let any = chunks > 0;
         while chunks > 0 {
+            self.before(worker, io);
             let (messages, more) = worker.own_chunk(self.pace.left());
             chunks -= usize::from(!more);
-            if self.pace.handled(messages) && self.pace.look(io.now(), worker.last_call()) {
+            if self.pace.handled(messages) && self.look(worker, io) {
                 break;
             }
         }
@@ -317,6 +320,24 @@ impl Turn {
             show(worker, io, worker.own_link());
         }
         chunks > 0
+    }
+
+    /// Messages are about to be handled.
+    #[inline]
+    fn before<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) {
+        if self.pace.wants_sample() {
+            worker.begin_sample();
+            self.pace.sample(io.now());
+        }
+    }
+
+    /// Looks at the clock. Returns whether the time of this kind of source is over.
+    fn look<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        let now = io.now();
+        if let Some(took) = self.pace.sampled(now) {
+            worker.end_sample(took);
+        }
+        self.pace.look(now, worker.last_call())
     }
 
     // ---- to control ----

@@ -21,6 +21,9 @@ const LOOK_AFTER: Duration = Duration::from_millis(1);
 /// with handlers that all at once are slow it is noticed in time.
 const MOST_MESSAGES: u32 = 64;
 
+/// The first message of one in so many turns is timed by itself.
+const SAMPLE_EVERY: u32 = 16;
+
 /// The longest time between two looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Longest {
@@ -36,12 +39,24 @@ pub(super) struct Pace {
     looked: Time,
     until: Time,
     longest: Option<Longest>,
+    /// Turns until one is sampled, which is when it comes to 0.
+    unsampled: u32,
+    sample: Sample,
+}
+
+/// Of the first message of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sample {
+    None,
+    Wanted,
+    Begun(Time),
 }
 
 impl Pace {
     pub fn new() -> Self {
         let (begun, looked, until) = (Time::ZERO, Time::ZERO, Time::ZERO);
-        Self { every: 1, left: 1, begun, looked, until, longest: None }
+        let (unsampled, sample) = (SAMPLE_EVERY, Sample::None);
+        Self { every: 1, left: 1, begun, looked, until, longest: None, unsampled, sample }
     }
 
     /// A duty cycle begins.
@@ -51,6 +66,35 @@ impl Pace {
         self.looked = now;
         self.left = self.every;
         self.longest = None;
+        if self.unsampled > 0 {
+            self.unsampled -= 1;
+        } else {
+            self.sample = Sample::Wanted;
+            self.left = 1;
+        }
+    }
+
+    /// Whether the next message is to be timed by itself: then [`Pace::sample`] is called.
+    #[inline]
+    pub fn wants_sample(&self) -> bool {
+        self.sample == Sample::Wanted
+    }
+
+    /// A message is handled now, of which nothing else is handled until the next look.
+    #[cold]
+    pub fn sample(&mut self, now: Time) {
+        self.sample = Sample::Begun(now);
+        self.unsampled = SAMPLE_EVERY;
+    }
+
+    /// How long the message took that was to be timed, if this look is the one behind it.
+    #[inline]
+    pub fn sampled(&mut self, now: Time) -> Option<Duration> {
+        let Sample::Begun(since) = self.sample else { return None };
+        self.sample = Sample::None;
+        // One of as many as are handled otherwise between two looks.
+        self.left = self.every - 1;
+        Some(now.since(since))
     }
 
     /// Another kind of source has its turn.
@@ -110,6 +154,34 @@ mod tests {
     use super::*;
 
     const CALL: Call = (HandlerId(1), None);
+
+    #[test]
+    fn one_message_in_some_turns_is_timed_by_itself() {
+        let mut pace = Pace::new();
+        let (mut now, mut samples) = (Time::ZERO, Vec::new());
+        for _ in 0..3 * (SAMPLE_EVERY + 1) {
+            now = now.plus(Duration::from_micros(50)); // What comes before the first message.
+            pace.begin(now);
+            pace.share();
+            let mut handled = 0;
+            while handled < 100 {
+                now = now.plus(Duration::from_micros(9)); // A read, say.
+                if pace.wants_sample() {
+                    pace.sample(now);
+                    assert_eq!(pace.left(), 1);
+                }
+                let messages = pace.left();
+                handled += messages;
+                now = now.plus(Duration::from_micros(1) * messages);
+                if pace.handled(messages) {
+                    samples.extend(pace.sampled(now));
+                    pace.look(now, CALL);
+                }
+            }
+        }
+        assert_eq!(samples, [Duration::from_micros(1); 3]);
+        assert_eq!(pace.every, MOST_MESSAGES, "samples do not slow it down");
+    }
 
     #[test]
     fn looks_follow_the_pace_of_handlers() {

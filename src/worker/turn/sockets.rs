@@ -162,11 +162,12 @@ impl Turn {
     ) -> Result<bool, WireError> {
         let mut count = 0;
         loop {
+            self.before(worker, io);
             let bytes = &io.received(link)[count..];
             let received = worker.receive(link, bytes, self.pace.left())?;
             count += received.consumed;
             let look = self.pace.handled(received.frames);
-            let over = look && self.pace.look(io.now(), worker.last_call());
+            let over = look && self.look(worker, io);
             if received.more && (over || worker.is_choked(link)) {
                 io.consumed(link, count, 0);
                 return Ok(false);
