@@ -1,21 +1,20 @@
-//! Drives control over the fake network: moves datagrams, timers, reports, and the bytes of
-//! handshakes.
+//! Drives control over the fake network: moves datagrams, timers, commands and connections.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::RngExt;
 
 use super::events::{Event, LifeId, SlotId};
-use super::network::{ConnId, Network, Owner, Read, Side, address};
-use super::process::{Core, Fate, Job};
+use super::invariants::Seen;
+use super::network::{ConnId, Network, Owner, Side};
+use super::process::{Core, Job};
 use super::world::World;
 use crate::base::{HandlerId, MemberEvent, Time, View, WorkerIndex};
 use crate::control::letters::DeadLetter;
-use crate::control::links::shake::{Shake, Step, Wire};
-use crate::control::links::{Failure, JobEvent, JobId, LogLine};
+use crate::control::links::shake::Shake;
+use crate::control::links::{JobId, LogLine};
 use crate::control::{Control, ControlSink, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
 use crate::route::job::TableJob;
@@ -34,16 +33,6 @@ pub struct Hands<'a> {
     arriving: &'a mut Option<ConnId>,
     snapshot: &'a mut Arc<Snapshot>,
     seen: Vec<Seen>,
-}
-
-/// What the world looks at after a call.
-enum Seen {
-    Published { before: Arc<Snapshot>, now: Arc<Snapshot> },
-    Changed(Vec<MemberEvent>),
-    NotServed(ServeFailure),
-    Fault(MemberFault),
-    Left(bool),
-    Stopped(u16),
 }
 
 impl World {
@@ -72,93 +61,6 @@ impl World {
             self.see(life, seen);
         }
         Some(outcome)
-    }
-
-    fn see(&mut self, life: LifeId, seen: Seen) {
-        match seen {
-            Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
-            Seen::Changed(events) => events.iter().for_each(|event| self.check_event(life, event)),
-            Seen::NotServed(why) => {
-                self.blame("serving", format!("a path was not served: {why:?}"));
-            }
-            Seen::Fault(fault) => {
-                self.check_fault(life, &fault);
-                self.kill(life, Fate::Downed);
-            }
-            Seen::Left(drained) => self.left(life, drained),
-            Seen::Stopped(running) => self.stopped(life, running),
-        }
-    }
-
-    /// A connection's first segment came to a machine: its kernel accepts if a process listens.
-    pub(super) fn syn(&mut self, conn: ConnId) {
-        let (from, to) = self.net.slots(conn);
-        let listener = self.slots.get(to).copied().flatten();
-        if !self.net.syn(conn, listener) {
-            return;
-        }
-        let Some(life) = listener else { return };
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        body.arriving = Some(conn);
-        self.control(life, |control, now, sink| control.incoming(now, address(from), sink));
-    }
-
-    /// The dialing side hears whether a process listens.
-    pub(super) fn connected(&mut self, life: LifeId, conn: ConnId, listens: bool) {
-        if listens {
-            return self.step_job(life, conn, 0);
-        }
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        if let Some(job) = body.job_of(conn, 0) {
-            self.job_event(life, job, JobEvent::Failed(Failure::Refused, String::new()));
-        }
-    }
-
-    /// Something may go on on a connection in control's hands.
-    pub(super) fn step_job(&mut self, life: LifeId, conn: ConnId, side: Side) {
-        loop {
-            let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-            let Some(job) = body.job_of(conn, side) else { return };
-            let Some(known) = body.jobs.get_mut(&job) else { return };
-            let mut talk = Talk { net: &mut self.net, conn, side };
-            let Step::Tell(event) = known.shake.step(&mut talk) else { return };
-            self.job_event(life, job, event);
-        }
-    }
-
-    fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
-        self.net.trace.note(self.net.now, life, "shaken", job);
-        let last = event.is_last();
-        self.control(life, |control, now, sink| {
-            control.job(now, job, event, sink);
-            if last {
-                sink.abort(job); // Nobody wanted it.
-            }
-        });
-    }
-}
-
-/// One side of a connection as a handshake uses it.
-struct Talk<'a> {
-    net: &'a mut Network,
-    conn: ConnId,
-    side: Side,
-}
-
-impl Wire for Talk<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match self.net.read(self.conn, self.side, room) {
-            Read::Bytes(count) => Ok(count),
-            Read::Blocked => Err(io::ErrorKind::WouldBlock.into()),
-            Read::Closed => Ok(0),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.net.write(self.conn, self.side, std::iter::once(bytes)) {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
     }
 }
 

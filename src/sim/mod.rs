@@ -20,6 +20,7 @@ mod control;
 pub mod events;
 mod faults;
 pub mod invariants;
+mod jobs;
 pub mod ledger;
 pub mod load;
 pub mod network;

@@ -20,6 +20,7 @@ use super::events::LifeId;
 use super::process::{Fate, Sums};
 use super::world::World;
 use crate::base::MemberEvent;
+use crate::control::ServeFailure;
 use crate::member::MemberFault;
 use crate::route::snapshot::Snapshot;
 
@@ -58,7 +59,45 @@ impl Checks {
     }
 }
 
+/// What is looked at after a call of control.
+pub enum Seen {
+    /// A snapshot, and the one before.
+    Published {
+        /// The one before.
+        before: Arc<Snapshot>,
+        /// This one.
+        now: Arc<Snapshot>,
+    },
+    /// Changes of membership.
+    Changed(Vec<MemberEvent>),
+    /// A path was not served.
+    NotServed(ServeFailure),
+    /// It cannot go on.
+    Fault(MemberFault),
+    /// It has left its cluster; whether all was drained.
+    Left(bool),
+    /// Its workers have stopped, but for so many.
+    Stopped(u16),
+}
+
 impl World {
+    /// Looks at what a call of control came to.
+    pub(super) fn see(&mut self, life: LifeId, seen: Seen) {
+        match seen {
+            Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
+            Seen::Changed(events) => events.iter().for_each(|event| self.check_event(life, event)),
+            Seen::NotServed(why) => {
+                self.blame("serving", format!("a path was not served: {why:?}"));
+            }
+            Seen::Fault(fault) => {
+                self.check_fault(life, &fault);
+                self.kill(life, Fate::Downed);
+            }
+            Seen::Left(drained) => self.left(life, drained),
+            Seen::Stopped(running) => self.stopped(life, running),
+        }
+    }
+
     /// A process is about to publish a snapshot.
     pub(super) fn check_snapshot(
         &mut self,

@@ -258,13 +258,15 @@ impl Turn {
         }
         if let Some(port) = self.port(id) {
             port.writable = writable;
-            if any && port.owes.is_none() {
+            let first = any && port.owes.is_none();
+            if first {
                 port.owes = Some(now);
+            }
+            let again = port.readable || port.unhandled;
+            if first {
                 self.looks.begin(now);
             }
-        }
-        if let Some(port) = self.port(id) {
-            if port.readable || port.unhandled {
+            if again {
                 self.list(id); // Reading rested while its outbox was full.
             }
         }
