@@ -1,6 +1,7 @@
 //! Walk of a message from another thread: hand-overs that were accepted and whose link has no room
 //! yet. They wait here, each link's in order, so that none of them dies and none holds up what goes
-//! elsewhere. While many wait the worker takes no more, its queue fills, and senders are refused.
+//! elsewhere. Whoever sends to a link for which something waits is refused until nothing does. While
+//! many wait the worker takes no more, its queue fills, and all senders are refused.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Held {
     }
 
     #[inline]
-    fn has(&self, destination: u32) -> bool {
+    pub fn has(&self, destination: u32) -> bool {
         self.lists.iter().any(|list| list.destination == destination)
     }
 
@@ -153,6 +154,10 @@ impl Worker {
             }
             if self.held.lists[at].waiting.is_empty() && !self.core.is_crowded(to) {
                 self.held.lists.swap_remove(at);
+                // So that threads see that it is not full any more.
+                if let Some(id) = self.core.link_of(to) {
+                    self.core.mark_dirty(id);
+                }
             } else {
                 at += 1;
             }

@@ -301,15 +301,24 @@ impl Worker {
 
     /// How each link stands, by destination.
     pub fn standings(&self) -> impl Iterator<Item = (u32, LinkState)> {
-        let Core { links, encoder, .. } = &self.core;
-        links.iter().filter_map(|(_, link)| Some((link.destination?, link.board_state(encoder))))
+        self.core.links.iter().filter_map(|(_, link)| self.standing_of(link))
     }
 
     /// How one link stands, if application threads can send to it.
     #[inline]
     pub fn standing(&self, id: LinkId) -> Option<(u32, LinkState)> {
-        let link = self.core.links.get(id)?;
-        Some((link.destination?, link.board_state(&self.core.encoder)))
+        self.standing_of(self.core.links.get(id)?)
+    }
+
+    /// One for which something is held back is full, however much its peer takes now and then: else
+    /// one slow peer's senders would fill what is held for all.
+    #[inline]
+    fn standing_of(&self, link: &Link) -> Option<(u32, LinkState)> {
+        let destination = link.destination?;
+        Some(match link.board_state(&self.core.encoder) {
+            LinkState::Open if self.held.has(destination) => (destination, LinkState::Full),
+            state => (destination, state),
+        })
     }
 
     /// Whether something that was put on a link has not come to its end.

@@ -61,6 +61,47 @@ fn hand_overs_to_a_link_without_room_wait_in_order_and_hold_nobody_up() {
 }
 
 #[test]
+fn a_link_for_which_something_waits_looks_full_until_nothing_does() {
+    let mut net = Net::joined(2);
+    for key in 0..LIMITS.outbox_bytes as u64 / 1_000 + 30 {
+        let message = Ping { key, what: REPLY, filler: vec![1; 1_000] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+    }
+    let id = net.wires[0].dialed;
+    let standing = |net: &Net| net.sides[0].worker.standing(id);
+    assert!(net.sides[0].worker.is_holding());
+    // Its peer takes most of it: there is room now, but for what waits.
+    let bytes = net.sides[0].worker.link(id).unwrap().outbox().bytes();
+    net.write(0, id, bytes / 4 * 3);
+    assert!(net.sides[0].worker.is_holding());
+    assert_eq!(standing(&net), Some((1, LinkState::Full)));
+    assert!(net.sides[0].worker.standings().any(|known| known == (1, LinkState::Full)));
+    net.settle();
+    assert!(!net.sides[0].worker.is_holding());
+    assert_eq!(standing(&net), Some((1, LinkState::Open)));
+}
+
+#[test]
+fn a_link_that_has_room_again_is_shown_so_although_nothing_was_written() {
+    let mut net = Net::joined(2);
+    while !net.sides[0].worker.is_holding() {
+        let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+    }
+    let id = net.wires[0].dialed;
+    let worker = &mut net.sides[0].worker;
+    while worker.take_dirty().is_some() {}
+    let bytes = worker.link(id).unwrap().outbox().bytes();
+    worker.written(id, bytes);
+    while worker.take_dirty().is_some() {}
+    worker.admit_held();
+    assert!(!worker.is_holding());
+    assert_eq!(worker.take_dirty(), Some(id));
+}
+
+#[test]
 fn a_peer_that_takes_nothing_keeps_the_way_shut_for_a_moment_only() {
     let mut net = Net::joined(2);
     let mut handed = 0;
