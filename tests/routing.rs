@@ -404,6 +404,8 @@ fn a_cluster_opens_when_it_is_large_enough() {
     std::thread::sleep(Duration::from_millis(500));
     assert!(!first.wait_members(1, Duration::ZERO), "nobody is up yet");
     assert_eq!(router.tell(&who(1)), Err(Refusal::Joining));
+    let asked = router.ask(&who(1)).within(LIMIT).wait();
+    assert_eq!(asked, Err(AskError::Refused(Refusal::Joining)));
     let third = join();
     for node in [&first, &second, &third] {
         assert!(node.wait_members(3, LIMIT));

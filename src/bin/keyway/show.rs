@@ -71,6 +71,10 @@ pub(crate) fn counts(report: &CountsReport) -> String {
         line("late replies", report.late_replies),
         line("lost replies", report.lost_replies),
     ]);
+    if report.work_begun > 0 {
+        rows.push(line("work begun", report.work_begun));
+        rows.extend(reasons(&report.work_ended));
+    }
     table(&rows)
 }
 
