@@ -5,31 +5,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The upper ends of all buckets but the last, which takes the rest.
-pub const BOUNDS: [Duration; 18] = {
-    const fn us(us: u64) -> Duration {
-        Duration::from_micros(us)
-    }
-    [
-        Duration::from_nanos(200),
-        Duration::from_nanos(500),
-        us(1),
-        us(2),
-        us(5),
-        us(10),
-        us(20),
-        us(50),
-        us(100),
-        us(200),
-        us(500),
-        us(1_000),
-        us(2_000),
-        us(5_000),
-        us(10_000),
-        us(50_000),
-        us(200_000),
-        us(1_000_000),
-    ]
-};
+pub const BOUNDS: [Duration; 18] = [
+    Duration::from_nanos(200),
+    Duration::from_nanos(500),
+    Duration::from_micros(1),
+    Duration::from_micros(2),
+    Duration::from_micros(5),
+    Duration::from_micros(10),
+    Duration::from_micros(20),
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(200),
+    Duration::from_micros(500),
+    Duration::from_micros(1_000),
+    Duration::from_micros(2_000),
+    Duration::from_micros(5_000),
+    Duration::from_micros(10_000),
+    Duration::from_micros(50_000),
+    Duration::from_micros(200_000),
+    Duration::from_micros(1_000_000),
+];
 
 /// How often something took how long.
 #[derive(Debug, Default)]
