@@ -438,3 +438,20 @@ fn a_link_that_owes_nothing_is_looked_at_once() {
     let idle = |_| Some(Flow { waiting: false, unacknowledged: false, silent, probes: 0 });
     assert_eq!(watched(idle, 60_000), (None, 1));
 }
+
+#[test]
+fn a_result_that_came_before_the_worker_said_that_it_sleeps_is_not_slept_on() {
+    let mut bench = Bench::new();
+    let mut cx = Context { core: &mut bench.worker.core, handler: SLOW, origin: None };
+    let begun = cx.begin_work(|slow: &mut Slow, took, _| {
+        slow.0.fetch_add(took.unwrap(), Ordering::Relaxed);
+    });
+    while bench.run().0 != TurnOutcome::Sleep {}
+    // Nobody wakes a worker that has not said so.
+    begun.unwrap().done(1_000_000_u64);
+    assert_eq!(bench.turn.may_sleep(&bench.worker, &mut bench.hands), Some(Duration::ZERO));
+    let before = bench.hands.now();
+    bench.run();
+    assert!(bench.hands.now().since(before) >= Duration::from_millis(1));
+    assert_eq!(bench.worker.counts().work_ended[0], 1);
+}
