@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::member::MemberFault;
-use keyway::{Context, Ended, Handler, Message, Node, NodeBuilder, Routee};
+use keyway::{Context, Ended, Handler, JoinState, Message, Node, NodeBuilder, Routee, SeedState};
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[derive(Archive, Serialize, Deserialize, Message)]
@@ -111,4 +111,34 @@ fn a_second_node_with_a_members_address_is_told_so_and_ends() {
     let fault = MemberFault::AddressTaken { address: first.address(), by: "first".into() };
     assert_eq!(rival.end(), Some(Ended::Fault(fault)));
     assert_eq!((first.end(), asker.end()), (None, None));
+}
+
+#[test]
+fn a_node_whose_address_leads_nowhere_is_told_so_and_gets_no_keys() {
+    let first = builder().name("first").start().unwrap();
+    first.serve("/echo", |_| Echo).unwrap();
+    let other = builder().name("other").seed(first.address()).start().unwrap();
+    let router = other.router("/echo").consistent_hash().build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+
+    // Somebody is there, and it is no node.
+    let place = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nowhere = place.local_addr().unwrap();
+    let lost = builder().name("lost").advertise(nowhere).seed(first.address()).start().unwrap();
+    lost.serve("/echo", |_| Echo).unwrap();
+    let seeds = vec![(first.address(), SeedState::CannotReach(nowhere))];
+    let why = JoinState::Joining { seeds };
+    let began = Instant::now();
+    let mut key = 0;
+    while began.elapsed() < Duration::from_secs(4) || lost.join_state() != why {
+        assert!(began.elapsed() < LIMIT, "{:?}, not {why:?}", lost.join_state());
+        key += 1;
+        assert_eq!(router.ask(&Ask { key }).within(Duration::from_secs(2)).wait(), Ok(key));
+        assert_eq!((first.view().members.len(), other.view().members.len()), (2, 2));
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(met(&first, &other) && router.routee_count() == 1);
+    assert_eq!((first.end(), other.end(), lost.end()), (None, None, None));
+    let words = SeedState::CannotReach(nowhere).to_string();
+    assert!(words.contains("set `advertise`") && words.contains(&nowhere.to_string()), "{words}");
 }

@@ -62,6 +62,13 @@ pub enum SeedState {
     /// Its cluster has as many members as fit.
     #[error("has no room: its cluster keeps as many members as fit; remove those that are gone")]
     Full,
+    /// It asks this node at the address that this node advertises, and what it sends there does not
+    /// come.
+    #[error(
+        "cannot reach this node at {0}, which it advertises: set `advertise` to the address at \
+         which others reach it"
+    )]
+    CannotReach(SocketAddr),
     /// Something else listens there.
     #[error("is no Keyway node: correct the address")]
     NotKeyway,
@@ -199,7 +206,9 @@ impl Joining {
         if let Some(known) = self.seeds.get_mut(&seed) {
             let less = match known {
                 SeedState::Answers => state == SeedState::NoDatagrams,
-                SeedState::Full => matches!(state, SeedState::NoDatagrams | SeedState::Answers),
+                SeedState::Full | SeedState::CannotReach(_) => {
+                    matches!(state, SeedState::NoDatagrams | SeedState::Answers)
+                }
                 _ => false,
             };
             if less {
@@ -286,6 +295,22 @@ impl Control {
     ) {
         if let Some(line) = self.joining.greeted(now, seed, state) {
             sink.log(line);
+        }
+    }
+
+    /// A member says that this node does not answer at its address.
+    pub(super) fn not_reached(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        address: SocketAddr,
+        sink: &mut dyn ControlSink,
+    ) {
+        self.joining.saw(from, SeedState::CannotReach(address));
+        let kind = LogKind::Joining;
+        if let Some(left_out) = self.joining.log.line(now, kind) {
+            let text = format!("{from} {}", SeedState::CannotReach(address));
+            sink.log(LogLine { kind, left_out, text });
         }
     }
 

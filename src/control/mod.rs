@@ -298,6 +298,10 @@ impl Control {
                 self.datagrams.taken += 1;
                 self.joining.saw(from, SeedState::Full);
             }
+            Err(MemberError::NotReached { address }) => {
+                self.datagrams.taken += 1;
+                self.not_reached(now, from, address, sink);
+            }
             Err(_) => self.datagrams.malformed += 1,
         }
     }

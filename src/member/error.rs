@@ -43,6 +43,15 @@ pub enum MemberError {
         /// How many records fit.
         limit: u32,
     },
+    /// Members ask this node at the address it advertises, and what they send does not come.
+    #[error(
+        "nobody can reach this node at {address}, which it advertises: set `advertise` to the \
+         address at which others reach it, over UDP as over TCP"
+    )]
+    NotReached {
+        /// The address that leads nowhere, or to somebody else.
+        address: SocketAddr,
+    },
     /// A local change that would make the member record unusable.
     #[error("the member record was left as it is: {0}")]
     Refused(#[from] MemberConfigError),

@@ -21,8 +21,9 @@ impl Membership {
         let missing = self.missing_seeds();
         self.joined_alone = self.directory.others().next().is_none();
         for seed in &missing {
+            let flags = self.flags(FLAG_JOIN);
             let mut packer =
-                Packer::records(FLAG_JOIN, self.sender(), |datagram| sink.send(*seed, datagram));
+                Packer::records(flags, self.sender(), |datagram| sink.send(*seed, datagram));
             packer.record(self.directory.own(), self.own_belief());
             packer.finish();
         }
@@ -94,8 +95,8 @@ impl Membership {
     /// Tells a newcomer everything, and asks it to compare, in case it brings members along.
     pub(super) fn welcome(&mut self, to: SocketAddr, sink: &mut dyn MemberSink) {
         let beliefs = self.swim.beliefs();
-        let mut packer =
-            Packer::records(FLAG_WELCOME, self.sender(), |datagram| sink.send(to, datagram));
+        let flags = self.flags(FLAG_WELCOME);
+        let mut packer = Packer::records(flags, self.sender(), |datagram| sink.send(to, datagram));
         packer.record(self.directory.own(), self.own_belief());
         for entry in self.directory.others() {
             packer.record(&entry.record, beliefs.of(&entry.record.member));
@@ -120,8 +121,9 @@ impl Membership {
         self.stats.names_refused += 1;
         if let Some(held) = self.directory.get(entry.record.member.id) {
             let holder = held.record.member.address;
+            let flags = self.flags(FLAG_CLAIM);
             let mut packer =
-                Packer::records(FLAG_CLAIM, self.sender(), |datagram| sink.send(holder, datagram));
+                Packer::records(flags, self.sender(), |datagram| sink.send(holder, datagram));
             packer.record(&entry.record, entry.belief);
             packer.finish();
         }
@@ -157,6 +159,8 @@ impl Membership {
             | Body::NameTaken { .. }
             | Body::AddressTaken { .. }
             | Body::Full { .. }
+            | Body::Prove { .. }
+            | Body::Unproven { .. }
             | Body::Hello { .. }
             | Body::Known { .. } => {}
         }

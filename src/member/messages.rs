@@ -13,9 +13,10 @@ use super::records::{MAX_RECORD_BYTES, Record, read_state, state_byte};
 /// How large a datagram is made when its parts allow it.
 pub(super) const DATAGRAM_BYTES: usize = 1_400;
 /// The largest datagram: one record of the largest size.
-pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
+pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + PROOF_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
 
 const HEADER_BYTES: usize = 2 + 8 + 8 + 4;
+const PROOF_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 2 + BELIEF_BYTES;
 
 pub(super) const KIND_SWIM: u8 = 1;
@@ -28,6 +29,8 @@ const KIND_ADDRESS_TAKEN: u8 = 7;
 const KIND_HELLO: u8 = 8;
 const KIND_KNOWN: u8 = 9;
 const KIND_FULL: u8 = 10;
+const KIND_PROVE: u8 = 11;
+const KIND_UNPROVEN: u8 = 12;
 
 /// The sender asks for everything that the receiver knows.
 pub(super) const FLAG_JOIN: u8 = 1;
@@ -35,8 +38,10 @@ pub(super) const FLAG_JOIN: u8 = 1;
 pub(super) const FLAG_WELCOME: u8 = 2;
 /// The records were refused by the sender, because the receiver has their name.
 pub(super) const FLAG_CLAIM: u8 = 4;
-/// The holder of the name is a member that others know, not a newcomer itself.
+/// The sender is a member that others know, not a newcomer itself.
 pub(super) const FLAG_ESTABLISHED: u8 = 16;
+/// The records answer a [`Body::Prove`], whose number comes before them.
+pub(super) const FLAG_PROOF: u8 = 32;
 /// The summary holds all that the sender knows within its range.
 pub(super) const FLAG_COMPLETE: u8 = 8;
 
@@ -67,7 +72,7 @@ pub(super) struct SummaryEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// Records, for the receiver to merge.
-    Records { flags: u8, entries: Vec<RecordEntry> },
+    Records { flags: u8, proof: Option<u64>, entries: Vec<RecordEntry> },
     /// Compare this with your own.
     Digest(u64),
     /// The places of the records from `low` to `high`.
@@ -80,6 +85,12 @@ pub(super) enum Body {
     AddressTaken { about: Incarnation, by: Arc<str> },
     /// There is no room for you among so many members; said to the life that asked.
     Full { about: Incarnation, limit: u32 },
+    /// Sent to the address that this life advertises: if it is there, it repeats the number with
+    /// its record.
+    Prove { about: NodeRef, number: u64 },
+    /// You are not let in before you answer what was sent to the address that you advertise; said
+    /// to the life that asked, where its datagrams come from.
+    Unproven { about: Incarnation },
     /// I am about to start: which is the latest life of mine that you have heard of?
     Hello { nonce: u64 },
     /// The answer to a hello: the latest incarnation, 0 if there is none.
@@ -103,7 +114,10 @@ impl Message {
         let renewal = reader.u32()?;
         let sender = Sender { member: NodeRef { node, incarnation }, renewal };
         let body = match kind {
-            KIND_RECORDS => Body::Records { flags, entries: read_records(&mut reader)? },
+            KIND_RECORDS => {
+                let proof = if flags & FLAG_PROOF != 0 { Some(reader.u64()?) } else { None };
+                Body::Records { flags, proof, entries: read_records(&mut reader)? }
+            }
             KIND_DIGEST => Body::Digest(reader.u64()?),
             KIND_SUMMARY => {
                 let (low, high) = (NodeId(reader.u64()?), NodeId(reader.u64()?));
@@ -129,6 +143,12 @@ impl Message {
                 Body::AddressTaken { about: Incarnation(reader.u64()?), by: reader.text()? }
             }
             KIND_FULL => Body::Full { about: Incarnation(reader.u64()?), limit: reader.u32()? },
+            KIND_PROVE => {
+                let (node, incarnation) = (NodeId(reader.u64()?), Incarnation(reader.u64()?));
+                let about = NodeRef { node, incarnation };
+                Body::Prove { about, number: reader.u64()? }
+            }
+            KIND_UNPROVEN => Body::Unproven { about: Incarnation(reader.u64()?) },
             KIND_HELLO => Body::Hello { nonce: reader.u64()? },
             KIND_KNOWN => {
                 let nonce = reader.u64()?;
@@ -189,6 +209,14 @@ impl<F: FnMut(&[u8])> Packer<F> {
 
     pub fn records(flags: u8, sender: Sender, emit: F) -> Self {
         Self::new(KIND_RECORDS, flags, sender, emit)
+    }
+
+    /// Records that answer a [`Body::Prove`].
+    pub fn proof(flags: u8, sender: Sender, number: u64, emit: F) -> Self {
+        let mut packer = Self::new(KIND_RECORDS, flags | FLAG_PROOF, sender, emit);
+        packer.datagram.extend_from_slice(&number.to_le_bytes());
+        packer.header_bytes = packer.datagram.len();
+        packer
     }
 
     pub fn requests(sender: Sender, emit: F) -> Self {
@@ -274,6 +302,22 @@ pub(super) fn full(sender: Sender, about: Incarnation, limit: u32) -> Vec<u8> {
     put_header(&mut out, KIND_FULL, 0, sender);
     out.extend_from_slice(&about.0.to_le_bytes());
     out.extend_from_slice(&limit.to_le_bytes());
+    out
+}
+
+pub(super) fn prove(sender: Sender, about: NodeRef, number: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_header(&mut out, KIND_PROVE, 0, sender);
+    out.extend_from_slice(&about.node.0.to_le_bytes());
+    out.extend_from_slice(&about.incarnation.0.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    out
+}
+
+pub(super) fn unproven(sender: Sender, about: Incarnation) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_header(&mut out, KIND_UNPROVEN, 0, sender);
+    out.extend_from_slice(&about.0.to_le_bytes());
     out
 }
 

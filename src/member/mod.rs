@@ -14,12 +14,14 @@
 //!  records                   the directory and its merge rules
 //!  receive                   what a datagram does
 //!  hello                     which incarnation a node starts with
+//!  door                      who is let in
 //!  join, sync                how members meet, and how they stay equal
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
 mod codec;
 mod config;
+mod door;
 mod error;
 mod events;
 mod health;
@@ -59,6 +61,7 @@ pub use policy::{Manual, PartitionPolicy, RemoveAfter, configured as configured_
 pub use records::{MAX_RECORD_BYTES, MAX_RECORDS};
 pub use timer::MemberTimer;
 
+use door::Door;
 use identity::SwimId;
 use messages::{KIND_SWIM, Message, Sender};
 use reachability::{Belief, Swim};
@@ -187,6 +190,7 @@ pub struct Membership {
     seed_aliases: BTreeMap<SocketAddr, NodeId>,
     seed_retry_ms: u64,
     seed_token: u32,
+    door: Door,
     last_heard: Time,
     last_push: Option<Time>,
     push_token: u32,
@@ -218,6 +222,7 @@ impl Membership {
         let id = SwimId { address: record.member.address, member, renewal: 0 };
         let mut rng = Rng::seed_from_u64(seed);
         let swim = Swim::new(id, &config, Rng::seed_from_u64(rng.random()));
+        let door = Door::new(rng.random());
         Ok(Self {
             seed_retry_ms: config.seed_retry_min_ms,
             config,
@@ -239,6 +244,7 @@ impl Membership {
             joined_alone: true,
             seed_aliases: BTreeMap::new(),
             seed_token: 0,
+            door,
             last_heard: Time::ZERO,
             last_push: None,
             push_token: 0,

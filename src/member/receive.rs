@@ -7,7 +7,7 @@ use crate::base::{Incarnation, MemberState, NodeId, NodeRef, Time};
 
 use super::identity::SwimId;
 use super::messages::{
-    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Message, RecordEntry, Sender,
+    self, Body, FLAG_CLAIM, FLAG_ESTABLISHED, FLAG_JOIN, FLAG_WELCOME, Message, RecordEntry, Sender,
 };
 use super::reachability::Belief;
 use super::records::Merge;
@@ -20,6 +20,8 @@ struct News {
     fresh: Vec<NodeRef>,
     /// Of which the sender has an older one than this node.
     outdated: Vec<NodeId>,
+    /// The sender has just been let in.
+    let_in: bool,
 }
 
 impl Membership {
@@ -83,6 +85,9 @@ impl Membership {
             let meant = about == self.me().incarnation && !self.established;
             return if meant { Err(MemberError::ClusterFull { limit }) } else { Ok(()) };
         }
+        if let Body::Unproven { about } = body {
+            return if about == self.me().incarnation { self.is_awaited(now) } else { Ok(()) };
+        }
         if sender.member.node == self.me().node {
             // Its own datagrams come back when a seed address leads to this very node.
             if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
@@ -91,31 +96,25 @@ impl Membership {
             return Ok(());
         }
         let mut news = News::default();
-        // The sender's own record comes first, since it decides whether the sender is a member.
-        if let Body::Records { flags, entries } = &mut body {
+        if let Body::Records { flags, proof, entries } = &mut body {
+            // The sender's own record comes first: it decides whether the sender is a member.
             let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
             if let Some(index) = entries.iter().position(own) {
-                let entry = entries.remove(index);
-                let member = &entry.record.member;
-                if entry.record.is_live() && self.refuse_address(from, member, sink) {
+                let (entry, about) = (entries.remove(index), (*flags, *proof));
+                if !self.take_senders_record(now, from, about, &entry, &mut news, sink)? {
                     return Ok(());
-                }
-                match self.take_record(now, from, *flags, &entry, &mut news, sink) {
-                    Merge::Refused => return Ok(()),
-                    Merge::Full => {
-                        if *flags & FLAG_JOIN != 0 {
-                            let (about, limit) = (sender.member.incarnation, MAX_RECORDS as u32);
-                            sink.send(from, &messages::full(self.sender(), about, limit));
-                        }
-                        return Err(MemberError::DirectoryFull { limit: MAX_RECORDS });
-                    }
-                    _ => {}
                 }
             }
         }
+        let mut is_member = false;
+        // Members are answered where they say that they are: who cannot be reached there must not
+        // learn that it counts as dead, and come back.
+        let mut to = from;
         match self.directory.get(sender.member.node) {
             Some(held) if held.node_ref() == sender.member && held.record.is_live() => {
-                self.sender_is_alive(now, from, sender, sink);
+                is_member = true;
+                to = held.record.member.address;
+                self.sender_is_alive(now, to, sender, sink);
             }
             Some(held) if held.node_ref().incarnation >= sender.member.incarnation => {
                 self.tell_it_is_over(from, sender.member, sink);
@@ -124,26 +123,31 @@ impl Membership {
             _ => self.request(&[sender.member.node], from, sink),
         }
         match body {
-            Body::Records { flags, entries } => {
+            // Nobody has seen yet whether the sender is where it says, so its word does not count.
+            Body::Records { flags, .. } if !is_member && flags & FLAG_ESTABLISHED == 0 => {}
+            Body::Records { flags, entries, .. } => {
                 for entry in &entries {
-                    self.take_record(now, from, flags, entry, &mut news, sink);
+                    self.take_record(now, to, flags, entry, &mut news, sink);
                     if self.stage != Stage::Running {
                         return Ok(());
                     }
                 }
-                self.after_records(from, sender, flags, news, sink);
+                self.after_records(from, to, sender, flags, news, sink);
             }
             Body::Digest(theirs) => {
                 if theirs != self.digest() {
                     let entries = self.summary();
-                    messages::complete(self.sender(), &entries, |out| sink.send(from, out));
+                    messages::complete(self.sender(), &entries, |out| sink.send(to, out));
                 }
             }
             Body::Summary { complete, low, high, entries } => {
                 let range = complete.then_some((low, high));
-                self.compare(now, from, range, &entries, sink);
+                self.compare(now, to, range, &entries, sink);
             }
-            Body::Request(nodes) => self.send_records(&nodes, &[from], sink),
+            Body::Request(nodes) => self.send_records(&nodes, &[to], sink),
+            Body::Prove { about, number } if about == self.me() => {
+                self.prove_own(now, to, !is_member, number, sink);
+            }
             Body::AddressTaken { about, by } if about == self.me().incarnation => {
                 self.address_is_taken(now, by, sink);
             }
@@ -152,10 +156,56 @@ impl Membership {
             Body::NameTaken { .. }
             | Body::AddressTaken { .. }
             | Body::Full { .. }
+            | Body::Prove { .. }
+            | Body::Unproven { .. }
             | Body::Hello { .. }
             | Body::Known { .. } => {}
         }
         Ok(())
+    }
+
+    /// Takes what the sender says of itself. Returns whether the rest of its datagram counts.
+    fn take_senders_record(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        (flags, proof): (u8, Option<u64>),
+        entry: &RecordEntry,
+        news: &mut News,
+        sink: &mut dyn MemberSink,
+    ) -> Result<bool, MemberError> {
+        let member = &entry.record.member;
+        if entry.record.is_live() && self.refuse_address(from, member, sink) {
+            return Ok(false);
+        }
+        let new = self.directory.is_new_life(&entry.record, self.is_active(entry));
+        if new && flags & FLAG_ESTABLISHED == 0 {
+            if !self.is_proven(now, from, entry, proof, sink) {
+                return Ok(false);
+            }
+            news.let_in = true;
+        }
+        match self.take_record(now, from, flags, entry, news, sink) {
+            Merge::Refused => Ok(false),
+            Merge::Full => {
+                if flags & FLAG_JOIN != 0 {
+                    let (about, limit) = (member.incarnation, MAX_RECORDS as u32);
+                    sink.send(from, &messages::full(self.sender(), about, limit));
+                }
+                Err(MemberError::DirectoryFull { limit: MAX_RECORDS })
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the sender of a record believes that its member is alive, and nothing here speaks
+    /// against it.
+    fn is_active(&self, entry: &RecordEntry) -> bool {
+        let member = &entry.record.member;
+        match (entry.belief, self.swim.belief(member.address, member.node_ref())) {
+            (Belief::Active { renewal, .. }, Belief::Down { renewal: dead }) => renewal > dead,
+            (belief, _) => belief.is_active(),
+        }
     }
 
     /// The sender speaks, so it is alive; if its identity is known to be dead it must renew it,
@@ -163,7 +213,7 @@ impl Membership {
     fn sender_is_alive(
         &mut self,
         now: Time,
-        from: SocketAddr,
+        to: SocketAddr,
         sender: Sender,
         sink: &mut dyn MemberSink,
     ) {
@@ -174,7 +224,7 @@ impl Membership {
             Belief::Active { renewal, .. } if renewal >= sender.renewal => {}
             Belief::Down { renewal } if renewal >= sender.renewal => {
                 let entry = entry.clone();
-                self.remark(&entry, belief, &[from], sink);
+                self.remark(&entry, belief, &[to], sink);
             }
             _ => {
                 let alive = Belief::Active { renewal: sender.renewal, refuted: 0 };
@@ -213,10 +263,7 @@ impl Membership {
             // Meant for the holder of a name that this node does not have.
             return Merge::Same;
         }
-        let active = match (entry.belief, self.swim.belief(address, member)) {
-            (Belief::Active { renewal, .. }, Belief::Down { renewal: dead }) => renewal > dead,
-            (belief, _) => belief.is_active(),
-        };
+        let active = self.is_active(entry);
         let verdict = self.directory.merge(now, entry.record.clone(), active);
         match verdict {
             Merge::Refused => self.pass_claim(entry, sink),
@@ -243,13 +290,14 @@ impl Membership {
     fn after_records(
         &mut self,
         from: SocketAddr,
+        to: SocketAddr,
         sender: Sender,
         flags: u8,
         news: News,
         sink: &mut dyn MemberSink,
     ) {
         if !news.outdated.is_empty() {
-            self.send_records(&news.outdated, &[from], sink);
+            self.send_records(&news.outdated, &[to], sink);
         }
         let welcomed = flags & FLAG_WELCOME != 0;
         if welcomed {
@@ -263,8 +311,8 @@ impl Membership {
         if !news.fresh.is_empty() && !known_to_all {
             self.forward(sender.member.node, &news.fresh, sink);
         }
-        if flags & FLAG_JOIN != 0 {
-            self.welcome(from, sink);
+        if news.let_in || flags & FLAG_JOIN != 0 {
+            self.welcome(to, sink);
         }
     }
 }

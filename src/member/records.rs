@@ -278,6 +278,22 @@ impl Directory {
         verdict
     }
 
+    /// Whether a record would be taken as that of a life that is not among the members yet.
+    pub fn is_new_life(&self, record: &Record, active: bool) -> bool {
+        if !record.is_live() {
+            return false;
+        }
+        match self.entries.get(&record.member.id) {
+            Some(held) => compare(held, record, active) == Merge::Replaced,
+            None => self.has_room(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let gone = |entry: &Entry| entry.gone_since.is_some() && !self.is_own(entry);
+        self.entries.len() < self.limit || self.entries.values().any(gone)
+    }
+
     /// Writes the removal of a member's current incarnation.
     pub fn bury(&mut self, now: Time, node: NodeId) {
         if let Some(entry) = self.entries.get_mut(&node) {

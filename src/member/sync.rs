@@ -172,7 +172,7 @@ impl Membership {
             return;
         }
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
-        let mut packer = Packer::records(0, self.sender(), emit);
+        let mut packer = Packer::records(self.flags(0), self.sender(), emit);
         let entries = nodes.iter().filter_map(|node| self.directory.get(*node));
         if nodes.len() < FEW {
             for entry in entries {
@@ -190,7 +190,7 @@ impl Membership {
 
     pub(super) fn send_own(&self, to: &[SocketAddr], sink: &mut dyn MemberSink) {
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
-        let mut packer = Packer::records(0, self.sender(), emit);
+        let mut packer = Packer::records(self.flags(0), self.sender(), emit);
         packer.record(self.directory.own(), self.own_belief());
         packer.finish();
     }

@@ -14,8 +14,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::base::{Incarnation, MemberEvent, MemberState, NodeId, NodeRef, Rng, Time, View};
 
 use super::{
-    LocalMember, Manual, MemberConfig, MemberFault, MemberSink, MemberTimer, Membership,
-    PartitionPolicy,
+    LocalMember, Manual, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer,
+    Membership, PartitionPolicy,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +71,8 @@ pub struct Node {
     pub membership: Membership,
     pub address: SocketAddr,
     pub faults: Vec<MemberFault>,
+    /// That it is not let in, and why.
+    pub told: Vec<MemberError>,
     pub events: Vec<(Time, MemberEvent)>,
     pub paused: bool,
     pub dead: bool,
@@ -133,6 +135,21 @@ impl Net {
         policy: Box<dyn PartitionPolicy>,
     ) -> usize {
         let address = local.address;
+        self.place(config, local, policy, address)
+    }
+
+    /// A node that is at another address than it says.
+    pub fn add_at(&mut self, config: MemberConfig, local: LocalMember, at: SocketAddr) -> usize {
+        self.place(config, local, Box::new(Manual), at)
+    }
+
+    fn place(
+        &mut self,
+        config: MemberConfig,
+        local: LocalMember,
+        policy: Box<dyn PartitionPolicy>,
+        address: SocketAddr,
+    ) -> usize {
         let seed = self.rng.random();
         let membership = Membership::new(config, local, policy, seed).unwrap();
         let node = self.nodes.len();
@@ -140,6 +157,7 @@ impl Net {
             membership,
             address,
             faults: Vec::new(),
+            told: Vec::new(),
             events: Vec::new(),
             paused: false,
             dead: false,
@@ -236,10 +254,15 @@ impl Net {
     fn deliver(&mut self, node: usize, input: Input) {
         match input {
             Input::Datagram(from, payload) => {
-                self.call(node, |membership, now, sink| {
+                let taken = self.call(node, |membership, now, sink| {
                     membership.handle_datagram(now, from, &payload, sink)
-                })
-                .expect("members send what members read");
+                });
+                match taken {
+                    Err(told @ MemberError::NotReached { .. }) => {
+                        self.nodes[node].told.push(told);
+                    }
+                    taken => taken.expect("members send what members read"),
+                }
             }
             Input::Timer(timer) => {
                 self.call(node, |membership, now, sink| membership.handle_timer(now, timer, sink));

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod directory;
+mod door;
 mod effects;
 mod figures;
 mod hostile;

@@ -34,6 +34,11 @@ pub fn address(slot: SlotId) -> SocketAddr {
     SocketAddr::from(([10, 0, (slot >> 8) as u8, slot as u8], 7_400))
 }
 
+/// An address at which there is no machine.
+pub fn nowhere() -> SocketAddr {
+    SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 7_400))
+}
+
 fn slot_of(address: SocketAddr) -> Option<SlotId> {
     match address {
         SocketAddr::V4(address) => {

@@ -1,10 +1,12 @@
 //! What one seed draws: which faults come and how strong, how the nodes are set up, how much is
 //! sent.
 
+use std::net::SocketAddr;
+
 use rand::RngExt;
 
 use super::events::{Fault, SlotId};
-use super::network::address;
+use super::network::{address, nowhere};
 use super::world::Scenario;
 use crate::base::Rng;
 use crate::config::MembershipConfig;
@@ -105,6 +107,8 @@ pub struct Plan {
     pub slow: Vec<SlotId>,
     /// Machines whose first process starts late, with the time.
     pub late: Vec<(SlotId, u64)>,
+    /// A machine more whose processes advertise this address in place of their own.
+    pub misled: Option<(SlotId, SocketAddr)>,
     /// Weights of the machines.
     pub weights: Vec<u32>,
     /// What is sent.
@@ -199,8 +203,17 @@ impl Plan {
                 ..MembershipConfig::default()
             },
         };
+        let mut weights: Vec<u32> = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect();
+        weights.push(100);
+        let misled = match scenario.seed % 8 {
+            3 => Some((slots, nowhere())),
+            7 => Some((slots, address(0))),
+            _ => None,
+        };
+        let slots = slots + usize::from(misled.is_some());
         Self {
             slots,
+            misled,
             weather,
             faults,
             restart_ms: one_of(rng, &[(5, 200), (100, 3_000), (2_000, 10_000)]),
@@ -208,7 +221,7 @@ impl Plan {
             partition_ms: one_of(rng, &[(50, 1_000), (500, 5_000), (3_000, 12_000)]),
             slow,
             late,
-            weights: (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect(),
+            weights,
             traffic,
             limits,
             member,

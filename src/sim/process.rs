@@ -48,6 +48,8 @@ pub struct Life {
     pub downed: bool,
     /// It has begun to leave.
     pub leaving: bool,
+    /// It advertises an address that leads nowhere, or to another machine.
+    pub misled: bool,
     /// What there is of it while it lives.
     pub body: Option<Box<Body>>,
 }

@@ -184,6 +184,9 @@ impl World {
             };
             self.net.queue.push(self.net.now.plus(after), Event::Start(slot));
         }
+        if let Some((slot, _)) = self.plan.misled {
+            self.net.queue.push(self.net.now.plus(Duration::from_secs(1)), Event::Start(slot));
+        }
         for fault in self.plan.faults.clone() {
             self.next_fault(fault.fault);
         }
@@ -337,8 +340,9 @@ impl World {
         self.ledger.lock().add_life(me, usize::from(self.scenario.workers));
         let body = Box::new(self.make_body(life, slot, &name, me));
         let (born, fate) = (now, Fate::Alive);
-        let (downed, leaving) = (false, false);
-        self.lives.push(Life { slot, me, born, fate, downed, leaving, body: Some(body) });
+        let (downed, leaving, body) = (false, false, Some(body));
+        let misled = self.plan.misled.is_some_and(|(misled, _)| misled == slot);
+        self.lives.push(Life { slot, me, born, fate, downed, leaving, misled, body });
         self.slots[slot] = Some(life);
         self.control(life, |control, now, sink| control.start(now, sink));
         let seed = HashSeed(self.key.hash_seed());
@@ -359,7 +363,10 @@ impl World {
         let workers = self.scenario.workers;
         let local = LocalMember {
             name: name.into(),
-            address: address(slot),
+            address: match self.plan.misled {
+                Some((misled, elsewhere)) if misled == slot => elsewhere,
+                _ => address(slot),
+            },
             incarnation: me.incarnation,
             workers,
             weight: self.plan.weights[slot],

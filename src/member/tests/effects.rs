@@ -52,14 +52,28 @@ fn starting_calls_the_seeds_and_shows_the_node_itself() {
 }
 
 #[test]
-fn a_joining_node_is_shown_welcomed_and_probed() {
+fn a_joining_node_is_asked_at_its_address_then_shown_welcomed_and_probed() {
     let mut seed = node(0, &[0]);
-    let joiner = node(1, &[0]);
+    let mut joiner = node(1, &[0]);
     effects(|sink| seed.start(Time::ZERO, sink));
+    effects(|sink| joiner.start(Time::ZERO, sink));
     let join = own_record(&joiner, FLAG_JOIN);
     let later = Time(1_000_000_000);
-    let effects = effects(|sink| {
+    let asked = effects(|sink| {
         seed.handle_datagram(later, address(1), &join, sink).unwrap();
+    });
+    let [Effect::Send(to, prove)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((*to, seed.view().members.len()), (address(1), 1));
+    let answer = effects(|sink| {
+        joiner.handle_datagram(later, address(0), prove, sink).unwrap();
+    });
+    // It also wants to know who it is that asks.
+    let [Effect::Send(asks, _), Effect::Send(to, proof)] = &answer[..] else {
+        panic!("{answer:?}")
+    };
+    assert_eq!((*asks, *to), (address(0), address(0)));
+    let effects = effects(|sink| {
+        seed.handle_datagram(later, address(1), proof, sink).unwrap();
     });
     let [probe, gossip, Effect::Send(to, welcome), Effect::Send(also, digest), view] = &effects[..]
     else {
@@ -69,7 +83,9 @@ fn a_joining_node_is_shown_welcomed_and_probed() {
     assert!(is_swim(probe) && is_swim(gossip));
     assert!(*to == address(1) && *also == address(1));
     let welcome = Message::read(welcome).unwrap();
-    let messages::Body::Records { flags, entries } = welcome.body else { panic!("{welcome:?}") };
+    let messages::Body::Records { flags, entries, .. } = welcome.body else {
+        panic!("{welcome:?}")
+    };
     assert_eq!(flags, messages::FLAG_WELCOME);
     let names: Vec<&str> = entries.iter().map(|entry| &*entry.record.member.name).collect();
     assert_eq!(names, ["n0", "n1"]);

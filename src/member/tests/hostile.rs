@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::{LayoutHash, MessageType};
 use crate::member::identity::SwimCodec;
-use crate::member::messages::Packer;
+use crate::member::messages::{FLAG_ESTABLISHED, Packer};
 use crate::member::testnet::{Effect, Recorder};
 
 /// One of every kind of datagram that members exchange, and many more.
@@ -31,12 +31,13 @@ fn samples() -> &'static [Vec<u8>] {
         net.heal();
         net.run(S(3));
         add(&mut net, 4, &[0]);
+        net.add_at(seeded(&[0]), local("lost", address(200), 1), address(10));
         net.add(seeded(&[0]), local("n1", address(9), 9_000));
         net.run(S(2));
         net.kill(2);
         net.run(S(3));
         let tapped = net.tapped.unwrap();
-        for kind in 1..=6 {
+        for kind in (1..=6).chain(11..=12) {
             assert!(tapped.iter().any(|payload| payload[0] == kind), "no datagram of kind {kind}");
         }
         tapped
@@ -74,7 +75,7 @@ proptest! {
     #[test]
     fn random_bytes_are_harmless(
         datagrams in prop::collection::vec(
-            (0..8_u8, prop::collection::vec(any::<u8>(), 0..200))
+            (0..14_u8, prop::collection::vec(any::<u8>(), 0..200))
                 .prop_map(|(kind, rest)| [vec![kind], rest].concat()),
             1..20,
         )
@@ -117,7 +118,7 @@ fn what_is_cut_off_too_long_or_unknown_is_named() {
     let malformed = |kind, reason| Err(MemberError::Malformed { kind, reason });
     assert_eq!(take(&[]), malformed(0, "it is cut off"));
     assert_eq!(take(&[1]), malformed(1, "it is cut off"));
-    assert_eq!(take(&[11; 40]), malformed(11, "its kind is not known here"));
+    assert_eq!(take(&[99; 40]), malformed(99, "its kind is not known here"));
     assert_eq!(take(&[[3; 22].as_slice(), &[0; 9]].concat()), malformed(3, "bytes are left over"));
     let (bytes, limit) = (MAX_DATAGRAM_BYTES + 1, MAX_DATAGRAM_BYTES);
     assert_eq!(take(&vec![2; bytes]), Err(MemberError::DatagramTooLarge { bytes, limit }));
@@ -160,18 +161,24 @@ fn a_flood_of_members_is_bounded() {
         let held = membership.swim.identities();
         assert!(held <= MAX_RECORDS + 1_100, "{held} identities");
     }
-    // Records, each from its own node.
+    // Records, each from its own node: as of strangers, whom nobody has let in, and of members.
     let mut refused = 0;
-    for index in 0..4_200 {
+    for (index, flags) in (0..4_200)
+        .zip(std::iter::repeat(0))
+        .chain((0..4_200).zip(std::iter::repeat(FLAG_ESTABLISHED)))
+    {
         let name = format!("stranger-{index}");
         let record = local(&name, address(20 + index), 5).into_record().unwrap();
         let sender = Sender { member: record.member.node_ref(), renewal: 0 };
         let mut payload = Vec::new();
-        let mut packer = Packer::records(0, sender, |bytes| payload = bytes.to_vec());
+        let mut packer = Packer::records(flags, sender, |bytes| payload = bytes.to_vec());
         packer.record(&record, Belief::Unknown);
         packer.finish();
         sink.0.clear();
         let taken = membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink);
+        if flags == 0 {
+            assert!(taken.is_ok() && membership.directory.entries.len() == 1, "{taken:?}");
+        }
         refused += u32::from(taken == Err(MemberError::DirectoryFull { limit: MAX_RECORDS }));
     }
     assert_eq!(membership.directory.entries.len(), MAX_RECORDS);

@@ -4,6 +4,7 @@
 pub mod asks;
 pub mod bounds;
 pub mod counts;
+pub mod door;
 pub mod flows;
 pub mod healing;
 pub mod keys;
@@ -118,6 +119,11 @@ impl World {
             Ok(masked) => self.checks.masked += masked,
             Err(seen) => self.blame(masks::NAME, name(seen)),
         }
+        if let Err(seen) = door::check(&self.lives, &snapshot.view)
+            && !self.lives[life].misled
+        {
+            self.blame(door::NAME, name(seen));
+        }
         if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
             self.blame(bounds::NAME, name(seen));
         }
@@ -134,7 +140,8 @@ impl World {
     /// A process's membership says that it cannot go on.
     pub(super) fn check_fault(&mut self, life: LifeId, fault: &MemberFault) {
         let Some(fate) = self.lives.get(life) else { return };
-        if !fate.downed {
+        let told = fate.misled && matches!(fault, MemberFault::AddressTaken { .. });
+        if !fate.downed && !told {
             self.blame(removal::NAME, format!("life {life} stopped without reason: {fault}"));
         }
     }
@@ -220,6 +227,9 @@ impl World {
     /// The processes that must be members in the end.
     pub(super) fn staying(&self) -> Vec<LifeId> {
         let lives = self.lives.iter().enumerate();
-        lives.filter(|(_, life)| life.fate == Fate::Alive).map(|(id, _)| id).collect()
+        lives
+            .filter(|(_, life)| life.fate == Fate::Alive && !life.misled)
+            .map(|(id, _)| id)
+            .collect()
     }
 }

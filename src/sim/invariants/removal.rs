@@ -17,7 +17,8 @@ pub fn check(lives: &[Life], event: &MemberEvent) -> Result<(), String> {
     };
     let removed = &lives[life];
     let replaced = lives[life + 1..].iter().any(|later| later.me.node == removed.me.node);
-    if removed.downed || removed.leaving || replaced {
+    // A misled node ends itself, seen by nobody else.
+    if removed.downed || removed.leaving || replaced || removed.misled {
         return Ok(());
     }
     let state = if removed.fate == Fate::Alive { "alive" } else { "dead, but may come back" };

@@ -1,0 +1,127 @@
+//! Who is let in: only who answers at the address that it advertises.
+
+use super::*;
+use crate::base::Incarnation;
+use crate::member::messages::{self, Body, Message};
+use crate::member::testnet::{Effect, Recorder};
+
+/// A node that advertises one address and is at another.
+fn misled(net: &mut Net, name: &str, advertised: usize, at: usize, seeds: &[usize]) -> usize {
+    net.add_at(seeded(seeds), local(name, address(advertised), 9_000), address(at))
+}
+
+fn joins(net: &Net, on: usize, whom: usize) -> usize {
+    let node = net.me(whom).node;
+    let joined = |event: &MemberEvent| matches!(event, MemberEvent::Joined(m) if m.id == node);
+    net.nodes[on].events.iter().filter(|(_, event)| joined(event)).count()
+}
+
+#[test]
+fn a_node_whose_address_leads_nowhere_is_let_in_nowhere_and_told_why() {
+    for seed in 0..10 {
+        let mut net = Net::cluster(80 + seed, 4);
+        if seed % 2 == 1 {
+            net.loss = 0.2;
+        }
+        let lost = misled(&mut net, "lost", 200, 9, &[0, 1]);
+        net.run(S(20));
+        for on in 0..4 {
+            assert_eq!(joins(&net, on, lost), 0, "seed {seed}, node {on}");
+        }
+        assert_eq!(net.view(lost).members.len(), 1, "it knows nobody by name");
+        let told = MemberError::NotReached { address: address(200) };
+        assert_eq!(net.nodes[lost].told.first(), Some(&told), "seed {seed}");
+        assert_eq!(net.view(lost).members[0].state, MemberState::Joining);
+    }
+}
+
+#[test]
+fn who_joins_through_a_node_that_cannot_be_reached_waits_for_a_better_seed() {
+    let mut net = Net::cluster(90, 3);
+    let lost = misled(&mut net, "lost", 200, 9, &[9]);
+    let joiner = net.add(seeded(&[9]), local("joiner", address(10), 1));
+    net.run(S(10));
+    assert_eq!(joins(&net, joiner, lost), 0);
+    let told = MemberError::NotReached { address: address(200) };
+    assert_eq!(net.nodes[lost].told.first(), Some(&told));
+    net.call(joiner, |membership, now, sink| membership.set_seeds(now, vec![address(1)], sink));
+    net.until(S(2), |net| net.agreed(&[0, 1, 2, joiner], 4)).expect("it is in");
+    net.run(S(10));
+    assert!(net.agreed(&[0, 1, 2, joiner], 4) && joins(&net, 0, lost) == 0);
+}
+
+#[test]
+fn a_member_that_can_no_longer_be_reached_does_not_come_back_by_speaking() {
+    let mut net = Net::cluster(91, 4);
+    net.run(S(2));
+    // What it sends still gets through, from elsewhere, and so would answers to there.
+    let victim = net.me(3).node;
+    net.nodes[3].address = address(9);
+    net.until(S(5), |net| (0..3).all(|on| !net.reachable(on, victim))).expect("it is noticed");
+    net.run(S(1));
+    let before: Vec<usize> = (0..3).map(|on| net.nodes[on].events.len()).collect();
+    net.run(S(30));
+    for (node, before) in net.nodes.iter().zip(before) {
+        let later = &node.events[before..];
+        assert!(later.is_empty(), "it flapped: {later:?}");
+    }
+}
+
+#[test]
+fn newcomers_are_let_in_although_datagrams_are_lost() {
+    let mut worst = Duration::ZERO;
+    for seed in 0..30 {
+        let mut net = Net::cluster(seed, 5);
+        net.run(S(2));
+        net.loss = 0.3;
+        let joiner = add(&mut net, 5, &[0, 1, 2]);
+        let node = net.me(joiner).node;
+        let seen = |net: &Net| (0..5).all(|on| net.view(on).member(node).is_some());
+        worst = worst.max(net.until(S(20), seen).expect("it is let in"));
+    }
+    assert!(worst < S(3), "{worst:?} at a loss of 30 %");
+}
+
+#[test]
+fn the_answer_of_another_life_or_of_long_ago_proves_nothing() {
+    let mut net = Net::cluster(92, 2);
+    let newcomer = local("new", address(9), 77);
+    let join = |incarnation: u64, number: Option<u64>| {
+        let local = LocalMember { incarnation: Incarnation(incarnation), ..newcomer.clone() };
+        let record = local.into_record().unwrap();
+        let sender = Sender { member: record.member.node_ref(), renewal: 0 };
+        let mut out = Vec::new();
+        let emit = |datagram: &[u8]| out = datagram.to_vec();
+        let mut packer = match number {
+            Some(number) => messages::Packer::proof(1, sender, number, emit),
+            None => messages::Packer::records(1, sender, emit),
+        };
+        packer.record(&record, Belief::Active { renewal: 0, refuted: 0 });
+        packer.finish();
+        out
+    };
+    let hand_in = |net: &mut Net, datagram: &[u8]| {
+        let (now, mut sink) = (net.now, Recorder::default());
+        net.nodes[0].membership.handle_datagram(now, address(9), datagram, &mut sink).unwrap();
+        let in_view = net.view(0).members.len() == 3;
+        let asked = sink.0.into_iter().find_map(|effect| match effect {
+            Effect::Send(to, payload) if to == address(9) => match Message::read(&payload) {
+                Ok(Message { body: Body::Prove { number, .. }, .. }) => Some(number),
+                _ => None,
+            },
+            _ => None,
+        });
+        (in_view, asked)
+    };
+    let (in_view, asked) = hand_in(&mut net, &join(77, None));
+    let number = asked.expect("it is asked at its address");
+    assert!(!in_view);
+    let (in_view, other) = hand_in(&mut net, &join(78, Some(number)));
+    assert!(!in_view && other != Some(number), "another life needs another answer");
+    assert!(!hand_in(&mut net, &join(77, Some(number ^ 1))).0);
+    net.run(S(21));
+    assert!(!hand_in(&mut net, &join(77, Some(number))).0, "that was long ago");
+    let (_, asked) = hand_in(&mut net, &join(77, None));
+    net.run(S(5));
+    assert!(hand_in(&mut net, &join(77, asked)).0, "a proven newcomer is let in");
+}
