@@ -7,16 +7,17 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyway::base::{
-    HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef, Service, Time, View,
-    WorkerIndex,
+    DestinationId, HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef,
+    Service, Time, View, WorkerIndex,
 };
 use keyway::queue::{ReplySlots, Room, injector, sleeper};
-use keyway::route::snapshot::{Destination, Reach, RouterState, Snapshot};
+use keyway::route::snapshot::{Destination, Destinations, Reach, RouterState, Snapshot};
 use keyway::route::{RouteTable, RouterSpec, StrategyKind};
 use keyway::worker::{Buffers, Limits, LinkId, RouteeFactory, RouterRef, Worker, WorkerParts};
 use keyway::{
@@ -143,20 +144,24 @@ fn worker(kind: StrategyKind, serving: std::ops::RangeInclusive<u64>, asks: bool
     let members: Vec<_> =
         nodes.clone().map(|number| member(node(number), serving.contains(&number))).collect();
     let view = Arc::new(View::new(me, 1, members));
-    let destinations: Vec<_> = nodes
+    let id = |number: u64| DestinationId::new(number as usize - 1, NonZeroU32::MIN);
+    let slots = nodes
         .map(|number| Destination {
+            id: id(number),
             node: node(number),
             worker: WorkerIndex(0),
             address: ([127, 0, 0, 1], number as u16).into(),
             reach: Reach::Usable,
             routed: true,
         })
+        .map(Some)
         .collect();
+    let destinations = Destinations::new(slots, NonZeroU32::MIN);
     let spec = Arc::new(RouterSpec::new(PATH.parse().unwrap(), kind, HashSeed(1)));
     let table = Arc::new(RouteTable::build(&view, &spec, None));
-    let places = table.routees().iter().map(|routee| routee.node.node.0 as u32 - 1).collect();
+    let places = table.routees().iter().map(|routee| id(routee.node.node.0)).collect();
     let router = Arc::new(RouterState::new(spec, table, places, &destinations));
-    worker.apply(Arc::new(Snapshot::new(1, view, destinations, vec![router])));
+    worker.apply(Arc::new(Snapshot::new(1, view, destinations, vec![Some((0, router))])));
     if serving.contains(&1) {
         worker.serve(SINK, RouteeFactory::new(|_| Sink::default()));
     }
@@ -167,7 +172,7 @@ fn worker(kind: StrategyKind, serving: std::ops::RangeInclusive<u64>, asks: bool
 
 /// Opens the links that were asked for.
 fn open(worker: &mut Worker) {
-    let dials: Vec<u32> = worker
+    let dials: Vec<DestinationId> = worker
         .requests()
         .filter_map(|request| match request {
             keyway::worker::Request::Dial { destination, .. } => Some(destination),

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use keyway::base::{
-    HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef, Service, Time, View,
-    WorkerIndex,
+    DestinationId, HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef,
+    Service, Time, View, WorkerIndex,
 };
 use keyway::queue::{ReplySlots, Room, injector, sleeper};
-use keyway::route::snapshot::{Destination, Reach, RouterState, Snapshot};
+use keyway::route::snapshot::{Destination, Destinations, Reach, RouterState, Snapshot};
 use keyway::route::{RouteTable, RouterSpec, StrategyKind};
 use keyway::worker::{Buffers, Limits, RouteeFactory, RouterRef, Worker, WorkerParts};
 use keyway::{Context, Handler, HandlerTable, HashSeed, Message, Node, Refusal, Routee};
@@ -115,19 +116,23 @@ fn worker() -> Worker {
         services: vec![service],
     };
     let view = Arc::new(View::new(me, 1, vec![member]));
+    let id = DestinationId::new(0, NonZeroU32::MIN);
     let destination = Destination {
+        id,
         node: me,
         worker: WorkerIndex(0),
         address,
         reach: Reach::Usable,
         routed: true,
     };
+    let destinations = Destinations::new(vec![Some(destination)], NonZeroU32::MIN);
     let routers = [StrategyKind::RoundRobin, StrategyKind::ConsistentHash].map(|kind| {
         let spec = Arc::new(RouterSpec::new(PATH.parse().unwrap(), kind, HashSeed(1)));
         let table = Arc::new(RouteTable::build(&view, &spec, None));
-        Arc::new(RouterState::new(spec, table, [0].into(), &[destination]))
+        Arc::new(RouterState::new(spec, table, [id].into(), &destinations))
     });
-    worker.apply(Arc::new(Snapshot::new(1, view, vec![destination], routers.into())));
+    let routers = (0..).zip(routers).map(Some).collect();
+    worker.apply(Arc::new(Snapshot::new(1, view, destinations, routers)));
     worker.serve(SINK, RouteeFactory::new(|_| Sink::default()));
     worker
 }

@@ -415,14 +415,8 @@ fn flip(c: &mut Criterion) {
                         ));
                     }
                     let routers = (0..).zip(states.iter().cloned()).map(Some).collect();
-                    let (all, index) = (destinations.all().to_vec(), destinations.index());
-                    Arc::new(Snapshot::indexed(
-                        turn as u64,
-                        Arc::clone(view),
-                        all,
-                        Arc::clone(index),
-                        routers,
-                    ))
+                    let all = destinations.all().clone();
+                    Arc::new(Snapshot::new(turn as u64, Arc::clone(view), all, routers))
                 });
             },
         );

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::times::AskTimes;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, Refusal};
-use crate::base::{Path, Time, WorkerIndex};
+use crate::base::{DestinationId, Path, Time, WorkerIndex};
 use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::wire::{Message, WireType};
@@ -107,7 +107,7 @@ impl To<'_> {
                 let sender = shared.sender(shared.home_of(to), &snapshot);
                 let place = place_of(&snapshot, to, M::TYPE);
                 // Sent again, it goes to the same incarnation.
-                let unknown = Place { destination: u32::MAX, handler: to.handler };
+                let unknown = Place { destination: DestinationId::NONE, handler: to.handler };
                 let again = Target::Place(place.unwrap_or(unknown));
                 sender.ask(place, again, message, options, now)
             }

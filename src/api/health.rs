@@ -215,18 +215,15 @@ impl Node {
     /// How busy the workers are. It asks no thread.
     pub fn worker_use(&self) -> Vec<WorkerUse> {
         let snapshot = self.shared.snapshot.load();
-        let others = || {
-            let destinations = snapshot.destinations.iter().zip(0..);
-            destinations.filter(|(destination, _)| destination.node != self.shared.me)
-        };
+        let others = || snapshot.destinations.iter().filter(|known| known.node != self.shared.me);
         let of_door = |(index, door): (usize, &Door)| {
             let reading = door.counts.pulse.read();
             let now = self.now().0;
             let since = |since: Option<u64>| since.map_or(0, |since| now.saturating_sub(since));
             let asleep = reading.slept_ns + since(reading.asleep_since_ns);
             let mut ways = Ways::default();
-            for (_, destination) in others() {
-                match door.board.get(destination) {
+            for destination in others() {
+                match door.board.get(destination.id) {
                     LinkState::Open => ways.open += 1,
                     LinkState::Full => ways.full += 1,
                     LinkState::Down => ways.down += 1,

@@ -9,7 +9,7 @@ use super::ask::{Ask, To};
 use super::node::NodeError;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
-use crate::base::{Path, PathError, Time, TypeRef, WorkerIndex};
+use crate::base::{DestinationId, Path, PathError, Time, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
@@ -389,7 +389,7 @@ pub struct Batch<'a> {
     choice: Choice,
     /// Runs under way, one per destination met so far.
     chunks: Vec<Chunk>,
-    places: Vec<u32>,
+    places: Vec<DestinationId>,
 }
 
 impl Batch<'_> {

@@ -1,6 +1,7 @@
 //! Identities as newtypes, so that a worker index can never stand where a handler id belongs.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -59,6 +60,49 @@ pub struct WorkerIndex(pub u16);
 impl fmt::Display for WorkerIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// Names one worker of one life of one node, to the node that sends there. The slot is used again
+/// when that life is over, the name is not: looked up by the name of one that is gone, nothing is
+/// found. A name would come again after four billion others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DestinationId {
+    slot: u32,
+    serial: NonZeroU32,
+}
+
+impl DestinationId {
+    /// Found nowhere.
+    pub const NONE: Self = Self { slot: u32::MAX, serial: NonZeroU32::MIN };
+
+    /// The destination with this serial, in this slot.
+    pub fn new(slot: usize, serial: NonZeroU32) -> Self {
+        Self { slot: slot as u32, serial }
+    }
+
+    /// Its place in tables of what there is at present.
+    #[inline]
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// Rises with each new destination, whatever its slot.
+    #[inline]
+    pub fn serial(self) -> NonZeroU32 {
+        self.serial
+    }
+
+    /// Whether it was named after another one.
+    #[inline]
+    pub fn is_after(self, other: NonZeroU32) -> bool {
+        self.serial.get().wrapping_sub(other.get()) as i32 > 0
+    }
+}
+
+impl fmt::Display for DestinationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.slot, self.serial)
     }
 }
 

@@ -9,7 +9,7 @@ pub mod time;
 pub mod timers;
 pub mod view;
 
-pub use ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
+pub use ids::{DestinationId, HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
 pub use layout::LayoutHash;
 pub use log_limit::{LogKind, LogLimiter};
 pub use path::{MAX_PATH_BYTES, Path, PathError};

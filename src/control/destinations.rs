@@ -1,39 +1,40 @@
-//! Numbers the workers of all nodes, so that a routee's link is found by an index.
+//! Names the workers of all members, so that a routee's link is found by an index.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::base::{MemberState, NodeRef, View, WorkerIndex};
+use crate::base::{DestinationId, Member, MemberState, NodeRef, View, WorkerIndex};
 use crate::route::RouteTable;
-use crate::route::snapshot::{Destination, Reach, Snapshot};
+use crate::route::snapshot::{self, Destination, Reach};
 
-/// Every worker of every life of every node that was ever a member here. A number is never used
-/// again: workers and application threads hold it.
+/// Every worker of every member's present life. Slots of nodes that are gone are used again, the
+/// lowest first, so that there are no more than there were workers at a time. Whatever still holds
+/// an old id (a worker that is behind, a thread's snapshot, a hand-over that waits, an ask's plan, a
+/// connection under way) finds nothing by it, since no id comes again.
 #[derive(Default)]
 pub struct Destinations {
-    all: Vec<Destination>,
+    now: snapshot::Destinations,
     /// By worker.
-    places: BTreeMap<NodeRef, Vec<u32>>,
-    index: Arc<[u32]>,
+    ids: BTreeMap<NodeRef, Vec<DestinationId>>,
 }
 
 impl Destinations {
-    /// By number.
-    pub fn all(&self) -> &[Destination] {
-        &self.all
+    /// What workers and threads are told.
+    pub fn all(&self) -> &snapshot::Destinations {
+        &self.now
     }
 
-    /// See [`Snapshot::indexed`].
-    pub fn index(&self) -> &Arc<[u32]> {
-        &self.index
-    }
-
-    /// Adds the workers of new members and brings the others' reach in line with the view.
+    /// Adds the workers of new members, takes out those of lives that are over, and brings the
+    /// others' reach in line with the view.
     pub fn follow(&mut self, view: &View) {
-        for destination in &mut self.all {
-            (destination.reach, destination.routed) = (Reach::Gone, false);
+        let is_known = |member: &Member| {
+            let ids = self.ids.get(&member.node_ref());
+            ids.is_some_and(|ids| ids.len() == usize::from(member.workers))
+        };
+        if self.ids.len() != view.members.len() || !view.members.iter().all(is_known) {
+            self.change(view);
         }
-        let before = self.all.len();
         for member in &view.members {
             let node = member.node_ref();
             let reach = match member.state {
@@ -45,34 +46,167 @@ impl Destinations {
             // A node's own leave does not part it from itself.
             let reach = if node == view.me { Reach::Usable } else { reach };
             let (address, routed) = (member.address, member.is_usable());
-            let places = self.places.entry(node).or_default();
-            for worker in (places.len() as u16..member.workers).map(WorkerIndex) {
-                places.push(self.all.len() as u32);
-                self.all.push(Destination { node, worker, address, reach, routed });
-            }
-            for place in places.iter().take(usize::from(member.workers)) {
-                let destination = &mut self.all[*place as usize];
-                *destination = Destination { address, reach, routed, ..*destination };
+            for id in self.ids.get(&node).into_iter().flatten() {
+                self.now.change(*id, |one| *one = Destination { address, reach, routed, ..*one });
             }
         }
-        if self.all.len() != before {
-            self.index = Snapshot::index_of(&self.all);
+        if view.member(view.me.node).is_none_or(|member| member.node_ref() != view.me) {
+            for id in self.ids.get(&view.me).into_iter().flatten() {
+                self.now.change(*id, |one| (one.reach, one.routed) = (Reach::Gone, false));
+            }
         }
     }
 
-    /// The places of a table's routees.
-    pub fn of(&self, table: &RouteTable) -> Arc<[u32]> {
-        let place = |node, worker: WorkerIndex| {
-            let places = self.places.get(node)?;
-            places.get(usize::from(worker.0)).copied()
+    fn change(&mut self, view: &View) {
+        let mut slots = self.now.slots().to_vec();
+        let members: BTreeMap<_, _> =
+            view.members.iter().map(|member| (member.node_ref(), member)).collect();
+        self.ids.retain(|node, ids| {
+            let workers = members.get(node).map_or(0, |member| usize::from(member.workers));
+            // A node's own workers stay when it is no member any more.
+            if *node != view.me {
+                let gone = ids.drain(workers.min(ids.len())..);
+                gone.for_each(|id| slots[id.slot()] = None);
+            }
+            !ids.is_empty()
+        });
+        while slots.last().is_some_and(Option::is_none) {
+            slots.pop();
+        }
+        let free: Vec<usize> = (0..slots.len()).filter(|slot| slots[*slot].is_none()).collect();
+        let mut free = free.into_iter();
+        let mut newest = self.now.newest();
+        for (node, member) in members {
+            let address = member.address;
+            let ids = self.ids.entry(node).or_default();
+            for worker in (ids.len() as u16..member.workers).map(WorkerIndex) {
+                newest = newest.checked_add(1).unwrap_or(NonZeroU32::MIN);
+                let slot = free.next().unwrap_or_else(|| {
+                    slots.push(None);
+                    slots.len() - 1
+                });
+                let id = DestinationId::new(slot, newest);
+                let (reach, routed) = (Reach::Usable, false);
+                slots[slot] = Some(Destination { id, node, worker, address, reach, routed });
+                ids.push(id);
+            }
+        }
+        self.now = snapshot::Destinations::new(slots, newest);
+    }
+
+    /// By routee of a table. One whose node is gone meanwhile is found nowhere.
+    pub fn of(&self, table: &RouteTable) -> Arc<[DestinationId]> {
+        let id = |node: &NodeRef, worker: WorkerIndex| {
+            self.ids.get(node)?.get(usize::from(worker.0)).copied()
         };
-        table
-            .routees()
-            .iter()
-            .map(|routee| {
-                place(&routee.node, routee.worker)
-                    .expect("a routee's node was a member, and all members were added")
-            })
-            .collect()
+        let routees = table.routees().iter();
+        let ids = routees.map(|routee| id(&routee.node, routee.worker));
+        ids.map(|id| id.unwrap_or(DestinationId::NONE)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Incarnation, NodeId};
+
+    fn node(name: &str, life: u64) -> NodeRef {
+        NodeRef { node: NodeId::from_name(name), incarnation: Incarnation(life) }
+    }
+
+    fn member(name: &str, life: u64, workers: u16) -> Member {
+        Member {
+            name: name.into(),
+            id: NodeId::from_name(name),
+            address: ([127, 0, 0, 1], 7_400).into(),
+            incarnation: Incarnation(life),
+            state: MemberState::Up,
+            reachable: true,
+            workers,
+            weight: 100,
+            roles: Default::default(),
+            metadata: Default::default(),
+            app_version: "".into(),
+            services: Vec::new(),
+        }
+    }
+
+    fn view(members: Vec<Member>) -> View {
+        View::new(node("me", 1), 1, members)
+    }
+
+    /// The places that are in use hold what is said of them.
+    fn check(destinations: &Destinations, view: &View) {
+        let all = destinations.all();
+        for (slot, one) in all.slots().iter().enumerate() {
+            assert!(one.is_none_or(|one| one.id.slot() == slot && all.get(one.id).is_some()));
+        }
+        for member in &view.members {
+            for worker in (0..member.workers).map(WorkerIndex) {
+                let found = all.find(member.node_ref(), worker).expect("it is a member");
+                assert_eq!((found.node, found.worker), (member.node_ref(), worker));
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_restarts_often_takes_no_more_numbers() {
+        let mut destinations = Destinations::default();
+        let mut lives = Vec::new();
+        for life in 1..=2_000 {
+            let mut members = vec![member("me", 1, 2), member("stays", 1, 3)];
+            if life % 3 == 0 {
+                // The end of the old life is seen before the new one.
+                destinations.follow(&view(members.clone()));
+            }
+            members.push(member("restarts", life, 4));
+            let view = view(members);
+            destinations.follow(&view);
+            check(&destinations, &view);
+            let all = destinations.all();
+            assert_eq!((all.slots().len(), all.iter().count()), (9, 9), "life {life}");
+            lives.push(all.find(node("restarts", life), WorkerIndex(3)).unwrap().id);
+        }
+        let all = destinations.all();
+        let found: Vec<_> = lives.iter().filter(|id| all.get(**id).is_some()).collect();
+        assert_eq!(found, [lives.last().unwrap()], "an old name stands for nobody");
+        lives.sort();
+        lives.dedup();
+        assert_eq!(lives.len(), 2_000);
+        assert!(lives.iter().all(|id| !id.is_after(all.newest())));
+    }
+
+    #[test]
+    fn slots_of_those_who_go_are_given_back() {
+        let mut destinations = Destinations::default();
+        let big = |count: u64| {
+            let others = (0..count).map(|number| member(&format!("node-{number}"), 1, 8));
+            view(others.chain([member("me", 1, 1)]).collect())
+        };
+        for _ in 0..10 {
+            for count in [100, 3] {
+                destinations.follow(&big(count));
+                check(&destinations, &big(count));
+                assert_eq!(destinations.all().iter().count() as u64, 8 * count + 1);
+                assert!(destinations.all().slots().len() <= 801);
+            }
+        }
+        // Nothing but this node is left, and then not even that as a member.
+        destinations.follow(&big(0));
+        assert_eq!(destinations.all().iter().count(), 1);
+        destinations.follow(&view(Vec::new()));
+        let own = destinations.all().find(node("me", 1), WorkerIndex(0)).unwrap();
+        assert_eq!((own.reach, own.routed), (Reach::Gone, false));
+    }
+
+    #[test]
+    fn a_life_that_claims_other_workers_keeps_those_that_it_has() {
+        let mut destinations = Destinations::default();
+        for workers in [2, 5, 1, 4] {
+            let view = view(vec![member("me", 1, 1), member("odd", 1, workers)]);
+            destinations.follow(&view);
+            check(&destinations, &view);
+            assert_eq!(destinations.all().iter().count(), 1 + usize::from(workers));
+        }
     }
 }

@@ -484,11 +484,10 @@ impl Control {
 
     fn publish(&mut self, sink: &mut dyn ControlSink) {
         self.version += 1;
-        let snapshot = Arc::new(Snapshot::indexed(
+        let snapshot = Arc::new(Snapshot::new(
             self.version,
             Arc::clone(self.membership.view()),
-            self.destinations.all().to_vec(),
-            Arc::clone(self.destinations.index()),
+            self.destinations.all().clone(),
             self.tables.states(),
         ));
         self.tell_all(sink, || Command::Apply(Arc::clone(&snapshot)));

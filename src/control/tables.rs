@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::ControlSink;
 use super::destinations::Destinations;
-use crate::base::View;
+use crate::base::{DestinationId, View};
 use crate::route::job::{TableJob, TablesMade, WantedTable};
 use crate::route::snapshot::{MAX_ROUTERS, RouterState, router_id, router_slot};
 use crate::route::{RouteTable, RouterSpec, SpecError};
@@ -125,7 +125,7 @@ impl Tables {
         self.making = false;
         let mut first = Vec::new();
         // Routers of all nodes have the same routees in the same order: their places are shared.
-        let mut places: Option<(Arc<RouteTable>, Arc<[u32]>)> = None;
+        let mut places: Option<(Arc<RouteTable>, Arc<[DestinationId]>)> = None;
         for (id, table) in made.tables {
             // It may have ended meanwhile.
             let Some(router) = self.router(id) else { continue };

@@ -1,9 +1,12 @@
 //! Small facts that one worker publishes and any thread reads, without waiting for each other.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::num::NonZeroU32;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::times::HandlerTimes;
+use crate::base::DestinationId;
 use crate::base::fate::COUNT_WORDS;
 
 /// How one worker's link to a destination stands, as application threads see it.
@@ -20,40 +23,68 @@ pub enum LinkState {
     Finished = 3,
 }
 
-/// One worker's links, by destination. A destination beyond its capacity counts as open: its
-/// worker still decides, only later.
+/// One worker's links, by destination. It takes memory for those that were ever set. A destination
+/// that it knows nothing of counts as open: its worker still decides, only later.
 pub struct Board {
-    states: Box<[AtomicU8]>,
+    pages: Box<[OnceLock<Box<Page>>]>,
+}
+
+/// Each cell says of which destination it speaks, since slots are used again.
+type Page = [AtomicU64; PAGE_SLOTS];
+
+const PAGE_SLOTS: usize = 256;
+
+/// What a cell says: the destination's serial, and then how its link stands.
+fn cell(destination: DestinationId, state: LinkState) -> u64 {
+    u64::from(destination.serial().get()) << 8 | state as u64
 }
 
 impl Board {
-    /// A board for so many destinations, all open.
-    pub fn new(destinations: usize) -> Self {
-        Self { states: (0..destinations).map(|_| AtomicU8::new(0)).collect() }
+    /// Destinations that it has room for.
+    pub const SLOTS: usize = 65_536;
+
+    /// A board that knows nothing.
+    pub fn new() -> Self {
+        Self { pages: (0..Self::SLOTS / PAGE_SLOTS).map(|_| OnceLock::new()).collect() }
     }
 
-    /// Publishes how a link stands.
+    /// Publishes how a link stands. Only one thread may do so.
     #[inline]
-    pub fn set(&self, destination: u32, state: LinkState) {
-        if let Some(cell) = self.states.get(destination as usize) {
-            // Relaxed: the fact stands for itself, and an old one only costs a later refusal.
-            if cell.load(Ordering::Relaxed) != state as u8 {
-                cell.store(state as u8, Ordering::Relaxed);
-            }
+    pub fn set(&self, destination: DestinationId, state: LinkState) {
+        let slot = destination.slot();
+        let Some(page) = self.pages.get(slot / PAGE_SLOTS) else { return };
+        let page = page.get_or_init(|| Box::new([const { AtomicU64::new(0) }; PAGE_SLOTS]));
+        let (place, says) = (&page[slot % PAGE_SLOTS], cell(destination, state));
+        // Relaxed: the fact stands for itself, and an old one only costs a later refusal.
+        if place.load(Ordering::Relaxed) != says {
+            place.store(says, Ordering::Relaxed);
         }
     }
 
     /// How a link stands.
     #[inline]
-    pub fn get(&self, destination: u32) -> LinkState {
-        let state =
-            self.states.get(destination as usize).map_or(0, |cell| cell.load(Ordering::Relaxed));
-        match state {
+    pub fn get(&self, destination: DestinationId) -> LinkState {
+        let slot = destination.slot();
+        let page = self.pages.get(slot / PAGE_SLOTS).and_then(OnceLock::get);
+        let says = page.map_or(0, |page| page[slot % PAGE_SLOTS].load(Ordering::Relaxed));
+        let Some(serial) = NonZeroU32::new((says >> 8) as u32) else { return LinkState::Open };
+        if serial != destination.serial() {
+            // Either its worker does not know it yet, or another has its slot: it is gone.
+            let is_new = destination.is_after(serial);
+            return if is_new { LinkState::Open } else { LinkState::Finished };
+        }
+        match says as u8 {
             0 => LinkState::Open,
             1 => LinkState::Full,
             2 => LinkState::Down,
             _ => LinkState::Finished,
         }
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -219,6 +250,28 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_speaks_of_one_destination_only() {
+        let board = Board::new();
+        let at = |slot, serial| DestinationId::new(slot, NonZeroU32::new(serial).unwrap());
+        for slot in [0, 300, Board::SLOTS - 1] {
+            assert_eq!(board.get(at(slot, 5)), LinkState::Open, "nothing is known of it");
+            for state in [LinkState::Full, LinkState::Down, LinkState::Finished, LinkState::Open] {
+                board.set(at(slot, 5), state);
+                assert_eq!(board.get(at(slot, 5)), state);
+            }
+            board.set(at(slot, 5), LinkState::Down);
+            assert_eq!(board.get(at(slot, 4)), LinkState::Finished, "the one before is gone");
+            assert_eq!(board.get(at(slot, 6)), LinkState::Open, "its worker will decide");
+            board.set(at(slot, 6), LinkState::Full);
+            assert_eq!(board.get(at(slot, 5)), LinkState::Finished);
+            assert_eq!(board.get(at(slot, 6)), LinkState::Full);
+        }
+        board.set(at(Board::SLOTS, 1), LinkState::Down);
+        assert_eq!(board.get(at(Board::SLOTS, 1)), LinkState::Open, "there is no room for it");
+        assert_eq!(board.get(DestinationId::NONE), LinkState::Open);
+    }
 
     #[test]
     fn a_pulse_tells_sleep_from_a_turn() {

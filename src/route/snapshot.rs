@@ -2,10 +2,11 @@
 //! immutable, shared, and the same for all of them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{RouteTable, RouteeSet, RouterSpec};
-use crate::base::{NodeRef, View, WorkerIndex};
+use crate::base::{DestinationId, NodeRef, View, WorkerIndex};
 
 /// How far a destination can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +17,15 @@ pub enum Reach {
     Unreachable,
     /// Its node leaves gracefully: it gets what was sent, and nothing more.
     Leaving,
-    /// This incarnation of its node is no member any more.
+    /// It is a worker of this node, which is no member any more. Other nodes' are taken out.
     Gone,
 }
 
-/// One worker of one life of one node. Its place in [`Snapshot::destinations`] never changes.
+/// One worker of one life of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
+    /// Its name for as long as its node is a member.
+    pub id: DestinationId,
     /// Which life of which node.
     pub node: NodeRef,
     /// Which of its workers.
@@ -35,6 +38,65 @@ pub struct Destination {
     pub routed: bool,
 }
 
+/// The workers of all members' present lives, each in the slot that its id says.
+#[derive(Clone, Debug)]
+pub struct Destinations {
+    slots: Vec<Option<Destination>>,
+    /// Slots, sorted by who is there.
+    index: Arc<[u32]>,
+    newest: NonZeroU32,
+}
+
+impl Destinations {
+    /// These, by slot. `newest` is the highest serial that was ever given out.
+    pub fn new(slots: Vec<Option<Destination>>, newest: NonZeroU32) -> Self {
+        let mut all: Vec<&Destination> = slots.iter().flatten().collect();
+        all.sort_by_key(|one| (one.node, one.worker));
+        let index = all.iter().map(|one| one.id.slot() as u32).collect();
+        Self { slots, index, newest }
+    }
+
+    /// Brings one in line with what is true of it now. It stays who it is.
+    pub fn change(&mut self, id: DestinationId, change: impl FnOnce(&mut Destination)) {
+        let found = self.slots.get_mut(id.slot()).and_then(Option::as_mut);
+        found.filter(|one| one.id == id).map(change);
+    }
+
+    /// The one with this id, unless it is gone.
+    #[inline]
+    pub fn get(&self, id: DestinationId) -> Option<&Destination> {
+        self.slots.get(id.slot())?.as_ref().filter(|one| one.id == id)
+    }
+
+    /// The one in each slot.
+    pub fn slots(&self) -> &[Option<Destination>] {
+        &self.slots
+    }
+
+    /// All that there are.
+    pub fn iter(&self) -> impl Iterator<Item = &Destination> {
+        self.slots.iter().flatten()
+    }
+
+    /// The highest serial that was given out so far.
+    pub fn newest(&self) -> NonZeroU32 {
+        self.newest
+    }
+
+    /// This worker of this life of this node, if it is a member.
+    pub fn find(&self, node: NodeRef, worker: WorkerIndex) -> Option<&Destination> {
+        let at = |slot: &u32| self.slots[*slot as usize].as_ref().map(|one| (one.node, one.worker));
+        let found = self.index.binary_search_by_key(&Some((node, worker)), at).ok()?;
+        self.slots[self.index[found] as usize].as_ref()
+    }
+}
+
+impl Default for Destinations {
+    fn default() -> Self {
+        Self::new(Vec::new(), NonZeroU32::MIN)
+    }
+}
+
 /// A router with its table of the moment.
 #[derive(Debug)]
 pub struct RouterState {
@@ -42,8 +104,8 @@ pub struct RouterState {
     pub spec: Arc<RouterSpec>,
     /// Who can take messages, as of the members that the table was made of.
     pub table: Arc<RouteTable>,
-    /// By routee of the table: the place of its destination.
-    pub destinations: Arc<[u32]>,
+    /// By routee of the table: its destination, which may be gone.
+    pub destinations: Arc<[DestinationId]>,
     /// Who of the table takes messages now: equal on all nodes with equal views and tables.
     pub active: RouteeSet,
 }
@@ -53,11 +115,11 @@ impl RouterState {
     pub fn new(
         spec: Arc<RouterSpec>,
         table: Arc<RouteTable>,
-        destinations: Arc<[u32]>,
-        all: &[Destination],
+        destinations: Arc<[DestinationId]>,
+        all: &Destinations,
     ) -> Self {
         let active = table.active(|routee| {
-            all.get(destinations[routee] as usize).is_some_and(|destination| destination.routed)
+            all.get(destinations[routee]).is_some_and(|destination| destination.routed)
         });
         Self { spec, table, destinations, active }
     }
@@ -87,38 +149,26 @@ pub struct Snapshot {
     pub version: u64,
     /// The members.
     pub view: Arc<View>,
-    /// Every destination there has been.
-    pub destinations: Vec<Destination>,
+    /// Whom messages can go to.
+    pub destinations: Destinations,
     /// The routers of this node with their ids, by slot.
     routers: Vec<Option<(u32, Arc<RouterState>)>>,
-    /// Places in `destinations`, sorted by what stands there.
-    index: Arc<[u32]>,
 }
 
 impl Snapshot {
-    /// Puts a snapshot together; the routers' ids are their places.
+    /// Puts a snapshot together, with the routers by [`router_slot`].
     pub fn new(
         version: u64,
         view: Arc<View>,
-        destinations: Vec<Destination>,
-        routers: Vec<Arc<RouterState>>,
-    ) -> Self {
-        let index = Self::index_of(&destinations);
-        let routers = (0..).zip(routers).map(Some).collect();
-        Self { version, view, destinations, routers, index }
-    }
-
-    /// As [`Snapshot::new`], with what [`Snapshot::index_of`] gave for these destinations at any
-    /// time since the last was added, and with routers by [`router_slot`].
-    pub fn indexed(
-        version: u64,
-        view: Arc<View>,
-        destinations: Vec<Destination>,
-        index: Arc<[u32]>,
+        destinations: Destinations,
         routers: Vec<Option<(u32, Arc<RouterState>)>>,
     ) -> Self {
-        debug_assert_eq!(index.len(), destinations.len(), "the index is of other destinations");
-        Self { version, view, destinations, routers, index }
+        Self { version, view, destinations, routers }
+    }
+
+    /// Before anything is known but this node itself.
+    pub fn empty(view: Arc<View>) -> Self {
+        Self::new(0, view, Destinations::default(), Vec::new())
     }
 
     /// The router with this id, unless it has ended.
@@ -138,24 +188,5 @@ impl Snapshot {
     /// The routers that there are, with their ids.
     pub fn routers(&self) -> impl Iterator<Item = (u32, &Arc<RouterState>)> {
         self.routers.iter().flatten().map(|(id, state)| (*id, state))
-    }
-
-    /// Places in this list, sorted by what stands there.
-    pub fn index_of(destinations: &[Destination]) -> Arc<[u32]> {
-        let mut index: Vec<u32> = (0..destinations.len() as u32).collect();
-        index.sort_by_key(|place| {
-            let destination = &destinations[*place as usize];
-            (destination.node, destination.worker)
-        });
-        index.into()
-    }
-
-    /// The place of a destination, if there has been such a one.
-    pub fn destination_of(&self, node: NodeRef, worker: WorkerIndex) -> Option<u32> {
-        let found = self.index.binary_search_by_key(&(node, worker), |place| {
-            let destination = &self.destinations[*place as usize];
-            (destination.node, destination.worker)
-        });
-        found.ok().map(|at| self.index[at])
     }
 }

@@ -39,9 +39,6 @@ use crate::worker::turn::Turn;
 
 use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
 
-/// Destinations whose links application threads can see before they send.
-const BOARD_DESTINATIONS: usize = 4096;
-
 /// What may wait in the socket of datagrams: a second of a strong flood.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -207,7 +204,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         let (to_worker, from_control) =
             ring::<Command>(config.workers.ring_capacity, waker.clone());
         let (door, injected) = injector(room, waker);
-        let board = Arc::new(Board::new(BOARD_DESTINATIONS));
+        let board = Arc::new(Board::new());
         let counts = Arc::new(CountsBoard::new());
         let index = WorkerIndex(index as u16);
         let parts = WorkerParts {
@@ -256,7 +253,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     }
     drop(reports);
 
-    let empty = Arc::new(Snapshot::new(0, Arc::clone(control.view()), Vec::new(), Vec::new()));
+    let empty = Arc::new(Snapshot::empty(Arc::clone(control.view())));
     let snapshot = Arc::new(ArcSwap::new(Arc::clone(&empty)));
     let (changes, changed) = watch::channel(empty);
     let (events, _) = broadcast::channel(EVENT_CAPACITY);

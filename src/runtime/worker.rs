@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::clock::Clock;
 use super::proxies::{Command, Report};
 use crate::base::fate::Counts;
-use crate::base::{LogKind, LogLimiter, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, WorkerIndex};
 use crate::net::link::Socket;
 use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
@@ -300,7 +300,7 @@ impl WorkerIo for WorkerEnds {
     }
 
     #[inline]
-    fn show(&mut self, destination: u32, state: LinkState) {
+    fn show(&mut self, destination: DestinationId, state: LinkState) {
         self.board.set(destination, state);
     }
 

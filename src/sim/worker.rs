@@ -10,7 +10,7 @@ use super::network::{ConnId, Network, Owner, Side};
 use super::process::{Core, Ends, Socket};
 use super::world::World;
 use crate::base::fate::Counts;
-use crate::base::{NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::LinkState;
 use crate::wire::{Chunk, WireError};
@@ -221,7 +221,7 @@ impl WorkerIo for Hands<'_> {
         }
     }
 
-    fn show(&mut self, destination: u32, state: LinkState) {
+    fn show(&mut self, destination: DestinationId, state: LinkState) {
         self.ends.board.set(destination, state);
     }
 

@@ -27,6 +27,7 @@ use crate::queue::board::Board;
 use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
+use crate::route::snapshot::Snapshot;
 use crate::wire::ClusterKey;
 use crate::worker::command::Waiting;
 use crate::worker::turn::Turn;
@@ -42,8 +43,6 @@ const SILENCE: Duration = Duration::from_secs(4);
 const SOCKET_DATAGRAMS: usize = 128;
 /// Handshakes of others that may be unfinished per process.
 const HANDSHAKES: usize = 32;
-/// Destinations whose links application threads can see before they send.
-const BOARD_DESTINATIONS: usize = 1024;
 /// As by default.
 const SLOW_TURN: Duration = Duration::from_millis(100);
 /// As by default.
@@ -425,7 +424,7 @@ impl World {
                         injected,
                         rings: (0..workers).map(|_| Mail::default()).collect(),
                         sockets: Vec::new(),
-                        board: Board::new(BOARD_DESTINATIONS),
+                        board: Board::new(),
                         let_go: false,
                     },
                     blocked_until: Time::ZERO,
@@ -447,12 +446,7 @@ impl World {
             workers: cores,
             jobs: Default::default(),
             arriving: None,
-            snapshot: Arc::new(crate::route::snapshot::Snapshot::new(
-                0,
-                view,
-                Vec::new(),
-                Vec::new(),
-            )),
+            snapshot: Arc::new(Snapshot::empty(view)),
             buffers,
             replies,
             threads,

@@ -10,8 +10,8 @@ use super::link::LinkId;
 use super::send::{Place, single};
 use super::{InjectedAsk, Injection, Worker};
 use crate::ask::Effect;
-use crate::base::Time;
 use crate::base::fate::{AskError, DeathReason, Refusal};
+use crate::base::{DestinationId, Time};
 use crate::wire::Chunk;
 
 /// How often a full table of asks is looked over for what nobody waits for.
@@ -22,7 +22,7 @@ impl Worker {
     /// a moment earlier than its worker.
     #[inline]
     pub fn knows(&self, injection: &Injection) -> bool {
-        injection.destination().is_none_or(|to| (to as usize) < self.core.destinations.len())
+        injection.destination().is_none_or(|to| self.core.knows(to))
     }
 
     /// Takes one hand-over in.
@@ -120,7 +120,13 @@ impl Worker {
     }
 
     #[cold]
-    fn refuse_ask(&mut self, waiter: Waiter, destination: u32, frame: Chunk, refusal: Refusal) {
+    fn refuse_ask(
+        &mut self,
+        waiter: Waiter,
+        destination: DestinationId,
+        frame: Chunk,
+        refusal: Refusal,
+    ) {
         self.core.counts.sent += 1;
         self.core.bury_hand_over(death(refusal), destination, frame);
         self.end_ask(waiter, Err(AskError::Refused(refusal)));

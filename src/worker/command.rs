@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Dead, RouteeFactory};
-use crate::base::{HandlerId, NodeRef, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
 use crate::queue::Full;
 use crate::route::snapshot::Snapshot;
@@ -23,9 +23,9 @@ pub enum Command<C> {
     /// A peer's connection for this worker has shaken hands.
     Accepted(C, Established),
     /// The connection that was asked for.
-    Dialed(u32, C),
+    Dialed(DestinationId, C),
     /// The connection that was asked for could not be made.
-    DialFailed(u32),
+    DialFailed(DestinationId),
     /// What parts published.
     Facts(Facts),
     /// For a part's half on this worker.
@@ -109,7 +109,7 @@ pub enum Report {
         /// Who asks.
         worker: WorkerIndex,
         /// Which destination of the snapshot.
-        destination: u32,
+        destination: DestinationId,
     },
     /// A link to this peer was lost.
     Suspect(NodeRef),
@@ -158,7 +158,8 @@ mod tests {
         let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
         let view = Arc::new(View::new(me, 0, Vec::new()));
         let apply = |version| {
-            let snapshot = Snapshot::new(version, Arc::clone(&view), Vec::new(), Vec::new());
+            let mut snapshot = Snapshot::empty(Arc::clone(&view));
+            snapshot.version = version;
             Command::Apply(Arc::new(snapshot))
         };
         let mut waiting = Waiting::<()>::default();

@@ -14,7 +14,9 @@ use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
-use crate::base::{HandlerId, MessageTypeId, NodeRef, Path, Time, TypeRef, WorkerIndex};
+use crate::base::{
+    DestinationId, HandlerId, MessageTypeId, NodeRef, Path, Time, TypeRef, WorkerIndex,
+};
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
@@ -87,6 +89,17 @@ fn slot_of(routers: &mut [Option<RouterSlot>], id: u32) -> Option<&mut RouterSlo
     routers.get_mut(router_slot(id))?.as_mut().filter(|slot| slot.id == id)
 }
 
+#[inline]
+fn link_of(
+    destinations: &[Option<(DestinationId, LinkId)>],
+    wanted: DestinationId,
+) -> Option<LinkId> {
+    match destinations.get(wanted.slot()) {
+        Some(Some((known, link))) if *known == wanted => Some(*link),
+        _ => None,
+    }
+}
+
 /// A reference to one incarnation of a handler: its registration on one worker of one life of a
 /// node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,7 +122,10 @@ pub struct Core {
     pub(super) links: Links,
     pub(super) own: LinkId,
     pub(super) siblings: Vec<LinkId>,
-    pub(super) destinations: Vec<Option<LinkId>>,
+    /// By slot: who is there, and the link.
+    pub(super) destinations: Vec<Option<(DestinationId, LinkId)>>,
+    /// Destinations that application threads have not been told are gone.
+    pub(super) gone: Vec<DestinationId>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) routers: Vec<Option<RouterSlot>>,
     pub(super) encoder: Encoder,
@@ -236,7 +252,7 @@ impl Core {
 
     /// The link to a destination, opened if need be; a refusal says why nothing can go there now.
     #[inline]
-    pub(super) fn link_to(&mut self, destination: u32) -> Result<LinkId, Refusal> {
+    pub(super) fn link_to(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
         let id = self.link_of(destination).ok_or(Refusal::Stopped)?;
         let link = &mut self.links[id];
         if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
@@ -249,27 +265,34 @@ impl Core {
 
     /// The link to a destination, if there is one.
     #[inline]
-    pub(super) fn link_of(&self, destination: u32) -> Option<LinkId> {
-        self.destinations.get(destination as usize).copied().flatten()
+    pub(super) fn link_of(&self, destination: DestinationId) -> Option<LinkId> {
+        link_of(&self.destinations, destination)
+    }
+
+    /// Whether a snapshot with this destination has been applied, or one from after its end.
+    #[inline]
+    pub(super) fn knows(&self, destination: DestinationId) -> bool {
+        let newest = self.snapshot.as_ref().map(|snapshot| snapshot.destinations.newest());
+        newest.is_some_and(|newest| !destination.is_after(newest))
     }
 
     /// Whether what another thread was told is accepted must wait before it can go to a
     /// destination: there is no room, or the snapshot that names it is still on its way.
     #[inline]
-    pub(super) fn is_crowded(&self, destination: u32) -> bool {
-        let Some(place) = self.destinations.get(destination as usize) else {
-            return true;
-        };
-        place.and_then(|id| self.links.get(id)).is_some_and(|link| {
-            link.outbox.is_full(&self.encoder)
-                && !link.fin_queued
-                && matches!(link.standing, Standing::Open | Standing::Dialing)
-        })
+    pub(super) fn is_crowded(&self, destination: DestinationId) -> bool {
+        match self.link_of(destination).and_then(|id| self.links.get(id)) {
+            Some(link) => {
+                link.outbox.is_full(&self.encoder)
+                    && !link.fin_queued
+                    && matches!(link.standing, Standing::Open | Standing::Dialing)
+            }
+            None => !self.knows(destination),
+        }
     }
 
     /// Has a link dialed on its first message.
     #[cold]
-    fn open_link(&mut self, destination: u32, id: LinkId) -> Result<(), Refusal> {
+    fn open_link(&mut self, destination: DestinationId, id: LinkId) -> Result<(), Refusal> {
         let link = &mut self.links[id];
         match link.standing {
             Standing::Open | Standing::Dialing if link.parting => Err(Refusal::Stopped),
@@ -286,7 +309,10 @@ impl Core {
 
     /// As [`Core::link_to`], for what another thread was told is accepted: that may go to a peer
     /// that was found to be leaving a moment ago.
-    pub(super) fn link_for_accepted(&mut self, destination: u32) -> Result<LinkId, Refusal> {
+    pub(super) fn link_for_accepted(
+        &mut self,
+        destination: DestinationId,
+    ) -> Result<LinkId, Refusal> {
         if let Some(id) = self.link_of(destination)
             && let link = &self.links[id]
             && link.parting
@@ -500,11 +526,7 @@ impl Core {
             let RouterState { destinations, active, .. } = &*slot.state;
             slot.usable = RouteeSet::from_fn(destinations.len(), |routee| {
                 active.contains(routee as u16)
-                    && self
-                        .destinations
-                        .get(destinations[routee] as usize)
-                        .copied()
-                        .flatten()
+                    && link_of(&self.destinations, destinations[routee])
                         .and_then(|id| self.links.get(id))
                         .is_some_and(Link::is_promising)
             });

@@ -5,7 +5,7 @@ use super::Request;
 use super::core::Core;
 use super::link::LinkId;
 use crate::base::fate::DeathReason;
-use crate::base::{HandlerId, MessageTypeId, NodeRef, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, MessageTypeId, NodeRef, WorkerIndex};
 use crate::wire::Chunk;
 
 /// How many notes that say what a message was about are kept at a time; what comes beyond is summed
@@ -128,16 +128,21 @@ impl Core {
 
     /// What another thread was told is accepted is dead before it came to a link.
     #[cold]
-    pub(super) fn bury_hand_over(&mut self, reason: DeathReason, destination: u32, frames: Chunk) {
+    pub(super) fn bury_hand_over(
+        &mut self,
+        reason: DeathReason,
+        destination: DestinationId,
+        frames: Chunk,
+    ) {
         self.counts.dead[reason as usize] += u64::from(frames.frames());
         self.note_dead_in(reason, &frames, self.node_at(destination));
         self.encoder.give(frames);
     }
 
-    /// The node at a destination.
-    pub(super) fn node_at(&self, destination: u32) -> Option<NodeRef> {
+    /// The node at a destination, unless it is gone.
+    pub(super) fn node_at(&self, destination: DestinationId) -> Option<NodeRef> {
         let snapshot = self.snapshot.as_ref()?;
-        Some(snapshot.destinations.get(destination as usize)?.node)
+        Some(snapshot.destinations.get(destination)?.node)
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Injection, Worker};
-use crate::base::Time;
 use crate::base::fate::Refusal;
+use crate::base::{DestinationId, Time};
 use crate::queue::inject::{Room, Weigh};
 
 /// A link that has taken nothing for so long may not keep the worker from taking hand-overs.
@@ -24,7 +24,7 @@ pub(super) struct Held {
 }
 
 struct List {
-    destination: u32,
+    destination: DestinationId,
     /// Since when its link has had no room.
     since: Time,
     /// No ask in here has to end before this.
@@ -50,12 +50,12 @@ impl Held {
     }
 
     #[inline]
-    pub fn has(&self, destination: u32) -> bool {
+    pub fn has(&self, destination: DestinationId) -> bool {
         self.lists.iter().any(|list| list.destination == destination)
     }
 
     #[cold]
-    fn push(&mut self, now: Time, destination: u32, injection: Injection) {
+    fn push(&mut self, now: Time, destination: DestinationId, injection: Injection) {
         self.count += 1;
         self.bytes += injection.weight();
         let deadline = deadline(&injection).unwrap_or(Time::NEVER);

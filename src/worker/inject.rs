@@ -8,8 +8,8 @@ use super::link::LinkId;
 use super::outbox::{Buffers, Head, SMALL_CHUNK_BYTES, encode_single};
 use super::send::Place;
 use crate::ask::Plan;
-use crate::base::Time;
 use crate::base::fate::{DeathReason, Refusal};
+use crate::base::{DestinationId, Time};
 use crate::queue::inject::{Injector, Weigh};
 use crate::wire::{Chunk, WireType};
 
@@ -18,7 +18,7 @@ pub enum Injection {
     /// Encoded tells for one destination.
     Frames {
         /// Which destination of the snapshot.
-        destination: u32,
+        destination: DestinationId,
         /// The frames, in order.
         frames: Chunk,
     },
@@ -43,7 +43,7 @@ pub enum Injection {
 impl Injection {
     /// Which destination of the snapshot it has to go to, if any.
     #[inline]
-    pub fn destination(&self) -> Option<u32> {
+    pub fn destination(&self) -> Option<DestinationId> {
         match self {
             Self::Frames { destination, .. } => Some(*destination),
             Self::Ask(ask) if ask.plan.is_none() => Some(ask.first.destination),

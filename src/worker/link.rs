@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::outbox::{Encoder, Outbox};
 use super::purse::Account;
-use crate::base::{NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::board::LinkState;
 
 /// Names one link of a worker for as long as it lives. The place is used again afterwards, the
@@ -123,7 +123,7 @@ pub enum Role {
     /// come in.
     Dialed {
         /// Which destination of the snapshot it leads to.
-        destination: u32,
+        destination: DestinationId,
     },
     /// A connection another worker dialed: tells and asks come in, replies and acknowledgements
     /// go out.
@@ -159,7 +159,7 @@ pub struct Link {
     pub(super) connection: u32,
     /// Which destination of the snapshot it leads to; `None` for accepted ones and for as long as
     /// no snapshot names it.
-    pub(super) destination: Option<u32>,
+    pub(super) destination: Option<DestinationId>,
     pub(super) standing: Standing,
     pub(super) outbox: Outbox,
     /// Whether the outbox got frames since the driver last looked.

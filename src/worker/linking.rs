@@ -8,9 +8,9 @@ use super::link::{Link, LinkId, Role, Standing};
 use super::purse::Account;
 use super::{Request, Worker};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{NodeRef, WorkerIndex};
+use crate::base::{DestinationId, NodeRef, WorkerIndex};
 use crate::part::LinkChange;
-use crate::route::snapshot::{Reach, Snapshot};
+use crate::route::snapshot::{Destination, Reach, Snapshot};
 use crate::wire::{Fields, FrameKind};
 
 /// Which part of the links that others may open is kept for members: a quarter.
@@ -32,19 +32,30 @@ fn replies_to(reach: Option<Reach>) -> Account {
 impl Worker {
     /// Takes over a new snapshot of the cluster: where destinations are, what routers hold.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) {
-        for (index, destination) in snapshot.destinations.iter().enumerate() {
-            if self.core.destinations.len() <= index {
-                let id = self.introduce(index as u32, destination.node, destination.worker);
-                self.core.destinations.push(Some(id));
+        for slot in 0..self.core.destinations.len() {
+            if let Some((id, link)) = self.core.destinations[slot]
+                && snapshot.destinations.get(id).is_none()
+            {
+                self.core.destinations[slot] = None;
+                self.core.gone.push(id);
+                self.part_from(link);
             }
-            self.follow(index, destination.reach);
+        }
+        self.core.destinations.resize(snapshot.destinations.slots().len(), None);
+        for destination in snapshot.destinations.iter() {
+            let slot = destination.id.slot();
+            if self.core.destinations[slot].is_none() {
+                self.core.destinations[slot] = Some((destination.id, self.introduce(destination)));
+            }
+            self.follow(slot, destination.reach);
         }
         self.follow_accepted(&snapshot);
         self.core.snapshot = Some(Arc::clone(&snapshot));
         self.core.refresh_routers(&snapshot);
     }
 
-    fn introduce(&mut self, destination: u32, node: NodeRef, worker: WorkerIndex) -> LinkId {
+    fn introduce(&mut self, destination: &Destination) -> LinkId {
+        let Destination { id: destination, node, worker, .. } = *destination;
         if node == self.core.me {
             let id = self.core.siblings[usize::from(worker.0)];
             self.core.links[id].destination = Some(destination);
@@ -52,6 +63,20 @@ impl Worker {
         }
         let role = Role::Dialed { destination };
         self.insert_link((node, worker), role, Standing::Idle)
+    }
+
+    /// The life that a dialed link leads to is over.
+    fn part_from(&mut self, id: LinkId) {
+        let link = &mut self.core.links[id];
+        if !matches!(link.role, Role::Dialed { .. }) {
+            return;
+        }
+        // First, so that what a handler sends when it hears of a lost ask is refused.
+        link.standing = Standing::Finished;
+        self.lose(id, DeathReason::Unreachable);
+        self.link_changed(id, LinkChange::Closed);
+        self.core.remove_link(id);
+        self.core.requests.push(Request::Close(id));
     }
 
     fn insert_link(
@@ -65,8 +90,8 @@ impl Worker {
     }
 
     /// Brings a dialed link in line with how far its destination can be reached.
-    fn follow(&mut self, destination: usize, reach: Reach) {
-        let Some(id) = self.core.destinations[destination] else { return };
+    fn follow(&mut self, slot: usize, reach: Reach) {
+        let Some((_, id)) = self.core.destinations[slot] else { return };
         let link = &mut self.core.links[id];
         if !matches!(link.role, Role::Dialed { .. }) {
             return;
@@ -75,7 +100,7 @@ impl Worker {
         match reach {
             Reach::Usable if !was_wanted => self.peer_is_back(id),
             // What is lost meanwhile is dialed again when the peer is back.
-            Reach::Usable | Reach::Unreachable => {}
+            Reach::Usable | Reach::Unreachable | Reach::Gone => {}
             Reach::Leaving => match link.standing {
                 Standing::Open | Standing::Dialing => {
                     if !link.parting {
@@ -87,15 +112,6 @@ impl Worker {
                 Standing::Idle | Standing::Broken => link.standing = Standing::Finished,
                 Standing::Finished => {}
             },
-            Reach::Gone => {
-                // First, so that what a handler sends when it hears of a lost ask is refused.
-                link.standing = Standing::Finished;
-                self.lose(id, DeathReason::Unreachable);
-                self.link_changed(id, LinkChange::Closed);
-                self.core.destinations[destination] = None;
-                self.core.remove_link(id);
-                self.core.requests.push(Request::Close(id));
-            }
         }
     }
 
@@ -103,19 +119,22 @@ impl Worker {
     /// is over are closed: a machine that vanished says no goodbye.
     fn follow_accepted(&mut self, snapshot: &Snapshot) {
         let mut gone = Vec::new();
-        let Core { links, encoder, .. } = &mut self.core;
+        let Core { links, encoder, snapshot: before, .. } = &mut self.core;
+        let before = before.as_deref();
         for (id, link) in links.iter_mut() {
             if !matches!(link.role, Role::Accepted { .. }) {
                 continue;
             }
             let (node, worker) = link.peer;
+            let known = snapshot.destinations.find(node, worker);
+            link.wanted = known.is_none_or(|known| known.reach != Reach::Unreachable);
             // One that is in no snapshot yet is new.
-            let reach = snapshot
-                .destination_of(node, worker)
-                .map(|place| snapshot.destinations[place as usize].reach);
-            link.wanted = reach != Some(Reach::Unreachable);
-            link.outbox.charge(encoder, replies_to(reach));
-            if reach == Some(Reach::Gone) {
+            let was_known =
+                before.is_some_and(|before| before.destinations.find(node, worker).is_some());
+            let member = snapshot.view.member(node.node);
+            let is_replaced = member.is_some_and(|member| member.incarnation > node.incarnation);
+            link.outbox.charge(encoder, replies_to(known.map(|known| known.reach)));
+            if known.is_none() && (was_known || is_replaced) {
                 gone.push(id);
             }
         }
@@ -161,7 +180,7 @@ impl Worker {
 
     /// The driver opened the connection that [`Request::Dial`] asked for. Returns false when
     /// nobody wants it any more; the driver drops it then.
-    pub fn link_opened(&mut self, destination: u32) -> Option<LinkId> {
+    pub fn link_opened(&mut self, destination: DestinationId) -> Option<LinkId> {
         let id = self.core.link_of(destination)?;
         let connection = self.core.links.next_connection();
         let link = &mut self.core.links[id];
@@ -183,7 +202,7 @@ impl Worker {
 
     /// The connection that [`Request::Dial`] asked for could not be opened: what waited for it is
     /// dead, and it is not tried again for a while.
-    pub fn dial_failed(&mut self, destination: u32) {
+    pub fn dial_failed(&mut self, destination: DestinationId) {
         let Some(id) = self.core.link_of(destination) else {
             return;
         };
@@ -217,10 +236,8 @@ impl Worker {
             })
             .collect();
         let snapshot = self.core.snapshot.as_ref();
-        let reach = snapshot.and_then(|snapshot| {
-            let place = snapshot.destination_of(node, worker)?;
-            Some(snapshot.destinations[place as usize].reach)
-        });
+        let known = snapshot.and_then(|snapshot| snapshot.destinations.find(node, worker));
+        let reach = known.map(|known| known.reach);
         let full = older.is_empty() && self.is_full_of_accepted(replies_to(reach));
         if full || older.iter().any(|(_, other)| *other > epoch) {
             return None;

@@ -31,7 +31,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use crate::route::snapshot::Reach;
-    use crate::worker::testnet::{Effect, Net, ping, reference};
+    use crate::worker::testnet::{Effect, Net, destination, ping, reference};
 
     fn flip(net: &mut Net) {
         for reach in [Reach::Unreachable, Reach::Usable] {
@@ -80,7 +80,7 @@ mod tests {
         let mut net = Net::new(2);
         net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).unwrap();
         net.effects(0);
-        net.sides[0].worker.dial_failed(1);
+        net.sides[0].worker.dial_failed(destination(1));
         net.effects(0);
         flip(&mut net);
         net.cx(0, |cx| cx.tell_to(&reference(1), &ping(2))).unwrap();

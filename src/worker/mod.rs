@@ -57,7 +57,7 @@ use self::work::Works;
 use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
-use crate::base::{HandlerId, MessageTypeId, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, MessageTypeId, NodeRef, Time, WorkerIndex};
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, PartSettings, WorkerHalves};
 use crate::queue::board::{CountsBoard, LinkState};
@@ -126,7 +126,7 @@ pub enum Request {
     /// [`Worker::dial_failed`].
     Dial {
         /// Which destination.
-        destination: u32,
+        destination: DestinationId,
         /// The link it is for.
         link: LinkId,
     },
@@ -214,6 +214,7 @@ impl Worker {
             own: own.expect("a worker is one of its node's workers"),
             siblings,
             destinations: Vec::new(),
+            gone: Vec::new(),
             snapshot: None,
             routers: Vec::new(),
             encoder: Encoder::new(Arc::clone(&parts.buffers), limits.outboxes_bytes),
@@ -299,21 +300,26 @@ impl Worker {
         std::mem::take(&mut self.core.standings_changed)
     }
 
+    /// Destinations that are gone since this was last called.
+    pub fn take_gone(&mut self) -> std::vec::Drain<'_, DestinationId> {
+        self.core.gone.drain(..)
+    }
+
     /// How each link stands, by destination.
-    pub fn standings(&self) -> impl Iterator<Item = (u32, LinkState)> {
+    pub fn standings(&self) -> impl Iterator<Item = (DestinationId, LinkState)> {
         self.core.links.iter().filter_map(|(_, link)| self.standing_of(link))
     }
 
     /// How one link stands, if application threads can send to it.
     #[inline]
-    pub fn standing(&self, id: LinkId) -> Option<(u32, LinkState)> {
+    pub fn standing(&self, id: LinkId) -> Option<(DestinationId, LinkState)> {
         self.standing_of(self.core.links.get(id)?)
     }
 
     /// One for which something is held back is full, however much its peer takes now and then: else
     /// one slow peer's senders would fill what is held for all.
     #[inline]
-    fn standing_of(&self, link: &Link) -> Option<(u32, LinkState)> {
+    fn standing_of(&self, link: &Link) -> Option<(DestinationId, LinkState)> {
         let destination = link.destination?;
         Some(match link.board_state(&self.core.encoder) {
             LinkState::Open if self.held.has(destination) => (destination, LinkState::Full),

@@ -99,7 +99,8 @@ impl Core {
             To::Peer(node, worker) => self
                 .snapshot
                 .as_ref()
-                .and_then(|snapshot| snapshot.destination_of(node, worker))
+                .and_then(|snapshot| snapshot.destinations.find(node, worker))
+                .map(|destination| destination.id)
                 .and_then(|destination| self.link_to(destination).ok()),
         };
         let Some(id) = id else { return };

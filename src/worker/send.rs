@@ -14,7 +14,7 @@ use super::outbox::{Buffers, Head, encode_single};
 use super::{AppReply, RouteeRef};
 use crate::ask::Plan;
 use crate::base::fate::Refusal;
-use crate::base::{HandlerId, MemberState, Time, TypeRef};
+use crate::base::{DestinationId, HandlerId, MemberState, Time, TypeRef};
 use crate::queue::board::{Board, LinkState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::{ReplySlots, Ticket};
@@ -27,7 +27,7 @@ use crate::wire::{Chunk, Fields, FrameKind, Message};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Which destination of the snapshot.
-    pub destination: u32,
+    pub destination: DestinationId,
     /// Which handler there.
     pub handler: HandlerId,
 }
@@ -101,10 +101,9 @@ pub fn places(
 /// [`Refusal::Stopped`] when it is gone, [`Refusal::LayoutMismatch`] when it would misread a
 /// message of this type.
 pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Result<Place, Refusal> {
-    let destination = snapshot.destination_of(to.node, to.worker).ok_or(Refusal::Stopped)?;
-    if snapshot.destinations[destination as usize].reach == Reach::Gone {
-        return Err(Refusal::Stopped);
-    }
+    let found = snapshot.destinations.find(to.node, to.worker);
+    let there = found.filter(|destination| destination.reach != Reach::Gone);
+    let destination = there.ok_or(Refusal::Stopped)?.id;
     let member = snapshot.view.member(to.node.node);
     let service = member.and_then(|member| {
         let at = member.services.binary_search_by(|known| known.path.cmp(&to.path)).ok()?;
@@ -298,7 +297,7 @@ impl Sender<'_> {
     /// # Errors
     /// Why it does not.
     #[inline]
-    pub fn check(&self, destination: u32) -> Result<(), Refusal> {
+    pub fn check(&self, destination: DestinationId) -> Result<(), Refusal> {
         if self.is_closing() {
             return Err(Refusal::Stopped);
         }
@@ -320,7 +319,11 @@ impl Sender<'_> {
     ///
     /// # Errors
     /// [`Refusal::QueueFull`] or [`Refusal::Stopped`], with the frames.
-    pub fn hand_over(&self, destination: u32, frames: Chunk) -> Result<(), (Refusal, Chunk)> {
+    pub fn hand_over(
+        &self,
+        destination: DestinationId,
+        frames: Chunk,
+    ) -> Result<(), (Refusal, Chunk)> {
         let injection = Injection::Frames { destination, frames };
         self.injector.push(injection).map_err(|full| match full.into_inner() {
             Injection::Frames { frames, .. } => (self.not_taken(), frames),

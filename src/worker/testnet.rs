@@ -1,6 +1,7 @@
 //! What the worker's tests stand on: handlers that note what they see, and workers that are joined
 //! by hand, byte for byte.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::base::{Incarnation, Member, MemberState, MessageType, NodeId, Service
 use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, Room, injector};
 use crate::queue::wake::sleeper;
-use crate::route::snapshot::{Destination, RouterState};
+use crate::route::snapshot::{Destination, Destinations, RouterState};
 use crate::route::snapshot::{Reach, Snapshot};
 use crate::route::{RouteTable, RouterSpec, StrategyKind};
 use crate::wire::{CHUNK_BYTES, FrameKind, WireError};
@@ -199,6 +200,11 @@ pub(super) struct Net {
     pub(super) version: u64,
 }
 
+/// As every worker names the only one of a node.
+pub(super) fn destination(index: usize) -> DestinationId {
+    DestinationId::new(index, NonZeroU32::MIN.saturating_add(index as u32))
+}
+
 pub(super) fn node(index: usize) -> NodeRef {
     NodeRef { node: NodeId(index as u64 + 1), incarnation: Incarnation(10) }
 }
@@ -250,20 +256,35 @@ impl Net {
 
     /// Gives a worker a snapshot of the present reach.
     pub(super) fn apply(&mut self, side: usize) {
+        self.apply_with(side, (0..self.sides.len()).map(|index| (index, destination(index))));
+    }
+
+    /// The same with only these nodes, and other names for their workers.
+    pub(super) fn apply_with(
+        &mut self,
+        side: usize,
+        names: impl IntoIterator<Item = (usize, DestinationId)>,
+    ) {
         self.version += 1;
         let size = self.sides.len();
         let usable = |index: &usize| self.reach[*index] == Reach::Usable;
         let members = (0..size).filter(usable).map(member).collect();
         let view = Arc::new(View::new(node(side), self.version, members));
-        let destinations: Vec<_> = (0..size)
-            .map(|index| Destination {
+        let mut slots = vec![None; size];
+        let mut newest = destination(size - 1).serial();
+        for (index, id) in names {
+            newest = newest.max(id.serial());
+            slots[id.slot()] = Some(Destination {
+                id,
                 node: node(index),
                 worker: WorkerIndex(0),
                 address: member(index).address,
                 reach: self.reach[index],
                 routed: self.reach[index] == Reach::Usable,
             })
-            .collect();
+            .filter(|destination| destination.reach != Reach::Gone);
+        }
+        let destinations = Destinations::new(slots, newest);
         let kinds =
             [StrategyKind::RoundRobin, StrategyKind::ConsistentHash, StrategyKind::Broadcast];
         let routers = kinds
@@ -272,12 +293,13 @@ impl Net {
                 let mut spec = RouterSpec::new("/echo".parse().unwrap(), kind, SEED);
                 spec.slot_bits = 10;
                 let table = RouteTable::build(&view, &spec, None);
-                let places =
-                    table.routees().iter().map(|routee| routee.node.node.0 as u32 - 1).collect();
+                let places = table.routees().iter().map(|routee| routee.node.node.0 as usize - 1);
+                let places = places.map(destination).collect();
                 let (spec, table) = (Arc::new(spec), Arc::new(table));
                 Arc::new(RouterState::new(spec, table, places, &destinations))
             })
-            .collect();
+            .enumerate();
+        let routers = routers.map(|(id, state)| Some((id as u32, state))).collect();
         let snapshot = Snapshot::new(self.version, view, destinations, routers);
         self.sides[side].worker.apply(Arc::new(snapshot));
     }
@@ -286,7 +308,7 @@ impl Net {
     pub(super) fn effects(&mut self, side: usize) -> Vec<Effect> {
         let index = |node: NodeRef| node.node.0 as usize - 1;
         let effect = |request| match request {
-            Request::Dial { destination, .. } => Effect::Dial(destination),
+            Request::Dial { destination, .. } => Effect::Dial(destination.slot() as u32),
             Request::Close(_) => Effect::Close,
             Request::Suspect(peer) => Effect::Suspect(index(peer)),
             Request::Reached(peer) => Effect::Reached(index(peer)),
@@ -304,7 +326,8 @@ impl Net {
     /// Does as a driver whose dial of `to` has succeeded.
     pub(super) fn open(&mut self, from: usize, to: usize) {
         self.epoch += 1;
-        let dialed = self.sides[from].worker.link_opened(to as u32).expect("it was asked for");
+        let dialed =
+            self.sides[from].worker.link_opened(destination(to)).expect("it was asked for");
         let accepted = self.sides[to].worker.accept(node(from), WorkerIndex(0), self.epoch);
         let accepted = accepted.expect("it is the newest");
         let (there, back) = Default::default();
@@ -559,7 +582,7 @@ impl Side {
 
     /// A tell as an application thread encodes it.
     pub(super) fn encoded(&self, kind: FrameKind, message: &Ping) -> Chunk {
-        let place = Place { destination: 0, handler: ECHO };
+        let place = Place { destination: destination(0), handler: ECHO };
         let head = match kind {
             FrameKind::Ask => send::ask_head::<Ping>(place, 0, WITHIN),
             _ => send::tell_head::<Ping>(place),
@@ -570,14 +593,14 @@ impl Side {
     /// An ask as an application thread hands it over.
     pub(super) fn inject_ask(
         &mut self,
-        destination: u32,
+        to: usize,
         message: &Ping,
         deadline: Time,
         idempotent: bool,
     ) -> crate::queue::reply::Ticket<AppReply> {
         let ticket = self.replies.acquire().unwrap();
         let frame = self.encoded(FrameKind::Ask, message);
-        let place = Place { destination, handler: ECHO };
+        let place = Place { destination: destination(to), handler: ECHO };
         let again = Target::Router { router: ROUND_ROBIN.id, message: Ping::TYPE, key_hash: None };
         self.worker.inject(Injection::Ask(InjectedAsk {
             first: place,

@@ -243,7 +243,7 @@ fn a_failed_dial_kills_what_waits_and_is_repeated_after_a_pause() {
     let ticket = net.sides[0].inject_ask(1, &ping(1), net.now.plus(WITHIN), false);
     net.cx(0, |cx| cx.tell_to(&reference(1), &ping(2))).unwrap();
     assert_eq!(net.effects(0), [Effect::Dial(1)]);
-    net.sides[0].worker.dial_failed(1);
+    net.sides[0].worker.dial_failed(destination(1));
     net.check(0);
     assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Unreachable, 2, Some(1))]);
     assert_eq!(number(ticket.wait()), Err(AskError::Dead(DeathReason::Unreachable)));
@@ -261,7 +261,7 @@ fn a_failed_dial_kills_what_waits_and_is_repeated_after_a_pause() {
         assert!(net.sides[0].worker.take_standings_changed(), "others must see that it may go on");
         net.cx(0, |cx| cx.tell_to(&reference(1), &ping(4))).unwrap();
         assert_eq!(net.effects(0), [Effect::Dial(1)], "on demand again, after {pause} ms");
-        net.sides[0].worker.dial_failed(1);
+        net.sides[0].worker.dial_failed(destination(1));
         assert_eq!(net.effects(0).len(), 1);
         pause = (2 * pause).min(LIMITS.redial_max_ms);
         net.pass(pause - 10);
@@ -294,6 +294,39 @@ fn a_node_that_is_gone_takes_nothing_silently() {
     net.settle();
     assert_eq!(net.counts(0).in_flight(), 0, "{:?}", net.counts(0));
     assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(1), &ping(3))), Err(Refusal::Stopped));
+}
+
+#[test]
+fn what_was_meant_for_a_life_that_is_over_never_goes_to_whoever_has_its_number() {
+    let mut net = Net::joined(3);
+    let before = net.counts(0).delivered;
+    for key in 0..40 {
+        let message = Ping { key, what: REPLY, filler: vec![1; 1_000] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
+    }
+    assert!(net.sides[0].worker.is_holding());
+    // Node 2's worker gets the slot of node 1's, which is gone.
+    let old = destination(1);
+    let heir = DestinationId::new(old.slot(), destination(9).serial());
+    net.apply_with(0, [(0, destination(0)), (2, heir)]);
+    let late = net.sides[0].encoded(FrameKind::Tell, &ping(77));
+    net.sides[0].worker.inject(Injection::Frames { destination: old, frames: late });
+    let ticket = net.sides[0].inject_ask(1, &ping(78), net.now.plus(WITHIN), false);
+    assert_eq!(net.sides[0].worker.link_opened(old), None, "a connection that comes too late");
+    net.sides[0].worker.dial_failed(old);
+    net.pass(1);
+    assert!(!net.sides[0].worker.is_holding());
+    assert_eq!(number(ticket.wait()), Err(AskError::Refused(Refusal::Stopped)));
+    let gone: Vec<_> = net.sides[0].worker.take_gone().collect();
+    assert_eq!(gone, [old, destination(2)], "threads are told");
+    let counts = net.counts(0);
+    assert_eq!((counts.delivered, counts.in_flight()), (before, 0), "{counts:?}");
+    assert!(net.seen(2, |seen| seen.keys.is_empty()));
+    // What is meant for the new one goes there.
+    let frames = net.sides[0].encoded(FrameKind::Tell, &ping(79));
+    net.sides[0].worker.inject(Injection::Frames { destination: heir, frames });
+    assert!(net.effects(0).contains(&Effect::Dial(1)));
 }
 
 #[test]
@@ -333,13 +366,13 @@ fn a_farewell_drains_both_ends() {
     assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(1), &ping(9))), Err(Refusal::Stopped));
     // What another thread was told is accepted still goes; after the farewell nothing does.
     let late = net.sides[0].encoded(FrameKind::Tell, &ping(5));
-    net.sides[0].worker.inject(Injection::Frames { destination: 1, frames: late });
+    net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames: late });
     net.settle();
     assert!(!net.sides[0].worker.link(net.wires[0].dialed).unwrap().fin_queued);
     net.pass(PARTING.as_millis() as u64);
     net.settle();
     let late = net.sides[0].encoded(FrameKind::Tell, &ping(6));
-    net.sides[0].worker.inject(Injection::Frames { destination: 1, frames: late });
+    net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames: late });
     assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Stopped, 1, Some(1))]);
     assert_eq!(net.seen(1, |seen| seen.keys.clone()), [0, 1, 2, 3, 4, 5]);
     assert!(net.sides[0].worker.is_drained());
@@ -414,7 +447,7 @@ fn an_idempotent_ask_moves_to_where_it_can_be_answered() {
     assert_eq!(net.counts(0).failed_asks, 0, "it is not over");
     // The node does not come back: its dial fails, and the router points here.
     assert_eq!(net.effects(0), [Effect::Dial(1), Effect::Suspect(1)]);
-    net.sides[0].worker.dial_failed(1);
+    net.sides[0].worker.dial_failed(destination(1));
     net.reach[1] = Reach::Unreachable;
     net.apply(0);
     net.pass(5);
@@ -433,7 +466,7 @@ fn an_idempotent_ask_of_a_handler_moves_as_well() {
     net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(51), again, 2)).unwrap();
     net.cut(0);
     assert_eq!(net.outcomes(0), [], "neither is over");
-    net.sides[0].worker.dial_failed(1);
+    net.sides[0].worker.dial_failed(destination(1));
     net.reach[1] = Reach::Unreachable;
     net.apply(0);
     net.pass(5);

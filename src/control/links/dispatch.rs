@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::shake::Shake;
 use super::{DialOrder, IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
-use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, LogKind, NodeRef, Time, WorkerIndex};
 use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
 use crate::control::{Control, ControlSink, ControlTimer};
 use crate::wire::VersionRange;
@@ -34,13 +34,12 @@ impl Control {
         &mut self,
         now: Time,
         worker: WorkerIndex,
-        destination: u32,
+        destination: DestinationId,
         sink: &mut dyn ControlSink,
     ) {
-        let Some(target) = self.destinations.all().get(destination as usize).copied() else {
-            return;
-        };
-        self.links(now, sink, |links, out| links.dial(now, worker, destination, target, out));
+        // If it is gone meanwhile, its worker is about to hear of it.
+        let Some(target) = self.destinations.all().get(destination).copied() else { return };
+        self.links(now, sink, |links, out| links.dial(now, worker, target, out));
     }
 
     /// A link to this peer was lost.

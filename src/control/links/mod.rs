@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use self::admission::{Incoming, Source};
 use self::outgoing::{Dial, Greeting, Probe};
-use crate::base::{LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
+use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::SeedState;
 use crate::wire::handshake::{Established, HandshakeError};
 
@@ -63,7 +63,7 @@ pub enum LinkEffect {
         /// To whom.
         worker: WorkerIndex,
         /// What the worker asked for.
-        destination: u32,
+        destination: DestinationId,
     },
     /// Give this accepted connection to a worker.
     HandAccepted {
@@ -77,7 +77,7 @@ pub enum LinkEffect {
         /// Whom.
         worker: WorkerIndex,
         /// What the worker asked for.
-        destination: u32,
+        destination: DestinationId,
     },
     /// Accept connections, or leave them waiting.
     Accepting(bool),

@@ -24,7 +24,6 @@ const PROBE_PAUSES: [Duration; 4] = [
 
 pub(super) struct Dial {
     worker: WorkerIndex,
-    destination: u32,
     target: Destination,
     since: Time,
     connected: bool,
@@ -106,11 +105,10 @@ impl Links {
         &mut self,
         now: Time,
         worker: WorkerIndex,
-        destination: u32,
         target: Destination,
         out: &mut Vec<LinkEffect>,
     ) {
-        self.attempt(now, now, worker, destination, target, out);
+        self.attempt(now, now, worker, target, out);
         self.arm(out);
     }
 
@@ -119,13 +117,12 @@ impl Links {
         now: Time,
         since: Time,
         worker: WorkerIndex,
-        destination: u32,
         target: Destination,
         out: &mut Vec<LinkEffect>,
     ) {
         self.link_epoch += 1;
         let deadline = now.plus(CONNECT).min(since.plus(self.config.handshake_timeout));
-        let dial = Dial { worker, destination, target, since, connected: false, deadline };
+        let dial = Dial { worker, target, since, connected: false, deadline };
         let job = self.add(Job::Dial(dial));
         out.push(LinkEffect::Dial(DialOrder {
             job,
@@ -146,7 +143,7 @@ impl Links {
         for job in stuck.map(|(job, _)| *job).collect::<Vec<_>>() {
             let Some(Job::Dial(dial)) = self.jobs.remove(&job) else { continue };
             out.push(LinkEffect::Abort(job));
-            self.attempt(now, now, dial.worker, dial.destination, dial.target, out);
+            self.attempt(now, now, dial.worker, dial.target, out);
         }
         self.arm(out);
     }
@@ -165,7 +162,7 @@ impl Links {
                 dial.deadline = dial.since.plus(self.config.handshake_timeout);
             }
             JobEvent::Dialed => {
-                let (worker, destination) = (dial.worker, dial.destination);
+                let (worker, destination) = (dial.worker, dial.target.id);
                 self.jobs.remove(&job);
                 out.push(LinkEffect::HandDialed { job, worker, destination });
             }
@@ -193,16 +190,15 @@ impl Links {
             self.give_up(now, job, &why, out);
             return;
         }
-        let (since, worker, destination, target) =
-            (dial.since, dial.worker, dial.destination, dial.target);
+        let (since, worker, target) = (dial.since, dial.worker, dial.target);
         self.jobs.remove(&job);
-        self.attempt(now, since, worker, destination, target, out);
+        self.attempt(now, since, worker, target, out);
     }
 
     fn give_up(&mut self, now: Time, job: JobId, why: &str, out: &mut Vec<LinkEffect>) {
         let Some(Job::Dial(dial)) = self.jobs.remove(&job) else { return };
         self.say(now, LogKind::DialFailed, out, || format!("a link could not be opened: {why}"));
-        out.push(LinkEffect::DialFailed { worker: dial.worker, destination: dial.destination });
+        out.push(LinkEffect::DialFailed { worker: dial.worker, destination: dial.target.id });
     }
 
     // ---- probes ----

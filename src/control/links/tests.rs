@@ -4,7 +4,8 @@ use super::LinkEffect::*;
 use super::{DialOrder, Failure, LinkConfig, LogLine};
 use super::{IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{
-    Incarnation, LogKind, Member, MemberState, NodeId, NodeRef, Time, View, WorkerIndex,
+    DestinationId, Incarnation, LogKind, Member, MemberState, NodeId, NodeRef, Time, View,
+    WorkerIndex,
 };
 use crate::route::snapshot::{Destination, Reach};
 use crate::wire::handshake::Established;
@@ -50,6 +51,7 @@ fn view(members: &[(u64, bool)]) -> View {
 
 fn target(number: u64) -> Destination {
     Destination {
+        id: DestinationId::new(number as usize, std::num::NonZeroU32::MIN),
         node: node(number),
         worker: WorkerIndex(0),
         address: from(number as u8, 7_400),
@@ -99,7 +101,7 @@ impl Scene {
     }
 
     fn dial(&mut self, ms: u64, number: u64) -> Vec<LinkEffect> {
-        self.run(|links, out| links.dial(at(ms), WorkerIndex(0), 3, target(number), out))
+        self.run(|links, out| links.dial(at(ms), WorkerIndex(0), target(number), out))
     }
 }
 
@@ -237,7 +239,7 @@ fn a_dial_that_succeeds_goes_to_its_worker() {
     let mut scene = Scene::new();
     assert_eq!(scene.dial(0, 2), [order(1, 2, 1), sweep_at(1_000)]);
     assert_eq!(scene.event(3, 1, JobEvent::Connected), []);
-    let expected = [HandDialed { job: 1, worker: WorkerIndex(0), destination: 3 }];
+    let expected = [HandDialed { job: 1, worker: WorkerIndex(0), destination: target(2).id }];
     assert_eq!(scene.event(4, 1, JobEvent::Dialed), expected);
     assert_eq!(scene.event(5, 1, JobEvent::Failed(Failure::Broken, "late".into())), []);
 }
@@ -252,7 +254,7 @@ fn a_dial_that_meets_silence_asks_again_each_second_and_ends() {
         assert_eq!(scene.sweep(second * 1_000), expected);
     }
     let text = "a link could not be opened: 10.0.0.2:7400 did not complete the handshake within 5s";
-    let failed = DialFailed { worker: WorkerIndex(0), destination: 3 };
+    let failed = DialFailed { worker: WorkerIndex(0), destination: target(2).id };
     assert_eq!(scene.sweep(5_000), [Abort(5), line(LogKind::DialFailed, text), failed]);
 }
 
@@ -269,7 +271,7 @@ fn a_connected_peer_has_the_whole_time_for_its_handshake() {
 fn a_refused_dial_is_evidence_and_a_broken_one_worth_a_look() {
     let mut scene = Scene::new();
     scene.dial(0, 2);
-    let failed = DialFailed { worker: WorkerIndex(0), destination: 3 };
+    let failed = DialFailed { worker: WorkerIndex(0), destination: target(2).id };
     let text = line(LogKind::DialFailed, "a link could not be opened: refused");
     let refused = JobEvent::Failed(Failure::Refused, "refused".into());
     assert_eq!(scene.event(1, 1, refused), [text, failed.clone(), Refused(node(2))]);

@@ -175,7 +175,7 @@ impl World {
                 probe.pending = None;
                 let (node, worker) = probe.to;
                 let asked = self.with_thread(probe.from, 0, |thread, hands| {
-                    let destination = hands.sender.snapshot.destination_of(node, worker)?;
+                    let destination = hands.sender.snapshot.destinations.find(node, worker)?.id;
                     let routees = hands.sender.snapshot.router(0)?.table.routees();
                     let routee = routees.iter().find(|r| (r.node, r.worker) == (node, worker))?;
                     let place = Place { destination, handler: routee.handler };

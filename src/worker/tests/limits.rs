@@ -23,7 +23,7 @@ fn a_full_outbox_refuses_and_takes_again_when_written() {
     assert!(link.outbox().bytes() < LIMITS.outbox_bytes + 2_000);
     // What another thread was told is accepted waits for room.
     let frames = net.sides[0].encoded(FrameKind::Tell, &ping(2));
-    net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+    net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
     assert!(net.sides[0].worker.is_holding() && !net.sides[0].worker.is_drained());
     net.check(0);
     net.settle();
@@ -39,7 +39,7 @@ fn hand_overs_to_a_link_without_room_wait_in_order_and_hold_nobody_up() {
     let tell = |net: &mut Net, to: usize, key: u64, bytes: usize| {
         let message = Ping { key, what: REPLY, filler: vec![1; bytes] };
         let frames = net.sides[0].encoded(FrameKind::Tell, &message);
-        net.sides[0].worker.inject(Injection::Frames { destination: to as u32, frames });
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(to), frames });
     };
     let fitting = LIMITS.outbox_bytes / 1_000;
     for key in 0..fitting as u64 + 30 {
@@ -66,7 +66,7 @@ fn a_link_for_which_something_waits_looks_full_until_nothing_does() {
     for key in 0..LIMITS.outbox_bytes as u64 / 1_000 + 30 {
         let message = Ping { key, what: REPLY, filler: vec![1; 1_000] };
         let frames = net.sides[0].encoded(FrameKind::Tell, &message);
-        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
     }
     let id = net.wires[0].dialed;
     let standing = |net: &Net| net.sides[0].worker.standing(id);
@@ -75,11 +75,13 @@ fn a_link_for_which_something_waits_looks_full_until_nothing_does() {
     let bytes = net.sides[0].worker.link(id).unwrap().outbox().bytes();
     net.write(0, id, bytes / 4 * 3);
     assert!(net.sides[0].worker.is_holding());
-    assert_eq!(standing(&net), Some((1, LinkState::Full)));
-    assert!(net.sides[0].worker.standings().any(|known| known == (1, LinkState::Full)));
+    assert_eq!(standing(&net), Some((destination(1), LinkState::Full)));
+    assert!(
+        net.sides[0].worker.standings().any(|known| known == (destination(1), LinkState::Full))
+    );
     net.settle();
     assert!(!net.sides[0].worker.is_holding());
-    assert_eq!(standing(&net), Some((1, LinkState::Open)));
+    assert_eq!(standing(&net), Some((destination(1), LinkState::Open)));
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn a_link_that_has_room_again_is_shown_so_although_nothing_was_written() {
     while !net.sides[0].worker.is_holding() {
         let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
         let frames = net.sides[0].encoded(FrameKind::Tell, &message);
-        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
     }
     let id = net.wires[0].dialed;
     let worker = &mut net.sides[0].worker;
@@ -108,7 +110,7 @@ fn a_peer_that_takes_nothing_keeps_the_way_shut_for_a_moment_only() {
     while net.sides[0].worker.takes_hand_overs() {
         let message = Ping { key: handed, what: REPLY, filler: vec![1; 1_000] };
         let frames = net.sides[0].encoded(FrameKind::Tell, &message);
-        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
         handed += 1;
     }
     let held = net.sides[0].worker.usage().held as u64;
@@ -129,7 +131,7 @@ fn an_ask_that_waits_for_room_ends_at_its_deadline() {
     while !net.sides[0].worker.is_holding() {
         let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
         let frames = net.sides[0].encoded(FrameKind::Tell, &message);
-        net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
     }
     let soon = net.now.plus(Duration::from_millis(30));
     let later = net.now.plus(Duration::from_millis(60));
@@ -154,7 +156,7 @@ fn what_waits_for_room_ends_with_its_link_or_worker() {
         for key in 0..40 {
             let message = Ping { key, what: REPLY, filler: vec![1; 1_000] };
             let frames = net.sides[0].encoded(FrameKind::Tell, &message);
-            net.sides[0].worker.inject(Injection::Frames { destination: 1, frames });
+            net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
         }
         assert!(net.sides[0].worker.is_holding());
         let reason = if stop {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::flow::Flow;
 use crate::base::fate::Counts;
-use crate::base::{NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::LinkState;
 use crate::wire::{Chunk, WireError};
@@ -88,7 +88,7 @@ pub trait WorkerIo {
     fn dead(&mut self, link: LinkId, peer: Option<NodeRef>, silent: Duration);
 
     /// Lets application threads see how a link stands.
-    fn show(&mut self, destination: u32, state: LinkState);
+    fn show(&mut self, destination: DestinationId, state: LinkState);
     /// Lets application threads see the counts.
     fn publish(&mut self, counts: &Counts);
 }

@@ -29,6 +29,7 @@ use super::dead::sum_up;
 use super::{Command, LinkId, Report, Request, SlowTurn, Worker};
 use crate::base::{Time, WorkerIndex};
 use crate::queue::Full;
+use crate::queue::board::LinkState;
 use crate::wire::Chunk;
 
 /// Hand-overs that are taken per turn, so that sockets get their share.
@@ -142,6 +143,9 @@ impl Turn {
         // A request that a flush made (a lost link) must not wait for the next event.
         self.report(worker, io);
         if worker.take_standings_changed() {
+            for destination in worker.take_gone() {
+                io.show(destination, LinkState::Finished);
+            }
             for (destination, state) in worker.standings() {
                 io.show(destination, state);
             }

@@ -10,14 +10,14 @@ use rkyv::util::AlignedVec;
 use super::flow::Flow;
 use super::{Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::{Counts, DeathReason};
-use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::LinkState;
 use crate::queue::inject::{Injected, Injector};
 use crate::wire::handshake::Established;
 use crate::wire::{Chunk, FrameKind, WireError};
 use crate::worker::outbox::Outbox;
-use crate::worker::testnet::{ArchivedPing, Net, Ping, node, ping};
+use crate::worker::testnet::{ArchivedPing, Net, Ping, destination, node, ping};
 use crate::worker::{
     Command, Context, Handler, HandlerTable, Injection, LinkId, Report, Routee, RouteeFactory,
     Worker,
@@ -55,7 +55,7 @@ struct Hands {
     flow: Option<Flow>,
     looked: Vec<LinkId>,
     written: Vec<LinkId>,
-    shown: Vec<(u32, LinkState)>,
+    shown: Vec<(DestinationId, LinkState)>,
     reports: Vec<Report>,
     control_is_behind: bool,
 }
@@ -150,7 +150,7 @@ impl WorkerIo for Hands {
         self.flow
     }
     fn dead(&mut self, _: LinkId, _: Option<NodeRef>, _: Duration) {}
-    fn show(&mut self, destination: u32, state: LinkState) {
+    fn show(&mut self, destination: DestinationId, state: LinkState) {
         self.shown.push((destination, state));
     }
     fn publish(&mut self, _: &Counts) {}
@@ -174,7 +174,7 @@ impl Bench {
         let injector = side.worker.core.injector.clone();
         let buffers = Arc::clone(&side.buffers);
         let encode = move |message: &Ping| {
-            let place = crate::worker::Place { destination: 0, handler: SLOW };
+            let place = crate::worker::Place { destination: destination(0), handler: SLOW };
             let head = crate::worker::send::tell_head::<Ping>(place);
             assert_eq!(head.kind, FrameKind::Tell);
             crate::worker::encode_single(&buffers, &head, message).unwrap()
@@ -225,7 +225,7 @@ impl Bench {
     fn tell_itself(&mut self, messages: usize, takes_us: u64) {
         for _ in 0..messages {
             let frames = (self.encode)(&ping(takes_us));
-            self.worker.inject(Injection::Frames { destination: 0, frames });
+            self.worker.inject(Injection::Frames { destination: destination(0), frames });
         }
     }
 
@@ -350,7 +350,7 @@ fn reports_wait_for_control_and_those_of_dead_messages_are_summed() {
     for _ in 0..3 {
         let mut frames = (bench.encode)(&ping(1));
         frames.patch_first_target(HandlerId(77));
-        bench.worker.inject(Injection::Frames { destination: 0, frames });
+        bench.worker.inject(Injection::Frames { destination: destination(0), frames });
         bench.run();
         bench.run();
     }
@@ -368,14 +368,16 @@ fn a_worker_that_stops_gives_what_was_handed_over_its_end_and_takes_nothing_more
     let mut bench = Bench::new();
     for _ in 0..5 {
         let frames = (bench.encode)(&ping(1));
-        bench.injector.push(Injection::Frames { destination: 0, frames }).unwrap();
+        bench.injector.push(Injection::Frames { destination: destination(0), frames }).unwrap();
     }
     bench.hands.commands.push_back(Command::Stop);
     assert_eq!(bench.run().0, TurnOutcome::Ended);
     let counts = bench.worker.counts();
     assert_eq!((counts.sent, counts.dead[DeathReason::Stopped as usize]), (5, 5));
     let frames = (bench.encode)(&ping(1));
-    assert!(bench.injector.push(Injection::Frames { destination: 0, frames }).is_err());
+    assert!(
+        bench.injector.push(Injection::Frames { destination: destination(0), frames }).is_err()
+    );
 }
 
 #[test]
@@ -383,11 +385,11 @@ fn application_threads_see_when_the_worker_itself_is_behind() {
     let mut bench = Bench::new();
     bench.tell_itself(320, 1_000);
     bench.run();
-    assert_eq!(bench.hands.shown.last(), Some(&(0, LinkState::Full)));
+    assert_eq!(bench.hands.shown.last(), Some(&(destination(0), LinkState::Full)));
     while bench.worker.counts().in_flight() > 0 {
         bench.run();
     }
-    assert_eq!(bench.hands.shown.last(), Some(&(0, LinkState::Open)));
+    assert_eq!(bench.hands.shown.last(), Some(&(destination(0), LinkState::Open)));
 }
 
 /// Lets a link take a message, which it acknowledges, and then runs for so long with these facts.
