@@ -141,6 +141,10 @@ settings! {
         max_accepted: usize = 4_096, Number(16, 1_048_576);
         /// The receive buffer of one link.
         inbox_bytes: usize = 256 << 10, Number(65_536, 16 << 20);
+        /// What the receive buffers of one worker's links take together beyond 4 KiB each. Half of
+        /// it is for links on which much comes, a quarter each for long messages of members and of
+        /// clients, or one that is longer; others wait.
+        inboxes_bytes: usize = 32 << 20, Number(65_536, 16 << 30), at_least inbox_bytes;
         /// How long a connection has to prove that it belongs to the cluster.
         handshake_timeout_ms: u64 = 5_000, Number(10, 60_000);
         /// How long nothing may come from a peer's machine that was sent something, until the link

@@ -54,6 +54,7 @@ outbox_bytes = 65536
 outboxes_bytes = 262144
 max_accepted = 17
 inbox_bytes = 65537
+inboxes_bytes = 65538
 handshake_timeout_ms = 100
 dead_flow_ms = 101
 redial_min_ms = 7

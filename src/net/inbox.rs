@@ -5,8 +5,7 @@
 
 use rkyv::util::AlignedVec;
 
-/// What a link starts with: of a thousand that hardly say anything each holds no more.
-const FIRST_BYTES: usize = 4 << 10;
+use crate::worker::turn::inboxes::FIRST_BYTES;
 
 /// Bytes that were received and not handled yet. What lies in it starts at a frame boundary, and
 /// so at a multiple of 16.
@@ -20,6 +19,8 @@ pub struct Inbox {
     /// How large it is made when it is empty.
     next_bytes: usize,
     usual_bytes: usize,
+    /// How large it may be.
+    limit: usize,
     /// What the frame at the front takes.
     need: usize,
 }
@@ -29,7 +30,17 @@ impl Inbox {
     /// reads.
     pub fn new(usual_bytes: usize) -> Self {
         let next_bytes = FIRST_BYTES.min(usual_bytes);
-        Self { bytes: AlignedVec::new(), start: 0, end: 0, next_bytes, usual_bytes, need: 0 }
+        let bytes = AlignedVec::new();
+        Self { bytes, start: 0, end: 0, next_bytes, usual_bytes, limit: usize::MAX, need: 0 }
+    }
+
+    /// From now on it is no larger than this, which must be enough for what it holds.
+    pub fn allow(&mut self, bytes: usize) {
+        debug_assert!(bytes >= self.end - self.start, "it holds more than it may");
+        self.limit = bytes;
+        if self.bytes.len() > bytes {
+            self.move_to(bytes.max(self.end - self.start));
+        }
     }
 
     /// Room for the next read. Never empty.
@@ -44,9 +55,10 @@ impl Inbox {
     #[cold]
     fn grow(&mut self) {
         let length = match self.bytes.len() {
-            0 => self.next_bytes,
-            length => (2 * length).min(self.need.max(self.usual_bytes)).max(length + 1),
+            0 => self.next_bytes.min(self.limit),
+            length => (2 * length).min(self.need.max(self.usual_bytes).min(self.limit)),
         };
+        let length = length.max(self.bytes.len() + 1);
         self.bytes.reserve_exact(length - self.bytes.len());
         self.bytes.resize(length, 0);
     }
@@ -74,16 +86,17 @@ impl Inbox {
     pub fn consumed(&mut self, count: usize, need: usize) {
         self.start += count;
         self.need = need;
+        let usual = self.next_bytes.min(self.limit);
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-            if self.bytes.len() != self.next_bytes {
+            if self.bytes.len() != usual {
                 // More is usual by now; or a large frame is through: give its memory back.
                 self.bytes = AlignedVec::new();
             }
-        } else if self.bytes.len() < self.next_bytes {
+        } else if self.bytes.len() < usual {
             // A stream seldom ends a read with a whole frame: it must not stay small for that.
-            self.move_to_larger();
+            self.move_to(usual);
         } else if self.bytes.len() - self.start < need.max(self.usual_bytes / 4) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -92,13 +105,13 @@ impl Inbox {
     }
 
     #[cold]
-    fn move_to_larger(&mut self) {
-        let mut larger = AlignedVec::with_capacity(self.next_bytes);
-        larger.extend_from_slice(self.bytes());
-        self.end = larger.len();
+    fn move_to(&mut self, length: usize) {
+        let mut other = AlignedVec::with_capacity(length);
+        other.extend_from_slice(self.bytes());
+        self.end = other.len();
         self.start = 0;
-        larger.resize(self.next_bytes, 0);
-        self.bytes = larger;
+        other.resize(length, 0);
+        self.bytes = other;
     }
 }
 

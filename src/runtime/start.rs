@@ -35,7 +35,7 @@ use crate::route::snapshot::Snapshot;
 use crate::wire::auth::ClusterKey;
 use crate::wire::{CHUNK_BYTES, Chunk};
 use crate::worker::inject::Injection;
-use crate::worker::turn::Turn;
+use crate::worker::turn::{InboxRoom, Turn};
 
 use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
 
@@ -223,12 +223,13 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         let dead_flow = Duration::from_millis(config.links.dead_flow_ms);
         let slow_turn = Duration::from_millis(config.workers.slow_turn_ms);
         let inbox_bytes = config.links.inbox_bytes;
+        let inboxes = InboxRoom { usual_bytes: inbox_bytes, all_bytes: config.links.inboxes_bytes };
         let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
         let running = Arc::clone(&running);
         // Handlers live and die on their worker's thread, so the worker is made there.
         let make = move || WorkerThread {
             worker: Worker::new(parts, limits, clock.now()).published_on(Arc::clone(&its_counts)),
-            turn: Turn::new(index, workers, spin, slow_turn, dead_flow),
+            turn: Turn::new(index, workers, (spin, slow_turn, dead_flow), inboxes),
             sleeper,
             ends: WorkerEnds {
                 poll,

@@ -277,6 +277,12 @@ impl WorkerIo for WorkerEnds {
         }
     }
 
+    fn allow(&mut self, link: LinkId, bytes: usize) {
+        if let Some(socket) = self.socket(link) {
+            socket.inbox.allow(bytes);
+        }
+    }
+
     #[inline]
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.socket(link).map_or(Moved::Closed, |socket| socket.write(outbox))

@@ -13,6 +13,7 @@ use crate::config::MembershipConfig;
 use crate::member::MemberConfig;
 use crate::queue::inject::Room;
 use crate::worker::Limits;
+use crate::worker::turn::InboxRoom;
 
 /// A range in milliseconds.
 pub type RangeMs = (u64, u64);
@@ -125,6 +126,8 @@ pub struct Plan {
     pub injections: Room,
     /// Chunks that may wait between two workers.
     pub ring_chunks: usize,
+    /// What receive buffers take.
+    pub inboxes: InboxRoom,
 }
 
 fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
@@ -230,6 +233,10 @@ impl Plan {
             injections: Room {
                 items: one_of(rng, &[64, 1_024]),
                 bytes: one_of(rng, &[1 << 17, 1 << 20]),
+            },
+            inboxes: InboxRoom {
+                usual_bytes: 4 << 10,
+                all_bytes: one_of(rng, &[16 << 10, 1 << 20]),
             },
             ring_chunks: one_of(rng, &[2, 64]),
         }

@@ -205,6 +205,12 @@ impl WorkerIo for Hands<'_> {
         }
     }
 
+    fn allow(&mut self, link: LinkId, bytes: usize) {
+        if let Some(socket) = self.ends.socket(link) {
+            socket.inbox.allow(bytes);
+        }
+    }
+
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.fullest = self.fullest.max(outbox.bytes());
         self.ends.socket(link).map_or(Moved::Closed, |socket| socket.write(self.net, outbox))

@@ -413,9 +413,8 @@ impl World {
                     turn: Turn::new(
                         WorkerIndex(index),
                         workers,
-                        Duration::ZERO,
-                        SLOW_TURN,
-                        DEAD_FLOW,
+                        (Duration::ZERO, SLOW_TURN, DEAD_FLOW),
+                        self.plan.inboxes,
                     ),
                     ends: Ends {
                         commands: Mail::default(),

@@ -41,6 +41,12 @@ pub enum WireError {
     /// An acknowledgement that goes backwards or beyond what was sent.
     #[error("the peer acknowledged what was never sent")]
     BadAck,
+    /// The peer began a long message and did not end it, while others waited for its memory.
+    #[error(
+        "the peer began a long message and did not end it while others waited for room; raise \
+         links.inboxes_bytes if it is only slow"
+    )]
+    Stalled,
 }
 
 /// What stands at the front of some received bytes.

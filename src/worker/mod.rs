@@ -336,6 +336,12 @@ impl Worker {
         })
     }
 
+    /// The time of this duty cycle.
+    #[inline]
+    pub fn now(&self) -> Time {
+        self.core.now
+    }
+
     /// The link back to this very worker.
     #[inline]
     pub fn own_link(&self) -> LinkId {

@@ -2,8 +2,9 @@
 //! settings allow.
 
 use crate::base::View;
-use crate::wire::CHUNK_BYTES;
+use crate::wire::{CHUNK_BYTES, padded};
 use crate::worker::purse::SHARE_BYTES;
+use crate::worker::turn::InboxRoom;
 use crate::worker::{Limits, PurseUsage, Usage, Worker};
 
 /// The invariant's name.
@@ -58,6 +59,25 @@ fn check_purses(usage: &Usage, limits: &Limits) -> Result<(), String> {
         if held > limit {
             return Err(format!("{held} bytes in outboxes, where there may be {limit}"));
         }
+    }
+    Ok(())
+}
+
+/// What a worker's receive buffers may take, as it is counted and as it is.
+///
+/// # Errors
+/// When both differ, or it is too much.
+pub fn check_inboxes(
+    (counted, granted): (usize, usize),
+    room: &InboxRoom,
+    limits: &Limits,
+) -> Result<(), String> {
+    // Of each quarter one message may take more, if it is longer.
+    let limit = room.all_bytes + 2 * padded(limits.max_frame_bytes as usize);
+    if counted != granted || granted > limit {
+        return Err(format!(
+            "receive buffers may take {granted} bytes, counted as {counted}, of {limit}"
+        ));
     }
     Ok(())
 }

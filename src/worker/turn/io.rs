@@ -79,6 +79,8 @@ pub trait WorkerIo {
     fn received(&self, link: LinkId) -> &[u8];
     /// So many received bytes are done with; the frame that follows takes `need` bytes.
     fn consumed(&mut self, link: LinkId, count: usize, need: usize);
+    /// How large a link's receive buffer may be from now on; never less than what it holds.
+    fn allow(&mut self, link: LinkId, bytes: usize);
     /// Writes once, as much as goes.
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved;
 

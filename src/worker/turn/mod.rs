@@ -10,6 +10,7 @@
 //! reads and writes, [`flow`] finds dead connections, [`parting`](self) ends a worker.
 
 pub mod flow;
+pub mod inboxes;
 pub mod io;
 mod pace;
 mod parting;
@@ -21,6 +22,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::flow::Looks;
+pub use self::inboxes::InboxRoom;
+use self::inboxes::Inboxes;
 pub use self::io::{Moved, WorkerIo};
 use self::pace::{Call, Longest, Pace};
 use self::parting::Stage;
@@ -78,6 +81,7 @@ pub struct Turn {
     unsent: Vec<Report>,
     /// Siblings' links whose rings are full.
     again: Vec<LinkId>,
+    inboxes: Inboxes,
     pace: Pace,
     looks: Looks,
     named: Vec<Call>,
@@ -94,9 +98,8 @@ impl Turn {
     pub fn new(
         index: WorkerIndex,
         workers: u16,
-        spin: Duration,
-        slow: Duration,
-        dead_flow: Duration,
+        (spin, slow, dead_flow): (Duration, Duration, Duration),
+        inboxes: InboxRoom,
     ) -> Self {
         Self {
             index,
@@ -109,6 +112,7 @@ impl Turn {
             first: 0,
             unsent: Vec::new(),
             again: Vec::new(),
+            inboxes: Inboxes::new(inboxes),
             pace: Pace::new(),
             looks: Looks::new(dead_flow),
             named: Vec::new(),
@@ -189,6 +193,10 @@ impl Turn {
         }
         let due = worker.next_deadline().into_iter().chain(self.looks.next()).min();
         let due = due.map(|at| at.since(now));
+        let due = match self.inboxes.waiting.is_empty() {
+            true => due,
+            false => Some(due.unwrap_or(inboxes::PATIENCE).min(inboxes::PATIENCE)),
+        };
         if worker.is_holding() {
             return Some(due.map_or(LOOK_AGAIN, |due| due.min(LOOK_AGAIN)));
         }
@@ -351,7 +359,7 @@ impl Turn {
             let index = self.index;
             let report = match request {
                 Request::Close(link) => {
-                    self.disconnect(link);
+                    self.disconnect(io, link);
                     io.close(link);
                     continue;
                 }

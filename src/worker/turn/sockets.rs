@@ -1,8 +1,10 @@
 //! Reads and writes: which link, when, and how much of it.
 
+use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, PATIENCE, Whose};
 use super::{Moved, Turn, WorkerIo, show};
 use crate::base::Time;
 use crate::wire::WireError;
+use crate::worker::purse::Account;
 use crate::worker::{LinkId, Role, Worker};
 
 /// What is known of a link's socket.
@@ -21,6 +23,8 @@ pub(super) struct Port {
     pub heard: bool,
     /// Since when something is written of which it is not known whether it arrived.
     pub owes: Option<Time>,
+    /// How large its receive buffer may be.
+    grant: Grant,
 }
 
 const NO_PORT: Port = Port {
@@ -31,6 +35,7 @@ const NO_PORT: Port = Port {
     listed: false,
     heard: false,
     owes: None,
+    grant: FIRST_GRANT,
 };
 
 impl Turn {
@@ -84,6 +89,11 @@ impl Turn {
         if self.ports.len() <= link.slot() {
             self.ports.resize(link.slot() + 1, NO_PORT);
         }
+        // What had the place before, or this link's connection before.
+        if let Some(before) = self.ports[link.slot()].link {
+            self.disconnect(io, before);
+        }
+        io.allow(link, FIRST_BYTES);
         // What came before the socket was watched must be tried for.
         self.ports[link.slot()] =
             Port { link: Some(link), readable: true, writable: true, ..NO_PORT };
@@ -92,14 +102,21 @@ impl Turn {
     }
 
     /// A link has no connection any more.
-    pub(super) fn disconnect(&mut self, link: LinkId) {
-        if let Some(port) = self.port(link) {
+    pub(super) fn disconnect<I: WorkerIo>(&mut self, io: &mut I, link: LinkId) {
+        let Self { ports, inboxes, .. } = self;
+        let port = ports.get_mut(link.slot()).filter(|port| port.link == Some(link));
+        if let Some(port) = port {
+            let freed = inboxes.end(&mut port.grant);
             *port = NO_PORT;
+            inboxes.waiting.retain(|waiting| *waiting != link);
+            if freed {
+                self.fit_waiting(io);
+            }
         }
     }
 
     pub(super) fn lose<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, link: LinkId) {
-        self.disconnect(link);
+        self.disconnect(io, link);
         io.close(link);
         worker.link_lost(link);
     }
@@ -108,7 +125,7 @@ impl Turn {
     /// end, the others have their turn first.
     pub(super) fn read_sockets<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
         self.pace.share();
-        let mut any = false;
+        let mut any = self.end_stalled(worker, io);
         for _ in 0..self.ready.len() {
             if self.pace.is_over() {
                 break;
@@ -116,6 +133,9 @@ impl Turn {
             let Some(link) = self.ready.pop_front() else { break };
             let Some(port) = self.port(link) else { continue };
             port.listed = false;
+            if port.grant.wanted > 0 {
+                continue; // It is listed again when there is room for its message.
+            }
             if worker.is_choked(link) {
                 // The peer does not take its replies: it is read again when it has.
                 continue;
@@ -125,6 +145,9 @@ impl Turn {
                     Moved::Bytes { more, .. } => {
                         port.readable = more;
                         port.heard = true;
+                        if more && self.inboxes.widen(&mut self.ports[link.slot()].grant) {
+                            io.allow(link, self.ports[link.slot()].grant.bytes());
+                        }
                     }
                     Moved::Blocked => {
                         port.readable = false;
@@ -139,9 +162,12 @@ impl Turn {
             }
             any = true;
             match self.handle(worker, io, link) {
-                Ok(all) => {
+                Ok(next) => {
+                    if let Some((need, ended)) = next {
+                        self.fit(worker, io, link, need, ended);
+                    }
                     if let Some(port) = self.port(link) {
-                        port.unhandled = !all;
+                        port.unhandled = next.is_none();
                         if port.unhandled || port.readable {
                             self.list(link);
                         }
@@ -153,13 +179,96 @@ impl Turn {
         any
     }
 
-    /// Handles what was received. Returns false when the time was over before its end.
+    /// Sees to it that a link has room for the frame that comes next, or waits for it.
+    #[inline]
+    fn fit<I: WorkerIo>(
+        &mut self,
+        worker: &Worker,
+        io: &mut I,
+        link: LinkId,
+        need: usize,
+        ended: bool,
+    ) {
+        let Some(port) = self.port(link) else { return };
+        if port.grant.frame > 0 || need > port.grant.window {
+            self.fit_long(worker, io, link, need, ended);
+        }
+    }
+
+    #[cold]
+    fn fit_long<I: WorkerIo>(
+        &mut self,
+        worker: &Worker,
+        io: &mut I,
+        link: LinkId,
+        need: usize,
+        ended: bool,
+    ) {
+        let held = io.received(link).len();
+        let now = worker.now();
+        let client = worker.link(link).is_some_and(|it| it.outbox().held().1 == Account::Clients);
+        let whose = if client { Whose::Client } else { Whose::Member };
+        let grant = &mut self.ports[link.slot()].grant;
+        if ended {
+            grant.since = now;
+            // A message is through: those that wait come first.
+            if held <= grant.window && self.inboxes.end_frame(grant) {
+                io.allow(link, grant.window);
+                self.fit_waiting(io);
+            }
+        }
+        let grant = &mut self.ports[link.slot()].grant;
+        if self.inboxes.fit(grant, whose, need, now) {
+            io.allow(link, grant.bytes());
+        } else {
+            self.inboxes.waiting.push_back(link);
+        }
+    }
+
+    /// Something has become free for those that wait.
+    fn fit_waiting<I: WorkerIo>(&mut self, io: &mut I) {
+        for _ in 0..self.inboxes.waiting.len() {
+            let Some(link) = self.inboxes.waiting.pop_front() else { return };
+            let place = link.slot();
+            let mut grant = self.ports[place].grant;
+            let (need, whose) = (grant.wanted, grant.wanting);
+            if self.inboxes.fit(&mut grant, whose, need, io.now()) {
+                io.allow(link, grant.bytes());
+                self.ports[place].grant = grant;
+                self.list(link);
+            } else {
+                self.inboxes.waiting.push_back(link);
+            }
+        }
+    }
+
+    /// While some wait, whoever has had room for too long gives it up, and the link.
+    fn end_stalled<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
+        if self.inboxes.waiting.is_empty() {
+            return false;
+        }
+        let now: Time = worker.now();
+        let stalled = |port: &&Port| port.grant.frame > 0 && now.since(port.grant.since) > PATIENCE;
+        let oldest = self.ports.iter().filter(stalled).min_by_key(|port| port.grant.since);
+        let Some(link) = oldest.and_then(|port| port.link) else { return false };
+        self.expel(worker, io, link, WireError::Stalled);
+        true
+    }
+
+    /// How much receive buffers may take beyond their first bytes: as it is counted, and as it is.
+    pub fn inbox_bytes(&self) -> (usize, usize) {
+        let granted = self.ports.iter().map(|port| port.grant.bytes() - FIRST_BYTES);
+        (self.inboxes.taken(), granted.sum())
+    }
+
+    /// Handles what was received, and says what the frame that comes next takes, and whether one
+    /// came to its end before it; nothing when the time was over before the end.
     fn handle<I: WorkerIo>(
         &mut self,
         worker: &mut Worker,
         io: &mut I,
         link: LinkId,
-    ) -> Result<bool, WireError> {
+    ) -> Result<Option<(usize, bool)>, WireError> {
         let mut count = 0;
         loop {
             self.before(worker, io);
@@ -170,11 +279,11 @@ impl Turn {
             let over = look && self.look(worker, io);
             if received.more && (over || worker.is_choked(link)) {
                 io.consumed(link, count, 0);
-                return Ok(false);
+                return Ok(None);
             }
             if !received.more {
                 io.consumed(link, count, received.need);
-                return Ok(true);
+                return Ok(Some((received.need, count > 0)));
             }
         }
     }

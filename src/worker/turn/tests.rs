@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::worker::turn::InboxRoom;
+
 use rkyv::util::AlignedVec;
 
 use super::flow::Flow;
@@ -141,6 +143,7 @@ impl WorkerIo for Hands {
             self.inputs[input].1 += count;
         }
     }
+    fn allow(&mut self, _: LinkId, _: usize) {}
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.written.push(link);
         Moved::Bytes { count: outbox.bytes(), more: true }
@@ -155,6 +158,8 @@ impl WorkerIo for Hands {
     }
     fn publish(&mut self, _: &Counts) {}
 }
+
+const ROOM: InboxRoom = InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 };
 
 struct Bench {
     worker: Worker,
@@ -182,7 +187,7 @@ impl Bench {
         let slow = Duration::from_millis(100);
         Self {
             worker: side.worker,
-            turn: Turn::new(WorkerIndex(0), 1, Duration::ZERO, slow, DEAD_FLOW),
+            turn: Turn::new(WorkerIndex(0), 1, (Duration::ZERO, slow, DEAD_FLOW), ROOM),
             hands: Hands {
                 clock,
                 commands: VecDeque::new(),

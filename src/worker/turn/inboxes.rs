@@ -1,0 +1,179 @@
+//! How large the receive buffers of a worker's links may become. Each begins with a few KiB, and
+//! what it takes beyond is of one sum.
+//!
+//! Half of the sum is for buffers of links on which much comes: they double, up to the usual size,
+//! as long as there is plenty. The rest is for messages that are longer than their link's buffer, a
+//! quarter each for those of members and of clients. Room for such a message is taken whole when
+//! its header has come, so that whoever has begun to receive one can end it; whose message finds
+//! none is not read until there is some. A link that lets others wait in this way for too long
+//! loses its connection.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::base::Time;
+use crate::worker::LinkId;
+
+/// What a link's buffer has in any case: of a thousand that hardly say anything each holds no more.
+pub const FIRST_BYTES: usize = 4 << 10;
+
+/// How long a link may have room for a long message while others wait for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What receive buffers take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxRoom {
+    /// One link's when much comes on it.
+    pub usual_bytes: usize,
+    /// All links' together, beyond the first few KiB of each.
+    pub all_bytes: usize,
+}
+
+/// Whose long messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Member,
+    Client,
+}
+
+/// What one link's buffer may take.
+#[derive(Clone, Copy)]
+pub(super) struct Grant {
+    /// For what usually comes.
+    pub window: usize,
+    /// Beyond it, for one long message, and since when.
+    pub frame: usize,
+    pub since: Time,
+    whose: Whose,
+    /// How much the message needs that there is no room for.
+    pub wanted: usize,
+    /// For whom.
+    pub wanting: Whose,
+}
+
+pub(super) const FIRST_GRANT: Grant = Grant {
+    window: FIRST_BYTES,
+    frame: 0,
+    since: Time::ZERO,
+    whose: Whose::Client,
+    wanted: 0,
+    wanting: Whose::Client,
+};
+
+impl Grant {
+    pub fn bytes(&self) -> usize {
+        self.window + self.frame
+    }
+}
+
+pub(super) struct Inboxes {
+    room: InboxRoom,
+    windows: usize,
+    frames: [usize; 2],
+    /// Links whose long messages find no room, in order.
+    pub waiting: VecDeque<LinkId>,
+}
+
+impl Inboxes {
+    pub fn new(room: InboxRoom) -> Self {
+        Self { room, windows: 0, frames: [0; 2], waiting: VecDeque::new() }
+    }
+
+    /// A read filled the buffer. Returns whether the buffer may be larger from now on.
+    pub fn widen(&mut self, grant: &mut Grant) -> bool {
+        let larger = (2 * grant.window).min(self.room.usual_bytes);
+        let left = (self.room.all_bytes / 2).saturating_sub(self.windows);
+        let fits = grant.frame == 0 && larger > grant.window && larger <= left / 2;
+        if fits {
+            self.windows += larger - grant.window;
+            grant.window = larger;
+        }
+        fits
+    }
+
+    /// The frame at the front takes `need` bytes. Returns whether there is room for it.
+    pub fn fit(&mut self, grant: &mut Grant, whose: Whose, need: usize, now: Time) -> bool {
+        let more = need.saturating_sub(grant.bytes());
+        grant.wanted = 0;
+        if more == 0 {
+            return true;
+        }
+        let taken = &self.frames[whose as usize];
+        // A message that is longer than all the room has its turn when it is alone.
+        let own = if grant.whose == whose { grant.frame } else { 0 };
+        let alone = *taken == own;
+        if !alone && *taken + more > self.room.all_bytes / 4 {
+            (grant.wanted, grant.wanting) = (need, whose);
+            return false;
+        }
+        if grant.frame > 0 && grant.whose != whose {
+            // Its peer has become a member, or is none any more.
+            self.frames[grant.whose as usize] -= grant.frame;
+            self.frames[whose as usize] += grant.frame;
+        }
+        self.frames[whose as usize] += more;
+        grant.frame += more;
+        (grant.since, grant.whose) = (now, whose);
+        true
+    }
+
+    /// The long message is through. Returns whether there was one.
+    pub fn end_frame(&mut self, grant: &mut Grant) -> bool {
+        let frame = std::mem::take(&mut grant.frame);
+        self.frames[grant.whose as usize] -= frame;
+        frame > 0
+    }
+
+    /// The link has no connection any more.
+    pub fn end(&mut self, grant: &mut Grant) -> bool {
+        let freed = self.end_frame(grant);
+        self.windows -= grant.window - FIRST_BYTES;
+        *grant = FIRST_GRANT;
+        freed
+    }
+
+    /// What is taken, as it is counted.
+    pub fn taken(&self) -> usize {
+        self.windows + self.frames[0] + self.frames[1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_have_room_whole_or_wait_and_clients_take_none_of_members() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let mut grants = [FIRST_GRANT; 4];
+        let need = 100 << 10;
+        let fits: Vec<bool> = grants
+            .iter_mut()
+            .map(|grant| inboxes.fit(grant, Whose::Client, need, Time::ZERO))
+            .collect();
+        assert_eq!(fits, [true, true, false, false]);
+        assert_eq!((grants[0].bytes(), grants[2].bytes()), (need, FIRST_BYTES));
+        let mut member = FIRST_GRANT;
+        assert!(
+            inboxes.fit(&mut member, Whose::Member, 1 << 20, Time::ZERO),
+            "more than all, alone"
+        );
+        assert!(inboxes.end_frame(&mut grants[0]));
+        assert!(inboxes.fit(&mut grants[2], Whose::Client, need, Time::ZERO));
+        for grant in grants.iter_mut().chain([&mut member]) {
+            inboxes.end(grant);
+        }
+        assert_eq!(inboxes.taken(), 0);
+    }
+
+    #[test]
+    fn buffers_grow_to_the_usual_size_while_there_is_plenty() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let mut grants = [FIRST_GRANT; 100];
+        for grant in &mut grants {
+            while inboxes.widen(grant) {}
+        }
+        assert_eq!((grants[0].window, grants[99].window), (64 << 10, FIRST_BYTES));
+        assert!(inboxes.taken() <= 512 << 10);
+    }
+}
