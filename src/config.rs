@@ -30,7 +30,7 @@ use toml::{Table, Value};
 pub use self::error::{ConfigError, RefusedSetting};
 pub use self::field::MAX_SEEDS;
 use self::field::NODE_NAME;
-pub use self::memory::{ASK_BYTES, HANDSHAKE_BYTES, MemoryBound, QUEUE_ITEM_BYTES};
+pub use self::memory::{MemoryBound, QUEUE_ITEM_BYTES};
 use self::nearest::nearest;
 pub use self::secret::Secret;
 pub use self::settings::{

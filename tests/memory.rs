@@ -175,3 +175,130 @@ fn under_overload_a_node_keeps_below_the_bound_that_it_prints() {
     println!("overloaded: {} of at most {} MiB", peak / MIB, bound / MIB);
     assert!(peak < bound, "{} MiB, more than {}", peak / MIB, bound / MIB);
 }
+
+// ---- every way in at once ----
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "memory.question", reply = Vec<u8>)]
+struct Question {
+    body: Vec<u8>,
+}
+
+/// Passes on what it gets to a slow routee of its node, and replies with as much.
+#[derive(Routee)]
+#[routee(handles(Question))]
+struct Passes(keyway::Router);
+
+impl Handler<Question> for Passes {
+    type Reply = Vec<u8>;
+    fn handle(&mut self, question: &ArchivedQuestion, cx: &mut Context<'_>) -> Vec<u8> {
+        let body = question.body.to_vec();
+        for _ in 0..4 {
+            let _ = cx.tell(&self.0, &Work { body: body.clone() });
+        }
+        body
+    }
+}
+
+/// Small, so that whatever is not bounded shows.
+fn small(seed: Option<&Node>) -> Node {
+    let mut builder = Node::builder().bind("127.0.0.1:0").workers(2);
+    for (path, value) in SMALL {
+        builder = builder.set(path, value);
+    }
+    if let Some(seed) = seed {
+        builder = builder.seed(seed.address());
+    }
+    builder.start().unwrap()
+}
+
+const SMALL: [(&str, &str); 14] = [
+    ("workers.inject_capacity", "256"),
+    ("workers.inject_bytes", "1048576"),
+    ("workers.ring_capacity", "64"),
+    ("workers.ring_bytes", "262144"),
+    ("workers.max_asks", "4096"),
+    ("workers.retry_bytes", "1048576"),
+    ("workers.replies_bytes", "1048576"),
+    ("links.max_frame_bytes", "65536"),
+    ("links.outbox_bytes", "262144"),
+    ("links.outboxes_bytes", "1048576"),
+    ("links.inbox_bytes", "65536"),
+    ("links.inboxes_bytes", "1048576"),
+    ("links.max_accepted", "64"),
+    ("watch.max_watches", "16"),
+];
+
+fn small_bound_kib(peers: usize) -> u64 {
+    let mut config = NodeConfig::default();
+    config.workers.count = 2;
+    for (path, value) in SMALL {
+        config.set(path, value).unwrap();
+    }
+    config.memory_bound_bytes(peers) >> 10
+}
+
+/// Tells and asks of one thread as fast as it goes; asks are held and never looked at.
+fn press(to: &keyway::Router, asked: &keyway::Router, over: &AtomicBool) {
+    let work = Work { body: vec![7; 20_000] };
+    let question = Question { body: vec![7; 20_000] };
+    let mut held = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let told = to.tell(&work).is_ok();
+        let ask = asked.ask(&question).within(LIMIT);
+        let ask = if held.len() % 2 == 0 { ask.idempotent() } else { ask };
+        if held.len() < 4_000 {
+            held.push(ask.into_future());
+        }
+        if !told {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+#[test]
+#[ignore = "the process that another test measures"]
+fn an_overloaded_pair() {
+    let here = small(None);
+    let there = small(Some(&here));
+    for node in [&here, &there] {
+        node.serve("/user/slow", |_| Slow).unwrap();
+        let slow = node.router("/user/slow").build().unwrap();
+        slow.wait_ready(1, LIMIT).unwrap();
+        node.serve("/user/passes", move |_| Passes(slow.clone())).unwrap();
+    }
+    let routers = [&here, &there].map(|node| {
+        let slow = node.router("/user/slow").build().unwrap();
+        let passes = node.router("/user/passes").build().unwrap();
+        slow.wait_ready(4, LIMIT).unwrap();
+        passes.wait_ready(4, LIMIT).unwrap();
+        (slow, passes)
+    });
+    let before = peak_kib(std::process::id());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (slow, passes) in routers.iter().cycle().take(8) {
+            scope.spawn(|| press(slow, passes, &over));
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        // Idempotent asks go on to a peer that is not there any more.
+        there.stop();
+        std::thread::sleep(Duration::from_secs(2));
+        over.store(true, Ordering::Relaxed);
+    });
+    println!("peak_kib {}", peak_kib(std::process::id()) - before);
+}
+
+#[test]
+fn tells_asks_siblings_and_peers_together_keep_below_the_bound() {
+    let this = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "an_overloaded_pair", "--ignored", "--nocapture"];
+    let output = Command::new(this).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (_, grown) = said.split_once("peak_kib ").unwrap();
+    let grown: u64 = grown.split_whitespace().next().unwrap().parse().unwrap();
+    let bound = 2 * small_bound_kib(1);
+    println!("a pair, overloaded: {} of at most {} MiB", grown / MIB, bound / MIB);
+    assert!(grown < bound, "{} MiB, more than {}", grown / MIB, bound / MIB);
+}

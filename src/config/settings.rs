@@ -117,10 +117,10 @@ settings! {
         max_asks: usize = 65_536, Number(1, 1_048_576);
         /// What the messages of idempotent asks may take on one worker, which are kept to be sent
         /// again: 1 KiB each at least. Who asks more is refused.
-        retry_bytes: usize = 16 << 20, Number(65_536, 1 << 30);
+        retry_bytes: usize = 8 << 20, Number(65_536, 1 << 30);
         /// What replies longer than 1 KiB may take, in the whole node, from when they come until
         /// the application's threads have taken them.
-        replies_bytes: usize = 32 << 20, Number(65_536, 16 << 30);
+        replies_bytes: usize = 16 << 20, Number(65_536, 16 << 30);
         /// Work that one worker's routees can have under way on other threads at a time.
         max_work: usize = 1_024, Number(1, 65_536);
     }
@@ -135,7 +135,7 @@ settings! {
         /// What the outboxes of one worker's links take together. A link is full as well when it
         /// holds as much as is left of this. Replies have half as much again to members, and a
         /// quarter to clients.
-        outboxes_bytes: usize = 32 << 20, Number(262_144, 16 << 30), at_least outbox_bytes;
+        outboxes_bytes: usize = 16 << 20, Number(262_144, 16 << 30), at_least outbox_bytes;
         /// Connections that one worker takes from others, of which a quarter is kept for members.
         /// A cluster needs as many as the other nodes have workers.
         max_accepted: usize = 4_096, Number(16, 1_048_576);
@@ -144,7 +144,7 @@ settings! {
         /// What the receive buffers of one worker's links take together beyond 4 KiB each. Half of
         /// it is for links on which much comes, a quarter each for long messages of members and of
         /// clients, or one that is longer; others wait.
-        inboxes_bytes: usize = 32 << 20, Number(65_536, 16 << 30), at_least inbox_bytes;
+        inboxes_bytes: usize = 16 << 20, Number(65_536, 16 << 30), at_least inbox_bytes;
         /// How long a connection has to prove that it belongs to the cluster.
         handshake_timeout_ms: u64 = 5_000, Number(10, 60_000);
         /// How long nothing may come from a peer's machine that was sent something, until the link
@@ -204,6 +204,6 @@ settings! {
     WatchConfig "watch." {
         /// Watches that one worker keeps for its own handlers and applications, and as many again
         /// for the workers of other nodes.
-        max_watches: usize = 65_536, Number(1, 1_048_576);
+        max_watches: usize = 16_384, Number(1, 1_048_576);
     }
 }

@@ -443,28 +443,52 @@ fn name_and_address_follow_from_where_the_node_listens() {
 }
 
 #[test]
-fn the_memory_bound_adds_up_every_capacity() {
+fn the_default_bound_of_a_small_node_is_at_most_512_mib() {
+    let mut config = NodeConfig::default();
+    config.workers.count = 2;
+    for peers in [2, 3] {
+        let bound = config.memory_bound(peers);
+        assert!(bound.total_bytes() <= 512 << 20, "{peers} others: {bound}");
+    }
+}
+
+#[test]
+fn the_memory_bound_follows_every_setting_that_takes_memory() {
     let config = from_toml(EVERYTHING).unwrap();
-    // 2 workers: 2 queues of 64 with twice as many behind them, and 6 rings of 128 places; to each
-    // of 3 peers 4 links and that of control.
-    let (hand_overs, in_rings) = (3 * 2 * 64, 6 * 128);
     let bound = config.memory_bound(3);
-    assert_eq!(
-        bound,
-        MemoryBound {
-            queues_bytes: (hand_overs + in_rings) * QUEUE_ITEM_BYTES,
-            queued_bodies_bytes: hand_overs * 1_024 + 3 * 2 * 65_537 + in_rings * 1_024,
-            asks_bytes: (1 + 2 * 2) * ASK_BYTES,
-            links_bytes: 3 * 5 * (65_536 + 65_537),
-            handshakes_bytes: 9 * HANDSHAKE_BYTES,
-        }
-    );
     assert_eq!(config.memory_bound_bytes(3), bound.total_bytes());
-    assert_eq!(
-        bound.to_string(),
-        "at most 4 MiB: links 2, queues 1, bodies in queues 2, asks 1, handshakes 1"
-    );
     assert_eq!(config.memory_bound_bytes(usize::MAX), u64::MAX, "no overflow");
+    for path in [
+        "workers.count",
+        "workers.inject_capacity",
+        "workers.inject_bytes",
+        "workers.ring_capacity",
+        "workers.ring_bytes",
+        "workers.max_asks",
+        "workers.retry_bytes",
+        "workers.replies_bytes",
+        "links.max_frame_bytes",
+        "links.outbox_bytes",
+        "links.outboxes_bytes",
+        "links.max_accepted",
+        "links.inboxes_bytes",
+        "links.max_pending_handshakes",
+        "watch.max_watches",
+    ] {
+        let mut more = config.clone();
+        let many = if path == "workers.count" { "100" } else { "33554432" };
+        if more.set(path, many).is_err() {
+            more.set(path, "65536").unwrap();
+        }
+        assert!(more.memory_bound_bytes(3) > bound.total_bytes(), "{path} takes nothing");
+    }
+    // Each of these is what its setting says, for each of two workers.
+    let mut more = config.clone();
+    more.links.inboxes_bytes += 1_000;
+    assert_eq!(more.memory_bound_bytes(3) - bound.total_bytes(), 2_000);
+    more.workers.retry_bytes += 500;
+    assert_eq!(more.memory_bound_bytes(3) - bound.total_bytes(), 3_000);
+    assert!(bound.to_string().starts_with("at most 1"), "{bound}");
 }
 
 #[test]
