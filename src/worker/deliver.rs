@@ -163,6 +163,8 @@ impl Worker {
         self.other_frame(id, side, frame)
     }
 
+    /// Out of line, or a tell would carry what only an ask has.
+    #[inline(never)]
     fn other_frame(&mut self, id: LinkId, side: Side, frame: Frame<'_>) -> Result<(), WireError> {
         match frame.header.kind {
             FrameKind::Tell | FrameKind::Ask => {

@@ -13,28 +13,39 @@ use crate::queue::board::LinkState;
 /// Names one link of a worker for as long as it lives. The place is used again afterwards, the
 /// name is not: looking up the name of a link that is gone finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId {
-    slot: u32,
-    serial: u32,
-}
+pub struct LinkId(
+    /// The place, then the serial. One word, since it is moved with every message: written as two
+    /// and read as one, the processor would wait for it.
+    u64,
+);
 
 impl LinkId {
     /// The place of the link among its worker's, for tables beside it.
     #[inline]
     pub fn slot(self) -> usize {
-        self.slot as usize
+        (self.0 >> 32) as usize
+    }
+
+    #[inline]
+    fn serial(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    fn new(slot: u32, serial: u32) -> Self {
+        Self(u64::from(slot) << 32 | u64::from(serial))
     }
 
     /// As one number, for a poll.
     #[inline]
     pub fn to_bits(self) -> u64 {
-        u64::from(self.slot) << 32 | u64::from(self.serial)
+        self.0
     }
 
     /// The reverse of [`LinkId::to_bits`].
     #[inline]
     pub fn from_bits(bits: u64) -> Self {
-        Self { slot: (bits >> 32) as u32, serial: bits as u32 }
+        Self(bits)
     }
 }
 
@@ -51,7 +62,7 @@ impl Links {
         let serial = self.next_connection();
         (link.serial, link.connection) = (serial, serial);
         let slot = self.slab.insert(link) as u32;
-        LinkId { slot, serial }
+        LinkId::new(slot, serial)
     }
 
     /// A number for a connection that no other one of this worker has.
@@ -63,17 +74,17 @@ impl Links {
     /// The link whose present connection this is.
     pub fn find(&self, slot: u32, connection: u32) -> Option<LinkId> {
         let link = self.slab.get(slot as usize).filter(|link| link.connection == connection)?;
-        Some(LinkId { slot, serial: link.serial })
+        Some(LinkId::new(slot, link.serial))
     }
 
     #[inline]
     pub fn get(&self, id: LinkId) -> Option<&Link> {
-        self.slab.get(id.slot()).filter(|link| link.serial == id.serial)
+        self.slab.get(id.slot()).filter(|link| link.serial == id.serial())
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
-        self.slab.get_mut(id.slot()).filter(|link| link.serial == id.serial)
+        self.slab.get_mut(id.slot()).filter(|link| link.serial == id.serial())
     }
 
     pub fn remove(&mut self, id: LinkId) -> Option<Link> {
@@ -86,12 +97,12 @@ impl Links {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
-        let id = |slot, link: &Link| LinkId { slot: slot as u32, serial: link.serial };
+        let id = |slot, link: &Link| LinkId::new(slot as u32, link.serial);
         self.slab.iter().map(move |(slot, link)| (id(slot, link), link))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (LinkId, &mut Link)> {
-        let id = |slot, link: &Link| LinkId { slot: slot as u32, serial: link.serial };
+        let id = |slot, link: &Link| LinkId::new(slot as u32, link.serial);
         self.slab.iter_mut().map(move |(slot, link)| (id(slot, link), link))
     }
 }
