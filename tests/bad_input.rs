@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use keyway::base::{HandlerId, Incarnation, MessageTypeId, NodeId};
 use keyway::wire::handshake::{ANY_INCARNATION, ANY_NODE, DialParams, DialStep, Dialer};
-use keyway::wire::handshake::{Established, HandshakeError};
+use keyway::wire::handshake::{Established, HandshakeError, Purpose};
 use keyway::wire::{
     Chunk, ClusterKey, Deframed, Fields, FrameKind, HEADER_BYTES, VersionRange, datagram, deframe,
     encode, encode_empty,
@@ -174,6 +174,7 @@ impl Scene {
     fn params(&self) -> DialParams {
         DialParams {
             key: ClusterKey::new(CLUSTER, Some(SECRET.as_bytes())).unwrap(),
+            purpose: Purpose::Workers,
             me: NodeRef { node: NodeId::from_name("attacker"), incarnation: Incarnation(1) },
             from_worker: WorkerIndex(0),
             to: self.attacked.id(),

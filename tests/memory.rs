@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use keyway::base::{HandlerId, Incarnation, MessageTypeId, NodeId};
 use keyway::config::NodeConfig;
-use keyway::wire::handshake::{ANY_INCARNATION, ANY_NODE, DialParams, DialStep, Dialer};
+use keyway::wire::handshake::{ANY_INCARNATION, ANY_NODE, DialParams, DialStep, Dialer, Purpose};
 use keyway::wire::{
     Chunk, ClusterKey, Fields, FrameKind, HEADER_BYTES, VersionRange, encode_empty,
 };
@@ -51,6 +51,7 @@ fn link(address: &str, from_worker: u16) -> TcpStream {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let params = DialParams {
         key: ClusterKey::new("keyway", Some(SECRET.as_bytes())).unwrap(),
+        purpose: Purpose::Workers,
         me: NodeRef { node: NodeId::from_name("attacker"), incarnation: Incarnation(1) },
         from_worker: WorkerIndex(from_worker),
         to: NodeRef { node: ANY_NODE, incarnation: ANY_INCARNATION },

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::OnceLock;
 
 use keyway::base::{Incarnation, NodeId, NodeRef, WorkerIndex};
-use keyway::wire::handshake::{AcceptParams, DialParams, TurnAway};
+use keyway::wire::handshake::{AcceptParams, DialParams, Purpose, TurnAway};
 use keyway::wire::{ClusterKey, VersionRange};
 
 /// The node that dials and sends.
@@ -53,6 +53,7 @@ impl Scene {
     pub fn dial_params(self) -> DialParams {
         DialParams {
             key: self.key(),
+            purpose: Purpose::Workers,
             me: A,
             from_worker: WorkerIndex(3),
             to: B,

@@ -107,7 +107,9 @@ impl SeedState {
             | HandshakeError::NotUnderstood { .. }
             | HandshakeError::WrongNode { .. }
             | HandshakeError::UnknownRefusal { .. } => Self::NotKeyway,
-            HandshakeError::UnknownVersion { .. } => Self::OtherVersion,
+            HandshakeError::UnknownVersion { .. } | HandshakeError::UnknownPurpose { .. } => {
+                Self::OtherVersion
+            }
             HandshakeError::WrongCluster { .. } => Self::OtherCluster,
             HandshakeError::SecretOnlyHere => Self::SecretOnlyHere,
             HandshakeError::SecretOnlyThere => Self::SecretOnlyThere,

@@ -4,6 +4,7 @@
 
 pub mod destinations;
 mod ending;
+mod gossip;
 pub mod joining;
 mod leaving;
 pub mod letters;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use self::destinations::Destinations;
 use self::ending::Ending;
+use self::gossip::{Gossip, News};
 use self::joining::{Joining, SeedState};
 use self::leaving::{Leaving, Step};
 use self::letters::DeadLetter;
@@ -94,6 +96,10 @@ pub trait ControlSink {
     fn accept(&mut self, job: JobId, shake: Shake);
     /// Say this on the connection that has just come in, as far as it goes at once, and close it.
     fn turn_away(&mut self, refusal: &[u8]);
+    /// Keep this open connection; [`Control::job`] hears what comes on it.
+    fn keep(&mut self, job: JobId);
+    /// Write this to a connection that is kept.
+    fn write(&mut self, job: JobId, bytes: Vec<u8>);
     /// Close this connection; nothing more of it matters.
     fn abort(&mut self, job: JobId);
     /// Take connections in, or leave them waiting.
@@ -119,6 +125,8 @@ pub enum ControlTimer {
     Join,
     /// The others have heard that this handler is withdrawn.
     Withdraw(HandlerId),
+    /// News is passed on.
+    Gossip,
     /// A part's own.
     Part {
         /// Which part.
@@ -181,6 +189,8 @@ pub struct Control {
     version: u64,
     leaving: Leaving,
     parts: ControlHalves,
+    gossip: Gossip,
+    news: Vec<News>,
     datagrams: DatagramCounts,
     sealed: Vec<u8>,
     links: Links,
@@ -219,6 +229,9 @@ impl Control {
             version: 0,
             leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
             parts: ControlHalves::new(me, workers, &parts.parts),
+            // Not membership's own chance, so that neither follows from the other.
+            gossip: Gossip::new(me, parts.seed.rotate_left(32)),
+            news: Vec::new(),
             datagrams: DatagramCounts::default(),
             sealed: Vec::new(),
             links: Links::new(parts.links),
@@ -270,10 +283,7 @@ impl Control {
         }
         let payload = match datagram::open(&self.key, bytes) {
             Ok(opened) if opened.part == datagram::MEMBERSHIP => opened.payload,
-            Ok(_) => {
-                self.datagrams.skipped += 1;
-                return;
-            }
+            Ok(opened) => return self.part_datagram(now, opened, sink),
             Err(error) => {
                 self.datagrams.not_ours += 1;
                 self.not_opened(from, error);
@@ -324,6 +334,7 @@ impl Control {
             ControlTimer::Join => self.join_round(now, sink),
             ControlTimer::Discover => sink.discover(),
             ControlTimer::Withdraw(handler) => self.withdraw_due(now, handler, sink),
+            ControlTimer::Gossip => self.gossip_round(now, sink),
             ControlTimer::Part { part, token } => self.part_timer(now, part, token, sink),
         }
     }

@@ -1,5 +1,6 @@
 //! Sockets: they move bytes and decide nothing.
 
+pub mod channel;
 pub mod discovery;
 mod flow;
 pub mod inbox;

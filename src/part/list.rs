@@ -260,6 +260,47 @@ macro_rules! parts {
                 }
             }
 
+            /// Whether this build has a part of this number.
+            pub fn knows(&self, part: PartId) -> bool {
+                matches!(part.0, $($number)|*)
+            }
+
+            /// What another member's half gossips is news.
+            pub fn heard(&mut self, part: PartId, from: NodeRef, key: u32, bytes: &[u8]) {
+                match part.0 {
+                    $($number => {
+                        let facts = &mut self.facts.$field;
+                        let mut out = ControlOutlet::new(part, facts, &mut self.effects);
+                        self.$field.heard(from, key, bytes, &mut out);
+                    })*
+                    _ => {}
+                }
+            }
+
+            /// Another node's half said something.
+            pub fn message(&mut self, part: PartId, from: NodeRef, op: u8, bytes: &[u8]) {
+                match part.0 {
+                    $($number => {
+                        let facts = &mut self.facts.$field;
+                        let mut out = ControlOutlet::new(part, facts, &mut self.effects);
+                        self.$field.message(from, op, bytes, &mut out);
+                    })*
+                    _ => {}
+                }
+            }
+
+            /// Some of what a part said to another node may be lost.
+            pub fn lost(&mut self, part: PartId, to: NodeRef) {
+                match part.0 {
+                    $($number => {
+                        let facts = &mut self.facts.$field;
+                        let mut out = ControlOutlet::new(part, facts, &mut self.effects);
+                        self.$field.lost(to, &mut out);
+                    })*
+                    _ => {}
+                }
+            }
+
             /// A part's time has come.
             pub fn timer(&mut self, part: PartId, token: u64) {
                 match part.0 {

@@ -4,8 +4,9 @@
 //! [`list`].
 //!
 //! A part's effects go through an outlet ([`Outlet`], [`ControlOutlet`]). The worker and control
-//! carry them out; tests compare the whole list. Words between nodes go over the links of workers;
-//! control's halves have none of their own yet.
+//! carry them out; tests compare the whole list. Words between workers' halves of different nodes
+//! go over the links of workers; control's halves say something to all nodes
+//! ([`ControlOutlet::gossip`]), or to one ([`ControlOutlet::send`]).
 
 pub mod list;
 mod outlet;
@@ -155,4 +156,27 @@ pub trait ControlPart {
     );
     /// A time set with [`ControlOutlet::after`] has come.
     fn timer(&mut self, token: u64, out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>);
+    /// What another member's half gossips under this key is news: the latest, each once. When that
+    /// member's life is over, so is what it said.
+    fn heard(
+        &mut self,
+        _from: NodeRef,
+        _key: u32,
+        _bytes: &[u8],
+        _out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>,
+    ) {
+    }
+    /// Another node's half sent this. An operation that is not known is skipped: a newer peer may
+    /// have it.
+    fn message(
+        &mut self,
+        _from: NodeRef,
+        _op: u8,
+        _bytes: &[u8],
+        _out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>,
+    ) {
+    }
+    /// Of what was sent to that node, something may not have arrived.
+    fn lost(&mut self, _to: NodeRef, _out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>) {
+    }
 }

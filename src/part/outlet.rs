@@ -187,6 +187,26 @@ pub enum ControlEffect<O> {
     },
     /// Hand this to one worker's half.
     ToWorker(WorkerIndex, O),
+    /// Say this to all members.
+    Gossip {
+        /// Whose word it is.
+        part: PartId,
+        /// What it replaces.
+        key: u32,
+        /// The word.
+        bytes: Vec<u8>,
+    },
+    /// Say this to another node's half.
+    Send {
+        /// Whose word it is.
+        part: PartId,
+        /// Whom to.
+        to: NodeRef,
+        /// The part's own number for what the word says.
+        op: u8,
+        /// The word.
+        bytes: Vec<u8>,
+    },
 }
 
 /// The effects of parts in control since they were last carried out.
@@ -215,6 +235,8 @@ pub(super) trait ControlSink<O> {
     fn after(&mut self, part: PartId, after: Duration, token: u64);
     fn to_worker(&mut self, worker: WorkerIndex, order: O);
     fn publish(&mut self);
+    fn gossip(&mut self, part: PartId, key: u32, bytes: Vec<u8>);
+    fn send(&mut self, part: PartId, to: NodeRef, op: u8, bytes: Vec<u8>);
 }
 
 impl<O, All: From<O>> ControlSink<O> for ControlEffects<All> {
@@ -228,6 +250,14 @@ impl<O, All: From<O>> ControlSink<O> for ControlEffects<All> {
 
     fn publish(&mut self) {
         self.published = true;
+    }
+
+    fn gossip(&mut self, part: PartId, key: u32, bytes: Vec<u8>) {
+        self.list.push(ControlEffect::Gossip { part, key, bytes });
+    }
+
+    fn send(&mut self, part: PartId, to: NodeRef, op: u8, bytes: Vec<u8>) {
+        self.list.push(ControlEffect::Send { part, to, op, bytes });
     }
 }
 
@@ -254,5 +284,19 @@ impl<'a, F, O> ControlOutlet<'a, F, O> {
     /// Hands an order to one worker's half.
     pub fn to_worker(&mut self, worker: WorkerIndex, order: O) {
         self.sink.to_worker(worker, order);
+    }
+
+    /// Says something to all members, now and to come, in place of what this node said before
+    /// under the same key. Up to 256 bytes, and 16 keys. It spreads within a second or two,
+    /// even where datagrams are lost, and the others hear the latest of it only.
+    pub fn gossip(&mut self, key: u32, bytes: Vec<u8>) {
+        self.sink.gossip(self.part, key, bytes);
+    }
+
+    /// Says something to another node's half: up to 16,368 bytes. Words to one node arrive in
+    /// order, each once; or [`ControlPart::lost`](super::ControlPart::lost) tells that some may not
+    /// have arrived, as when the node is no member, or takes too little of what it is sent.
+    pub fn send(&mut self, to: NodeRef, op: u8, bytes: Vec<u8>) {
+        self.sink.send(self.part, to, op, bytes);
     }
 }

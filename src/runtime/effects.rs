@@ -201,6 +201,14 @@ impl ControlSink for Effects {
         }
     }
 
+    fn keep(&mut self, job: JobId) {
+        self.jobs.keep(job);
+    }
+
+    fn write(&mut self, job: JobId, bytes: Vec<u8>) {
+        self.jobs.write(job, bytes);
+    }
+
     fn abort(&mut self, job: JobId) {
         self.jobs.abort(job);
     }

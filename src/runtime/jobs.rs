@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::control::links::shake::{Shake, Step, Wire};
 use crate::control::links::{Failure, JobEvent, JobId};
-use crate::net::prepare;
+use crate::net::{channel, prepare};
 
 /// Events that may wait for control; the tasks wait behind them.
 const EVENTS: usize = 1024;
@@ -24,6 +24,8 @@ pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
 pub struct Jobs {
     running: BTreeMap<JobId, AbortHandle>,
     open: BTreeMap<JobId, std::net::TcpStream>,
+    /// What is to be written to connections that are kept.
+    kept: BTreeMap<JobId, mpsc::UnboundedSender<Vec<u8>>>,
     tell: mpsc::Sender<Told>,
 }
 
@@ -31,7 +33,10 @@ impl Jobs {
     /// No tasks, and where they will tell what happens.
     pub fn new() -> (Self, mpsc::Receiver<Told>) {
         let (tell, told) = mpsc::channel(EVENTS);
-        (Self { running: BTreeMap::new(), open: BTreeMap::new(), tell }, told)
+        (
+            Self { running: BTreeMap::new(), open: BTreeMap::new(), kept: BTreeMap::new(), tell },
+            told,
+        )
     }
 
     /// Talks on a connection that has come in.
@@ -59,6 +64,29 @@ impl Jobs {
         });
     }
 
+    /// Moves the bytes of an open connection from now on, both ways.
+    pub fn keep(&mut self, job: JobId) {
+        let Some(stream) = self.open.remove(&job) else { return };
+        let (write, writes) = mpsc::unbounded_channel();
+        self.kept.insert(job, write);
+        let tell = self.tell.clone();
+        self.spawn(job, async move {
+            let why = match channel::carry(stream, writes, job, &tell).await {
+                Ok(()) => "the peer closed it".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            (JobEvent::Failed(Failure::Broken, why), None)
+        });
+    }
+
+    /// Writes to a connection that is kept. How much may wait is decided by whoever says so.
+    pub fn write(&mut self, job: JobId, bytes: Vec<u8>) {
+        if let Some(kept) = self.kept.get(&job) {
+            // Its task has ended: that is being told.
+            let _ = kept.send(bytes);
+        }
+    }
+
     fn spawn<F>(&mut self, job: JobId, task: F)
     where
         F: Future<Output = (JobEvent, Option<std::net::TcpStream>)> + Send + 'static,
@@ -79,6 +107,7 @@ impl Jobs {
         }
         if event.is_last() {
             self.running.remove(&job);
+            self.kept.remove(&job);
         }
     }
 
@@ -95,6 +124,7 @@ impl Jobs {
     /// Ends a task and closes its connection.
     pub fn abort(&mut self, job: JobId) {
         self.open.remove(&job);
+        self.kept.remove(&job);
         if let Some(task) = self.running.remove(&job) {
             task.abort();
         }

@@ -66,7 +66,12 @@ impl World {
 
 impl Hands<'_> {
     fn add_job(&mut self, job: JobId, conn: ConnId, side: Side, shake: Shake) {
-        self.jobs.insert(job, Job { conn, side, shake });
+        self.jobs.insert(job, Job { conn, side, shake, kept: None });
+    }
+
+    /// Whether control talks on over this connection.
+    pub(super) fn keeps(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.kept.is_some())
     }
 
     fn hand_over(&mut self, job: JobId) -> Option<(ConnId, Side)> {
@@ -169,6 +174,18 @@ impl ControlSink for Hands<'_> {
         if let Some(conn) = self.arriving.take() {
             self.net.write(conn, 1, std::iter::once(refusal));
             self.net.close(conn, 1);
+        }
+    }
+
+    fn keep(&mut self, job: JobId) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.kept = Some(Vec::new());
+        }
+    }
+
+    fn write(&mut self, job: JobId, bytes: Vec<u8>) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.write(self.net, &bytes);
         }
     }
 

@@ -41,18 +41,22 @@ impl World {
             let Some(body) = self.lives[life].body.as_deref_mut() else { return };
             let Some(job) = body.job_of(conn, side) else { return };
             let Some(known) = body.jobs.get_mut(&job) else { return };
+            if known.kept.is_some() {
+                return self.step_channel(life, conn, side);
+            }
             let mut talk = Talk { net: &mut self.net, conn, side };
             let Step::Tell(event) = known.shake.step(&mut talk) else { return };
             self.job_event(life, job, event);
         }
     }
 
-    fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
+    pub(super) fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
         self.net.trace.note(self.net.now, life, "shaken", job);
         let last = event.is_last();
+        let failed = matches!(event, JobEvent::Failed(..));
         self.control(life, |control, now, sink| {
             control.job(now, job, event, sink);
-            if last {
+            if failed || last && !sink.keeps(job) {
                 sink.abort(job); // Nobody wanted it.
             }
         });

@@ -175,6 +175,8 @@ pub struct Job {
     pub side: Side,
     /// What is said on it.
     pub shake: Shake,
+    /// Once it is a channel between controls: what its socket did not take yet.
+    pub kept: Option<Vec<u8>>,
 }
 
 /// What is on its way from one thread to another, in order.

@@ -1,5 +1,6 @@
-//! The handshake that opens a TCP link between one worker here and one worker there. Nothing else
-//! is parsed on a connection before it is done. `docs/PROTOCOL.md` has the byte layouts.
+//! The handshake that opens a TCP connection: a link between one worker here and one worker there,
+//! or a channel from control to control. Nothing else is parsed on a connection before it is done.
+//! `docs/PROTOCOL.md` has the byte layouts.
 //!
 //! ```text
 //! dialer                                        acceptor
@@ -22,7 +23,7 @@
 //! ```
 //! use keyway::base::{Incarnation, NodeId, NodeRef, WorkerIndex};
 //! use keyway::wire::handshake::{
-//!     AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer,
+//!     AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, Purpose,
 //! };
 //! use keyway::wire::{ClusterKey, VersionRange};
 //!
@@ -32,6 +33,7 @@
 //!     DialParams {
 //!         key: key.clone(),
 //!         me: node("a"),
+//!         purpose: Purpose::Workers,
 //!         from_worker: WorkerIndex(0),
 //!         to: node("b"),
 //!         to_worker: WorkerIndex(1),
@@ -91,11 +93,29 @@ pub const ANY_NODE: NodeId = NodeId(0);
 /// In [`DialParams::to`]: whichever life of the node answers.
 pub const ANY_INCARNATION: Incarnation = Incarnation(0);
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// A link between two workers.
+    Workers = 0,
+    /// A channel from the dialing node's control to the accepting node's.
+    Control = 1,
+}
+
+impl Purpose {
+    fn parse(code: u8) -> Option<Self> {
+        [Self::Workers, Self::Control].into_iter().find(|known| *known as u8 == code)
+    }
+}
+
 /// What both sides know of a link once its handshake is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Established {
     /// The node at the other end.
     pub peer: NodeRef,
+    /// What it is for. Only a link between workers has workers.
+    pub purpose: Purpose,
     /// Its worker at the other end.
     pub peer_worker: WorkerIndex,
     /// The worker at this end.

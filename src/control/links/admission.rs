@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, Time};
+use crate::wire::handshake::Purpose;
 
 /// How long a stranger may be silent.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
@@ -154,13 +155,16 @@ impl Links {
             JobEvent::Accepted(established) => {
                 self.jobs.remove(&job);
                 self.counts.accepted += 1;
-                out.push(LinkEffect::HandAccepted { job, established });
+                match established.purpose {
+                    Purpose::Workers => out.push(LinkEffect::HandAccepted { job, established }),
+                    Purpose::Control => self.hear(now, job, &established, out),
+                }
                 if self.unreachable.contains(&established.peer) {
                     out.push(LinkEffect::Reached(established.peer));
                 }
             }
             JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
-            JobEvent::Connected | JobEvent::Dialed => {}
+            JobEvent::Connected | JobEvent::Dialed | JobEvent::Bytes(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use super::{DialOrder, IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, L
 use crate::base::{DestinationId, LogKind, NodeRef, Time, WorkerIndex};
 use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
 use crate::control::{Control, ControlSink, ControlTimer};
+use crate::part::PartId;
 use crate::wire::VersionRange;
 use crate::wire::handshake::{AcceptParams, DialParams, TurnAway};
 use crate::worker::Command;
@@ -115,6 +116,21 @@ impl Control {
         self.links(now, sink, |links, out| links.timer(now, timer, out));
     }
 
+    /// A part says something to another node's half.
+    pub(in crate::control) fn say_to(
+        &mut self,
+        now: Time,
+        to: NodeRef,
+        word: (PartId, u8),
+        body: &[u8],
+        sink: &mut dyn ControlSink,
+    ) {
+        let member = self.membership.view().member(to.node);
+        let address = member.filter(|member| member.node_ref() == to && to != self.me);
+        let address = address.map(|member| member.address);
+        self.links(now, sink, |links, out| links.say_to(now, to, address, word, body, out));
+    }
+
     fn links(
         &mut self,
         now: Time,
@@ -155,6 +171,12 @@ impl Control {
                 }
                 LinkEffect::Accepting(accepting) => sink.accepting(accepting),
                 LinkEffect::Log(line) => sink.log(line),
+                LinkEffect::Said { from, part, op, body } => {
+                    self.part_message(now, from, (part, op), &body, sink);
+                }
+                LinkEffect::Lost { to, part } => self.part_lost(now, to, part, sink),
+                LinkEffect::Keep(job) => sink.keep(job),
+                LinkEffect::Write(job, bytes) => sink.write(job, bytes),
             }
         }
         self.link_effects = effects;
@@ -174,6 +196,7 @@ impl Control {
         DialParams {
             key: self.key.clone(),
             me: self.me,
+            purpose: order.purpose,
             from_worker: order.from_worker,
             to: order.to,
             to_worker: order.to_worker,

@@ -1,11 +1,13 @@
 //! Connections between nodes, until a worker has them: whom to let in and whom to turn away, whom
-//! to dial and when to try again, and whether a silent peer still listens. A decider over opaque
-//! jobs: each is one connection in the driver's hands, named by a number that is given here.
+//! to dial and when to try again, and whether a silent peer still listens; and the channels between
+//! the nodes' controls ([`channels`](self)), which no worker ever has. A decider over opaque jobs:
+//! each is one connection in the driver's hands, named by a number that is given here.
 //!
 //! Strangers compete for few places with each other, not with members ([`admission`](self)). All
 //! deadlines are kept here: the driver only moves bytes, and drops a connection when it is told to.
 
 mod admission;
+mod channels;
 mod dispatch;
 mod outgoing;
 pub mod shake;
@@ -17,10 +19,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use self::admission::{Incoming, Source};
+pub use self::channels::WORD_BYTES;
+use self::channels::{Channels, Heard, Outgoing};
 use self::outgoing::{Dial, Greeting, Probe};
 use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::SeedState;
-use crate::wire::handshake::{Established, HandshakeError};
+use crate::part::PartId;
+use crate::wire::handshake::{Established, HandshakeError, Purpose};
 
 /// Names one connection until it is handed over, aborted or has failed; never used again.
 pub type JobId = u64;
@@ -54,6 +59,10 @@ pub enum LinkEffect {
         /// Where to.
         address: SocketAddr,
     },
+    /// Keep this open connection, and tell what comes on it.
+    Keep(JobId),
+    /// Write this to a connection that is kept.
+    Write(JobId, Vec<u8>),
     /// Drop this connection; nothing more of it matters.
     Abort(JobId),
     /// Give this dialed connection to a worker.
@@ -91,6 +100,24 @@ pub enum LinkEffect {
     Reached(NodeRef),
     /// What a seed is like that was greeted. For control.
     Greeted(SocketAddr, SeedState),
+    /// Another node's half of a part said something. For control.
+    Said {
+        /// Which node.
+        from: NodeRef,
+        /// Which part.
+        part: PartId,
+        /// The part's own number for what it says.
+        op: u8,
+        /// What it says.
+        body: Vec<u8>,
+    },
+    /// What this part said to another node may be lost. For control.
+    Lost {
+        /// Which node.
+        to: NodeRef,
+        /// Which part.
+        part: PartId,
+    },
 }
 
 /// A connection to open.
@@ -100,6 +127,8 @@ pub struct DialOrder {
     pub job: JobId,
     /// Where to.
     pub address: SocketAddr,
+    /// What for.
+    pub purpose: Purpose,
     /// For which worker.
     pub from_worker: WorkerIndex,
     /// Whom.
@@ -128,6 +157,8 @@ pub enum LinkTimer {
     Sweep,
     /// Accept again.
     Accept,
+    /// Parts are told what may be lost.
+    Lost,
 }
 
 /// What became of a connection.
@@ -143,6 +174,8 @@ pub enum JobEvent {
     Connected,
     /// The handshake with the dialed peer is done.
     Dialed,
+    /// This came on a connection that is kept.
+    Bytes(Vec<u8>),
     /// It is over.
     Failed(Failure, String),
 }
@@ -181,6 +214,8 @@ enum Job {
     Dial(Dial),
     Probe(Probe),
     Greeting(Greeting),
+    Outgoing(Box<Outgoing>),
+    Heard(Heard),
 }
 
 impl Job {
@@ -190,6 +225,9 @@ impl Job {
             Self::Dial(dial) => dial.deadline,
             Self::Probe(probe) => probe.deadline,
             Self::Greeting(greeting) => greeting.deadline,
+            Self::Outgoing(channel) => channel.deadline,
+            // Its dialer closes it.
+            Self::Heard(_) => Time::NEVER,
         }
     }
 }
@@ -206,6 +244,8 @@ pub struct Links {
     /// Where members are.
     addresses: BTreeSet<Source>,
     unreachable: BTreeSet<NodeRef>,
+    members: BTreeSet<NodeRef>,
+    channels: Channels,
     counts: IncomingCounts,
     log: LogLimiter,
 }
@@ -222,6 +262,8 @@ impl Links {
             accepting: true,
             addresses: BTreeSet::new(),
             unreachable: BTreeSet::new(),
+            members: BTreeSet::new(),
+            channels: Channels::default(),
             counts: IncomingCounts::default(),
             log: LogLimiter::default(),
         }
@@ -245,6 +287,9 @@ impl Links {
                 self.dial_anew(now, peer, out);
             }
         }
+        let members = others().map(|member| member.node_ref()).collect();
+        let gone = std::mem::replace(&mut self.members, members);
+        self.end_channels(now, &gone.difference(&self.members).copied().collect(), out);
     }
 
     /// Something happened to a connection.
@@ -254,6 +299,8 @@ impl Links {
             Some(Job::Dial(_)) => self.dial_event(now, job, event, out),
             Some(Job::Probe(_)) => self.probe_event(now, job, event, out),
             Some(Job::Greeting(_)) => self.greeting_event(job, event, out),
+            Some(Job::Outgoing(_)) => self.outgoing_event(now, job, event, out),
+            Some(Job::Heard(_)) => self.heard_event(now, job, event, out),
             // It was aborted while this was on its way.
             None => {}
         }
@@ -278,6 +325,7 @@ impl Links {
                 self.accepting = true;
                 out.push(LinkEffect::Accepting(true));
             }
+            LinkTimer::Lost => self.tell_lost(out),
         }
     }
 
@@ -293,7 +341,8 @@ impl Links {
                 Some(Job::Dial(_)) => self.dial_late(now, job, out),
                 Some(Job::Probe(_)) => self.probe_late(now, job, out),
                 Some(Job::Greeting(_)) => self.greeting_late(job, out),
-                None => {}
+                Some(Job::Outgoing(_)) => self.outgoing_late(now, job, out),
+                Some(Job::Heard(_)) | None => {}
             }
         }
         self.arm(out);

@@ -7,10 +7,11 @@ use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::{ANYONE, SeedState};
 use crate::route::snapshot::Destination;
+use crate::wire::handshake::Purpose;
 
 /// How long one attempt to connect may take. The system repeats a lost first packet after 1, 3 and
 /// 7 s; a new attempt asks again once a second, so that a path that has healed is found soon.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// Pauses between the looks of a probe. A process that is being killed closes its links before its
 /// listener, so the first look may still find it; the last comes when the kernel has long cleaned
@@ -59,6 +60,7 @@ impl Links {
         out.push(LinkEffect::Dial(DialOrder {
             job,
             address: seed,
+            purpose: Purpose::Workers,
             from_worker: WorkerIndex(0),
             to: ANYONE,
             to_worker: WorkerIndex(u16::MAX),
@@ -127,6 +129,7 @@ impl Links {
         out.push(LinkEffect::Dial(DialOrder {
             job,
             address: target.address,
+            purpose: Purpose::Workers,
             from_worker: worker,
             to: target.node,
             to_worker: target.worker,
@@ -176,7 +179,7 @@ impl Links {
                     Failure::Handshake(_) => {}
                 }
             }
-            JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) => {}
+            JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) | JobEvent::Bytes(_) => {}
         }
     }
 
@@ -211,7 +214,7 @@ impl Links {
         }
     }
 
-    fn probe_at(
+    pub(super) fn probe_at(
         &mut self,
         now: Time,
         peer: NodeRef,

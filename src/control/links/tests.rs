@@ -8,7 +8,7 @@ use crate::base::{
     WorkerIndex,
 };
 use crate::route::snapshot::{Destination, Reach};
-use crate::wire::handshake::Established;
+use crate::wire::handshake::{Established, Purpose};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -62,6 +62,7 @@ fn target(number: u64) -> Destination {
 
 fn established(number: u64) -> Established {
     Established {
+        purpose: Purpose::Workers,
         peer: node(number),
         peer_worker: WorkerIndex(0),
         my_worker: WorkerIndex(0),
@@ -113,6 +114,7 @@ fn order(job: JobId, number: u64, link_epoch: u64) -> LinkEffect {
     Dial(DialOrder {
         job,
         address: from(number as u8, 7_400),
+        purpose: Purpose::Workers,
         from_worker: WorkerIndex(0),
         to: node(number),
         to_worker: WorkerIndex(0),

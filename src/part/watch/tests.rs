@@ -385,6 +385,9 @@ fn an_application_is_told_once_and_not_after_it_stopped() {
         .map(|effect| match effect {
             ControlEffect::ToWorker(worker, order) => (worker, order),
             ControlEffect::After { .. } => panic!("no timer was asked for"),
+            ControlEffect::Gossip { .. } | ControlEffect::Send { .. } => {
+                panic!("watch says nothing to other controls")
+            }
         })
         .collect();
     let of = Watcher::Application;

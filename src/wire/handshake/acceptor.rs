@@ -6,7 +6,7 @@ use super::error::HandshakeError;
 use super::messages::{
     Hello, Incoming, Kind, NONCE_LEN, Prefix, Refusal, RefusalCode, Role, Transcript, Welcome,
 };
-use super::{Established, is_wanted};
+use super::{Established, Purpose, is_wanted};
 use crate::base::NodeRef;
 
 /// What an accepting node knows of itself.
@@ -146,6 +146,8 @@ impl Acceptor {
             negotiate(ours, theirs).ok_or(HandshakeError::UnknownVersion { theirs, ours })?;
         let hello = Hello::parse(body)?;
         self.check(&hello)?;
+        let code = hello.purpose;
+        let purpose = Purpose::parse(code).ok_or(HandshakeError::UnknownPurpose { code })?;
 
         let AcceptParams { key, me, .. } = &self.params;
         let mut transcript = Transcript::new(&prefix.bytes);
@@ -160,6 +162,7 @@ impl Acceptor {
         transcript.add(&welcome);
         let established = Established {
             peer: hello.dialer,
+            purpose,
             peer_worker: hello.from_worker,
             my_worker: hello.to_worker,
             wire_version,
@@ -220,6 +223,7 @@ impl Refusal {
             HandshakeError::NoSuchWorker { workers, .. } => {
                 return Self { workers, ..Self::bare(RefusalCode::NoSuchWorker) };
             }
+            HandshakeError::UnknownPurpose { .. } => RefusalCode::UnknownPurpose,
             HandshakeError::Busy => RefusalCode::Busy,
             HandshakeError::ShuttingDown => RefusalCode::ShuttingDown,
             HandshakeError::SelfDial { acceptor, .. } => {

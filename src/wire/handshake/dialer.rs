@@ -6,7 +6,7 @@ use super::error::HandshakeError;
 use super::messages::{
     Hello, Incoming, Kind, NONCE_LEN, Prefix, Refusal, RefusalCode, Role, Transcript, Welcome,
 };
-use super::{Established, is_wanted};
+use super::{Established, Purpose, is_wanted};
 use crate::base::{NodeRef, WorkerIndex};
 
 /// What a dial is for.
@@ -16,6 +16,8 @@ pub struct DialParams {
     pub key: ClusterKey,
     /// This node.
     pub me: NodeRef,
+    /// What the connection is for.
+    pub purpose: Purpose,
     /// The worker here that the link is for.
     pub from_worker: WorkerIndex,
     /// Whom the address is thought to belong to; [`super::ANY_NODE`] and [`super::ANY_INCARNATION`]
@@ -61,6 +63,7 @@ impl Dialer {
         let hello = Hello {
             nonce,
             dialer: params.me,
+            purpose: params.purpose as u8,
             wanted: params.to,
             link_epoch: params.link_epoch,
             from_worker: params.from_worker,
@@ -140,6 +143,7 @@ impl Dialer {
         let proof = self.transcript.prove(&params.key, Role::Dialer, params.versions);
         self.stage = Stage::Verdict(Established {
             peer: found,
+            purpose: params.purpose,
             peer_worker: params.to_worker,
             my_worker: params.from_worker,
             wire_version: welcome.chosen_version,
@@ -178,6 +182,9 @@ impl Dialer {
             }
             RefusalCode::NoSuchWorker => {
                 HandshakeError::NoSuchWorker { wanted: params.to_worker, workers: refusal.workers }
+            }
+            RefusalCode::UnknownPurpose => {
+                HandshakeError::UnknownPurpose { code: params.purpose as u8 }
             }
             RefusalCode::Busy => HandshakeError::Busy,
             RefusalCode::ShuttingDown => HandshakeError::ShuttingDown,

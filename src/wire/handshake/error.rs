@@ -126,6 +126,15 @@ pub enum HandshakeError {
         /// How many there are.
         workers: u16,
     },
+    /// The acceptor does not know what the connection is for.
+    #[error(
+        "opening a connection failed: the accepting node knows none of purpose {code}; upgrade the \
+         older side"
+    )]
+    UnknownPurpose {
+        /// The purpose, as a number.
+        code: u8,
+    },
     /// The acceptor has too many unfinished handshakes.
     #[error(
         "opening a link failed: the accepting node has too many unfinished handshakes; \
@@ -179,6 +188,7 @@ impl HandshakeError {
             Self::WrongProof => "wrong_proof",
             Self::WrongNode { .. } => "wrong_node",
             Self::NoSuchWorker { .. } => "no_such_worker",
+            Self::UnknownPurpose { .. } => "unknown_purpose",
             Self::Busy => "busy",
             Self::ShuttingDown => "shutting_down",
             Self::SelfDial { .. } => "self_dial",
@@ -193,6 +203,7 @@ impl HandshakeError {
             | Self::NotUnderstood { .. }
             | Self::UnknownRefusal { .. } => Fault::Peer,
             Self::UnknownVersion { .. }
+            | Self::UnknownPurpose { .. }
             | Self::WrongCluster { .. }
             | Self::SecretOnlyHere
             | Self::SecretOnlyThere

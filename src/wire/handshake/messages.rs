@@ -186,6 +186,8 @@ pub(super) struct Hello<'b> {
     pub from_worker: WorkerIndex,
     pub to_worker: WorkerIndex,
     pub has_secret: bool,
+    /// A [`Purpose`](super::Purpose), or one that this build does not know.
+    pub purpose: u8,
     pub cluster: &'b str,
 }
 
@@ -199,7 +201,8 @@ impl<'b> Hello<'b> {
         body.extend_from_slice(&self.from_worker.0.to_le_bytes());
         body.extend_from_slice(&self.to_worker.0.to_le_bytes());
         // A cluster key holds no name longer than MAX_CLUSTER_NAME_LEN, which one byte holds.
-        body.extend_from_slice(&[secret_flag(self.has_secret), self.cluster.len() as u8, 0, 0]);
+        body.extend_from_slice(&[secret_flag(self.has_secret), self.cluster.len() as u8]);
+        body.extend_from_slice(&[self.purpose, 0]);
         body.extend_from_slice(self.cluster.as_bytes());
         Prefix::new(Kind::Hello, versions, body.len()).then(&body)
     }
@@ -217,13 +220,15 @@ impl<'b> Hello<'b> {
                     from_worker: WorkerIndex(fields.u16()?),
                     to_worker: WorkerIndex(fields.u16()?),
                     has_secret: fields.u8()? & FLAG_SECRET != 0,
+                    purpose: 0,
                     cluster: "",
                 },
                 usize::from(fields.u8()?),
-                fields.u16()?,
+                fields.u8()?,
+                fields.u8()?,
             ))
         };
-        let (hello, name_len, _reserved) =
+        let (hello, name_len, purpose, _reserved) =
             fixed().ok_or(malformed("it is shorter than its fixed part"))?;
         if !(1..=MAX_CLUSTER_NAME_LEN).contains(&name_len) {
             return Err(malformed("its cluster name is empty or too long"));
@@ -231,7 +236,7 @@ impl<'b> Hello<'b> {
         let name = fields.bytes(name_len).ok_or(malformed("it ends inside its cluster name"))?;
         let cluster =
             str::from_utf8(name).map_err(|_| malformed("its cluster name is not UTF-8"))?;
-        Ok(Self { cluster, ..hello })
+        Ok(Self { purpose, cluster, ..hello })
     }
 }
 
@@ -294,10 +299,12 @@ pub(super) enum RefusalCode {
     ShuttingDown = 11,
     /// The dialer has the acceptor's own node id; the refusal says the acceptor's incarnation.
     SelfDial = 12,
+    /// No connections for this purpose are known here.
+    UnknownPurpose = 13,
 }
 
 impl RefusalCode {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::WrongMagic,
         Self::Malformed,
         Self::UnknownVersion,
@@ -310,6 +317,7 @@ impl RefusalCode {
         Self::Busy,
         Self::ShuttingDown,
         Self::SelfDial,
+        Self::UnknownPurpose,
     ];
 }
 

@@ -24,6 +24,7 @@ fn versions(min: u8, max: u8) -> VersionRange {
 fn dial_params(secret: Option<&[u8]>) -> DialParams {
     DialParams {
         key: key("shop", secret),
+        purpose: Purpose::Workers,
         me: A,
         from_worker: WorkerIndex(3),
         to: B,
@@ -177,6 +178,7 @@ fn both_sides_establish_the_same_link_with_and_without_a_secret() {
         );
         let accepted = Established {
             peer: A,
+            purpose: Purpose::Workers,
             peer_worker: WorkerIndex(3),
             my_worker: WorkerIndex(1),
             wire_version: 2,
@@ -389,6 +391,25 @@ fn a_worker_that_does_not_exist_is_refused_once_the_secret_is_proven() {
 }
 
 #[test]
+fn a_channel_between_controls_says_what_it_is() {
+    let params = DialParams { purpose: Purpose::Control, ..dial_params(SECRET) };
+    let (dialed, accepted) = establish(params, accept_params(SECRET));
+    assert_eq!((dialed.purpose, accepted.purpose), (Purpose::Control, Purpose::Control));
+}
+
+#[test]
+fn a_purpose_that_only_a_newer_node_knows_is_refused_by_name() {
+    let (_, mut hello) = dialer(SECRET);
+    hello[94] = 9;
+    let bytes = refusal(VersionRange::SUPPORTED, 13, 0, NOBODY);
+    let error = HandshakeError::UnknownPurpose { code: 9 };
+    assert_eq!(
+        feed_acceptor(&mut acceptor(SECRET), &hello, false),
+        [AcceptStep::More, AcceptStep::Refuse { send: bytes, error }]
+    );
+}
+
+#[test]
 fn another_secret_is_refused_at_the_proof_and_nothing_more_is_told() {
     let (mut dialer, hello) = dialer(Some(b"another secret, also long"));
     let mut acceptor = acceptor(SECRET);
@@ -527,7 +548,8 @@ fn refusals_about_unreadable_bytes_or_from_the_future_are_named() {
         (1, HandshakeError::NotUnderstood { message: "Hello" }),
         (2, HandshakeError::NotUnderstood { message: "Hello" }),
         (0, HandshakeError::UnknownRefusal { code: 0 }),
-        (13, HandshakeError::UnknownRefusal { code: 13 }),
+        (13, HandshakeError::UnknownPurpose { code: 0 }),
+        (14, HandshakeError::UnknownRefusal { code: 14 }),
     ] {
         let (mut dialer, _) = dialer(SECRET);
         let steps = feed_dialer(&mut dialer, &refusal(supported, code, 0, NOBODY), false);

@@ -16,7 +16,7 @@ use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::LinkState;
 use crate::queue::inject::{Injected, Injector};
-use crate::wire::handshake::Established;
+use crate::wire::handshake::{Established, Purpose};
 use crate::wire::{Chunk, FrameKind, WireError};
 use crate::worker::outbox::Outbox;
 use crate::worker::testnet::{ArchivedPing, Net, Ping, destination, node, ping};
@@ -215,6 +215,7 @@ impl Bench {
         }
         self.hands.inputs.push((bytes, 0, false));
         let established = Established {
+            purpose: Purpose::Workers,
             peer: node(peer),
             peer_worker: WorkerIndex(0),
             my_worker: WorkerIndex(0),

@@ -1,0 +1,207 @@
+//! Many nodes that gossip over a network which loses datagrams.
+
+use super::*;
+use crate::base::{Member, MemberState};
+
+const PART: PartId = PartId(9);
+
+fn node(number: usize) -> NodeRef {
+    NodeRef { node: NodeId(number as u64), incarnation: Incarnation(1) }
+}
+
+fn address(number: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 7_400))
+}
+
+fn member(number: usize) -> Member {
+    Member {
+        id: NodeId(number as u64),
+        name: format!("n{number}").into(),
+        address: address(number),
+        incarnation: Incarnation(1),
+        state: MemberState::Up,
+        reachable: true,
+        workers: 1,
+        weight: 100,
+        roles: Default::default(),
+        metadata: Default::default(),
+        app_version: "".into(),
+        services: Vec::new(),
+    }
+}
+
+fn view(me: usize, members: std::ops::Range<usize>) -> View {
+    View::new(node(me), 1, members.map(member).collect())
+}
+
+#[derive(Default)]
+struct Sent {
+    datagrams: Vec<(SocketAddr, PartId, Vec<u8>)>,
+    scheduled: Option<Time>,
+}
+
+impl GossipSink for Sent {
+    fn send(&mut self, to: SocketAddr, part: PartId, payload: &[u8]) {
+        self.datagrams.push((to, part, payload.to_vec()));
+    }
+    fn schedule(&mut self, at: Time) {
+        assert!(self.scheduled.replace(at).is_none(), "one round at a time");
+    }
+}
+
+struct Net {
+    nodes: Vec<(Gossip, Sent, Vec<News>)>,
+    now: Time,
+    rng: Rng,
+    loss_percent: u32,
+    datagrams: usize,
+}
+
+impl Net {
+    fn new(count: usize, loss_percent: u32) -> Self {
+        let mut nodes = Vec::new();
+        for number in 0..count {
+            let mut gossip = Gossip::new(node(number), number as u64);
+            let mut sent = Sent::default();
+            gossip.follow(Time::ZERO, &view(number, 0..count), &[], &mut sent);
+            nodes.push((gossip, sent, Vec::new()));
+        }
+        Self { nodes, now: Time::ZERO, rng: Rng::seed_from_u64(1), loss_percent, datagrams: 0 }
+    }
+
+    fn say(&mut self, number: usize, bytes: &[u8]) {
+        let (gossip, sent, _) = &mut self.nodes[number];
+        assert!(gossip.say(self.now, PART, 1, bytes, sent));
+    }
+
+    fn round(&mut self) {
+        self.now = self.now.plus(ROUND);
+        let mut flying = Vec::new();
+        for (gossip, sent, _) in &mut self.nodes {
+            if sent.scheduled.is_some_and(|at| at <= self.now) {
+                sent.scheduled = None;
+                gossip.round(self.now, sent);
+            }
+            flying.append(&mut sent.datagrams);
+        }
+        self.datagrams += flying.len();
+        for (to, part, bytes) in flying {
+            assert!(bytes.len() <= DATAGRAM_BYTES);
+            if self.rng.random_range(0..100) < self.loss_percent {
+                continue;
+            }
+            let SocketAddr::V4(to) = to else { panic!("{to}") };
+            let [_, _, high, low] = to.ip().octets();
+            let (gossip, sent, news) = &mut self.nodes[usize::from(high) << 8 | usize::from(low)];
+            assert!(gossip.datagram(self.now, part, &bytes, news, sent));
+        }
+    }
+
+    /// Rounds until everybody has heard this node's word.
+    fn rounds_until_heard(&mut self, number: usize, bytes: &[u8]) -> usize {
+        for round in 0.. {
+            let heard = |at: usize, news: &[News]| {
+                let last = news.iter().rev().find(|word| word.from == node(number));
+                at == number || last.is_some_and(|word| word.bytes == bytes)
+            };
+            if self.nodes.iter().enumerate().all(|(at, (_, _, news))| heard(at, news)) {
+                return round;
+            }
+            assert!(round < 200, "it does not reach everybody");
+            self.round();
+        }
+        unreachable!()
+    }
+}
+
+#[test]
+fn a_word_reaches_everybody_in_few_rounds_and_then_is_news_no_more() {
+    for count in [2, 3, 10, 100] {
+        let mut net = Net::new(count, 0);
+        net.say(0, b"first");
+        let rounds = net.rounds_until_heard(0, b"first");
+        assert!(rounds <= 10, "{count} nodes: {rounds} rounds");
+        for _ in 0..20 {
+            net.round();
+        }
+        net.datagrams = 0;
+        for _ in 0..2 * REMIND_EVERY {
+            net.round();
+        }
+        assert!(net.datagrams <= 2 * count, "only reminders go on: {}", net.datagrams);
+    }
+}
+
+#[test]
+fn the_latest_word_wins_and_each_is_heard_once_although_half_of_all_is_lost() {
+    let mut net = Net::new(30, 50);
+    for number in 0..10_u8 {
+        net.say(3, &[number]);
+        net.round();
+    }
+    let rounds = net.rounds_until_heard(3, &[9]);
+    assert!(rounds <= 60, "{rounds} rounds");
+    for _ in 0..100 {
+        net.round();
+    }
+    for (_, _, news) in &net.nodes {
+        let heard: Vec<&[u8]> = news.iter().map(|word| &*word.bytes).collect();
+        assert!(heard.is_sorted_by(|a, b| a < b), "an older word after a newer: {heard:?}");
+    }
+}
+
+#[test]
+fn who_joins_is_told_and_who_is_gone_is_forgotten() {
+    let mut net = Net::new(3, 0);
+    net.say(1, b"word");
+    net.rounds_until_heard(1, b"word");
+    // Node 3 joins: whoever sees it tells its own words.
+    let (gossip, sent, _) = &mut net.nodes[1];
+    let joined = MemberEvent::Joined(member(3));
+    gossip.follow(net.now, &view(1, 0..4), &[joined], sent);
+    assert_eq!(sent.datagrams.len(), 1);
+    let (to, part, bytes) = sent.datagrams.pop().unwrap();
+    assert_eq!((to, part), (address(3), PART));
+    let mut fresh = Gossip::new(node(3), 9);
+    let (mut told, mut news) = (Sent::default(), Vec::new());
+    // Before it knows who speaks, it keeps nothing.
+    assert!(fresh.datagram(net.now, PART, &bytes, &mut news, &mut told));
+    assert!(news.is_empty());
+    fresh.follow(net.now, &view(3, 0..4), &[], &mut told);
+    assert!(fresh.datagram(net.now, PART, &bytes, &mut news, &mut told));
+    assert_eq!(news, [News { part: PART, from: node(1), key: 1, bytes: b"word".to_vec() }]);
+    // Node 1 is gone, and its word with it.
+    fresh.follow(net.now, &view(3, 2..4), &[], &mut told);
+    assert!(fresh.words.is_empty());
+}
+
+#[test]
+fn words_are_bounded_and_garbage_is_told_apart() {
+    let mut sent = Sent::default();
+    let mut gossip = Gossip::new(node(0), 1);
+    gossip.follow(Time::ZERO, &view(0, 0..2), &[], &mut sent);
+    assert!(!gossip.say(Time::ZERO, PART, 0, &[0; WORD_BYTES + 1], &mut sent));
+    for key in 0..WORDS_PER_NODE as u32 {
+        assert!(gossip.say(Time::ZERO, PART, key, &[0; WORD_BYTES], &mut sent));
+    }
+    assert!(!gossip.say(Time::ZERO, PART, 99, &[], &mut sent));
+    assert!(gossip.say(Time::ZERO, PART, 3, &[], &mut sent), "a known key is replaced");
+
+    let word = Word { version: 1, bytes: vec![5; 20], rounds: 0 };
+    let mut news = Vec::new();
+    for key in 0..100 {
+        let mut datagram = Vec::new();
+        put(&mut datagram, node(1), key, &word);
+        assert!(gossip.datagram(Time::ZERO, PART, &datagram, &mut news, &mut sent));
+        // Its own words are nobody else's to say.
+        datagram.clear();
+        put(&mut datagram, node(0), key, &Word { version: 99, bytes: vec![6], rounds: 0 });
+        assert!(gossip.datagram(Time::ZERO, PART, &datagram, &mut news, &mut sent));
+    }
+    assert_eq!(news.len(), WORDS_PER_NODE);
+    let mut datagram = Vec::new();
+    put(&mut datagram, node(1), 0, &word);
+    for cut in 1..datagram.len() {
+        assert!(!gossip.datagram(Time::ZERO, PART, &datagram[..cut], &mut news, &mut sent));
+    }
+}

@@ -1,0 +1,371 @@
+//! Two nodes' deciders, and between them connections that move a few bytes at a time and break.
+
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::base::{Incarnation, NodeId, Rng};
+use crate::control::links::LinkConfig;
+
+const PART: PartId = PartId(9);
+
+fn node(side: usize) -> NodeRef {
+    NodeRef { node: NodeId(side as u64 + 1), incarnation: Incarnation(1) }
+}
+
+fn address(side: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, side as u8 + 1], 7_400))
+}
+
+/// One connection: what is on its way in each direction, and who still has it open.
+struct Conn {
+    jobs: [JobId; 2],
+    ends: [usize; 2],
+    pipes: [Vec<u8>; 2],
+    open: [bool; 2],
+}
+
+struct Scene {
+    now: Time,
+    links: [Links; 2],
+    conns: Vec<Conn>,
+    timers: Vec<(Time, usize, LinkTimer)>,
+    /// By speaker: how many words it said, and up to which it was told of a loss.
+    said: [u64; 2],
+    excused: [u64; 2],
+    /// By speaker: what the other side got.
+    got: [Vec<u64>; 2],
+    losses: usize,
+    breaches: usize,
+    dialed: usize,
+    refuses: bool,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let config =
+            LinkConfig { handshake_timeout: Duration::from_secs(5), max_pending_handshakes: 8 };
+        Self {
+            now: Time::ZERO,
+            links: [Links::new(config), Links::new(config)],
+            conns: Vec::new(),
+            timers: Vec::new(),
+            said: [0; 2],
+            excused: [0; 2],
+            got: [Vec::new(), Vec::new()],
+            losses: 0,
+            breaches: 0,
+            dialed: 0,
+            refuses: false,
+        }
+    }
+
+    fn run(&mut self, side: usize, call: impl FnOnce(&mut Links, Time, &mut Vec<LinkEffect>)) {
+        let mut out = Vec::new();
+        call(&mut self.links[side], self.now, &mut out);
+        for effect in out {
+            self.effect(side, effect);
+        }
+    }
+
+    fn effect(&mut self, side: usize, effect: LinkEffect) {
+        match effect {
+            LinkEffect::Dial(order) => self.dial(side, order),
+            LinkEffect::Write(job, bytes) => {
+                if let Some((conn, end)) = self.find(side, job) {
+                    self.conns[conn].pipes[1 - end].extend(bytes);
+                }
+            }
+            LinkEffect::Abort(job) => {
+                if let Some((conn, end)) = self.find(side, job) {
+                    let conn = &mut self.conns[conn];
+                    conn.open[end] = false;
+                    conn.pipes[end].clear();
+                    self.breaches += 1;
+                }
+            }
+            LinkEffect::Schedule(at, timer) => self.timers.push((at, side, timer)),
+            LinkEffect::Said { from, part, body, .. } => {
+                assert_eq!((from, part), (node(1 - side), PART));
+                let number = u64::from_le_bytes(*body.first_chunk().unwrap());
+                self.got[1 - side].push(number);
+            }
+            LinkEffect::Lost { to, part } => {
+                assert_eq!((to, part), (node(1 - side), PART));
+                self.excused[side] = self.said[side];
+                self.losses += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn find(&self, side: usize, job: JobId) -> Option<(usize, usize)> {
+        let mut all = self.conns.iter().enumerate().flat_map(|(at, conn)| {
+            (0..2).map(move |end| (at, end, conn.ends[end], conn.jobs[end]))
+        });
+        let found = all.find(|(_, _, who, known)| (*who, *known) == (side, job));
+        found.map(|(conn, end, _, _)| (conn, end))
+    }
+
+    fn dial(&mut self, side: usize, order: DialOrder) {
+        assert_eq!(order.purpose, Purpose::Control);
+        self.dialed += 1;
+        if self.refuses {
+            self.breaches += 1;
+            let failed = JobEvent::Failed(Failure::Refused, "refused".to_owned());
+            return self.run(side, |links, now, out| links.event(now, order.job, failed, out));
+        }
+        let other = 1 - side;
+        let mut out = Vec::new();
+        self.links[other].incoming(self.now, address(side), &mut out);
+        let accept = out.iter().find_map(|effect| match effect {
+            LinkEffect::Accept(job) => Some(*job),
+            _ => None,
+        });
+        let accept = accept.expect("there is room");
+        self.conns.push(Conn {
+            jobs: [order.job, accept],
+            ends: [side, other],
+            pipes: [Vec::new(), Vec::new()],
+            open: [true; 2],
+        });
+        let established = Established {
+            purpose: Purpose::Control,
+            peer: node(side),
+            peer_worker: WorkerIndex(0),
+            my_worker: WorkerIndex(0),
+            wire_version: 2,
+            link_epoch: order.link_epoch,
+            authenticated: true,
+        };
+        let accepted = JobEvent::Accepted(established);
+        self.run(other, |links, now, out| links.event(now, accept, accepted, out));
+        self.run(side, |links, now, out| links.event(now, order.job, JobEvent::Dialed, out));
+    }
+
+    fn say(&mut self, side: usize, bytes: usize) {
+        self.said[side] += 1;
+        let mut body = self.said[side].to_le_bytes().to_vec();
+        body.resize(8 + bytes, 7);
+        let to = node(1 - side);
+        let address = Some(address(1 - side));
+        self.run(side, |links, now, out| links.say_to(now, to, address, (PART, 1), &body, out));
+    }
+
+    /// Some bytes arrive at one end; at the end of the stream it sees that it is closed.
+    fn arrive(&mut self, conn: usize, end: usize, most: usize) {
+        let at = &mut self.conns[conn];
+        if !at.open[end] {
+            return;
+        }
+        let count = most.min(at.pipes[end].len());
+        let bytes: Vec<u8> = at.pipes[end].drain(..count).collect();
+        let (side, job) = (at.ends[end], at.jobs[end]);
+        let event = if count > 0 {
+            JobEvent::Bytes(bytes)
+        } else if !at.open[1 - end] {
+            at.open[end] = false;
+            JobEvent::Failed(Failure::Broken, "closed".to_owned())
+        } else {
+            return;
+        };
+        self.run(side, |links, now, out| links.event(now, job, event, out));
+    }
+
+    /// One end is told at once; the other end still gets what is on its way, or not.
+    fn breaks(&mut self, conn: usize, end: usize, loses: bool) {
+        let at = &mut self.conns[conn];
+        if !at.open[end] {
+            return;
+        }
+        at.open[end] = false;
+        at.pipes[end].clear();
+        if loses {
+            at.pipes[1 - end].clear();
+        }
+        let (side, job) = (at.ends[end], at.jobs[end]);
+        self.breaches += 1;
+        let event = JobEvent::Failed(Failure::Broken, "reset".to_owned());
+        self.run(side, |links, now, out| links.event(now, job, event, out));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        while let Some(due) = self.timers.iter().position(|(at, ..)| *at <= self.now) {
+            let (_, side, timer) = self.timers.swap_remove(due);
+            self.run(side, |links, now, out| links.timer(now, timer, out));
+        }
+    }
+
+    fn everything_arrives(&mut self) {
+        for _ in 0..4 {
+            for conn in 0..self.conns.len() {
+                for end in [0, 1, 0, 1] {
+                    self.arrive(conn, end, usize::MAX);
+                }
+            }
+            self.pass(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn words_arrive_in_order_and_once_or_their_speaker_hears_of_a_loss() {
+    let (mut lost, mut kept) = (0, 0);
+    for seed in 0..300 {
+        let mut rng = Rng::seed_from_u64(seed);
+        let mut scene = Scene::new();
+        for _ in 0..400 {
+            let side = rng.random_range(0..2);
+            match rng.random_range(0..100) {
+                0..40 => scene.say(side, rng.random_range(0..2_000)),
+                40..90 if !scene.conns.is_empty() => {
+                    let last = scene.conns.len();
+                    let conn = rng.random_range(last.saturating_sub(4)..last);
+                    let most = rng.random_range(1..3_000);
+                    scene.arrive(conn, side, most);
+                }
+                90..92 if !scene.conns.is_empty() => {
+                    let conn = rng.random_range(0..scene.conns.len());
+                    let loses = rng.random();
+                    scene.breaks(conn, side, loses);
+                }
+                92 => scene.refuses = rng.random_range(0..4) == 0,
+                _ => scene.pass(Duration::from_millis(rng.random_range(0..1_500))),
+            }
+            for got in &scene.got {
+                assert!(got.is_sorted_by(|a, b| a < b), "seed {seed}: {got:?}");
+            }
+        }
+        scene.everything_arrives();
+        scene.pass(Duration::from_secs(5));
+        scene.everything_arrives();
+        for side in 0..2 {
+            let got = &scene.got[side];
+            let missing: Vec<u64> =
+                (scene.excused[side] + 1..=scene.said[side]).filter(|n| !got.contains(n)).collect();
+            assert_eq!(missing, Vec::<u64>::new(), "seed {seed}: neither arrived nor told as lost");
+            kept += got.len();
+        }
+        assert!(scene.losses <= scene.breaches, "seed {seed}: a loss told twice");
+        lost += scene.losses;
+    }
+    assert!(lost > 300 && kept > 20_000, "{lost} losses, {kept} words");
+}
+
+#[test]
+fn a_channel_is_opened_by_the_first_word_and_closed_when_it_was_silent() {
+    let mut scene = Scene::new();
+    for _ in 0..3 {
+        scene.say(0, 10);
+    }
+    scene.everything_arrives();
+    assert_eq!((scene.dialed, scene.got[0].as_slice()), (1, [1, 2, 3].as_slice()));
+    scene.pass(IDLE - Duration::from_secs(1));
+    assert!(scene.conns[0].open[0]);
+    scene.pass(Duration::from_secs(1));
+    assert!(!scene.conns[0].open[0]);
+    scene.everything_arrives();
+    assert!(scene.links.iter().all(|links| links.jobs.is_empty()));
+    assert_eq!(scene.losses, 0, "nothing was open");
+    scene.say(0, 10);
+    scene.everything_arrives();
+    assert_eq!((scene.dialed, scene.got[0].len()), (2, 4));
+}
+
+#[test]
+fn a_peer_that_acknowledges_nothing_loses_the_channel_in_time() {
+    let mut scene = Scene::new();
+    scene.say(0, 10);
+    scene.pass(ACK_WITHIN - Duration::from_millis(1));
+    assert_eq!(scene.losses, 0);
+    scene.pass(Duration::from_millis(1));
+    scene.pass(Duration::ZERO);
+    assert_eq!((scene.losses, scene.excused[0]), (1, 1));
+    assert!(scene.links[0].jobs.is_empty());
+}
+
+#[test]
+fn what_a_peer_does_not_take_is_bounded_and_told_as_lost_once() {
+    for bytes in [0, 10_000] {
+        let mut scene = Scene::new();
+        while scene.links[0].channels.lost.is_empty() {
+            scene.say(0, bytes);
+            assert!(scene.said[0] <= OUTBOX_WORDS as u64 + 1);
+            assert!(scene.conns[0].pipes[1].len() <= OUTBOX_BYTES + FRAME_BYTES);
+        }
+        scene.pass(Duration::ZERO);
+        assert_eq!(scene.losses, 1);
+    }
+}
+
+#[test]
+fn a_word_that_is_too_long_or_for_nobody_is_lost() {
+    let mut scene = Scene::new();
+    scene.say(0, WORD_BYTES - 7);
+    scene.pass(Duration::ZERO);
+    assert_eq!((scene.losses, scene.dialed), (1, 0));
+    scene.run(0, |links, now, out| links.say_to(now, node(1), None, (PART, 1), &[0; 8], out));
+    scene.run(0, |links, now, out| links.say_to(now, node(1), None, (PART, 1), &[0; 8], out));
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.losses, 2, "once for both");
+}
+
+#[test]
+fn frames_of_unknown_kinds_are_skipped_and_others_that_do_not_fit_end_the_channel() {
+    let mut scene = Scene::new();
+    scene.say(0, 10);
+    scene.everything_arrives();
+    let mut unknown = frame(FrameKind::Part, 0, &[1; 40]);
+    unknown[4] |= 15;
+    for end in 0..2 {
+        scene.conns[0].pipes[end].extend(&unknown);
+        scene.arrive(0, end, usize::MAX);
+        assert_eq!(scene.links[end].channels.skipped, 1);
+    }
+    scene.say(0, 10);
+    scene.everything_arrives();
+    assert_eq!((scene.got[0].len(), scene.losses, scene.dialed), (2, 0, 1));
+    // An acknowledgement of what was never said; then one from who is to listen.
+    for (end, bad) in
+        [(0, frame(FrameKind::Ack, 0, &[9; 16])), (1, frame(FrameKind::Ack, 0, &[0; 16]))]
+    {
+        scene.say(0, 10);
+        let last = scene.conns.len() - 1;
+        scene.conns[last].pipes[end].clear();
+        scene.conns[last].pipes[end].extend(&bad);
+        scene.arrive(last, end, usize::MAX);
+        assert!(!scene.conns[last].open[end], "the end that saw it closes");
+        scene.everything_arrives();
+        let [speaker, listener] = &scene.links;
+        assert!(speaker.channels.outgoing.is_empty() && listener.channels.heard.is_empty());
+    }
+}
+
+#[test]
+fn the_most_silent_of_too_many_gives_way() {
+    let mut scene = Scene::new();
+    let mut kept = Vec::new();
+    for number in 0..=MOST_HEARD as u64 {
+        let peer = NodeRef { node: NodeId(100 + number), incarnation: Incarnation(1) };
+        let established = Established {
+            purpose: Purpose::Control,
+            peer,
+            peer_worker: WorkerIndex(0),
+            my_worker: WorkerIndex(0),
+            wire_version: 2,
+            link_epoch: 1,
+            authenticated: true,
+        };
+        let mut out = Vec::new();
+        let now = Time(number);
+        scene.links[0].incoming(now, address(1), &mut out);
+        let Some(LinkEffect::Accept(job)) = out.first().cloned() else { panic!("{out:?}") };
+        out.clear();
+        scene.links[0].event(now, job, JobEvent::Accepted(established), &mut out);
+        kept.push(job);
+        let aborts = out.iter().filter(|effect| matches!(effect, LinkEffect::Abort(_))).count();
+        assert_eq!(aborts, usize::from(number == MOST_HEARD as u64));
+    }
+    assert!(!scene.links[0].jobs.contains_key(&kept[0]));
+    assert_eq!(scene.links[0].channels.heard.len(), MOST_HEARD);
+}
