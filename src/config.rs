@@ -34,7 +34,8 @@ pub use self::memory::{MemoryBound, QUEUE_ITEM_BYTES};
 use self::nearest::nearest;
 pub use self::secret::Secret;
 pub use self::settings::{
-    LinksConfig, MembershipConfig, NodeConfig, PartitionChoice, WatchConfig, WorkersConfig,
+    LinksConfig, LoadConfig, MembershipConfig, NodeConfig, PartitionChoice, WatchConfig,
+    WorkersConfig,
 };
 use self::table::{Section, Setting};
 

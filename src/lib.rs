@@ -179,6 +179,7 @@ pub use keyway_macros::Message;
 pub use keyway_macros::Routee;
 pub use member::{Manual, PartitionPolicy, RemoveAfter};
 pub use net::discovery::{Discovery, SeedList};
+pub use part::load::{Load, LoadError};
 pub use part::watch::{ArchivedGone, Gone, GoneReason, Target};
 pub use rkyv;
 pub use route::LocalPreference;

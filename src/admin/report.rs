@@ -38,6 +38,10 @@ pub struct MemberReport {
     pub reachable: bool,
     /// How many workers it has.
     pub workers: u16,
+    /// Which part of the time its workers did not sleep, in thousandths, as it said last.
+    pub busy_per_mille: Option<u16>,
+    /// Whether one of its workers stands still, as it said last.
+    pub stuck: bool,
     /// Its share of keys and load.
     pub weight: u32,
     /// Labels that routers can ask for.
@@ -174,7 +178,8 @@ impl MembersReport {
     /// As the node sees them now.
     pub fn of(node: &Node) -> Self {
         let view = node.view();
-        let mut members: Vec<_> = view.members.iter().map(MemberReport::of).collect();
+        let mut members: Vec<_> =
+            view.members.iter().map(|member| MemberReport::of(node, member)).collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         let view_digest = format!("{:016x}", view.digest);
         Self { me: node.name().to_owned(), view_digest, members }
@@ -182,7 +187,8 @@ impl MembersReport {
 }
 
 impl MemberReport {
-    fn of(member: &Member) -> Self {
+    fn of(node: &Node, member: &Member) -> Self {
+        let load = node.load(member.node_ref());
         let service = |service: &crate::base::Service| {
             let messages = service.messages.iter().map(ToString::to_string).collect();
             (service.path.to_string(), messages)
@@ -198,6 +204,8 @@ impl MemberReport {
             state: member.state,
             reachable: member.reachable,
             workers: member.workers,
+            busy_per_mille: load.map(|load| load.busy_per_mille),
+            stuck: load.is_some_and(|load| load.stuck),
             weight: member.weight,
             roles: member.roles.iter().map(ToString::to_string).collect(),
             metadata: member.metadata.iter().map(pair).collect(),

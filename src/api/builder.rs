@@ -255,6 +255,7 @@ fn face(started: Started, seed: HashSeed) -> Node {
         ended: started.ended,
         strangers: started.strangers,
         join: started.join,
+        loads: Default::default(),
         closing: started.closing,
         doors,
         buffers: started.buffers,
@@ -264,5 +265,6 @@ fn face(started: Started, seed: HashSeed) -> Node {
         refused: Default::default(),
         next_home: Default::default(),
     };
+    shared.measure_load();
     Node { shared: Arc::new(shared), thread: Mutex::new(Some(started.thread)) }
 }

@@ -11,7 +11,7 @@ use crate::queue::times::Distribution;
 use crate::runtime::control::Ended;
 
 /// How long a worker's turn may last before the worker is called stuck.
-const STUCK_AFTER: Duration = Duration::from_millis(100);
+pub(super) const STUCK_AFTER: Duration = Duration::from_millis(100);
 
 /// How long a turn may last before the node is not healthy any more: a slow handler is not yet a
 /// reason to take a node out of service.
@@ -245,7 +245,7 @@ impl Node {
     }
 }
 
-fn turn(reading: PulseReading, now_ns: u64) -> Duration {
+pub(super) fn turn(reading: PulseReading, now_ns: u64) -> Duration {
     reading
         .turn_since_ns
         .map_or(Duration::ZERO, |since| Duration::from_nanos(now_ns.saturating_sub(since)))

@@ -7,6 +7,7 @@ mod concurrent;
 mod events;
 mod health;
 mod keeper;
+mod load;
 mod log;
 mod node;
 mod router;

@@ -12,6 +12,7 @@ use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::control::joining::JoinState;
 use crate::hash::HashSeed;
+use crate::part::load::Loads;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub ended: watch::Receiver<Option<Ended>>,
     pub strangers: watch::Receiver<Strangers>,
     pub join: watch::Receiver<JoinState>,
+    /// As the part last showed them.
+    pub loads: Arc<ArcSwap<Loads>>,
     /// Whether the node takes nothing more.
     pub closing: Arc<AtomicBool>,
     pub doors: Vec<Door>,

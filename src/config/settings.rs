@@ -81,7 +81,7 @@ settings! {
         /// Whether `admin` may be anything but a loopback address.
         admin_allow_remote: bool = false, Flag;
         sections workers: WorkersConfig, links: LinksConfig, membership: MembershipConfig,
-            watch: WatchConfig;
+            watch: WatchConfig, load: LoadConfig;
     }
 
     /// The worker threads and their queues.
@@ -205,5 +205,11 @@ settings! {
         /// Watches that one worker keeps for its own handlers and applications, and as many again
         /// for the workers of other nodes.
         max_watches: usize = 16_384, Number(1, 1_048_576);
+    }
+
+    /// How busy nodes are.
+    LoadConfig "load." {
+        /// How often a node measures itself; what has changed is spread to the others.
+        every_ms: u64 = 1_000, Number(100, 60_000);
     }
 }

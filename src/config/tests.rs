@@ -78,6 +78,8 @@ partition_policy = "remove-after"
 remove_after_ms = 1000
 [watch]
 max_watches = 1
+[load]
+every_ms = 100
 "#;
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::outlet::{ControlOutlet, Outlet};
 use super::{
     ControlEffects, ControlPart, LinkChange, LinkRef, Part, PartId, RouteeChange, WorkerEffects,
-    WorkerPart, watch,
+    WorkerPart, load, watch,
 };
 use crate::base::{HandlerId, MemberEvent, NodeRef, View, WorkerIndex};
 use crate::config::NodeConfig;
@@ -318,6 +318,7 @@ macro_rules! parts {
 
 parts! {
     watch: watch::Watch = 1,
+    load: load::LoadPart = 2,
 }
 
 /// Where a part's counters begin among all.

@@ -9,6 +9,7 @@
 //! ([`ControlOutlet::gossip`]), or to one ([`ControlOutlet::send`]).
 
 pub mod list;
+pub mod load;
 mod outlet;
 pub mod watch;
 

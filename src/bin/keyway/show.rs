@@ -9,7 +9,8 @@ use serde_json::Value;
 
 pub(crate) fn members(report: &MembersReport) -> String {
     let mut rows = vec![
-        ["NAME", "ADDRESS", "STATE", "WORKERS", "WEIGHT", "ROLES", "VERSION"].map(str::to_owned),
+        ["NAME", "ADDRESS", "STATE", "WORKERS", "BUSY", "WEIGHT", "ROLES", "VERSION"]
+            .map(str::to_owned),
     ];
     rows.extend(report.members.iter().map(|member| {
         let me = if member.name == report.me { " (asked)" } else { "" };
@@ -18,12 +19,20 @@ pub(crate) fn members(report: &MembersReport) -> String {
             member.address.to_string(),
             state(member),
             member.workers.to_string(),
+            busy(member),
             member.weight.to_string(),
             or_dash(member.roles.iter().cloned().collect::<Vec<_>>().join(",")),
             or_dash(member.app_version.clone()),
         ]
     }));
     table(&rows)
+}
+
+/// As the member said last, so that it may be a second old.
+fn busy(member: &MemberReport) -> String {
+    let share = member.busy_per_mille.map(|share| format!("{} %", (share + 5) / 10));
+    let share = share.unwrap_or_else(|| "-".to_owned());
+    if member.stuck { format!("{share}, stuck") } else { share }
 }
 
 fn state(member: &MemberReport) -> String {

@@ -241,6 +241,7 @@ mod tests {
             secrets.map(|secret| ClusterKey::new("shop", Some(secret.as_bytes())).unwrap());
         let versions = VersionRange::SUPPORTED;
         let dial = DialParams {
+            purpose: crate::wire::handshake::Purpose::Workers,
             key,
             me: node("a"),
             from_worker: WorkerIndex(0),

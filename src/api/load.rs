@@ -1,0 +1,67 @@
+//! How busy nodes are: what they say of themselves, and what one says when it is asked.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::health::{STUCK_AFTER, turn};
+use super::node::Node;
+use super::shared::Shared;
+use crate::base::NodeRef;
+use crate::part::load::{Load, LoadError, Loads, Order, Reading};
+use crate::runtime::control::Ended;
+use crate::runtime::proxies;
+
+impl Shared {
+    /// Has the part measure this node from now on.
+    pub(super) fn measure_load(&self) {
+        let boards: Vec<_> = self.doors.iter().map(|door| Arc::clone(&door.counts)).collect();
+        let clock = self.clock;
+        let read = Box::new(move || {
+            let mut sum = Reading::default();
+            for board in &boards {
+                let pulse = board.pulse.read();
+                // After the reading, so that it is no later.
+                let now = clock.now().0;
+                let asleep = pulse.asleep_since_ns.map_or(0, |since| now.saturating_sub(since));
+                let asleep = pulse.slept_ns + asleep;
+                sum.asleep_ns += asleep;
+                sum.awake_ns += now.saturating_sub(asleep);
+                sum.stuck |= turn(pulse, now) >= STUCK_AFTER;
+            }
+            sum
+        });
+        let shown = Arc::clone(&self.loads);
+        let show = Box::new(move |loads: Loads| shown.store(Arc::new(loads)));
+        // A node that has stopped already needs none.
+        let _ = self.order(proxies::Order::Part(Order::Begin { read, show }.into()));
+    }
+}
+
+impl Node {
+    /// How busy a member is, by what it last spread through the cluster: within about a second or
+    /// two of the truth, and within 50 thousandths. `None` while it has said nothing.
+    pub fn load(&self, node: NodeRef) -> Option<Load> {
+        self.shared.loads.load().get(&node).copied()
+    }
+
+    /// Asks a member how busy it is now.
+    ///
+    /// # Errors
+    /// A [`LoadError`] says why there is no answer.
+    pub async fn load_now(&self, node: NodeRef) -> Result<Load, LoadError> {
+        let (tell, told) = oneshot::channel();
+        // Whoever asked may have given up.
+        let answer = Box::new(move |outcome| {
+            let _ = tell.send(outcome);
+        });
+        let order = proxies::Order::Part(Order::Ask { node, answer }.into());
+        self.shared.order(order).map_err(|_| LoadError::Stopped)?;
+        let mut ended = self.shared.ended.clone();
+        tokio::select! {
+            biased;
+            outcome = told => outcome.unwrap_or(Err(LoadError::Stopped)),
+            _ = ended.wait_for(Option::<Ended>::is_some) => Err(LoadError::Stopped),
+        }
+    }
+}

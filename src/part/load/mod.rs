@@ -1,0 +1,83 @@
+//! Load: how busy each node is. Every node measures itself and gossips what has changed; who wants
+//! to know exactly asks the node itself.
+
+mod control;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use self::control::{Answer, LoadControl, Order, Reading};
+pub use self::worker::LoadWorker;
+use super::Part;
+use crate::base::{NodeRef, WorkerIndex};
+use crate::config::LoadConfig;
+
+/// The part's line in the list.
+pub struct LoadPart;
+
+/// How busy a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Load {
+    /// Which part of the time its workers did not sleep, in thousandths, all of them together;
+    /// looking for work counts.
+    pub busy_per_mille: u16,
+    /// Whether one of its workers stands still: a handler blocks it.
+    pub stuck: bool,
+}
+
+/// The loads of the members that are known.
+pub type Loads = Arc<BTreeMap<NodeRef, Load>>;
+
+/// Why a node's load is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It is no member.
+    #[error("asking a node for its load failed: it is no member of this cluster")]
+    NotAMember,
+    /// The question or the answer may be lost.
+    #[error("asking a node for its load failed: it could not be reached, or the way there broke")]
+    Lost,
+    /// It does not say.
+    #[error("asking a node for its load failed: it did not answer within 2 s")]
+    NoAnswer,
+    /// This node has stopped.
+    #[error("asking a node for its load failed: this node has stopped")]
+    Stopped,
+}
+
+impl Load {
+    const BYTES: usize = 3;
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.busy_per_mille.to_le_bytes());
+        out.push(u8::from(self.stuck));
+    }
+
+    /// A newer node may add to it.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let [low, high, stuck] = *bytes.first_chunk::<{ Self::BYTES }>()?;
+        let busy_per_mille = u16::from_le_bytes([low, high]).min(1_000);
+        Some(Self { busy_per_mille, stuck: stuck != 0 })
+    }
+}
+
+impl Part for LoadPart {
+    const NAME: &'static str = "load";
+    const COUNTERS: &'static [&'static str] = &[];
+    type Settings = LoadConfig;
+    type Worker = LoadWorker;
+    type Control = LoadControl;
+
+    fn worker(_: NodeRef, _: WorkerIndex, _: &LoadConfig) -> LoadWorker {
+        LoadWorker
+    }
+
+    fn control(me: NodeRef, _: u16, settings: &LoadConfig) -> LoadControl {
+        LoadControl::new(me, settings.every_ms)
+    }
+}
