@@ -327,15 +327,6 @@ impl Worker {
         })
     }
 
-    /// Whether something that was put on a link has not come to its end.
-    pub fn is_owed(&self, id: LinkId) -> bool {
-        self.core.links.get(id).is_some_and(|link| match link.role {
-            // Its peer acknowledges nothing by itself.
-            Role::Accepted { .. } => true,
-            _ => !link.is_settled(),
-        })
-    }
-
     /// The time of this duty cycle.
     #[inline]
     pub fn now(&self) -> Time {

@@ -85,10 +85,8 @@ impl Turn {
         for place in 0..self.ports.len() {
             let port = &mut self.ports[place];
             let (Some(link), Some(since)) = (port.link, port.owes) else { continue };
-            if std::mem::take(&mut port.heard) {
-                // It lives, or did a moment ago.
-                port.owes = worker.is_owed(link).then_some(since);
-            } else {
+            // One that was heard of lives, or did a moment ago.
+            if !std::mem::take(&mut port.heard) {
                 self.look_at(worker, io, (link, since), now);
             }
         }

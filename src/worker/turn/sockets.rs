@@ -94,9 +94,12 @@ impl Turn {
             self.disconnect(io, before);
         }
         io.allow(link, FIRST_BYTES);
-        // What came before the socket was watched must be tried for.
+        // What came before the socket was watched must be tried for; and the last that was said in
+        // the handshake may not have arrived.
+        let now = worker.now();
         self.ports[link.slot()] =
-            Port { link: Some(link), readable: true, writable: true, ..NO_PORT };
+            Port { link: Some(link), readable: true, writable: true, owes: Some(now), ..NO_PORT };
+        self.looks.begin(now);
         self.list(link);
         worker.touch(link);
     }
