@@ -84,7 +84,6 @@ impl Links {
 
     /// A part says something to its counterpart on another node; `address` is that member's, if it
     /// is one. A word that cannot go out is told as lost.
-    #[expect(clippy::too_many_arguments, reason = "a word has a speaker, a listener and a content")]
     pub fn say_to(
         &mut self,
         now: Time,

@@ -141,8 +141,11 @@ impl LoadControl {
     }
 
     fn fail(&mut self, error: LoadError, which: impl Fn(NodeRef) -> bool) {
-        for (_, (_, answer)) in self.asked.extract_if(.., |_, (node, _)| which(*node)) {
-            answer(Err(error));
+        let over = self.asked.iter().filter(|(_, (node, _))| which(*node));
+        for token in over.map(|(token, _)| *token).collect::<Vec<_>>() {
+            if let Some((_, answer)) = self.asked.remove(&token) {
+                answer(Err(error));
+            }
         }
     }
 }
