@@ -1,7 +1,7 @@
 //! Identities as newtypes, so that a worker index can never stand where a handler id belongs.
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -67,42 +67,42 @@ impl fmt::Display for WorkerIndex {
 /// when that life is over, the name is not: looked up by the name of one that is gone, nothing is
 /// found. A name would come again after four billion others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DestinationId {
-    slot: u32,
-    serial: NonZeroU32,
-}
+pub struct DestinationId(
+    /// The slot, then the serial. One word, since it is moved and compared with every message.
+    NonZeroU64,
+);
 
 impl DestinationId {
     /// Found nowhere.
-    pub const NONE: Self = Self { slot: u32::MAX, serial: NonZeroU32::MIN };
+    pub const NONE: Self = Self(NonZeroU64::MIN.saturating_add((u32::MAX as u64) << 32));
 
     /// The destination with this serial, in this slot.
     pub fn new(slot: usize, serial: NonZeroU32) -> Self {
-        Self { slot: slot as u32, serial }
+        Self(NonZeroU64::from(serial) | (slot as u64) << 32)
     }
 
     /// Its place in tables of what there is at present.
     #[inline]
     pub fn slot(self) -> usize {
-        self.slot as usize
+        (self.0.get() >> 32) as usize
     }
 
     /// Rises with each new destination, whatever its slot.
     #[inline]
     pub fn serial(self) -> NonZeroU32 {
-        self.serial
+        NonZeroU32::new(self.0.get() as u32).expect("made of one")
     }
 
     /// Whether it was named after another one.
     #[inline]
     pub fn is_after(self, other: NonZeroU32) -> bool {
-        self.serial.get().wrapping_sub(other.get()) as i32 > 0
+        self.serial().get().wrapping_sub(other.get()) as i32 > 0
     }
 }
 
 impl fmt::Display for DestinationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.slot, self.serial)
+        write!(f, "{}#{}", self.slot(), self.serial())
     }
 }
 

@@ -71,7 +71,7 @@ impl Writer<EncodeError> for BodyWriter<'_> {
 pub type BodySerializer<'a> = LowSerializer<BodyWriter<'a>, ArenaHandle<'a>, EncodeError>;
 
 /// Appends one frame to a chunk. On an error the chunk is as it was.
-#[inline]
+#[inline(always)]
 pub fn encode<B>(
     chunk: &mut Chunk,
     arena: &mut Arena,

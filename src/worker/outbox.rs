@@ -147,7 +147,8 @@ impl Head {
 ///
 /// # Errors
 /// [`Refusal::TooLarge`] over the limit, [`Refusal::Unserialisable`]; the chunk is as it was.
-#[inline]
+// In line, so that what a frame leaves out is known when it is compiled.
+#[inline(always)]
 pub fn append<B: WireType>(
     chunk: &mut Chunk,
     arena: &mut Arena,
@@ -377,7 +378,7 @@ impl Outbox {
     }
 
     /// Encodes one frame at the end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push<B: WireType>(
         &mut self,
         encoder: &mut Encoder,
