@@ -60,7 +60,7 @@
 //! | [`Context`] | a handler's hands: send, ask, reply later, set times |
 //! | [`Later`], [`Replier`], [`AsyncReplies`] | replies that come later, from a thread or from async code |
 //! | [`Router`] | [`tell`](Router::tell), [`ask`](Router::ask), [`batch`](Router::batch), by a strategy and within the roles it was given |
-//! | [`RouteeRef`], [`Selection`], [`Pattern`] | one incarnation of a handler; handlers by path pattern |
+//! | [`RouteeRef`], [`RouteeId`], [`Selection`], [`Pattern`] | one routee; handlers by path pattern |
 //! | [`View`], [`Member`], [`Events`] | who is here, and what changes |
 //! | [`Refusal`], [`AskError`], [`DeathReason`] | why a message was not accepted, not answered, not handled |
 //! | [`Counts`], [`DeadLetters`] | what became of every message |
@@ -116,7 +116,8 @@ pub use api::{
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{
-    Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, Time, View, WorkerIndex,
+    InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, RouteeId, Time,
+    View, WorkerIndex,
 };
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};

@@ -142,7 +142,7 @@ impl Scene {
         let healthy = node().seed(attacked.address()).start().unwrap();
         let router = healthy.router("/user/orders").build().unwrap();
         router.wait_ready(1, LIMIT).unwrap();
-        let handler = router.routees()[0].handler;
+        let handler = router.routees()[0].id.instance.handler;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU64::new(0));
         let asking = keep_asking(router, Arc::clone(&stop), Arc::clone(&asked));

@@ -264,7 +264,7 @@ fn a_restarted_node_is_a_new_incarnation_and_gets_its_keys_back() {
     eventually("every key is back", || owners() == before);
     // A reference to the first life reaches nobody.
     let mut old = router.routees()[0].clone();
-    old.node = first_life;
+    old.id.node = first_life;
     let refusal = nodes[0].tell_to(&old, &item(1)).unwrap_err();
     assert!(matches!(refusal, Refusal::Stopped | Refusal::Unreachable), "{refusal:?}");
     eventually("the books balance", || nodes[0].counts().in_flight() == 0);

@@ -164,7 +164,9 @@ fn roles_limits_and_locality_choose_routees() {
         let mut nodes: Vec<usize> = router
             .routees()
             .iter()
-            .map(|routee| cluster.nodes.iter().position(|node| node.id() == routee.node).unwrap())
+            .map(|routee| {
+                cluster.nodes.iter().position(|node| node.id() == routee.id.node).unwrap()
+            })
             .collect();
         nodes.sort_unstable();
         nodes

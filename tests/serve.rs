@@ -106,11 +106,11 @@ fn keys_of_a_path_that_is_withdrawn_under_load_move_to_the_other_node() {
     let mut watches: Vec<_> = routers[0]
         .routees()
         .iter()
-        .filter(|routee| routee.node == b.id())
+        .filter(|routee| routee.id.node == b.id())
         .map(|routee| a.watch(routee).unwrap())
         .collect();
     assert_eq!(watches.len(), 2, "one on each worker");
-    let old = routers[0].routees().into_iter().find(|routee| routee.node == b.id()).unwrap();
+    let old = routers[0].routees().into_iter().find(|routee| routee.id.node == b.id()).unwrap();
     let began = Instant::now();
     b.unserve("/serve/sink").unwrap();
     let took = began.elapsed();

@@ -135,7 +135,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// The one routee at `/user/fragile` on a node.
 fn fragile(from: &Node, on: &Node) -> keyway::RouteeRef {
     let router = from.router("/user/fragile").build().unwrap();
-    let find = || router.routees().into_iter().find(|routee| routee.node == on.id());
+    let find = || router.routees().into_iter().find(|routee| routee.id.node == on.id());
     eventually("the routee is known", || find().is_some());
     find().unwrap()
 }

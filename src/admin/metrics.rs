@@ -247,6 +247,11 @@ fn counts(out: &mut Gathered, counts: &CountsReport) {
         ),
         ("keyway_replies_lost", "Replies that could not be sent.", counts.lost_replies),
         (
+            "keyway_wakes_void",
+            "Times set by routees that were gone before they came.",
+            counts.void_wakes,
+        ),
+        (
             "keyway_slow_turns",
             "Turns of workers that took longer than `workers.slow_turn_ms`.",
             counts.slow_turns,

@@ -106,6 +106,8 @@ pub struct CountsReport {
     pub late_replies: u64,
     /// Replies that could not be sent.
     pub lost_replies: u64,
+    /// Times set by routees that were gone before they came.
+    pub void_wakes: u64,
     /// Turns of workers that took longer than `workers.slow_turn_ms`.
     pub slow_turns: u64,
     /// Frames from newer nodes that this one does not know.
@@ -245,6 +247,7 @@ impl From<Counts> for CountsReport {
             failed_asks: counts.failed_asks,
             late_replies: counts.late_replies,
             lost_replies: counts.lost_replies,
+            void_wakes: counts.void_wakes,
             slow_turns: counts.slow_turns,
             skipped_frames: counts.skipped_frames,
             work_begun: counts.work_begun,

@@ -75,7 +75,7 @@ impl<'a, M: Message> Ask<'a, M> {
 pub(super) enum To<'a> {
     /// To wherever a router sends this key.
     Router(&'a Router, Option<u64>),
-    /// To one incarnation of a handler.
+    /// To one routee.
     Reference(&'a Arc<Shared>, &'a RouteeRef),
 }
 
@@ -107,7 +107,8 @@ impl To<'_> {
                 let sender = shared.sender(shared.home_of(to), &snapshot);
                 let place = place_of(&snapshot, to, M::TYPE);
                 // Sent again, it goes to the same incarnation.
-                let unknown = Place { destination: DestinationId::NONE, handler: to.handler };
+                let handler = to.id.instance.handler;
+                let unknown = Place { destination: DestinationId::NONE, handler };
                 let again = Target::Place(place.unwrap_or(unknown));
                 sender.ask(place, again, message, options, now)
             }

@@ -129,15 +129,16 @@ impl Node {
         Selection { shared: Arc::clone(&self.shared), pattern: Pattern::new(pattern) }
     }
 
-    /// Sends a message to one incarnation of a handler.
+    /// Sends a message to one routee.
     ///
     /// # Errors
-    /// As [`Router::tell`](super::Router::tell); [`Refusal::Stopped`] when that incarnation is gone.
+    /// As [`Router::tell`](super::Router::tell); [`Refusal::Stopped`] when that life of its
+    /// node is over.
     pub fn tell_to<M: Message>(&self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
         tell_to(&self.shared, to, message)
     }
 
-    /// Asks one incarnation of a handler, as [`Router::ask`](super::Router::ask) does.
+    /// Asks one routee, as [`Router::ask`](super::Router::ask) does.
     pub fn ask_to<'a, M: Message>(&'a self, to: &'a RouteeRef, message: &'a M) -> Ask<'a, M> {
         Ask::new(To::Reference(&self.shared, to), message)
     }

@@ -276,14 +276,7 @@ impl Router {
         let snapshot = self.shared.snapshot.load();
         let state = self.state(&snapshot);
         let routees = state.active.iter().map(|routee| state.table.routees()[usize::from(routee)]);
-        routees
-            .map(|routee| RouteeRef {
-                node: routee.node,
-                worker: routee.worker,
-                handler: routee.handler,
-                path: state.spec.path.clone(),
-            })
-            .collect()
+        routees.map(|routee| RouteeRef { id: routee.id(), path: state.spec.path.clone() }).collect()
     }
 
     /// Hash of the table: equal on all nodes that have the same members and ask for the same. Does

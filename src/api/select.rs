@@ -29,7 +29,7 @@ impl Selection {
         Self { pattern: self.pattern.on(node), ..self }
     }
 
-    /// Turns the pattern into references to the incarnations of handlers that are there now. Empty
+    /// Turns the pattern into references to the routees that are there now. Empty
     /// when nothing is there.
     pub fn identify(&self) -> Vec<RouteeRef> {
         self.pattern.identify(&self.shared.snapshot.load())
@@ -58,7 +58,7 @@ impl Selection {
     }
 }
 
-/// Sends a message to one incarnation of a handler.
+/// Sends a message to one routee.
 pub(super) fn tell_to<M: Message>(
     shared: &Shared,
     to: &RouteeRef,

@@ -86,7 +86,7 @@ impl Shared {
 
     /// The worker that serves a reference: always the same, so that order is kept.
     pub fn home_of(&self, to: &RouteeRef) -> WorkerIndex {
-        WorkerIndex((usize::from(to.worker.0) % self.doors.len()) as u16)
+        WorkerIndex((usize::from(to.id.worker.0) % self.doors.len()) as u16)
     }
 
     /// Counts a message that was refused before there was a sender for it.

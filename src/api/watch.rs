@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::node::{Node, NodeError};
-use crate::base::NodeRef;
+use crate::base::{NodeRef, RouteeId};
 use crate::part::watch::{GoneReason, Order, Target, Watcher, WorkerOrder};
 use crate::queue::block_on::block_on_until;
 use crate::runtime::control::Ended;
@@ -22,9 +22,15 @@ impl From<NodeRef> for Target {
     }
 }
 
+impl From<RouteeId> for Target {
+    fn from(routee: RouteeId) -> Self {
+        Self::Routee(routee)
+    }
+}
+
 impl From<&RouteeRef> for Target {
     fn from(routee: &RouteeRef) -> Self {
-        Self::Routee(routee.node, routee.worker, routee.handler)
+        Self::Routee(routee.id)
     }
 }
 
@@ -39,14 +45,14 @@ impl Context<'_> {
     /// place, which this watch does not speak of), and with its node's life: left, removed, or
     /// restarted. A node that only does not answer is not gone.
     pub fn watch<H: Handler<crate::Gone>>(&mut self, target: impl Into<Target>, token: u64) {
-        let watcher = Watcher::Handler(self.handler(), token);
+        let watcher = Watcher::Routee(self.id().instance, token);
         self.part_order(WorkerOrder::Watch { watcher, target: target.into() }.into());
     }
 
     /// Stops watching what was given this token. A [`Gone`](crate::Gone) that is on its way
     /// within this worker still comes.
     pub fn unwatch(&mut self, token: u64) {
-        let watcher = Watcher::Handler(self.handler(), token);
+        let watcher = Watcher::Routee(self.id().instance, token);
         self.part_order(WorkerOrder::Unwatch { watcher }.into());
     }
 }

@@ -185,7 +185,7 @@ impl WorkEnd {
 
 /// How many numbers a [`Counts`] is.
 pub const COUNT_WORDS: usize =
-    13 + Refusal::ALL.len() + 2 * DeathReason::ALL.len() + WorkEnd::ALL.len();
+    14 + Refusal::ALL.len() + 2 * DeathReason::ALL.len() + WorkEnd::ALL.len();
 
 /// Why an ask has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -240,6 +240,9 @@ pub struct Counts {
     pub late_replies: u64,
     /// Replies that could not be sent (the asker is gone, or its link is full).
     pub lost_replies: u64,
+    /// Times that a routee had set, and that came after its end or were called off by it: it was
+    /// withdrawn, or panicked and was replaced.
+    pub void_wakes: u64,
     /// Turns of workers that took longer than `workers.slow_turn_ms`.
     pub slow_turns: u64,
     /// Frames from newer nodes, of kinds or for parts that this build does not know.
@@ -278,6 +281,7 @@ impl Counts {
             self.slow_turns,
             self.skipped_frames,
             self.work_begun,
+            self.void_wakes,
         ];
         let all = single.iter().chain(&self.refused).chain(&self.dead).chain(&self.received_dead);
         let all = all.chain(&self.work_ended);
@@ -305,6 +309,7 @@ impl Counts {
             slow_turns: next(),
             skipped_frames: next(),
             work_begun: next(),
+            void_wakes: next(),
             refused: std::array::from_fn(|_| next()),
             dead: std::array::from_fn(|_| next()),
             received_dead: std::array::from_fn(|_| next()),
@@ -334,6 +339,7 @@ impl AddAssign for Counts {
         self.slow_turns += other.slow_turns;
         self.skipped_frames += other.skipped_frames;
         self.work_begun += other.work_begun;
+        self.void_wakes += other.void_wakes;
         for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
             *mine += theirs;
         }

@@ -107,7 +107,7 @@ impl fmt::Display for DestinationId {
 }
 
 /// One registration of a path on one node, never reused within an incarnation: together with a
-/// [`NodeRef`] it names one incarnation of a handler. Its node finds it by a slot, which is used
+/// [`NodeRef`] it names a handler of one life of a node. Its node finds it by a slot, which is used
 /// again under another serial when the path is withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandlerId(pub u32);

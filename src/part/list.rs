@@ -8,7 +8,7 @@ use super::{
     ControlEffects, ControlPart, LinkChange, LinkRef, Part, PartId, RouteeChange, WorkerEffects,
     WorkerPart, load, watch,
 };
-use crate::base::{HandlerId, MemberEvent, NodeRef, View, WorkerIndex};
+use crate::base::{InstanceId, MemberEvent, NodeRef, View, WorkerIndex};
 use crate::config::NodeConfig;
 use crate::wire::WireError;
 
@@ -129,10 +129,10 @@ macro_rules! parts {
             }
 
             /// A routee of this worker started, was replaced or withdrawn.
-            pub fn routee(&mut self, handler: HandlerId, change: RouteeChange) {
+            pub fn routee(&mut self, instance: InstanceId, change: RouteeChange) {
                 $(
                     let mut out = Outlet::new(PartId($number), &mut self.effects);
-                    self.$field.routee(handler, change, &mut out);
+                    self.$field.routee(instance, change, &mut out);
                 )*
             }
 

@@ -21,7 +21,7 @@ pub use self::list::{
 pub use self::outlet::{
     ControlEffect, ControlEffects, ControlOutlet, Outlet, To, WorkerEffect, WorkerEffects,
 };
-use crate::base::{HandlerId, MemberEvent, NodeRef, View, WorkerIndex};
+use crate::base::{InstanceId, MemberEvent, NodeRef, View, WorkerIndex};
 use crate::wire::WireError;
 
 /// A part's number on the wire. Numbers are never used for another part.
@@ -105,10 +105,11 @@ pub trait WorkerPart {
     ) -> Result<(), WireError>;
     /// A link opened or closed.
     fn link(&mut self, link: LinkRef, change: LinkChange, out: &mut Outlet<'_, Self::Report>);
-    /// A routee of this worker started, was replaced or withdrawn.
+    /// A routee of this worker started or was withdrawn, or it is the fresh one in the place of one
+    /// that panicked.
     fn routee(
         &mut self,
-        handler: HandlerId,
+        instance: InstanceId,
         change: RouteeChange,
         out: &mut Outlet<'_, Self::Report>,
     );

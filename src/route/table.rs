@@ -14,13 +14,16 @@ use super::collisions::{NameCollision, NameCollisions};
 use super::job::SharedSlots;
 use super::set::RouteeSet;
 use super::spec::{LocalPreference, MAX_WORKERS_PER_NODE, RouterSpec};
-use crate::base::{HandlerId, Member, MessageType, NodeId, NodeRef, Path, View, WorkerIndex};
+use crate::base::{
+    HandlerId, InstanceId, Member, MessageType, NodeId, NodeRef, Path, RouteeId, View, WorkerIndex,
+};
 use crate::hash::{Candidate, MAX_CANDIDATES, NO_OWNER, SlotTable};
 
 /// The range of a member's weight; what lies outside counts as the nearer end.
 const WEIGHTS: (u32, u32) = (1, 1_000);
 
-/// One place where messages of a router can go: one worker's instance of a handler.
+/// One place where messages of a router can go: one worker's routee. Packed, since picks read it;
+/// [`Routee::id`] says who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Routee {
     /// The node's current life.
@@ -33,6 +36,14 @@ pub struct Routee {
     pub weight: u32,
     /// Whether it is on the node that made the table.
     pub local: bool,
+}
+
+impl Routee {
+    /// Who it is. A table does not know which life of it runs.
+    pub fn id(&self) -> RouteeId {
+        let Self { node, worker, handler, .. } = *self;
+        RouteeId { node, worker, instance: InstanceId::running(handler) }
+    }
 }
 
 /// Routees that a table leaves out because of a message type of theirs.

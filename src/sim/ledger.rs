@@ -23,6 +23,8 @@ struct Sender {
 /// An ask that a routee made and that has not ended yet.
 struct OpenAsk {
     life: LifeId,
+    /// Each routee that is made sends under a number of its own.
+    asker: SenderId,
 }
 
 /// The truth about one simulation's messages.
@@ -155,18 +157,23 @@ impl Ledger {
     }
 
     /// A routee's ask was accepted.
-    pub fn opened(&mut self, token: u64, life: LifeId) {
-        self.asks.insert(token, OpenAsk { life });
+    pub fn opened(&mut self, token: u64, life: LifeId, asker: SenderId) {
+        self.asks.insert(token, OpenAsk { life, asker });
     }
 
-    /// A routee's ask has ended.
-    pub fn ended(&mut self, token: u64) {
-        if self.asks.remove(&token).is_none() {
-            self.blame(
-                super::invariants::asks::NAME,
-                format!("the ask {token} of a routee ended a second time"),
-            );
-        }
+    /// A routee's ask has ended, as this routee was told.
+    pub fn ended(&mut self, token: u64, told: SenderId) {
+        let seen = match self.asks.remove(&token) {
+            Some(ask) if ask.asker == told => return,
+            Some(_) => format!("the end of ask {token} was told to a routee that did not ask"),
+            None => format!("the ask {token} of a routee ended a second time, or after its asker"),
+        };
+        self.blame(super::invariants::asks::NAME, seen);
+    }
+
+    /// A routee is about to panic: none of its asks ends for anybody.
+    pub fn forget_asks_of(&mut self, asker: SenderId) {
+        self.asks.retain(|_, ask| ask.asker != asker);
     }
 
     /// How many asks of a process's routees have not ended.

@@ -210,7 +210,7 @@ impl Witness {
                 cx.ask::<Self, _>(&router, &question, within, token)
             };
             if sent.is_ok() {
-                self.ledger.lock().opened(token, self.life);
+                self.ledger.lock().opened(token, self.life, self.sender);
             }
             sent
         } else {
@@ -234,7 +234,7 @@ impl Witness {
 
     fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>) {
         let mut ledger = self.ledger.lock();
-        ledger.ended(token);
+        ledger.ended(token, self.sender);
         if let Ok(answer) = reply
             && answer.token != token
         {
@@ -251,7 +251,10 @@ impl Handler<Note> for Witness {
         if note.panic {
             // Unlike `panic!` this writes nothing to the terminal.
             let place = (self.life, usize::from(self.worker.0));
-            self.ledger.lock().watches.replaced(place);
+            let mut ledger = self.ledger.lock();
+            ledger.watches.replaced(place);
+            ledger.forget_asks_of(self.sender);
+            drop(ledger);
             std::panic::resume_unwind(Box::new("planned by the simulator"));
         }
         self.note(&note.from, false);

@@ -14,7 +14,7 @@ use super::router_ref::RouterRef;
 use super::select::Pattern;
 use super::send::{AskOptions, single};
 use crate::base::fate::{AskError, Counts, Refusal};
-use crate::base::{HandlerId, NodeRef, Time, TimerKey, WorkerIndex};
+use crate::base::{InstanceId, NodeRef, RouteeId, Time, TimerKey, WorkerIndex};
 use crate::hash::HashKey;
 use crate::wire::{Message, WireType};
 
@@ -36,7 +36,7 @@ pub struct WakeKey(TimerKey);
 /// worker's duty cycle.
 pub struct Context<'a> {
     pub(super) core: &'a mut Core,
-    pub(super) handler: HandlerId,
+    pub(super) instance: InstanceId,
     pub(super) origin: Option<Origin>,
 }
 
@@ -57,6 +57,12 @@ impl Context<'_> {
     #[inline]
     pub fn node(&self) -> NodeRef {
         self.core.me
+    }
+
+    /// Who this routee is, down to this life of it: see [`RouteeId`].
+    #[inline]
+    pub fn id(&self) -> RouteeId {
+        RouteeId { node: self.core.me, worker: self.core.index, instance: self.instance }
     }
 
     /// This worker's counts so far.
@@ -111,16 +117,16 @@ impl Context<'_> {
         self.core.tell_all(router.as_ref().id, message)
     }
 
-    /// Sends a message to one incarnation of a handler.
+    /// Sends a message to one routee.
     ///
     /// # Errors
-    /// As [`Context::tell`]; [`Refusal::Stopped`] when that incarnation is gone.
+    /// As [`Context::tell`]; [`Refusal::Stopped`] when that life of its node is over.
     pub fn tell_to<M: Message>(&mut self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
         let place = self.core.place_of(to, M::TYPE);
         self.core.tell_at(place, message)
     }
 
-    /// The incarnations of handlers that fit a pattern now, to tell or ask them.
+    /// The routees that fit a pattern now, to tell or ask them.
     pub fn identify(&self, pattern: impl AsRef<Pattern>) -> Vec<RouteeRef> {
         let snapshot = self.core.snapshot.as_ref();
         snapshot.map_or_else(Vec::new, |snapshot| pattern.as_ref().identify(snapshot))
@@ -150,7 +156,8 @@ impl Context<'_> {
     }
 
     /// Asks through a router. The reply, or its failure, comes to [`OnReply::on_reply`] of this
-    /// handler with the same token, exactly once.
+    /// routee with the same token, exactly once; to this life of it only, so that a fresh one after
+    /// a panic gets no reply that it did not ask for.
     ///
     /// `H` is the handler's own type: `cx.ask::<Self, _>(&self.carts, &message, within, token)`.
     /// `within` is a [`Duration`], or [`AskOptions`] for one that may be sent again.
@@ -187,10 +194,10 @@ impl Context<'_> {
         self.ask_routed::<H, M>(router.id, key_hash, message, within.into(), token)
     }
 
-    /// Asks one incarnation of a handler.
+    /// Asks one routee.
     ///
     /// # Errors
-    /// As [`Context::ask`]; [`Refusal::Stopped`] when that incarnation is gone.
+    /// As [`Context::ask`]; [`Refusal::Stopped`] when that life of its node is over.
     pub fn ask_to<H: OnReply<M>, M: Message>(
         &mut self,
         to: &RouteeRef,
@@ -229,7 +236,7 @@ impl Context<'_> {
 
     #[inline]
     fn waiter<H: OnReply<M>, M: Message>(&self, token: u64) -> Waiter {
-        Waiter::Routee { handler: self.handler, token, deliver: deliver_reply::<H, M> }
+        Waiter::Routee { instance: self.instance, token, deliver: deliver_reply::<H, M> }
     }
 
     /// Puts the reply off: return the [`Later`] and keep the [`Replier`], which can go to any
@@ -249,15 +256,15 @@ impl Context<'_> {
     }
 
     /// Calls the handler's `wake` with this token after a while, to the millisecond above, unless
-    /// it is called off by the key.
+    /// it is called off by the key, or this life of the routee is over by then.
     pub fn wake_after(&mut self, after: Duration, token: u64) -> WakeKey {
         self.wake_at(self.core.now.plus(after), token)
     }
 
     /// Calls the handler's `wake` with this token at a time, to the millisecond above, unless it is
-    /// called off by the key.
+    /// called off by the key, or this life of the routee is over by then.
     pub fn wake_at(&mut self, at: Time, token: u64) -> WakeKey {
-        let wake = Timer::Wake { handler: self.handler, token };
+        let wake = Timer::Wake { instance: self.instance, token };
         WakeKey(self.core.timers.insert(at, wake))
     }
 
@@ -265,7 +272,7 @@ impl Context<'_> {
     /// was called off before, or is not this handler's.
     pub fn cancel_wake(&mut self, key: WakeKey) -> bool {
         let own = match self.core.timers.get(key.0) {
-            Some(Timer::Wake { handler, .. }) => *handler == self.handler,
+            Some(Timer::Wake { instance, .. }) => *instance == self.instance,
             _ => false,
         };
         own && self.core.timers.cancel(key.0).is_some()
@@ -275,7 +282,7 @@ impl Context<'_> {
     /// every time keeps its worker from sleeping.
     #[inline]
     pub fn wake_soon(&mut self, token: u64) {
-        self.core.soon.push((self.handler, token));
+        self.core.soon.push((self.instance, token));
     }
 
     /// Whether somebody waits for a reply.

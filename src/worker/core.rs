@@ -15,7 +15,8 @@ use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
 use crate::base::{
-    DestinationId, HandlerId, MessageTypeId, NodeRef, Path, Time, TypeRef, WorkerIndex,
+    DestinationId, HandlerId, InstanceId, MessageTypeId, NodeRef, Path, RouteeId, Time, TypeRef,
+    WorkerIndex,
 };
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
@@ -30,7 +31,7 @@ use super::work::Works;
 
 /// What a worker's timers are for.
 pub(super) enum Timer {
-    Wake { handler: HandlerId, token: u64 },
+    Wake { instance: InstanceId, token: u64 },
     Ack(LinkId),
     Redial(LinkId),
     Parting(LinkId),
@@ -39,7 +40,7 @@ pub(super) enum Timer {
 
 /// Who waits for a reply.
 pub(super) enum Waiter {
-    Routee { handler: HandlerId, token: u64, deliver: DeliverReply },
+    Routee { instance: InstanceId, token: u64, deliver: DeliverReply },
     Application { slot: u32, generation: u32 },
 }
 
@@ -100,16 +101,12 @@ fn link_of(
     }
 }
 
-/// A reference to one incarnation of a handler: its registration on one worker of one life of a
-/// node.
+/// A reference to a routee: the one of one registration of a path, on one worker of one life of a
+/// node. One that panics is followed by a fresh one, which the reference then stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteeRef {
-    /// Which life of which node.
-    pub node: NodeRef,
-    /// Which worker of it.
-    pub worker: WorkerIndex,
-    /// Which registration.
-    pub handler: HandlerId,
+    /// Who it is.
+    pub id: RouteeId,
     /// Where it is served.
     pub path: Path,
 }
@@ -142,7 +139,7 @@ pub struct Core {
     pub(super) replies: ReplySlots<AppReply>,
     pub(super) timers: TimerWheel<Timer>,
     /// Routees that asked to be woken in the next duty cycle.
-    pub(super) soon: Vec<(HandlerId, u64)>,
+    pub(super) soon: Vec<(InstanceId, u64)>,
     /// What routees have begun elsewhere.
     pub(super) works: Works,
     pub(super) counts: Counts,
@@ -473,7 +470,7 @@ impl Core {
 
     // ---- references ----
 
-    /// The place of one incarnation of a handler.
+    /// The place of one routee.
     pub(super) fn place_of(&self, to: &RouteeRef, message: &TypeRef) -> Result<Place, Refusal> {
         place_of(self.snapshot.as_ref().ok_or(Refusal::Stopped)?, to, message)
     }

@@ -14,7 +14,7 @@ use super::link::{LinkId, Role, Standing};
 use super::routees::running;
 use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, MessageTypeId, WorkerIndex};
+use crate::base::{HandlerId, InstanceId, MessageTypeId, WorkerIndex};
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, Header, WireError, deframe};
 
 /// What became of received bytes.
@@ -133,7 +133,7 @@ impl Worker {
             service.map_or_else(|| format!("handler {}", handler.0), |it| it.path.to_string());
         let path = path.into();
         let message = message.map(|id| {
-            let slot = self.routees.iter().flatten().find(|slot| slot.id == handler);
+            let slot = self.routees.iter().flatten().find(|slot| slot.id.handler == handler);
             let known = slot.iter().flat_map(|slot| slot.factory.messages());
             let name = known.filter(|known| known.id() == id).map(|known| known.name.clone());
             name.into_iter().next().unwrap_or_else(|| id.to_string().into())
@@ -226,15 +226,17 @@ impl Worker {
     fn call(&mut self, frame: Frame<'_>, origin: Origin) -> Result<(), DeathReason> {
         let handler = frame.header.target;
         self.core.last_call = (handler, Some(frame.header.message));
-        let slot = running(&mut self.routees, handler).ok_or(DeathReason::UnknownHandler)?;
+        let slot = running(&mut self.routees, InstanceId::running(handler))
+            .ok_or(DeathReason::UnknownHandler)?;
         self.core.published.pulse.calls(handler.0);
-        let mut cx = Context { core: &mut self.core, handler, origin: Some(origin) };
+        let instance = slot.id;
+        let mut cx = Context { core: &mut self.core, instance, origin: Some(origin) };
         let call =
             AssertUnwindSafe(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx));
         match catch_unwind(call) {
             Ok(outcome) => outcome,
             Err(_) => {
-                self.restart(handler);
+                self.restart(instance);
                 Err(DeathReason::HandlerPanicked)
             }
         }
@@ -267,11 +269,8 @@ impl Worker {
     }
 
     pub(super) fn end_ask(&mut self, waiter: Waiter, reply: Result<&[u8], AskError>) {
-        match &reply {
-            Ok(_) => self.core.counts.replies += 1,
-            Err(_) => self.core.counts.failed_asks += 1,
-        }
-        match waiter {
+        let replied = reply.is_ok();
+        let heard = match waiter {
             Waiter::Application { slot, generation } => {
                 let full = AskError::Dead(DeathReason::RepliesFull);
                 let hold = |body| self.core.buffers.hold_reply(body).ok_or(full);
@@ -280,16 +279,25 @@ impl Worker {
                 if !self.core.replies.complete(slot, generation, reply) && replied {
                     self.core.counts.late_replies += 1;
                 }
+                true
             }
-            Waiter::Routee { handler, token, deliver } => {
-                let panicked = self.with_routee(handler, |hosted, cx| {
+            Waiter::Routee { instance, token, deliver } => {
+                let panicked = self.with_routee(instance, |hosted, cx| {
                     deliver(hosted.routee(), token, reply, cx);
                 });
-                if panicked {
-                    self.restart(handler);
+                if panicked == Some(true) {
+                    self.restart(instance);
                 }
+                panicked.is_some()
             }
+        };
+        let counts = &mut self.core.counts;
+        match replied && heard {
+            true => counts.replies += 1,
+            false => counts.failed_asks += 1,
         }
+        // Whoever asked is gone.
+        counts.late_replies += u64::from(replied && !heard);
     }
 
     fn acknowledged(&mut self, id: LinkId, frame: Frame<'_>) -> Result<(), WireError> {

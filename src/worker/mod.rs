@@ -57,7 +57,9 @@ use self::work::Works;
 use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
-use crate::base::{DestinationId, HandlerId, MessageTypeId, NodeRef, Time, WorkerIndex};
+use crate::base::{
+    DestinationId, HandlerId, InstanceId, LifeNumber, MessageTypeId, NodeRef, Time, WorkerIndex,
+};
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, PartSettings, WorkerHalves};
 use crate::queue::board::{CountsBoard, LinkState};
@@ -162,7 +164,9 @@ pub struct Worker {
     /// By the slots of their ids.
     routees: Vec<Option<RouteeSlot>>,
     due: Vec<Timer>,
-    woken: Vec<(HandlerId, u64)>,
+    woken: Vec<(InstanceId, u64)>,
+    /// What the next routee that is made here gets.
+    next_life: LifeNumber,
     /// What ran last before a message that is timed by itself.
     unsampled_call: (HandlerId, Option<MessageTypeId>),
 }
@@ -239,14 +243,9 @@ impl Worker {
             standings_changed: false,
             published: Arc::default(),
         };
-        Self {
-            core,
-            held,
-            routees: Vec::new(),
-            due: Vec::new(),
-            woken: Vec::new(),
-            unsampled_call: (HandlerId(0), None),
-        }
+        let (routees, due, woken) = Default::default();
+        let (next_life, unsampled_call) = (LifeNumber::FIRST, (HandlerId(0), None));
+        Self { core, held, routees, due, woken, next_life, unsampled_call }
     }
 
     /// The same, telling there which handler it calls, as it calls it.
@@ -423,8 +422,8 @@ impl Worker {
         let mut woken = std::mem::take(&mut self.woken);
         std::mem::swap(&mut woken, &mut self.core.soon);
         any |= !woken.is_empty();
-        for (handler, token) in woken.drain(..) {
-            self.wake(handler, token);
+        for (instance, token) in woken.drain(..) {
+            self.wake(instance, token);
         }
         self.woken = woken;
         self.core.carry_out_parts();
@@ -457,7 +456,7 @@ impl Worker {
 
     fn timer(&mut self, timer: Timer) {
         match timer {
-            Timer::Wake { handler, token } => self.wake(handler, token),
+            Timer::Wake { instance, token } => self.wake(instance, token),
             Timer::Ack(link) => self.core.acknowledge(link),
             Timer::Redial(id) => {
                 if let Some(link) = self.core.links.get_mut(id)

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::core::{Core, Timer};
 use super::link::{LinkId, Role};
 use super::{Request, Worker};
-use crate::base::{HandlerId, MessageTypeId};
+use crate::base::{HandlerId, InstanceId, MessageTypeId};
 use crate::part::{
     Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerOrder,
 };
@@ -42,8 +42,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn routee_changed(&mut self, handler: HandlerId, change: RouteeChange) {
-        self.core.parts.routee(handler, change);
+    pub(super) fn routee_changed(&mut self, instance: InstanceId, change: RouteeChange) {
+        self.core.parts.routee(instance, change);
     }
 
     fn link_ref(&self, id: LinkId) -> Option<LinkRef> {
@@ -118,11 +118,6 @@ impl Core {
 }
 
 impl Context<'_> {
-    /// Which handler's routee this is.
-    pub(crate) fn handler(&self) -> HandlerId {
-        self.handler
-    }
-
     /// Wants something of a part's half on this worker.
     pub(crate) fn part_order(&mut self, order: WorkerOrder) {
         self.core.parts.order(order);

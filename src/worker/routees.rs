@@ -7,12 +7,12 @@ use super::context::Context;
 use super::core::{Core, Timer, Waiter};
 use super::handler::Hosted;
 use super::{Request, RouteeFactory, Worker};
-use crate::base::HandlerId;
 use crate::base::fate::WorkEnd;
+use crate::base::{HandlerId, InstanceId};
 use crate::part::RouteeChange;
 
 pub(super) struct RouteeSlot {
-    pub id: HandlerId,
+    pub id: InstanceId,
     pub factory: RouteeFactory,
     pub hosted: Box<dyn Hosted>,
 }
@@ -24,9 +24,9 @@ impl RouteeSlot {
         core: &mut Core,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> bool {
-        core.published.pulse.calls(self.id.0);
-        core.last_call = (self.id, None);
-        let mut cx = Context { core, handler: self.id, origin: None };
+        core.published.pulse.calls(self.id.handler.0);
+        core.last_call = (self.id.handler, None);
+        let mut cx = Context { core, instance: self.id, origin: None };
         let hosted = self.hosted.as_mut();
         catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err()
     }
@@ -43,74 +43,80 @@ pub(super) fn drop_quietly<T>(gone: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
 }
 
-/// The routee of a handler, if it runs here.
+/// The routee that is meant, if it runs here.
 #[inline]
 pub(super) fn running(
     routees: &mut [Option<RouteeSlot>],
-    id: HandlerId,
+    id: InstanceId,
 ) -> Option<&mut RouteeSlot> {
-    routees.get_mut(id.slot())?.as_mut().filter(|slot| slot.id == id)
+    routees.get_mut(id.handler.slot())?.as_mut().filter(|slot| id.is(slot.id))
 }
 
 impl Worker {
     /// Starts this worker's routee of a path. If the user's function panics there is none here,
     /// and whoever serves the path is told.
-    pub fn serve(&mut self, id: HandlerId, factory: RouteeFactory) {
+    pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         let index = self.core.index;
         let Ok(hosted) = catch_unwind(AssertUnwindSafe(|| factory.make(index))) else {
-            self.core.requests.push(Request::ServeFailed(id));
+            self.core.requests.push(Request::ServeFailed(handler));
             return;
         };
-        if self.routees.len() <= id.slot() {
-            self.routees.resize_with(id.slot() + 1, || None);
+        if self.routees.len() <= handler.slot() {
+            self.routees.resize_with(handler.slot() + 1, || None);
         }
-        self.routees[id.slot()] = Some(RouteeSlot { id, factory, hosted });
+        let id = InstanceId { handler, life: Some(self.next_life) };
+        self.next_life = self.next_life.next();
+        self.routees[handler.slot()] = Some(RouteeSlot { id, factory, hosted });
         self.routee_changed(id, RouteeChange::Started);
         self.start_routee(id);
-        self.core.requests.push(Request::Served(id));
+        self.core.requests.push(Request::Served(handler));
     }
 
     /// Ends this worker's routee of a path, if there is one: what still comes for it dies, and what
     /// it waited for does not come.
-    pub fn withdraw(&mut self, id: HandlerId) {
-        let place = self.routees.get_mut(id.slot());
-        if let Some(slot) = place.and_then(|place| place.take_if(|slot| slot.id == id)) {
+    pub fn withdraw(&mut self, handler: HandlerId) {
+        let place = self.routees.get_mut(handler.slot());
+        let slot = place.and_then(|place| place.take_if(|slot| slot.id.handler == handler));
+        if let Some(slot) = slot {
+            let id = slot.id;
             slot.end(&mut self.core);
             // What it began as it ended, too.
             self.core.forget_waits_of(id);
             self.core.drop_work_of(id, WorkEnd::Withdrawn);
             self.routee_changed(id, RouteeChange::Withdrawn);
         }
-        self.core.requests.push(Request::Withdrawn(id));
+        self.core.requests.push(Request::Withdrawn(handler));
     }
 
     /// Replaces a routee whose state may be broken after a panic by a fresh one.
     #[cold]
-    pub(super) fn restart(&mut self, id: HandlerId) {
-        if self.replace(id) {
-            self.routee_changed(id, RouteeChange::Replaced);
-            self.start_routee(id);
+    pub(super) fn restart(&mut self, id: InstanceId) {
+        if let Some(fresh) = self.replace(id) {
+            self.start_routee(fresh);
         }
     }
 
-    /// False when not even a fresh routee could be made; the old one stays then.
+    /// The fresh one has another life, which gets nothing that this one waited for. None when not
+    /// even a fresh routee could be made; the old one stays then.
     #[cold]
-    fn replace(&mut self, id: HandlerId) -> bool {
+    fn replace(&mut self, id: InstanceId) -> Option<InstanceId> {
         let index = self.core.index;
-        let Some(slot) = running(&mut self.routees, id) else { return false };
-        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index)));
-        let Ok(fresh) = fresh else { return false };
+        let slot = running(&mut self.routees, id)?;
+        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index))).ok()?;
         drop_quietly(std::mem::replace(&mut slot.hosted, fresh));
+        slot.id.life = Some(self.next_life);
+        self.next_life = self.next_life.next();
+        let fresh = slot.id;
         self.core.drop_work_of(id, WorkEnd::Replaced);
-        true
+        self.core.forget_waits_of(id);
+        self.routee_changed(fresh, RouteeChange::Replaced);
+        Some(fresh)
     }
 
-    fn start_routee(&mut self, id: HandlerId) {
-        if self.with_routee(id, |hosted, cx| hosted.started(cx)) {
+    fn start_routee(&mut self, id: InstanceId) {
+        if self.with_routee(id, |hosted, cx| hosted.started(cx)) == Some(true) {
             // Not started again: one that panics whenever it starts would never come to an end.
-            if self.replace(id) {
-                self.routee_changed(id, RouteeChange::Replaced);
-            }
+            self.replace(id);
         }
     }
 
@@ -122,37 +128,42 @@ impl Worker {
         self.core.drop_all_work();
     }
 
-    pub(super) fn wake(&mut self, id: HandlerId, token: u64) {
-        if self.with_routee(id, |hosted, cx| hosted.wake(token, cx)) {
-            self.restart(id);
+    pub(super) fn wake(&mut self, id: InstanceId, token: u64) {
+        match self.with_routee(id, |hosted, cx| hosted.wake(token, cx)) {
+            Some(true) => self.restart(id),
+            Some(false) => {}
+            None => self.core.counts.void_wakes += 1,
         }
     }
 
-    /// Whether it panicked; false as well when it does not run here.
+    /// Whether it panicked; `None` when this life of it does not run here any more.
     pub(super) fn with_routee(
         &mut self,
-        id: HandlerId,
+        id: InstanceId,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
-    ) -> bool {
-        let slot = running(&mut self.routees, id);
-        slot.is_some_and(|slot| slot.run(&mut self.core, run))
+    ) -> Option<bool> {
+        let slot = running(&mut self.routees, id)?;
+        Some(slot.run(&mut self.core, run))
     }
 }
 
 impl Core {
     /// Calls off the times that a routee set, and gives up what it asked for: replies come late.
     #[cold]
-    fn forget_waits_of(&mut self, id: HandlerId) {
+    fn forget_waits_of(&mut self, id: InstanceId) {
         let times = self
             .timers
-            .find(|timer| matches!(timer, Timer::Wake { handler, .. } if *handler == id));
+            .find(|timer| matches!(timer, Timer::Wake { instance, .. } if *instance == id));
+        self.counts.void_wakes += times.len() as u64;
         for time in times {
             self.timers.cancel(time);
         }
-        self.soon.retain(|(handler, _)| *handler != id);
+        let before = self.soon.len();
+        self.soon.retain(|(instance, _)| *instance != id);
+        self.counts.void_wakes += (before - self.soon.len()) as u64;
         let asks = self
             .asks
-            .find(|waiter| matches!(waiter, Waiter::Routee { handler, .. } if *handler == id));
+            .find(|waiter| matches!(waiter, Waiter::Routee { instance, .. } if *instance == id));
         for ask in asks {
             if self.asks.cancel(ask, &mut self.ask_effects).is_some() {
                 self.counts.failed_asks += 1;
@@ -167,9 +178,13 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::super::testnet::*;
-    use super::super::{HandlerTable, Routee};
+    use super::super::testnet::{
+        CALLER, Caller, DROP, ECHO, Echo, Effect, Net, Ping, ROUND_ROBIN, WITHIN, doing, ping,
+        reference,
+    };
+    use super::super::{AskOptions, HandlerTable, OnReply, Routee};
     use super::*;
+    use crate::base::LifeNumber;
     use crate::base::fate::{AskError, DeathReason};
 
     /// Notes its end, and begins things that must not outlive it.
@@ -212,7 +227,7 @@ mod tests {
         assert_eq!(effects, [Effect::Served(again.0), Effect::Withdrawn(ECHO.0)]);
         let mut to = reference(1);
         for (handler, keys) in [(ECHO, vec![]), (again, vec![4])] {
-            to.handler = handler;
+            to.id.instance = InstanceId::running(handler);
             net.cx(0, |cx| cx.tell_to(&to, &ping(4))).unwrap();
             net.settle();
             assert_eq!(net.seen(1, |seen| seen.keys.clone()), keys, "{handler:?}");
@@ -234,6 +249,143 @@ mod tests {
         assert_eq!(net.outcomes(0), []);
         let counts = net.counts(0);
         assert_eq!((counts.asks, counts.failed_asks, counts.late_replies), (3, 3, 3));
+    }
+
+    /// Which life was called with which token.
+    type Calls = Arc<Mutex<Vec<(LifeNumber, u64)>>>;
+
+    /// Waits for everything that can be waited for, and panics when told to.
+    struct Waiting(Calls);
+
+    const WAITING: HandlerId = HandlerId(2);
+    const WAIT: u64 = 1;
+    const PANIC: u64 = 2;
+
+    impl Waiting {
+        fn note(&self, cx: &Context<'_>, token: u64) {
+            let life = cx.id().instance.life.expect("what runs has a life");
+            self.0.lock().unwrap().push((life, token));
+        }
+    }
+
+    impl Routee for Waiting {
+        fn register(_: &mut HandlerTable<Self>) {}
+        fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
+            self.note(cx, token);
+            match token {
+                WAIT => {
+                    cx.wake_soon(PANIC);
+                    cx.wake_soon(3);
+                    cx.wake_after(Duration::from_millis(5), 4);
+                    cx.wake_after(Duration::from_secs(60), 5);
+                    cx.ask_to::<Self, _>(&reference(1), &ping(0), WITHIN, 6).unwrap();
+                    let again = AskOptions::within(WITHIN).idempotent();
+                    cx.ask_to::<Self, _>(&reference(1), &ping(1), again, 7).unwrap();
+                    cx.ask_to::<Self, _>(&reference(1), &doing(2, DROP), WITHIN, 8).unwrap();
+                }
+                PANIC => panic!("told to"),
+                _ => {}
+            }
+        }
+    }
+
+    impl OnReply<Ping> for Waiting {
+        fn on_reply(
+            &mut self,
+            token: u64,
+            _: Result<&rkyv::rend::u64_le, AskError>,
+            cx: &mut Context<'_>,
+        ) {
+            self.note(cx, token);
+        }
+    }
+
+    /// A routee that waits, and what became of the times and asks of its lives.
+    fn waiting() -> (Net, RouteeFactory, Calls) {
+        let (mut net, seen) = (Net::joined(2), Arc::default());
+        let its = Arc::clone(&seen);
+        let factory = RouteeFactory::new(move |_| Waiting(Arc::clone(&its)));
+        net.sides[0].worker.serve(WAITING, factory.clone());
+        assert_eq!(net.effects(0), [Effect::Served(2)]);
+        net.cx_of(0, WAITING, |cx| cx.wake_soon(WAIT));
+        (net, factory, seen)
+    }
+
+    /// All that was waited for has ended, and none of it reached a later life.
+    fn nothing_came(net: &mut Net, seen: &Mutex<Vec<(LifeNumber, u64)>>, before: &[u64]) {
+        net.pass(70_000);
+        net.settle();
+        let first = seen.lock().unwrap()[0].0;
+        let seen: Vec<u64> = seen
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(life, token)| {
+                assert_eq!(*life, first, "token {token} came to a later life");
+                *token
+            })
+            .collect();
+        assert_eq!(seen, before);
+        let counts = net.counts(0);
+        assert_eq!((counts.asks, counts.replies, counts.failed_asks), (3, 0, 3));
+        assert_eq!(counts.late_replies, 3, "what was answered all the same");
+        let core = &net.sides[0].worker.core;
+        assert!(core.asks.is_empty() && core.timers.is_empty() && core.soon.is_empty());
+    }
+
+    #[test]
+    fn a_routee_that_was_replaced_leaves_its_successor_nothing() {
+        let (mut net, _, seen) = waiting();
+        net.settle();
+        assert_ne!(
+            net.cx_of(0, WAITING, |cx| cx.id().instance.life),
+            Some(seen.lock().unwrap()[0].0)
+        );
+        nothing_came(&mut net, &seen, &[WAIT, PANIC]);
+        assert_eq!(net.counts(0).void_wakes, 3, "one was due in the same turn");
+    }
+
+    #[test]
+    fn a_routee_that_is_served_again_gets_nothing_of_the_one_before() {
+        let (mut net, factory, seen) = waiting();
+        net.sides[0].worker.run();
+        net.sides[0].worker.withdraw(WAITING);
+        net.sides[0].worker.serve(WAITING.next().unwrap(), factory.clone());
+        nothing_came(&mut net, &seen, &[WAIT]);
+        assert_eq!(net.counts(0).void_wakes, 4);
+
+        // Even under the same id, which no control gives out twice.
+        let (mut net, _, seen) = waiting();
+        net.sides[0].worker.run();
+        net.sides[0].worker.withdraw(WAITING);
+        let its = Arc::clone(&seen);
+        let same = RouteeFactory::new(move |_| Waiting(Arc::clone(&its)));
+        net.sides[0].worker.serve(WAITING, same);
+        nothing_came(&mut net, &seen, &[WAIT]);
+    }
+
+    #[test]
+    fn what_is_due_when_its_routee_ends_is_counted() {
+        let (mut net, _, seen) = waiting();
+        let worker = &mut net.sides[0].worker;
+        worker.run();
+        let old = worker.routees[WAITING.slot()].as_ref().unwrap().id;
+        worker.restart(old);
+        // As those that were taken out of their lists before.
+        let before = worker.core.counts;
+        worker.wake(old, 9);
+        let waiter = || Waiter::Routee {
+            instance: old,
+            token: 9,
+            deliver: super::super::context::deliver_reply::<Waiting, Ping>,
+        };
+        worker.end_ask(waiter(), Ok(&[]));
+        worker.end_ask(waiter(), Err(AskError::Timeout));
+        let after = worker.core.counts;
+        assert_eq!(after.void_wakes - before.void_wakes, 1);
+        let asks = (after.replies, after.failed_asks - before.failed_asks);
+        assert_eq!((asks, after.late_replies - before.late_replies), ((0, 2), 1));
+        assert_eq!(seen.lock().unwrap().len(), 1, "nothing reached its successor");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Finding handlers by path, with wildcards: what the faces' selections and handlers share.
 
-use crate::base::{NodeId, WorkerIndex};
+use crate::base::{InstanceId, NodeId, RouteeId, WorkerIndex};
 use crate::route::snapshot::Snapshot;
 
 use super::RouteeRef;
@@ -27,7 +27,7 @@ impl Pattern {
         Self { node: Some(NodeId::from_name(node)), ..self }
     }
 
-    /// The incarnations of handlers that are there in a snapshot.
+    /// The routees that are there in a snapshot.
     pub fn identify(&self, snapshot: &Snapshot) -> Vec<RouteeRef> {
         let mut found = Vec::new();
         for member in &snapshot.view.members {
@@ -36,9 +36,11 @@ impl Pattern {
             }
             for service in member.services.iter().filter(|known| matches(&self.text, &known.path)) {
                 found.extend((0..member.workers).map(|worker| RouteeRef {
-                    node: member.node_ref(),
-                    worker: WorkerIndex(worker),
-                    handler: service.handler,
+                    id: RouteeId {
+                        node: member.node_ref(),
+                        worker: WorkerIndex(worker),
+                        instance: InstanceId::running(service.handler),
+                    },
                     path: service.path.clone(),
                 }));
             }

@@ -14,7 +14,7 @@ use super::outbox::{Buffers, Head, encode_single};
 use super::{AppReply, RouteeRef};
 use crate::ask::Plan;
 use crate::base::fate::Refusal;
-use crate::base::{DestinationId, HandlerId, MemberState, Time, TypeRef};
+use crate::base::{DestinationId, HandlerId, InstanceId, MemberState, RouteeId, Time, TypeRef};
 use crate::queue::board::{Board, LinkState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::{ReplySlots, Ticket};
@@ -95,26 +95,27 @@ pub fn places(
     })
 }
 
-/// The place of one incarnation of a handler.
+/// The place of one routee.
 ///
 /// # Errors
-/// [`Refusal::Stopped`] when it is gone, [`Refusal::LayoutMismatch`] when it would misread a
+/// [`Refusal::Stopped`] when that life of its node is over, [`Refusal::LayoutMismatch`] when it would misread a
 /// message of this type.
 pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Result<Place, Refusal> {
-    let found = snapshot.destinations.find(to.node, to.worker);
+    let RouteeId { node, worker, instance: InstanceId { handler, .. } } = to.id;
+    let found = snapshot.destinations.find(node, worker);
     let there = found.filter(|destination| destination.reach != Reach::Gone);
     let destination = there.ok_or(Refusal::Stopped)?.id;
-    let member = snapshot.view.member(to.node.node);
+    let member = snapshot.view.member(node.node);
     let service = member.and_then(|member| {
         let at = member.services.binary_search_by(|known| known.path.cmp(&to.path)).ok()?;
         Some(&member.services[at])
     });
-    if service.is_some_and(|service| {
-        service.handler == to.handler && misreads(&service.messages, message)
-    }) {
+    if service
+        .is_some_and(|service| service.handler == handler && misreads(&service.messages, message))
+    {
         return Err(Refusal::LayoutMismatch);
     }
-    Ok(Place { destination, handler: to.handler })
+    Ok(Place { destination, handler })
 }
 
 /// Tells a table that is empty because this node is not open yet from one that nobody serves.

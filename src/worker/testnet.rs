@@ -13,7 +13,9 @@ use super::outbox::Outbox;
 use super::*;
 use crate::Message;
 use crate::base::fate::Refusal;
-use crate::base::{Incarnation, Member, MemberState, MessageType, NodeId, Service, View};
+use crate::base::{
+    Incarnation, InstanceId, Member, MemberState, MessageType, NodeId, RouteeId, Service, View,
+};
 use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, Room, injector};
 use crate::queue::wake::sleeper;
@@ -466,8 +468,19 @@ impl Net {
 
     /// Runs something as a handler of the caller's would.
     pub(super) fn cx<T>(&mut self, side: usize, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        let core = &mut self.sides[side].worker.core;
-        let outcome = run(&mut Context { core, handler: CALLER, origin: None });
+        self.cx_of(side, CALLER, run)
+    }
+
+    /// Runs something as this handler's routee would.
+    pub(super) fn cx_of<T>(
+        &mut self,
+        side: usize,
+        handler: HandlerId,
+        run: impl FnOnce(&mut Context<'_>) -> T,
+    ) -> T {
+        let Worker { core, routees, .. } = &mut self.sides[side].worker;
+        let instance = routees[handler.slot()].as_ref().expect("it runs").id;
+        let outcome = run(&mut Context { core, instance, origin: None });
         self.check(side);
         outcome
     }
@@ -540,9 +553,11 @@ pub(super) fn requests_in(outbox: &Outbox) -> u64 {
 
 pub(super) fn reference(index: usize) -> RouteeRef {
     RouteeRef {
-        node: node(index),
-        worker: WorkerIndex(0),
-        handler: ECHO,
+        id: RouteeId {
+            node: node(index),
+            worker: WorkerIndex(0),
+            instance: InstanceId::running(ECHO),
+        },
         path: "/echo".parse().unwrap(),
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rkyv::ser::allocator::Arena;
 
-use super::context::Context;
 use super::linking::PARTING;
 use super::outbox::Outbox;
 use super::testnet::*;
@@ -425,13 +424,13 @@ fn a_panicking_handler_is_started_anew_and_its_asker_told() {
 #[test]
 fn a_panic_at_a_wake_up_starts_the_routee_anew() {
     let mut net = Net::new(1);
-    net.cx(0, |cx| {
-        let mut cx = Context { core: cx.core, handler: ECHO, origin: None };
+    net.cx_of(0, ECHO, |cx| {
         cx.wake_soon(PANIC);
         cx.wake_after(Duration::from_millis(5), 4);
     });
     net.settle();
-    assert_eq!(net.seen(0, |seen| (seen.starts, seen.wakes.clone())), (2, vec![PANIC, 4]));
+    assert_eq!(net.seen(0, |seen| (seen.starts, seen.wakes.clone())), (2, vec![PANIC]));
+    assert_eq!(net.counts(0).void_wakes, 1, "the fresh one did not set it");
     net.cx(0, |cx| cx.tell(ROUND_ROBIN, &ping(1))).unwrap();
     net.settle();
     assert_eq!(net.seen(0, |seen| seen.keys.clone()), [1]);

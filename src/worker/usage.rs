@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Worker;
 use super::purse::Account;
 use super::routees::running;
-use crate::base::{HandlerId, MessageTypeId};
+use crate::base::{HandlerId, InstanceId, MessageTypeId};
 
 /// No handler's id: none has the last serial.
 const NO_CALL: (HandlerId, Option<MessageTypeId>) = (HandlerId(u32::MAX), None);
@@ -70,7 +70,9 @@ impl Worker {
     /// It took so long, if it was one for a handler.
     pub(super) fn end_sample(&mut self, took: Duration) {
         match self.core.last_call {
-            (handler, Some(_)) if running(&mut self.routees, handler).is_some() => {
+            (handler, Some(_))
+                if running(&mut self.routees, InstanceId::running(handler)).is_some() =>
+            {
                 self.core.published.times.record(handler.slot(), handler.0, took);
             }
             NO_CALL => self.core.last_call = self.unsampled_call,

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::core::Core;
 use super::handler::Routee;
 use super::routees::drop_quietly;
-use crate::base::HandlerId;
+use crate::base::InstanceId;
 use crate::base::fate::WorkEnd;
 use crate::queue::finished::{Finished, Place, finished};
 use crate::queue::wake::Waker;
@@ -58,7 +58,7 @@ type Then = Box<dyn FnOnce(&mut dyn Any, Outcome, &mut Context<'_>)>;
 type Results = Finished<(u64, Outcome)>;
 
 struct Open {
-    routee: HandlerId,
+    routee: InstanceId,
     then: Then,
     stop: Option<Box<dyn FnOnce()>>,
     /// Whoever works looks whether this is still held.
@@ -205,7 +205,7 @@ impl Context<'_> {
                 _ => {}
             }
         });
-        let open = Open { routee: self.handler, then, stop: None, _wanted: wanted };
+        let open = Open { routee: self.instance, then, stop: None, _wanted: wanted };
         works.open.insert(key, open);
         self.core.counts.work_begun += 1;
         Ok(work)
@@ -215,7 +215,7 @@ impl Context<'_> {
     /// called off, or its routee ended. Not called for work that ends by itself.
     pub fn stop_work_with(&mut self, key: WorkKey, stop: impl FnOnce() + 'static) {
         if let Some(open) = self.core.works.open.get_mut(&key.0)
-            && open.routee == self.handler
+            && open.routee == self.instance
         {
             open.stop = Some(Box::new(stop));
         }
@@ -224,7 +224,7 @@ impl Context<'_> {
     /// Calls off work that this routee has begun: its result is dropped, and a future is ended.
     /// False when it has ended already, was called off before, or is not this routee's.
     pub fn cancel_work(&mut self, key: WorkKey) -> bool {
-        let own = self.core.works.open.get(&key.0).is_some_and(|open| open.routee == self.handler);
+        let own = self.core.works.open.get(&key.0).is_some_and(|open| open.routee == self.instance);
         if own {
             self.core.drop_work(key.0, WorkEnd::CalledOff);
         }
@@ -235,7 +235,7 @@ impl Context<'_> {
 impl Core {
     /// Ends the work of a routee that is no more.
     #[cold]
-    pub(super) fn drop_work_of(&mut self, id: HandlerId, end: WorkEnd) {
+    pub(super) fn drop_work_of(&mut self, id: InstanceId, end: WorkEnd) {
         let of = self.works.open.iter().filter(|(_, open)| open.routee == id);
         for key in of.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.drop_work(key, end);
@@ -285,7 +285,9 @@ impl Worker {
                 Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
             };
             self.core.counts.work_ended[end as usize] += 1;
-            if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx)) {
+            if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx))
+                == Some(true)
+            {
                 self.restart(routee);
             }
         }

@@ -267,7 +267,7 @@ fn start(plan: &StartPlan) -> Result<Running> {
 /// The routees of this node's own sink.
 fn own_routees(node: &Node, router: &Router) -> Vec<RouteeRef> {
     let me = node.id();
-    router.routees().into_iter().filter(|routee| routee.node == me).collect()
+    router.routees().into_iter().filter(|routee| routee.id.node == me).collect()
 }
 
 /// Writes down when this node notices what.

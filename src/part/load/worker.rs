@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::HandlerId;
+use crate::base::InstanceId;
 use crate::part::{LinkChange, LinkRef, Outlet, RouteeChange, WorkerPart};
 use crate::wire::WireError;
 
@@ -33,7 +33,7 @@ impl WorkerPart for LoadWorker {
         Ok(()) // A newer peer may have some.
     }
     fn link(&mut self, _: LinkRef, _: LinkChange, _: &mut Outlet<'_, Never>) {}
-    fn routee(&mut self, _: HandlerId, _: RouteeChange, _: &mut Outlet<'_, Never>) {}
+    fn routee(&mut self, _: InstanceId, _: RouteeChange, _: &mut Outlet<'_, Never>) {}
     fn told(&mut self, _: &Arc<()>, _: &mut Outlet<'_, Never>) {}
     fn order(&mut self, order: Never, _: &mut Outlet<'_, Never>) {
         match order {}

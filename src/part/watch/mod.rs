@@ -17,7 +17,7 @@ pub use self::control::{Order, WatchControl};
 pub use self::worker::{Members, Report, WatchWorker, Watcher, WorkerOrder};
 use super::Part;
 use crate::Message;
-use crate::base::{HandlerId, NodeRef, WorkerIndex};
+use crate::base::{NodeRef, RouteeId, WorkerIndex};
 use crate::config::WatchConfig;
 
 /// The part's line in the list.
@@ -28,16 +28,16 @@ pub struct Watch;
 pub enum Target {
     /// One life of a node.
     Node(NodeRef),
-    /// One instance of a handler on one worker of one life of a node: the one that runs when the
-    /// watch gets there.
-    Routee(NodeRef, WorkerIndex, HandlerId),
+    /// One life of a routee: the one that is named, or else the one that runs when the watch gets
+    /// there.
+    Routee(RouteeId),
 }
 
 impl Target {
     /// The life of the node it is on.
     pub fn node(self) -> NodeRef {
         match self {
-            Self::Node(node) | Self::Routee(node, _, _) => node,
+            Self::Node(node) | Self::Routee(RouteeId { node, .. }) => node,
         }
     }
 }

@@ -12,7 +12,8 @@ use super::worker::{
 };
 use super::{Gone, GoneReason, Target};
 use crate::base::{
-    HandlerId, Incarnation, Member, MemberEvent, MemberState, NodeId, NodeRef, View, WorkerIndex,
+    HandlerId, Incarnation, InstanceId, LifeNumber, Member, MemberEvent, MemberState, NodeId,
+    NodeRef, RouteeId, View, WorkerIndex,
 };
 use crate::part::{
     ControlEffect, ControlEffects, ControlOutlet, ControlPart, LinkChange, LinkRef, Outlet, PartId,
@@ -58,12 +59,14 @@ enum Seen {
 struct Half {
     worker: WatchWorker,
     effects: WorkerEffects<Report>,
+    /// Of `CARTS`, as its worker counts.
+    life: u32,
 }
 
 impl Half {
     fn new(limit: usize) -> Self {
         let worker = WatchWorker::new(node("me", 1), limit);
-        Self { worker, effects: WorkerEffects::default() }
+        Self { worker, effects: WorkerEffects::default(), life: 0 }
     }
 
     fn run(&mut self, step: impl FnOnce(&mut WatchWorker, &mut Outlet<'_, Report>)) -> Vec<Seen> {
@@ -96,7 +99,9 @@ impl Half {
     }
 
     fn routee(&mut self, change: RouteeChange) -> Vec<Seen> {
-        self.run(|worker, out| worker.routee(CARTS, change, out))
+        self.life += u32::from(change != RouteeChange::Withdrawn);
+        let instance = carts(self.life);
+        self.run(|worker, out| worker.routee(instance, change, out))
     }
 }
 
@@ -122,22 +127,36 @@ fn seen(effect: WorkerEffect<Report>, bytes: &[u8]) -> Seen {
 }
 
 fn op_watch(id: u64, life: u32) -> Op {
-    Op::Watch { id, handler: CARTS, life }
+    Op::Watch { id, instance: carts(life) }
 }
 
-const ME: Watcher = Watcher::Handler(HandlerId(9), 70);
+fn watching_op(id: u64, life: u32) -> Op {
+    Op::Watching { id, life: LifeNumber::new(life) }
+}
+
+/// This life of `CARTS`; 0 is whichever runs.
+fn carts(life: u32) -> InstanceId {
+    InstanceId { handler: CARTS, life: LifeNumber::new(life) }
+}
+
+fn carts_on(node: NodeRef) -> Target {
+    Target::Routee(RouteeId { node, worker: W0, instance: carts(0) })
+}
+
+const ME: Watcher =
+    Watcher::Routee(InstanceId { handler: HandlerId(9), life: Some(LifeNumber::FIRST) }, 70);
 
 /// A half that watches `CARTS` on `b`, confirmed for life 4.
 fn watching() -> (Half, NodeRef) {
     let b = node("b", 1);
     let mut half = Half::new(8);
     assert_eq!(half.told(&members(&[b], &[])), []);
-    let asked = half.watch(ME, Target::Routee(b, W0, CARTS));
+    let asked = half.watch(ME, carts_on(b));
     assert_eq!(
         asked,
         [Seen::Count(BEGUN, 1), Seen::Send(To::Peer(b, W0), op_watch(1, 0)), Seen::After(RETRY, 0),]
     );
-    assert_eq!(half.frame(dialed(5, b), Op::Watching { id: 1, life: 4 }), []);
+    assert_eq!(half.frame(dialed(5, b), watching_op(1, 4)), []);
     assert_eq!(half.timer(0), [], "a confirmed watch is not asked for again");
     (half, b)
 }
@@ -193,7 +212,7 @@ fn the_view_tells_how_a_node_ended() {
         );
         // Gone before: told at once, nothing is asked.
         assert_eq!(
-            half.watch(ME, Target::Routee(b, W0, CARTS)),
+            half.watch(ME, carts_on(b)),
             [Seen::Count(BEGUN, 1), Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, reason),]
         );
     }
@@ -212,6 +231,15 @@ fn an_unknown_node_is_waited_for_and_then_gone() {
     half.watch(ME, Target::Node(b));
     assert_eq!(half.told(&members(&[b], &[])), []);
     assert_eq!(half.timer(1), [], "its record came in time");
+}
+
+#[test]
+fn a_life_that_is_named_is_the_one_that_is_watched() {
+    let b = node("b", 1);
+    let mut half = Half::new(8);
+    half.told(&members(&[b], &[]));
+    let third = Target::Routee(RouteeId { node: b, worker: W0, instance: carts(3) });
+    assert_eq!(half.watch(ME, third)[1], Seen::Send(To::Peer(b, W0), op_watch(1, 3)));
 }
 
 #[test]
@@ -240,7 +268,7 @@ fn a_watched_routee_tells_each_watcher_once() {
     let mut half = Half::new(8);
     half.routee(RouteeChange::Started);
     for (from, id) in [(from_b, 11), (from_c, 12)] {
-        let confirmed = [Seen::Send(To::Link(from), Op::Watching { id, life: 1 })];
+        let confirmed = [Seen::Send(To::Link(from), watching_op(id, 1))];
         assert_eq!(half.frame(from, op_watch(id, 0)), confirmed);
         assert_eq!(half.frame(from, op_watch(id, 1)), confirmed, "asked twice, kept once");
     }
@@ -292,7 +320,7 @@ fn both_sides_keep_no_more_than_they_may() {
     half.link(from, LinkChange::Closed);
     assert_eq!(
         half.frame(accepted(4, b), op_watch(3, 0)),
-        [Seen::Send(To::Link(accepted(4, b)), Op::Watching { id: 3, life: 1 })],
+        [Seen::Send(To::Link(accepted(4, b)), watching_op(3, 1))],
         "the places of a lost link are free again"
     );
 }
@@ -303,8 +331,10 @@ fn a_routee_that_is_replaced_takes_its_own_watches_along() {
     let mut half = Half::new(8);
     half.told(&members(&[b], &[]));
     half.routee(RouteeChange::Started);
-    half.watch(Watcher::Handler(CARTS, 5), Target::Node(b));
+    half.watch(Watcher::Routee(carts(1), 5), Target::Node(b));
     assert_eq!(half.routee(RouteeChange::Replaced), [Seen::Count(STOPPED, 1)]);
+    half.watch(Watcher::Routee(carts(2), 5), Target::Node(b));
+    assert_eq!(half.routee(RouteeChange::Withdrawn), [Seen::Count(STOPPED, 1)]);
     assert_eq!(half.told(&members(&[], &[(b, GoneReason::NodeDown)])), []);
 }
 

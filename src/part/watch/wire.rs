@@ -10,7 +10,7 @@
 //!
 //! The id is the watcher's own, and means something only on the link that it came in on.
 
-use crate::base::HandlerId;
+use crate::base::{HandlerId, InstanceId, LifeNumber};
 
 /// Bytes of every body.
 pub(super) const BODY_BYTES: usize = 16;
@@ -19,9 +19,9 @@ pub(super) const BODY_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// Tell me when this instance is gone.
-    Watch { id: u64, handler: HandlerId, life: u32 },
+    Watch { id: u64, instance: InstanceId },
     /// The watch is kept, for this instance.
-    Watching { id: u64, life: u32 },
+    Watching { id: u64, life: Option<LifeNumber> },
     /// It is gone; the watch is over.
     Gone { id: u64, reason: u32 },
     /// The watcher does not want to know any more.
@@ -40,8 +40,8 @@ impl Op {
 
     pub fn body(self) -> [u8; BODY_BYTES] {
         let (id, a, b) = match self {
-            Self::Watch { id, handler, life } => (id, handler.0, life),
-            Self::Watching { id, life } => (id, life, 0),
+            Self::Watch { id, instance } => (id, instance.handler.0, number(instance.life)),
+            Self::Watching { id, life } => (id, number(life), 0),
             Self::Gone { id, reason } => (id, reason, 0),
             Self::Unwatch { id } => (id, 0, 0),
         };
@@ -63,10 +63,17 @@ impl Op {
         let rest = u64::from_le_bytes(words[1]);
         let (a, b) = (rest as u32, (rest >> 32) as u32);
         Ok(Some(match code {
-            1 => Self::Watch { id, handler: HandlerId(a), life: b },
-            2 => Self::Watching { id, life: a },
+            1 => {
+                let (handler, life) = (HandlerId(a), LifeNumber::new(b));
+                Self::Watch { id, instance: InstanceId { handler, life } }
+            }
+            2 => Self::Watching { id, life: LifeNumber::new(a) },
             3 => Self::Gone { id, reason: a },
             _ => Self::Unwatch { id },
         }))
     }
+}
+
+fn number(life: Option<LifeNumber>) -> u32 {
+    life.map_or(0, LifeNumber::get)
 }

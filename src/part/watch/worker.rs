@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::wire::Op;
 use super::{Gone, GoneReason, Target};
-use crate::base::{HandlerId, NodeRef, WorkerIndex};
+use crate::base::{HandlerId, InstanceId, LifeNumber, NodeRef, RouteeId, WorkerIndex};
 use crate::part::{LinkChange, LinkRef, Outlet, RouteeChange, To, WorkerPart};
 use crate::wire::WireError;
 
@@ -85,8 +85,8 @@ impl Members {
 /// Who watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Watcher {
-    /// A handler of this worker, with its token.
-    Handler(HandlerId, u64),
+    /// A routee of this worker, with its token.
+    Routee(InstanceId, u64),
     /// An application, with its number.
     Application(u64),
 }
@@ -123,8 +123,8 @@ pub enum Report {
 struct Watch {
     watcher: Watcher,
     target: Target,
-    /// The instance that the other side keeps the watch for; 0 before it said so.
-    life: u32,
+    /// The life that the other side keeps the watch for; `None` before it said so.
+    life: Option<LifeNumber>,
 }
 
 /// A worker's half.
@@ -150,10 +150,8 @@ pub struct WatchWorker {
     /// The same, by link.
     by_link: BTreeMap<LinkRef, BTreeSet<(u64, HandlerId)>>,
     watched_count: usize,
-    /// The running instance of each handler, counted from 1.
-    lives: BTreeMap<HandlerId, u32>,
-    /// How often each handler id was started before, so that no instance has two numbers.
-    last_life: u32,
+    /// Which life of each handler runs.
+    lives: BTreeMap<HandlerId, LifeNumber>,
 }
 
 type Out<'a, 'b> = &'a mut Outlet<'b, Report>;
@@ -177,7 +175,6 @@ impl WatchWorker {
             by_link: BTreeMap::new(),
             watched_count: 0,
             lives: BTreeMap::new(),
-            last_life: 0,
         }
     }
 
@@ -198,7 +195,11 @@ impl WatchWorker {
         let id = self.next_id;
         self.next_id += 1;
         let node = target.node();
-        self.watches.insert(id, Watch { watcher, target, life: 0 });
+        let life = match target {
+            Target::Routee(routee) => routee.instance.life,
+            Target::Node(_) => None,
+        };
+        self.watches.insert(id, Watch { watcher, target, life });
         self.watchers.insert(watcher, id);
         self.by_node.entry(node).or_default().insert(id);
         match self.members.know(node) {
@@ -244,8 +245,8 @@ impl WatchWorker {
     /// Asks the other side to keep a watch, and sees to it that it is asked again.
     fn ask(&mut self, id: u64, out: Out<'_, '_>) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let Target::Routee(node, worker, handler) = watch.target else { return };
-        let op = Op::Watch { id, handler, life: watch.life };
+        let Target::Routee(RouteeId { node, worker, instance }) = watch.target else { return };
+        let op = Op::Watch { id, instance: InstanceId { life: watch.life, ..instance } };
         out.send(To::Peer(node, worker), op.code(), &op.body());
         self.unconfirmed.insert(id);
         if !self.retry_set {
@@ -284,7 +285,7 @@ impl WatchWorker {
         let Some(id) = self.watchers.get(&watcher).copied() else { return };
         let Some(watch) = self.remove(id) else { return };
         out.count(STOPPED, 1);
-        if let Target::Routee(node, worker, _) = watch.target {
+        if let Target::Routee(RouteeId { node, worker, .. }) = watch.target {
             let op = Op::Unwatch { id };
             out.send(To::Peer(node, worker), op.code(), &op.body());
         }
@@ -293,31 +294,36 @@ impl WatchWorker {
     /// The watches of a peer's routees that are kept over a link to it.
     fn to_peer(&self, (node, worker): (NodeRef, WorkerIndex)) -> Vec<u64> {
         let ids = self.by_node.get(&node).into_iter().flatten().copied();
-        ids.filter(
-            |id| matches!(self.watches[id].target, Target::Routee(_, its, _) if its == worker),
-        )
+        ids.filter(|id| match self.watches[id].target {
+            Target::Routee(routee) => routee.worker == worker,
+            Target::Node(_) => false,
+        })
         .collect()
     }
 
     /// Whether an answer about a watch comes from where the watched routee is.
     fn is_from(&self, id: u64, from: LinkRef) -> bool {
-        self.watches.get(&id).is_some_and(|watch| {
-            matches!(watch.target, Target::Routee(node, worker, _) if (node, worker) == from.peer)
+        self.watches.get(&id).is_some_and(|watch| match watch.target {
+            Target::Routee(routee) => (routee.node, routee.worker) == from.peer,
+            Target::Node(_) => false,
         })
     }
 
     // ---- what is watched here ----
 
-    fn keep(&mut self, from: LinkRef, id: u64, handler: HandlerId, life: u32, out: Out<'_, '_>) {
+    fn keep(&mut self, from: LinkRef, id: u64, instance: InstanceId, out: Out<'_, '_>) {
+        let handler = instance.handler;
         let running = self.lives.get(&handler).copied();
         let refusal = match running {
             None => Some(GoneReason::Withdrawn),
-            Some(running) if life != 0 && running != life => Some(GoneReason::Replaced),
+            running if !instance.is(InstanceId { handler, life: running }) => {
+                Some(GoneReason::Replaced)
+            }
             Some(_) if self.watched_count >= self.limit => Some(GoneReason::TooManyWatches),
             Some(_) => None,
         };
         let answer = match (refusal, running) {
-            (None, Some(running)) => {
+            (None, Some(_)) => {
                 if self.watched.entry(handler).or_default().insert((from, id)) {
                     self.by_link.entry(from).or_default().insert((id, handler));
                     self.watched_count += 1;
@@ -369,7 +375,9 @@ impl WatchWorker {
 
 fn tell(watcher: Watcher, reason: GoneReason, out: Out<'_, '_>) {
     match watcher {
-        Watcher::Handler(handler, token) => out.deliver(handler, &Gone::new(token, reason)),
+        Watcher::Routee(instance, token) => {
+            out.deliver(instance.handler, &Gone::new(token, reason));
+        }
         Watcher::Application(token) => out.to_control(Report::Gone { token, reason }),
     }
 }
@@ -389,7 +397,7 @@ impl WorkerPart for WatchWorker {
         let op = Op::parse(op, body).map_err(|()| WireError::Incomplete("watch"))?;
         match op {
             None => out.count(UNKNOWN_FRAMES, 1),
-            Some(Op::Watch { id, handler, life }) => self.keep(from, id, handler, life, out),
+            Some(Op::Watch { id, instance }) => self.keep(from, id, instance, out),
             Some(Op::Unwatch { id }) => self.drop_one(from, id),
             Some(Op::Watching { id, life }) if self.is_from(id, from) => {
                 self.unconfirmed.remove(&id);
@@ -430,22 +438,21 @@ impl WorkerPart for WatchWorker {
         }
     }
 
-    fn routee(&mut self, handler: HandlerId, change: RouteeChange, out: &mut Outlet<'_, Report>) {
-        if change != RouteeChange::Started {
-            // Its own watches were those of the instance that is gone.
-            let own = (Watcher::Handler(handler, 0), Watcher::Handler(handler, u64::MAX));
+    fn routee(&mut self, instance: InstanceId, change: RouteeChange, out: &mut Outlet<'_, Report>) {
+        let handler = instance.handler;
+        let before = match change {
+            RouteeChange::Started | RouteeChange::Replaced => {
+                instance.life.and_then(|life| self.lives.insert(handler, life))
+            }
+            RouteeChange::Withdrawn => self.lives.remove(&handler),
+        };
+        if before.is_some() {
+            // Its own watches were those of the life that is over.
+            let ended = InstanceId { handler, life: before };
+            let own = (Watcher::Routee(ended, 0), Watcher::Routee(ended, u64::MAX));
             let own: Vec<Watcher> =
                 self.watchers.range(own.0..=own.1).map(|(watcher, _)| *watcher).collect();
             own.into_iter().for_each(|watcher| self.stop(watcher, out));
-        }
-        match change {
-            RouteeChange::Started | RouteeChange::Replaced => {
-                self.last_life += 1;
-                self.lives.insert(handler, self.last_life);
-            }
-            RouteeChange::Withdrawn => {
-                self.lives.remove(&handler);
-            }
         }
         match change {
             RouteeChange::Started => {}

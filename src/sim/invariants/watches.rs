@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 
-use crate::base::{HandlerId, NodeRef, Rng, Time, WorkerIndex};
+use crate::base::{HandlerId, InstanceId, NodeRef, Rng, RouteeId, Time, WorkerIndex};
 use crate::part::watch::{GoneReason, Target};
 use crate::sim::events::LifeId;
 use crate::sim::process::{Fate, Life};
@@ -88,7 +88,8 @@ impl Watches {
         let what = if whole_node {
             Target::Node(node)
         } else {
-            Target::Routee(node, WorkerIndex(worker as u16), WITNESS)
+            let worker = WorkerIndex(worker as u16);
+            Target::Routee(RouteeId { node, worker, instance: InstanceId::running(WITNESS) })
         };
         Some((self.next_token, what))
     }

@@ -450,7 +450,8 @@ fn a_link_that_owes_nothing_is_looked_at_once() {
 #[test]
 fn a_result_that_came_before_the_worker_said_that_it_sleeps_is_not_slept_on() {
     let mut bench = Bench::new();
-    let mut cx = Context { core: &mut bench.worker.core, handler: SLOW, origin: None };
+    let instance = bench.worker.routees[SLOW.slot()].as_ref().unwrap().id;
+    let mut cx = Context { core: &mut bench.worker.core, instance, origin: None };
     let begun = cx.begin_work(|slow: &mut Slow, took, _| {
         slow.0.fetch_add(took.unwrap(), Ordering::Relaxed);
     });
