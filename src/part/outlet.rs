@@ -8,7 +8,7 @@ use std::time::Duration;
 use rkyv::ser::allocator::Arena;
 
 use super::{LinkRef, PartId};
-use crate::base::{HandlerId, NodeRef, WorkerIndex};
+use crate::base::{InstanceId, NodeRef, WorkerIndex};
 use crate::wire::{Chunk, EncodeError, Fields, FrameKind, Message, encode};
 
 /// Where a part's frame goes.
@@ -35,8 +35,8 @@ pub enum WorkerEffect<R> {
         /// Where in [`WorkerEffects::bytes`] its body lies.
         body: Range<usize>,
     },
-    /// Put a message, encoded as one tell, into this worker's queue to itself.
-    Deliver(Chunk),
+    /// Bring a message, encoded as one tell, to this routee of this worker, and to no other life.
+    Deliver(InstanceId, Chunk),
     /// Call the part's timer with this token after a while.
     After {
         /// Whose timer it is.
@@ -92,7 +92,7 @@ pub struct Outlet<'a, R> {
 /// Hides the enum over all parts' reports from a part.
 pub(super) trait WorkerSink<R> {
     fn send(&mut self, part: PartId, to: To, op: u8, body: &[u8]);
-    fn deliver(&mut self, chunk: Chunk);
+    fn deliver(&mut self, to: InstanceId, chunk: Chunk);
     fn after(&mut self, part: PartId, after: Duration, token: u64);
     fn to_control(&mut self, report: R);
     fn count(&mut self, part: PartId, counter: usize, by: u64);
@@ -105,8 +105,8 @@ impl<R, All: From<R>> WorkerSink<R> for WorkerEffects<All> {
         self.list.push(WorkerEffect::Send { part, to, op, body: start..self.bytes.len() });
     }
 
-    fn deliver(&mut self, chunk: Chunk) {
-        self.list.push(WorkerEffect::Deliver(chunk));
+    fn deliver(&mut self, to: InstanceId, chunk: Chunk) {
+        self.list.push(WorkerEffect::Deliver(to, chunk));
     }
 
     fn after(&mut self, part: PartId, after: Duration, token: u64) {
@@ -137,15 +137,16 @@ impl<'a, R> Outlet<'a, R> {
     }
 
     /// Delivers a message to a routee of this worker, as if it had been told. It is counted like
-    /// any other tell.
-    pub fn deliver<M: Message>(&mut self, to: HandlerId, message: &M) {
+    /// any other tell, and is dead when that life of the routee is over before it gets there.
+    pub fn deliver<M: Message>(&mut self, to: InstanceId, message: &M) {
         let mut capacity = DELIVERED_BYTES;
         loop {
             let mut chunk = Chunk::with_capacity(capacity);
             let fields = Fields::default();
             let kind = FrameKind::Tell;
-            match encode(&mut chunk, &mut Arena::new(), kind, &fields, M::TYPE_ID, to, message) {
-                Ok(_) => return self.sink.deliver(chunk),
+            let (arena, handler) = (&mut Arena::new(), to.handler);
+            match encode(&mut chunk, arena, kind, &fields, M::TYPE_ID, handler, message) {
+                Ok(_) => return self.sink.deliver(to, chunk),
                 Err(EncodeError::Overflow) => capacity *= 4,
                 // Parts deliver types of this crate, and none of them fails.
                 Err(EncodeError::Serialize) => {

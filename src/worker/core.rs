@@ -24,7 +24,7 @@ use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{RouterState, Snapshot, router_slot};
 use crate::route::{Picker, RouteeSet};
-use crate::wire::{Fields, FrameKind, Message, WireType};
+use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
 
 use super::inject::Injection;
 use super::work::Works;
@@ -140,6 +140,8 @@ pub struct Core {
     pub(super) timers: TimerWheel<Timer>,
     /// Routees that asked to be woken in the next duty cycle.
     pub(super) soon: Vec<(InstanceId, u64)>,
+    /// Messages of parts to routees, oldest first. No more than parts keep places for.
+    pub(super) notices: VecDeque<(InstanceId, Chunk)>,
     /// What routees have begun elsewhere.
     pub(super) works: Works,
     pub(super) counts: Counts,

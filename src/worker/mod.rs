@@ -32,6 +32,7 @@ pub mod turn;
 mod usage;
 pub mod work;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use self::command::{Command, Report, SlowTurn};
@@ -231,6 +232,7 @@ impl Worker {
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
             soon: Vec::new(),
+            notices: VecDeque::new(),
             works: Works::new(limits.max_work, parts.injector.waker()),
             counts: Counts::default(),
             requests: Vec::new(),
@@ -342,6 +344,7 @@ impl Worker {
     #[inline]
     pub fn has_work(&self) -> bool {
         !self.core.soon.is_empty()
+            || !self.core.notices.is_empty()
             || !self.core.failed_asks.is_empty()
             || !self.core.dirty.is_empty()
             || !self.core.requests.is_empty()
@@ -364,6 +367,7 @@ impl Worker {
         self.core.asks.is_empty()
             && self.held.is_empty()
             && self.core.parts.is_drained()
+            && self.core.notices.is_empty()
             && self.core.works.is_empty()
             && Arc::strong_count(&self.core.repliers) == 1
             && self.core.links.iter().all(|(_, link)| link.is_settled())
@@ -417,6 +421,10 @@ impl Worker {
         self.settle_asks();
         if self.core.works.has_results() {
             any |= self.take_results();
+        }
+
+        if !self.core.notices.is_empty() {
+            any |= self.take_notices();
         }
 
         let mut woken = std::mem::take(&mut self.woken);
@@ -534,5 +542,6 @@ impl Worker {
         asks.end_all(AskError::Dead(DeathReason::Stopped), ask_effects);
         self.settle_asks();
         self.end_routees();
+        self.core.bury_notices();
     }
 }

@@ -4,12 +4,17 @@
 use super::context::Context;
 use super::core::{Core, Timer};
 use super::link::{LinkId, Role};
+use super::routees::running;
 use super::{Request, Worker};
+use crate::base::fate::DeathReason;
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
 use crate::part::{
     Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerOrder,
 };
-use crate::wire::{Fields, Frame, FrameKind, WireError};
+use crate::wire::{Chunk, Fields, Frame, FrameKind, WireError};
+
+/// Messages of parts that a duty cycle delivers at most.
+const NOTICES_PER_TURN: usize = 64;
 
 impl Worker {
     /// Control's halves of the parts published anew.
@@ -46,6 +51,22 @@ impl Worker {
         self.core.parts.routee(instance, change);
     }
 
+    /// Brings messages of parts to the routees that they are for. Not by the queue of messages to
+    /// itself, whose frames name no life. Returns whether there was any.
+    #[cold]
+    pub(super) fn take_notices(&mut self) -> bool {
+        let waiting = self.core.notices.len();
+        for _ in 0..waiting.min(NOTICES_PER_TURN) {
+            let Some((to, chunk)) = self.core.notices.pop_front() else { break };
+            if running(&mut self.routees, to).is_some() {
+                self.deliver_chunk(self.core.own, chunk, u32::MAX);
+            } else {
+                self.core.bury_notice(chunk, DeathReason::UnknownHandler);
+            }
+        }
+        waiting > 0
+    }
+
     fn link_ref(&self, id: LinkId) -> Option<LinkRef> {
         let link = self.core.links.get(id)?;
         let dialed = matches!(link.role, Role::Dialed { .. });
@@ -70,11 +91,9 @@ impl Core {
                 WorkerEffect::Send { part, to, op, body } => {
                     self.send_part_frame(part, to, op, &effects.bytes[body]);
                 }
-                WorkerEffect::Deliver(chunk) => {
-                    // Past the queue's limit: a part delivers no more than it keeps places for.
+                WorkerEffect::Deliver(to, chunk) => {
                     self.counts.sent += u64::from(chunk.frames());
-                    let own = self.own;
-                    self.links[own].outbox.push_chunk(&mut self.encoder, chunk);
+                    self.notices.push_back((to, chunk));
                 }
                 WorkerEffect::After { part, after, token } => {
                     let at = self.now.plus(after);
@@ -91,6 +110,20 @@ impl Core {
         effects.bytes.clear();
         // No part is called in here, so that nothing was added meanwhile.
         self.parts.effects = effects;
+    }
+
+    fn bury_notice(&mut self, chunk: Chunk, reason: DeathReason) {
+        self.counts.dead[reason as usize] += chunk.untouched_requests();
+        let me = self.me;
+        self.note_dead_in(reason, &chunk, Some(me));
+        self.encoder.give(chunk);
+    }
+
+    /// This worker stops: messages of parts that still wait are dead.
+    pub(super) fn bury_notices(&mut self) {
+        while let Some((_, chunk)) = self.notices.pop_front() {
+            self.bury_notice(chunk, DeathReason::Stopped);
+        }
     }
 
     fn send_part_frame(&mut self, part: PartId, to: To, op: u8, body: &[u8]) {

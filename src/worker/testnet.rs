@@ -398,7 +398,8 @@ impl Net {
                 moved = true;
             }
             let core = &self.sides[side].worker.core;
-            moved |= !core.soon.is_empty() || !core.links[core.own].outbox.is_empty();
+            moved |= !core.soon.is_empty() || !core.notices.is_empty();
+            moved |= !core.links[core.own].outbox.is_empty();
             self.sides[side].run();
             while let Some(id) = self.sides[side].worker.take_dirty() {
                 let most = 1 + self.random(3_000);
@@ -523,6 +524,7 @@ impl Net {
                 _ => 0,
             })
             .sum();
+        let under_way = under_way + worker.core.notices.len() as u64;
         let counts = worker.counts();
         let ended =
             counts.delivered + counts.refused_total() + counts.dead_total() + counts.unknown;

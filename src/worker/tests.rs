@@ -16,6 +16,7 @@ use crate::route::snapshot::Reach;
 use crate::wire::{CHUNK_BYTES, Fields, FrameKind, WireError, encode, encode_empty};
 
 mod limits;
+mod notices;
 
 // ---- the way of a message ----
 

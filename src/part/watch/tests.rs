@@ -49,7 +49,7 @@ fn accepted(number: u64, peer: NodeRef) -> LinkRef {
 #[derive(Debug, PartialEq)]
 enum Seen {
     Send(To, Op),
-    Deliver(HandlerId, u64, GoneReason),
+    Deliver(InstanceId, u64, GoneReason),
     After(Duration, u64),
     Report(Report),
     Count(usize, u64),
@@ -112,13 +112,14 @@ fn seen(effect: WorkerEffect<Report>, bytes: &[u8]) -> Seen {
             let op = Op::parse(op, &bytes[body]).expect("a whole body").expect("a known op");
             Seen::Send(to, op)
         }
-        WorkerEffect::Deliver(chunk) => {
+        WorkerEffect::Deliver(to, chunk) => {
             let Ok(Deframed::Frame(frame, _)) = deframe(chunk.bytes(), 1 << 20) else {
                 panic!("a delivered chunk holds a frame");
             };
             assert_eq!(frame.header.message, Gone::TYPE_ID);
             let gone = <Gone as WireType>::access(frame.body()).expect("a valid body");
-            Seen::Deliver(frame.header.target, gone.token.to_native(), gone.reason())
+            assert_eq!(frame.header.target, to.handler);
+            Seen::Deliver(to, gone.token.to_native(), gone.reason())
         }
         WorkerEffect::After { after, token, .. } => Seen::After(after, token),
         WorkerEffect::ToControl(report) => Seen::Report(report),
@@ -143,8 +144,9 @@ fn carts_on(node: NodeRef) -> Target {
     Target::Routee(RouteeId { node, worker: W0, instance: carts(0) })
 }
 
-const ME: Watcher =
-    Watcher::Routee(InstanceId { handler: HandlerId(9), life: Some(LifeNumber::FIRST) }, 70);
+const WATCHING: InstanceId = InstanceId { handler: HandlerId(9), life: Some(LifeNumber::FIRST) };
+
+const ME: Watcher = Watcher::Routee(WATCHING, 70);
 
 /// A half that watches `CARTS` on `b`, confirmed for life 4.
 fn watching() -> (Half, NodeRef) {
@@ -167,7 +169,7 @@ fn a_watcher_learns_once_that_an_instance_is_gone() {
     let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
     assert_eq!(
         half.frame(dialed(5, b), gone),
-        [Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, GoneReason::Replaced)]
+        [Seen::Count(GONE, 1), Seen::Deliver(WATCHING, 70, GoneReason::Replaced)]
     );
     assert_eq!(half.frame(dialed(5, b), gone), [], "told once");
     let ended = members(&[], &[(b, GoneReason::NodeDown)]);
@@ -187,7 +189,7 @@ fn a_new_link_is_asked_again_for_the_same_instance() {
     let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
     assert_eq!(
         half.frame(dialed(6, b), gone),
-        [Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, GoneReason::Replaced)]
+        [Seen::Count(GONE, 1), Seen::Deliver(WATCHING, 70, GoneReason::Replaced)]
     );
 }
 
@@ -205,7 +207,7 @@ fn the_view_tells_how_a_node_ended() {
             half.told(&view),
             [
                 Seen::Count(GONE, 1),
-                Seen::Deliver(HandlerId(9), 70, reason),
+                Seen::Deliver(WATCHING, 70, reason),
                 Seen::Count(GONE, 1),
                 Seen::Report(Report::Gone { token: 8, reason }),
             ]
@@ -213,7 +215,7 @@ fn the_view_tells_how_a_node_ended() {
         // Gone before: told at once, nothing is asked.
         assert_eq!(
             half.watch(ME, carts_on(b)),
-            [Seen::Count(BEGUN, 1), Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, reason),]
+            [Seen::Count(BEGUN, 1), Seen::Count(GONE, 1), Seen::Deliver(WATCHING, 70, reason),]
         );
     }
 }
@@ -226,7 +228,7 @@ fn an_unknown_node_is_waited_for_and_then_gone() {
     assert_eq!(half.timer(1), [Seen::After(UNKNOWN, 1)], "it may still be on its way");
     assert_eq!(
         half.timer(1),
-        [Seen::Count(GONE, 1), Seen::Deliver(HandlerId(9), 70, GoneReason::UnknownNode)]
+        [Seen::Count(GONE, 1), Seen::Deliver(WATCHING, 70, GoneReason::UnknownNode)]
     );
     half.watch(ME, Target::Node(b));
     assert_eq!(half.told(&members(&[b], &[])), []);

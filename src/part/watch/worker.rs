@@ -376,7 +376,7 @@ impl WatchWorker {
 fn tell(watcher: Watcher, reason: GoneReason, out: Out<'_, '_>) {
     match watcher {
         Watcher::Routee(instance, token) => {
-            out.deliver(instance.handler, &Gone::new(token, reason));
+            out.deliver(instance, &Gone::new(token, reason));
         }
         Watcher::Application(token) => out.to_control(Report::Gone { token, reason }),
     }
