@@ -214,11 +214,12 @@ impl Turn {
         let grant = &mut self.ports[link.slot()].grant;
         if ended {
             grant.since = now;
-            // A message is through: those that wait come first.
-            if held <= grant.window && self.inboxes.end_frame(grant) {
-                io.allow(link, grant.window);
-                self.fit_waiting(io);
-            }
+        }
+        // A message is through, maybe since the last time: those that wait come first.
+        let through = ended || need <= grant.window;
+        if through && held <= grant.window && self.inboxes.end_frame(grant) {
+            io.allow(link, grant.window);
+            self.fit_waiting(io);
         }
         let grant = &mut self.ports[link.slot()].grant;
         if self.inboxes.fit(grant, whose, need, now) {
