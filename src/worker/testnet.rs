@@ -1,12 +1,15 @@
 //! What the worker's tests stand on: handlers that note what they see, and workers that are joined
 //! by hand, byte for byte.
 
+mod handlers;
+
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rkyv::util::AlignedVec;
-use rkyv::{Archive, Deserialize, Serialize};
+
+pub(super) use handlers::*;
 
 use super::context::Context;
 use super::outbox::Outbox;
@@ -44,121 +47,6 @@ pub(super) const LIMITS: Limits = Limits {
     redial_min_ms: 100,
     redial_max_ms: 400,
 };
-
-// ---- what runs on the workers ----
-
-pub(super) const REPLY: u64 = 0;
-pub(super) const LATER: u64 = 1;
-pub(super) const DROP: u64 = 2;
-pub(super) const PANIC: u64 = 3;
-
-#[derive(Archive, Serialize, Deserialize, Message)]
-#[message(name = "tests.ping", key = key, reply = u64)]
-pub(super) struct Ping {
-    pub(super) key: u64,
-    pub(super) what: u64,
-    pub(super) filler: Vec<u8>,
-}
-
-pub(super) fn ping(key: u64) -> Ping {
-    Ping { key, what: REPLY, filler: Vec::new() }
-}
-
-pub(super) fn doing(key: u64, what: u64) -> Ping {
-    Ping { key, what, filler: Vec::new() }
-}
-
-/// What the handlers of one worker saw.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) keys: Vec<u64>,
-    pub(super) repliers: Vec<Replier<u64>>,
-    pub(super) starts: u64,
-    pub(super) outcomes: Vec<(u64, Result<u64, AskError>)>,
-    pub(super) wakes: Vec<u64>,
-}
-
-pub(super) type Shared = Arc<Mutex<Seen>>;
-
-pub(super) struct Echo(Shared);
-
-impl Echo {
-    pub(super) fn new(seen: &Shared) -> Self {
-        Self(Arc::clone(seen))
-    }
-}
-
-impl Routee for Echo {
-    fn register(handlers: &mut HandlerTable<Self>) {
-        handlers.add::<Ping>();
-    }
-    fn started(&mut self, _: &mut Context<'_>) {
-        self.0.lock().unwrap().starts += 1;
-    }
-    fn wake(&mut self, token: u64, _: &mut Context<'_>) {
-        self.0.lock().unwrap().wakes.push(token);
-        assert_ne!(token, PANIC, "told to");
-    }
-}
-
-/// Now or later, as the message says.
-pub(super) enum Answer {
-    Now(u64),
-    Later(Later<u64>),
-}
-
-impl IntoReply<u64> for Answer {
-    fn send(self, cx: &mut Context<'_>) {
-        match self {
-            Self::Now(reply) => reply.send(cx),
-            Self::Later(later) => later.send(cx),
-        }
-    }
-}
-
-impl Handler<Ping> for Echo {
-    type Reply = Answer;
-    fn handle(&mut self, ping: &ArchivedPing, cx: &mut Context<'_>) -> Answer {
-        let key = ping.key.to_native();
-        self.0.lock().unwrap().keys.push(key);
-        match ping.what.to_native() {
-            LATER => {
-                let (later, replier) = cx.reply_later();
-                self.0.lock().unwrap().repliers.push(replier);
-                Answer::Later(later)
-            }
-            DROP => Answer::Later(cx.reply_later().0),
-            PANIC => panic!("told to"),
-            _ => Answer::Now(key + 1),
-        }
-    }
-}
-
-pub(super) struct Caller(Shared);
-
-impl Routee for Caller {
-    fn register(_: &mut HandlerTable<Self>) {}
-}
-
-impl OnReply<Ping> for Caller {
-    fn on_reply(
-        &mut self,
-        token: u64,
-        reply: Result<&rkyv::rend::u64_le, AskError>,
-        cx: &mut Context<'_>,
-    ) {
-        self.0.lock().unwrap().outcomes.push((token, reply.map(|reply| reply.to_native())));
-        if token == TELLS_ON_FAILURE && reply.is_err() {
-            // Whatever comes of it must be counted.
-            let _ = cx.tell(ROUND_ROBIN, &ping(99));
-            let _ = cx.broadcast(ROUND_ROBIN, &ping(98));
-        }
-    }
-}
-
-pub(super) const TELLS_ON_FAILURE: u64 = 77;
-
-// ---- the workers and what joins them ----
 
 /// [`Request`] in a form that can be compared.
 #[derive(Debug, PartialEq)]
