@@ -239,3 +239,26 @@ fn abandoned_asks_leave_their_places() {
     };
     assert_eq!(answer, Ok(7));
 }
+
+#[test]
+fn what_dies_while_a_node_ends_is_told() {
+    let node = Node::builder().bind("127.0.0.1:0").workers(1).start().unwrap();
+    let blocker = |_| Blocker { node: Arc::default(), router: Arc::default() };
+    node.serve("/user/block", blocker).unwrap();
+    let router = node.router("/user/block").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    let mut letters = node.dead_letters();
+    router.tell(&Block { ms: 300 }).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    for _ in 0..3 {
+        router.tell(&Block { ms: 0 }).unwrap();
+    }
+    let counts = node.stop();
+    let mut told = 0;
+    while let Ok(letter) = letters.wait() {
+        assert_eq!(letter.reason, DeathReason::Stopped);
+        told += letter.count;
+    }
+    assert_eq!(told, 3);
+    assert_eq!(counts.dead[DeathReason::Stopped as usize], 3);
+}

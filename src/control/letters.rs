@@ -26,7 +26,7 @@ pub struct DeadLetter {
     /// The registration they were for, which a path has while it is served; `None` when messages of
     /// too many kinds died at a time.
     pub handler: Option<HandlerId>,
-    /// The name of their type, if any member takes it.
+    /// The name of their type, if that node takes it (any more), or this one.
     pub message: Option<Arc<str>>,
     /// The worker that counted them.
     pub worker: WorkerIndex,
@@ -34,14 +34,19 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// With the names that the view has.
-    pub(crate) fn new(dead: Dead, view: &View) -> Self {
+    pub(crate) fn new(dead: Dead, me: NodeRef, view: &View) -> Self {
         let Dead { reason, count, peer, about, worker } = dead;
         let member = |node: NodeRef| -> Option<&Member> {
             view.member(node.node).filter(|member| member.node_ref() == node)
         };
+        let services = |node: NodeRef| member(node).map_or(&[][..], |member| &member.services);
         let service = about.and_then(|about| {
-            let mut services = member(about.node)?.services.iter();
-            services.find(|service| service.handler == about.handler)
+            services(about.node).iter().find(|service| service.handler == about.handler)
+        });
+        // What a service does not take any more, another one of the two nodes may.
+        let message = about.and_then(|about| {
+            let others = services(about.node).iter().chain(services(me));
+            name_of(about, service.into_iter().chain(others))
         });
         Self {
             reason,
@@ -50,16 +55,15 @@ impl DeadLetter {
             peer_name: peer.and_then(member).map(|member| Arc::clone(&member.name)),
             path: service.map(|service| service.path.clone()),
             handler: about.map(|about| about.handler),
-            message: about.and_then(|about| name_of(about, service, view)),
+            message,
             worker,
         }
     }
 }
 
-/// A service's own types first; what it does not take, another one may.
-fn name_of(about: About, service: Option<&Service>, view: &View) -> Option<Arc<str>> {
-    let others = view.members.iter().flat_map(|member| &member.services);
-    let mut messages = service.into_iter().chain(others).flat_map(|service| &service.messages);
+/// The name of a message's type, from the first service that takes it.
+fn name_of<'a>(about: About, services: impl Iterator<Item = &'a Service>) -> Option<Arc<str>> {
+    let mut messages = services.flat_map(|service| &service.messages);
     let found = messages.find(|message| message.id() == about.message);
     found.map(|message| Arc::clone(&message.name))
 }

@@ -83,6 +83,8 @@ pub trait ControlSink {
     fn stopped(&mut self, running: u16);
     /// Write a line.
     fn log(&mut self, line: LogLine);
+    /// Whether anybody listens to dead letters, beside the log.
+    fn hears_dead_letters(&self) -> bool;
     /// Messages died. For the log as well, if it says how many others were left out there.
     fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>);
     /// A worker's report that is for whoever looks on. For the log as well, if it says how many

@@ -4,7 +4,7 @@ use super::letters::DeadLetter;
 use super::{Control, ControlSink};
 use crate::base::{LogKind, Time, WorkerIndex};
 use crate::control::links::JobId;
-use crate::worker::{Command, Report};
+use crate::worker::{Command, Dead, Report};
 
 impl Control {
     /// Tells every worker the same.
@@ -21,6 +21,7 @@ impl Control {
     /// A worker reports.
     pub fn report(&mut self, now: Time, report: Report, sink: &mut dyn ControlSink) {
         match report {
+            Report::DeadLetters(dead) => self.dead_letter(now, dead, sink),
             report if self.is_ending() => self.last_report(&report, sink),
             Report::Dial { worker, destination } => self.dial(now, worker, destination, sink),
             Report::Suspect(peer) => self.suspect(now, peer, sink),
@@ -30,12 +31,16 @@ impl Control {
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),
             Report::Drained(worker, drained) => self.drained(now, worker, drained, sink),
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
-            Report::DeadLetters(dead) => {
-                let left_out = self.log.line(now, LogKind::DeadLetters);
-                sink.dead_letter(DeadLetter::new(dead, self.view()), left_out);
-            }
             // A worker names a handler once, and ends once.
             report @ (Report::SlowTurn(_) | Report::Ended(_)) => sink.overheard(report, Some(0)),
+        }
+    }
+
+    /// Messages died, also while the node ends. Their names are only looked up for somebody.
+    fn dead_letter(&mut self, now: Time, dead: Dead, sink: &mut dyn ControlSink) {
+        let left_out = self.log.line(now, LogKind::DeadLetters);
+        if left_out.is_some() || sink.hears_dead_letters() {
+            sink.dead_letter(DeadLetter::new(dead, self.me(), self.view()), left_out);
         }
     }
 }

@@ -168,6 +168,10 @@ impl ControlSink for Effects {
         log(&line);
     }
 
+    fn hears_dead_letters(&self) -> bool {
+        self.published.dead_letters.receiver_count() > 0
+    }
+
     fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
         if let Some(left_out) = left_out {
             tracing::debug!(left_out, "dead letters: {letter}");

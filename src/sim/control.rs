@@ -147,6 +147,10 @@ impl ControlSink for Hands<'_> {
         self.net.trace.say(|| line.text);
     }
 
+    fn hears_dead_letters(&self) -> bool {
+        true
+    }
+
     fn dead_letter(&mut self, letter: DeadLetter, _: Option<u64>) {
         self.net.trace.say(|| format!("dead letters: {letter}"));
     }

@@ -110,7 +110,13 @@ impl Core {
             requests += chunk.untouched_requests();
             self.encoder.give(chunk);
         }
+        self.count_dead_here(reason, requests);
+    }
+
+    /// Requests to a routee of this node died before they came to it.
+    pub(super) fn count_dead_here(&mut self, reason: DeathReason, requests: u64) {
         self.counts.dead[reason as usize] += requests;
+        self.note_dead(reason, requests, Some(self.me), None);
     }
 
     /// Drops all that waits in a link's outbox as dead.

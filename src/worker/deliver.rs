@@ -92,7 +92,7 @@ impl Worker {
 
     /// A sibling worker's chunk that nobody handles any more.
     pub fn bury_chunk(&mut self, chunk: Chunk) {
-        self.core.counts.dead[DeathReason::Stopped as usize] += chunk.untouched_requests();
+        self.core.count_dead_here(DeathReason::Stopped, chunk.untouched_requests());
         self.core.encoder.give(chunk);
     }
 
