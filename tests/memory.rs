@@ -7,6 +7,7 @@ mod process;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,59 @@ impl Handler<Work> for Slow {
     fn handle(&mut self, _: &ArchivedWork, _: &mut Context<'_>) {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Holds its worker until it is told not to.
+#[derive(Routee)]
+#[routee(handles(Work))]
+struct Stuck(Arc<AtomicBool>);
+
+impl Handler<Work> for Stuck {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedWork, _: &mut Context<'_>) {
+        while !self.0.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A worker that is held up takes no links: what its ring takes waits there, and a few behind it.
+#[test]
+fn links_behind_a_worker_that_is_held_up_are_turned_away() {
+    const RING: u64 = 64;
+    let node = Node::builder().bind("127.0.0.1:0").secret(SECRET).workers(1);
+    let node = node.set("workers.ring_capacity", &RING.to_string()).start().unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&over);
+    node.serve("/user/stuck", move |_| Stuck(Arc::clone(&until))).unwrap();
+    let router = node.router("/user/stuck").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    router.tell(&Work { body: Vec::new() }).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let address = node.address().to_string();
+    let links: Vec<_> = (0..400).map(|from| link(&address, from)).collect();
+    let closed = |link: &TcpStream| {
+        link.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        matches!((&mut &*link).read(&mut [0; 64]), Ok(0))
+    };
+    let open = || links.iter().filter(|link| !closed(link)).count() as u64;
+    let begun = Instant::now();
+    while open() + node.strangers().turned_away < 400 {
+        assert!(begun.elapsed() < LIMIT, "{} are open", open());
+    }
+    let (waiting, strangers) = (open(), node.strangers());
+    assert_eq!((strangers.accepted, strangers.turned_away), (waiting, 400 - waiting));
+    assert!((RING..=RING + 64).contains(&waiting), "{waiting} wait");
+    over.store(true, Ordering::Relaxed);
+    // Those that waited become links, and then another one finds room.
+    let finds_room = (400..).any(|from| {
+        assert!(begun.elapsed() < LIMIT, "nobody is let in any more");
+        let another = link(&address, from);
+        std::thread::sleep(Duration::from_millis(100));
+        !closed(&another)
+    });
+    assert!(finds_room);
+    assert_eq!(open(), waiting);
 }
 
 #[test]

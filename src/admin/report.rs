@@ -127,7 +127,8 @@ pub struct StrangersReport {
     pub accepted: u64,
     /// Connections that were refused or broke during the handshake.
     pub refused: u64,
-    /// Connections that were turned away unread, because too many were unfinished.
+    /// Connections that were turned away, because too many were unfinished, or waited for a worker
+    /// that was held up.
     pub turned_away: u64,
     /// Datagrams that were taken.
     pub datagrams_taken: u64,

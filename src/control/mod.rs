@@ -62,6 +62,9 @@ pub trait ControlSink {
     fn schedule(&mut self, at: Time, timer: ControlTimer);
     /// Hand this to a worker. What comes from here comes to it in this order.
     fn command(&mut self, worker: WorkerIndex, command: Command<JobId>);
+    /// Whether so many connections of others wait for a worker to take them that one more is to be
+    /// closed.
+    fn is_crowded(&self, worker: WorkerIndex) -> bool;
     /// Show this to application threads. It was handed to every worker before.
     fn publish(&mut self, snapshot: Arc<Snapshot>);
     /// Run this job, where it holds nothing up, and call [`Control::tables_made`] with its outcome.

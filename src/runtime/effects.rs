@@ -120,6 +120,11 @@ impl ControlSink for Effects {
         }
     }
 
+    fn is_crowded(&self, worker: WorkerIndex) -> bool {
+        let mailbox = self.workers.get(usize::from(worker.0));
+        mailbox.is_some_and(|mailbox| mailbox.waiting.is_crowded())
+    }
+
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
         self.published.snapshot.store(Arc::clone(&snapshot));
         self.published.changes.send_replace(snapshot);

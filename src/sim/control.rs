@@ -104,6 +104,10 @@ impl ControlSink for Hands<'_> {
         }
     }
 
+    fn is_crowded(&self, worker: WorkerIndex) -> bool {
+        self.workers[usize::from(worker.0)].ends.waiting.is_crowded()
+    }
+
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
         let before = std::mem::replace(self.snapshot, Arc::clone(&snapshot));
         self.seen.push(Seen::Published { before, now: snapshot });

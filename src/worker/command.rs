@@ -64,39 +64,56 @@ impl<C> Command<C> {
 /// How long commands rest that a worker's ring did not take.
 pub const RING_PAUSE: Duration = Duration::from_millis(1);
 
-/// Commands that a worker's ring did not take yet: they are few, and none may be lost.
-pub struct Waiting<C>(VecDeque<Command<C>>);
+/// Connections of others that may wait when a worker's ring takes no more.
+pub const MOST_WAITING: usize = 64;
+
+/// Commands that a worker's ring did not take yet: they are few, and none may be lost. What others
+/// can cause is bounded: see [`Waiting::is_crowded`].
+pub struct Waiting<C> {
+    commands: VecDeque<Command<C>>,
+    accepted: usize,
+}
 
 impl<C> Default for Waiting<C> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self { commands: VecDeque::new(), accepted: 0 }
     }
 }
 
 impl<C> Waiting<C> {
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.commands.is_empty()
+    }
+
+    /// Whether as many connections of others wait as may: the next one is to be closed instead.
+    pub fn is_crowded(&self) -> bool {
+        self.accepted >= MOST_WAITING
     }
 
     /// Adds one at the end. A newer snapshot, and newer facts, replace those that still wait.
     pub fn push(&mut self, command: Command<C>) {
-        let mut last = self.0.iter_mut().rev();
+        let mut last = self.commands.iter_mut().rev();
         match (&command, last.next(), last.next()) {
             (Command::Apply(_), Some(known @ Command::Apply(_)), _)
             | (Command::Apply(_), Some(Command::Facts(_)), Some(known @ Command::Apply(_)))
             | (Command::Facts(_), Some(known @ Command::Facts(_)), _) => *known = command,
-            _ => self.0.push_back(command),
+            _ => {
+                self.accepted += usize::from(matches!(command, Command::Accepted(..)));
+                self.commands.push_back(command);
+            }
         }
     }
 
     /// Hands over what the ring takes.
     pub fn pump(&mut self, mut push: impl FnMut(Command<C>) -> Result<(), Full<Command<C>>>) {
-        while let Some(command) = self.0.pop_front() {
+        while let Some(command) = self.commands.pop_front() {
+            let accepted = usize::from(matches!(command, Command::Accepted(..)));
             if let Err(full) = push(command) {
-                self.0.push_front(full.0);
+                self.commands.push_front(full.0);
                 return;
             }
+            self.accepted -= accepted;
         }
     }
 }
@@ -152,6 +169,7 @@ pub struct SlowTurn {
 mod tests {
     use super::*;
     use crate::base::{Incarnation, NodeId, View};
+    use crate::wire::handshake::Purpose;
 
     #[test]
     fn what_waits_is_replaced_by_newer_of_its_kind_and_nothing_else_is_lost() {
@@ -193,5 +211,34 @@ mod tests {
             });
         }
         assert_eq!(seen, [3, 100, 101, 4, 102]);
+    }
+
+    #[test]
+    fn connections_that_wait_are_counted_until_the_ring_takes_them() {
+        let peer = NodeRef { node: NodeId(2), incarnation: Incarnation(1) };
+        let established = Established {
+            purpose: Purpose::Workers,
+            peer,
+            peer_worker: WorkerIndex(0),
+            my_worker: WorkerIndex(0),
+            wire_version: 2,
+            link_epoch: 1,
+            authenticated: true,
+        };
+        let mut waiting = Waiting::default();
+        for _ in 0..MOST_WAITING {
+            assert!(!waiting.is_crowded());
+            waiting.push(Command::Accepted((), established));
+            waiting.push(Command::AskDrained);
+        }
+        waiting.pump(|command| Err(Full(command)));
+        assert!(waiting.is_crowded(), "the ring took nothing");
+        let mut room = 1;
+        waiting.pump(|command| {
+            let full = room == 0;
+            room = 0;
+            if full { Err(Full(command)) } else { Ok(()) }
+        });
+        assert!(!waiting.is_crowded(), "it took one");
     }
 }

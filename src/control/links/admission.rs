@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, Time};
-use crate::wire::handshake::Purpose;
+use crate::wire::handshake::{Established, Purpose};
 
 /// How long a stranger may be silent.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
@@ -166,6 +166,26 @@ impl Links {
             JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
             JobEvent::Connected | JobEvent::Dialed | JobEvent::Bytes(_) => {}
         }
+    }
+
+    /// The worker that it is for is held up, and as many wait for it as may.
+    pub(super) fn not_taken(
+        &mut self,
+        now: Time,
+        job: JobId,
+        established: &Established,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        self.counts.accepted -= 1;
+        self.counts.turned_away += 1;
+        out.push(LinkEffect::Abort(job));
+        let (node, worker) = (established.peer.node, established.my_worker);
+        self.say(now, LogKind::StrangerConnection, out, || {
+            format!(
+                "a connection from node {node} was turned away: worker {worker} is held up by a \
+                 handler, and too many connections wait for it"
+            )
+        });
     }
 
     pub(super) fn incoming_late(&mut self, now: Time, job: JobId, out: &mut Vec<LinkEffect>) {

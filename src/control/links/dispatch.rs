@@ -10,7 +10,7 @@ use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
 use crate::control::{Control, ControlSink, ControlTimer};
 use crate::part::PartId;
 use crate::wire::VersionRange;
-use crate::wire::handshake::{AcceptParams, DialParams, TurnAway};
+use crate::wire::handshake::{AcceptParams, DialParams, Established, TurnAway};
 use crate::worker::Command;
 
 impl Control {
@@ -163,6 +163,11 @@ impl Control {
                 LinkEffect::HandDialed { job, worker, destination } => {
                     sink.command(worker, Command::Dialed(destination, job));
                 }
+                LinkEffect::HandAccepted { job, established }
+                    if sink.is_crowded(established.my_worker) =>
+                {
+                    self.not_taken(now, job, &established, sink);
+                }
                 LinkEffect::HandAccepted { job, established } => {
                     sink.command(established.my_worker, Command::Accepted(job, established));
                 }
@@ -180,6 +185,16 @@ impl Control {
             }
         }
         self.link_effects = effects;
+    }
+
+    fn not_taken(
+        &mut self,
+        now: Time,
+        job: JobId,
+        established: &Established,
+        sink: &mut dyn ControlSink,
+    ) {
+        self.links(now, sink, |links, out| links.not_taken(now, job, established, out));
     }
 
     fn accept_params(&self) -> AcceptParams {

@@ -205,7 +205,7 @@ pub struct IncomingCounts {
     pub accepted: u64,
     /// Were refused, broke, or took too long.
     pub refused: u64,
-    /// Had to give way, or found no place.
+    /// Had to give way, or found no place, or their worker took no more.
     pub turned_away: u64,
 }
 
