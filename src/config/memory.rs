@@ -3,31 +3,117 @@
 use std::fmt;
 
 use super::NodeConfig;
+use super::field::Field;
+use super::table::{Section, Setting};
 
 /// What is reckoned for one item in a queue, without the frames it points to.
 pub const QUEUE_ITEM_BYTES: u64 = 128;
 /// The frames of a hand-over or reply up to this size count with its place, larger ones by their
 /// bytes.
-const SMALL_HAND_OVER_BYTES: u64 = 1_024;
+pub(super) const SMALL_HAND_OVER_BYTES: u64 = 1_024;
 /// What is reckoned for one ask in flight on each worker: two places in its table, and two timers.
-const ASK_BYTES: u64 = 320;
+pub(super) const ASK_BYTES: u64 = 320;
 /// What is reckoned for one place where an application waits: its slot and deadline.
 const REPLY_SLOT_BYTES: u64 = 176;
 /// What is reckoned for a connection that has not proved itself yet.
-const HANDSHAKE_BYTES: u64 = 4_096;
+pub(super) const HANDSHAKE_BYTES: u64 = 4_096;
 /// What is reckoned for a link beside its buffers.
 const LINK_BYTES: u64 = 1_024;
 /// What a receive buffer has in any case.
 const FIRST_INBOX_BYTES: u64 = 4_096;
 /// What is reckoned for a watch: one that is kept here for this worker's own, one for another
 /// node's worker, and what is told when it ends.
-const WATCH_BYTES: u64 = 1_024;
+pub(super) const WATCH_BYTES: u64 = 1_024;
+/// A message of an application thread, with its place.
+pub(super) const HAND_OVER_BYTES: u64 = QUEUE_ITEM_BYTES + SMALL_HAND_OVER_BYTES;
+/// A place where an application waits, with its reply.
+pub(super) const REPLY_BYTES: u64 = REPLY_SLOT_BYTES + SMALL_HAND_OVER_BYTES;
+/// A dialed link beside its outbox and what more its inbox takes.
+pub(super) const DIALED_BYTES: u64 = LINK_BYTES + FIRST_INBOX_BYTES;
+/// An accepted one, with small frames of the protocol itself.
+pub(super) const ACCEPTED_BYTES: u64 = DIALED_BYTES + SMALL_HAND_OVER_BYTES;
 /// An ordinary chunk of frames.
-const CHUNK_BYTES: u64 = 64 << 10;
+pub(super) const CHUNK_BYTES: u64 = 64 << 10;
 /// The share of a link's outbox that no other link can take.
-const SHARE_BYTES: u64 = CHUNK_BYTES / 4;
+pub(super) const SHARE_BYTES: u64 = CHUNK_BYTES / 4;
 /// Free chunks that a worker keeps.
-const KEPT_CHUNKS: u64 = 64;
+pub(super) const KEPT_CHUNKS: u64 = 64;
+/// What is reckoned for work under way elsewhere, without what it captured and its result.
+pub(super) const WORK_BYTES: u64 = 512;
+/// What control holds for a channel on which it speaks to another node's: twice what may be
+/// unacknowledged, as buffers double, and its list.
+const CHANNEL_BYTES: u64 = (2 * 256 + 16) << 10;
+/// What all channels take together on which others speak.
+const HEARD_BYTES: u64 = 20 << 20;
+/// Connections that wait for a worker that is held up.
+const WAITING: u64 = 64;
+
+/// What the memory of a setting depends on beside its own value.
+pub(super) struct Sizes {
+    /// Workers of each node.
+    pub workers: u64,
+    /// Workers of all other nodes.
+    pub members: u64,
+    /// The longest message, or a chunk if that is longer.
+    pub frame: u64,
+    /// Links that one worker takes from others.
+    pub accepted: u64,
+}
+
+impl Sizes {
+    fn new(config: &NodeConfig, peers: usize) -> Self {
+        let workers = config.workers.count as u64;
+        Self {
+            workers,
+            members: workers.saturating_mul(peers as u64),
+            frame: (config.links.max_frame_bytes as u64).max(CHUNK_BYTES),
+            accepted: config.links.max_accepted as u64,
+        }
+    }
+
+    /// So much on each worker.
+    pub fn each(&self, bytes: u64) -> u64 {
+        self.workers.saturating_mul(bytes)
+    }
+
+    pub fn siblings(&self) -> u64 {
+        self.workers.saturating_sub(1)
+    }
+
+    /// Links of one worker whose outboxes have a share in any case: to itself and its siblings,
+    /// dialed ones, and accepted ones of members.
+    pub fn sharing(&self) -> u64 {
+        let dialed = self.workers.saturating_add(self.members);
+        dialed.saturating_add(self.members.min(self.accepted))
+    }
+}
+
+/// The part of the bound that a setting adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    HandOvers,
+    Rings,
+    Asks,
+    Links,
+    Handshakes,
+    Watches,
+    Work,
+    Free,
+}
+
+/// What a setting may take, by its value.
+pub(super) type Take = (Kind, fn(u64, &Sizes) -> u64);
+
+/// What this setting may take.
+fn taken(setting: &Setting<'_>, sizes: &Sizes) -> MemoryBound {
+    let mut bound = MemoryBound::default();
+    if let Field::Number(slot, ..) = &setting.field {
+        for (kind, bytes) in setting.takes {
+            bound.add(*kind, bytes(slot.get(), sizes));
+        }
+    }
+    bound
+}
 
 impl NodeConfig {
     /// The most memory the node's bounded parts take with this many other nodes, when everything
@@ -37,61 +123,26 @@ impl NodeConfig {
     /// entities hold, routing tables and member records, and what a process takes without doing
     /// anything.
     pub fn memory_bound(&self, peers: usize) -> MemoryBound {
-        let (workers, links) = (&self.workers, &self.links);
-        let count = workers.count as u64;
-        let each = |bytes: u64| count.saturating_mul(bytes);
-        let frame = (links.max_frame_bytes as u64).max(CHUNK_BYTES);
-
-        // Twice as much as waits in a worker's queue may wait behind it for room on its links, and
-        // one of each may be larger than all.
-        let places = 3 * workers.inject_capacity as u64;
-        let hand_overs = places * (QUEUE_ITEM_BYTES + SMALL_HAND_OVER_BYTES)
-            + 3 * (workers.inject_bytes as u64 + frame);
-
-        // Between siblings, and the chunk of each that is being handled.
-        let siblings = count - 1;
-        let on_the_way = (workers.ring_bytes as u64).max(siblings.saturating_mul(frame));
-        let rings = (siblings + 1)
-            .saturating_mul(workers.ring_capacity as u64 * QUEUE_ITEM_BYTES)
-            .saturating_add(on_the_way)
-            .saturating_add(siblings.saturating_mul(frame));
-
-        // On each worker, as others' asks may all be there; and where applications wait.
-        let asks = workers.max_asks as u64;
-        let asking = each(asks * ASK_BYTES + workers.retry_bytes as u64 + frame);
-        let replies = asks * (REPLY_SLOT_BYTES + SMALL_HAND_OVER_BYTES)
-            + workers.replies_bytes as u64
-            + frame;
-
-        // Links to itself and siblings, and dialed ones; accepted ones of members, and of others.
-        let members = (peers as u64).saturating_mul(count);
-        let dialed = count.saturating_add(members);
-        let accepted = links.max_accepted as u64;
-        let outboxes = (links.outboxes_bytes as u64 / 4 * 7)
-            .saturating_add(
-                dialed.saturating_add(members.min(accepted)).saturating_mul(SHARE_BYTES + frame),
-            )
-            // One message with which the account of clients is passed, and small frames of the
-            // protocol itself.
-            .saturating_add(frame + accepted * SMALL_HAND_OVER_BYTES);
-        let inboxes = links.inboxes_bytes as u64 + 2 * frame;
-        let fixed = members.saturating_add(accepted).saturating_mul(LINK_BYTES + FIRST_INBOX_BYTES);
-
-        let free_large = (4 * links.outbox_bytes as u64 / CHUNK_BYTES).clamp(64, 4_096);
-        let free_small = each(workers.inject_capacity as u64).min(16_384);
-        let free = free_large * CHUNK_BYTES
-            + free_small * SMALL_HAND_OVER_BYTES
-            + each(KEPT_CHUNKS * CHUNK_BYTES);
-
-        MemoryBound {
-            hand_overs_bytes: each(hand_overs),
-            rings_bytes: each(rings),
-            asks_bytes: asking.saturating_add(replies),
-            links_bytes: each(outboxes.saturating_add(inboxes).saturating_add(fixed)),
-            handshakes_bytes: links.max_pending_handshakes as u64 * HANDSHAKE_BYTES,
-            watches_bytes: each(self.watch.max_watches as u64 * WATCH_BYTES),
-            free_bytes: free,
+        let sizes = Sizes::new(self, peers);
+        let waiting = sizes.each(WAITING * QUEUE_ITEM_BYTES);
+        let channels = (peers as u64).saturating_mul(CHANNEL_BYTES).saturating_add(HEARD_BYTES);
+        let mut bound = MemoryBound {
+            channels_bytes: channels.saturating_add(waiting),
+            ..MemoryBound::default()
+        };
+        for setting in self.clone().settings() {
+            bound = bound.plus(&taken(&setting, &sizes));
         }
+        bound
+    }
+
+    /// What each setting that takes memory adds to [`NodeConfig::memory_bound`], by its path. With
+    /// [`MemoryBound::channels_bytes`], which no setting bounds, it is the sum.
+    pub fn memory_by_setting(&self, peers: usize) -> Vec<(&'static str, MemoryBound)> {
+        let sizes = Sizes::new(self, peers);
+        let mut config = self.clone();
+        let settings = config.settings().into_iter().filter(|setting| !setting.takes.is_empty());
+        settings.map(|setting| (setting.path, taken(&setting, &sizes))).collect()
     }
 
     /// The sum of [`NodeConfig::memory_bound`].
@@ -101,11 +152,11 @@ impl NodeConfig {
 }
 
 /// What a node's bounded parts take at most; see [`NodeConfig::memory_bound`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryBound {
     /// What application threads handed over, in queues and behind them.
     pub hand_overs_bytes: u64,
-    /// What is on its way between the node's own threads.
+    /// What is on its way between the node's own threads, control included.
     pub rings_bytes: u64,
     /// Asks in flight, their frames that may be sent again, and replies that nobody has taken yet.
     pub asks_bytes: u64,
@@ -115,42 +166,72 @@ pub struct MemoryBound {
     pub handshakes_bytes: u64,
     /// Watches, and what is told when they end.
     pub watches_bytes: u64,
+    /// Work of routees under way on other threads, without what it captured and its results.
+    pub work_bytes: u64,
+    /// What parts of this node and of others say to each other.
+    pub channels_bytes: u64,
     /// Free buffers that are kept.
     pub free_bytes: u64,
 }
 
 impl MemoryBound {
+    fn parts(&self) -> [(&'static str, u64); 9] {
+        [
+            ("links", self.links_bytes),
+            ("hand-overs", self.hand_overs_bytes),
+            ("between threads", self.rings_bytes),
+            ("asks and replies", self.asks_bytes),
+            ("watches", self.watches_bytes),
+            ("handshakes", self.handshakes_bytes),
+            ("work", self.work_bytes),
+            ("channels", self.channels_bytes),
+            ("free buffers", self.free_bytes),
+        ]
+    }
+
     /// The sum.
     pub fn total_bytes(&self) -> u64 {
-        [
-            self.hand_overs_bytes,
-            self.rings_bytes,
-            self.asks_bytes,
-            self.links_bytes,
-            self.handshakes_bytes,
-            self.watches_bytes,
-            self.free_bytes,
-        ]
-        .into_iter()
-        .fold(0, u64::saturating_add)
+        self.parts().into_iter().fold(0, |sum, (_, bytes)| sum.saturating_add(bytes))
+    }
+
+    fn add(&mut self, kind: Kind, bytes: u64) {
+        let part = match kind {
+            Kind::HandOvers => &mut self.hand_overs_bytes,
+            Kind::Rings => &mut self.rings_bytes,
+            Kind::Asks => &mut self.asks_bytes,
+            Kind::Links => &mut self.links_bytes,
+            Kind::Handshakes => &mut self.handshakes_bytes,
+            Kind::Watches => &mut self.watches_bytes,
+            Kind::Work => &mut self.work_bytes,
+            Kind::Free => &mut self.free_bytes,
+        };
+        *part = part.saturating_add(bytes);
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        let sum = |one: u64, other: u64| one.saturating_add(other);
+        Self {
+            hand_overs_bytes: sum(self.hand_overs_bytes, other.hand_overs_bytes),
+            rings_bytes: sum(self.rings_bytes, other.rings_bytes),
+            asks_bytes: sum(self.asks_bytes, other.asks_bytes),
+            links_bytes: sum(self.links_bytes, other.links_bytes),
+            handshakes_bytes: sum(self.handshakes_bytes, other.handshakes_bytes),
+            watches_bytes: sum(self.watches_bytes, other.watches_bytes),
+            work_bytes: sum(self.work_bytes, other.work_bytes),
+            channels_bytes: sum(self.channels_bytes, other.channels_bytes),
+            free_bytes: sum(self.free_bytes, other.free_bytes),
+        }
     }
 }
 
 impl fmt::Display for MemoryBound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        write!(
-            f,
-            "at most {} MiB: links {}, hand-overs {}, between workers {}, asks and replies {}, \
-             watches {}, handshakes {}, free buffers {}",
-            mib(self.total_bytes()),
-            mib(self.links_bytes),
-            mib(self.hand_overs_bytes),
-            mib(self.rings_bytes),
-            mib(self.asks_bytes),
-            mib(self.watches_bytes),
-            mib(self.handshakes_bytes),
-            mib(self.free_bytes),
-        )
+        write!(f, "at most {} MiB", mib(self.total_bytes()))?;
+        let parts = self.parts().into_iter().filter(|(_, bytes)| *bytes > 0);
+        for (place, (name, bytes)) in parts.enumerate() {
+            write!(f, "{} {name} {}", if place == 0 { ":" } else { "," }, mib(bytes))?;
+        }
+        Ok(())
     }
 }

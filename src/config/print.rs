@@ -4,6 +4,9 @@ use super::NodeConfig;
 use super::field::Field;
 use super::table::{Section, Setting};
 
+/// How many other nodes there are in what is printed of memory.
+const PRINTED_PEERS: usize = 2;
+
 impl NodeConfig {
     /// This configuration as a TOML file in which every setting is described, with its default and
     /// its range. [`NodeConfig::from_toml_str`] reads it back, except for the secret, which is left
@@ -14,6 +17,7 @@ impl NodeConfig {
         let mut out = String::new();
         let mut section = "";
         let relations = self.relations();
+        let memory = self.memory_by_setting(PRINTED_PEERS);
         for (setting, usual) in config.settings().into_iter().zip(default.settings()) {
             let (own_section, name) = setting.path.split_once('.').unwrap_or(("", setting.path));
             if !out.is_empty() {
@@ -31,6 +35,12 @@ impl NodeConfig {
                 &mut out,
                 &format!("Takes {}{related}. Default: {}.", setting.allowed(), default_of(&usual)),
             );
+            if let Some((_, most)) = memory.iter().find(|(path, _)| *path == setting.path) {
+                comment(
+                    &mut out,
+                    &format!("Memory, among {} such nodes: {most}.", PRINTED_PEERS + 1),
+                );
+            }
             match setting.field.current() {
                 Some(_) if matches!(setting.field, Field::Secret(_)) => {
                     out.push_str(&format!("# {name} is set, and not shown\n"));

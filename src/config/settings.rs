@@ -8,6 +8,11 @@ use serde::Deserialize;
 use toml::Table;
 
 use super::field::{CLUSTER, MAX_CORE, MAX_MEMBERS, NODE_NAME, VERSION};
+use super::memory::{
+    ACCEPTED_BYTES, ASK_BYTES, CHUNK_BYTES, DIALED_BYTES, HAND_OVER_BYTES, HANDSHAKE_BYTES,
+    KEPT_CHUNKS, QUEUE_ITEM_BYTES, REPLY_BYTES, SHARE_BYTES, SMALL_HAND_OVER_BYTES, WATCH_BYTES,
+    WORK_BYTES,
+};
 use super::secret::Secret;
 use super::table::{choice, settings};
 
@@ -87,7 +92,9 @@ settings! {
     /// The worker threads and their queues.
     WorkersConfig "workers." {
         /// Worker threads. Each owns its links, handlers and timers.
-        count: usize = cores(), Number(1, 256), shown "as many as the machine has cores";
+        count: usize = cores(), Number(1, 256), shown "as many as the machine has cores",
+            takes Links |_, of| of.each(of.members.saturating_mul(DIALED_BYTES)),
+            takes Free |count, _| count * KEPT_CHUNKS * CHUNK_BYTES;
         /// Whether each worker is pinned to a core.
         pin: bool = false, Flag;
         /// The core of the first worker when pinned; the others follow.
@@ -100,29 +107,41 @@ settings! {
         /// Messages, or runs of a batch, that can wait for one worker from the application's
         /// threads. The queue's places take about 100 bytes each from the start on; a message of up
         /// to 1,024 bytes takes as much more while it waits.
-        inject_capacity: usize = 4_096, Number(64, 1_048_576);
+        inject_capacity: usize = 4_096, Number(64, 1_048_576),
+            takes HandOvers |places, of| of.each(3 * places * HAND_OVER_BYTES),
+            takes Free |places, of| of.each(places).min(16_384) * SMALL_HAND_OVER_BYTES;
         /// What longer ones and runs of a batch may take in that queue, in all. A run takes 64 KiB
         /// however short it is.
-        inject_bytes: usize = 8 << 20, Number(65_536, 1 << 30);
+        inject_bytes: usize = 8 << 20, Number(65_536, 1 << 30),
+            takes HandOvers |bytes, of| of.each(3 * (bytes + of.frame));
         /// What can wait between two of the node's own threads: commands of control and reports to
         /// it, and chunks of messages from one worker to another.
-        ring_capacity: usize = 1_024, Number(64, 1_048_576);
+        ring_capacity: usize = 1_024, Number(64, 1_048_576),
+            takes Rings |places, of| (of.workers * of.workers + 2) * places * QUEUE_ITEM_BYTES;
         /// What one worker may have on its way to all its siblings together; each of them takes an
         /// equal part, and one chunk of messages in any case.
-        ring_bytes: usize = 4 << 20, Number(65_536, 1 << 30);
+        ring_bytes: usize = 4 << 20, Number(65_536, 1 << 30),
+            takes Rings |bytes, of| of.each(
+                // On the way, and what each sibling is handling.
+                bytes.max(of.siblings() * of.frame) + of.siblings() * of.frame
+            );
         /// When a worker is away for longer with what lay before it, its log names the handler that
         /// held it. While one runs, nothing else does on its worker.
         slow_turn_ms: u64 = 100, Number(1, 600_000);
         /// Asks from the application's threads that can be in flight, in the whole node.
-        max_asks: usize = 65_536, Number(1, 1_048_576);
+        max_asks: usize = 65_536, Number(1, 1_048_576),
+            takes Asks |asks, of| asks * (of.each(ASK_BYTES) + REPLY_BYTES);
         /// What the messages of idempotent asks may take on one worker, which are kept to be sent
         /// again: 1 KiB each at least. Who asks more is refused.
-        retry_bytes: usize = 8 << 20, Number(65_536, 1 << 30);
+        retry_bytes: usize = 8 << 20, Number(65_536, 1 << 30),
+            takes Asks |bytes, of| of.each(bytes + of.frame);
         /// What replies longer than 1 KiB may take, in the whole node, from when they come until
         /// the application's threads have taken them.
-        replies_bytes: usize = 16 << 20, Number(65_536, 16 << 30);
+        replies_bytes: usize = 16 << 20, Number(65_536, 16 << 30),
+            takes Asks |bytes, of| bytes + of.frame;
         /// Work that one worker's routees can have under way on other threads at a time.
-        max_work: usize = 1_024, Number(1, 65_536);
+        max_work: usize = 1_024, Number(1, 65_536),
+            takes Work |pieces, of| of.each(pieces * WORK_BYTES);
     }
 
     /// The connections between nodes.
@@ -131,20 +150,28 @@ settings! {
         max_frame_bytes: usize = 1 << 20, Number(1_024, 64 << 20);
         /// What one link holds for a slow peer before senders are told that it is full. The longest
         /// message must fit.
-        outbox_bytes: usize = 4 << 20, Number(65_536, 1 << 30), at_least max_frame_bytes;
+        outbox_bytes: usize = 4 << 20, Number(65_536, 1 << 30), at_least max_frame_bytes,
+            takes Free |bytes, _| (4 * bytes / CHUNK_BYTES).clamp(64, 4_096) * CHUNK_BYTES;
         /// What the outboxes of one worker's links take together. A link is full as well when it
         /// holds as much as is left of this. Replies have half as much again to members, and a
         /// quarter to clients.
-        outboxes_bytes: usize = 16 << 20, Number(262_144, 16 << 30), at_least outbox_bytes;
+        outboxes_bytes: usize = 16 << 20, Number(262_144, 16 << 30), at_least outbox_bytes,
+            takes Links |bytes, of| of.each(
+                // One message with which the account of clients is passed, and what each has.
+                (bytes / 4 * 7 + of.frame)
+                    .saturating_add(of.sharing().saturating_mul(SHARE_BYTES + of.frame))
+            );
         /// Connections that one worker takes from others, of which a quarter is kept for members.
         /// A cluster needs as many as the other nodes have workers.
-        max_accepted: usize = 4_096, Number(16, 1_048_576);
+        max_accepted: usize = 4_096, Number(16, 1_048_576),
+            takes Links |links, of| of.each(links * ACCEPTED_BYTES);
         /// The receive buffer of one link.
         inbox_bytes: usize = 256 << 10, Number(65_536, 16 << 20);
         /// What the receive buffers of one worker's links take together beyond 4 KiB each. Half of
         /// it is for links on which much comes, a quarter each for long messages of members and of
         /// clients, or one that is longer; others wait.
-        inboxes_bytes: usize = 16 << 20, Number(65_536, 16 << 30), at_least inbox_bytes;
+        inboxes_bytes: usize = 16 << 20, Number(65_536, 16 << 30), at_least inbox_bytes,
+            takes Links |bytes, of| of.each(bytes + 2 * of.frame);
         /// How long a connection has to prove that it belongs to the cluster.
         handshake_timeout_ms: u64 = 5_000, Number(10, 60_000);
         /// How long nothing may come from a peer's machine that was sent something, until the link
@@ -158,7 +185,8 @@ settings! {
         /// How often a receiver says how far it has come when it has nothing else to send.
         ack_interval_ms: u64 = 20, Number(1, 1_000);
         /// Connections that may be in their handshake at once; more are closed.
-        max_pending_handshakes: usize = 128, Number(1, 65_536);
+        max_pending_handshakes: usize = 128, Number(1, 65_536),
+            takes Handshakes |talks, _| talks * HANDSHAKE_BYTES;
     }
 
     /// Who is here and who is not. The defaults suit a data-centre network.
@@ -204,7 +232,8 @@ settings! {
     WatchConfig "watch." {
         /// Watches that one worker keeps for its own handlers and applications, and as many again
         /// for the workers of other nodes.
-        max_watches: usize = 16_384, Number(1, 1_048_576);
+        max_watches: usize = 16_384, Number(1, 1_048_576),
+            takes Watches |watches, of| of.each(watches * WATCH_BYTES);
     }
 
     /// How busy nodes are.

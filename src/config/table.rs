@@ -10,8 +10,8 @@
 //! That is a name (its unit last: `_ms`, `_us`, `_bytes`), a type, a default, and one of the kinds
 //! of [`Field`] with its range. Then, where they apply and in this order: `shown "words"` in place
 //! of a default that differs between machines, and `at_least other` or
-//! `under_half_of other` for another number of the same section. What a setting adds to the memory
-//! bound stands in `memory.rs`.
+//! `under_half_of other` for another number of the same section, and `takes Kind |value, of| bytes`
+//! for each kind of memory that it bounds, with the sizes of `memory.rs`.
 //!
 //! **To add a setting, write its row.** The field of the section's struct, its default, its line in
 //! `--print-config`, the file, the environment, `--set`, `NodeBuilder::set`, `validate`, and the
@@ -22,6 +22,7 @@
 
 use super::RefusedSetting;
 use super::field::Field;
+use super::memory::Take;
 
 /// One setting of a configuration at hand.
 pub(crate) struct Setting<'a> {
@@ -33,6 +34,8 @@ pub(crate) struct Setting<'a> {
     pub(super) shown: Option<&'static str>,
     /// Where it is kept, and what it takes.
     pub(crate) field: Field<'a>,
+    /// The memory it may take.
+    pub(super) takes: &'static [Take],
 }
 
 impl Setting<'_> {
@@ -119,7 +122,8 @@ macro_rules! settings {
                 $kind:ident $(($($argument:expr),+))?
                 $(, shown $shown:literal)?
                 $(, at_least $least:ident)?
-                $(, under_half_of $whole:ident)?;
+                $(, under_half_of $whole:ident)?
+                $(, takes $memory:ident |$value:pat_param, $of:pat_param| $bytes:expr)*;
             )+
             $(sections $($sub:ident: $subtype:ident),+;)?
         }
@@ -161,6 +165,12 @@ macro_rules! settings {
                         field: $crate::config::field::Field::$kind(
                             &mut self.$name $($(, $argument)+)?
                         ),
+                        takes: {
+                            const TAKES: &[$crate::config::memory::Take] = &[
+                                $(($crate::config::memory::Kind::$memory, |$value, $of| $bytes),)*
+                            ];
+                            TAKES
+                        },
                     },
                 )+];
                 $($(settings.extend(self.$sub.settings());)+)?

@@ -115,6 +115,7 @@ fn a_printed_configuration_describes_each_setting_and_keeps_the_secret() {
         "\n[workers]\n\
          # Worker threads. Each owns its links, handlers and timers.\n\
          # Takes an integer from 1 to 256. Default: as many as the machine has cores.\n\
+         # Memory, among 3 such nodes: at most 13 MiB: links 1, free buffers 12.\n\
          count = 3\n\
          \n\
          # Whether each worker is pinned to a core.\n"
@@ -455,42 +456,91 @@ fn the_default_bound_of_a_small_node_is_at_most_512_mib() {
 }
 
 #[test]
-fn the_memory_bound_follows_every_setting_that_takes_memory() {
+fn the_memory_bound_adds_up_every_capacity() {
+    let mut config = from_toml(EVERYTHING).unwrap();
+    // 2 workers and 3 peers, so 6 workers elsewhere; no message is longer than a chunk of 65,536.
+    let bound = config.memory_bound(3);
+    let expected = MemoryBound {
+        // Three times 64 places, and 65,537 bytes with one more message.
+        hand_overs_bytes: 2 * (3 * 64 * 1_152 + 3 * (65_537 + 65_536)),
+        // From control and between siblings, and to control; what is on the way and handled.
+        rings_bytes: (2 * 2 + 2) * 128 * 128 + 2 * (65_536 + 65_536),
+        asks_bytes: (2 * 320 + 1_200) + 2 * (65_536 + 65_536) + (65_536 + 65_536),
+        // 6 dialed links, 17 accepted ones; 14 have a share of outboxes (2 own and siblings, 6
+        // dialed, 6 accepted of members).
+        links_bytes: 2 * (6 * 5_120 + 17 * 6_144)
+            + 2 * (458_752 + 65_536 + 14 * (16_384 + 65_536))
+            + 2 * (65_538 + 2 * 65_536),
+        handshakes_bytes: 9 * 4_096,
+        watches_bytes: 2 * 1_024,
+        work_bytes: 2 * 2 * 512,
+        channels_bytes: 3 * 540_672 + 20_971_520 + 2 * 64 * 128,
+        // 64 chunks on each worker, 64 shared ones, and small ones.
+        free_bytes: 2 * 64 * 65_536 + 64 * 65_536 + 2 * 64 * 1_024,
+    };
+    assert_eq!(bound, expected);
+    assert_eq!(bound.total_bytes(), 41_355_066);
+    assert_eq!(config.memory_bound_bytes(3), 41_355_066);
+    assert_eq!(
+        bound.to_string(),
+        "at most 40 MiB: links 4, hand-overs 2, between threads 1, asks and replies 1, watches 1, \
+         handshakes 1, work 1, channels 22, free buffers 13"
+    );
+    assert_eq!(config.memory_bound_bytes(usize::MAX), u64::MAX, "no overflow");
+
+    config.workers.count = 3;
+    let expected = MemoryBound {
+        hand_overs_bytes: 1_843_209,
+        rings_bytes: 180_224 + 786_432,
+        asks_bytes: 2_160 + 393_216 + 131_072,
+        links_bytes: 138_240 + 6_733_824 + 313_344 + 589_830,
+        handshakes_bytes: 36_864,
+        watches_bytes: 3_072,
+        work_bytes: 3_072,
+        channels_bytes: 22_618_112,
+        free_bytes: 12_582_912 + 196_608 + 4_194_304,
+    };
+    assert_eq!(config.memory_bound(3), expected);
+}
+
+#[test]
+fn each_setting_that_takes_memory_says_how_much() {
     let config = from_toml(EVERYTHING).unwrap();
     let bound = config.memory_bound(3);
-    assert_eq!(config.memory_bound_bytes(3), bound.total_bytes());
-    assert_eq!(config.memory_bound_bytes(usize::MAX), u64::MAX, "no overflow");
-    for path in [
-        "workers.count",
-        "workers.inject_capacity",
-        "workers.inject_bytes",
-        "workers.ring_capacity",
-        "workers.ring_bytes",
-        "workers.max_asks",
-        "workers.retry_bytes",
-        "workers.replies_bytes",
-        "links.max_frame_bytes",
-        "links.outbox_bytes",
-        "links.outboxes_bytes",
-        "links.max_accepted",
-        "links.inboxes_bytes",
-        "links.max_pending_handshakes",
-        "watch.max_watches",
-    ] {
+    let by_setting = config.memory_by_setting(3);
+    let sum: u64 = by_setting.iter().map(|(_, most)| most.total_bytes()).sum();
+    assert_eq!(sum + bound.channels_bytes, bound.total_bytes());
+    // By how much the bound grows with one more, or with what is named.
+    let grows = [
+        ("workers.inject_capacity", 65, 2 * (3 * 1_152 + 1_024)),
+        ("workers.inject_bytes", 65_538, 2 * 3),
+        ("workers.ring_capacity", 129, 6 * 128),
+        ("workers.ring_bytes", 65_537, 2),
+        ("workers.max_asks", 2, 2 * 320 + 1_200),
+        ("workers.retry_bytes", 65_537, 2),
+        ("workers.replies_bytes", 65_537, 1),
+        ("workers.max_work", 3, 2 * 512),
+        // 17 chunks' worth, four times: 68 instead of the least of 64.
+        ("links.outbox_bytes", 17 * 65_536, 4 * 65_536),
+        ("links.outboxes_bytes", 262_148, 2 * 7),
+        ("links.max_accepted", 18, 2 * 6_144),
+        ("links.inboxes_bytes", 65_539, 2),
+        ("links.max_pending_handshakes", 10, 4_096),
+        ("watch.max_watches", 2, 2 * 1_024),
+    ];
+    for (path, value, growth) in grows {
         let mut more = config.clone();
-        let many = if path == "workers.count" { "100" } else { "33554432" };
-        if more.set(path, many).is_err() {
-            more.set(path, "65536").unwrap();
-        }
-        assert!(more.memory_bound_bytes(3) > bound.total_bytes(), "{path} takes nothing");
+        more.set(path, &value.to_string()).unwrap();
+        assert_eq!(more.memory_bound_bytes(3) - bound.total_bytes(), growth, "{path}");
     }
-    // Each of these is what its setting says, for each of two workers.
-    let mut more = config.clone();
-    more.links.inboxes_bytes += 1_000;
-    assert_eq!(more.memory_bound_bytes(3) - bound.total_bytes(), 2_000);
-    more.workers.retry_bytes += 500;
-    assert_eq!(more.memory_bound_bytes(3) - bound.total_bytes(), 3_000);
-    assert!(bound.to_string().starts_with("at most 1"), "{bound}");
+    let told: Vec<_> = by_setting.iter().map(|(path, _)| *path).collect();
+    let listed: Vec<_> = ["workers.count"].into_iter().chain(grows.map(|grow| grow.0)).collect();
+    assert_eq!(told, listed);
+    // One longest message in each account: 6 hand-overs, 4 to siblings, 3 for asks, 30 in outboxes
+    // and 4 in inboxes.
+    let mut longer = config.clone();
+    longer.links.max_frame_bytes = 65_537;
+    assert_eq!(longer.memory_bound_bytes(3) - bound.total_bytes(), 6 + 4 + 3 + 30 + 4);
 }
 
 #[test]
