@@ -60,6 +60,7 @@ struct Hands {
     shown: Vec<(DestinationId, LinkState)>,
     reports: Vec<Report>,
     control_is_behind: bool,
+    stalled: usize,
 }
 
 impl Hands {
@@ -123,7 +124,8 @@ impl WorkerIo for Hands {
         self.closed.push(link);
     }
     fn broken(&mut self, _: Option<NodeRef>, error: WireError) {
-        panic!("{error}");
+        assert_eq!(error, WireError::Stalled);
+        self.stalled += 1;
     }
     fn read(&mut self, link: LinkId) -> Moved {
         let Some(input) = self.input(link) else { return Moved::Closed };
@@ -201,6 +203,7 @@ impl Bench {
                 shown: Vec::new(),
                 reports: Vec::new(),
                 control_is_behind: false,
+                stalled: 0,
             },
             injector,
             encode: Box::new(encode),
@@ -463,4 +466,38 @@ fn a_result_that_came_before_the_worker_said_that_it_sleeps_is_not_slept_on() {
     bench.run();
     assert!(bench.hands.now().since(before) >= Duration::from_millis(1));
     assert_eq!(bench.worker.counts().work_ended[0], 1);
+}
+
+/// Two clients have room for long messages and say nothing more, a third one finds none: the older
+/// of the two loses its link, once others have waited for it for as long as they have to.
+#[test]
+fn who_has_room_for_a_long_message_and_does_not_send_it_gives_way_in_time() {
+    const LONG: usize = 100 << 10;
+    let mut bench = Bench::new();
+    bench.worker.core.limits.max_frame_bytes = 1 << 20;
+    let ping = (bench.encode)(&ping(0));
+    for peer in 1..=3 {
+        bench.link(peer, &[]);
+        let mut head = AlignedVec::new();
+        head.extend_from_slice(&ping.bytes()[..16]);
+        head[..4].copy_from_slice(&(LONG as u32).to_le_bytes());
+        bench.hands.inputs.last_mut().unwrap().0 = head;
+        bench.run();
+        bench.hands.clock.fetch_add(1_000_000, Ordering::Relaxed);
+    }
+    let links: Vec<_> = bench.hands.sockets.iter().map(|(link, _)| *link).collect();
+    assert_eq!(bench.turn.inboxes.waiting, [links[2]]);
+    let patience = super::inboxes::PATIENCE.as_nanos() as u64;
+    // The first has had its room since three milliseconds ago, and each turn takes a little.
+    bench.hands.clock.fetch_add(patience - 4_000_000, Ordering::Relaxed);
+    bench.run();
+    assert_eq!(bench.hands.closed, [], "it has a millisecond left");
+    bench.hands.clock.fetch_add(1_100_000, Ordering::Relaxed);
+    bench.run();
+    assert_eq!(bench.hands.closed, [links[0]], "the second has begun later");
+    assert_eq!(bench.hands.stalled, 1);
+    assert!(bench.turn.inboxes.waiting.is_empty(), "the third has its room");
+    bench.hands.clock.fetch_add(2 * patience, Ordering::Relaxed);
+    bench.run();
+    assert_eq!(bench.hands.closed, [links[0]], "nobody waits");
 }
