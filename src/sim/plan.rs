@@ -124,8 +124,8 @@ pub struct Plan {
     pub handshake_timeout_ms: u64,
     /// Hand-overs that may wait for one worker.
     pub injections: Room,
-    /// Chunks that may wait between two workers.
-    pub ring_chunks: usize,
+    /// What may wait between two workers.
+    pub rings: Room,
     /// What receive buffers take.
     pub inboxes: InboxRoom,
 }
@@ -238,7 +238,11 @@ impl Plan {
                 usual_bytes: 4 << 10,
                 all_bytes: one_of(rng, &[16 << 10, 1 << 20]),
             },
-            ring_chunks: one_of(rng, &[2, 64]),
+            // Either the places or the bytes are few.
+            rings: one_of(
+                rng,
+                &[Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }],
+            ),
         }
     }
 

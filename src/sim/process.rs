@@ -208,6 +208,11 @@ impl<T> Mail<T> {
         self.0.front().map(|(at, _)| *at)
     }
 
+    /// What is on its way, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, what)| what)
+    }
+
     /// How many are on their way.
     pub fn len(&self) -> usize {
         self.0.len()

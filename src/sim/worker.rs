@@ -13,6 +13,7 @@ use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::LinkState;
+use crate::queue::inject::{Room, Weigh};
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::flow::Flow;
@@ -37,8 +38,10 @@ struct Hands<'a> {
     reports: Vec<Report>,
     /// Chunks for siblings, sent when the turn is over.
     chunks: Vec<(usize, Chunk)>,
-    /// By sibling: how many more chunks its ring takes.
-    room: Vec<usize>,
+    /// What each ring takes.
+    room: Room,
+    /// By sibling: how many chunks and bytes are in its ring.
+    filled: Vec<(usize, usize)>,
     broken: Option<WireError>,
     /// A link was given up whose flow is not dead.
     wronged: bool,
@@ -49,10 +52,10 @@ struct Hands<'a> {
 impl World {
     pub(super) fn run_turn(&mut self, life: LifeId, index: usize) {
         let now = self.lives[life].local(self.net.now);
-        let limit = self.plan.ring_chunks;
+        let room = self.plan.rings;
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let rings = body.workers.iter().map(|core| core.ends.rings[index].len());
-        let room = rings.map(|used| limit.saturating_sub(used)).collect();
+        let rings = body.workers.iter().map(|core| &core.ends.rings[index]);
+        let filled = rings.map(|ring| (ring.len(), ring.iter().map(Weigh::weight).sum())).collect();
         let mut others = body.workers.iter().enumerate().filter(|(place, _)| *place != index);
         let awaited = others.any(|(_, core)| !core.ends.let_go);
         let Core { worker, turn, ends, .. } = &mut body.workers[index];
@@ -67,6 +70,7 @@ impl World {
             reports: Vec::new(),
             chunks: Vec::new(),
             room,
+            filled,
             broken: None,
             wronged: false,
             fullest: 0,
@@ -150,10 +154,13 @@ impl WorkerIo for Hands<'_> {
 
     fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
         let to = usize::from(to.0);
-        if self.room[to] == 0 {
+        let (chunks, bytes) = &mut self.filled[to];
+        let weight = chunk.weight();
+        // As `queue/weighed`: what is heavier than all goes alone.
+        if *chunks >= self.room.items || (*bytes > 0 && *bytes + weight > self.room.bytes) {
             return Err(Full(chunk));
         }
-        self.room[to] -= 1;
+        (*chunks, *bytes) = (*chunks + 1, *bytes + weight);
         self.chunks.push((to, chunk));
         Ok(())
     }
