@@ -134,39 +134,76 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.random_range(0..choices.len() as u64) as usize]
 }
 
+fn weather(rng: &mut Rng) -> Weather {
+    let stream_most = one_of(rng, &[100, 300, 1_000, 8_000]);
+    Weather {
+        loss_ppm: one_of(rng, &[0, 0, 10_000, 50_000, 200_000]),
+        duplicate_ppm: one_of(rng, &[0, 0, 20_000, 200_000]),
+        straggler_ppm: one_of(rng, &[0, 0, 10_000, 50_000]),
+        datagram_us: (30, one_of(rng, &[200, 1_000, 10_000, 60_000])),
+        stream_us: (20, stream_most),
+        piece_max: one_of(rng, &[7, 100, 1_500, 65_536, 1 << 20]),
+        socket_bytes: one_of(rng, &[2_048, 16_384, 262_144]),
+        give_up_ppm: one_of(rng, &[0, 20_000, 300_000]),
+        wake_us: (2, one_of(rng, &[30, 100, 500, 3_000])),
+        tables_us: (50, one_of(rng, &[200, 5_000, 100_000, 1_000_000])),
+    }
+}
+
+fn faults(rng: &mut Rng) -> Vec<Repeated> {
+    let mut faults = Vec::new();
+    let mut maybe = |rng: &mut Rng, of: u32, fault, pauses: &[RangeMs]| {
+        if rng.random_range(0..of) == 0 {
+            faults.push(Repeated { fault, every_ms: one_of(rng, pauses) });
+        }
+    };
+    maybe(rng, 2, Fault::Crash, &[(500, 3_000), (2_000, 8_000), (5_000, 20_000)]);
+    maybe(rng, 3, Fault::Pause, &[(300, 2_000), (2_000, 10_000)]);
+    maybe(rng, 2, Fault::Partition, &[(1_000, 5_000), (3_000, 15_000)]);
+    maybe(rng, 2, Fault::Reset, &[(20, 200), (300, 3_000)]);
+    maybe(rng, 3, Fault::Leave, &[(1_000, 5_000), (4_000, 15_000)]);
+    maybe(rng, 6, Fault::MassLeave, &[(5_000, 20_000)]);
+    maybe(rng, 4, Fault::MassJoin, &[(2_000, 15_000)]);
+    maybe(rng, 3, Fault::Flow, &[(100, 1_000), (1_000, 8_000)]);
+    maybe(rng, 3, Fault::Block, &[(500, 2_000), (3_000, 10_000)]);
+    faults
+}
+
+fn traffic(rng: &mut Rng) -> Traffic {
+    let heavy = rng.random_range(0..8) == 0;
+    Traffic {
+        threads: rng.random_range(1..=2),
+        every_ms: one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]),
+        burst: if heavy { (1, 200) } else { one_of(rng, &[(1, 1), (1, 4), (1, 12)]) },
+        asks_percent: one_of(rng, &[5, 30, 70]),
+        deadline_ms: one_of(rng, &[(1, 20), (5, 300), (200, 2_000)]),
+        padding: one_of(rng, &[0, 50, 1_000, 20_000]),
+        panic_ppm: one_of(rng, &[0, 0, 2_000]),
+    }
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    Limits {
+        max_frame_bytes: 256 * 1024,
+        outbox_bytes: one_of(rng, &[1_024, 16 * 1024, 256 * 1024]),
+        max_work: 16,
+        outboxes_bytes: one_of(rng, &[128 * 1024, 1 << 20, 32 << 20]),
+        max_accepted: 512,
+        retry_bytes: one_of(rng, &[4 * 1024, 1 << 20]),
+        max_asks: one_of(rng, &[4, 64, 4_096]),
+        ack_interval_ms: one_of(rng, &[1, 5, 20]),
+        redial_min_ms: one_of(rng, &[5, 50]),
+        redial_max_ms: one_of(rng, &[50, 1_000]),
+    }
+}
+
 impl Plan {
     /// What the generator says.
     pub fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
         let nodes = usize::from(scenario.nodes);
         let seed_count = nodes.min(3);
-        let stream_most = one_of(rng, &[100, 300, 1_000, 8_000]);
-        let weather = Weather {
-            loss_ppm: one_of(rng, &[0, 0, 10_000, 50_000, 200_000]),
-            duplicate_ppm: one_of(rng, &[0, 0, 20_000, 200_000]),
-            straggler_ppm: one_of(rng, &[0, 0, 10_000, 50_000]),
-            datagram_us: (30, one_of(rng, &[200, 1_000, 10_000, 60_000])),
-            stream_us: (20, stream_most),
-            piece_max: one_of(rng, &[7, 100, 1_500, 65_536, 1 << 20]),
-            socket_bytes: one_of(rng, &[2_048, 16_384, 262_144]),
-            give_up_ppm: one_of(rng, &[0, 20_000, 300_000]),
-            wake_us: (2, one_of(rng, &[30, 100, 500, 3_000])),
-            tables_us: (50, one_of(rng, &[200, 5_000, 100_000, 1_000_000])),
-        };
-        let mut faults = Vec::new();
-        let mut maybe = |rng: &mut Rng, of: u32, fault, pauses: &[RangeMs]| {
-            if rng.random_range(0..of) == 0 {
-                faults.push(Repeated { fault, every_ms: one_of(rng, pauses) });
-            }
-        };
-        maybe(rng, 2, Fault::Crash, &[(500, 3_000), (2_000, 8_000), (5_000, 20_000)]);
-        maybe(rng, 3, Fault::Pause, &[(300, 2_000), (2_000, 10_000)]);
-        maybe(rng, 2, Fault::Partition, &[(1_000, 5_000), (3_000, 15_000)]);
-        maybe(rng, 2, Fault::Reset, &[(20, 200), (300, 3_000)]);
-        maybe(rng, 3, Fault::Leave, &[(1_000, 5_000), (4_000, 15_000)]);
-        maybe(rng, 6, Fault::MassLeave, &[(5_000, 20_000)]);
-        maybe(rng, 4, Fault::MassJoin, &[(2_000, 15_000)]);
-        maybe(rng, 3, Fault::Flow, &[(100, 1_000), (1_000, 8_000)]);
-        maybe(rng, 3, Fault::Block, &[(500, 2_000), (3_000, 10_000)]);
+        let weather = weather(rng);
+        let faults = faults(rng);
         let slots = if faults.iter().any(|known| known.fault == Fault::MassJoin) {
             2 * nodes
         } else {
@@ -177,28 +214,8 @@ impl Plan {
         if rng.random_range(0..4) == 0 {
             late.extend((0..seed_count).map(|slot| (slot, rng.random_range(500..8_000))));
         }
-        let heavy = rng.random_range(0..8) == 0;
-        let traffic = Traffic {
-            threads: rng.random_range(1..=2),
-            every_ms: one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]),
-            burst: if heavy { (1, 200) } else { one_of(rng, &[(1, 1), (1, 4), (1, 12)]) },
-            asks_percent: one_of(rng, &[5, 30, 70]),
-            deadline_ms: one_of(rng, &[(1, 20), (5, 300), (200, 2_000)]),
-            padding: one_of(rng, &[0, 50, 1_000, 20_000]),
-            panic_ppm: one_of(rng, &[0, 0, 2_000]),
-        };
-        let limits = Limits {
-            max_frame_bytes: 256 * 1024,
-            outbox_bytes: one_of(rng, &[1_024, 16 * 1024, 256 * 1024]),
-            max_work: 16,
-            outboxes_bytes: one_of(rng, &[128 * 1024, 1 << 20, 32 << 20]),
-            max_accepted: 512,
-            retry_bytes: one_of(rng, &[4 * 1024, 1 << 20]),
-            max_asks: one_of(rng, &[4, 64, 4_096]),
-            ack_interval_ms: one_of(rng, &[1, 5, 20]),
-            redial_min_ms: one_of(rng, &[5, 50]),
-            redial_max_ms: one_of(rng, &[50, 1_000]),
-        };
+        let traffic = traffic(rng);
+        let limits = limits(rng);
         let member = MemberConfig {
             seeds: (0..seed_count).map(address).collect(),
             settings: MembershipConfig {
