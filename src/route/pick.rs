@@ -5,6 +5,7 @@ use super::accepted::Fit;
 use super::set::RouteeSet;
 use super::spec::RouterSpec;
 use super::strategy::consistent_hash::owner;
+use super::strategy::round_robin::RoundRobin;
 use super::strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy as _, StrategyKind};
 use super::table::RouteTable;
 use crate::base::TypeRef;
@@ -109,17 +110,21 @@ impl Picker {
         active: &RouteeSet,
         usable: &RouteeSet,
     ) -> Pick {
-        // The common case in line, where it is little more than the table's read; the rest behind
-        // one call.
+        // The common cases in line, where they are little more than a read; the rest behind one
+        // call.
         if let StrategyKind::ConsistentHash = self.strategy {
             return owner(table, key_hash, active);
         }
-        self.pick_other(table, &PickRequest { key_hash, active, usable })
+        assert!(usable.universe() == table.len(), "the usable set is of another table");
+        let request = PickRequest { key_hash, active, usable };
+        if let StrategyKind::RoundRobin = self.strategy {
+            return RoundRobin.pick(table, &request, &mut self.state);
+        }
+        self.pick_other(table, &request)
     }
 
     #[inline(never)]
     fn pick_other(&mut self, table: &RouteTable, request: &PickRequest) -> Pick {
-        assert_eq!(request.usable.universe(), table.len(), "the usable set is of another table");
         match self.strategy.pick(table, request, &mut self.state) {
             // Only an application's own strategy can come here.
             Pick::One(index) if usize::from(index) >= table.len() => {

@@ -84,7 +84,7 @@ impl Chunk {
 
     /// Takes over a frame of `length` exact bytes that was written into [`Chunk::tail`], and zeros
     /// the gap up to the next frame, which may hold old bytes of another message.
-    #[inline]
+    #[inline(always)]
     pub(super) fn commit(&mut self, length: usize) {
         let full = padded(length);
         if length < full {

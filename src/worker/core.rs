@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::link::{Link, LinkId, Links, Role, Standing};
 use super::outbox::{Buffers, Encoder, Head};
+use super::router_slot::{RouterSlot, slot_of};
 use super::send::{Place, Route, ask_head, explain, place_of, places, retry, route, tell_head};
 use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
@@ -22,7 +23,7 @@ use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
-use crate::route::snapshot::{RouterState, Snapshot, router_slot};
+use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{Picker, RouteeSet};
 use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
 
@@ -76,20 +77,6 @@ pub enum Target {
     },
 }
 
-/// A router as one worker holds it.
-pub(super) struct RouterSlot {
-    pub id: u32,
-    pub state: Arc<RouterState>,
-    pub picker: Picker,
-    /// By routee: whether its link looks as if it would take a message.
-    pub usable: RouteeSet,
-}
-
-#[inline]
-fn slot_of(routers: &mut [Option<RouterSlot>], id: u32) -> Option<&mut RouterSlot> {
-    routers.get_mut(router_slot(id))?.as_mut().filter(|slot| slot.id == id)
-}
-
 #[inline]
 fn link_of(
     destinations: &[Option<(DestinationId, LinkId)>],
@@ -99,6 +86,63 @@ fn link_of(
         Some(Some((known, link))) if *known == wanted => Some(*link),
         _ => None,
     }
+}
+
+/// The link to a destination, if it takes messages now; opened if need be.
+#[inline]
+fn taking<'a>(
+    link: &'a mut Link,
+    id: LinkId,
+    destination: DestinationId,
+    encoder: &Encoder,
+    requests: &mut Vec<Request>,
+) -> Result<&'a mut Link, Refusal> {
+    if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
+        open_link(link, id, destination, requests)?;
+    } else if link.outbox.is_full(encoder) {
+        return Err(Refusal::QueueFull);
+    }
+    Ok(link)
+}
+
+/// Has a link dialed on its first message.
+#[cold]
+fn open_link(
+    link: &mut Link,
+    id: LinkId,
+    destination: DestinationId,
+    requests: &mut Vec<Request>,
+) -> Result<(), Refusal> {
+    match link.standing {
+        Standing::Open | Standing::Dialing if link.parting => Err(Refusal::Stopped),
+        Standing::Open | Standing::Dialing => Ok(()),
+        Standing::Idle if link.wanted => {
+            link.standing = Standing::Dialing;
+            requests.push(Request::Dial { destination, link: id });
+            Ok(())
+        }
+        Standing::Idle | Standing::Broken => Err(Refusal::Unreachable),
+        Standing::Finished => Err(Refusal::Stopped),
+    }
+}
+
+/// Encodes one tell or ask into the outbox of a link that takes it.
+#[inline(always)]
+fn push<M: Message>(
+    link: &mut Link,
+    id: LinkId,
+    encoder: &mut Encoder,
+    dirty: &mut Vec<LinkId>,
+    head: &Head,
+    message: &M,
+) -> Result<(), Refusal> {
+    link.outbox.push(encoder, head, message)?;
+    link.sent.requests += 1;
+    if !link.dirty {
+        link.dirty = true;
+        dirty.push(id);
+    }
+    Ok(())
 }
 
 /// A reference to a routee: the one of one registration of a path, on one worker of one life of a
@@ -174,8 +218,7 @@ impl Core {
         let Some(slot) = slot_of(&mut self.routers, router) else {
             return Err(Refusal::NoRoutee);
         };
-        let RouterState { table, active, .. } = &*slot.state;
-        let pick = slot.picker.pick_for(table, message, key_hash, active, &slot.usable);
+        let pick = slot.pick(message, key_hash);
         match route(&slot.state, pick) {
             Err(Refusal::NoRoutee) => Err(self.explain()),
             route => route,
@@ -221,8 +264,10 @@ impl Core {
 
     /// Of its own, so that all that a tell leaves out is known when it is compiled.
     fn push_tell<M: Message>(&mut self, place: Place, message: &M) -> Result<(), Refusal> {
-        let id = self.link_to(place.destination)?;
-        self.push(id, &tell_head::<M>(place), message)
+        let id = self.link_of(place.destination).ok_or(Refusal::Stopped)?;
+        let Self { links, encoder, requests, dirty, .. } = self;
+        let link = taking(&mut links[id], id, place.destination, encoder, requests)?;
+        push(link, id, encoder, dirty, &tell_head::<M>(place), message)
     }
 
     /// Sends one copy to each routee of a router; each copy is a message of its own in the counts.
@@ -254,11 +299,7 @@ impl Core {
     pub(super) fn link_to(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
         let id = self.link_of(destination).ok_or(Refusal::Stopped)?;
         let link = &mut self.links[id];
-        if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
-            self.open_link(destination, id)?;
-        } else if link.outbox.is_full(&self.encoder) {
-            return Err(Refusal::QueueFull);
-        }
+        taking(link, id, destination, &self.encoder, &mut self.requests)?;
         Ok(id)
     }
 
@@ -289,23 +330,6 @@ impl Core {
         }
     }
 
-    /// Has a link dialed on its first message.
-    #[cold]
-    fn open_link(&mut self, destination: DestinationId, id: LinkId) -> Result<(), Refusal> {
-        let link = &mut self.links[id];
-        match link.standing {
-            Standing::Open | Standing::Dialing if link.parting => Err(Refusal::Stopped),
-            Standing::Open | Standing::Dialing => Ok(()),
-            Standing::Idle if link.wanted => {
-                link.standing = Standing::Dialing;
-                self.requests.push(Request::Dial { destination, link: id });
-                Ok(())
-            }
-            Standing::Idle | Standing::Broken => Err(Refusal::Unreachable),
-            Standing::Finished => Err(Refusal::Stopped),
-        }
-    }
-
     /// As [`Core::link_to`], for what another thread was told is accepted: that may go to a peer
     /// that was found to be leaving a moment ago.
     pub(super) fn link_for_accepted(
@@ -322,19 +346,6 @@ impl Core {
             return if full { Err(Refusal::QueueFull) } else { Ok(id) };
         }
         self.link_to(destination)
-    }
-
-    /// Encodes one tell or ask into the outbox of a link that takes it.
-    #[inline(always)]
-    fn push<M: Message>(&mut self, id: LinkId, head: &Head, message: &M) -> Result<(), Refusal> {
-        let link = &mut self.links[id];
-        link.outbox.push(&mut self.encoder, head, message)?;
-        link.sent.requests += 1;
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty.push(id);
-        }
-        Ok(())
     }
 
     #[inline]
@@ -377,7 +388,8 @@ impl Core {
         let opened = self.asks.open(waiter, link, self.now.plus(within));
         let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
         let head = ask_head::<M>(place, correlation, within);
-        match self.push(link, &head, message) {
+        let Self { links, encoder, dirty, .. } = self;
+        match push(&mut links[link], link, encoder, dirty, &head, message) {
             Ok(()) => {
                 self.counts.asks += 1;
                 Ok(())
@@ -503,13 +515,12 @@ impl Core {
         for (slot, router) in self.routers.iter_mut().zip(snapshot.slots()) {
             match (slot, router) {
                 (Some(slot), Some((id, state))) if slot.id == *id => {
-                    slot.state = Arc::clone(state);
+                    slot.change(Arc::clone(state));
                 }
                 (slot, Some((id, state))) => {
                     let seed = self.rng_seed ^ u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     let picker = Picker::new(&state.spec, seed);
-                    let (state, usable) = (Arc::clone(state), RouteeSet::none(0));
-                    *slot = Some(RouterSlot { id: *id, state, picker, usable });
+                    *slot = Some(RouterSlot::new(*id, Arc::clone(state), picker));
                 }
                 (slot, None) => *slot = None,
             }

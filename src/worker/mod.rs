@@ -22,6 +22,7 @@ mod parts;
 pub mod purse;
 mod routees;
 pub mod router_ref;
+mod router_slot;
 pub mod select;
 pub mod send;
 #[cfg(test)]

@@ -392,18 +392,18 @@ impl Outbox {
                 return Ok(());
             }
         }
-        self.push_into_new(encoder, head, body)
+        self.push_into_new(encoder, *head, body)
     }
 
     #[cold]
     fn push_into_new<B: WireType>(
         &mut self,
         encoder: &mut Encoder,
-        head: &Head,
+        head: Head, // A copy, so that in the common case it is nowhere in memory.
         body: &B,
     ) -> Result<(), Refusal> {
         let chunk = encoder.take_for(self.account, self.held);
-        let chunk = grow(chunk, &mut encoder.arena, &encoder.shared, head, body)?;
+        let chunk = grow(chunk, &mut encoder.arena, &encoder.shared, &head, body)?;
         self.bytes += chunk.len();
         self.add(encoder, chunk);
         Ok(())

@@ -223,7 +223,6 @@ impl Choice {
     ///
     /// # Errors
     /// Why it goes nowhere.
-    #[inline]
     pub fn route(
         &mut self,
         state: &RouterState,

@@ -4,7 +4,7 @@
 //! spread as evenly as integers allow. No state per routee is needed, so that a new table or a link
 //! that went down disturbs nothing.
 
-use super::{Pick, PickRequest, PickState, RouteTable, Strategy, nobody};
+use super::{Pick, PickRequest, PickState, RouteTable, RouteeSet, Strategy, nobody};
 
 /// Walks the usable routees; the usable local ones only, if the router prefers them.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ impl Strategy for RoundRobin {
     #[inline]
     fn pick(&self, table: &RouteTable, request: &PickRequest, state: &mut PickState) -> Pick {
         if table.prefers_local()
-            && let Some(routee) = local(table, request, state)
+            && let Some(routee) = local(table, request.usable, state)
         {
             return Pick::One(routee);
         }
@@ -29,7 +29,7 @@ impl Strategy for RoundRobin {
         }
         let routee = match table.cumulative_weights() {
             None => request.usable.next_from(state.cursor),
-            Some(_) => weighted(table, request, state),
+            Some(_) => weighted(table, request.usable, state),
         };
         let Some(routee) = routee else {
             return nobody(table);
@@ -39,18 +39,17 @@ impl Strategy for RoundRobin {
     }
 }
 
-fn local(table: &RouteTable, request: &PickRequest, state: &mut PickState) -> Option<u16> {
+fn local(table: &RouteTable, usable: &RouteeSet, state: &mut PickState) -> Option<u16> {
     let local = table.local_routees();
     let start = usize::from(state.local_cursor).checked_rem(local.len())?;
     let (before, after) = local.split_at(start);
-    let place = after.iter().chain(before).position(|&routee| request.usable.contains(routee))?;
+    let place = after.iter().chain(before).position(|&routee| usable.contains(routee))?;
     let place = (start + place) % local.len();
     state.local_cursor = place as u16 + 1;
     Some(local[place])
 }
 
-fn weighted(table: &RouteTable, request: &PickRequest, state: &mut PickState) -> Option<u16> {
-    let usable = request.usable;
+fn weighted(table: &RouteTable, usable: &RouteeSet, state: &mut PickState) -> Option<u16> {
     let max = table.max_weight();
     let mut cursor = state.cursor;
     // The heaviest routee takes part in every lap, so this ends within one and a bit, unless all
