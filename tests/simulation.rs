@@ -60,6 +60,15 @@ fn two_hundred_seeds_hold() {
     let (dead, shut) = (sum(|result| result.dead_flows), sum(|result| result.shut_kept));
     println!("{noticed} dead flows noticed in time, {dead} given up, {shut} shut windows kept");
     assert!(noticed > 100 && dead > 100 && shut > 100);
+    // Paths were withdrawn, their watchers heard of it, and who was late was told so.
+    let withdrawn = sum(|result| result.withdrawals);
+    let told = sum(|result| result.withdrawals_told);
+    let (late, unknown) = (sum(|result| result.sent_late), sum(|result| result.told_unknown));
+    println!(
+        "{withdrawn} routees withdrawn, {told} watchers told; {late} messages came too late, \
+         {unknown} asks were told why"
+    );
+    assert!(withdrawn > 1_000 && told > 100 && late > 100 && unknown > 10);
 }
 
 #[test]

@@ -135,6 +135,14 @@ fn print_results(scenario: &Scenario, results: &[Result], summary: &Summary) {
     }
     let flows = report::quantiles(results.iter().filter_map(|one| one.traffic_flows));
     print_quantiles("every routee answered every node", flows);
+    let sum = |of: fn(&Result) -> u64| results.iter().map(of).sum::<u64>();
+    println!(
+        "{} routees withdrawn, {} watchers told; {} messages came too late, {} asks were told why",
+        sum(|result| result.withdrawals),
+        sum(|result| result.withdrawals_told),
+        sum(|result| result.sent_late),
+        sum(|result| result.told_unknown),
+    );
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();
     println!(

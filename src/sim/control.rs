@@ -92,6 +92,9 @@ impl ControlSink for Hands<'_> {
     }
 
     fn command(&mut self, worker: WorkerIndex, command: Command<JobId>) {
+        if let Command::Withdraw(handler) = command {
+            self.seen.push(Seen::Withdraws(handler));
+        }
         let Some(command) = command.with(|job| self.hand_over(job)) else { return };
         let index = usize::from(worker.0);
         self.workers[index].ends.waiting.push(command);
@@ -121,11 +124,16 @@ impl ControlSink for Hands<'_> {
     /// Applications here look into the snapshot instead.
     fn routed(&mut self, _: u32) {}
 
-    fn served(&mut self, _: HandlerId, outcome: Result<(), ServeFailure>) {
-        self.seen.extend(outcome.err().map(Seen::NotServed));
+    fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>) {
+        self.seen.push(match outcome {
+            Ok(()) => Seen::Served(handler),
+            Err(why) => Seen::NotServed(why),
+        });
     }
 
-    fn unserved(&mut self, _: HandlerId) {}
+    fn unserved(&mut self, _: HandlerId) {
+        self.seen.push(Seen::Unserved);
+    }
 
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
         self.net.trace.note(self.net.now, self.life, "view", view.digest);

@@ -66,6 +66,8 @@ pub enum Event {
     Stumble(SlotId),
     /// A process starts at a free address.
     Start(SlotId),
+    /// A process serves its path again.
+    Serve(LifeId),
     /// The next fault of a kind.
     Fault(Fault),
     /// A partition is over.
@@ -101,6 +103,8 @@ pub enum Fault {
     Flow,
     /// A handler holds its worker for long; the process, and its kernel, go on.
     Block,
+    /// A process withdraws its path, and serves it again.
+    Withdraw,
 }
 
 /// The events to come, in order.

@@ -64,6 +64,11 @@ impl World {
                     self.block(life, worker as usize, until);
                 }
             }
+            Fault::Withdraw => {
+                if let Some(life) = self.any_life() {
+                    self.unserve(life);
+                }
+            }
             Fault::Leave => {
                 if let Some(life) = self.any_life() {
                     if self.net.rng.random_range(0..5) == 0 {

@@ -7,9 +7,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::events::LifeId;
 use super::invariants::watches::Watches;
+use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
 use super::plan::Traffic;
-use crate::base::{NodeRef, Rng};
+use crate::base::{HandlerId, NodeRef, Rng};
 use crate::part::watch::GoneReason;
 
 /// Who numbers messages: one thread of an application, or one worker's routee.
@@ -22,7 +23,7 @@ struct Sender {
 
 /// An ask that a routee made and that has not ended yet.
 struct OpenAsk {
-    life: LifeId,
+    site: Site,
     /// Each routee that is made sends under a number of its own.
     asker: SenderId,
 }
@@ -39,6 +40,8 @@ pub struct Ledger {
     pub violation: Option<Violation>,
     /// Who watches what.
     pub watches: Watches,
+    /// Who serves what.
+    pub services: Services,
     senders: Vec<Sender>,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
@@ -60,6 +63,7 @@ impl Ledger {
             quiet: false,
             violation: None,
             watches: Watches::default(),
+            services: Services::default(),
             senders: Vec::new(),
             order: Order::default(),
             asks: BTreeMap::new(),
@@ -72,7 +76,7 @@ impl Ledger {
 
     /// A process has begun.
     pub fn add_life(&mut self, me: NodeRef, workers: usize) {
-        self.watches.add_life(me, workers);
+        self.services.add_life(me, workers);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
     }
@@ -156,9 +160,24 @@ impl Ledger {
         self.handled
     }
 
+    /// A routee takes a message that was sent to a handler.
+    pub fn addressed(&mut self, site: Site, to: HandlerId) {
+        if let Err(seen) = self.services.takes(site, to) {
+            self.blame(withdrawal::NAME, seen);
+        }
+    }
+
+    /// A routee hears that it is its end: if it is withdrawn, what it waits for never comes.
+    pub fn stopped(&mut self, site: Site) {
+        if self.services.ended(site) {
+            self.watches.withdrawn(site);
+            self.asks.retain(|_, ask| ask.site != site);
+        }
+    }
+
     /// A routee's ask was accepted.
-    pub fn opened(&mut self, token: u64, life: LifeId, asker: SenderId) {
-        self.asks.insert(token, OpenAsk { life, asker });
+    pub fn opened(&mut self, token: u64, site: Site, asker: SenderId) {
+        self.asks.insert(token, OpenAsk { site, asker });
     }
 
     /// A routee's ask has ended, as this routee was told.
@@ -178,12 +197,12 @@ impl Ledger {
 
     /// How many asks of a process's routees have not ended.
     pub fn open_asks(&self, life: LifeId) -> usize {
-        self.asks.values().filter(|ask| ask.life == life).count()
+        self.asks.values().filter(|ask| ask.site.life == life).count()
     }
 
     /// A process is gone with all its asks.
     pub fn forget(&mut self, life: LifeId) {
-        self.asks.retain(|_, ask| ask.life != life);
+        self.asks.retain(|_, ask| ask.site.life != life);
     }
 
     /// A random number from a range.

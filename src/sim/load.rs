@@ -11,9 +11,10 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::events::LifeId;
 use super::invariants::asks;
+use super::invariants::withdrawal::Site;
 use super::ledger::{Ledger, SenderId};
 use crate::base::fate::AskError;
-use crate::base::{Path, Time, WorkerIndex};
+use crate::base::{HandlerId, Path, Time};
 use crate::hash::{HashKey, HashSeed};
 use crate::part::watch::{ArchivedGone, Gone};
 use crate::queue::reply::Ticket;
@@ -51,7 +52,9 @@ pub fn routers(seed: HashSeed) -> Vec<RouterSpec> {
 #[derive(Clone, Copy, Debug, Archive, Serialize, Deserialize, Layout)]
 pub struct From {
     sender: u64,
-    life: u64,
+    life: u32,
+    /// The handler it was sent to; unknown where a router chose in passing.
+    to: u32,
     number: u64,
 }
 
@@ -111,8 +114,7 @@ impl Shared {
 /// The routee: notes what it gets, answers, and sends on its own.
 pub struct Witness {
     ledger: Shared,
-    life: LifeId,
-    worker: WorkerIndex,
+    site: Site,
     sender: SenderId,
     seed: HashSeed,
     later: Vec<(u64, Replier<Answer>)>,
@@ -121,12 +123,13 @@ pub struct Witness {
 /// The wake-up at which a routee sends on its own; others stand for a riddle to be answered.
 const SEND: u64 = 0;
 
-/// What all routees of one process are made by.
-pub fn factory(ledger: &Shared, life: LifeId, seed: HashSeed) -> RouteeFactory {
+/// What all routees are made by for one of the times that a process serves its path.
+pub fn factory(ledger: &Shared, (life, serving): (LifeId, usize), seed: HashSeed) -> RouteeFactory {
     let ledger = ledger.clone();
     RouteeFactory::new(move |worker| {
         let sender = ledger.lock().add_sender();
-        Witness { ledger: ledger.clone(), life, worker, sender, seed, later: Vec::new() }
+        let site = Site { life, worker: usize::from(worker.0), serving };
+        Witness { ledger: ledger.clone(), site, sender, seed, later: Vec::new() }
     })
 }
 
@@ -158,12 +161,16 @@ impl Routee for Witness {
             self.send(cx);
         }
         let mut ledger = self.ledger.lock();
-        let Ledger { watches, rng, .. } = &mut *ledger;
-        if let Some((token, target)) = watches.draw(rng, (self.life, usize::from(self.worker.0))) {
+        let Ledger { watches, services, rng, .. } = &mut *ledger;
+        if let Some((token, target)) = watches.draw(rng, services, self.site) {
             cx.watch::<Self>(target, token);
         }
         drop(ledger);
         self.rest(cx);
+    }
+
+    fn stopped(&mut self, _: &mut Context<'_>) {
+        self.ledger.lock().stopped(self.site);
     }
 }
 
@@ -191,7 +198,8 @@ impl Witness {
         let Draft { key, router, asks, padding, panic } = draft(&mut ledger);
         let from = From {
             sender: self.sender as u64,
-            life: self.life as u64,
+            life: self.site.life as u32,
+            to: ANY,
             number: ledger.number(self.sender),
         };
         let within = Duration::from_millis({
@@ -210,7 +218,7 @@ impl Witness {
                 cx.ask::<Self, _>(&router, &question, within, token)
             };
             if sent.is_ok() {
-                self.ledger.lock().opened(token, self.life, self.sender);
+                self.ledger.lock().opened(token, self.site, self.sender);
             }
             sent
         } else {
@@ -224,8 +232,14 @@ impl Witness {
 
     fn note(&self, from: &ArchivedFrom, again: bool) {
         let number = (!again).then_some(from.number.to_native());
-        self.ledger.lock().handled(
-            (self.life, usize::from(self.worker.0)),
+        let to = from.to.to_native();
+        let mut ledger = self.ledger.lock();
+        // One that is asked again may be asked elsewhere.
+        if to != ANY && !again {
+            ledger.addressed(self.site, HandlerId(to));
+        }
+        ledger.handled(
+            (self.site.life, self.site.worker),
             from.sender.to_native() as usize,
             from.life.to_native() as usize,
             number,
@@ -250,9 +264,8 @@ impl Handler<Note> for Witness {
     fn handle(&mut self, note: &ArchivedNote, _: &mut Context<'_>) {
         if note.panic {
             // Unlike `panic!` this writes nothing to the terminal.
-            let place = (self.life, usize::from(self.worker.0));
             let mut ledger = self.ledger.lock();
-            ledger.watches.replaced(place);
+            ledger.watches.replaced(self.site);
             ledger.forget_asks_of(self.sender);
             drop(ledger);
             std::panic::resume_unwind(Box::new("planned by the simulator"));
@@ -291,7 +304,7 @@ impl Handler<Gone> for Witness {
     type Reply = ();
 
     fn handle(&mut self, gone: &ArchivedGone, _: &mut Context<'_>) {
-        self.ledger.lock().noticed(self.life, gone.token.to_native(), gone.reason());
+        self.ledger.lock().noticed(self.site.life, gone.token.to_native(), gone.reason());
     }
 }
 
@@ -316,6 +329,9 @@ impl OnReply<Riddle> for Witness {
         self.replied(token, reply);
     }
 }
+
+/// Stands for a handler that the sender does not know.
+const ANY: u32 = u32::MAX;
 
 /// The router's number that sends to all.
 const BROADCAST: u32 = 2;
@@ -354,6 +370,8 @@ pub struct Pending {
     ticket: Ticket<AppReply>,
     token: u64,
     deadline: Time,
+    /// Its routee had been withdrawn before, and it goes to no other.
+    late: bool,
 }
 
 /// What became of a pending ask.
@@ -386,6 +404,11 @@ impl Pending {
         }
     }
 
+    /// Whether its routee had been withdrawn before it was handed in.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
     /// Until when the node promised to end it.
     pub fn deadline(&self) -> Time {
         self.deadline
@@ -400,6 +423,14 @@ pub struct Hands<'a> {
     pub ledger: &'a Shared,
     /// The node's clock.
     pub now: Time,
+}
+
+impl Hands<'_> {
+    /// Whether what is handed in for a place comes after its routee was withdrawn.
+    fn is_late(&self, ledger: &mut Ledger, place: Place) -> bool {
+        let to = self.sender.snapshot.destinations.get(place.destination);
+        to.is_some_and(|to| ledger.services.is_late(to.node, to.worker, place.handler))
+    }
 }
 
 /// A thread of the application.
@@ -456,10 +487,12 @@ impl AppThread {
         let mut ledger = hands.ledger.lock();
         let first = ledger.number(self.sender);
         let run = if to.len() == 1 { ledger.rng.random_range(1..=3) } else { 1 };
-        let mut note = Note { key, from: self.from(first), panic, padding };
+        let mut note = Note { key, from: self.from(first, ANY), panic, padding };
         let mut accepted = false;
         let buffers = hands.sender.buffers;
         for place in to {
+            hands.is_late(&mut ledger, *place);
+            note.from.to = place.handler.0;
             let mut frames = buffers.take_large();
             for number in first..first + run {
                 note.from.number = number;
@@ -479,8 +512,8 @@ impl AppThread {
         }
     }
 
-    fn from(&self, number: u64) -> From {
-        From { sender: self.sender as u64, life: self.life as u64, number }
+    fn from(&self, number: u64, to: u32) -> From {
+        From { sender: self.sender as u64, life: self.life as u32, to, number }
     }
 
     fn ask(&mut self, hands: &Hands<'_>, draft: Draft, place: Place) {
@@ -522,12 +555,13 @@ impl AppThread {
         let again = Target::Router { router: draft.router, message: Question::TYPE, key_hash };
         let question = Question {
             key: draft.key,
-            from: self.from(ledger.number(self.sender)),
+            from: self.from(ledger.number(self.sender), place.handler.0),
             token,
             again: options.idempotent,
             padding: draft.padding,
         };
         let ticket = hands.sender.ask(Ok(place), again, &question, options, hands.now).ok()?;
-        Some(Pending { ticket, token, deadline: hands.now.plus(options.within) })
+        let late = hands.is_late(ledger, place) && !options.idempotent;
+        Some(Pending { ticket, token, deadline: hands.now.plus(options.within), late })
     }
 }

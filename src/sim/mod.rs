@@ -29,6 +29,7 @@ pub mod plan;
 pub mod process;
 pub mod report;
 mod schedule;
+mod serving;
 pub mod trace;
 mod worker;
 pub mod world;

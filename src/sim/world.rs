@@ -86,6 +86,14 @@ pub struct Result {
     pub masked: u64,
     /// How often a watcher was told, and it was true.
     pub watches_told: u64,
+    /// How many routees were withdrawn.
+    pub withdrawals: u64,
+    /// How often a watcher was told that, and it was true.
+    pub withdrawals_told: u64,
+    /// Messages handed in for what was withdrawn by then.
+    pub sent_late: u64,
+    /// Asks among them that ended as the worker says which knows the handler no more.
+    pub told_unknown: u64,
     /// How often a link was kept although its peer's window had been shut for long.
     pub shut_kept: u64,
     /// How often a link was given up because its packets vanished.
@@ -167,6 +175,10 @@ impl World {
             traffic_flows: self.checks.healing.traffic_flows(),
             masked: self.checks.masked,
             watches_told: ledger.watches.checked,
+            withdrawals: ledger.services.withdrawals() as u64,
+            withdrawals_told: ledger.watches.withdrawals,
+            sent_late: ledger.services.late,
+            told_unknown: ledger.services.told_unknown,
             shut_kept: self.net.flows.shut,
             dead_flows: self.net.flows.dead,
             flows_noticed: self.checks.flows_noticed,
@@ -278,6 +290,7 @@ impl World {
             // Whoever should be there was started with the healing.
             Event::Start(slot) if self.healed_at.is_none() => self.start(slot),
             Event::Start(_) => {}
+            Event::Serve(life) => self.serve(life),
             Event::Fault(fault) => self.fault(fault),
             Event::Mend(number) => self.net.unblock(number),
             Event::Heal => self.heal(),
@@ -301,6 +314,7 @@ impl World {
             | Event::Connected(life, ..)
             | Event::Discovered(life)
             | Event::Application(life, _)
+            | Event::Serve(life)
             | Event::Exit(life) => *life,
             _ => return Some(event),
         };
@@ -349,10 +363,7 @@ impl World {
             let added = self.control(life, |control, _, sink| control.route(spec, sink));
             assert!(matches!(added, Some(Ok(_))), "the simulator's own routers are in order");
         }
-        let factory = load::factory(&self.ledger, life, seed);
-        let served =
-            self.control(life, |control, _, sink| control.serve(load::path(), factory, sink));
-        assert!(matches!(served, Some(Ok(_))), "the path is free");
+        self.serve(life);
         for thread in 0..self.plan.traffic.threads {
             self.next_burst(life, thread);
         }
@@ -555,6 +566,15 @@ impl World {
         }
         let mut wrong = None;
         body.threads[thread].pending.retain_mut(|ask| match ask.look() {
+            Outcome::Answered if ask.is_late() => {
+                wrong.get_or_insert("what was withdrawn answered an ask".into());
+                false
+            }
+            Outcome::Failed(error) if ask.is_late() => {
+                let judged = self.ledger.lock().services.failed_late(error);
+                wrong = wrong.take().or(judged.err());
+                false
+            }
             Outcome::Answered | Outcome::Failed(_) => false,
             Outcome::Wrong(seen) => {
                 wrong.get_or_insert(seen);

@@ -14,13 +14,14 @@ pub mod protocol;
 pub mod removal;
 pub mod tables;
 pub mod watches;
+pub mod withdrawal;
 
 use std::sync::Arc;
 
 use super::events::LifeId;
 use super::process::{Fate, Sums};
 use super::world::World;
-use crate::base::MemberEvent;
+use crate::base::{HandlerId, MemberEvent};
 use crate::control::ServeFailure;
 use crate::member::MemberFault;
 use crate::route::snapshot::Snapshot;
@@ -71,8 +72,14 @@ pub enum Seen {
     },
     /// Changes of membership.
     Changed(Vec<MemberEvent>),
+    /// The cluster was told what is served.
+    Served(HandlerId),
     /// A path was not served.
     NotServed(ServeFailure),
+    /// Its workers are told to end their routees of a path.
+    Withdraws(HandlerId),
+    /// They have.
+    Unserved,
     /// It cannot go on.
     Fault(MemberFault),
     /// It has left its cluster; whether all was drained.
@@ -87,9 +94,14 @@ impl World {
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
             Seen::Changed(events) => events.iter().for_each(|event| self.check_event(life, event)),
+            Seen::Served(handler) => self.ledger.lock().services.announced(life, handler),
+            // Who leaves says nothing more of itself.
+            Seen::NotServed(_) if self.lives[life].leaving => {}
             Seen::NotServed(why) => {
                 self.blame("serving", format!("a path was not served: {why:?}"));
             }
+            Seen::Withdraws(handler) => self.ledger.lock().services.ending(life, handler),
+            Seen::Unserved => self.unserved(life),
             Seen::Fault(fault) => {
                 self.check_fault(life, &fault);
                 self.kill(life, Fate::Downed);
@@ -234,9 +246,12 @@ impl World {
     /// The processes that must be members in the end.
     pub(super) fn staying(&self) -> Vec<LifeId> {
         let lives = self.lives.iter().enumerate();
-        lives
-            .filter(|(_, life)| life.fate == Fate::Alive && !life.misled)
-            .map(|(id, _)| id)
-            .collect()
+        lives.map(|(id, _)| id).filter(|id| self.is_staying(*id)).collect()
+    }
+
+    /// Whether a process must be a member in the end.
+    fn is_staying(&self, life: LifeId) -> bool {
+        let life = &self.lives[life];
+        life.fate == Fate::Alive && !life.misled
     }
 }

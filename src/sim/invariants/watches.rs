@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 
-use crate::base::{HandlerId, InstanceId, NodeRef, Rng, RouteeId, Time, WorkerIndex};
+use super::withdrawal::{Services, Site};
+use crate::base::{InstanceId, Rng, RouteeId, Time, WorkerIndex};
 use crate::part::watch::{GoneReason, Target};
 use crate::sim::events::LifeId;
+use crate::sim::ledger::Ledger;
 use crate::sim::process::{Fate, Life};
 use crate::sim::world::World;
 
 /// The invariant's name.
 pub const NAME: &str = "a watch tells the truth once";
-
-/// The one path of every simulated node is its first registration.
-const WITNESS: HandlerId = HandlerId(0);
 
 /// How long after the healing watches must have caught up with what happened before.
 const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(8);
@@ -22,12 +21,9 @@ const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(8);
 /// How long a watch may be on its way in calm weather.
 const ARRIVED: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// One worker of one process.
-type Place = (LifeId, usize);
-
 struct Open {
-    watcher: Place,
-    target: Place,
+    watcher: Site,
+    target: Site,
     whole_node: bool,
     /// Whether the target's node was a member for the watcher's process when the watch began.
     known: bool,
@@ -42,36 +38,37 @@ struct Open {
 /// Who watches what in one simulation, kept by the watchers themselves.
 #[derive(Default)]
 pub struct Watches {
-    lives: Vec<(NodeRef, usize)>,
     open: BTreeMap<u64, Open>,
     /// Watches that ended with their watcher; a notice may be on its way to its successor.
     dropped: BTreeSet<u64>,
     /// Watches that began since the world last looked.
     begun: Vec<u64>,
-    replaced: BTreeMap<Place, u32>,
+    replaced: BTreeMap<Site, u32>,
     /// Notices that the world has not looked at.
     told: Vec<(u64, Option<Open>, GoneReason)>,
     next_token: u64,
     /// How many notices were held against the truth.
     pub checked: u64,
+    /// How many of these told of a withdrawal.
+    pub withdrawals: u64,
 }
 
 impl Watches {
-    /// A process has begun.
-    pub fn add_life(&mut self, me: NodeRef, workers: usize) {
-        self.lives.push((me, workers));
-    }
-
     /// A routee may watch something.
-    pub fn draw(&mut self, rng: &mut Rng, watcher: Place) -> Option<(u64, Target)> {
+    pub fn draw(
+        &mut self,
+        rng: &mut Rng,
+        services: &Services,
+        watcher: Site,
+    ) -> Option<(u64, Target)> {
         if rng.random_range(0..16) > 0 {
             return None;
         }
-        let life = rng.random_range(0..self.lives.len() as u64) as usize;
-        let (node, workers) = self.lives[life];
-        let worker = rng.random_range(0..workers as u64) as usize;
+        let life = rng.random_range(0..services.lives() as u64) as usize;
+        let worker = rng.random_range(0..services.workers(life) as u64) as usize;
         let whole_node = rng.random_range(0..3) == 0;
-        let target = (life, worker);
+        let (node, serving, handler) = services.latest(life)?;
+        let target = Site { life, worker, serving };
         let replaced = self.replaced.get(&target).copied().unwrap_or(0);
         self.next_token += 1;
         let open = Open {
@@ -88,21 +85,33 @@ impl Watches {
         let what = if whole_node {
             Target::Node(node)
         } else {
-            let worker = WorkerIndex(worker as u16);
-            Target::Routee(RouteeId { node, worker, instance: InstanceId::running(WITNESS) })
+            let (worker, instance) = (WorkerIndex(worker as u16), InstanceId::running(handler));
+            Target::Routee(RouteeId { node, worker, instance })
         };
         Some((self.next_token, what))
     }
 
     /// A routee is about to panic.
-    pub fn replaced(&mut self, place: Place) {
-        *self.replaced.entry(place).or_default() += 1;
-        let own = self.open.iter().filter(|(_, open)| open.watcher == place);
+    pub fn replaced(&mut self, site: Site) {
+        *self.replaced.entry(site).or_default() += 1;
+        let dropped = self.end_those_of(site);
+        self.dropped.extend(dropped);
+    }
+
+    /// A routee was withdrawn: unlike a fresh instance, what is served at its path afterwards has
+    /// another address, and must hear of none of its watches.
+    pub fn withdrawn(&mut self, site: Site) {
+        self.end_those_of(site);
+    }
+
+    /// Forgets the watches of a watcher.
+    fn end_those_of(&mut self, watcher: Site) -> Vec<u64> {
+        let own = self.open.iter().filter(|(_, open)| open.watcher == watcher);
         let own: Vec<u64> = own.map(|(token, _)| *token).collect();
-        for token in own {
-            self.open.remove(&token);
-            self.dropped.insert(token);
+        for token in &own {
+            self.open.remove(token);
         }
+        own
     }
 
     /// A watcher was told.
@@ -120,7 +129,7 @@ impl World {
         let now = self.net.now;
         let settles = self.healed_at.is_some_and(|healed| now.since(healed) >= CAUGHT_UP);
         let mut ledger = self.ledger.lock();
-        let watches = &mut ledger.watches;
+        let Ledger { watches, services, .. } = &mut *ledger;
         if settles {
             for open in watches.open.values_mut().filter(|open| open.settled.is_none()) {
                 let since = *open.seen_at.get_or_insert(now);
@@ -133,8 +142,8 @@ impl World {
         }
         for token in std::mem::take(&mut watches.begun) {
             let Some(open) = watches.open.get_mut(&token) else { continue };
-            let target = self.lives[open.target.0].me;
-            let body = self.lives[open.watcher.0].body.as_deref();
+            let target = self.lives[open.target.life].me;
+            let body = self.lives[open.watcher.life].body.as_deref();
             let member = body.and_then(|body| body.snapshot.view.member(target.node));
             open.known = member.is_some_and(|member| member.node_ref() == target);
         }
@@ -143,11 +152,15 @@ impl World {
         let mut wrong = None;
         for (token, open, reason) in told {
             let Some(open) = open else {
-                wrong = Some(format!("watch {token} was told twice, the second time: {reason}"));
+                wrong = Some(format!(
+                    "watch {token} was told twice, or after its watcher's end: {reason}"
+                ));
                 break;
             };
             let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
-            if !is_true(&self.lives, &open, reason, replaced) {
+            let withdrawn = services.is_withdrawn(open.target);
+            watches.withdrawals += u64::from(reason == GoneReason::Withdrawn);
+            if !is_true(&self.lives, &open, reason, (replaced, withdrawn)) {
                 let (watcher, target) = (open.watcher, open.target);
                 wrong = Some(format!(
                     "watch {token} of {watcher:?} on {target:?} was told «{reason}», and it is not \
@@ -165,15 +178,19 @@ impl World {
     /// In the end whoever is gone has been told of.
     pub(in crate::sim) fn check_open_watches(&mut self) {
         let ledger = self.ledger.lock();
-        let watches = &ledger.watches;
+        let Ledger { watches, services, .. } = &*ledger;
         let missed = watches.open.iter().find(|(_, open)| {
-            let alive = self.lives[open.watcher.0].fate == Fate::Alive;
+            let alive = self.lives[open.watcher.life].fate == Fate::Alive;
             let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
-            let target_lives = self.lives[open.target.0].fate == Fate::Alive;
+            let target_lives = self.lives[open.target.life].fate == Fate::Alive;
             let panicked = !open.whole_node
                 && target_lives
                 && open.settled.is_some_and(|settled| settled < replaced);
-            alive && (has_ended(&self.lives, open.target.0) || panicked)
+            let withdrawn = !open.whole_node
+                && self.is_staying(open.target.life)
+                && self.is_staying(open.watcher.life)
+                && services.is_withdrawn(open.target);
+            alive && (has_ended(&self.lives, open.target.life) || panicked || withdrawn)
         });
         let seen = missed.map(|(token, open)| {
             format!("watch {token} of {:?} on {:?} was never told", open.watcher, open.target)
@@ -195,8 +212,14 @@ fn has_successor(lives: &[Life], life: LifeId) -> bool {
     lives[life + 1..].iter().any(|later| later.me.node == node)
 }
 
-fn is_true(lives: &[Life], open: &Open, reason: GoneReason, replaced: u32) -> bool {
-    let target = open.target.0;
+/// `replaced` and `withdrawn` say what has happened to the target.
+fn is_true(
+    lives: &[Life],
+    open: &Open,
+    reason: GoneReason,
+    (replaced, withdrawn): (u32, bool),
+) -> bool {
+    let target = open.target.life;
     match reason {
         GoneReason::Replaced => !open.whole_node && replaced > open.replaced,
         GoneReason::NodeLeft => lives[target].leaving,
@@ -204,7 +227,8 @@ fn is_true(lives: &[Life], open: &Open, reason: GoneReason, replaced: u32) -> bo
         GoneReason::NodeRestarted => has_successor(lives, target),
         // One that was a member is remembered by how it ended.
         GoneReason::UnknownNode => !open.known,
-        // No simulated node withdraws its path, or has that many watches.
-        GoneReason::Withdrawn | GoneReason::TooManyWatches => false,
+        GoneReason::Withdrawn => !open.whole_node && withdrawn,
+        // No simulated node has that many watches.
+        GoneReason::TooManyWatches => false,
     }
 }
