@@ -431,6 +431,16 @@ impl Network {
         Read::Bytes(count)
     }
 
+    /// The word that the other side has room reaches this one, which has heard of it then. Returns
+    /// whom to tell.
+    pub fn has_room(&mut self, id: ConnId, side: Side) -> Owner {
+        let ends = &self.conns[id].ends;
+        if !self.conns[id].swallowed && !self.is_blocked(ends[1 - side].slot, ends[side].slot) {
+            self.conns[id].ends[side].acknowledged = self.now;
+        }
+        self.owner(id, side)
+    }
+
     /// How many bytes have arrived and were not read.
     pub fn arrived(&self, id: ConnId, side: Side) -> usize {
         self.conns[id].ends[side].arrived.len()

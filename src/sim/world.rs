@@ -263,7 +263,7 @@ impl World {
             }
             Event::Silent(conn) => self.net.silent(conn),
             Event::Noticed(conn, side) => self.check_flow(conn, side),
-            Event::Writable(conn, side) => match self.net.owner(conn, side) {
+            Event::Writable(conn, side) => match self.net.has_room(conn, side) {
                 Owner::Worker(life, index, link) => {
                     self.socket_event((life, index, link), true);
                 }
