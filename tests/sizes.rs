@@ -18,7 +18,6 @@ const LONGER: &[(&str, &str, usize)] = &[
     ("src/runtime/start.rs", "start", 190),
     ("src/runtime/control.rs", "drive", 97),
     ("src/config/tests.rs", "what_settings_must_have_in_common_is_checked", 90),
-    ("src/sim/world.rs", "happen", 91),
     ("src/sim/world.rs", "make_body", 98),
     ("src/wire/handshake/tests/refusals.rs", "every_refusal_of_a_hello_is_named_on_both_sides", 92),
     ("loadgen/src/summary.rs", "the_keys_are_the_published_ones", 84),

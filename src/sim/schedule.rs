@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::events::{Event, LifeId};
-use super::network::Network;
+use super::network::{ConnId, Network, Owner, Side};
 use super::process::Core;
 use super::world::World;
 use crate::base::Time;
@@ -94,6 +94,32 @@ impl World {
             core.blocked_until = until;
             core.running_since = local;
             core.nudge(net, (life, index));
+        }
+    }
+
+    /// Bytes come to one side of a connection.
+    pub(super) fn bytes_came(&mut self, conn: ConnId, side: Side) {
+        let owner = self.net.deliver(conn, side);
+        let arrived = self.net.arrived(conn, side) as u64;
+        self.net.trace.note(self.net.now, conn, "deliver", (side as u64) << 32 | arrived);
+        match owner {
+            Owner::Job(life) => {
+                let at = self.net.after_us(self.net.weather.wake_us);
+                self.net.queue.push(at, Event::Job(life, conn, side));
+            }
+            Owner::Worker(life, index, link) => self.socket_event((life, index, link), false),
+            Owner::Handed(_) | Owner::Nobody => {}
+        }
+    }
+
+    /// The word comes to one side of a connection that the other has room again.
+    pub(super) fn room_came(&mut self, conn: ConnId, side: Side) {
+        match self.net.has_room(conn, side) {
+            Owner::Worker(life, index, link) => self.socket_event((life, index, link), true),
+            Owner::Job(life) => {
+                self.net.queue.push(self.net.now, Event::Job(life, conn, side));
+            }
+            Owner::Handed(_) | Owner::Nobody => {}
         }
     }
 

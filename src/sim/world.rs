@@ -246,32 +246,10 @@ impl World {
                 }
             }
             Event::Connected(life, conn, listens) => self.connected(life, conn, listens),
-            Event::Deliver(conn, side) => {
-                let owner = self.net.deliver(conn, side);
-                let arrived = self.net.arrived(conn, side) as u64;
-                self.net.trace.note(now, conn, "deliver", (side as u64) << 32 | arrived);
-                match owner {
-                    Owner::Job(life) => {
-                        let at = self.net.after_us(self.net.weather.wake_us);
-                        self.net.queue.push(at, Event::Job(life, conn, side));
-                    }
-                    Owner::Worker(life, index, link) => {
-                        self.socket_event((life, index, link), false);
-                    }
-                    Owner::Handed(_) | Owner::Nobody => {}
-                }
-            }
+            Event::Deliver(conn, side) => self.bytes_came(conn, side),
             Event::Silent(conn) => self.net.silent(conn),
             Event::Noticed(conn, side) => self.check_flow(conn, side),
-            Event::Writable(conn, side) => match self.net.has_room(conn, side) {
-                Owner::Worker(life, index, link) => {
-                    self.socket_event((life, index, link), true);
-                }
-                Owner::Job(life) => {
-                    self.net.queue.push(now, Event::Job(life, conn, side));
-                }
-                Owner::Handed(_) | Owner::Nobody => {}
-            },
+            Event::Writable(conn, side) => self.room_came(conn, side),
             Event::Pump(life, index) => self.pump(life, index),
             // Here the seeds never change.
             Event::Discovered(life) => {
