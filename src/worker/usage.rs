@@ -67,6 +67,12 @@ impl Worker {
         self.unsampled_call = std::mem::replace(&mut self.core.last_call, NO_CALL);
     }
 
+    /// There was none.
+    #[cold]
+    pub(super) fn undo_sample(&mut self) {
+        self.core.last_call = self.unsampled_call;
+    }
+
     /// It took so long, if it was one for a handler.
     pub(super) fn end_sample(&mut self, took: Duration) {
         match self.core.last_call {

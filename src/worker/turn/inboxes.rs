@@ -138,9 +138,43 @@ impl Inboxes {
     }
 }
 
+/// Who has had room for a long message for longest, too long while others of the same kind wait for
+/// it; as a place among these.
+pub(super) fn stalled<'a>(
+    grants: impl Iterator<Item = &'a Grant> + Clone,
+    now: Time,
+) -> Option<usize> {
+    let mut waited = [false; 2];
+    for grant in grants.clone().filter(|grant| grant.wanted > 0) {
+        waited[grant.wanting as usize] = true;
+    }
+    let stalled = grants.enumerate().filter(|(_, grant)| {
+        grant.frame > 0 && waited[grant.whose as usize] && now.since(grant.since) > PATIENCE
+    });
+    stalled.min_by_key(|(_, grant)| grant.since).map(|(place, _)| place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_given_up_only_for_those_who_can_have_it() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let mut grants = [FIRST_GRANT; 5];
+        let need = 200 << 10;
+        // A member's is the oldest.
+        let who = [Whose::Member, Whose::Client, Whose::Client];
+        for (place, whose) in who.into_iter().enumerate() {
+            let now = Time(1 + place as u64);
+            assert_eq!(inboxes.fit(&mut grants[place], whose, need, now), place < 2);
+        }
+        let late = Time(10 + PATIENCE.as_nanos() as u64);
+        assert_eq!(stalled(grants.iter(), Time(PATIENCE.as_nanos() as u64)), None, "in time");
+        assert_eq!(stalled(grants.iter(), late), Some(1), "the member's is not waited for");
+        assert!(!inboxes.fit(&mut grants[3], Whose::Member, need, Time(3)));
+        assert_eq!(stalled(grants.iter(), late), Some(0));
+    }
 
     #[test]
     fn long_messages_have_room_whole_or_wait_and_clients_take_none_of_members() {

@@ -307,6 +307,7 @@ impl Turn {
         loop {
             self.before(worker, io);
             let (messages, rest) = worker.sibling_chunk(from, chunk, self.pace.left());
+            self.behind(worker, messages);
             let over = self.pace.handled(messages) && self.look(worker, io);
             chunk = rest?;
             if over {
@@ -323,6 +324,7 @@ impl Turn {
         while chunks > 0 {
             self.before(worker, io);
             let (messages, more) = worker.own_chunk(self.pace.left());
+            self.behind(worker, messages);
             chunks -= usize::from(!more);
             if self.pace.handled(messages) && self.look(worker, io) {
                 break;
@@ -340,6 +342,14 @@ impl Turn {
         if self.pace.wants_sample() {
             worker.begin_sample();
             self.pace.sample(io.now());
+        }
+    }
+
+    /// What was tried has brought so many messages; if none, another one is timed.
+    #[inline]
+    fn behind(&mut self, worker: &mut Worker, messages: u32) {
+        if messages == 0 && self.pace.unsample() {
+            worker.undo_sample();
         }
     }
 

@@ -87,6 +87,16 @@ impl Pace {
         self.unsampled = SAMPLE_EVERY;
     }
 
+    /// There was no message after all: the next one is timed. Returns whether one was to be.
+    #[inline]
+    pub fn unsample(&mut self) -> bool {
+        let begun = matches!(self.sample, Sample::Begun(_));
+        if begun {
+            (self.sample, self.unsampled) = (Sample::Wanted, 0);
+        }
+        begun
+    }
+
     /// How long the message took that was to be timed, if this look is the one behind it.
     #[inline]
     pub fn sampled(&mut self, now: Time) -> Option<Duration> {
@@ -154,6 +164,20 @@ mod tests {
     use super::*;
 
     const CALL: Call = (HandlerId(1), None);
+
+    #[test]
+    fn where_no_message_was_the_next_one_is_timed() {
+        let mut pace = Pace::new();
+        while !pace.wants_sample() {
+            pace.begin(Time::ZERO);
+        }
+        pace.sample(Time(1));
+        assert!(pace.unsample() && !pace.unsample());
+        pace.begin(Time(1_000));
+        assert!(pace.wants_sample(), "also in a later turn");
+        pace.sample(Time(1_000));
+        assert_eq!(pace.sampled(Time(1_007)), Some(Duration::from_nanos(7)));
+    }
 
     #[test]
     fn one_message_in_some_turns_is_timed_by_itself() {

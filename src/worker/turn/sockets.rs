@@ -1,6 +1,6 @@
 //! Reads and writes: which link, when, and how much of it.
 
-use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, PATIENCE, Whose};
+use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, Whose, stalled};
 use super::{Moved, Turn, WorkerIo, show};
 use crate::base::Time;
 use crate::wire::WireError;
@@ -17,6 +17,8 @@ pub(super) struct Port {
     writable: bool,
     /// Bytes were received and not handled, because there was no time.
     unhandled: bool,
+    /// A frame came to its end since it was last said what the next one takes.
+    ended: bool,
     /// It is among those that are ready.
     listed: bool,
     /// Something came since the last look.
@@ -32,6 +34,7 @@ const NO_PORT: Port = Port {
     readable: false,
     writable: false,
     unhandled: false,
+    ended: false,
     listed: false,
     heard: false,
     owes: None,
@@ -128,7 +131,7 @@ impl Turn {
     /// end, the others have their turn first.
     pub(super) fn read_sockets<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
         self.pace.share();
-        let mut any = self.end_stalled(worker, io);
+        let mut any = false;
         for _ in 0..self.ready.len() {
             if self.pace.is_over() {
                 break;
@@ -165,12 +168,15 @@ impl Turn {
             }
             any = true;
             match self.handle(worker, io, link) {
-                Ok(next) => {
-                    if let Some((need, ended)) = next {
+                Ok((some, need)) => {
+                    let Some(port) = self.port(link) else { continue };
+                    port.ended |= some;
+                    if let Some(need) = need {
+                        let ended = std::mem::take(&mut port.ended);
                         self.fit(worker, io, link, need, ended);
                     }
                     if let Some(port) = self.port(link) {
-                        port.unhandled = next.is_none();
+                        port.unhandled = need.is_none();
                         if port.unhandled || port.readable {
                             self.list(link);
                         }
@@ -179,7 +185,8 @@ impl Turn {
                 Err(error) => self.expel(worker, io, link, error),
             }
         }
-        any
+        // Now that what had come has been taken, however long this worker was held before.
+        any | self.end_stalled(worker, io)
     }
 
     /// Sees to it that a link has room for the frame that comes next, or waits for it.
@@ -246,15 +253,14 @@ impl Turn {
         }
     }
 
-    /// While some wait, whoever has had room for too long gives it up, and the link.
+    /// While some wait, whoever has had room of their kind for too long gives it up, and the link.
     fn end_stalled<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
         if self.inboxes.waiting.is_empty() {
             return false;
         }
-        let now: Time = worker.now();
-        let stalled = |port: &&Port| port.grant.frame > 0 && now.since(port.grant.since) > PATIENCE;
-        let oldest = self.ports.iter().filter(stalled).min_by_key(|port| port.grant.since);
-        let Some(link) = oldest.and_then(|port| port.link) else { return false };
+        let grants = self.ports.iter().map(|port| &port.grant);
+        let Some(place) = stalled(grants, worker.now()) else { return false };
+        let Some(link) = self.ports[place].link else { return false };
         self.expel(worker, io, link, WireError::Stalled);
         true
     }
@@ -265,29 +271,31 @@ impl Turn {
         (self.inboxes.taken(), granted.sum())
     }
 
-    /// Handles what was received, and says what the frame that comes next takes, and whether one
-    /// came to its end before it; nothing when the time was over before the end.
+    /// Handles what was received. Says whether a frame came to its end, and what the one that comes
+    /// next takes; nothing of that when the time was over before the end.
     fn handle<I: WorkerIo>(
         &mut self,
         worker: &mut Worker,
         io: &mut I,
         link: LinkId,
-    ) -> Result<Option<(usize, bool)>, WireError> {
+    ) -> Result<(bool, Option<usize>), WireError> {
         let mut count = 0;
         loop {
             self.before(worker, io);
             let bytes = &io.received(link)[count..];
-            let received = worker.receive(link, bytes, self.pace.left())?;
+            let received = worker.receive(link, bytes, self.pace.left());
+            self.behind(worker, received.as_ref().map_or(0, |received| received.frames));
+            let received = received?;
             count += received.consumed;
             let look = self.pace.handled(received.frames);
             let over = look && self.look(worker, io);
             if received.more && (over || worker.is_choked(link)) {
                 io.consumed(link, count, 0);
-                return Ok(None);
+                return Ok((count > 0, None));
             }
             if !received.more {
                 io.consumed(link, count, received.need);
-                return Ok(Some((received.need, count > 0)));
+                return Ok((count > 0, Some(received.need)));
             }
         }
     }
