@@ -263,7 +263,7 @@ impl World {
         for life in self.living() {
             self.resume(life);
             for index in 0..usize::from(self.scenario.workers) {
-                self.block(life, index, now);
+                self.unblock(life, index);
             }
         }
         for slot in 0..self.slots.len() {

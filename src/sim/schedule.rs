@@ -97,6 +97,14 @@ impl World {
         }
     }
 
+    /// Ends what blocks a worker. One that runs has no more time for that.
+    pub(super) fn unblock(&mut self, life: LifeId, index: usize) {
+        let now = self.net.now;
+        if self.core((life, index)).is_some_and(|(core, _)| core.blocked_until > now) {
+            self.block(life, index, now);
+        }
+    }
+
     /// Bytes come to one side of a connection.
     pub(super) fn bytes_came(&mut self, conn: ConnId, side: Side) {
         let owner = self.net.deliver(conn, side);
