@@ -308,6 +308,11 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
     ] {
         out.sample(&[("outcome", outcome)], count);
     }
+    out.counter(
+        "keyway_control_frames_skipped",
+        "Frames from newer nodes' control threads, of kinds or parts that this one does not know.",
+    );
+    out.sample(&[], strangers.control_frames_skipped);
 }
 
 /// What was read, to be encoded.

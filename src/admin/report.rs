@@ -138,6 +138,8 @@ pub struct StrangersReport {
     pub datagrams_malformed: u64,
     /// Datagrams of this cluster for parts that this node does not know: their sender is newer.
     pub datagrams_skipped: u64,
+    /// Frames from other nodes' control threads that it does not know: their sender is newer.
+    pub control_frames_skipped: u64,
 }
 
 /// Whether the node takes messages.
@@ -269,6 +271,7 @@ impl StrangersReport {
             datagrams_not_ours: strangers.datagrams.not_ours,
             datagrams_malformed: strangers.datagrams.malformed,
             datagrams_skipped: strangers.datagrams.skipped,
+            control_frames_skipped: strangers.frames_skipped,
         }
     }
 }

@@ -265,6 +265,11 @@ impl Control {
         self.datagrams
     }
 
+    /// Frames from other nodes' controls that were skipped: their senders are newer.
+    pub fn frames_skipped(&self) -> u64 {
+        self.links.frames_skipped()
+    }
+
     /// Begins.
     pub fn start(&mut self, now: Time, sink: &mut dyn ControlSink) {
         self.complain_of_seeds(now, sink);

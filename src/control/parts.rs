@@ -95,7 +95,7 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) {
         if !self.parts.knows(part) {
-            self.datagrams.skipped += 1;
+            self.links.skip_frame();
             return;
         }
         self.parts.message(part, from, op, body);

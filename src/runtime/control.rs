@@ -77,6 +77,8 @@ pub struct Strangers {
     pub turned_away: u64,
     /// What became of datagrams.
     pub datagrams: crate::control::DatagramCounts,
+    /// Frames from other nodes' control threads of kinds or parts that this one does not know.
+    pub frames_skipped: u64,
 }
 
 /// What the control thread is made of.
@@ -298,6 +300,7 @@ impl Driver {
             refused: incoming.refused,
             turned_away: incoming.turned_away,
             datagrams: self.control.datagrams(),
+            frames_skipped: self.control.frames_skipped(),
         };
         if let Some(join) = self.control.join_news() {
             self.effects.published.join.send_replace(join);

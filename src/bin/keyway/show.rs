@@ -102,6 +102,7 @@ pub(crate) fn strangers(report: &StrangersReport) -> String {
         line("datagrams not of this cluster", report.datagrams_not_ours),
         line("datagrams malformed", report.datagrams_malformed),
         line("datagrams skipped, of newer nodes", report.datagrams_skipped),
+        line("control frames skipped, of newer nodes", report.control_frames_skipped),
     ])
 }
 

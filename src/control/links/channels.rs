@@ -75,11 +75,21 @@ pub(super) struct Channels {
     heard: BTreeMap<NodeRef, JobId>,
     /// Whose parts are to be told that words to whom may be lost.
     lost: BTreeSet<(NodeRef, PartId)>,
-    /// Frames of kinds that this build does not know.
-    pub skipped: u64,
+    /// Frames of kinds or parts that this build does not know.
+    skipped: u64,
 }
 
 impl Links {
+    /// Frames on channels of kinds or parts that this build does not know.
+    pub fn frames_skipped(&self) -> u64 {
+        self.channels.skipped
+    }
+
+    /// One more was of an unknown part.
+    pub fn skip_frame(&mut self) {
+        self.channels.skipped += 1;
+    }
+
     // ---- speaking ----
 
     /// A part says something to its counterpart on another node; `address` is that member's, if it

@@ -320,7 +320,7 @@ fn frames_of_unknown_kinds_are_skipped_and_others_that_do_not_fit_end_the_channe
     for end in 0..2 {
         scene.conns[0].pipes[end].extend(&unknown);
         scene.arrive(0, end, usize::MAX);
-        assert_eq!(scene.links[end].channels.skipped, 1);
+        assert_eq!(scene.links[end].frames_skipped(), 1);
     }
     scene.say(0, 10);
     scene.everything_arrives();
