@@ -109,8 +109,9 @@ impl WorkerThread {
             }
             for event in &events {
                 let link = LinkId::from_bits(event.token().0 as u64);
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    turn.readable(link);
+                let over = event.is_read_closed() || event.is_error();
+                if event.is_readable() || over {
+                    turn.readable(link, over);
                 }
                 if event.is_writable() {
                     turn.writable(&mut worker, link);

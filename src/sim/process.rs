@@ -240,7 +240,7 @@ impl Socket {
         match net.read(self.conn, self.side, room) {
             Read::Bytes(count) => {
                 self.inbox.filled(count);
-                Moved::Bytes { count, more: count == asked || net.is_over(self.conn, self.side) }
+                Moved::Bytes { count, more: count == asked }
             }
             Read::Blocked => Moved::Blocked,
             Read::Closed => Moved::Closed,

@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// Bytes or room came to a worker's socket.
+    /// Bytes, their end or room came to a worker's socket.
     pub(super) fn socket_event(
         &mut self,
         (life, index, link): (LifeId, usize, LinkId),
@@ -147,7 +147,11 @@ impl World {
         let Some((core, net)) = self.core((life, index)) else { return };
         match writable {
             true => core.turn.writable(&mut core.worker, link),
-            false => core.turn.readable(link),
+            false => {
+                let socket = core.ends.socket(link).map(|socket| (socket.conn, socket.side));
+                let over = socket.is_some_and(|(conn, side)| net.is_over(conn, side));
+                core.turn.readable(link, over);
+            }
         }
         core.nudge(net, (life, index));
     }

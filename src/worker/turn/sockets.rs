@@ -13,6 +13,9 @@ pub(super) struct Port {
     pub link: Option<LinkId>,
     /// A read may bring bytes.
     readable: bool,
+    /// No more bytes come than are there already: it is read until the end of them, since no
+    /// further event tells of the end.
+    over: bool,
     /// A write may take bytes.
     writable: bool,
     /// Bytes were received and not handled, because there was no time.
@@ -32,6 +35,7 @@ pub(super) struct Port {
 const NO_PORT: Port = Port {
     link: None,
     readable: false,
+    over: false,
     writable: false,
     unhandled: false,
     ended: false,
@@ -42,11 +46,12 @@ const NO_PORT: Port = Port {
 };
 
 impl Turn {
-    /// A link's socket has something to read, or is over.
-    pub fn readable(&mut self, link: LinkId) {
+    /// A link's socket has something to read; if it is `over`, nothing comes after that.
+    pub fn readable(&mut self, link: LinkId, over: bool) {
         self.noted = true;
         if let Some(port) = self.port(link) {
             port.readable = true;
+            port.over |= over;
             self.list(link);
         }
     }
@@ -149,7 +154,7 @@ impl Turn {
             if !port.unhandled {
                 match io.read(link) {
                     Moved::Bytes { more, .. } => {
-                        port.readable = more;
+                        port.readable = more || port.over;
                         port.heard = true;
                         if more && self.inboxes.widen(&mut self.ports[link.slot()].grant) {
                             io.allow(link, self.ports[link.slot()].grant.bytes());

@@ -52,6 +52,8 @@ struct Hands {
     injected: Injected<Injection>,
     /// What comes in one read, and how much of it is done with.
     inputs: Vec<(AlignedVec<64>, usize, bool)>,
+    /// The peers have closed their connections.
+    ended: bool,
     sockets: Vec<(LinkId, usize)>,
     closed: Vec<LinkId>,
     flow: Option<Flow>,
@@ -132,6 +134,7 @@ impl WorkerIo for Hands {
         let (bytes, _, read) = &mut self.inputs[input];
         match std::mem::replace(read, true) {
             false => Moved::Bytes { count: bytes.len(), more: false },
+            true if self.ended => Moved::Closed,
             true => Moved::Blocked,
         }
     }
@@ -195,6 +198,7 @@ impl Bench {
                 commands: VecDeque::new(),
                 injected: side.injected,
                 inputs: Vec::new(),
+                ended: false,
                 sockets: Vec::new(),
                 closed: Vec::new(),
                 flow: None,
@@ -344,12 +348,29 @@ fn the_name_of_a_link_that_is_gone_is_nobodys() {
     assert_eq!(LinkId::from_bits(new.to_bits()), new);
     assert!(bench.worker.link(old).is_none() && bench.worker.link(new).is_some());
     // What still comes of the old socket does nothing to the new one.
-    bench.turn.readable(old);
+    bench.turn.readable(old, true);
     bench.turn.writable(&mut bench.worker, old);
     bench.worker.link_lost(old);
     bench.run();
     assert!(bench.worker.link(new).is_some());
     assert_eq!(bench.worker.counts().received, 2);
+}
+
+#[test]
+fn the_end_of_a_connection_that_came_with_its_last_bytes_is_seen() {
+    let mut bench = Bench::new();
+    bench.link(1, &[]);
+    bench.run();
+    let (link, input) = bench.hands.sockets[0];
+    bench.hands.inputs[input].0.extend_from_slice((bench.encode)(&ping(1)).bytes());
+    bench.hands.inputs[input].2 = false;
+    bench.hands.ended = true;
+    // One event tells of both, and the read that takes the bytes leaves room: no other one follows.
+    bench.turn.readable(link, true);
+    bench.run();
+    bench.run();
+    assert_eq!(bench.worker.counts().received, 1);
+    assert!(bench.worker.link(link).is_none(), "it waits for an event that does not come");
 }
 
 #[test]
