@@ -69,6 +69,16 @@ fn two_hundred_seeds_hold() {
          {unknown} asks were told why"
     );
     assert!(withdrawn > 1_000 && told > 100 && late > 100 && unknown > 10);
+    // Loads were spread and asked for, and channels lost some of the questions.
+    let (words, fresh) = (sum(|result| result.load_words), sum(|result| result.loads_fresh));
+    let (answers, losses) = (sum(|result| result.load_answers), sum(|result| result.load_losses));
+    let (letters, lost) = (sum(|result| result.letters), sum(|result| result.letters_lost));
+    println!(
+        "{words} words of loads learned, {fresh} times fresh; {answers} questions answered, \
+         {losses} told as lost; {letters} letters said, {lost} maybe lost"
+    );
+    assert!(words > 10_000 && fresh > 100_000 && answers > 10_000);
+    assert!(losses > 100 && letters > 20_000 && lost > 100);
 }
 
 #[test]

@@ -143,6 +143,16 @@ fn print_results(scenario: &Scenario, results: &[Result], summary: &Summary) {
         sum(|result| result.sent_late),
         sum(|result| result.told_unknown),
     );
+    println!(
+        "{} words of loads learned, {} times fresh; {} questions answered, {} told as lost; {} \
+         letters said, {} maybe lost",
+        sum(|result| result.load_words),
+        sum(|result| result.loads_fresh),
+        sum(|result| result.load_answers),
+        sum(|result| result.load_losses),
+        sum(|result| result.letters),
+        sum(|result| result.letters_lost),
+    );
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();
     println!(

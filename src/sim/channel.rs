@@ -34,6 +34,7 @@ impl World {
             let event = match self.net.read(conn, side, &mut bytes) {
                 Read::Bytes(count) => {
                     bytes.truncate(count);
+                    self.letters_taken((life, id), &bytes);
                     JobEvent::Bytes(bytes)
                 }
                 Read::Blocked => return,

@@ -200,14 +200,16 @@ impl ControlSink for Hands<'_> {
     }
 
     fn write(&mut self, job: JobId, bytes: Vec<u8>) {
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.write(self.net, &bytes);
-        }
+        let Some(known) = self.jobs.get_mut(&job) else { return };
+        known.write(self.net, &bytes);
+        let to = self.net.controlled_by(known.conn, 1 - known.side);
+        self.seen.push(Seen::Wrote(job, to, bytes));
     }
 
     fn abort(&mut self, job: JobId) {
         if let Some(Job { conn, side, .. }) = self.jobs.remove(&job) {
             self.net.close(conn, side);
+            self.seen.push(Seen::Over(job));
         }
     }
 

@@ -58,6 +58,8 @@ pub enum Event {
     Application(LifeId, usize),
     /// Discovery has looked.
     Discovered(LifeId),
+    /// A process asks another one for its load.
+    Questions(LifeId),
     /// A process that has said goodbye stops.
     Exit(LifeId),
     /// A paused process runs on.

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng};
 
 use super::events::LifeId;
+use super::invariants::load::{self, QuestionId, Truth};
 use super::invariants::watches::Watches;
 use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
 use super::plan::Traffic;
-use crate::base::{HandlerId, NodeRef, Rng};
+use crate::base::{HandlerId, NodeRef, Rng, Time};
+use crate::part::load::{Load, LoadError, Loads};
 use crate::part::watch::GoneReason;
 
 /// Who numbers messages: one thread of an application, or one worker's routee.
@@ -30,6 +32,8 @@ struct OpenAsk {
 
 /// The truth about one simulation's messages.
 pub struct Ledger {
+    /// The world's clock.
+    pub now: Time,
     /// Chance for handlers: what they send, when they answer.
     pub rng: Rng,
     /// How much is sent.
@@ -42,6 +46,8 @@ pub struct Ledger {
     pub watches: Watches,
     /// Who serves what.
     pub services: Services,
+    /// What nodes say of their load.
+    pub loads: Truth,
     senders: Vec<Sender>,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
@@ -58,12 +64,14 @@ impl Ledger {
     /// An empty one.
     pub fn new(seed: u64, traffic: Traffic) -> Self {
         Self {
+            now: Time::ZERO,
             rng: Rng::seed_from_u64(seed),
             traffic,
             quiet: false,
             violation: None,
             watches: Watches::default(),
             services: Services::default(),
+            loads: Truth::default(),
             senders: Vec::new(),
             order: Order::default(),
             asks: BTreeMap::new(),
@@ -77,6 +85,7 @@ impl Ledger {
     /// A process has begun.
     pub fn add_life(&mut self, me: NodeRef, workers: usize) {
         self.services.add_life(me, workers);
+        self.loads.add_life(me);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
     }
@@ -143,6 +152,20 @@ impl Ledger {
     pub fn noticed(&mut self, life: LifeId, token: u64, reason: GoneReason) {
         self.handled_of[life] += 1;
         self.watches.told(token, reason);
+    }
+
+    /// A process shows what loads it knows.
+    pub fn shown(&mut self, life: LifeId, loads: &Loads) {
+        if let Err(seen) = self.loads.shown(life, self.now, loads) {
+            self.blame(load::NAME, seen);
+        }
+    }
+
+    /// A process's question for a load has ended.
+    pub fn answered(&mut self, id: QuestionId, outcome: Result<Load, LoadError>) {
+        if let Err(seen) = self.loads.ended(id, self.now, outcome) {
+            self.blame(load::NAME, seen);
+        }
     }
 
     /// Messages of one process that handlers took, anywhere.

@@ -24,6 +24,7 @@ pub mod invariants;
 mod jobs;
 pub mod ledger;
 pub mod load;
+mod measuring;
 pub mod network;
 pub mod plan;
 pub mod process;

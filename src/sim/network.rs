@@ -314,6 +314,14 @@ impl Network {
         self.conns[id].ends[side].owner
     }
 
+    /// The process whose control has one side.
+    pub fn controlled_by(&self, id: ConnId, side: Side) -> Option<LifeId> {
+        match self.owner(id, side) {
+            Owner::Job(life) => Some(life),
+            _ => None,
+        }
+    }
+
     /// Gives one side to another reader.
     pub fn own(&mut self, id: ConnId, side: Side, owner: Owner) {
         let end = &mut self.conns[id].ends[side];

@@ -9,8 +9,9 @@ use super::events::{Fault, SlotId};
 use super::network::{address, nowhere};
 use super::world::Scenario;
 use crate::base::Rng;
-use crate::config::MembershipConfig;
+use crate::config::{LoadConfig, MembershipConfig};
 use crate::member::MemberConfig;
+use crate::part::PartSettings;
 use crate::queue::inject::Room;
 use crate::worker::Limits;
 use crate::worker::turn::InboxRoom;
@@ -118,6 +119,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Membership's settings.
     pub member: MemberConfig,
+    /// The parts' settings.
+    pub parts: PartSettings,
     /// How long a graceful leave may take.
     pub leave_timeout_ms: u64,
     /// How long a handshake may take.
@@ -238,6 +241,7 @@ impl Plan {
             _ => None,
         };
         let slots = slots + usize::from(misled.is_some());
+        let every_ms = if scenario.seed.is_multiple_of(3) { 150 } else { 1_000 };
         Self {
             slots,
             misled,
@@ -252,6 +256,7 @@ impl Plan {
             traffic,
             limits,
             member,
+            parts: PartSettings { load: LoadConfig { every_ms }, ..PartSettings::default() },
             leave_timeout_ms: one_of(rng, &[700, 2_000]),
             handshake_timeout_ms: one_of(rng, &[500, 3_000]),
             injections: Room {

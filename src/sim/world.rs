@@ -22,7 +22,6 @@ use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
 use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
-use crate::part::PartSettings;
 use crate::queue::board::Board;
 use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
@@ -100,6 +99,18 @@ pub struct Result {
     pub dead_flows: u64,
     /// How often it was looked whether that was noticed in time.
     pub flows_noticed: u64,
+    /// How often a node learned what another one had said of its load.
+    pub load_words: u64,
+    /// How often it was looked whether that was fresh.
+    pub loads_fresh: u64,
+    /// Questions for a load that were answered over channels.
+    pub load_answers: u64,
+    /// Questions that were lost, and told so.
+    pub load_losses: u64,
+    /// Letters between controls that were looked at.
+    pub letters: u64,
+    /// Letters that a channel may have lost.
+    pub letters_lost: u64,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -155,6 +166,7 @@ impl World {
     pub fn run(mut self) -> Result {
         while let Some((at, event)) = self.net.queue.pop(self.end) {
             self.net.now = at;
+            self.ledger.lock().now = at;
             self.happen(event);
             if self.over {
                 break;
@@ -182,6 +194,12 @@ impl World {
             shut_kept: self.net.flows.shut,
             dead_flows: self.net.flows.dead,
             flows_noticed: self.checks.flows_noticed,
+            load_words: ledger.loads.words,
+            loads_fresh: ledger.loads.fresh,
+            load_answers: ledger.loads.answers,
+            load_losses: ledger.loads.losses,
+            letters: self.checks.letters.said,
+            letters_lost: self.checks.letters.lost,
             violation: ledger.violation.clone(),
         }
     }
@@ -260,6 +278,7 @@ impl World {
             }
             Event::Job(life, conn, side) => self.step_job(life, conn, side),
             Event::Application(life, thread) => self.application(life, thread),
+            Event::Questions(life) => self.questions(life),
             Event::Exit(life) => {
                 self.control(life, |control, now, sink| control.stop(now, sink));
             }
@@ -292,6 +311,7 @@ impl World {
             | Event::Connected(life, ..)
             | Event::Discovered(life)
             | Event::Application(life, _)
+            | Event::Questions(life)
             | Event::Serve(life)
             | Event::Exit(life) => *life,
             _ => return Some(event),
@@ -342,6 +362,7 @@ impl World {
             assert!(matches!(added, Some(Ok(_))), "the simulator's own routers are in order");
         }
         self.serve(life);
+        self.measure(life);
         for thread in 0..self.plan.traffic.threads {
             self.next_burst(life, thread);
         }
@@ -375,7 +396,7 @@ impl World {
             key: self.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
             leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
-            parts: PartSettings::default(),
+            parts: self.plan.parts.clone(),
             seed: self.net.rng.random(),
         })
         .expect("the plan's settings are in range");
@@ -394,7 +415,7 @@ impl World {
                     buffers: Arc::clone(&buffers),
                     replies: replies.clone(),
                     injector: injector.clone(),
-                    settings: PartSettings::default(),
+                    settings: self.plan.parts.clone(),
                     seed: self.net.rng.random(),
                 };
                 Core {

@@ -81,6 +81,9 @@ impl World {
         if self.checks.healing.agreed_at.is_some() && self.checks.healing.flows_at.is_none() {
             self.ask_probes();
         }
+        if let Some(agreed) = self.checks.healing.agreed_at {
+            self.check_fresh(agreed);
+        }
         self.look_again();
     }
 

@@ -8,6 +8,8 @@ pub mod door;
 pub mod flows;
 pub mod healing;
 pub mod keys;
+pub mod letters;
+pub mod load;
 pub mod masks;
 pub mod order;
 pub mod protocol;
@@ -23,6 +25,7 @@ use super::process::{Fate, Sums};
 use super::world::World;
 use crate::base::{HandlerId, MemberEvent};
 use crate::control::ServeFailure;
+use crate::control::links::JobId;
 use crate::member::MemberFault;
 use crate::route::snapshot::Snapshot;
 
@@ -45,6 +48,8 @@ pub struct Checks {
     pub masked: u64,
     /// How often a dead flow was noticed in time.
     pub flows_noticed: u64,
+    /// What controls say to each other.
+    pub letters: letters::Letters,
     slots: usize,
 }
 
@@ -56,6 +61,7 @@ impl Checks {
             healing: healing::Healing::default(),
             masked: 0,
             flows_noticed: 0,
+            letters: letters::Letters::default(),
             slots,
         }
     }
@@ -80,6 +86,10 @@ pub enum Seen {
     Withdraws(HandlerId),
     /// They have.
     Unserved,
+    /// It wrote to a channel, at whose other end this life is.
+    Wrote(JobId, Option<LifeId>, Vec<u8>),
+    /// A connection that its control had is over.
+    Over(JobId),
     /// It cannot go on.
     Fault(MemberFault),
     /// It has left its cluster; whether all was drained.
@@ -102,6 +112,8 @@ impl World {
             }
             Seen::Withdraws(handler) => self.ledger.lock().services.ending(life, handler),
             Seen::Unserved => self.unserved(life),
+            Seen::Wrote(job, to, bytes) => self.check_letters((life, job), to, &bytes),
+            Seen::Over(job) => self.channel_over((life, job)),
             Seen::Fault(fault) => {
                 self.check_fault(life, &fault);
                 self.kill(life, Fate::Downed);
@@ -212,6 +224,7 @@ impl World {
     pub(super) fn check_end(&mut self) {
         self.check_open_watches();
         for life in self.living() {
+            self.check_questions(life);
             let total = self.total_counts(life);
             let ledger = self.ledger.lock();
             let (handled, open) = (ledger.handled_of(life), ledger.open_asks(life));

@@ -1,0 +1,332 @@
+//! What a node knows of another one's load is what that life of it has said, never anything older
+//! than it knew before, and soon the latest. Who asks a node is told once: an answer that this node
+//! gave, in the order of the questions, or why there is none.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::base::{NodeRef, Time};
+use crate::part::load::{Load, LoadError, Loads, Reading};
+use crate::sim::events::LifeId;
+use crate::sim::world::World;
+
+/// The invariant's name.
+pub const NAME: &str = "what is known of a node's load is what it said";
+
+/// How much the busy share differs from what was said last, at least, when it is said anew.
+const WORTH_TELLING: u16 = 50;
+/// A node that is connected knows what another one has said so long ago.
+pub const FRESH: Duration = Duration::from_secs(2);
+/// How long a node may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// By when a process that runs has said that there was no answer.
+const TOLD_WITHIN: Duration = Duration::from_millis(2_100);
+/// For how long it is remembered what a node could have answered.
+const REMEMBERED: Duration = Duration::from_secs(20);
+
+/// Names a question.
+pub type QuestionId = usize;
+
+/// What one life has read, said and heard.
+struct Known {
+    me: NodeRef,
+    /// Readings since the measurement that was shown last, and that one.
+    reads: Vec<(Time, Reading)>,
+    /// What it could say of itself, by its readings.
+    figures: VecDeque<(Time, Load)>,
+    /// As shown last.
+    own: Load,
+    said: Vec<(Time, Load)>,
+    /// What it knows of others: the place of each word among those that were said.
+    places: BTreeMap<NodeRef, usize>,
+    shown: Loads,
+    /// Questions that went over channels.
+    asked: Vec<QuestionId>,
+    open: Vec<QuestionId>,
+    /// When a connection in control's hands ended last without being handed on.
+    broke: Option<Time>,
+}
+
+/// One question.
+pub struct Question {
+    asker: LifeId,
+    /// Whom.
+    pub to: NodeRef,
+    at: Time,
+    member: bool,
+    ended: bool,
+    /// The question was written to a channel.
+    pub written: bool,
+    /// An answer to it was.
+    pub answered: bool,
+    /// Since when it may be lost, which its asker hears at once.
+    pub lost: Option<Time>,
+}
+
+/// What nodes say of their load, and are asked.
+#[derive(Default)]
+pub struct Truth {
+    lives: Vec<Known>,
+    by_node: BTreeMap<NodeRef, LifeId>,
+    questions: Vec<Question>,
+    /// By asker and asked: the latest question that was answered.
+    answered: BTreeMap<(LifeId, NodeRef), QuestionId>,
+    /// Those that ended because the asked node is no member, and were not looked at since.
+    no_members: Vec<QuestionId>,
+    /// How often a node learned what another one had said.
+    pub words: u64,
+    /// How often it was looked whether one knew what another one had said.
+    pub fresh: u64,
+    /// Questions that another node answered.
+    pub answers: u64,
+    /// Questions that were lost, and their askers heard so.
+    pub losses: u64,
+}
+
+impl Truth {
+    /// A process has begun.
+    pub fn add_life(&mut self, me: NodeRef) {
+        self.by_node.insert(me, self.lives.len());
+        self.lives.push(Known {
+            me,
+            reads: Vec::new(),
+            figures: VecDeque::new(),
+            own: Load { busy_per_mille: 0, stuck: false },
+            said: Vec::new(),
+            places: BTreeMap::new(),
+            shown: Loads::default(),
+            asked: Vec::new(),
+            open: Vec::new(),
+            broke: None,
+        });
+    }
+
+    // ---- what is said to all ----
+
+    /// A process reads what its workers did.
+    pub fn read(&mut self, life: LifeId, now: Time, reading: Reading) {
+        let known = &mut self.lives[life];
+        let figures = known.reads.iter().map(|(_, earlier)| between(earlier, &reading, known.own));
+        known.figures.extend(figures.map(|figure| (now, figure)));
+        known.reads.push((now, reading));
+        while known.figures.front().is_some_and(|(at, _)| now.since(*at) > REMEMBERED) {
+            known.figures.pop_front();
+        }
+    }
+
+    fn could_say(&self, life: LifeId, load: Load, since: Time) -> bool {
+        self.lives[life].figures.iter().any(|(at, figure)| *at >= since && *figure == load)
+    }
+
+    /// A process shows what it knows.
+    ///
+    /// # Errors
+    /// What it cannot know.
+    pub fn shown(&mut self, life: LifeId, now: Time, loads: &Loads) -> Result<(), String> {
+        for (node, load) in loads.iter() {
+            if self.lives[life].shown.get(node) == Some(load) {
+                continue;
+            }
+            match *node == self.lives[life].me {
+                true => self.measured(life, now, *load)?,
+                false => self.learned(life, *node, *load)?,
+            }
+        }
+        self.lives[life].shown = Loads::clone(loads);
+        Ok(())
+    }
+
+    fn measured(&mut self, life: LifeId, now: Time, load: Load) -> Result<(), String> {
+        if !self.could_say(life, load, now) {
+            return Err(format!("life {life} took itself for {load:?}, which it never was"));
+        }
+        let known = &mut self.lives[life];
+        known.own = load;
+        known.reads.drain(..known.reads.len() - 1);
+        let news = known.said.last().is_none_or(|(_, last)| {
+            let differs = last.busy_per_mille.abs_diff(load.busy_per_mille);
+            differs >= WORTH_TELLING || last.stuck != load.stuck
+        });
+        if news {
+            known.said.push((now, load));
+        }
+        Ok(())
+    }
+
+    fn learned(&mut self, life: LifeId, node: NodeRef, load: Load) -> Result<(), String> {
+        let Some(of) = self.by_node.get(&node).copied() else {
+            return Err(format!("life {life} knows a load of {node}, which never was"));
+        };
+        let before = self.lives[life].places.get(&node).copied();
+        let said = self.lives[of].said.iter().map(|(_, said)| *said).enumerate();
+        let later = said.skip(before.map_or(0, |place| place + 1));
+        let Some((place, _)) = later.into_iter().find(|(_, said)| *said == load) else {
+            let last = self.lives[of].said.last();
+            return Err(format!(
+                "life {life} knows {load:?} of life {of} after its word {before:?}, the last of \
+                 which is {last:?}"
+            ));
+        };
+        self.lives[life].places.insert(node, place);
+        self.words += 1;
+        Ok(())
+    }
+
+    /// Whether one process knows what another one said [`FRESH`] before, or later.
+    ///
+    /// # Errors
+    /// What it knows instead.
+    fn is_fresh(&mut self, life: LifeId, of: LifeId, now: Time) -> Result<(), String> {
+        let (known, other) = (&self.lives[life], &self.lives[of]);
+        let Some(due) = other.said.iter().rposition(|(at, _)| now.since(*at) >= FRESH) else {
+            return Ok(());
+        };
+        let knows = known.shown.get(&other.me);
+        if !other.said[due..].iter().any(|(_, said)| Some(said) == knows) {
+            let said = other.said[due];
+            return Err(format!("life {life} knows {knows:?} of life {of}, which said {said:?}"));
+        }
+        self.fresh += 1;
+        Ok(())
+    }
+
+    // ---- questions ----
+
+    /// A process asks; `member` is whether it takes the asked one for a member.
+    pub fn asked(&mut self, at: Time, asker: LifeId, to: NodeRef, member: bool) -> QuestionId {
+        let id = self.questions.len();
+        let (ended, written, answered, lost) = (false, false, false, None);
+        self.questions.push(Question { asker, to, at, member, ended, written, answered, lost });
+        let known = &mut self.lives[asker];
+        known.open.push(id);
+        if member && to != known.me {
+            known.asked.push(id);
+        }
+        id
+    }
+
+    /// The question that a process sent under this number of its own.
+    pub fn question(&mut self, asker: LifeId, token: u64) -> Option<&mut Question> {
+        let place = usize::try_from(token).ok()?.checked_sub(1)?;
+        let id = *self.lives.get(asker)?.asked.get(place)?;
+        self.questions.get_mut(id)
+    }
+
+    /// A connection in the hands of a process's control is over.
+    pub fn broke(&mut self, life: LifeId, now: Time) {
+        self.lives[life].broke = Some(now);
+    }
+
+    /// Who this life is.
+    pub fn node(&self, life: LifeId) -> NodeRef {
+        self.lives[life].me
+    }
+
+    /// A question has ended.
+    ///
+    /// # Errors
+    /// When it cannot have ended so.
+    pub fn ended(
+        &mut self,
+        id: QuestionId,
+        now: Time,
+        outcome: Result<Load, LoadError>,
+    ) -> Result<(), String> {
+        let question = &mut self.questions[id];
+        let &mut Question { asker, to, at, member, lost, .. } = question;
+        if std::mem::replace(&mut question.ended, true) {
+            return Err(format!("life {asker} was told the end of question {id} twice"));
+        }
+        self.lives[asker].open.retain(|open| *open != id);
+        match outcome {
+            Ok(load) => {
+                let of = self.by_node.get(&to).copied();
+                if !of.is_some_and(|of| self.could_say(of, load, at)) {
+                    return Err(format!("{to} never gave {load:?} as answer to life {asker}"));
+                }
+                let before = self.answered.insert((asker, to), id);
+                if let Some(before) = before.filter(|before| *before > id) {
+                    return Err(format!(
+                        "life {asker} had the answer to its question {before} to {to} before that \
+                         to question {id}, which came first"
+                    ));
+                }
+                self.answers += u64::from(of != Some(asker));
+            }
+            Err(LoadError::NotAMember) if member => self.no_members.push(id),
+            Err(LoadError::NotAMember) => {}
+            Err(LoadError::Lost) if self.lives[asker].broke >= Some(at) => self.losses += 1,
+            Err(LoadError::NoAnswer) if lost.is_some_and(|lost| lost < now) => {
+                return Err(format!(
+                    "life {asker} was not told that its question {id} to {to} may be lost"
+                ));
+            }
+            Err(LoadError::NoAnswer) if now.since(at) >= ANSWER_WITHIN => {}
+            Err(error) => {
+                let after = now.since(at);
+                return Err(format!(
+                    "question {id} of life {asker} ended {after:?} later: {error}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The load between two readings; if no time passed, what it was.
+fn between(earlier: &Reading, later: &Reading, own: Load) -> Load {
+    let awake = u128::from(later.awake_ns - earlier.awake_ns);
+    let all = awake + u128::from(later.asleep_ns - earlier.asleep_ns);
+    let share = (awake * 1_000).checked_div(all);
+    let busy_per_mille = share.map_or(own.busy_per_mille, |share| share as u16);
+    Load { busy_per_mille, stuck: later.stuck }
+}
+
+impl World {
+    /// Looks whether the questions of a process have ended as they should.
+    pub(in crate::sim) fn check_questions(&mut self, life: LifeId) {
+        let Some(body) = self.lives[life].body.as_deref() else { return };
+        let view = body.control.view();
+        let since = Time(self.lives[life].born.0 + body.running_since.0);
+        let stops = body.left.is_some();
+        let ledger = &mut *self.ledger.lock();
+        let Truth { lives, questions, no_members, .. } = &mut ledger.loads;
+        let mine = no_members.extract_if(.., |id| questions[*id].asker == life);
+        let wrong = mine.map(|id| &questions[id]).find(|question| {
+            let member = view.member(question.to.node);
+            member.is_some_and(|member| member.node_ref() == question.to)
+        });
+        if let Some(Question { to, .. }) = wrong {
+            let seen = format!("life {life} was told that {to} is no member, which it is");
+            return ledger.blame(NAME, seen);
+        }
+        // Who stops has no more to say.
+        let late = lives[life]
+            .open
+            .iter()
+            .find(|id| !stops && self.net.now.since(questions[**id].at.max(since)) > TOLD_WITHIN);
+        if let Some(id) = late {
+            let seen = format!("question {id} of life {life} is open {TOLD_WITHIN:?} later");
+            ledger.blame(NAME, seen);
+        }
+    }
+
+    /// Since `agreed` all nodes are connected: what one says the others know soon.
+    pub(in crate::sim) fn check_fresh(&mut self, agreed: Time) {
+        let now = self.net.now;
+        if now.since(agreed) < FRESH {
+            return;
+        }
+        let staying = self.staying();
+        let ledger = &mut *self.ledger.lock();
+        for life in &staying {
+            for of in staying.iter().filter(|of| *of != life) {
+                if let Err(seen) = ledger.loads.is_fresh(*life, *of, now) {
+                    ledger
+                        .violation
+                        .get_or_insert_with(|| super::Violation { invariant: NAME, seen });
+                }
+            }
+        }
+    }
+}

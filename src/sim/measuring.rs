@@ -1,0 +1,93 @@
+//! Part load in each process: what its workers seem to do, and what it asks others.
+
+use rand::RngExt;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::events::{Event, LifeId};
+use super::load::Shared;
+use super::world::World;
+use crate::base::{NodeRef, Time};
+use crate::part::load::{Loads, Order, Reading};
+
+/// The pause between two rounds of questions.
+const EVERY_US: (u64, u64) = (50_000, 1_500_000);
+/// For so long a process is equally busy.
+const STRETCH_NS: u64 = 400_000_000;
+/// More questions than a channel takes before any is acknowledged.
+const FLOOD: usize = 1_200;
+
+/// How busy a process is in one stretch of time, in thousandths, and whether it is stuck in it.
+fn business(life: LifeId, stretch: u64) -> (u64, bool) {
+    let drawn = xxh3_64_with_seed(&stretch.to_le_bytes(), life as u64);
+    (drawn % 1_001, drawn >> 32 & 7 == 0)
+}
+
+/// What the workers of a process have done, whenever it is read.
+fn gauge(ledger: &Shared, life: LifeId, workers: u64) -> impl FnMut() -> Reading + Send + 'static {
+    let ledger = ledger.clone();
+    let began = ledger.lock().now;
+    let (mut at, mut awake_ns) = (began, 0);
+    move || {
+        let mut ledger = ledger.lock();
+        let now = ledger.now;
+        while at < now {
+            let stretch = at.0 / STRETCH_NS;
+            let until = now.min(Time((stretch + 1) * STRETCH_NS));
+            awake_ns += until.since(at).as_nanos() as u64 * business(life, stretch).0 / 1_000;
+            at = until;
+        }
+        let reading = Reading {
+            awake_ns: workers * awake_ns,
+            asleep_ns: workers * (now.0 - began.0 - awake_ns),
+            stuck: business(life, now.0 / STRETCH_NS).1,
+        };
+        ledger.loads.read(life, now, reading);
+        reading
+    }
+}
+
+impl World {
+    /// A process measures itself from now on, and asks others.
+    pub(super) fn measure(&mut self, life: LifeId) {
+        let read = Box::new(gauge(&self.ledger, life, u64::from(self.scenario.workers)));
+        let ledger = self.ledger.clone();
+        let show = Box::new(move |loads: Loads| ledger.lock().shown(life, &loads));
+        let order = Order::Begin { read, show };
+        self.control(life, |control, now, sink| control.part_order(now, order.into(), sink));
+        self.next_questions(life);
+    }
+
+    fn next_questions(&mut self, life: LifeId) {
+        let at = self.net.after_us(EVERY_US);
+        self.net.queue.push(at, Event::Questions(life));
+    }
+
+    /// A process asks another one for its load, mostly a member, once or several times in a row.
+    pub(super) fn questions(&mut self, life: LifeId) {
+        self.check_questions(life);
+        let Some(body) = self.lives[life].body.as_deref() else { return };
+        if body.left.is_some() {
+            return;
+        }
+        let members: Vec<NodeRef> =
+            body.control.view().members.iter().map(|member| member.node_ref()).collect();
+        let rng = &mut self.net.rng;
+        let to = match rng.random_range(0..8) {
+            0 => self.lives[rng.random_range(0..self.lives.len() as u64) as usize].me,
+            _ => members[rng.random_range(0..members.len() as u64) as usize],
+        };
+        let count = match rng.random_range(0..256) {
+            0 => FLOOD,
+            drawn => drawn as usize % 4 + 1,
+        };
+        self.net.trace.note(self.net.now, life, "questions", count as u64);
+        for _ in 0..count {
+            let id = self.ledger.lock().loads.asked(self.net.now, life, to, members.contains(&to));
+            let ledger = self.ledger.clone();
+            let answer = Box::new(move |outcome| ledger.lock().answered(id, outcome));
+            let order = Order::Ask { node: to, answer };
+            self.control(life, |control, now, sink| control.part_order(now, order.into(), sink));
+        }
+        self.next_questions(life);
+    }
+}
