@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use keyway::base::{
     DestinationId, HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef,
-    Service, Time, View, WorkerIndex,
+    Placed, Service, Time, View, WorkerIndex,
 };
 use keyway::queue::{ReplySlots, Room, injector, sleeper};
 use keyway::route::snapshot::{Destination, Destinations, Reach, RouterState, Snapshot};
@@ -95,7 +95,12 @@ fn node(number: u64) -> NodeRef {
 
 fn member(id: NodeRef, serves: bool) -> Member {
     let messages = vec![MessageType::new(Item::NAME, Item::LAYOUT)];
-    let service = Service { path: PATH.parse().unwrap(), handler: SINK, messages };
+    let service = Service {
+        path: PATH.parse().unwrap(),
+        handler: SINK,
+        placed: Placed::EVERY,
+        messages,
+    };
     Member {
         name: format!("node-{}", id.node.0).into(),
         id: id.node,

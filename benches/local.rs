@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use keyway::base::{
     DestinationId, HandlerId, Incarnation, Member, MemberState, MessageType, NodeId, NodeRef,
-    Service, Time, View, WorkerIndex,
+    Placed, Service, Time, View, WorkerIndex,
 };
 use keyway::queue::{ReplySlots, Room, injector, sleeper};
 use keyway::route::snapshot::{Destination, Destinations, Reach, RouterState, Snapshot};
@@ -100,7 +100,12 @@ fn worker() -> Worker {
     let mut worker = Worker::new(parts, limits, Time::ZERO);
     let address = ([127, 0, 0, 1], 1).into();
     let messages = vec![MessageType::new(Item::NAME, Item::LAYOUT)];
-    let service = Service { path: PATH.parse().unwrap(), handler: SINK, messages };
+    let service = Service {
+        path: PATH.parse().unwrap(),
+        handler: SINK,
+        placed: Placed::EVERY,
+        messages,
+    };
     let member = Member {
         name: "bench".into(),
         id: me.node,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use keyway::base::{
-    HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Service,
-    View,
+    HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Placed,
+    Service, View,
 };
 use keyway::control::destinations::Destinations;
 use keyway::hash::{Candidate, DEFAULT_SLOT_BITS, HashKey, HashSeed, SlotTable};
@@ -297,6 +297,7 @@ fn cluster(count: usize) -> View {
                 .map(|service| Service {
                     path: format!("/user/service-{service}").parse().unwrap(),
                     handler: HandlerId(service),
+                    placed: Placed::EVERY,
                     messages: (0..5)
                         .map(|m| MessageType::new(&format!("bench.m{service}_{m}"), LayoutHash(1)))
                         .collect(),

@@ -5,6 +5,7 @@ pub mod ids;
 pub mod layout;
 pub mod log_limit;
 pub mod path;
+pub mod placement;
 pub mod routee;
 pub mod time;
 pub mod timers;
@@ -14,6 +15,7 @@ pub use ids::{DestinationId, HandlerId, Incarnation, MessageTypeId, NodeId, Node
 pub use layout::LayoutHash;
 pub use log_limit::{LogKind, LogLimiter};
 pub use path::{MAX_PATH_BYTES, Path, PathError};
+pub use placement::Placed;
 pub use routee::{InstanceId, LifeNumber, RouteeId};
 pub use time::Time;
 pub use timers::{TimerKey, TimerWheel};

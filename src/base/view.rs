@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Path;
 use super::ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef};
 use super::layout::LayoutHash;
+use super::{Path, Placed};
 
 /// Where a member stands in its life. The order is the order in which states follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub struct Service {
     pub path: Path,
     /// The registration's id on that node.
     pub handler: HandlerId,
+    /// Which of the node's workers run it.
+    pub placed: Placed,
     /// The message types it takes, sorted by name.
     pub messages: Vec<MessageType>,
 }
@@ -96,7 +98,7 @@ pub struct Member {
     /// Whether it answers. Separate from the state: an unreachable member stays a member until it
     /// comes back or a policy removes it.
     pub reachable: bool,
-    /// How many workers (and so how many routees per path) it has.
+    /// How many workers it has: a path has a routee on each, or on some of them.
     pub workers: u16,
     /// Share of keys and load relative to others; 1 to 1,000, usually 100.
     pub weight: u32,
@@ -194,6 +196,10 @@ fn roster_digest(members: &[Member]) -> u64 {
         for service in &member.services {
             text(&mut hash, &service.path);
             hash.update(&service.handler.0.to_le_bytes());
+            hash.update(&(service.placed.named().len() as u64).to_le_bytes());
+            for worker in service.placed.named() {
+                hash.update(&worker.0.to_le_bytes());
+            }
             hash.update(&(service.messages.len() as u64).to_le_bytes());
             for message in &service.messages {
                 text(&mut hash, &message.name);
@@ -222,6 +228,7 @@ pub enum MemberEvent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WorkerIndex;
     use super::*;
 
     fn member(name: &str) -> Member {
@@ -267,9 +274,13 @@ mod tests {
     fn every_field_counts_in_the_digest() {
         fn service(layout: u64) -> Service {
             let messages = vec![MessageType::new("m", LayoutHash(layout))];
-            Service { path: "/user/a".parse().unwrap(), handler: HandlerId(0), messages }
+            let (path, handler) = ("/user/a".parse().unwrap(), HandlerId(0));
+            Service { path, handler, placed: Placed::EVERY, messages }
         }
-        let changes: [Change; 11] = [
+        fn on(worker: u16) -> Service {
+            Service { placed: Placed::new(vec![WorkerIndex(worker)], 2).unwrap(), ..service(1) }
+        }
+        let changes: [Change; 13] = [
             |member| member.address.set_port(1),
             |member| member.incarnation = Incarnation(2),
             |member| member.state = MemberState::Leaving,
@@ -281,6 +292,8 @@ mod tests {
             |member| member.app_version = "2".into(),
             |member| member.services.push(service(1)),
             |member| member.services.push(service(2)),
+            |member| member.services.push(on(0)),
+            |member| member.services.push(on(1)),
         ];
         let mut digests = BTreeSet::from([view(vec![member("a")]).digest]);
         for (index, change) in changes.into_iter().enumerate() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{HandlerId, MessageType, Path, Service, Time};
+use crate::base::{HandlerId, MessageType, Path, Placed, Service, Time};
 use crate::member::MemberError;
 use crate::worker::{Command, RouteeFactory};
 
@@ -128,7 +128,7 @@ impl Serving {
         if self.paths.len() <= handler.slot() {
             self.paths.push(None);
         }
-        let service = Service { path, handler, messages };
+        let service = Service { path, handler, placed: Placed::EVERY, messages };
         let stage = Stage::Starting(self.workers);
         self.paths[handler.slot()] = Some(Registration { service, stage });
         Ok(handler)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::{Incarnation, Member, MemberState, NodeId, Path, Service};
+use crate::base::{Incarnation, Member, MemberState, NodeId, Path, Placed, Service};
 use crate::config::{MAX_SEEDS, MembershipConfig, RefusedSetting};
 
 use super::records::{MAX_RECORD_BYTES, Record};
@@ -152,6 +152,12 @@ pub(super) fn normalise(record: &mut Record) -> Result<(), MemberConfigError> {
     for service in &mut member.services {
         service.messages.sort();
         service.messages.dedup();
+        let named = service.placed.named();
+        if let Some(last) = named.last() {
+            in_range("services.workers", last.0.into(), 0, u64::from(member.workers) - 1)?;
+        }
+        let placed = Placed::new(named.to_vec(), member.workers);
+        service.placed = placed.expect("they are sorted, and none is beyond the last");
     }
     if let Some(pair) = member.services.windows(2).find(|pair| pair[0].path == pair[1].path) {
         return Err(MemberConfigError::DuplicatePath { path: pair[0].path.clone() });

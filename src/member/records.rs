@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::base::{
     HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Path,
-    Service, Time,
+    Placed, Service, Time, WorkerIndex,
 };
 
 use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
@@ -62,6 +62,7 @@ impl Record {
         for service in &member.services {
             put_text(out, &service.path);
             out.extend_from_slice(&service.handler.0.to_le_bytes());
+            put_placed(out, &service.placed);
             put_count(out, service.messages.len());
             for message in &service.messages {
                 put_text(out, &message.name);
@@ -98,6 +99,7 @@ impl Record {
             let path = Path::new(reader.text()?)
                 .map_err(|_| Unreadable("a service's path in a record is none"))?;
             let handler = HandlerId(reader.u32()?);
+            let placed = read_placed(reader, workers)?;
             let mut messages = Vec::new();
             for _ in 0..reader.u16()? {
                 let name = reader.text()?;
@@ -106,7 +108,7 @@ impl Record {
             if services.last().is_some_and(|last| last.path >= path) || !messages.is_sorted() {
                 return Err(Unreadable("the services of a record are not sorted"));
             }
-            services.push(Service { path, handler, messages });
+            services.push(Service { path, handler, placed, messages });
         }
         if name.is_empty() || name.len() > 255 {
             return Err(Unreadable("a member's name is empty or too long"));
@@ -141,6 +143,23 @@ impl Record {
 fn put_count(out: &mut Vec<u8>, count: usize) {
     // A count that does not fit belongs to a record beyond the size limit, which is never sent.
     out.extend_from_slice(&(count as u16).to_le_bytes());
+}
+
+fn put_placed(out: &mut Vec<u8>, placed: &Placed) {
+    put_count(out, placed.named().len());
+    placed.named().iter().for_each(|worker| out.extend_from_slice(&worker.0.to_le_bytes()));
+}
+
+/// In the one form that it has: which are all of the node's workers are not named.
+fn read_placed(reader: &mut Reader<'_>, workers: u16) -> ReadResult<Placed> {
+    let count = reader.u16()?;
+    let mut named = Vec::new();
+    for _ in 0..count {
+        named.push(WorkerIndex(reader.u16()?));
+    }
+    let placed = Placed::new(named, workers);
+    let placed = placed.filter(|placed| placed.named().len() == usize::from(count));
+    placed.ok_or(Unreadable("the workers of a service are not some of its node's, in order"))
 }
 
 pub(super) fn state_byte(state: MemberState) -> u8 {

@@ -14,6 +14,7 @@ use super::collisions::{NameCollision, NameCollisions};
 use super::job::SharedSlots;
 use super::set::RouteeSet;
 use super::spec::{LocalPreference, MAX_WORKERS_PER_NODE, RouterSpec};
+use crate::base::placement::first_worker;
 use crate::base::{
     HandlerId, InstanceId, Member, MessageType, NodeId, NodeRef, Path, RouteeId, View, WorkerIndex,
 };
@@ -22,7 +23,7 @@ use crate::hash::{Candidate, MAX_CANDIDATES, NO_OWNER, SlotTable};
 /// The range of a member's weight; what lies outside counts as the nearer end.
 const WEIGHTS: (u32, u32) = (1, 1_000);
 
-/// One place where messages of a router can go: one worker's routee. Packed, since picks read it;
+/// One place where messages of a router can go: the routee of one worker that runs the service. Packed, since picks read it;
 /// [`Routee::id`] says who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Routee {
@@ -367,7 +368,8 @@ impl<'a> Found<'a> {
             return;
         };
         let service = &member.services[service];
-        let workers = member.workers.min(MAX_WORKERS_PER_NODE);
+        let placed = &service.placed;
+        let workers = placed.count(member.workers.min(MAX_WORKERS_PER_NODE));
         if let Some(collision) = collisions.refusing(service) {
             self.refused.push(RefusedRoutees {
                 node: member.node_ref(),
@@ -378,11 +380,11 @@ impl<'a> Found<'a> {
         }
 
         let count = workers.min(spec.max_routees_per_node.unwrap_or(u16::MAX));
-        self.over_limit += u32::from(member.workers - count);
+        self.over_limit += u32::from(placed.count(member.workers) - count);
         // Routers that are limited should not all sit on the first workers of every node.
-        let first = xxh3_64(spec.path.as_bytes()) % u64::from(workers.max(1));
+        let first = u32::from(first_worker(&spec.path, workers));
         for rank in 0..count {
-            let worker = WorkerIndex(((first + u64::from(rank)) % u64::from(workers)) as u16);
+            let worker = placed.nth(((first + u32::from(rank)) % u32::from(workers)) as u16);
             self.entries.push(Entry {
                 rank,
                 identity: routee_identity(member.id, worker),

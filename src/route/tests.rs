@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::collisions::tests::colliding_names;
 use super::super::strategy::StrategyKind;
 use super::*;
-use crate::base::{Incarnation, LayoutHash, MemberState, MessageType, Path, Service};
+use crate::base::{Incarnation, LayoutHash, MemberState, MessageType, Path, Placed, Service};
 use crate::hash::HashSeed;
 
 /// The layout of every message type in these tests that does not say another.
@@ -33,6 +33,7 @@ pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Mem
             .map(|(handler, (path, messages))| Service {
                 path: path.parse().unwrap(),
                 handler: HandlerId(handler),
+                placed: Placed::EVERY,
                 messages: messages.iter().map(|&name| MessageType::new(name, LAYOUT)).collect(),
             })
             .collect(),
@@ -298,6 +299,45 @@ fn a_colliding_name_refuses_its_routees() {
     assert_eq!((table.len(), table.refused()), (2, &[][..]));
 }
 
+/// Some of the workers of a node.
+fn some(workers: &[u16]) -> Placed {
+    Placed::new(workers.iter().copied().map(WorkerIndex).collect(), u16::MAX).unwrap()
+}
+
+#[test]
+fn a_service_has_routees_on_those_workers_that_run_it_and_on_no_others() {
+    let mut members: Vec<_> = (1..=4).map(server).collect();
+    let placed: [&[u16]; 4] = [&[], &[3], &[0, 2], &[1, 9]];
+    for (member, placed) in members.iter_mut().zip(placed) {
+        member.workers = 4;
+        member.services[0].placed = some(placed);
+    }
+    let view = view(1, members.clone());
+    // Worker 9 is beyond what its node has.
+    let there: [&[u16]; 4] = [&[0, 1, 2, 3], &[3], &[0, 2], &[1]];
+    for kind in StrategyKind::BUILT_IN {
+        let (_, table) = table_of(view.clone(), kind.clone());
+        assert_eq!((table.len(), table.over_limit()), (8, 0));
+        for (member, there) in members.iter().zip(there) {
+            for worker in 0..12 {
+                let found = table.index_of(member.id, WorkerIndex(worker));
+                assert_eq!(found.is_some(), there.contains(&worker), "{worker} of {}", member.name);
+            }
+        }
+    }
+
+    // Limits count the routees that there are.
+    let build = |max_routees_per_node, max_routees| {
+        let spec =
+            RouterSpec { max_routees_per_node, max_routees, ..spec(StrategyKind::RoundRobin) };
+        let table = RouteTable::build(&view, &spec, None);
+        (table.active(|_| true).count(), table.over_limit())
+    };
+    assert_eq!(build(Some(1), None), (4, 4));
+    assert_eq!(build(Some(2), None), (6, 2));
+    assert_eq!(build(None, Some(3)), (3, 5));
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Join(u64),
@@ -306,6 +346,21 @@ enum Change {
     Weigh(u64, u32),
     Restart(u64),
     Workers(u64, u16),
+    Place(u64, Placed),
+}
+
+impl Change {
+    /// Whom it changes.
+    fn node(&self) -> u64 {
+        let (Self::Join(node)
+        | Self::Leave(node)
+        | Self::FlipReachable(node)
+        | Self::Weigh(node, _)
+        | Self::Restart(node)
+        | Self::Workers(node, _)
+        | Self::Place(node, _)) = *self;
+        node
+    }
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -317,19 +372,17 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         2 => (node.clone(), prop_oneof![Just(50), Just(100), 0u32..2_000])
             .prop_map(|(node, weight)| Change::Weigh(node, weight)),
         1 => node.clone().prop_map(Change::Restart),
-        1 => (node, 0u16..5).prop_map(|(node, workers)| Change::Workers(node, workers)),
+        1 => (node.clone(), 0u16..5).prop_map(|(node, workers)| Change::Workers(node, workers)),
+        2 => (node, prop::collection::btree_set(0u16..5, 0..4)).prop_map(|(node, workers)| {
+            Change::Place(node, some(&workers.into_iter().collect::<Vec<_>>()))
+        }),
     ];
     prop::collection::vec(change, 1..30)
 }
 
 fn apply(members: &mut BTreeMap<u64, Member>, change: &Change) {
-    let (Change::Join(node)
-    | Change::Leave(node)
-    | Change::FlipReachable(node)
-    | Change::Weigh(node, _)
-    | Change::Restart(node)
-    | Change::Workers(node, _)) = *change;
-    match *change {
+    let node = change.node();
+    match change {
         Change::Join(_) => {
             members.entry(node).or_insert_with(|| server(node));
         }
@@ -338,11 +391,12 @@ fn apply(members: &mut BTreeMap<u64, Member>, change: &Change) {
         }
         _ => {
             let Some(member) = members.get_mut(&node) else { return };
-            match *change {
+            match change {
                 Change::FlipReachable(_) => member.reachable = !member.reachable,
-                Change::Weigh(_, weight) => member.weight = weight,
+                Change::Weigh(_, weight) => member.weight = *weight,
                 Change::Restart(_) => member.incarnation.0 += 1,
-                Change::Workers(_, workers) => member.workers = workers,
+                Change::Workers(_, workers) => member.workers = *workers,
+                Change::Place(_, placed) => member.services[0].placed = placed.clone(),
                 Change::Join(_) | Change::Leave(_) => unreachable!("handled above"),
             }
         }
@@ -404,13 +458,7 @@ proptest! {
         let before = build(&members);
         apply(&mut members, &change);
         let after = build(&members);
-        let (Change::Join(node)
-        | Change::Leave(node)
-        | Change::FlipReachable(node)
-        | Change::Weigh(node, _)
-        | Change::Restart(node)
-        | Change::Workers(node, _)) = change;
-        let changed = server(node).id;
+        let changed = server(change.node()).id;
         for slot in 0..1u64 << spec.slot_bits {
             let owner = |table: &RouteTable| {
                 let owner = table.slots().expect("keyed").lookup(slot << (64 - spec.slot_bits));

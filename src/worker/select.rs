@@ -1,6 +1,6 @@
 //! Finding handlers by path, with wildcards: what the faces' selections and handlers share.
 
-use crate::base::{InstanceId, NodeId, RouteeId, WorkerIndex};
+use crate::base::{InstanceId, NodeId, RouteeId};
 use crate::route::snapshot::Snapshot;
 
 use super::RouteeRef;
@@ -35,10 +35,10 @@ impl Pattern {
                 continue;
             }
             for service in member.services.iter().filter(|known| matches(&self.text, &known.path)) {
-                found.extend((0..member.workers).map(|worker| RouteeRef {
+                found.extend(service.placed.iter(member.workers).map(|worker| RouteeRef {
                     id: RouteeId {
                         node: member.node_ref(),
-                        worker: WorkerIndex(worker),
+                        worker,
                         instance: InstanceId::running(service.handler),
                     },
                     path: service.path.clone(),
@@ -73,7 +73,31 @@ fn matches(pattern: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use std::sync::Arc;
+
+    use super::super::testnet::member;
+    use super::*;
+    use crate::base::{Placed, View, WorkerIndex};
+
+    #[test]
+    fn only_workers_that_run_a_service_are_found() {
+        let mut here = member(0);
+        here.workers = 4;
+        here.services[0].placed =
+            Placed::new(vec![WorkerIndex(1), WorkerIndex(3)], 4).expect("they are in order");
+        let mut there = member(1);
+        there.workers = 2;
+        let (me, node, path) =
+            (here.node_ref(), there.node_ref(), here.services[0].path.to_string());
+        let snapshot = Snapshot::empty(Arc::new(View::new(me, 1, vec![here, there])));
+        let found = Pattern::new(path).identify(&snapshot);
+        let mut found: Vec<_> =
+            found.iter().map(|routee| (routee.id.node, routee.id.worker.0)).collect();
+        found.sort();
+        let mut expected = vec![(me, 1), (me, 3), (node, 0), (node, 1)];
+        expected.sort();
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn wildcards_stand_for_parts() {

@@ -98,8 +98,9 @@ pub fn places(
 /// The place of one routee.
 ///
 /// # Errors
-/// [`Refusal::Stopped`] when that life of its node is over, [`Refusal::LayoutMismatch`] when it would misread a
-/// message of this type.
+/// [`Refusal::Stopped`] when that life of its node is over, [`Refusal::NoRoutee`] when its path is
+/// not served on that worker, [`Refusal::LayoutMismatch`] when it would misread a message of this
+/// type.
 pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Result<Place, Refusal> {
     let RouteeId { node, worker, instance: InstanceId { handler, .. } } = to.id;
     let found = snapshot.destinations.find(node, worker);
@@ -110,10 +111,14 @@ pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Resul
         let at = member.services.binary_search_by(|known| known.path.cmp(&to.path)).ok()?;
         Some(&member.services[at])
     });
-    if service
-        .is_some_and(|service| service.handler == handler && misreads(&service.messages, message))
-    {
-        return Err(Refusal::LayoutMismatch);
+    // What its node serves there now says nothing about another registration.
+    if let Some(service) = service.filter(|service| service.handler == handler) {
+        if !service.placed.contains(worker) {
+            return Err(Refusal::NoRoutee);
+        }
+        if misreads(&service.messages, message) {
+            return Err(Refusal::LayoutMismatch);
+        }
     }
     Ok(Place { destination, handler })
 }

@@ -17,7 +17,8 @@ use super::*;
 use crate::Message;
 use crate::base::fate::Refusal;
 use crate::base::{
-    Incarnation, InstanceId, Member, MemberState, MessageType, NodeId, RouteeId, Service, View,
+    Incarnation, InstanceId, Member, MemberState, MessageType, NodeId, Placed, RouteeId, Service,
+    View,
 };
 use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, Room, injector};
@@ -103,6 +104,7 @@ pub(super) fn member(index: usize) -> Member {
     let service = Service {
         path: "/echo".parse().unwrap(),
         handler: ECHO,
+        placed: Placed::EVERY,
         messages: vec![MessageType::new(Ping::NAME, Ping::LAYOUT)],
     };
     Member {

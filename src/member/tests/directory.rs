@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::{HandlerId, LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::records::Merge;
 
 fn record(name: &str, incarnation: u64, version: u64, state: MemberState, weight: u32) -> Record {
@@ -31,6 +32,24 @@ fn any_record() -> impl Strategy<Value = Record> {
     )
 }
 
+const WORKERS: u16 = 4;
+
+fn service(path: &str, placed: Placed) -> Service {
+    let messages = vec![MessageType::new("m", LayoutHash(1))];
+    Service { path: path.parse().unwrap(), handler: HandlerId(3), placed, messages }
+}
+
+fn any_services() -> impl Strategy<Value = Vec<Service>> {
+    let some = prop::collection::btree_set(0..WORKERS, 0..=usize::from(WORKERS));
+    let placed = some.prop_map(|some| {
+        Placed::new(some.into_iter().map(WorkerIndex).collect(), WORKERS).unwrap()
+    });
+    prop::collection::vec(placed, 0..4).prop_map(|all| {
+        let paths = ["/user/a", "/user/b", "/user/c"];
+        paths.into_iter().zip(all).map(|(path, placed)| service(path, placed)).collect()
+    })
+}
+
 proptest! {
     #[test]
     fn merging_in_any_order_and_any_number_gives_one_content(
@@ -53,12 +72,45 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(record in any_record()) {
+    fn what_is_written_is_read(record in any_record(), services in any_services()) {
         let mut bytes = Vec::new();
+        let mut record = record;
+        record.member.workers = WORKERS;
+        record.member.services = services;
         record.put(&mut bytes);
         let mut expected = record;
         expected.member.reachable = false;
         prop_assert_eq!(Record::read(&mut codec::Reader::new(&bytes)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_services_workers_are_read_in_one_form_only(
+        named in prop::collection::vec(0..WORKERS + 2, 0..7),
+    ) {
+        let mut record = record("a", 1, 1, MemberState::Up, 1);
+        record.member.workers = WORKERS;
+        let placed = Placed::default();
+        record.member.services = vec![service("/user/a", placed)];
+        let mut bytes = Vec::new();
+        record.put(&mut bytes);
+        // The workers' count stands before that of the message types, which has one of 10 bytes
+        // and its name.
+        let at = bytes.len() - 2 - (2 + 1 + 8) - 2;
+        let mut list = (named.len() as u16).to_le_bytes().to_vec();
+        named.iter().for_each(|worker| list.extend(worker.to_le_bytes()));
+        bytes.splice(at..at + 2, list);
+        let read = Record::read(&mut codec::Reader::new(&bytes));
+        let ascend = named.is_sorted_by(|one, next| one < next);
+        let there = named.iter().all(|worker| *worker < WORKERS);
+        let some = named.len() < usize::from(WORKERS);
+        prop_assert_eq!(read.is_ok(), ascend && there && some, "{:?}", named);
+        if let Ok(read) = read {
+            let placed = &read.member.services[0].placed;
+            let is_on = |worker| named.is_empty() || named.contains(&worker);
+            for worker in 0..WORKERS {
+                prop_assert_eq!(placed.contains(WorkerIndex(worker)), is_on(worker));
+            }
+        }
     }
 }
 

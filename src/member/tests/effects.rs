@@ -1,7 +1,7 @@
 //! Single calls and everything that follows from them.
 
 use super::*;
-use crate::base::{HandlerId, Incarnation, LayoutHash, MessageType};
+use crate::base::{HandlerId, Incarnation, LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::messages::{self, FLAG_JOIN, Packer};
 use crate::member::testnet::{Effect, Recorder};
 
@@ -136,6 +136,7 @@ fn services_are_kept_in_one_form_and_double_paths_are_refused() {
     let service = |path: &str, messages: &[&str]| Service {
         path: path.parse().unwrap(),
         handler: HandlerId(1),
+        placed: Placed::EVERY,
         messages: messages.iter().map(|name| MessageType::new(name, LayoutHash(1))).collect(),
     };
     let mut membership = node(0, &[]);
@@ -153,6 +154,37 @@ fn services_are_kept_in_one_form_and_double_paths_are_refused() {
     let path = "/user/a".parse().unwrap();
     assert_eq!(refused, Err(MemberError::Refused(MemberConfigError::DuplicatePath { path })));
     assert_eq!(membership.view().members[0].services, expected);
+}
+
+/// Otherwise two records of equal content would differ, and others would not read the one.
+#[test]
+fn a_services_workers_are_kept_in_one_form_and_must_be_the_nodes() {
+    let placed = |some: &[u16], workers| {
+        Placed::new(some.iter().copied().map(WorkerIndex).collect(), workers).unwrap()
+    };
+    let on = |placed| Service {
+        path: "/user/a".parse().unwrap(),
+        handler: HandlerId(1),
+        placed,
+        messages: Vec::new(),
+    };
+    let mut membership = node(0, &[]);
+    effects(|sink| membership.start(Time::ZERO, sink));
+    let mut now = Time::ZERO;
+    let mut set = |placed| {
+        // Views come at intervals.
+        now = now.plus(S(1));
+        let mut sink = Recorder::default();
+        let outcome = membership.set_services(now, vec![on(placed)], &mut sink);
+        let services = membership.view().members[0].services.clone();
+        outcome.map(|()| services)
+    };
+    assert_eq!(set(placed(&[1], 2)), Ok(vec![on(placed(&[1], 2))]));
+    // Two workers of many are all that this node has.
+    assert_eq!(set(placed(&[0, 1], 8)), Ok(vec![on(Placed::EVERY)]));
+    let (key, value, min, max) = ("services.workers", 2, 0, 1);
+    let refused = MemberConfigError::OutOfRange { key, value, min, max };
+    assert_eq!(set(placed(&[0, 2], 8)), Err(MemberError::Refused(refused)));
 }
 
 #[test]

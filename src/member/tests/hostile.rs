@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::{LayoutHash, MessageType};
+use crate::base::{LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::identity::SwimCodec;
 use crate::member::messages::{FLAG_ESTABLISHED, Packer};
 use crate::member::testnet::{Effect, Recorder};
@@ -20,6 +20,7 @@ fn samples() -> &'static [Vec<u8>] {
         let services = vec![Service {
             path: "/user/a".parse().unwrap(),
             handler: crate::base::HandlerId(1),
+            placed: Placed::new(vec![WorkerIndex(1)], 2).unwrap(),
             messages: vec![
                 MessageType::new("a.b", LayoutHash(1)),
                 MessageType::new("a.c", LayoutHash(2)),

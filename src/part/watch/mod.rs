@@ -47,7 +47,7 @@ impl Target {
 #[repr(u8)]
 pub enum GoneReason {
     /// The handler is not served there, or not any more.
-    #[error("the handler was withdrawn")]
+    #[error("the handler is not served there, or not any more")]
     Withdrawn = 1,
     /// The handler panicked, and a fresh instance has its place.
     #[error("the handler panicked and was replaced")]
