@@ -54,9 +54,9 @@
 //!
 //! | type | what it is for |
 //! |---|---|
-//! | [`Node`], [`NodeBuilder`], [`NodeConfig`] | one process's part in its cluster: start, [`serve`](Node::serve), watch, [`leave`](Node::leave) |
+//! | [`Node`], [`NodeBuilder`], [`NodeConfig`] | one process's part in its cluster: start, [`serve`](Node::serve) on every worker or by a [`Placement`], watch, [`leave`](Node::leave) |
 //! | [`Message`](derive@Message), [`Layout`](derive@Layout) | a type that travels: name, key, type of the reply; what such types are made of |
-//! | [`Routee`](derive@Routee), [`Handler`] | what takes messages: one instance per worker and path |
+//! | [`Routee`](derive@Routee), [`Handler`] | what takes messages: one instance per path on each worker that serves it |
 //! | [`Context`] | a handler's hands: send, ask, reply later, set times |
 //! | [`Later`], [`Replier`], [`AsyncReplies`] | replies that come later, from a thread or from async code |
 //! | [`Router`] | [`tell`](Router::tell), [`ask`](Router::ask), [`batch`](Router::batch), by a strategy and within the roles it was given |
@@ -116,8 +116,8 @@ pub use api::{
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{
-    InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, RouteeId, Time,
-    View, WorkerIndex,
+    InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, Placement,
+    PlacementError, RouteeId, Time, View, WorkerIndex,
 };
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};

@@ -14,7 +14,7 @@ use super::router::RouterBuilder;
 use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
-use crate::base::{LogKind, NodeId, NodeRef, Path, Time, View, WorkerIndex};
+use crate::base::{LogKind, NodeId, NodeRef, Path, Placement, Time, View, WorkerIndex};
 use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
@@ -83,7 +83,7 @@ impl Node {
 
     /// Serves a path: each worker runs one routee, made by the function, which gets the worker's
     /// index. Returns when all workers run it and the cluster is being told.
-    /// [`Node::unserve`] ends it.
+    /// [`Node::unserve`] ends it; [`Node::serve_on`] serves on some workers only.
     ///
     /// # Errors
     /// When the path is not one or is served already, the function panics on a worker, or the node
@@ -93,16 +93,32 @@ impl Node {
         path: &str,
         make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static,
     ) -> Result<(), NodeError> {
+        self.serve_on(path, Placement::EveryWorker, make)
+    }
+
+    /// Serves a path on the workers of a placement: one of this node, or those that are named. The
+    /// cluster is told which, and routers everywhere send to no others. For the rest as
+    /// [`Node::serve`].
+    ///
+    /// # Errors
+    /// As [`Node::serve`]; [`OrderError::BadPlacement`] when the placement names no worker, one
+    /// that this node does not have, or one twice.
+    pub fn serve_on<H: Routee>(
+        &self,
+        path: &str,
+        placement: Placement,
+        make: impl Fn(WorkerIndex) -> H + Send + Sync + 'static,
+    ) -> Result<(), NodeError> {
         self.shared.may_wait()?;
         let path = Path::new(path).map_err(OrderError::BadPath)?;
         let (answer, answered) = oneshot::channel();
-        self.shared.order(Order::Serve(path, RouteeFactory::new(make), answer))?;
+        self.shared.order(Order::Serve(path, placement, RouteeFactory::new(make), answer))?;
         self.shared.answer(answered)??;
         Ok(())
     }
 
     /// Withdraws a path: the cluster is told first, and after a grace of three `gossip_ms`, by when
-    /// the others have heard, each worker ends its routee, see [`Routee::stopped`]. Returns when all
+    /// the others have heard, each worker that runs it ends its routee, see [`Routee::stopped`]. Returns when all
     /// have; the path can be served again then. What still comes for those routees dies as
     /// [`DeathReason::UnknownHandler`](crate::DeathReason::UnknownHandler).
     ///

@@ -285,7 +285,8 @@ impl Router {
         self.state(&self.shared.snapshot.load()).table.digest()
     }
 
-    /// Waits until there are at least so many routees (a node has one per worker).
+    /// Waits until there are at least so many routees. A node has one on each worker on which it
+    /// serves the path: on all, unless it was told otherwise.
     ///
     /// # Errors
     /// When the node stops meanwhile.

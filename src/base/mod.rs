@@ -15,7 +15,7 @@ pub use ids::{DestinationId, HandlerId, Incarnation, MessageTypeId, NodeId, Node
 pub use layout::LayoutHash;
 pub use log_limit::{LogKind, LogLimiter};
 pub use path::{MAX_PATH_BYTES, Path, PathError};
-pub use placement::Placed;
+pub use placement::{Placed, Placement, PlacementError};
 pub use routee::{InstanceId, LifeNumber, RouteeId};
 pub use time::Time;
 pub use timers::{TimerKey, TimerWheel};

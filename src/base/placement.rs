@@ -5,6 +5,84 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Path;
 use super::ids::WorkerIndex;
 
+/// On which workers of its node a path is served. Each node that serves a path has a placement of
+/// its own; others learn which workers it came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// On each: as many routees as there are workers.
+    #[default]
+    EveryWorker,
+    /// On one, so that this node has one routee. Which one follows from the path and the number of
+    /// workers: paths that are served so are spread over the workers.
+    OnePerNode,
+    /// On these: at least one, each named once, in any order.
+    Workers(Vec<WorkerIndex>),
+}
+
+impl Placement {
+    /// The workers that it comes to on a node that has so many.
+    ///
+    /// # Errors
+    /// When it names none, or one that is not there, or one twice.
+    pub fn place(&self, path: &Path, workers: u16) -> Result<Placed, PlacementError> {
+        let mut some = match self {
+            Self::EveryWorker => return Ok(Placed::EVERY),
+            Self::OnePerNode => vec![WorkerIndex(first_worker(path, workers))],
+            Self::Workers(some) => some.clone(),
+        };
+        some.sort_unstable();
+        let last = workers.saturating_sub(1);
+        match some.last() {
+            None => return Err(PlacementError::NoWorker { last }),
+            Some(worker) if worker.0 > last => {
+                return Err(PlacementError::NotThere { worker: *worker, last });
+            }
+            Some(_) => {}
+        }
+        if let Some(pair) = some.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(PlacementError::Twice { worker: pair[0], last });
+        }
+        Ok(Placed::new(some, workers).expect("they are in order, and the last is there"))
+    }
+}
+
+/// A [`Placement`] that a node cannot follow. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlacementError {
+    /// It names no worker at all.
+    #[error(
+        "`placement` is the empty list of workers, but must name at least one, of 0 to {last}; \
+         `unserve` ends what is served"
+    )]
+    NoWorker {
+        /// The last worker that the node has.
+        last: u16,
+    },
+    /// It names a worker that the node does not have.
+    #[error(
+        "`placement` names worker {worker}, but must name workers of 0 to {last}: `workers.count` \
+         says how many this node has"
+    )]
+    NotThere {
+        /// The worker that it names.
+        worker: WorkerIndex,
+        /// The last one that the node has.
+        last: u16,
+    },
+    /// It names a worker more than once.
+    #[error(
+        "`placement` names worker {worker} more than once, but must name each once, of 0 to {last}: \
+         a path has one routee on a worker"
+    )]
+    Twice {
+        /// The worker that it names.
+        worker: WorkerIndex,
+        /// The last one that the node has.
+        last: u16,
+    },
+}
+
 /// The workers of one node that run a service, as its member record tells the cluster: every one,
 /// or some.
 ///
@@ -108,6 +186,41 @@ mod tests {
             assert_eq!(some.contains(WorkerIndex(worker)), [1, 2, 6].contains(&worker));
             assert!(Placed::EVERY.contains(WorkerIndex(worker)));
         }
+    }
+
+    fn place(placement: &Placement, workers: u16) -> Result<Vec<u16>, String> {
+        let placed = placement.place(&"/user/a".parse().unwrap(), workers);
+        placed.map(|placed| listed(&placed, workers)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_placement_comes_to_workers_of_its_node() {
+        assert_eq!(place(&Placement::default(), 3), Ok(vec![0, 1, 2]));
+        assert_eq!(place(&Placement::OnePerNode, 3).unwrap().len(), 1);
+        assert_eq!(place(&Placement::OnePerNode, 1), Ok(vec![0]));
+        for (some, there) in [(&[2][..], &[2][..]), (&[2, 0], &[0, 2]), (&[2, 0, 1], &[0, 1, 2])] {
+            assert_eq!(place(&Placement::Workers(all(some)), 3), Ok(there.to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_placement_that_cannot_be_is_refused_by_name() {
+        let refused = |some: &[u16]| place(&Placement::Workers(all(some)), 3).unwrap_err();
+        assert_eq!(
+            refused(&[]),
+            "`placement` is the empty list of workers, but must name at least one, of 0 to 2; \
+             `unserve` ends what is served"
+        );
+        assert_eq!(
+            refused(&[3, 1]),
+            "`placement` names worker 3, but must name workers of 0 to 2: `workers.count` says \
+             how many this node has"
+        );
+        assert_eq!(
+            refused(&[1, 0, 1]),
+            "`placement` names worker 1 more than once, but must name each once, of 0 to 2: a path \
+             has one routee on a worker"
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The paths that this node serves: each comes to be, is known to the cluster, and can be withdrawn.
 //!
-//! The cluster learns of a path when every worker runs it, so that no message can come too early.
+//! A path has its placement: the workers that run it, which are every one unless it was served
+//! otherwise. Only they are told, and only they are waited for.
+//!
+//! The cluster learns of a path when they all run it, so that no message can come too early.
 //! It learns that the path is withdrawn first, and the workers end their routees after a grace, by
 //! when the others have heard: until then what they still send is handled. A path that cannot be
 //! served after all is withdrawn at once, as nobody knows of it.
@@ -10,7 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{HandlerId, MessageType, Path, Placed, Service, Time};
+use crate::base::{
+    HandlerId, MessageType, Path, Placement, PlacementError, Service, Time, WorkerIndex,
+};
+use crate::control::links::JobId;
 use crate::member::MemberError;
 use crate::worker::{Command, RouteeFactory};
 
@@ -28,6 +34,8 @@ pub enum ServeError {
     },
     /// There are as many as there can be at a time.
     TooMany,
+    /// This node cannot follow its placement.
+    Placement(PlacementError),
 }
 
 /// Why a path that was to be served is not after all.
@@ -52,7 +60,7 @@ enum Step {
     Announce,
     /// Tell the cluster what is served; this one's time to end comes after the grace.
     Retire,
-    /// Have every worker end its routee.
+    /// Have the workers that run it end their routees.
     Withdraw,
     /// No worker runs it any more, and its path is free. Why it could not be served, unless it was.
     Over(Option<ServeFailure>),
@@ -61,13 +69,13 @@ enum Step {
 /// How far a path has come.
 #[derive(Debug)]
 enum Stage {
-    /// So many workers do not run it yet.
+    /// So many of its workers do not run it yet.
     Starting(u16),
     /// The cluster was told.
     Served,
     /// The cluster was told that it is withdrawn.
     Retiring,
-    /// So many workers have not said yet that they do not run it any more.
+    /// So many of its workers have not said yet that they do not run it any more.
     Ending(u16, Option<ServeFailure>),
 }
 
@@ -101,6 +109,13 @@ impl Serving {
         services
     }
 
+    /// The workers that run a path, or are to.
+    fn workers_of(&self, handler: HandlerId) -> Vec<WorkerIndex> {
+        let known = self.paths.get(handler.slot()).and_then(Option::as_ref);
+        let known = known.filter(|known| known.service.handler == handler);
+        known.into_iter().flat_map(|known| known.service.placed.iter(self.workers)).collect()
+    }
+
     fn known(&mut self, handler: HandlerId) -> Option<&mut Registration> {
         let known = self.paths.get_mut(handler.slot())?.as_mut();
         known.filter(|known| known.service.handler == handler)
@@ -109,8 +124,10 @@ impl Serving {
     fn serve(
         &mut self,
         path: Path,
+        placement: &Placement,
         mut messages: Vec<MessageType>,
     ) -> Result<HandlerId, ServeError> {
+        let placed = placement.place(&path, self.workers).map_err(ServeError::Placement)?;
         if self.paths.iter().flatten().any(|known| known.service.path == path) {
             return Err(ServeError::PathTaken);
         }
@@ -128,8 +145,8 @@ impl Serving {
         if self.paths.len() <= handler.slot() {
             self.paths.push(None);
         }
-        let service = Service { path, handler, placed: Placed::EVERY, messages };
-        let stage = Stage::Starting(self.workers);
+        let stage = Stage::Starting(placed.count(self.workers));
+        let service = Service { path, handler, placed, messages };
         self.paths[handler.slot()] = Some(Registration { service, stage });
         Ok(handler)
     }
@@ -153,10 +170,12 @@ impl Serving {
     /// A handler cannot be served: it could not be made, or the cluster could not be told.
     fn failed(&mut self, handler: HandlerId, why: ServeFailure) -> Step {
         let workers = self.workers;
-        let Some(Registration { stage, .. }) = self.known(handler) else { return Step::Nothing };
+        let Some(Registration { service, stage }) = self.known(handler) else {
+            return Step::Nothing;
+        };
         match stage {
             Stage::Starting(_) | Stage::Served => {
-                *stage = Stage::Ending(workers, Some(why));
+                *stage = Stage::Ending(service.placed.count(workers), Some(why));
                 Step::Withdraw
             }
             // Another worker was first.
@@ -183,8 +202,8 @@ impl Serving {
     fn due(&mut self, handler: HandlerId) -> Step {
         let workers = self.workers;
         match self.known(handler) {
-            Some(Registration { stage: stage @ Stage::Retiring, .. }) => {
-                *stage = Stage::Ending(workers, None);
+            Some(Registration { service, stage: stage @ Stage::Retiring }) => {
+                *stage = Stage::Ending(service.placed.count(workers), None);
                 Step::Withdraw
             }
             _ => Step::Nothing,
@@ -208,20 +227,32 @@ impl Serving {
 }
 
 impl Control {
-    /// Registers a path, and has every worker run it; [`ControlSink::served`] tells what became of
-    /// it.
+    /// Registers a path, and has the workers of its placement run it; [`ControlSink::served`]
+    /// tells what became of it.
     ///
     /// # Errors
-    /// When the path is taken, or two message types have one name.
+    /// When the path is taken, two message types have one name, or the placement cannot be.
     pub fn serve(
         &mut self,
         path: Path,
+        placement: &Placement,
         factory: RouteeFactory,
         sink: &mut dyn ControlSink,
     ) -> Result<HandlerId, ServeError> {
-        let handler = self.serving.serve(path, factory.messages().to_vec())?;
-        self.tell_all(sink, || Command::Serve(handler, factory.clone()));
+        let handler = self.serving.serve(path, placement, factory.messages().to_vec())?;
+        self.tell_those_of(handler, sink, || Command::Serve(handler, factory.clone()));
         Ok(handler)
+    }
+
+    fn tell_those_of(
+        &self,
+        handler: HandlerId,
+        sink: &mut dyn ControlSink,
+        command: impl Fn() -> Command<JobId>,
+    ) {
+        for worker in self.serving.workers_of(handler) {
+            sink.command(worker, command());
+        }
     }
 
     /// A worker runs a handler now.
@@ -290,7 +321,7 @@ impl Control {
                 let _ = self.announce_services(now, sink);
                 sink.schedule(now.plus(self.serving.grace), ControlTimer::Withdraw(handler));
             }
-            Step::Withdraw => self.tell_all(sink, || Command::Withdraw(handler)),
+            Step::Withdraw => self.tell_those_of(handler, sink, || Command::Withdraw(handler)),
             Step::Over(None) => sink.unserved(handler),
             Step::Over(Some(why)) => sink.served(handler, Err(why)),
         }
@@ -310,6 +341,8 @@ impl Control {
 mod tests {
     use super::*;
 
+    const EVERY: Placement = Placement::EveryWorker;
+
     fn serving() -> Serving {
         Serving::new(2, Duration::from_millis(100))
     }
@@ -325,7 +358,7 @@ mod tests {
 
     /// Serves a path on both workers.
     fn serve(serving: &mut Serving, text: &str) -> HandlerId {
-        let handler = serving.serve(path(text), Vec::new()).unwrap();
+        let handler = serving.serve(path(text), &EVERY, Vec::new()).unwrap();
         let steps = [serving.served(handler), serving.served(handler)];
         assert_eq!(steps, [Step::Nothing, Step::Announce]);
         handler
@@ -341,7 +374,7 @@ mod tests {
     #[test]
     fn a_path_is_known_only_while_all_workers_run_it() {
         let mut serving = serving();
-        let handler = serving.serve(path("/a"), Vec::new()).unwrap();
+        let handler = serving.serve(path("/a"), &EVERY, Vec::new()).unwrap();
         assert_eq!(serving.unserve(&path("/a")), Err(NotServed), "it is not served yet");
         assert_eq!(serving.served(handler), Step::Nothing);
         assert_eq!(told(&serving), []);
@@ -357,7 +390,7 @@ mod tests {
         assert_eq!(serving.due(handler), Step::Nothing);
         assert_eq!(serving.unserve(&path("/a")), Ok((handler, Step::Nothing)));
         assert_eq!(serving.withdrawn(handler), Step::Nothing);
-        assert_eq!(serving.serve(path("/a"), Vec::new()), Err(ServeError::PathTaken));
+        assert_eq!(serving.serve(path("/a"), &EVERY, Vec::new()), Err(ServeError::PathTaken));
         assert_eq!(serving.withdrawn(handler), Step::Over(None));
         assert_eq!(serving.withdrawn(handler), Step::Nothing);
         assert_eq!(serving.unserve(&path("/a")), Err(NotServed));
@@ -379,7 +412,7 @@ mod tests {
     #[test]
     fn a_path_whose_routee_cannot_be_made_is_withdrawn_and_free_again() {
         let mut serving = serving();
-        let handler = serving.serve(path("/a"), Vec::new()).unwrap();
+        let handler = serving.serve(path("/a"), &EVERY, Vec::new()).unwrap();
         assert_eq!(serving.served(handler), Step::Nothing, "one worker runs it");
         assert_eq!(serving.failed(handler, ServeFailure::FactoryPanicked), Step::Withdraw);
         assert_eq!(serving.unserve(&path("/a")), Err(NotServed), "it never was");
@@ -388,7 +421,7 @@ mod tests {
         serve(&mut serving, "/a");
 
         // On both.
-        let handler = serving.serve(path("/b"), Vec::new()).unwrap();
+        let handler = serving.serve(path("/b"), &EVERY, Vec::new()).unwrap();
         let panicked =
             |serving: &mut Serving| serving.failed(handler, ServeFailure::FactoryPanicked);
         assert_eq!(panicked(&mut serving), Step::Withdraw);
@@ -415,8 +448,51 @@ mod tests {
         for number in 0..HandlerId::MAX_SLOTS {
             serve(&mut serving, &format!("/{number}"));
         }
-        assert_eq!(serving.serve(path("/more"), Vec::new()), Err(ServeError::TooMany));
+        assert_eq!(serving.serve(path("/more"), &EVERY, Vec::new()), Err(ServeError::TooMany));
         withdraw(&mut serving, "/7");
         assert_eq!(serve(&mut serving, "/more").slot(), 7);
+    }
+    #[test]
+    fn only_the_workers_of_a_placement_are_told_and_waited_for() {
+        let mut serving = Serving::new(4, Duration::ZERO);
+        let named =
+            |some: &[u16]| Placement::Workers(some.iter().copied().map(WorkerIndex).collect());
+        let told = |serving: &Serving, handler| -> Vec<u16> {
+            serving.workers_of(handler).into_iter().map(|worker| worker.0).collect()
+        };
+        let one = |serving: &Serving, handler| told(serving, handler).len() == 1;
+        let serve = |serving: &mut Serving, placement: Placement| {
+            serving.serve(path("/a"), &placement, Vec::new()).unwrap()
+        };
+
+        let handler = serve(&mut serving, named(&[3, 1]));
+        assert_eq!(told(&serving, handler), [1, 3]);
+        assert_eq!(serving.served(handler), Step::Nothing);
+        assert_eq!(serving.served(handler), Step::Announce);
+        let [service] = &serving.services()[..] else { panic!("one is served") };
+        assert_eq!(service.placed.named(), [WorkerIndex(1), WorkerIndex(3)]);
+        assert_eq!(serving.unserve(&path("/a")), Ok((handler, Step::Retire)));
+        assert_eq!(serving.due(handler), Step::Withdraw);
+        assert_eq!(told(&serving, handler), [1, 3]);
+        assert_eq!(serving.withdrawn(handler), Step::Nothing);
+        assert_eq!(serving.withdrawn(handler), Step::Over(None));
+        assert!(told(&serving, handler).is_empty(), "it is over");
+
+        let handler = serve(&mut serving, Placement::OnePerNode);
+        assert!(one(&serving, handler));
+        assert_eq!(serving.failed(handler, ServeFailure::FactoryPanicked), Step::Withdraw);
+        let over = Step::Over(Some(ServeFailure::FactoryPanicked));
+        assert_eq!(serving.withdrawn(handler), over);
+
+        for (placement, why) in [
+            (named(&[]), PlacementError::NoWorker { last: 3 }),
+            (named(&[0, 4]), PlacementError::NotThere { worker: WorkerIndex(4), last: 3 }),
+            (named(&[2, 2]), PlacementError::Twice { worker: WorkerIndex(2), last: 3 }),
+        ] {
+            let refused = serving.serve(path("/a"), &placement, Vec::new());
+            assert_eq!(refused, Err(ServeError::Placement(why)));
+        }
+        let handler = serve(&mut serving, EVERY);
+        assert_eq!(told(&serving, handler), [0, 1, 2, 3]);
     }
 }

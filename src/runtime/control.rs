@@ -16,7 +16,7 @@ use super::effects::{Discovered, Effects, Mailbox};
 use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, MemberEvent, Path, Time};
+use crate::base::{HandlerId, MemberEvent, Path, Placement, Time};
 use crate::control::joining::JoinState;
 use crate::control::links::{JobEvent, JobId};
 use crate::control::{Control, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure};
@@ -372,7 +372,9 @@ impl Driver {
         let now = self.clock.now();
         // Whoever asked may have given up waiting; the answers then go nowhere.
         match order {
-            Order::Serve(path, factory, answer) => self.serve(path, factory, answer),
+            Order::Serve(path, placement, factory, answer) => {
+                self.serve(path, &placement, factory, answer);
+            }
             Order::Unserve(path, answer) => {
                 match self.control.unserve(now, &path, &mut self.effects) {
                     Ok(handler) => self.unserving.entry(handler).or_default().push(answer),
@@ -399,10 +401,11 @@ impl Driver {
     fn serve(
         &mut self,
         path: Path,
+        placement: &Placement,
         factory: RouteeFactory,
         answer: oneshot::Sender<Result<HandlerId, OrderError>>,
     ) {
-        match self.control.serve(path.clone(), factory, &mut self.effects) {
+        match self.control.serve(path.clone(), placement, factory, &mut self.effects) {
             Ok(handler) => drop(self.serving.insert(handler, (path, answer))),
             Err(ServeError::PathTaken) => {
                 let _ = answer.send(Err(OrderError::PathTaken { path }));
@@ -410,6 +413,9 @@ impl Driver {
             Err(ServeError::TooMany) => {
                 let most = HandlerId::MAX_SLOTS;
                 let _ = answer.send(Err(OrderError::TooManyPaths { path, most }));
+            }
+            Err(ServeError::Placement(why)) => {
+                let _ = answer.send(Err(OrderError::BadPlacement { path, why }));
             }
             Err(ServeError::SameMessage { name, other }) => {
                 let _ = answer.send(Err(OrderError::SameMessage { path, name, other }));

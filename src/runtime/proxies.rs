@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::base::{HandlerId, NodeId, Path, PathError};
+use crate::base::{HandlerId, NodeId, Path, PathError, Placement, PlacementError};
 use crate::member::MemberError;
 use crate::part::ControlOrder;
 use crate::route::RouterSpec;
@@ -18,8 +18,9 @@ pub type Command = crate::worker::Command<std::net::TcpStream>;
 
 /// From a face to control.
 pub enum Order {
-    /// Serve a path on all workers; answered when the workers run it and the cluster is told.
-    Serve(Path, RouteeFactory, oneshot::Sender<Result<HandlerId, OrderError>>),
+    /// Serve a path on the workers of a placement; answered when they run it and the cluster is
+    /// told.
+    Serve(Path, Placement, RouteeFactory, oneshot::Sender<Result<HandlerId, OrderError>>),
     /// Withdraw a path; answered when no worker runs it any more.
     Unserve(Path, oneshot::Sender<Result<(), OrderError>>),
     /// Add a router; answered with its id when workers have it.
@@ -78,6 +79,14 @@ pub enum OrderError {
     /// A path must look like `/user/carts`.
     #[error(transparent)]
     BadPath(#[from] PathError),
+    /// The node cannot follow the placement.
+    #[error("cannot serve {path}: {why}")]
+    BadPlacement {
+        /// Which path.
+        path: Path,
+        /// What is wrong with it.
+        why: PlacementError,
+    },
     /// The user's function that makes the routee panicked.
     #[error(
         "cannot serve {path}: the function that makes its routee panicked, on one worker at least; \

@@ -4,6 +4,7 @@
 use super::events::{Event, LifeId};
 use super::load;
 use super::world::World;
+use crate::base::Placement;
 use crate::hash::HashSeed;
 
 /// For how long a path is not served between two servings.
@@ -15,8 +16,10 @@ impl World {
         let seed = HashSeed(self.key.hash_seed());
         let serving = self.ledger.lock().services.count(life);
         let factory = load::factory(&self.ledger, (life, serving), seed);
-        let served =
-            self.control(life, |control, _, sink| control.serve(load::path(), factory, sink));
+        let placement = Placement::EveryWorker;
+        let served = self.control(life, |control, _, sink| {
+            control.serve(load::path(), &placement, factory, sink)
+        });
         match served {
             None => {}
             Some(Ok(handler)) => self.ledger.lock().services.serving(life, handler),
