@@ -20,19 +20,6 @@ const LONGER: &[(&str, &str, usize)] = &[
     ("src/config/tests.rs", "what_settings_must_have_in_common_is_checked", 90),
     ("src/sim/world.rs", "make_body", 98),
     ("src/wire/handshake/tests/refusals.rs", "every_refusal_of_a_hello_is_named_on_both_sides", 92),
-    ("loadgen/src/summary.rs", "the_keys_are_the_published_ones", 84),
-    ("loadgen/src/cluster/node.rs", "handle", 84),
-    ("loadgen/src/analysis/plots/scaling.rs", "scaling", 95),
-    ("loadgen/src/analysis/plots/timeline.rs", "timeline", 88),
-    ("loadgen/src/analysis/plots/load.rs", "latency_vs_load", 100),
-    ("loadgen/src/analysis/quote/blocks.rs", "quick", 82),
-    ("loadgen/src/commands/latency.rs", "run", 230),
-    ("loadgen/src/commands/scale.rs", "run", 233),
-    ("loadgen/src/commands/story.rs", "play", 141),
-    ("loadgen/src/commands/throughput.rs", "run", 181),
-    ("loadgen/src/commands/churn.rs", "run", 87),
-    ("loadgen/src/commands/pair.rs", "table", 108),
-    ("loadgen/src/commands/quick.rs", "run", 114),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

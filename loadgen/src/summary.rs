@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_are_the_published_ones() {
+    fn the_keys_of_setting_and_figures_are_the_published_ones() {
         assert_keys(
             Summary::default(),
             &[
@@ -277,6 +277,10 @@ mod tests {
             &["p50_ns", "p99_ns", "p999_ns", "max_ns", "ratio_to_floor_p50", "ratio_to_floor_p99"],
         );
         assert_keys(Ask64::default(), &["per_s", "per_cpu_s", "ratio_to_floor_cpu"]);
+    }
+
+    #[test]
+    fn the_keys_of_accounts_events_and_scenarios_are_the_published_ones() {
         assert_keys(
             Accounting::default(),
             &[

@@ -96,6 +96,11 @@ impl Figure {
         self.rounds as usize >= ROUNDS_TO_QUOTE
     }
 
+    /// Between what values, and of how many rounds. `unit` turns a value into text.
+    pub fn range(&self, unit: impl Fn(f64) -> String) -> String {
+        format!("{} .. {} of {}", unit(self.min), unit(self.max), self.rounds)
+    }
+
     /// The figure as text: median, range, rounds, marks. `unit` turns a value into text.
     pub fn describe(&self, unit: impl Fn(f64) -> String) -> String {
         let Self { median, min, max, rounds, marked_rounds } = *self;

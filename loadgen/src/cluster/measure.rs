@@ -9,6 +9,7 @@ use super::clock::now_ns;
 use super::launch::Cluster;
 use super::protocol::Sample;
 use crate::analysis::histogram;
+use crate::analysis::rounds::Round;
 use crate::driver::{DriveReport, LoadPlan, Paced};
 use crate::error::Result;
 use crate::machine::{SyscallCounter, Window, WindowReport};
@@ -35,6 +36,13 @@ pub struct Rate {
     pub switches_per_msg: f64,
     /// The measured time.
     pub window: WindowReport,
+}
+
+impl Rate {
+    /// A round of one of its values.
+    pub fn round(&self, value: impl Fn(&Self) -> f64) -> Round {
+        Round { value: value(self), steal_share: self.window.steal_share }
+    }
 }
 
 /// What a rate is of.

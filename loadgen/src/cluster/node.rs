@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use keyway::{EventGap, MemberEvent, Node, RouteeRef, Router, WorkerIndex};
 use serde::Serialize;
 
@@ -114,42 +115,11 @@ impl Running {
                 let attempt = format!("wait for {routees} routees at {SINK_PATH}");
                 answer(&self.router.wait_ready(routees, within).attempting(&attempt)?)
             }
-            NodeCommand::Sample { pids } => {
-                let cpu_ns: Result<Vec<u64>> =
-                    pids.iter().map(|pid| process_cpu_ns(*pid)).collect();
-                answer(&Sample {
-                    at_ns: now_ns(),
-                    handled: self.sink.as_ref().map_or(0, |sink| sink.handled()),
-                    answered: self.drive.as_ref().map_or(0, Drive::answered),
-                    cpu_ns: cpu_ns?,
-                    allocations: allocations::of_other_threads(),
-                })
-            }
+            NodeCommand::Sample { pids } => answer(&self.sample(&pids)?),
             NodeCommand::TakeLatencies { warm_up_ends_ns } => {
-                let attempt = "take the latencies";
-                let sink = self.sink.as_ref();
-                let sink = sink.ok_or_else(|| Failure::new(attempt, "this node serves nothing"))?;
-                let node = self.node()?;
-                let own = own_routees(node, &self.router);
-                let taken = sink.take_latencies(warm_up_ends_ns, || {
-                    own.iter().try_for_each(|routee| {
-                        node.tell_to(routee, &Poke { nothing: 0 }).map_err(|why| why.to_string())
-                    })
-                });
-                answer(&to_base64(&merge(&taken.attempting(attempt)?)))
+                answer(&to_base64(&self.take_latencies(warm_up_ends_ns)?))
             }
-            NodeCommand::Drive(plan) => {
-                let drive = self.drive()?;
-                let from_thread = match plan {
-                    LoadPlan::FromThread { asks, warm_up_ends_ns } => Some((asks, warm_up_ends_ns)),
-                    _ => None,
-                };
-                drive.order(Order::Start(plan))?;
-                if let Some((asks, warm_up_ends_ns)) = from_thread {
-                    drive.thread.start(self.router.clone(), asks, warm_up_ends_ns)?;
-                }
-                answer(&())
-            }
+            NodeCommand::Drive(plan) => answer(&self.begin(plan)?),
             NodeCommand::AwaitFinished { timeout_ms } => {
                 answer(&self.drive()?.shared.wait_finished(Duration::from_millis(timeout_ms)))
             }
@@ -157,21 +127,8 @@ impl Running {
                 self.drive()?.order(Order::Stop)?;
                 answer(&self.drive()?.thread.stop()?)
             }
-            NodeCommand::Collect => {
-                let mut report = self.drive()?.order(Order::Collect)?;
-                if let Some(report) = &mut report {
-                    let (sent, latency) = self.drive()?.thread.report();
-                    report.sent.extend(sent);
-                    report.ask_latency = merge([&report.ask_latency, &latency]);
-                }
-                answer(&report)
-            }
-            NodeCommand::Counts => {
-                let drive = self.drive.as_ref();
-                let pokes = drive.map_or(0, |drive| drive.pokes.load(Ordering::Relaxed));
-                let open = drive.map_or(0, |drive| drive.shared.open.get());
-                answer(&CountsRecord::of(&self.node()?.counts(), pokes, open))
-            }
+            NodeCommand::Collect => answer(&self.drive()?.collect()?),
+            NodeCommand::Counts => answer(&self.counts()?),
             NodeCommand::ViewChanges => {
                 answer(&*self.changes.lock().unwrap_or_else(PoisonError::into_inner))
             }
@@ -189,11 +146,67 @@ impl Running {
             }
         }
     }
+
+    fn sample(&self, pids: &[u32]) -> Result<Sample> {
+        let cpu_ns: Result<Vec<u64>> = pids.iter().map(|pid| process_cpu_ns(*pid)).collect();
+        Ok(Sample {
+            at_ns: now_ns(),
+            handled: self.sink.as_ref().map_or(0, |sink| sink.handled()),
+            answered: self.drive.as_ref().map_or(0, Drive::answered),
+            cpu_ns: cpu_ns?,
+            allocations: allocations::of_other_threads(),
+        })
+    }
+
+    fn take_latencies(&self, warm_up_ends_ns: u64) -> Result<Histogram<u64>> {
+        let attempt = "take the latencies";
+        let sink = self.sink.as_ref();
+        let sink = sink.ok_or_else(|| Failure::new(attempt, "this node serves nothing"))?;
+        let node = self.node()?;
+        let own = own_routees(node, &self.router);
+        let taken = sink.take_latencies(warm_up_ends_ns, || {
+            own.iter().try_for_each(|routee| {
+                node.tell_to(routee, &Poke { nothing: 0 }).map_err(|why| why.to_string())
+            })
+        });
+        Ok(merge(&taken.attempting(attempt)?))
+    }
+
+    fn begin(&self, plan: LoadPlan) -> Result<()> {
+        let drive = self.drive()?;
+        let from_thread = match plan {
+            LoadPlan::FromThread { asks, warm_up_ends_ns } => Some((asks, warm_up_ends_ns)),
+            _ => None,
+        };
+        drive.order(Order::Start(plan))?;
+        if let Some((asks, warm_up_ends_ns)) = from_thread {
+            drive.thread.start(self.router.clone(), asks, warm_up_ends_ns)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> Result<CountsRecord> {
+        let drive = self.drive.as_ref();
+        let pokes = drive.map_or(0, |drive| drive.pokes.load(Ordering::Relaxed));
+        let open = drive.map_or(0, |drive| drive.shared.open.get());
+        Ok(CountsRecord::of(&self.node()?.counts(), pokes, open))
+    }
 }
 
 impl Drive {
     fn answered(&self) -> u64 {
         self.shared.answered.get() + self.thread.answered.load(Ordering::Relaxed)
+    }
+
+    /// What the generator and the thread have to report.
+    fn collect(&self) -> Result<Option<crate::driver::DriveReport>> {
+        let mut report = self.order(Order::Collect)?;
+        if let Some(report) = &mut report {
+            let (sent, latency) = self.thread.report();
+            report.sent.extend(sent);
+            report.ask_latency = merge([&report.ask_latency, &latency]);
+        }
+        Ok(report)
     }
 
     fn order(&self, order: Order) -> Result<Option<crate::driver::DriveReport>> {

@@ -35,30 +35,13 @@ pub fn run(flags: &Flags) -> Result<()> {
     Run::ignore("churn", &[("--rounds", flags.rounds.is_some())]);
     let payload_bytes = Run::payload_bytes(flags)?;
     let mut run = Run::begin("churn", flags)?;
-    let mut acts = vec![Act::Join, Act::Leave, Act::Kill, Act::Join, Act::Pause { ms: 4_000 }];
     let mut notes = Vec::new();
-    let network = match Network::new() {
-        Ok(network) => {
-            acts.push(Act::Cut { ms: 5_000 });
-            Some(network)
-        }
-        Err(why) => {
-            notes.push(format!("no link was cut: {why}"));
-            None
-        }
-    };
-    let story = StoryPlan {
-        nodes: flags.nodes.unwrap_or(DEFAULT_NODES).max(2),
-        workers: flags.cores.unwrap_or(1).max(1) as usize,
-        payload_bytes,
-        tells_per_s: flags.rate.unwrap_or(DEFAULT_TELLS_PER_S),
-        asks_per_s: ASKS_PER_S,
-        // `--duration` is the calm before each of them.
-        calm_ms: flags.duration.unwrap_or(Duration::from_secs(3)).as_millis() as u64,
-        acts,
-        coda_ms: 8_000,
-        idle_ms: 5_000,
-    };
+    let network = Network::new();
+    if let Err(why) = &network {
+        notes.push(format!("no link was cut: {why}"));
+    }
+    let network = network.ok();
+    let story = story(flags, payload_bytes, network.is_some());
     let progress = Progress::new(story.acts.len() as u64 + 1, story.expected(), run.quiet);
     let told = play(&mut run, &story, network, &progress)?;
     drop(progress);
@@ -80,32 +63,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     print!("{table}");
     run.write("table.txt", &table.to_string())?;
     notes.extend(told.notes());
-    let report = Report {
-        title: "Churn: what happens to a cluster under load".to_owned(),
-        setting: format!(
-            "{payload_bytes}-byte payload, {} nodes of {} workers and a driver, processes of their \
-             own; driver alone on core {}, nodes on cores {:?}; {} tells/s and {} asks/s, open \
-             loop, a burst every 2 ms, {} keys; {}; {}",
-            story.nodes,
-            story.workers,
-            run.driver_core,
-            run.node_cores,
-            count(story.tells_per_s),
-            count(story.asks_per_s),
-            run.keys,
-            told.network,
-            run.machine_line(),
-        ),
-        plots: vec![
-            Plot::Timeline { title: "Asks over time".to_owned() },
-            Plot::Percentiles {
-                title: "Asks from their due times, over all events".to_owned(),
-                curves: vec![Run::curve("ask", "ask")],
-            },
-        ],
-        notes,
-        ..Report::default()
-    };
+    let report = Report { notes, ..report(&run, &story, told.network) };
     let asked = Asked {
         command: run.command,
         driver_core: run.driver_core,
@@ -117,4 +75,50 @@ pub fn run(flags: &Flags) -> Result<()> {
     };
     run.finish(&asked, &summary, report)?;
     run.verdict()
+}
+
+fn story(flags: &Flags, payload_bytes: u32, can_cut: bool) -> StoryPlan {
+    let mut acts = vec![Act::Join, Act::Leave, Act::Kill, Act::Join, Act::Pause { ms: 4_000 }];
+    acts.extend(can_cut.then_some(Act::Cut { ms: 5_000 }));
+    StoryPlan {
+        nodes: flags.nodes.unwrap_or(DEFAULT_NODES).max(2),
+        workers: flags.cores.unwrap_or(1).max(1) as usize,
+        payload_bytes,
+        tells_per_s: flags.rate.unwrap_or(DEFAULT_TELLS_PER_S),
+        asks_per_s: ASKS_PER_S,
+        // `--duration` is the calm before each of them.
+        calm_ms: flags.duration.unwrap_or(Duration::from_secs(3)).as_millis() as u64,
+        acts,
+        coda_ms: 8_000,
+        idle_ms: 5_000,
+    }
+}
+
+/// The page, without notes.
+fn report(run: &Run, story: &StoryPlan, network: &str) -> Report {
+    Report {
+        title: "Churn: what happens to a cluster under load".to_owned(),
+        setting: format!(
+            "{}-byte payload, {} nodes of {} workers and a driver, processes of their \
+             own; driver alone on core {}, nodes on cores {:?}; {} tells/s and {} asks/s, open \
+             loop, a burst every 2 ms, {} keys; {network}; {}",
+            story.payload_bytes,
+            story.nodes,
+            story.workers,
+            run.driver_core,
+            run.node_cores,
+            count(story.tells_per_s),
+            count(story.asks_per_s),
+            run.keys,
+            run.machine_line(),
+        ),
+        plots: vec![
+            Plot::Timeline { title: "Asks over time".to_owned() },
+            Plot::Percentiles {
+                title: "Asks from their due times, over all events".to_owned(),
+                curves: vec![Run::curve("ask", "ask")],
+            },
+        ],
+        ..Report::default()
+    }
 }

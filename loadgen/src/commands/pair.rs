@@ -229,8 +229,7 @@ impl PairRounds {
 
     /// The table that is printed.
     pub(super) fn table(&self, run: &Run, payload_bytes: u32) -> Table {
-        let pair = self;
-        let floor = pair.floors.summary();
+        let floor = self.floors.summary();
         let mut table = Table::new(
             format!(
                 "Two pinned processes, driver on core {}, node on core {}, {payload_bytes}-byte \
@@ -239,102 +238,113 @@ impl PairRounds {
             ),
             ["", "keyway", "floor", "ratio", "aim", "range over the rounds"],
         );
-        let of = |figure: Option<Figure>, unit: fn(f64) -> String| {
-            figure.map_or("-".to_owned(), |figure| {
-                format!("{} .. {} of {}", unit(figure.min), unit(figure.max), figure.rounds)
-            })
-        };
-        let text = |value: Option<f64>, unit: fn(f64) -> String| value.map_or("-".into(), unit);
-        let oneway = pair.oneway(&floor);
-        table.row([
-            "one-way per CPU-s, of F2".to_owned(),
-            text(oneway.msgs_per_cpu_s, count),
-            text(floor.oneway_msgs_per_cpu_s, count),
-            text(oneway.ratio_to_floor_cpu, ratio_text),
-            "0.35 / 0.5".into(),
-            of(pair.figure(Variant::Oneway, |round| round.rate.per_cpu_s), count),
-        ]);
-        table.row([
-            "one-way per s, of F2".to_owned(),
-            text(oneway.msgs_per_s, count),
-            text(floor.oneway_msgs_per_s, count),
-            text(oneway.ratio_to_floor, ratio_text),
-            String::new(),
-            of(pair.figure(Variant::Oneway, |round| round.rate.per_s), count),
-        ]);
-        for (name, variant, floors, aims) in [
-            (
-                "ask, sleeping",
-                Variant::Ask,
-                [floor.echo_rtt_p50_ns, floor.echo_rtt_p99_ns],
-                ["1.5 / 1.2", "2 / 1.3"],
-            ),
-            (
-                "ask, spinning",
-                Variant::AskSpin,
-                [floor.echo_spin_rtt_p50_ns, floor.echo_spin_rtt_p99_ns],
-                ["1.5 / 1.2", "2 / 1.3"],
-            ),
-        ] {
-            let ask = pair.ask(variant, &floor);
-            let rows = [(0.5, "p50", ask.p50_ns, 0), (0.99, "p99", ask.p99_ns, 1)];
-            for (at, label, value, index) in rows {
-                let (value, floor) =
-                    (value.map(|ns| ns as f64), floors[index].map(|ns: u64| ns as f64));
-                table.row([
-                    format!("{name} {label}, of F1"),
-                    text(value, duration),
-                    text(floor, duration),
-                    text(ratio(value, floor), ratio_text),
-                    aims[index].into(),
-                    of(
-                        pair.figure(variant, |round| round.latency.value_at_quantile(at) as f64),
-                        duration,
-                    ),
-                ]);
-            }
+        let oneway = self.oneway(&floor);
+        for row in self.oneway_rows(&oneway, &floor) {
+            table.row(row);
         }
-        let ask64 = pair.ask64(&floor);
-        table.row([
+        let (sleeping, spinning) = (
+            [floor.echo_rtt_p50_ns, floor.echo_rtt_p99_ns],
+            [floor.echo_spin_rtt_p50_ns, floor.echo_spin_rtt_p99_ns],
+        );
+        for row in self.ask_rows("ask, sleeping", Variant::Ask, sleeping, &floor) {
+            table.row(row);
+        }
+        for row in self.ask_rows("ask, spinning", Variant::AskSpin, spinning, &floor) {
+            table.row(row);
+        }
+        table.row(self.ask64_row(&floor));
+        for row in cost_rows(&oneway) {
+            table.row(row);
+        }
+        for note in self.notes() {
+            table.note(note);
+        }
+        table
+    }
+
+    fn oneway_rows(&self, oneway: &Oneway, floor: &Floor) -> [[String; 6]; 2] {
+        [
+            [
+                "one-way per CPU-s, of F2".to_owned(),
+                text(oneway.msgs_per_cpu_s, count),
+                text(floor.oneway_msgs_per_cpu_s, count),
+                text(oneway.ratio_to_floor_cpu, ratio_text),
+                "0.35 / 0.5".into(),
+                range(self.figure(Variant::Oneway, |round| round.rate.per_cpu_s), count),
+            ],
+            [
+                "one-way per s, of F2".to_owned(),
+                text(oneway.msgs_per_s, count),
+                text(floor.oneway_msgs_per_s, count),
+                text(oneway.ratio_to_floor, ratio_text),
+                String::new(),
+                range(self.figure(Variant::Oneway, |round| round.rate.per_s), count),
+            ],
+        ]
+    }
+
+    /// The median and the p99 of single asks, each beside its floor.
+    fn ask_rows(
+        &self,
+        name: &str,
+        variant: Variant,
+        floors_ns: [Option<u64>; 2],
+        floor: &Floor,
+    ) -> [[String; 6]; 2] {
+        let ask = self.ask(variant, floor);
+        let row = |at: f64, label: &str, value: Option<u64>, floor: Option<u64>, aim: &str| {
+            let (value, floor) = (value.map(|ns| ns as f64), floor.map(|ns| ns as f64));
+            [
+                format!("{name} {label}, of F1"),
+                text(value, duration),
+                text(floor, duration),
+                text(ratio(value, floor), ratio_text),
+                aim.into(),
+                range(
+                    self.figure(variant, |round| round.latency.value_at_quantile(at) as f64),
+                    duration,
+                ),
+            ]
+        };
+        [
+            row(0.5, "p50", ask.p50_ns, floors_ns[0], "1.5 / 1.2"),
+            row(0.99, "p99", ask.p99_ns, floors_ns[1], "2 / 1.3"),
+        ]
+    }
+
+    fn ask64_row(&self, floor: &Floor) -> [String; 6] {
+        let ask64 = self.ask64(floor);
+        [
             "64 asks per CPU-s, of F7".to_owned(),
             text(ask64.per_cpu_s, count),
             text(floor.echo64_per_cpu_s, count),
             text(ask64.ratio_to_floor_cpu, ratio_text),
             "0.3 / 0.6".into(),
-            of(pair.figure(Variant::Ask64, |round| round.rate.per_cpu_s), count),
-        ]);
-        table.row([
-            "system calls per message".to_owned(),
-            text(oneway.syscalls_per_msg, |value| format!("1/{:.0}", 1.0 / value)),
-            String::new(),
-            String::new(),
-            "1/32 / 1/256".into(),
-        ]);
-        table.row([
-            "allocations per message".to_owned(),
-            text(oneway.allocs_per_msg, |value| format!("{value:.5}")),
-            String::new(),
-            String::new(),
-            "0".into(),
-        ]);
-        let shares = pair.figure(Variant::Oneway, |round| round.rate.cpu_shares[0]);
-        let node = pair.figure(Variant::Oneway, |round| {
+            range(self.figure(Variant::Ask64, |round| round.rate.per_cpu_s), count),
+        ]
+    }
+
+    /// What belongs to the table.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let driver = self.figure(Variant::Oneway, |round| round.rate.cpu_shares[0]);
+        let node = self.figure(Variant::Oneway, |round| {
             round.rate.cpu_shares.get(1).copied().unwrap_or_default()
         });
-        if let (Some(driver), Some(node)) = (shares, node) {
-            table.note(format!(
+        if let (Some(driver), Some(node)) = (driver, node) {
+            notes.push(format!(
                 "one-way: the driver used {} of its core, the node {}",
                 percent(driver.median),
                 percent(node.median)
             ));
         }
-        if let Some(oneway) = pair.floor(figures::oneway_msgs_per_cpu_s) {
-            table.note(format!("F2 ranged from {} to {}", count(oneway.min), count(oneway.max)));
+        if let Some(oneway) = self.floor(figures::oneway_msgs_per_cpu_s) {
+            notes.push(format!("F2 ranged from {} to {}", count(oneway.min), count(oneway.max)));
         }
-        if let Some(note) = &pair.syscalls_note {
-            table.note(format!("system calls were not counted: {note}"));
+        if let Some(note) = &self.syscalls_note {
+            notes.push(format!("system calls were not counted: {note}"));
         }
-        table
+        notes
     }
 
     /// The rounds behind each figure.
@@ -364,6 +374,34 @@ impl PairRounds {
         add("64 asks per CPU-second", Variant::Ask64, Unit::Count, &per_cpu_s);
         sets
     }
+}
+
+/// What a message costs besides time.
+fn cost_rows(oneway: &Oneway) -> [[String; 5]; 2] {
+    [
+        [
+            "system calls per message".to_owned(),
+            text(oneway.syscalls_per_msg, |value| format!("1/{:.0}", 1.0 / value)),
+            String::new(),
+            String::new(),
+            "1/32 / 1/256".into(),
+        ],
+        [
+            "allocations per message".to_owned(),
+            text(oneway.allocs_per_msg, |value| format!("{value:.5}")),
+            String::new(),
+            String::new(),
+            "0".into(),
+        ],
+    ]
+}
+
+fn text(value: Option<f64>, unit: fn(f64) -> String) -> String {
+    value.map_or("-".to_owned(), unit)
+}
+
+fn range(figure: Option<Figure>, unit: fn(f64) -> String) -> String {
+    figure.map_or("-".to_owned(), |figure| figure.range(unit))
 }
 
 /// One value as a multiple of another.

@@ -91,6 +91,27 @@ impl StoryPlan {
         let calm = self.calm_ms * self.acts.len() as u64;
         Duration::from_millis(acts + calm + self.idle_ms + self.coda_ms + 2_000)
     }
+
+    /// The load lasts as long as the story, whose length nobody knows yet: it is planned for
+    /// longer and ended when the story is over.
+    fn load(&self, start_ns: u64, seed: u64) -> Paced {
+        let longest = self.expected() + CHANGE_LIMIT * 2 * self.acts.len() as u32;
+        Paced {
+            payload_bytes: self.payload_bytes,
+            tells: Some(steady(self.tells_per_s)),
+            asks: Some(steady(self.asks_per_s)),
+            start_ns,
+            duration_ns: longest.as_nanos() as u64,
+            warm_up_ends_ns: start_ns + 300_000_000,
+            seed,
+            ask_timeout_ms: ASK_TIMEOUT_MS,
+            log_asks: true,
+        }
+    }
+
+    fn usual_in_flight(&self) -> u64 {
+        ((self.tells_per_s + self.asks_per_s) * IN_FLIGHT.as_secs_f64()) as u64 + 64
+    }
 }
 
 /// One thing that happened.
@@ -147,103 +168,24 @@ pub(super) fn play(
     let idle_shares = watch_idle(&mut cluster, Duration::from_millis(plan.idle_ms))?;
     progress.done();
 
-    // The load lasts as long as the story, whose length nobody knows yet: it is planned for
-    // longer and ended when the story is over.
     let start_ns = now_ns() + LEAD_TIME.as_nanos() as u64;
-    let longest = plan.expected() + CHANGE_LIMIT * 2 * plan.acts.len() as u32;
-    cluster.drive(LoadPlan::Paced(Paced {
-        payload_bytes: plan.payload_bytes,
-        tells: Some(steady(plan.tells_per_s)),
-        asks: Some(steady(plan.asks_per_s)),
-        start_ns,
-        duration_ns: longest.as_nanos() as u64,
-        warm_up_ends_ns: start_ns + 300_000_000,
-        seed: run.seed,
-        ask_timeout_ms: ASK_TIMEOUT_MS,
-        log_asks: true,
-    }))?;
+    cluster.drive(LoadPlan::Paced(plan.load(start_ns, run.seed)))?;
     std::thread::sleep(LEAD_TIME);
-
-    let usual = ((plan.tells_per_s + plan.asks_per_s) * IN_FLIGHT.as_secs_f64()) as u64 + 64;
     let window = Window::open(&[cluster.driver.pid()])?;
-    let mut happened: Vec<Happened> = Vec::new();
+    let usual_in_flight = plan.usual_in_flight();
+    let mut stage = Stage { cluster, network, progress, usual_in_flight, happened: Vec::new() };
     for act in &plan.acts {
         std::thread::sleep(Duration::from_millis(plan.calm_ms));
-        match act {
-            Act::Join => {
-                progress.phase("a node joins");
-                note(&mut cluster, &mut happened, "join", usual, |cluster| {
-                    let at_ns = now_ns();
-                    Ok((cluster.join()?, at_ns))
-                })?;
-            }
-            Act::Leave => {
-                progress.phase("a node leaves");
-                let node = newest(&cluster);
-                note(&mut cluster, &mut happened, "leave", usual, |cluster| {
-                    let at_ns = now_ns();
-                    if !cluster.leave(node)? {
-                        progress.note("the leaving node was not drained in time");
-                    }
-                    Ok((node, at_ns))
-                })?;
-            }
-            Act::Kill => {
-                progress.phase("a node is killed with kill -9");
-                let node = cluster.nodes.iter().filter(|node| node.alive).nth(1);
-                let node = node.map_or(0, |node| node.number);
-                note(&mut cluster, &mut happened, "kill", usual, |cluster| {
-                    Ok((node, cluster.kill(node)?))
-                })?;
-                // The default policy leaves it to the operator to remove it for good.
-                let name = cluster.nodes[node as usize].name.clone();
-                if let Some(survivor) = cluster.alive().next() {
-                    survivor.call::<()>(&NodeCommand::Down { name })?;
-                }
-            }
-            Act::Pause { ms } => {
-                progress.phase("a node's process is stopped, and continued");
-                let node = newest(&cluster);
-                note(&mut cluster, &mut happened, "pause", usual, |cluster| {
-                    Ok((node, cluster.pause(node, true)?))
-                })?;
-                sleep_until(happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000);
-                note(&mut cluster, &mut happened, "continue", usual, |cluster| {
-                    Ok((node, cluster.pause(node, false)?))
-                })?;
-            }
-            Act::Cut { ms } => {
-                let Some(network) = &network else { continue };
-                progress.phase("a node's network is cut, and healed");
-                let node = newest(&cluster);
-                note(&mut cluster, &mut happened, "cut", usual, |cluster| {
-                    let at_ns = now_ns();
-                    network.cut(node, true)?;
-                    cluster.nodes[node as usize].alive = false;
-                    Ok((node, at_ns))
-                })?;
-                sleep_until(happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000);
-                note(&mut cluster, &mut happened, "heal", usual, |cluster| {
-                    let at_ns = now_ns();
-                    network.cut(node, false)?;
-                    cluster.nodes[node as usize].alive = true;
-                    Ok((node, at_ns))
-                })?;
-            }
-        }
-        progress.done();
+        stage.perform(*act)?;
     }
     std::thread::sleep(Duration::from_millis(plan.coda_ms));
     let end_ns = now_ns();
     run.weather(&window.close()?);
+
+    let Stage { mut cluster, mut happened, .. } = stage;
     cluster.stop_driving()?;
     let (counts, _) = cluster.await_settled()?;
-    for at in 0..happened.len() {
-        let next = happened.get(at + 1);
-        happened[at].until_ns = next.map_or(end_ns, |next| next.at_ns);
-        let unknown_then = happened.get(at + 1).map_or(counts.unknown, |next| next.unknown_before);
-        happened[at].unknown = unknown_then - happened[at].unknown_before;
-    }
+    bound(&mut happened, end_ns, counts.unknown);
     let report = cluster.collect()?;
     let books = run.close("cluster", &mut cluster, &calm_periods(start_ns, end_ns, &happened))?;
     if let Some(reason) = &report.lag_void {
@@ -252,20 +194,13 @@ pub(super) fn play(
     run.write_json("events.json", &happened)?;
     run.write_json("asks.json", &report.asks)?;
 
-    let marks = happened
-        .iter()
-        .map(|event| EventMark::new(event.kind, event.at_ns.saturating_sub(start_ns)))
-        .collect();
+    let mark = |event: &Happened| EventMark::new(event.kind, event.at_ns.saturating_sub(start_ns));
+    let marks = happened.iter().map(mark).collect();
     let timeline = Timeline::merge(&report.timeline.into_iter().collect::<Vec<_>>(), marks)?;
-    let events = happened
-        .iter()
-        .map(|event| Event {
-            lost: Some(books.audit.unaccounted),
-            ..judge(event, start_ns, &report.asks)
-        })
-        .collect();
+    let lost = Some(books.audit.unaccounted);
+    let judged = |event| Event { lost, ..judge(event, start_ns, &report.asks) };
     Ok(Story {
-        events,
+        events: happened.iter().map(judged).collect(),
         equal_tables_ms: happened.iter().map(|event| event.equal_tables_ms).collect(),
         flowing_ms: happened.iter().map(|event| event.flowing_ms).collect(),
         timeline,
@@ -273,6 +208,16 @@ pub(super) fn play(
         idle_shares,
         network: by,
     })
+}
+
+/// Each event lasts until the next, or until the load ended, and so does what is its doing.
+fn bound(happened: &mut [Happened], end_ns: u64, unknown_at_end: u64) {
+    let (mut until_ns, mut unknown_then) = (end_ns, unknown_at_end);
+    for event in happened.iter_mut().rev() {
+        event.until_ns = until_ns;
+        event.unknown = unknown_then - event.unknown_before;
+        (until_ns, unknown_then) = (event.at_ns, event.unknown_before);
+    }
 }
 
 impl Story {
@@ -360,46 +305,129 @@ fn watch_idle(cluster: &mut Cluster, duration: Duration) -> Result<Vec<f64>> {
     Ok(window.processes.iter().map(|process| share(process.cpu_ns)).collect())
 }
 
+/// A cluster under load, and what has happened to it so far.
+struct Stage<'a> {
+    cluster: Cluster,
+    network: Option<Network>,
+    progress: &'a Progress,
+    /// As many messages are on their way when nothing happens.
+    usual_in_flight: u64,
+    happened: Vec<Happened>,
+}
+
+impl Stage<'_> {
+    fn perform(&mut self, act: Act) -> Result<()> {
+        match act {
+            Act::Join => self.join()?,
+            Act::Leave => self.leave()?,
+            Act::Kill => self.kill()?,
+            Act::Pause { ms } => self.pause(ms)?,
+            Act::Cut { ms } => match self.network.clone() {
+                Some(network) => self.cut(&network, ms)?,
+                None => return Ok(()),
+            },
+        }
+        self.progress.done();
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.progress.phase("a node joins");
+        self.note("join", |cluster| {
+            let at_ns = now_ns();
+            Ok((cluster.join()?, at_ns))
+        })
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.progress.phase("a node leaves");
+        let (node, progress) = (newest(&self.cluster), self.progress);
+        self.note("leave", |cluster| {
+            let at_ns = now_ns();
+            if !cluster.leave(node)? {
+                progress.note("the leaving node was not drained in time");
+            }
+            Ok((node, at_ns))
+        })
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.progress.phase("a node is killed with kill -9");
+        let node = self.cluster.nodes.iter().filter(|node| node.alive).nth(1);
+        let node = node.map_or(0, |node| node.number);
+        self.note("kill", |cluster| Ok((node, cluster.kill(node)?)))?;
+        // The default policy leaves it to the operator to remove it for good.
+        let name = self.cluster.nodes[node as usize].name.clone();
+        if let Some(survivor) = self.cluster.alive().next() {
+            survivor.call::<()>(&NodeCommand::Down { name })?;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, ms: u64) -> Result<()> {
+        self.progress.phase("a node's process is stopped, and continued");
+        let node = newest(&self.cluster);
+        self.note("pause", |cluster| Ok((node, cluster.pause(node, true)?)))?;
+        self.sleep_since_event(ms);
+        self.note("continue", |cluster| Ok((node, cluster.pause(node, false)?)))
+    }
+
+    fn cut(&mut self, network: &Network, ms: u64) -> Result<()> {
+        self.progress.phase("a node's network is cut, and healed");
+        let node = newest(&self.cluster);
+        let set = |cluster: &mut Cluster, cut: bool| {
+            let at_ns = now_ns();
+            network.cut(node, cut)?;
+            cluster.nodes[node as usize].alive = !cut;
+            Ok((node, at_ns))
+        };
+        self.note("cut", |cluster| set(cluster, true))?;
+        self.sleep_since_event(ms);
+        self.note("heal", |cluster| set(cluster, false))
+    }
+
+    /// Sleeps until so long after the last event.
+    fn sleep_since_event(&self, ms: u64) {
+        let at_ns = self.happened.last().map_or(0, |event| event.at_ns) + ms * 1_000_000;
+        std::thread::sleep(Duration::from_nanos(at_ns.saturating_sub(now_ns())));
+    }
+
+    /// Lets something happen and waits until all tables are as they should be then.
+    fn note(
+        &mut self,
+        kind: &'static str,
+        act: impl FnOnce(&mut Cluster) -> Result<(u32, u64)>,
+    ) -> Result<()> {
+        let cluster = &mut self.cluster;
+        let nodes_before = cluster.alive_count();
+        let counts: CountsRecord = cluster.driver.call(&NodeCommand::Counts)?;
+        let (node, at_ns) = act(cluster)?;
+        let equal = cluster.await_full_tables(CHANGE_LIMIT).is_ok();
+        let now = now_ns();
+        let noticed = cluster.view_changes()?;
+        // While a node is stopped or cut off, what was sent to it stays on its way.
+        let flowing = is_open(kind) || await_flow(cluster, self.usual_in_flight)?;
+        let flowing_ns = now_ns();
+        self.happened.push(Happened {
+            kind,
+            node,
+            at_ns,
+            nodes_before,
+            equal_tables_ms: equal.then(|| (now - at_ns) as f64 / 1e6),
+            until_ns: 0,
+            flowing_ms: (flowing && !is_open(kind)).then(|| (flowing_ns - at_ns) as f64 / 1e6),
+            calm_from_ns: flowing_ns + AFTERMATH.as_nanos() as u64,
+            unknown_before: counts.unknown,
+            unknown: 0,
+            noticed,
+        });
+        Ok(())
+    }
+}
+
 /// The live node that came last.
 fn newest(cluster: &Cluster) -> u32 {
     cluster.nodes.iter().rev().find(|node| node.alive).map_or(0, |node| node.number)
-}
-
-fn sleep_until(at_ns: u64) {
-    std::thread::sleep(Duration::from_nanos(at_ns.saturating_sub(now_ns())));
-}
-
-/// Lets something happen and waits until all tables are as they should be then.
-fn note(
-    cluster: &mut Cluster,
-    happened: &mut Vec<Happened>,
-    kind: &'static str,
-    usual_in_flight: u64,
-    act: impl FnOnce(&mut Cluster) -> Result<(u32, u64)>,
-) -> Result<()> {
-    let nodes_before = cluster.alive_count();
-    let counts: CountsRecord = cluster.driver.call(&NodeCommand::Counts)?;
-    let (node, at_ns) = act(cluster)?;
-    let equal = cluster.await_full_tables(CHANGE_LIMIT).is_ok();
-    let now = now_ns();
-    let noticed = cluster.view_changes()?;
-    // While a node is stopped or cut off, what was sent to it stays on its way.
-    let flowing = is_open(kind) || await_flow(cluster, usual_in_flight)?;
-    let flowing_ns = now_ns();
-    happened.push(Happened {
-        kind,
-        node,
-        at_ns,
-        nodes_before,
-        equal_tables_ms: equal.then(|| (now - at_ns) as f64 / 1e6),
-        until_ns: 0,
-        flowing_ms: (flowing && !is_open(kind)).then(|| (flowing_ns - at_ns) as f64 / 1e6),
-        calm_from_ns: flowing_ns + AFTERMATH.as_nanos() as u64,
-        unknown_before: counts.unknown,
-        unknown: 0,
-        noticed,
-    });
-    Ok(())
 }
 
 /// Waits until no more messages than these are on their way.

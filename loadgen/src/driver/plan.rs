@@ -1,5 +1,7 @@
 //! What a driver is told to send, and what it reports afterwards.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,21 @@ pub struct Paced {
 }
 
 impl Paced {
+    /// Tells alone; [`paced`](crate::cluster::measure::paced) sets when they begin.
+    pub fn tells(payload_bytes: u32, arrivals: Arrivals, duration: Duration, seed: u64) -> Self {
+        Self {
+            payload_bytes,
+            tells: Some(arrivals),
+            asks: None,
+            start_ns: 0,
+            duration_ns: duration.as_nanos() as u64,
+            warm_up_ends_ns: 0,
+            seed,
+            ask_timeout_ms: 1_000,
+            log_asks: false,
+        }
+    }
+
     /// The mean gap between due instants, against which the generator's lag is judged: that of
     /// the denser stream.
     pub fn mean_gap_ns(&self) -> f64 {

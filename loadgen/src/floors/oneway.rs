@@ -6,6 +6,7 @@ use super::FloorPlan;
 use super::pair::Pair;
 use super::peer::PeerCommand;
 use super::stream::Reading;
+use crate::analysis::rounds::Round;
 use crate::error::Result;
 use crate::machine::WindowReport;
 
@@ -20,6 +21,13 @@ pub struct OnewayFloor {
     pub msgs_per_cpu_s: f64,
     /// The reading end, then the sending end.
     pub window: WindowReport,
+}
+
+impl OnewayFloor {
+    /// A round of one of its values.
+    pub fn round(&self, value: impl Fn(&Self) -> f64) -> Round {
+        Round { value: value(self), steal_share: self.window.steal_share }
+    }
 }
 
 /// Measures F2.

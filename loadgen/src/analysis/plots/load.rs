@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::axes::{Axis, Panel, Scale};
-use super::canvas::{self, Align, INK, Pen, Type, text_width};
+use super::canvas::{self, Align, Canvas, INK, Pen, Type, text_width};
 use super::{Caption, Header, LEFT, Mark, RIGHT, WIDTH, stretches};
 use crate::analysis::histogram::Percentiles;
 use crate::analysis::table;
@@ -27,6 +27,9 @@ pub struct LoadPoint {
     pub void: bool,
 }
 
+/// One percentile of several.
+type Of = fn(&Percentiles) -> Option<u64>;
+
 /// Draws latency percentiles over offered load, both axes logarithmic if the loads span more than
 /// a factor of 20. `saturation_per_s` is marked, with its 50 % and 80 %; `floor_p50_ns` is drawn
 /// as the machine's limit.
@@ -38,7 +41,6 @@ pub fn latency_vs_load(
 ) -> String {
     let mut points = points.to_vec();
     points.sort_by(|a, b| a.offered_per_s.total_cmp(&b.offered_per_s));
-    type Of = fn(&Percentiles) -> Option<u64>;
     let series: [(&str, Of, Pen); 4] = [
         ("p50", |p| p.p50_ns, Pen::new(canvas::BLUE, 2.2)),
         ("p99", |p| p.p99_ns, Pen::new(canvas::VERMILION, 2.2)),
@@ -100,33 +102,43 @@ pub fn latency_vs_load(
             canvas.line(&[(panel.left, height), (panel.right, height)], floor_pen);
         }
         if let Some(saturation) = saturation_per_s {
-            let mut free_until = f64::MAX;
-            // From the right, so that the saturation itself is always named.
-            for (share, name) in [(1.0, "saturation"), (0.8, "80 %"), (0.5, "50 %")] {
-                let (across, _) = panel.at(saturation * share, 0.0);
-                let pen = Pen::new(INK, 1.2).dashed().faint(0.6);
-                canvas.line(&[(across, panel.top), (across, panel.bottom)], pen);
-                let half = text_width(name, 11.0) / 2.0;
-                let middle = across.min(WIDTH - 6.0 - half);
-                if middle + half < free_until {
-                    canvas.text((middle, panel.top - 9.0), name, Type::new(11.0, Align::Middle));
-                    free_until = middle - half - 6.0;
-                }
-            }
+            draw_saturation(canvas, &panel, saturation);
         }
         for (_, of, pen) in &series {
-            let line = points
-                .iter()
-                .map(|point| of(&point.latency).map(|ns| panel.at(point.offered_per_s, ns as f64)));
-            for stretch in stretches(line) {
-                canvas.line(&stretch, *pen);
-            }
-            for point in &points {
-                if let Some(ns) = of(&point.latency) {
-                    let at = panel.at(point.offered_per_s, ns as f64);
-                    canvas.dot(at, 3.5, pen.color, !point.void);
-                }
-            }
+            draw_percentile(canvas, &panel, &points, *of, *pen);
         }
     })
+}
+
+/// Lines at the saturation and at the shares of it that are quoted.
+fn draw_saturation(canvas: &mut Canvas<'_>, panel: &Panel, saturation_per_s: f64) {
+    let mut free_until = f64::MAX;
+    // From the right, so that the saturation itself is always named.
+    for (share, name) in [(1.0, "saturation"), (0.8, "80 %"), (0.5, "50 %")] {
+        let (across, _) = panel.at(saturation_per_s * share, 0.0);
+        let pen = Pen::new(INK, 1.2).dashed().faint(0.6);
+        canvas.line(&[(across, panel.top), (across, panel.bottom)], pen);
+        let half = text_width(name, 11.0) / 2.0;
+        let middle = across.min(WIDTH - 6.0 - half);
+        if middle + half < free_until {
+            canvas.text((middle, panel.top - 9.0), name, Type::new(11.0, Align::Middle));
+            free_until = middle - half - 6.0;
+        }
+    }
+}
+
+/// A line with a dot for each load, with gaps where too few samples give no figure.
+fn draw_percentile(canvas: &mut Canvas<'_>, panel: &Panel, points: &[LoadPoint], of: Of, pen: Pen) {
+    let line = points
+        .iter()
+        .map(|point| of(&point.latency).map(|ns| panel.at(point.offered_per_s, ns as f64)));
+    for stretch in stretches(line) {
+        canvas.line(&stretch, pen);
+    }
+    for point in points {
+        if let Some(ns) = of(&point.latency) {
+            let at = panel.at(point.offered_per_s, ns as f64);
+            canvas.dot(at, 3.5, pen.color, !point.void);
+        }
+    }
 }

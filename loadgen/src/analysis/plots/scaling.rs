@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::axes::{Axis, Panel, Scale};
-use super::canvas::{self, Align, INK, Pen, Type};
+use super::canvas::{self, Align, Canvas, INK, Pen, Type};
 use super::{Caption, Header, LEFT, Mark, RIGHT, WIDTH};
 use crate::analysis::table;
 use crate::analysis::usl::Fit;
@@ -40,20 +40,7 @@ pub fn scaling(caption: &Caption, plot: &ScalePlot<'_>) -> String {
     let mut caption = caption.clone();
     if let Some(fit) = plot.fit {
         legend.push((Mark::Line(fit_pen), "Universal Scalability Law, per node".to_owned()));
-        caption.setting += &format!(
-            " - USL of nodes x msgs per CPU-s: lambda {} ({} to {}), sigma {:.4} ({:.4} to {:.4}), \
-             kappa {:.5} ({:.5} to {:.5}), 95 % confidence, r2 {:.3}",
-            table::count(fit.law.lambda),
-            table::count(fit.lambda.low),
-            table::count(fit.lambda.high),
-            fit.law.sigma,
-            fit.sigma.low,
-            fit.sigma.high,
-            fit.law.kappa,
-            fit.kappa.low,
-            fit.kappa.high,
-            fit.r_squared,
-        );
+        caption.setting += &law_text(fit);
     }
     if outnumbered {
         legend.push((Mark::Area(INK), format!("more nodes than the {} cores", plot.cores)));
@@ -68,8 +55,8 @@ pub fn scaling(caption: &Caption, plot: &ScalePlot<'_>) -> String {
     let mut counts: Vec<f64> = plot.samples.iter().map(|sample| f64::from(sample.nodes)).collect();
     counts.sort_by(f64::total_cmp);
     counts.dedup();
-    let law = |nodes: f64| plot.fit.map(|fit| fit.law.at(nodes) / nodes);
-    let per_cpu = plot.samples.iter().map(|sample| sample.msgs_per_cpu_s).chain(law(1.0));
+    let alone = plot.fit.map(|fit| fit.law.at(1.0));
+    let per_cpu = plot.samples.iter().map(|sample| sample.msgs_per_cpu_s).chain(alone);
     let above = Panel {
         left: LEFT,
         right: WIDTH - RIGHT,
@@ -105,15 +92,8 @@ pub fn scaling(caption: &Caption, plot: &ScalePlot<'_>) -> String {
             &Axis { name: "msgs/s (wall)", label: &table::count },
             Some(&counts),
         );
-        if plot.fit.is_some() {
-            let steps = 200;
-            let curve: Vec<_> = (0..=steps)
-                .map(|step| {
-                    1.0 + f64::from(step) / f64::from(steps) * (f64::from(most_nodes) - 1.0)
-                })
-                .filter_map(|nodes| law(nodes).map(|rate| above.at(nodes, rate)))
-                .collect();
-            canvas.line(&curve, fit_pen);
+        if let Some(fit) = plot.fit {
+            draw_law(canvas, &above, fit, most_nodes, fit_pen);
         }
         for sample in plot.samples {
             let nodes = f64::from(sample.nodes);
@@ -126,4 +106,30 @@ pub fn scaling(caption: &Caption, plot: &ScalePlot<'_>) -> String {
             canvas.text(at, &note, Type::new(12.0, Align::End));
         }
     })
+}
+
+fn law_text(fit: &Fit) -> String {
+    format!(
+        " - USL of nodes x msgs per CPU-s: lambda {} ({} to {}), sigma {:.4} ({:.4} to {:.4}), \
+         kappa {:.5} ({:.5} to {:.5}), 95 % confidence, r2 {:.3}",
+        table::count(fit.law.lambda),
+        table::count(fit.lambda.low),
+        table::count(fit.lambda.high),
+        fit.law.sigma,
+        fit.sigma.low,
+        fit.sigma.high,
+        fit.law.kappa,
+        fit.kappa.low,
+        fit.kappa.high,
+        fit.r_squared,
+    )
+}
+
+/// What one of so many nodes brings, by the law.
+fn draw_law(canvas: &mut Canvas<'_>, panel: &Panel, fit: &Fit, most_nodes: u32, pen: Pen) {
+    let steps = 200;
+    let nodes =
+        |step: u32| 1.0 + f64::from(step) / f64::from(steps) * (f64::from(most_nodes) - 1.0);
+    let points = (0..=steps).map(nodes).map(|nodes| panel.at(nodes, fit.law.at(nodes) / nodes));
+    canvas.line(&points.collect::<Vec<_>>(), pen);
 }

@@ -71,23 +71,8 @@ pub fn timeline(caption: &Caption, timeline: &Timeline) -> String {
                 canvas.dot((across, above.bottom + 15.0), 3.0, canvas::ORANGE, true);
             }
         }
-        let middle = |index: usize| (index as f64 + 0.5) * width_s;
-        type Of = fn(&Bucket) -> Option<u64>;
-        let lines: [(Of, Pen); 2] =
-            [(|bucket| bucket.max_ns, max_pen), (|bucket| bucket.p99_ns, p99_pen)];
-        for (of, pen) in lines {
-            let line = timeline
-                .buckets
-                .iter()
-                .enumerate()
-                .map(|(index, bucket)| of(bucket).map(|ns| below.at(middle(index), ns as f64)));
-            for stretch in stretches(line) {
-                if let [only] = stretch[..] {
-                    canvas.dot(only, 2.0, pen.color, true);
-                }
-                canvas.line(&stretch, pen);
-            }
-        }
+        draw_latency(canvas, &below, timeline, |bucket| bucket.max_ns, max_pen);
+        draw_latency(canvas, &below, timeline, |bucket| bucket.p99_ns, p99_pen);
         for label in labels {
             let pen = Pen::new(INK, 1.3).dashed().faint(0.75);
             let y = above.top - 10.0 - 16.0 * (rows - 1 - label.row) as f64;
@@ -120,6 +105,29 @@ fn draw_rates(
         shape.push((first.0, panel.bottom));
         canvas.area(&shape, canvas::BLUE, 0.35);
         canvas.line(&edge, Pen::new(canvas::BLUE, 1.4));
+    }
+}
+
+/// A line, with gaps where there is no figure.
+fn draw_latency(
+    canvas: &mut Canvas<'_>,
+    panel: &Panel,
+    timeline: &Timeline,
+    of: fn(&Bucket) -> Option<u64>,
+    pen: Pen,
+) {
+    let width_s = BUCKET_NS as f64 / 1e9;
+    let middle = |index: usize| (index as f64 + 0.5) * width_s;
+    let line = timeline
+        .buckets
+        .iter()
+        .enumerate()
+        .map(|(index, bucket)| of(bucket).map(|ns| panel.at(middle(index), ns as f64)));
+    for stretch in stretches(line) {
+        if let [only] = stretch[..] {
+            canvas.dot(only, 2.0, pen.color, true);
+        }
+        canvas.line(&stretch, pen);
     }
 }
 

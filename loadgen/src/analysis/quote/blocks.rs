@@ -29,6 +29,26 @@ fn quick(run: &Run) -> Result<String> {
         return Ok(out + &void);
     }
     out += "| what | measured | each round | of the machine's limit |\n|---|---|---|---|\n";
+    let oneway = run.part(run.summary.oneway.as_ref(), "oneway")?;
+    for row in quick_rows(run)? {
+        out += &row.text(run)?;
+    }
+    let calls = *run.part(oneway.syscalls_per_msg.as_ref(), "oneway.syscalls_per_msg")?;
+    let allocations = *run.part(oneway.allocs_per_msg.as_ref(), "oneway.allocs_per_msg")?;
+    let _ = writeln!(out, "| system calls per one-way message | 1 in {:.0} | | |", 1.0 / calls);
+    let _ = writeln!(out, "| heap allocations per one-way message | {allocations:.5} | | |");
+    let _ = writeln!(
+        out,
+        "\nRates are medians of the rounds, latencies those of all rounds' histograms merged. From \
+         {}, the rounds from {}, the spinning asks from {}.",
+        run.link("`summary.json`", "summary.json"),
+        run.link("`report.json`", "report.json"),
+        run.link("`histograms.hlog`", "histograms.hlog"),
+    );
+    Ok(out)
+}
+
+fn quick_rows(run: &Run) -> Result<[QuickRow; 7]> {
     let floor = run.part(run.summary.floor.as_ref(), "floor")?;
     let oneway = run.part(run.summary.oneway.as_ref(), "oneway")?;
     let ask = run.part(run.summary.ask.as_ref(), "ask")?;
@@ -37,7 +57,7 @@ fn quick(run: &Run) -> Result<String> {
     let ns = |value: Option<u64>| value.map(|ns| ns as f64);
     let (bare, blocking, spin) =
         ("a loop that only writes and reads frames", "a blocking echo", "a spinning echo");
-    let rows = [
+    Ok([
         QuickRow {
             what: "one-way keyed messages per CPU-second of both processes",
             value: oneway.msgs_per_cpu_s,
@@ -87,23 +107,7 @@ fn quick(run: &Run) -> Result<String> {
             limit: floor.echo64_per_cpu_s,
             limit_name: "an echo with 64 in flight",
         },
-    ];
-    for row in rows {
-        out += &row.text(run)?;
-    }
-    let calls = *run.part(oneway.syscalls_per_msg.as_ref(), "oneway.syscalls_per_msg")?;
-    let allocations = *run.part(oneway.allocs_per_msg.as_ref(), "oneway.allocs_per_msg")?;
-    let _ = writeln!(out, "| system calls per one-way message | 1 in {:.0} | | |", 1.0 / calls);
-    let _ = writeln!(out, "| heap allocations per one-way message | {allocations:.5} | | |");
-    let _ = writeln!(
-        out,
-        "\nRates are medians of the rounds, latencies those of all rounds' histograms merged. From \
-         {}, the rounds from {}, the spinning asks from {}.",
-        run.link("`summary.json`", "summary.json"),
-        run.link("`report.json`", "report.json"),
-        run.link("`histograms.hlog`", "histograms.hlog"),
-    );
-    Ok(out)
+    ])
 }
 
 /// A figure with its rounds and its limit.
