@@ -59,6 +59,12 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
 
 /// How busy workers are, and how full the ways to and from them.
 fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
+    worker_figures(out, workers);
+    outboxes(out, workers);
+    destinations(out, workers);
+}
+
+fn worker_figures(out: &mut Gathered, workers: &[WorkerUse]) {
     type Read = fn(&WorkerUse) -> Value;
     let each: [(&str, &str, MetricType, Read); 10] = [
         (
@@ -129,6 +135,9 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
             out.value(&[("worker", &worker.worker.to_string())], read(worker));
         }
     }
+}
+
+fn outboxes(out: &mut Gathered, workers: &[WorkerUse]) {
     type Side = fn(&Room) -> u64;
     let sides: [(&str, &str, Side); 2] = [
         (
@@ -155,6 +164,9 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
             }
         }
     }
+}
+
+fn destinations(out: &mut Gathered, workers: &[WorkerUse]) {
     out.gauge(
         "keyway_destinations",
         "Workers of other nodes by how each worker's way there stands; full is an outbox that \

@@ -24,6 +24,15 @@ struct News {
     let_in: bool,
 }
 
+/// Who sent a datagram.
+struct Peer {
+    sender: Sender,
+    from: SocketAddr,
+    /// Where it is answered.
+    to: SocketAddr,
+    is_member: bool,
+}
+
 impl Membership {
     /// A message of the failure detector, already checked.
     pub(super) fn take_swim(
@@ -73,21 +82,10 @@ impl Membership {
         message: Message,
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
+        if let Some(outcome) = self.take_from_anyone(now, from, &message, sink) {
+            return outcome;
+        }
         let Message { sender, mut body } = message;
-        if let Body::Hello { nonce } = body {
-            let held = self.directory.get(sender.member.node);
-            let latest = held.map_or(Incarnation(0), |held| held.node_ref().incarnation);
-            sink.send(from, &messages::known(self.sender(), nonce, latest));
-            return Ok(());
-        }
-        if let Body::Full { about, limit } = body {
-            // A node that is a member hears nothing new by it.
-            let meant = about == self.me().incarnation && !self.established;
-            return if meant { Err(MemberError::ClusterFull { limit }) } else { Ok(()) };
-        }
-        if let Body::Unproven { about } = body {
-            return if about == self.me().incarnation { self.is_awaited(now) } else { Ok(()) };
-        }
         if sender.member.node == self.me().node {
             // Its own datagrams come back when a seed address leads to this very node.
             if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
@@ -106,22 +104,76 @@ impl Membership {
                 }
             }
         }
-        let mut is_member = false;
-        // Members are answered where they say that they are: who cannot be reached there must not
-        // learn that it counts as dead, and come back.
-        let mut to = from;
+        match self.place(now, from, sender, sink) {
+            Some(peer) => self.take_body(now, peer, body, news, sink),
+            None => Ok(()),
+        }
+    }
+
+    /// What counts whoever says it; `None` for what depends on the sender.
+    fn take_from_anyone(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        message: &Message,
+        sink: &mut dyn MemberSink,
+    ) -> Option<Result<(), MemberError>> {
+        let me = self.me();
+        match message.body {
+            Body::Hello { nonce } => {
+                let held = self.directory.get(message.sender.member.node);
+                let latest = held.map_or(Incarnation(0), |held| held.node_ref().incarnation);
+                sink.send(from, &messages::known(self.sender(), nonce, latest));
+                Some(Ok(()))
+            }
+            // A node that is a member hears nothing new by it.
+            Body::Full { about, limit } if about == me.incarnation && !self.established => {
+                Some(Err(MemberError::ClusterFull { limit }))
+            }
+            Body::Unproven { about } if about == me.incarnation => Some(self.is_awaited(now)),
+            Body::Full { .. } | Body::Unproven { .. } => Some(Ok(())),
+            _ => None,
+        }
+    }
+
+    /// Settles whether the sender is a member and where it is answered; `None` when its time is
+    /// over.
+    fn place(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        sender: Sender,
+        sink: &mut dyn MemberSink,
+    ) -> Option<Peer> {
         match self.directory.get(sender.member.node) {
             Some(held) if held.node_ref() == sender.member && held.record.is_live() => {
-                is_member = true;
-                to = held.record.member.address;
+                // Members are answered where they say that they are: who cannot be reached there
+                // must not learn that it counts as dead, and come back.
+                let to = held.record.member.address;
                 self.sender_is_alive(now, to, sender, sink);
+                Some(Peer { sender, from, to, is_member: true })
             }
             Some(held) if held.node_ref().incarnation >= sender.member.incarnation => {
                 self.tell_it_is_over(from, sender.member, sink);
-                return Ok(());
+                None
             }
-            _ => self.request(&[sender.member.node], from, sink),
+            _ => {
+                self.request(&[sender.member.node], from, sink);
+                Some(Peer { sender, from, to: from, is_member: false })
+            }
         }
+    }
+
+    /// What is said by somebody who may say it.
+    fn take_body(
+        &mut self,
+        now: Time,
+        peer: Peer,
+        body: Body,
+        mut news: News,
+        sink: &mut dyn MemberSink,
+    ) -> Result<(), MemberError> {
+        let Peer { sender, from, to, is_member } = peer;
         match body {
             // Nobody has seen yet whether the sender is where it says, so its word does not count.
             Body::Records { flags, .. } if !is_member && flags & FLAG_ESTABLISHED == 0 => {}

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::effects::{Discovered, Effects, Mailbox};
-use super::jobs::Jobs;
+use super::jobs::{Jobs, Told};
 use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, MemberEvent, Path, Placement, Time};
@@ -125,6 +125,18 @@ struct Driver {
     replies: ReplySlots<AppReply>,
 }
 
+/// Where events come from.
+struct Ports {
+    listener: TcpListener,
+    datagrams: Arc<UdpSocket>,
+    /// Where datagrams are read to.
+    buffer: Vec<u8>,
+    orders: mpsc::Receiver<Order>,
+    unrouted: mpsc::UnboundedReceiver<u32>,
+    told: mpsc::Receiver<Told>,
+    found: mpsc::Receiver<Discovered>,
+}
+
 impl ControlThread {
     /// Runs until the node has left or is stopped.
     ///
@@ -151,38 +163,84 @@ impl ControlThread {
     }
 
     async fn drive(self) -> std::io::Result<()> {
+        let (mut driver, mut ports) = self.open()?;
+        driver.control.start(driver.clock.now(), &mut driver.effects);
+        loop {
+            driver.run_timers();
+            driver.after_step();
+            if let Some(ended) = driver.is_over() {
+                driver.end(ended).await;
+                return Ok(());
+            }
+            let next = driver.next_wake();
+            tokio::select! {
+                received = ports.datagrams.recv_from(&mut ports.buffer) => {
+                    driver.datagrams(received, &ports.datagrams, &mut ports.buffer);
+                }
+                accepted = ports.listener.accept(), if driver.effects.accepting => {
+                    driver.accepted(accepted);
+                }
+                Some(report) = driver.reports.recv() => driver.report(report),
+                Some((job, event, stream)) = ports.told.recv() => driver.told(job, event, stream),
+                Some(Ok(made)) = driver.tables.join_next() => match made {
+                    Ok(made) => driver.control.tables_made(made, &mut driver.effects),
+                    // A user's strategy panicked: the node cannot route any more, as if it had here.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                },
+                Some(discovered) = ports.found.recv() => driver.discovered(discovered),
+                Some(router) = ports.unrouted.recv() => {
+                    driver.control.unroute(router, &mut driver.effects);
+                }
+                order = ports.orders.recv() => match order {
+                    None | Some(Order::Stop) => {
+                        driver.end(Ended::Stopped).await;
+                        return Ok(());
+                    }
+                    Some(order) => driver.order(order),
+                },
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
+    }
+
+    /// Parts what is driven from where events come from. Within the runtime only.
+    fn open(self) -> std::io::Result<(Driver, Ports)> {
         self.listener.set_nonblocking(true)?;
         self.datagrams.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(self.listener)?;
         let datagrams = Arc::new(UdpSocket::from_std(self.datagrams)?);
-        let mut orders = self.orders;
-        let (jobs, mut told) = Jobs::new();
-        let (discovered, mut found) = mpsc::channel(1);
-        let mut unrouted = self.unrouted;
-        let mut driver = Driver {
-            effects: Effects {
-                datagrams: Arc::clone(&datagrams),
-                workers: self
-                    .workers
-                    .into_iter()
-                    .map(|ring| Mailbox { ring, waiting: Waiting::default() })
-                    .collect(),
-                timers: BTreeMap::new(),
-                next_timer: 0,
-                published: self.published,
-                tables: None,
-                routed: Vec::new(),
-                served: Vec::new(),
-                unserved: Vec::new(),
-                left: None,
-                stopped: false,
-                fault: None,
-                jobs,
-                arrived: None,
-                accepting: true,
-                discovery: Some(self.discovery),
-                discovered,
-            },
+        let (jobs, told) = Jobs::new();
+        let (discovered, found) = mpsc::channel(1);
+        let ports = Ports {
+            listener: TcpListener::from_std(self.listener)?,
+            datagrams: Arc::clone(&datagrams),
+            buffer: vec![0; DATAGRAM_BYTES],
+            orders: self.orders,
+            unrouted: self.unrouted,
+            told,
+            found,
+        };
+        let mailbox = |ring| Mailbox { ring, waiting: Waiting::default() };
+        let effects = Effects {
+            datagrams,
+            workers: self.workers.into_iter().map(mailbox).collect(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            published: self.published,
+            tables: None,
+            routed: Vec::new(),
+            served: Vec::new(),
+            unserved: Vec::new(),
+            left: None,
+            stopped: false,
+            fault: None,
+            jobs,
+            arrived: None,
+            accepting: true,
+            discovery: Some(self.discovery),
+            discovered,
+        };
+        let driver = Driver {
+            effects,
             control: self.control,
             clock: self.clock,
             reports: self.reports,
@@ -194,62 +252,39 @@ impl ControlThread {
             leavers: Vec::new(),
             replies: self.replies,
         };
-        driver.control.start(driver.clock.now(), &mut driver.effects);
-        let mut buffer = vec![0; DATAGRAM_BYTES];
-        loop {
-            driver.run_timers();
-            driver.after_step();
-            if driver.effects.left.is_some() {
-                driver.end(Ended::Left { drained: driver.effects.left == Some(true) }).await;
-                return Ok(());
-            }
-            if let Some(fault) = driver.effects.fault.take() {
-                driver.end(Ended::Fault(fault)).await;
-                return Ok(());
-            }
-            let next = driver.next_wake();
-            tokio::select! {
-                received = datagrams.recv_from(&mut buffer) => {
-                    // An error here is an ICMP answer to an earlier datagram: nothing to do.
-                    if let Ok((length, from)) = received {
-                        driver.datagram(from, &buffer[..length]);
-                    }
-                    for _ in 1..DATAGRAMS_PER_TURN {
-                        match datagrams.try_recv_from(&mut buffer) {
-                            Ok((length, from)) => driver.datagram(from, &buffer[..length]),
-                            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                            Err(_) => {}
-                        }
-                    }
-                }
-                accepted = listener.accept(), if driver.effects.accepting => {
-                    driver.accepted(accepted);
-                }
-                Some(report) = driver.reports.recv() => driver.report(report),
-                Some((job, event, stream)) = told.recv() => driver.told(job, event, stream),
-                Some(Ok(made)) = driver.tables.join_next() => match made {
-                    Ok(made) => driver.control.tables_made(made, &mut driver.effects),
-                    // A user's strategy panicked: the node cannot route any more, as if it had here.
-                    Err(panic) => std::panic::resume_unwind(panic),
-                },
-                Some(discovered) = found.recv() => driver.discovered(discovered),
-                Some(router) = unrouted.recv() => {
-                    driver.control.unroute(router, &mut driver.effects);
-                }
-                order = orders.recv() => match order {
-                    None | Some(Order::Stop) => {
-                        driver.end(Ended::Stopped).await;
-                        return Ok(());
-                    }
-                    Some(order) => driver.order(order),
-                },
-                () = tokio::time::sleep_until(next.into()) => {}
-            }
-        }
+        Ok((driver, ports))
     }
 }
 
 impl Driver {
+    /// How the node's life has ended, if it has.
+    fn is_over(&mut self) -> Option<Ended> {
+        if let Some(drained) = self.effects.left {
+            return Some(Ended::Left { drained });
+        }
+        self.effects.fault.take().map(Ended::Fault)
+    }
+
+    /// Takes a datagram, and those behind it.
+    fn datagrams(
+        &mut self,
+        received: std::io::Result<(usize, SocketAddr)>,
+        socket: &UdpSocket,
+        buffer: &mut [u8],
+    ) {
+        // An error here is an ICMP answer to an earlier datagram: nothing to do.
+        if let Ok((length, from)) = received {
+            self.datagram(from, &buffer[..length]);
+        }
+        for _ in 1..DATAGRAMS_PER_TURN {
+            match socket.try_recv_from(buffer) {
+                Ok((length, from)) => self.datagram(from, &buffer[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(_) => {}
+            }
+        }
+    }
+
     fn next_wake(&self) -> std::time::Instant {
         let waiting = self.effects.workers.iter().any(|mailbox| !mailbox.waiting.is_empty());
         if waiting {

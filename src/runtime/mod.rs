@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod control;
+mod crew;
 mod effects;
 pub mod hello;
 mod jobs;

@@ -2,51 +2,38 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mio::{Poll, Waker as PollWaker};
 use socket2::SockRef;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::clock::{Clock, new_incarnation};
 use super::control::{ControlThread, Ended, Published, Strangers};
+use super::crew::{Crew, Door};
 use super::hello::ask_seeds;
-use super::proxies::{Command, DeadLetter, Order};
-use super::worker::{SiblingRings, WAKE, WorkerEnds, WorkerThread};
-use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, WorkerIndex};
-use crate::config::{NodeConfig, WorkersConfig};
+use super::proxies::{DeadLetter, Order};
+use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
+use crate::config::NodeConfig;
 use crate::control::joining::JoinState;
 use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
 use crate::part::PartSettings;
-use crate::queue::board::{Board, CountsBoard};
-use crate::queue::inject::{Injector, Room, injector};
 use crate::queue::reply::ReplySlots;
-use crate::queue::ring::ring;
-use crate::queue::wake::sleeper;
-use crate::queue::weighed::{WeighedReceiver, WeighedSender, weighed_ring};
 use crate::route::snapshot::Snapshot;
 use crate::wire::auth::ClusterKey;
-use crate::wire::{CHUNK_BYTES, Chunk};
-use crate::worker::inject::Injection;
-use crate::worker::turn::{InboxRoom, Turn};
-
-use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
+use crate::worker::{AppReply, Buffers};
 
 /// What may wait in the socket of datagrams: a second of a strong flood.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Connections that may wait to be accepted.
 const LISTEN_BACKLOG: i32 = 1024;
-
-/// Free buffers of 1 KiB that are kept.
-const MOST_FREE_SMALL: usize = 16_384;
 
 /// Items that an event stream holds for a slow reader.
 const EVENT_CAPACITY: usize = 1024;
@@ -121,7 +108,7 @@ pub struct Started {
     /// Whether it takes nothing more from application threads.
     pub closing: Arc<AtomicBool>,
     /// By worker: the way in, how its links stand, its counts.
-    pub doors: Vec<(Injector<Injection>, Arc<Board>, Arc<CountsBoard>)>,
+    pub doors: Vec<Door>,
     /// Free buffers.
     pub buffers: Arc<Buffers>,
     /// Where applications wait for replies.
@@ -149,111 +136,100 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         Vec::new()
     });
     let me = ask_seeds(&datagrams, &key, clock, me, address, &seeds, seed)?;
-    let workers = config.workers.count as u16;
-    let limits = Limits::new(&config);
-    let control = Control::new(ControlParts {
-        local: local(&config, &name, address, me.incarnation),
-        leave_grace: Duration::from_millis(3 * config.membership.gossip_ms),
-        member: MemberConfig { seeds, settings: config.membership.clone() },
+    let local = local(&config, &name, address, me.incarnation);
+    let member = MemberConfig { seeds, settings: config.membership.clone() };
+    let control = Control::new(control_parts(&config, local, member, key, policy, seed))?;
+    let Crew { recruits, commands, reports, doors, buffers, replies } =
+        Crew::muster(&config, me, clock, seed)?;
+    let (published, heard) = publish(&control);
+    let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
+    let (unroute, unrouted) = mpsc::unbounded_channel();
+    let control = ControlThread {
+        control,
+        listener,
+        datagrams,
+        workers: commands,
+        reports,
+        orders: ordered,
+        unrouted,
+        clock,
+        published,
+        replies: replies.clone(),
+        discovery,
+    };
+
+    for recruit in recruits {
+        recruit.start()?;
+    }
+    let thread = thread::Builder::new().name("keyway-control".into()).spawn(move || {
+        if let Err(error) = control.run() {
+            tracing::error!(%error, "the control thread could not use its sockets");
+        }
+    })?;
+    let Heard { snapshot, changes, events, dead_letters, ended, strangers, join, closing } = heard;
+    Ok(Started {
+        me,
+        name,
+        address,
+        clock,
+        orders,
+        unroute,
+        snapshot,
+        changes,
+        events,
+        dead_letters,
+        ended,
+        strangers,
+        join,
+        closing,
+        doors,
+        buffers,
+        replies,
+        thread,
+    })
+}
+
+/// What the decider of the control thread is told of the settings.
+fn control_parts(
+    config: &NodeConfig,
+    local: LocalMember,
+    member: MemberConfig,
+    key: ClusterKey,
+    policy: Box<dyn PartitionPolicy>,
+    seed: u64,
+) -> ControlParts {
+    let NodeConfig { membership, links, .. } = config;
+    let ms = Duration::from_millis;
+    ControlParts {
+        local,
+        leave_grace: ms(3 * membership.gossip_ms),
+        member,
         links: LinkConfig {
-            handshake_timeout: Duration::from_millis(config.links.handshake_timeout_ms),
-            max_pending_handshakes: config.links.max_pending_handshakes,
+            handshake_timeout: ms(links.handshake_timeout_ms),
+            max_pending_handshakes: links.max_pending_handshakes,
         },
         bind: config.bind,
         policy,
-        key: key.clone(),
-        leave_timeout: Duration::from_millis(config.membership.leave_timeout_ms),
-        parts: PartSettings::new(&config),
+        key,
+        leave_timeout: ms(membership.leave_timeout_ms),
+        parts: PartSettings::new(config),
         seed,
-    })?;
-
-    let count = config.workers.count;
-    let room = Room { items: config.workers.inject_capacity, bytes: config.workers.inject_bytes };
-    let cores = cores(&config.workers);
-    let max_frame_bytes = config.links.max_frame_bytes;
-    // As many free buffers as all injection queues could hold at a time, within reason.
-    let small = (config.workers.inject_capacity * count).min(MOST_FREE_SMALL);
-    let large = (4 * config.links.outbox_bytes / CHUNK_BYTES).clamp(64, 4096);
-    let buffers =
-        Arc::new(Buffers::new(large, small, max_frame_bytes, config.workers.replies_bytes));
-    let replies = ReplySlots::new(config.workers.max_asks);
-    let (reports, reported) = mpsc::channel(config.workers.ring_capacity);
-
-    // Each worker's poll exists before its thread, because others must be able to wake it.
-    let mut polls = Vec::new();
-    let mut wakers = Vec::new();
-    let mut sleepers = Vec::new();
-    for _ in 0..count {
-        let poll = Poll::new()?;
-        let wake = PollWaker::new(poll.registry(), WAKE)?;
-        let (sleeper, waker) = sleeper(move || {
-            // The poll lives as long as its thread; after that nobody needs to be woken.
-            let _ = wake.wake();
-        });
-        polls.push(poll);
-        wakers.push(waker);
-        sleepers.push(sleeper);
     }
-    let mut siblings = sibling_rings(count, sibling_room(&config.workers), &wakers);
-    let mut commands = Vec::new();
-    let mut doors = Vec::new();
-    let mut threads = Vec::new();
-    let running = Arc::default();
-    for (index, (poll, sleeper)) in polls.into_iter().zip(sleepers).enumerate() {
-        let waker = wakers[index].clone();
-        let (to_worker, from_control) =
-            ring::<Command>(config.workers.ring_capacity, waker.clone());
-        let (door, injected) = injector(room, waker);
-        let board = Arc::new(Board::new());
-        let counts = Arc::new(CountsBoard::new());
-        let index = WorkerIndex(index as u16);
-        let parts = WorkerParts {
-            me,
-            index,
-            workers,
-            buffers: Arc::clone(&buffers),
-            replies: replies.clone(),
-            injector: door.clone(),
-            settings: PartSettings::new(&config),
-            seed: seed ^ u64::from(index.0) << 32,
-        };
-        let siblings = std::mem::take(&mut siblings[usize::from(index.0)]);
-        let reports = reports.clone();
-        let spin = Duration::from_micros(config.workers.spin_us);
-        let dead_flow = Duration::from_millis(config.links.dead_flow_ms);
-        let slow_turn = Duration::from_millis(config.workers.slow_turn_ms);
-        let inbox_bytes = config.links.inbox_bytes;
-        let inboxes = InboxRoom { usual_bytes: inbox_bytes, all_bytes: config.links.inboxes_bytes };
-        let (its_board, its_counts) = (Arc::clone(&board), Arc::clone(&counts));
-        let running = Arc::clone(&running);
-        // Handlers live and die on their worker's thread, so the worker is made there.
-        let make = move || WorkerThread {
-            worker: Worker::new(parts, limits, clock.now()).published_on(Arc::clone(&its_counts)),
-            turn: Turn::new(index, workers, (spin, slow_turn, dead_flow), inboxes),
-            sleeper,
-            ends: WorkerEnds {
-                poll,
-                commands: from_control,
-                injected,
-                siblings,
-                reports,
-                clock,
-                board: its_board,
-                counts: its_counts,
-                inbox_bytes,
-                log: Default::default(),
-                running,
-                awaited: Weak::new(),
-                sockets: Vec::new(),
-                received_bytes: 0,
-            },
-        };
-        threads.push((index, make, cores.get(usize::from(index.0)).copied()));
-        commands.push(to_worker);
-        doors.push((door, board, counts));
-    }
-    drop(reports);
+}
 
+/// Where faces hear what the control thread publishes: the other ends of [`Published`].
+struct Heard {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changes: watch::Receiver<Arc<Snapshot>>,
+    events: broadcast::Sender<MemberEvent>,
+    dead_letters: broadcast::Sender<DeadLetter>,
+    ended: watch::Receiver<Option<Ended>>,
+    strangers: watch::Receiver<Strangers>,
+    join: watch::Receiver<JoinState>,
+    closing: Arc<AtomicBool>,
+}
+
+fn publish(control: &Control) -> (Published, Heard) {
     let empty = Arc::new(Snapshot::empty(Arc::clone(control.view())));
     let snapshot = Arc::new(ArcSwap::new(Arc::clone(&empty)));
     let (changes, changed) = watch::channel(empty);
@@ -263,66 +239,19 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let (join, joins) = watch::channel(control.join_state());
     let closing = Arc::new(AtomicBool::new(false));
-    let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
-    let (unroute, unrouted) = mpsc::unbounded_channel();
-    let control = ControlThread {
-        control,
-        listener,
-        datagrams,
-        workers: commands,
-        reports: reported,
-        orders: ordered,
-        unrouted,
-        clock,
-        published: Published {
-            snapshot: Arc::clone(&snapshot),
-            changes,
-            events: events.clone(),
-            dead_letters: dead_letters.clone(),
-            ended,
-            strangers,
-            join,
-            closing: Arc::clone(&closing),
-        },
-        replies: replies.clone(),
-        discovery,
-    };
-
-    for (index, make, core) in threads {
-        thread::Builder::new().name(format!("keyway-worker-{index}")).spawn(move || {
-            if let Some(core) = core {
-                pin(core);
-            }
-            if let Err(error) = make().run() {
-                tracing::error!(%index, %error, "a worker's poll failed");
-            }
-        })?;
-    }
-    let thread = thread::Builder::new().name("keyway-control".into()).spawn(move || {
-        if let Err(error) = control.run() {
-            tracing::error!(%error, "the control thread could not use its sockets");
-        }
-    })?;
-    Ok(Started {
-        me,
-        name,
-        address,
-        clock,
-        orders,
-        unroute,
-        snapshot,
+    let heard = Heard {
+        snapshot: Arc::clone(&snapshot),
         changes: changed,
-        events,
-        dead_letters,
+        events: events.clone(),
+        dead_letters: dead_letters.clone(),
         ended: end,
         strangers: stranger_counts,
         join: joins,
-        closing,
-        doors,
-        buffers,
-        replies,
-        thread,
-    })
+        closing: Arc::clone(&closing),
+    };
+    let published =
+        Published { snapshot, changes, events, dead_letters, ended, strangers, join, closing };
+    (published, heard)
 }
 
 /// How the node describes itself to the others.
@@ -346,15 +275,6 @@ fn local(
             .collect(),
         app_version: config.app_version.as_str().into(),
         services: Vec::new(),
-    }
-}
-
-/// By worker: the core it is pinned to; empty for none.
-fn cores(workers: &WorkersConfig) -> Vec<usize> {
-    match &workers.cores {
-        Some(cores) => cores.clone(),
-        None if workers.pin => (workers.first_core..).take(workers.count).collect(),
-        None => Vec::new(),
     }
 }
 
@@ -391,59 +311,6 @@ fn prepare(listener: &TcpListener, datagrams: &UdpSocket) -> io::Result<()> {
         SockRef::from(datagrams).set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     }
     SockRef::from(listener).listen(LISTEN_BACKLOG)
-}
-
-/// What waits for one sibling: its part of what waits for all.
-fn sibling_room(workers: &WorkersConfig) -> Room {
-    let siblings = (workers.count - 1).max(1);
-    Room { items: workers.ring_capacity, bytes: workers.ring_bytes / siblings }
-}
-
-fn sibling_rings(
-    count: usize,
-    room: Room,
-    wakers: &[crate::queue::wake::Waker],
-) -> Vec<Vec<Option<SiblingRings>>> {
-    type Ends = Option<(WeighedSender<Chunk>, WeighedReceiver<Chunk>)>;
-    // ends[a][b]: the ring from a to b.
-    let mut ends: Vec<Vec<Ends>> = (0..count)
-        .map(|from| {
-            (0..count)
-                .map(|to| (from != to).then(|| weighed_ring(room, wakers[to].clone())))
-                .collect()
-        })
-        .collect();
-    let mut receivers: Vec<Vec<Option<WeighedReceiver<Chunk>>>> =
-        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    let mut senders: Vec<Vec<Option<WeighedSender<Chunk>>>> =
-        (0..count).map(|_| (0..count).map(|_| None).collect()).collect();
-    for from in 0..count {
-        for to in 0..count {
-            if let Some((sender, receiver)) = ends[from][to].take() {
-                senders[from][to] = Some(sender);
-                receivers[to][from] = Some(receiver);
-            }
-        }
-    }
-    senders
-        .into_iter()
-        .zip(receivers)
-        .map(|(senders, receivers)| {
-            senders
-                .into_iter()
-                .zip(receivers)
-                .map(|(to, from)| Some(SiblingRings { to: to?, from: from? }))
-                .collect()
-        })
-        .collect()
-}
-
-fn pin(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!(core, %error, "a worker could not be pinned to its core and runs unpinned");
-    }
 }
 
 /// Randomness that differs between nodes and lives; protocol randomness needs no more.

@@ -30,7 +30,7 @@ use crate::route::snapshot::Snapshot;
 use crate::wire::ClusterKey;
 use crate::worker::command::Waiting;
 use crate::worker::turn::Turn;
-use crate::worker::{Buffers, Sender, Worker, WorkerParts};
+use crate::worker::{AppReply, Buffers, Sender, Worker, WorkerParts};
 
 /// How long after the healing everything must agree and flow.
 pub const BOUND: Duration = Duration::from_secs(10);
@@ -369,79 +369,14 @@ impl World {
     }
 
     fn make_body(&mut self, life: LifeId, slot: SlotId, name: &str, me: NodeRef) -> Body {
-        let workers = self.scenario.workers;
-        let local = LocalMember {
-            name: name.into(),
-            address: match self.plan.misled {
-                Some((misled, elsewhere)) if misled == slot => elsewhere,
-                _ => address(slot),
-            },
-            incarnation: me.incarnation,
-            workers,
-            weight: self.plan.weights[slot],
-            roles: Default::default(),
-            metadata: Default::default(),
-            app_version: "1".into(),
-            services: Vec::new(),
-        };
-        let control = Control::new(ControlParts {
-            local,
-            member: self.plan.member.clone(),
-            links: LinkConfig {
-                handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
-                max_pending_handshakes: HANDSHAKES,
-            },
-            bind: address(slot),
-            policy: Box::new(Manual),
-            key: self.key.clone(),
-            leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
-            leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
-            parts: self.plan.parts.clone(),
-            seed: self.net.rng.random(),
-        })
-        .expect("the plan's settings are in range");
-        let limits = self.plan.limits;
-        let buffers = Arc::new(Buffers::new(256, 256, limits.max_frame_bytes as usize, 1 << 20));
+        let control = self.make_control(slot, name, me);
+        let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
+        let buffers = Arc::new(Buffers::new(256, 256, max_frame_bytes, 1 << 20));
         let replies = ReplySlots::new(REPLY_SLOTS);
         let seed = HashSeed(self.key.hash_seed());
+        let workers = self.scenario.workers;
         let cores = (0..workers)
-            .map(|index| {
-                let (_, waker) = sleeper(|| ());
-                let (injector, injected) = injector(self.plan.injections, waker);
-                let parts = WorkerParts {
-                    me,
-                    index: WorkerIndex(index),
-                    workers,
-                    buffers: Arc::clone(&buffers),
-                    replies: replies.clone(),
-                    injector: injector.clone(),
-                    settings: self.plan.parts.clone(),
-                    seed: self.net.rng.random(),
-                };
-                Core {
-                    worker: Worker::new(parts, limits, Time::ZERO),
-                    turn: Turn::new(
-                        WorkerIndex(index),
-                        workers,
-                        (Duration::ZERO, SLOW_TURN, DEAD_FLOW),
-                        self.plan.inboxes,
-                    ),
-                    ends: Ends {
-                        commands: Mail::default(),
-                        waiting: Waiting::default(),
-                        injector,
-                        injected,
-                        rings: (0..workers).map(|_| Mail::default()).collect(),
-                        sockets: Vec::new(),
-                        board: Board::new(),
-                        let_go: false,
-                    },
-                    blocked_until: Time::ZERO,
-                    running_since: Time::ZERO,
-                    turn_at: Time::NEVER,
-                    sums: Sums::default(),
-                }
-            })
+            .map(|index| self.make_core(me, WorkerIndex(index), &buffers, &replies))
             .collect();
         let threads = (0..self.plan.traffic.threads)
             .map(|thread| {
@@ -464,6 +399,80 @@ impl World {
             backlog: Vec::new(),
             running_since: Time::ZERO,
             left: None,
+        }
+    }
+
+    fn make_control(&mut self, slot: SlotId, name: &str, me: NodeRef) -> Control {
+        let local = LocalMember {
+            name: name.into(),
+            address: match self.plan.misled {
+                Some((misled, elsewhere)) if misled == slot => elsewhere,
+                _ => address(slot),
+            },
+            incarnation: me.incarnation,
+            workers: self.scenario.workers,
+            weight: self.plan.weights[slot],
+            roles: Default::default(),
+            metadata: Default::default(),
+            app_version: "1".into(),
+            services: Vec::new(),
+        };
+        Control::new(ControlParts {
+            local,
+            member: self.plan.member.clone(),
+            links: LinkConfig {
+                handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
+                max_pending_handshakes: HANDSHAKES,
+            },
+            bind: address(slot),
+            policy: Box::new(Manual),
+            key: self.key.clone(),
+            leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
+            leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
+            parts: self.plan.parts.clone(),
+            seed: self.net.rng.random(),
+        })
+        .expect("the plan's settings are in range")
+    }
+
+    fn make_core(
+        &mut self,
+        me: NodeRef,
+        index: WorkerIndex,
+        buffers: &Arc<Buffers>,
+        replies: &ReplySlots<AppReply>,
+    ) -> Core {
+        let workers = self.scenario.workers;
+        let (_, waker) = sleeper(|| ());
+        let (injector, injected) = injector(self.plan.injections, waker);
+        let parts = WorkerParts {
+            me,
+            index,
+            workers,
+            buffers: Arc::clone(buffers),
+            replies: replies.clone(),
+            injector: injector.clone(),
+            settings: self.plan.parts.clone(),
+            seed: self.net.rng.random(),
+        };
+        let times = (Duration::ZERO, SLOW_TURN, DEAD_FLOW);
+        Core {
+            worker: Worker::new(parts, self.plan.limits, Time::ZERO),
+            turn: Turn::new(index, workers, times, self.plan.inboxes),
+            ends: Ends {
+                commands: Mail::default(),
+                waiting: Waiting::default(),
+                injector,
+                injected,
+                rings: (0..workers).map(|_| Mail::default()).collect(),
+                sockets: Vec::new(),
+                board: Board::new(),
+                let_go: false,
+            },
+            blocked_until: Time::ZERO,
+            running_since: Time::ZERO,
+            turn_at: Time::NEVER,
+            sums: Sums::default(),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::*;
 
-#[test]
-fn every_refusal_of_a_hello_is_named_on_both_sides() {
+/// A dialer and an acceptor that do not fit, what the acceptor says, and what either side calls it.
+type Refused = (DialParams, AcceptParams, Vec<u8>, HandshakeError, HandshakeError);
+
+fn refusals_of_a_hello() -> [Refused; 9] {
     let dial = || dial_params(SECRET);
     let accept = || accept_params(SECRET);
     let without = |secret| key("shop", secret);
@@ -15,8 +17,7 @@ fn every_refusal_of_a_hello_is_named_on_both_sides() {
     let b_reborn = NodeRef { incarnation: Incarnation(23), ..B };
     let wrong_node = |wanted, found| HandshakeError::WrongNode { wanted, found };
     let self_dial = |dialer, acceptor| HandshakeError::SelfDial { dialer, acceptor };
-    // dialer, acceptor, the bytes between them, the acceptor's error, the dialer's error
-    let cases = [
+    [
         (
             DialParams { versions: versions(4, 6), ..dial() },
             AcceptParams { versions: versions(2, 3), ..accept() },
@@ -80,8 +81,12 @@ fn every_refusal_of_a_hello_is_named_on_both_sides() {
             self_dial(b_reborn, B),
             self_dial(b_reborn, B),
         ),
-    ];
-    for (dial, accept, bytes, acceptor_error, dialer_error) in cases {
+    ]
+}
+
+#[test]
+fn every_refusal_of_a_hello_is_named_on_both_sides() {
+    for (dial, accept, bytes, acceptor_error, dialer_error) in refusals_of_a_hello() {
         let (mut dialer, hello) = Dialer::new(dial, DIALER_NONCE);
         let mut acceptor = Acceptor::new(accept, ACCEPTOR_NONCE);
         assert_eq!(
