@@ -16,6 +16,7 @@
 //! assert_eq!(simulate(scenario).trace_hash, result.trace_hash);
 //! ```
 
+mod body;
 mod channel;
 mod control;
 pub mod events;

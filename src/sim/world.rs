@@ -1,7 +1,6 @@
 //! The simulated world: machines, the processes on them, the network between them, and the loop
 //! that lets one thing happen after the other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
@@ -13,24 +12,14 @@ use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
 use super::plan::Plan;
-use super::process::{Body, Core, Ends, Fate, Life, Mail, Sums};
+use super::process::{Fate, Life};
 use super::trace::Trace;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, DeathReason, Refusal};
-use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time, WorkerIndex};
-use crate::control::links::LinkConfig;
-use crate::control::{Control, ControlParts};
+use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
 use crate::hash::HashSeed;
-use crate::member::{LocalMember, Manual};
-use crate::queue::board::Board;
-use crate::queue::inject::injector;
-use crate::queue::reply::ReplySlots;
-use crate::queue::wake::sleeper;
-use crate::route::snapshot::Snapshot;
 use crate::wire::ClusterKey;
-use crate::worker::command::Waiting;
-use crate::worker::turn::Turn;
-use crate::worker::{AppReply, Buffers, Sender, Worker, WorkerParts};
+use crate::worker::Sender;
 
 /// How long after the healing everything must agree and flow.
 pub const BOUND: Duration = Duration::from_secs(10);
@@ -40,14 +29,8 @@ const CALM: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(4);
 /// Datagrams that wait for a process that does not read them.
 const SOCKET_DATAGRAMS: usize = 128;
-/// Handshakes of others that may be unfinished per process.
-const HANDSHAKES: usize = 32;
-/// As by default.
-const SLOW_TURN: Duration = Duration::from_millis(100);
 /// As by default.
 pub const DEAD_FLOW: Duration = Duration::from_millis(1_500);
-/// Asks of application threads that may be open per process.
-const REPLY_SLOTS: usize = 256;
 
 /// What is asked of one simulation.
 #[derive(Clone, Copy, Debug)]
@@ -365,114 +348,6 @@ impl World {
         self.measure(life);
         for thread in 0..self.plan.traffic.threads {
             self.next_burst(life, thread);
-        }
-    }
-
-    fn make_body(&mut self, life: LifeId, slot: SlotId, name: &str, me: NodeRef) -> Body {
-        let control = self.make_control(slot, name, me);
-        let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
-        let buffers = Arc::new(Buffers::new(256, 256, max_frame_bytes, 1 << 20));
-        let replies = ReplySlots::new(REPLY_SLOTS);
-        let seed = HashSeed(self.key.hash_seed());
-        let workers = self.scenario.workers;
-        let cores = (0..workers)
-            .map(|index| self.make_core(me, WorkerIndex(index), &buffers, &replies))
-            .collect();
-        let threads = (0..self.plan.traffic.threads)
-            .map(|thread| {
-                let worker = thread % usize::from(workers);
-                AppThread::new(life, worker, &self.ledger, seed, self.net.rng.random())
-            })
-            .collect();
-        let view = Arc::clone(control.view());
-        Body {
-            control,
-            workers: cores,
-            jobs: Default::default(),
-            arriving: None,
-            snapshot: Arc::new(Snapshot::empty(view)),
-            buffers,
-            replies,
-            threads,
-            reports_after: Time::ZERO,
-            paused: false,
-            backlog: Vec::new(),
-            running_since: Time::ZERO,
-            left: None,
-        }
-    }
-
-    fn make_control(&mut self, slot: SlotId, name: &str, me: NodeRef) -> Control {
-        let local = LocalMember {
-            name: name.into(),
-            address: match self.plan.misled {
-                Some((misled, elsewhere)) if misled == slot => elsewhere,
-                _ => address(slot),
-            },
-            incarnation: me.incarnation,
-            workers: self.scenario.workers,
-            weight: self.plan.weights[slot],
-            roles: Default::default(),
-            metadata: Default::default(),
-            app_version: "1".into(),
-            services: Vec::new(),
-        };
-        Control::new(ControlParts {
-            local,
-            member: self.plan.member.clone(),
-            links: LinkConfig {
-                handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
-                max_pending_handshakes: HANDSHAKES,
-            },
-            bind: address(slot),
-            policy: Box::new(Manual),
-            key: self.key.clone(),
-            leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
-            leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
-            parts: self.plan.parts.clone(),
-            seed: self.net.rng.random(),
-        })
-        .expect("the plan's settings are in range")
-    }
-
-    fn make_core(
-        &mut self,
-        me: NodeRef,
-        index: WorkerIndex,
-        buffers: &Arc<Buffers>,
-        replies: &ReplySlots<AppReply>,
-    ) -> Core {
-        let workers = self.scenario.workers;
-        let (_, waker) = sleeper(|| ());
-        let (injector, injected) = injector(self.plan.injections, waker);
-        let parts = WorkerParts {
-            me,
-            index,
-            workers,
-            buffers: Arc::clone(buffers),
-            replies: replies.clone(),
-            injector: injector.clone(),
-            settings: self.plan.parts.clone(),
-            seed: self.net.rng.random(),
-        };
-        let times = (Duration::ZERO, SLOW_TURN, DEAD_FLOW);
-        Core {
-            worker: Worker::new(parts, self.plan.limits, Time::ZERO),
-            turn: Turn::new(index, workers, times, self.plan.inboxes),
-            ends: Ends {
-                commands: Mail::default(),
-                waiting: Waiting::default(),
-                injector,
-                injected,
-                rings: (0..workers).map(|_| Mail::default()).collect(),
-                sockets: Vec::new(),
-                board: Board::new(),
-                let_go: false,
-            },
-            blocked_until: Time::ZERO,
-            running_since: Time::ZERO,
-            turn_at: Time::NEVER,
-            sums: Sums::default(),
         }
     }
 

@@ -1,0 +1,149 @@
+//! What a simulated process is made of: the same deciders as a real one, with ends that the world
+//! moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::events::{LifeId, SlotId};
+use super::load::AppThread;
+use super::network::address;
+use super::process::{Body, Core, Ends, Mail, Sums};
+use super::world::{DEAD_FLOW, World};
+use crate::base::{NodeRef, Time, WorkerIndex};
+use crate::control::links::LinkConfig;
+use crate::control::{Control, ControlParts};
+use crate::hash::HashSeed;
+use crate::member::{LocalMember, Manual};
+use crate::queue::board::Board;
+use crate::queue::inject::injector;
+use crate::queue::reply::ReplySlots;
+use crate::queue::wake::sleeper;
+use crate::route::snapshot::Snapshot;
+use crate::worker::command::Waiting;
+use crate::worker::turn::Turn;
+use crate::worker::{AppReply, Buffers, Worker, WorkerParts};
+
+/// Handshakes of others that may be unfinished per process.
+const HANDSHAKES: usize = 32;
+/// As by default.
+const SLOW_TURN: Duration = Duration::from_millis(100);
+/// Asks of application threads that may be open per process.
+const REPLY_SLOTS: usize = 256;
+
+impl World {
+    pub(super) fn make_body(
+        &mut self,
+        life: LifeId,
+        slot: SlotId,
+        name: &str,
+        me: NodeRef,
+    ) -> Body {
+        let control = self.make_control(slot, name, me);
+        let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
+        let buffers = Arc::new(Buffers::new(256, 256, max_frame_bytes, 1 << 20));
+        let replies = ReplySlots::new(REPLY_SLOTS);
+        let seed = HashSeed(self.key.hash_seed());
+        let workers = self.scenario.workers;
+        let cores = (0..workers)
+            .map(|index| self.make_core(me, WorkerIndex(index), &buffers, &replies))
+            .collect();
+        let threads = (0..self.plan.traffic.threads)
+            .map(|thread| {
+                let worker = thread % usize::from(workers);
+                AppThread::new(life, worker, &self.ledger, seed, self.net.rng.random())
+            })
+            .collect();
+        let view = Arc::clone(control.view());
+        Body {
+            control,
+            workers: cores,
+            jobs: Default::default(),
+            arriving: None,
+            snapshot: Arc::new(Snapshot::empty(view)),
+            buffers,
+            replies,
+            threads,
+            reports_after: Time::ZERO,
+            paused: false,
+            backlog: Vec::new(),
+            running_since: Time::ZERO,
+            left: None,
+        }
+    }
+
+    fn make_control(&mut self, slot: SlotId, name: &str, me: NodeRef) -> Control {
+        let local = LocalMember {
+            name: name.into(),
+            address: match self.plan.misled {
+                Some((misled, elsewhere)) if misled == slot => elsewhere,
+                _ => address(slot),
+            },
+            incarnation: me.incarnation,
+            workers: self.scenario.workers,
+            weight: self.plan.weights[slot],
+            roles: Default::default(),
+            metadata: Default::default(),
+            app_version: "1".into(),
+            services: Vec::new(),
+        };
+        Control::new(ControlParts {
+            local,
+            member: self.plan.member.clone(),
+            links: LinkConfig {
+                handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
+                max_pending_handshakes: HANDSHAKES,
+            },
+            bind: address(slot),
+            policy: Box::new(Manual),
+            key: self.key.clone(),
+            leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
+            leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
+            parts: self.plan.parts.clone(),
+            seed: self.net.rng.random(),
+        })
+        .expect("the plan's settings are in range")
+    }
+
+    fn make_core(
+        &mut self,
+        me: NodeRef,
+        index: WorkerIndex,
+        buffers: &Arc<Buffers>,
+        replies: &ReplySlots<AppReply>,
+    ) -> Core {
+        let workers = self.scenario.workers;
+        let (_, waker) = sleeper(|| ());
+        let (injector, injected) = injector(self.plan.injections, waker);
+        let parts = WorkerParts {
+            me,
+            index,
+            workers,
+            buffers: Arc::clone(buffers),
+            replies: replies.clone(),
+            injector: injector.clone(),
+            settings: self.plan.parts.clone(),
+            seed: self.net.rng.random(),
+        };
+        let times = (Duration::ZERO, SLOW_TURN, DEAD_FLOW);
+        Core {
+            worker: Worker::new(parts, self.plan.limits, Time::ZERO),
+            turn: Turn::new(index, workers, times, self.plan.inboxes),
+            ends: Ends {
+                commands: Mail::default(),
+                waiting: Waiting::default(),
+                injector,
+                injected,
+                rings: (0..workers).map(|_| Mail::default()).collect(),
+                sockets: Vec::new(),
+                board: Board::new(),
+                let_go: false,
+            },
+            blocked_until: Time::ZERO,
+            running_since: Time::ZERO,
+            turn_at: Time::NEVER,
+            sums: Sums::default(),
+        }
+    }
+}
