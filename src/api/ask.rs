@@ -41,8 +41,8 @@ impl<'a, M: Message> Ask<'a, M> {
         self
     }
 
-    /// Handling the message twice does no harm: when its routee is lost or moves, it is sent again
-    /// to wherever its key lives then, until the deadline.
+    /// Handling the message twice does no harm: when its routee is lost, moves, or counts as
+    /// unreachable, it is sent again to wherever its key lives then, until the deadline.
     pub fn idempotent(mut self) -> Self {
         self.options.idempotent = true;
         self

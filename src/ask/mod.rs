@@ -297,6 +297,29 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
     }
 
+    /// What keeps its frame is not waited for any longer on links like this: it is tried elsewhere.
+    /// What was sent once stays open, since a reply may still come.
+    pub fn give_up_on(&mut self, like: impl Fn(L) -> bool, now: Time, out: &mut Effects<W>) {
+        if self.kept_bytes == 0 {
+            return;
+        }
+        let attempts = self.table.find(|entry| match entry {
+            Entry::Attempt { link: Some(link), .. } => like(*link),
+            Entry::Attempt { link: None, .. } | Entry::Ask(_) => false,
+        });
+        for attempt in attempts {
+            self.lost(attempt, AskError::LinkLost, now, out);
+        }
+    }
+
+    /// The links on which attempts of plans are open, once for each.
+    pub fn attempted(&self) -> impl Iterator<Item = L> {
+        self.table.iter().filter_map(|entry| match entry {
+            Entry::Attempt { link, .. } => *link,
+            Entry::Ask(_) => None,
+        })
+    }
+
     /// Whether anything is open on a link.
     pub fn waits_on(&self, link: L) -> bool {
         !self.on_link(link).is_empty()

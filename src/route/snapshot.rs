@@ -171,6 +171,19 @@ impl Snapshot {
         Self::new(0, view, Destinations::default(), Vec::new())
     }
 
+    /// Whether one of the destinations does not answer, or is gone. One that leaves still answers,
+    /// until the view says otherwise.
+    pub fn is_silent(&self, destination: &Destination) -> bool {
+        match destination.reach {
+            Reach::Usable => false,
+            Reach::Unreachable | Reach::Gone => true,
+            Reach::Leaving => {
+                let member = self.view.member(destination.node.node);
+                member.is_some_and(|member| !member.reachable)
+            }
+        }
+    }
+
     /// The router with this id, unless it has ended.
     #[inline]
     pub fn router(&self, id: u32) -> Option<&Arc<RouterState>> {

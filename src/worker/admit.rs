@@ -217,7 +217,7 @@ impl Core {
             }
         };
         self.counts.sent += 1;
-        let link = match self.link_for_accepted(place.destination) {
+        let link = match self.link_for_attempt(place.destination) {
             Ok(link) => link,
             Err(refusal) => {
                 self.counts.dead[death(refusal) as usize] += 1;
@@ -240,6 +240,15 @@ impl Core {
         self.asks.sent(attempt, link);
         self.push_request(link, copy);
         Ok(())
+    }
+
+    /// As [`Core::link_for_accepted`], but not to a peer that is known not to answer: whoever chose
+    /// it did not know that yet.
+    fn link_for_attempt(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
+        match self.link_of(destination) {
+            Some(id) if self.links[id].silent => Err(Refusal::Unreachable),
+            _ => self.link_for_accepted(destination),
+        }
     }
 
     /// Puts one encoded tell or ask into a link.

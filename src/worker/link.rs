@@ -177,6 +177,8 @@ pub struct Link {
     pub(super) dirty: bool,
     /// Whether the snapshot's view counts the peer as usable.
     pub(super) wanted: bool,
+    /// Whether the snapshot says that the peer does not answer, or is gone.
+    pub(super) silent: bool,
     pub(super) sent: Sent,
     pub(super) taken: Taken,
     /// The peer leaves: only what was accepted before goes out, then the farewell.
@@ -248,6 +250,7 @@ impl Link {
             outbox: Outbox::new(outbox_bytes, account),
             dirty: false,
             wanted: true,
+            silent: false,
             sent: Sent::default(),
             taken: Taken::default(),
             parting: false,

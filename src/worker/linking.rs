@@ -47,11 +47,20 @@ impl Worker {
             if self.core.destinations[slot].is_none() {
                 self.core.destinations[slot] = Some((destination.id, self.introduce(destination)));
             }
-            self.follow(slot, destination.reach);
+            self.follow(slot, destination.reach, snapshot.is_silent(destination));
         }
         self.follow_accepted(&snapshot);
         self.core.snapshot = Some(Arc::clone(&snapshot));
         self.core.refresh_routers(&snapshot);
+        self.give_up_attempts();
+    }
+
+    /// What may be sent again does not wait for peers that do not answer.
+    fn give_up_attempts(&mut self) {
+        let Core { asks, ask_effects, links, now, .. } = &mut self.core;
+        let silent = |link| links.get(link).is_some_and(|link| link.silent);
+        asks.give_up_on(silent, *now, ask_effects);
+        self.settle_asks();
     }
 
     fn introduce(&mut self, destination: &Destination) -> LinkId {
@@ -90,12 +99,13 @@ impl Worker {
     }
 
     /// Brings a dialed link in line with how far its destination can be reached.
-    fn follow(&mut self, slot: usize, reach: Reach) {
+    fn follow(&mut self, slot: usize, reach: Reach, silent: bool) {
         let Some((_, id)) = self.core.destinations[slot] else { return };
         let link = &mut self.core.links[id];
         if !matches!(link.role, Role::Dialed { .. }) {
             return;
         }
+        link.silent = silent;
         let was_wanted = std::mem::replace(&mut link.wanted, reach == Reach::Usable);
         match reach {
             Reach::Usable if !was_wanted => self.peer_is_back(id),

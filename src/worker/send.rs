@@ -163,8 +163,8 @@ pub const DEFAULT_WITHIN: Duration = Duration::from_secs(5);
 pub struct AskOptions {
     /// How long the asker waits at most.
     pub within: Duration,
-    /// Whether handling the message twice does no harm: when its routee is lost or moves, it is
-    /// sent again to wherever its router points then, until the deadline.
+    /// Whether handling the message twice does no harm: when its routee is lost, moves, or counts as
+    /// unreachable, it is sent again to wherever its router points then, until the deadline.
     pub idempotent: bool,
 }
 

@@ -480,6 +480,41 @@ fn an_idempotent_ask_of_a_handler_moves_as_well() {
 }
 
 #[test]
+fn an_idempotent_ask_does_not_wait_for_a_peer_that_does_not_answer() {
+    let mut net = Net::joined(2);
+    let deadline = net.now.plus(WITHIN);
+    let again = AskOptions::within(WITHIN).idempotent();
+    let by_thread = net.sides[0].inject_ask(1, &ping(41), deadline, true);
+    let once = net.sides[0].inject_ask(1, &ping(43), deadline, false);
+    net.cx(0, |cx| cx.ask_keyed::<Caller, _>(KEYED, &7u64, &ping(51), again, 1)).unwrap();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(61), again, 2)).unwrap();
+    // Its connection stays; nothing comes from it.
+    net.write(0, net.wires[0].dialed, usize::MAX);
+    let silent = net.wires.remove(0);
+    net.reach[1] = Reach::Unreachable;
+    net.apply(0);
+    // One that was chosen by an older snapshot.
+    let late = net.sides[0].inject_ask(1, &ping(45), deadline, true);
+    net.pass(5);
+    net.settle();
+    assert_eq!((number(by_thread.wait()), number(late.wait())), (Ok(42), Ok(46)));
+    assert_eq!(net.outcomes(0), [(1, Ok(52))], "a handler's, to the key's next owner");
+    assert_eq!(net.sides[0].worker.usage().stranded_attempts, 0);
+    // When it answers again, what was sent once has its reply, and what can go nowhere else goes
+    // there.
+    net.wires.push(silent);
+    net.settle();
+    assert_eq!(number(once.wait()), Ok(44));
+    net.reach[1] = Reach::Usable;
+    net.apply(0);
+    net.pass(5);
+    net.settle();
+    assert_eq!(net.outcomes(0), [(2, Ok(62))]);
+    assert_eq!((net.counts(0).asks, net.counts(0).replies), (5, 5));
+    assert_eq!(net.counts(0).in_flight(), 0);
+}
+
+#[test]
 fn an_idempotent_ask_ends_at_its_deadline() {
     let mut net = Net::new(2);
     net.reach = vec![Reach::Gone; 2];

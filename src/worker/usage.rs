@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Worker;
+use super::{Role, Worker};
 use super::purse::Account;
 use super::routees::running;
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
@@ -25,6 +25,8 @@ pub struct Usage {
     pub fullest_outbox: usize,
     /// The memory of frames that are kept to be sent again: as it is counted, and as it is.
     pub kept_bytes: (usize, usize),
+    /// Attempts of asks that wait for a destination which the snapshot says does not answer.
+    pub stranded_attempts: usize,
     /// By [`Account::ALL`].
     pub purses: [PurseUsage; 3],
 }
@@ -96,6 +98,15 @@ impl Worker {
             let (outboxes, held) = held.fold((0, 0), |sum, (one, _)| (sum.0 + 1, sum.1 + one));
             PurseUsage { taken, most, held, outboxes }
         };
+        let stranded = |link| {
+            let dialed = core.links.get(link).filter(|it| matches!(it.role, Role::Dialed { .. }));
+            let destination = dialed.and_then(|link| link.destination);
+            let snapshot = core.snapshot.as_ref();
+            let there = snapshot.zip(destination).and_then(|(snapshot, destination)| {
+                Some(snapshot.is_silent(snapshot.destinations.get(destination)?))
+            });
+            there == Some(true)
+        };
         Usage {
             links: core.links.len(),
             asks: core.asks.len(),
@@ -103,6 +114,7 @@ impl Worker {
             held: self.held.count(),
             fullest_outbox: core.links.iter().map(|(_, l)| l.outbox.bytes()).max().unwrap_or(0),
             kept_bytes: core.asks.kept_bytes(),
+            stranded_attempts: core.asks.attempted().filter(|link| stranded(*link)).count(),
             purses: Account::ALL.map(purse),
         }
     }

@@ -5,7 +5,7 @@ use crate::base::View;
 use crate::wire::{CHUNK_BYTES, padded};
 use crate::worker::purse::SHARE_BYTES;
 use crate::worker::turn::InboxRoom;
-use crate::worker::{Limits, PurseUsage, Usage, Worker};
+use crate::worker::{Limits, PurseUsage, Usage};
 
 /// The invariant's name.
 pub const NAME: &str = "memory stays within its bounds";
@@ -23,11 +23,10 @@ const LINKS: usize = 512;
 ///
 /// # Errors
 /// What has grown too large.
-pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<(), String> {
+pub fn check_worker(usage: &Usage, fullest: usize, limits: &Limits) -> Result<(), String> {
     // Replies may fill it twice over, the last message may exceed it, and acknowledgements and
     // failures always find room.
     let outbox = 2 * limits.outbox_bytes + limits.max_frame_bytes as usize + CHUNK_BYTES;
-    let usage = worker.usage();
     let timers = usage.asks + 4 * usage.links + WAKE_UPS + PART_TIMERS;
     let found = [
         ("bytes in an outbox", fullest.max(usage.fullest_outbox), outbox),
@@ -44,7 +43,7 @@ pub fn check_worker(worker: &Worker, fullest: usize, limits: &Limits) -> Result<
     if counted != kept || kept > limits.retry_bytes.max(limits.max_frame_bytes as usize) {
         return Err(format!("frames to be sent again take {kept} bytes, counted as {counted}"));
     }
-    check_purses(&usage, limits)
+    check_purses(usage, limits)
 }
 
 /// What outboxes hold together is what was taken for them, and no more than there is; beyond that

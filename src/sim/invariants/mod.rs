@@ -176,10 +176,12 @@ impl World {
         let core = &mut body.workers[index];
         let counts = core.worker.counts();
         core.sums = counts::sums(counts);
-        let (received, asks) = (counts.received, asks::running(counts));
+        let usage = core.worker.usage();
+        let asks = asks::running(counts).and_then(|()| asks::moving(&usage));
+        let received = counts.received;
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
         let bounds =
-            bounds::check_worker(&core.worker, fullest, &self.plan.limits).and_then(|()| {
+            bounds::check_worker(&usage, fullest, &self.plan.limits).and_then(|()| {
                 bounds::check_inboxes(
                     core.turn.inbox_bytes(),
                     &self.plan.inboxes,

@@ -1,0 +1,155 @@
+//! A peer's process is stopped while asks wait for it: those that may be handled twice go elsewhere
+//! as soon as it counts as unreachable; one that was sent once waits.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyway::worker::{AskOptions, Later, Replier, RouterRef};
+use keyway::{AskError, Context, Handler, Message, Node, OnReply, Routee};
+use rkyv::rend::u64_le;
+use rkyv::{Archive, Deserialize, Serialize};
+use rustix::process::{Pid, Signal, kill_process};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Long after the peer counts as unreachable, and long before the asks' deadline.
+const SOON: Duration = Duration::from_secs(20);
+
+const SEED: &str = "KEYWAY_TEST_SEED";
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "paused.where_is", key = key, reply = u64)]
+struct WhereIs {
+    key: u64,
+}
+
+#[derive(Routee)]
+#[routee(handles(WhereIs))]
+struct Here;
+
+impl Handler<WhereIs> for Here {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedWhereIs, cx: &mut Context<'_>) -> u64 {
+        cx.node().node.0
+    }
+}
+
+/// Has a handler ask; replies what it was told.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "paused.ask_for", reply = u64)]
+struct AskFor {
+    key: u64,
+}
+
+#[derive(Routee)]
+#[routee(handles(AskFor))]
+struct Asker {
+    router: RouterRef,
+    open: BTreeMap<u64, Replier<u64>>,
+}
+
+impl Handler<AskFor> for Asker {
+    type Reply = Later<u64>;
+    fn handle(&mut self, it: &ArchivedAskFor, cx: &mut Context<'_>) -> Later<u64> {
+        let key = it.key.to_native();
+        let options = AskOptions::within(LIMIT).idempotent();
+        cx.ask_keyed::<Self, _>(&self.router, &key, &WhereIs { key }, options, key).unwrap();
+        let (later, replier) = cx.reply_later();
+        self.open.insert(key, replier);
+        later
+    }
+}
+
+impl OnReply<WhereIs> for Asker {
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: Result<&u64_le, AskError>,
+        _: &mut Context<'_>,
+    ) {
+        let replier = self.open.remove(&token).unwrap();
+        replier.reply(&reply.unwrap().to_native()).unwrap();
+    }
+}
+
+fn node(seed: Option<&str>) -> Node {
+    let builder = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
+    let node = match seed {
+        Some(seed) => builder.seed(seed).start().unwrap(),
+        None => builder.start().unwrap(),
+    };
+    node.serve("/paused/here", |_| Here).unwrap();
+    node
+}
+
+#[test]
+#[ignore = "the process that another test stops"]
+fn a_peer() {
+    let _node = node(Some(&std::env::var(SEED).unwrap()));
+    thread::sleep(2 * LIMIT);
+}
+
+/// Ends with its owner.
+struct Peer(Child);
+
+impl Peer {
+    fn start(seed: &Node) -> Self {
+        let test = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "a_peer"])
+            .env(SEED, seed.address().to_string())
+            .spawn();
+        Self(test.unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
+    let node = node(None);
+    let peer = Peer::start(&node);
+    let router = node.router("/paused/here").consistent_hash().slot_bits(10).build().unwrap();
+    let its = router.as_ref().clone();
+    let asker = move |_| Asker { router: its.clone(), open: BTreeMap::new() };
+    node.serve("/paused/asker", asker).unwrap();
+    let asker = node.router("/paused/asker").build().unwrap();
+    router.wait_ready(2, LIMIT).unwrap();
+    asker.wait_ready(1, LIMIT).unwrap();
+    let owner = |key| router.ask(&WhereIs { key }).within(LIMIT).wait();
+    let here = node.id().node.0;
+    let keys: Vec<u64> = (0..).filter(|key| owner(*key).unwrap() != here).take(3).collect();
+
+    peer.signal(Signal::STOP);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let by_thread =
+            scope.spawn(|| router.ask(&WhereIs { key: keys[0] }).within(LIMIT).idempotent().wait());
+        let by_handler = scope.spawn(|| asker.ask(&AskFor { key: keys[1] }).within(LIMIT).wait());
+        let once = scope.spawn(|| owner(keys[2]));
+        assert_eq!(by_thread.join().unwrap(), Ok(here));
+        assert_eq!(by_handler.join().unwrap(), Ok(here));
+        let took = began.elapsed();
+        println!("answered elsewhere after {took:?}; without it {LIMIT:?}");
+        assert!(took < SOON, "they waited for the one that is stopped: {took:?}");
+        // Chosen while the peer is known not to answer.
+        assert_eq!(owner(keys[0]), Ok(here));
+        assert!(!once.is_finished(), "what was sent once is not sent again");
+        peer.signal(Signal::CONT);
+        match once.join().unwrap() {
+            Ok(by) => assert_ne!(by, here, "what was sent once was sent again"),
+            Err(error) => assert_eq!(error, AskError::LinkLost),
+        }
+    });
+}
