@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyway::{ArchivedGone, Context, Gone, GoneReason, Handler, Message, Node, Routee, Target};
+use keyway::{
+    ArchivedGone, Context, Gone, GoneReason, Handler, Message, Node, NodeError, Routee, Target,
+};
 use rkyv::{Archive, Deserialize, Serialize};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -255,4 +257,59 @@ fn ten_thousand_watches_are_made_and_ended() {
     assert_eq!(last.wait(QUIET).unwrap(), None);
     guard.node.tell_to(&routee, &Fail).unwrap();
     assert_eq!(last.wait(LIMIT).unwrap(), Some(GoneReason::Replaced));
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "test.hold")]
+struct Hold;
+
+/// Holds its worker until the test lets it go.
+#[derive(Routee)]
+#[routee(handles(Hold))]
+struct Holder(Arc<Mutex<()>>);
+
+impl Handler<Hold> for Holder {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedHold, _: &mut Context<'_>) {
+        drop(self.0.lock().unwrap());
+    }
+}
+
+/// What is dropped has its place until its worker knows of it: a worker that is held up would
+/// otherwise have an endless list of orders before it.
+#[test]
+fn watches_that_come_and_go_before_a_worker_that_is_held_up_are_refused_by_name() {
+    const MOST: usize = 100;
+    let node = Node::builder().bind("127.0.0.1:0").workers(1);
+    let node = node.set("watch.max_watches", &MOST.to_string()).start().unwrap();
+    let gate = Arc::new(Mutex::new(()));
+    let its = Arc::clone(&gate);
+    node.serve("/user/holder", move |_| Holder(Arc::clone(&its))).unwrap();
+    let router = node.router("/user/holder").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    let held = gate.lock().unwrap();
+    router.tell(&Hold).unwrap();
+    eventually("the worker is held up", || node.health().stuck().next().is_some());
+    for made in 0..MOST {
+        assert!(node.watch(node.id()).is_ok(), "the {made}th");
+    }
+    for _ in 0..3 {
+        let error = node.watch(node.id()).unwrap_err();
+        assert!(matches!(error, NodeError::TooManyWatches { most: MOST }), "{error}");
+        std::thread::sleep(QUIET / 3);
+    }
+    drop(held);
+    let mut last = None;
+    eventually("there is room again", || {
+        last = node.watch(node.id()).ok();
+        last.is_some()
+    });
+    assert_eq!(last.unwrap().wait(QUIET).unwrap(), None);
+    // All that may be, at once, and one more.
+    let mut all = Vec::new();
+    eventually("all places are free", || {
+        all.extend((all.len()..MOST).map_while(|_| node.watch(node.id()).ok()));
+        all.len() == MOST
+    });
+    assert!(matches!(node.watch(node.id()), Err(NodeError::TooManyWatches { .. })));
 }

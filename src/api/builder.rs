@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::shared::{Door, Shared};
+use super::watch::Places;
 use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
 use crate::member::{PartitionPolicy, configured_policy};
@@ -221,7 +222,9 @@ impl NodeBuilder {
         }
         settings.clock_behind = self.clock_behind;
         let seed = HashSeed(settings.key.hash_seed());
-        Ok(face(start(settings)?, seed))
+        let NodeConfig { workers, watch, .. } = &settings.config;
+        let watches = Places::new(watch.max_watches * workers.count);
+        Ok(face(start(settings)?, seed, watches))
     }
 }
 
@@ -234,7 +237,7 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     Ok(Settings { config, key, discovery, policy, clock_behind: Duration::ZERO })
 }
 
-fn face(started: Started, seed: HashSeed) -> Node {
+fn face(started: Started, seed: HashSeed, watches: Places) -> Node {
     let doors = started
         .doors
         .into_iter()
@@ -248,6 +251,8 @@ fn face(started: Started, seed: HashSeed) -> Node {
         seed,
         orders: started.orders,
         unroute: started.unroute,
+        watches,
+        unwatch: started.unwatch,
         snapshot: started.snapshot,
         changes: started.changes,
         events: started.events,

@@ -34,6 +34,15 @@ pub enum NodeError {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+    /// This node's applications watch as much as they may.
+    #[error(
+        "cannot watch more: this node's applications have {most} watches, those included that were \
+         dropped and that a worker has not forgotten yet; drop some, or raise `watch.max_watches`"
+    )]
+    TooManyWatches {
+        /// How many there can be.
+        most: usize,
+    },
     /// It was called by a handler, whose worker's thread must not wait.
     #[error("a handler must not wait on its worker's thread: call this from another thread")]
     WouldBlock,

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::keeper::Keeper;
 use super::times::AskTimes;
+use super::watch::Places;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::control::joining::JoinState;
@@ -40,6 +41,10 @@ pub(crate) struct Shared {
     /// Routers that one holder less needs. Never blocks, and never holds more than there are
     /// routers.
     pub unroute: mpsc::UnboundedSender<u32>,
+    /// What applications may watch at a time.
+    pub watches: Places,
+    /// Watches that are dropped. Never blocks, and never holds more than there are places.
+    pub unwatch: mpsc::UnboundedSender<u64>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub changes: watch::Receiver<Arc<Snapshot>>,
     pub events: broadcast::Sender<MemberEvent>,

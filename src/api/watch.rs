@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::node::{Node, NodeError};
 use crate::base::{NodeRef, RouteeId};
-use crate::part::watch::{GoneReason, Order, Target, Watcher, WorkerOrder};
+use crate::part::watch::{GoneReason, Notify, Order, Target, Watcher, WorkerOrder};
 use crate::queue::block_on::block_on_until;
+use crate::queue::{Allowance, Taken};
 use crate::runtime::control::Ended;
 use crate::runtime::proxies;
 use crate::worker::{Context, Handler, RouteeRef};
@@ -61,18 +62,52 @@ impl Node {
     /// Watches a routee or one life of a node, from an application: see [`Context::watch`].
     ///
     /// # Errors
-    /// When this node has stopped.
+    /// [`NodeError::TooManyWatches`] when there are `watch.max_watches` for each of its workers, and
+    /// [`NodeError::Stopped`] when this node has stopped. When handlers have taken what one of the
+    /// workers keeps, the watch ends with [`GoneReason::TooManyWatches`].
     pub fn watch(&self, target: impl Into<Target>) -> Result<Watch, NodeError> {
+        let place = self.shared.watches.take()?;
         let token = NEXT_TOKEN.fetch_add(1, Ordering::Relaxed);
         let (told, gone) = oneshot::channel();
-        // The watch may have been dropped; then nobody needs to know.
-        let notify = Box::new(move |reason| {
-            let _ = told.send(reason);
-        });
+        let notify = Box::new(Waiting { told: Some(told), _place: place });
         let order = Order::Watch { token, target: target.into(), notify };
         self.shared.order(proxies::Order::Part(order.into()))?;
         let ended = self.shared.ended.clone();
-        Ok(Watch { token, gone, told: None, ended, orders: self.shared.orders.clone() })
+        Ok(Watch { token, gone, told: None, ended, unwatch: self.shared.unwatch.clone() })
+    }
+}
+
+/// What the applications of a node may watch at a time.
+pub(super) struct Places {
+    most: usize,
+    left: Allowance,
+}
+
+impl Places {
+    pub fn new(most: usize) -> Self {
+        Self { most, left: Allowance::new(most) }
+    }
+
+    fn take(&self) -> Result<Taken, NodeError> {
+        self.left.take(1).ok_or(NodeError::TooManyWatches { most: self.most })
+    }
+}
+
+/// The other end of a [`Watch`].
+struct Waiting {
+    told: Option<oneshot::Sender<GoneReason>>,
+    /// Free when nothing of the watch is kept any more.
+    _place: Taken,
+}
+
+impl Notify for Waiting {
+    fn is_wanted(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| !told.is_closed())
+    }
+
+    fn tell(&mut self, reason: GoneReason) {
+        // The watch may have been dropped; then nobody needs to know.
+        let _ = self.told.take().map(|told| told.send(reason));
     }
 }
 
@@ -84,7 +119,7 @@ pub struct Watch {
     /// What it was told; it is told once.
     told: Option<GoneReason>,
     ended: watch::Receiver<Option<Ended>>,
-    orders: tokio::sync::mpsc::Sender<proxies::Order>,
+    unwatch: mpsc::UnboundedSender<u64>,
 }
 
 impl Watch {
@@ -118,10 +153,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // When control is too far behind to take this, the watch ends with what it watches, or
-        // with the node: it keeps one place until then.
-        let order = Order::Unwatch { token: self.token };
-        let _ = self.orders.try_send(proxies::Order::Part(order.into()));
+        // First: control may hear of this before it takes the watch itself.
+        self.gone.close();
+        let _ = self.unwatch.send(self.token);
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) const HANDSHAKE_BYTES: u64 = 4_096;
 const LINK_BYTES: u64 = 1_024;
 /// What a receive buffer has in any case.
 const FIRST_INBOX_BYTES: u64 = 4_096;
-/// What is reckoned for a watch: one that is kept here for this worker's own, one for another
-/// node's worker, and what is told when it ends.
+/// What is reckoned for a watch: one that is kept here for this worker's own, with the orders to
+/// begin and end it, one for another node's worker, and what is told when it ends.
 pub(super) const WATCH_BYTES: u64 = 1_024;
 /// A message of an application thread, with its place.
 pub(super) const HAND_OVER_BYTES: u64 = QUEUE_ITEM_BYTES + SMALL_HAND_OVER_BYTES;

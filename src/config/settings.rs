@@ -231,7 +231,7 @@ settings! {
     /// Watches of routees and nodes.
     WatchConfig "watch." {
         /// Watches that one worker keeps for its own handlers and applications, and as many again
-        /// for the workers of other nodes.
+        /// for the workers of other nodes. Applications may have so many for each worker.
         max_watches: usize = 16_384, Number(1, 1_048_576),
             takes Watches |watches, of| of.each(watches * WATCH_BYTES);
     }

@@ -22,6 +22,7 @@ use crate::control::links::{JobEvent, JobId};
 use crate::control::{Control, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::Discovery;
+use crate::part::watch::Order as WatchOrder;
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
 use crate::route::job::TablesMade;
@@ -97,6 +98,8 @@ pub struct ControlThread {
     pub orders: mpsc::Receiver<Order>,
     /// Routers that have a holder less.
     pub unrouted: mpsc::UnboundedReceiver<u32>,
+    /// Watches of applications that are dropped.
+    pub unwatched: mpsc::UnboundedReceiver<u64>,
     /// The node's clock.
     pub clock: Clock,
     /// Where facts are published.
@@ -133,6 +136,7 @@ struct Ports {
     buffer: Vec<u8>,
     orders: mpsc::Receiver<Order>,
     unrouted: mpsc::UnboundedReceiver<u32>,
+    unwatched: mpsc::UnboundedReceiver<u64>,
     told: mpsc::Receiver<Told>,
     found: mpsc::Receiver<Discovered>,
 }
@@ -191,6 +195,9 @@ impl ControlThread {
                 Some(router) = ports.unrouted.recv() => {
                     driver.control.unroute(router, &mut driver.effects);
                 }
+                Some(token) = ports.unwatched.recv() => {
+                    driver.order(Order::Part(WatchOrder::Unwatch { token }.into()));
+                }
                 order = ports.orders.recv() => match order {
                     None | Some(Order::Stop) => {
                         driver.end(Ended::Stopped).await;
@@ -216,6 +223,7 @@ impl ControlThread {
             buffer: vec![0; DATAGRAM_BYTES],
             orders: self.orders,
             unrouted: self.unrouted,
+            unwatched: self.unwatched,
             told,
             found,
         };

@@ -91,6 +91,8 @@ pub struct Started {
     pub orders: mpsc::Sender<Order>,
     /// Where it is told that a router has a holder less.
     pub unroute: mpsc::UnboundedSender<u32>,
+    /// Where watches go that an application has dropped.
+    pub unwatch: mpsc::UnboundedSender<u64>,
     /// What to route by.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The same, to wait for.
@@ -144,6 +146,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let (published, heard) = publish(&control);
     let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
     let (unroute, unrouted) = mpsc::unbounded_channel();
+    let (unwatch, unwatched) = mpsc::unbounded_channel();
     let control = ControlThread {
         control,
         listener,
@@ -152,6 +155,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         reports,
         orders: ordered,
         unrouted,
+        unwatched,
         clock,
         published,
         replies: replies.clone(),
@@ -174,6 +178,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         clock,
         orders,
         unroute,
+        unwatch,
         snapshot,
         changes,
         events,

@@ -12,8 +12,14 @@ use crate::part::{ControlOutlet, ControlPart};
 /// How many ends of nodes are remembered, so that a watch that comes late learns how it was.
 const REMEMBERED_ENDS: usize = 1_024;
 
-/// Called once when what an application watches is gone.
-pub type Notify = Box<dyn FnOnce(GoneReason) + Send>;
+/// Who waits in an application for the end of what it watches. Dropped when neither this half nor a
+/// worker keeps anything of the watch any more.
+pub trait Notify: Send {
+    /// Whether anybody still waits.
+    fn is_wanted(&self) -> bool;
+    /// It is gone; told once.
+    fn tell(&mut self, reason: GoneReason);
+}
 
 /// What an application wants.
 pub enum Order {
@@ -24,7 +30,7 @@ pub enum Order {
         /// What to watch.
         target: Target,
         /// How to say that it is gone.
-        notify: Notify,
+        notify: Box<dyn Notify>,
     },
     /// Stop watching.
     Unwatch {
@@ -36,13 +42,16 @@ pub enum Order {
 /// Control's half.
 pub struct WatchControl {
     workers: u16,
-    open: BTreeMap<u64, Notify>,
+    open: BTreeMap<u64, Box<dyn Notify>>,
+    /// Stopped by their applications; each has its place until its worker has forgotten it, so that
+    /// no more is on the way to a worker that is held up than there are places.
+    stopping: BTreeMap<u64, Box<dyn Notify>>,
     ends: VecDeque<Ended>,
 }
 
 impl WatchControl {
     pub(super) fn new(workers: u16) -> Self {
-        Self { workers, open: BTreeMap::new(), ends: VecDeque::new() }
+        Self { workers, open: BTreeMap::new(), stopping: BTreeMap::new(), ends: VecDeque::new() }
     }
 
     /// Applications' watches are spread over the workers.
@@ -80,13 +89,16 @@ impl ControlPart for WatchControl {
 
     fn order(&mut self, order: Order, out: &mut ControlOutlet<'_, Members, WorkerOrder>) {
         match order {
+            // Given up before it came here; the word of that may have come before it.
+            Order::Watch { notify, .. } if !notify.is_wanted() => {}
             Order::Watch { token, target, notify } => {
                 self.open.insert(token, notify);
                 let order = WorkerOrder::Watch { watcher: Watcher::Application(token), target };
                 out.to_worker(self.keeper(token), order);
             }
             Order::Unwatch { token } => {
-                if self.open.remove(&token).is_some() {
+                if let Some(notify) = self.open.remove(&token) {
+                    self.stopping.insert(token, notify);
                     let watcher = Watcher::Application(token);
                     out.to_worker(self.keeper(token), WorkerOrder::Unwatch { watcher });
                 }
@@ -100,10 +112,14 @@ impl ControlPart for WatchControl {
         report: Report,
         _: &mut ControlOutlet<'_, Members, WorkerOrder>,
     ) {
-        let Report::Gone { token, reason } = report;
-        // Nobody, when it was stopped meanwhile.
-        if let Some(notify) = self.open.remove(&token) {
-            notify(reason);
+        match report {
+            Report::Gone { token, reason } => {
+                if let Some(mut notify) = self.open.remove(&token) {
+                    notify.tell(reason);
+                }
+                self.stopping.remove(&token);
+            }
+            Report::Stopped { token } => drop(self.stopping.remove(&token)),
         }
     }
 

@@ -13,7 +13,7 @@ mod worker;
 
 use rkyv::{Archive, Serialize};
 
-pub use self::control::{Order, WatchControl};
+pub use self::control::{Notify, Order, WatchControl};
 pub use self::worker::{Members, Report, WatchWorker, Watcher, WorkerOrder};
 use super::Part;
 use crate::Message;

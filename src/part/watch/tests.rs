@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::control::{Order, WatchControl};
+use super::control::{Notify, Order, WatchControl};
 use super::wire::Op;
 use super::worker::{
     BEGUN, Ended, GONE, Members, REFUSED, Report, STOPPED, UNKNOWN_FRAMES, WatchWorker, Watcher,
@@ -390,6 +390,71 @@ fn control_publishes_members_and_how_others_ended() {
     assert_eq!(facts, members(&[node("a", 1)], &ends));
 }
 
+struct Waits {
+    token: u64,
+    told: Arc<Mutex<Vec<(u64, GoneReason)>>>,
+    wanted: bool,
+}
+
+impl Notify for Waits {
+    fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    fn tell(&mut self, reason: GoneReason) {
+        self.told.lock().unwrap().push((self.token, reason));
+    }
+}
+
+/// An application's place is free when the worker has let go of its watch, not before.
+#[test]
+fn a_watch_that_was_stopped_has_its_place_until_its_worker_has_forgotten_it() {
+    let mut control = WatchControl::new(1);
+    let mut effects = ControlEffects::<WorkerOrder>::default();
+    let mut facts = Arc::default();
+    let mut out = ControlOutlet::new(PartId(1), &mut facts, &mut effects);
+    let places = Arc::new(Mutex::new(Vec::new()));
+    let target = Target::Node(node("b", 1));
+    let watch = |token, wanted| {
+        let notify = Box::new(Waits { token, told: Arc::clone(&places), wanted });
+        Order::Watch { token, target, notify }
+    };
+    let taken = || Arc::strong_count(&places) - 1;
+    for token in 1..=3 {
+        control.order(watch(token, true), &mut out);
+        control.order(Order::Unwatch { token }, &mut out);
+    }
+    // The word of its end came before the watch itself.
+    control.order(Order::Unwatch { token: 4 }, &mut out);
+    control.order(watch(4, false), &mut out);
+    assert_eq!(taken(), 3);
+    control.report(WorkerIndex(0), Report::Stopped { token: 1 }, &mut out);
+    assert_eq!(taken(), 2);
+    // What it watched was gone before the worker heard that nobody waits.
+    let gone = Report::Gone { token: 2, reason: GoneReason::NodeLeft };
+    control.report(WorkerIndex(0), gone, &mut out);
+    for token in [2, 3, 3] {
+        control.report(WorkerIndex(0), Report::Stopped { token }, &mut out);
+    }
+    assert_eq!((taken(), places.lock().unwrap().len()), (0, 0));
+    let orders = effects.list.len();
+    assert_eq!(orders, 6, "nothing of the fourth");
+}
+
+#[test]
+fn a_worker_says_that_it_has_forgotten_what_an_application_stopped() {
+    let mut half = Half::new(8);
+    let watcher = Watcher::Application(3);
+    half.watch(watcher, Target::Node(node("b", 1)));
+    let stopped = Seen::Report(Report::Stopped { token: 3 });
+    let stop = |half: &mut Half| {
+        half.run(|worker, out| worker.order(WorkerOrder::Unwatch { watcher }, out))
+    };
+    assert_eq!(stop(&mut half), [Seen::Count(STOPPED, 1), stopped]);
+    let stopped = Seen::Report(Report::Stopped { token: 3 });
+    assert_eq!(stop(&mut half), [stopped], "also when it was gone before");
+}
+
 #[test]
 fn an_application_is_told_once_and_not_after_it_stopped() {
     let mut control = WatchControl::new(2);
@@ -398,8 +463,7 @@ fn an_application_is_told_once_and_not_after_it_stopped() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let target = Target::Node(node("b", 1));
     let watch = |token: u64| {
-        let told = Arc::clone(&told);
-        let notify = Box::new(move |reason| told.lock().unwrap().push((token, reason)));
+        let notify = Box::new(Waits { token, told: Arc::clone(&told), wanted: true });
         Order::Watch { token, target, notify }
     };
     let mut out = ControlOutlet::new(PartId(1), &mut facts, &mut effects);

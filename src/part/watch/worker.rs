@@ -118,6 +118,11 @@ pub enum Report {
         /// Why.
         reason: GoneReason,
     },
+    /// An application's watch that was stopped is forgotten here.
+    Stopped {
+        /// The application's number.
+        token: u64,
+    },
 }
 
 struct Watch {
@@ -475,7 +480,12 @@ impl WorkerPart for WatchWorker {
     fn order(&mut self, order: WorkerOrder, out: &mut Outlet<'_, Report>) {
         match order {
             WorkerOrder::Watch { watcher, target } => self.begin(watcher, target, out),
-            WorkerOrder::Unwatch { watcher } => self.stop(watcher, out),
+            WorkerOrder::Unwatch { watcher } => {
+                self.stop(watcher, out);
+                if let Watcher::Application(token) = watcher {
+                    out.to_control(Report::Stopped { token });
+                }
+            }
         }
     }
 
