@@ -63,12 +63,7 @@ impl Handler<AskFor> for Asker {
 }
 
 impl OnReply<WhereIs> for Asker {
-    fn on_reply(
-        &mut self,
-        token: u64,
-        reply: Result<&u64_le, AskError>,
-        _: &mut Context<'_>,
-    ) {
+    fn on_reply(&mut self, token: u64, reply: Result<&u64_le, AskError>, _: &mut Context<'_>) {
         let replier = self.open.remove(&token).unwrap();
         replier.reply(&reply.unwrap().to_native()).unwrap();
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Role, Worker};
 use super::purse::Account;
 use super::routees::running;
+use super::{Role, Worker};
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
 
 /// No handler's id: none has the last serial.

@@ -180,14 +180,9 @@ impl World {
         let asks = asks::running(counts).and_then(|()| asks::moving(&usage));
         let received = counts.received;
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
-        let bounds =
-            bounds::check_worker(&usage, fullest, &self.plan.limits).and_then(|()| {
-                bounds::check_inboxes(
-                    core.turn.inbox_bytes(),
-                    &self.plan.inboxes,
-                    &self.plan.limits,
-                )
-            });
+        let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits).and_then(|()| {
+            bounds::check_inboxes(core.turn.inbox_bytes(), &self.plan.inboxes, &self.plan.limits)
+        });
         let total = body.workers.iter().fold(Sums::default(), |total, core| Sums {
             sent: total.sent + core.sums.sent,
             ended: total.ended + core.sums.ended,
