@@ -68,6 +68,14 @@ fn two_hundred_seeds_hold() {
         "{withdrawn} routees withdrawn, {told} watchers told; {late} messages came too late, \
          {unknown} asks were told why"
     );
+    // Paths were served on some workers of their nodes, and messages went there.
+    let (some, tables) = (sum(|result| result.placed_on_some), sum(|result| result.placed_tables));
+    let (handled, told_not) = (sum(|result| result.placed_handled), sum(|it| it.not_served_told));
+    println!(
+        "{some} times a path was served on some workers only: {tables} tables and {handled} \
+         messages went there, {told_not} watchers of others were told"
+    );
+    assert!(some > 500 && tables > 10_000 && handled > 10_000 && told_not > 100);
     assert!(withdrawn > 1_000 && told > 100 && late > 100 && unknown > 10);
     // Loads were spread and asked for, and channels lost some of the questions.
     let (words, fresh) = (sum(|result| result.load_words), sum(|result| result.loads_fresh));

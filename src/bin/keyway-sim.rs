@@ -153,6 +153,14 @@ fn print_results(scenario: &Scenario, results: &[Result], summary: &Summary) {
         sum(|result| result.letters),
         sum(|result| result.letters_lost),
     );
+    println!(
+        "{} times a path was served on some workers only: {} tables and {} messages went there, \
+         {} watchers of others were told",
+        sum(|result| result.placed_on_some),
+        sum(|result| result.placed_tables),
+        sum(|result| result.placed_handled),
+        sum(|result| result.not_served_told),
+    );
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();
     println!(

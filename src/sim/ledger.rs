@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::events::LifeId;
 use super::invariants::load::{self, QuestionId, Truth};
+use super::invariants::placement::{self, Placements};
 use super::invariants::watches::Watches;
 use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
@@ -48,6 +49,8 @@ pub struct Ledger {
     pub services: Services,
     /// What nodes say of their load.
     pub loads: Truth,
+    /// On which workers.
+    pub placements: Placements,
     senders: Vec<Sender>,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
@@ -72,6 +75,7 @@ impl Ledger {
             watches: Watches::default(),
             services: Services::default(),
             loads: Truth::default(),
+            placements: Placements::default(),
             senders: Vec::new(),
             order: Order::default(),
             asks: BTreeMap::new(),
@@ -118,15 +122,27 @@ impl Ledger {
         self.violation.get_or_insert(Violation { invariant, seen });
     }
 
+    /// A routee is made.
+    pub fn made(&mut self, site: Site) -> SenderId {
+        if let Err(seen) = self.placements.made(site) {
+            self.blame(placement::NAME, seen);
+        }
+        self.add_sender()
+    }
+
     /// A handler took a message. `number` is none for messages that may come twice.
     pub fn handled(
         &mut self,
-        receiver: (LifeId, usize),
+        site: Site,
         sender: SenderId,
         sender_life: LifeId,
         number: Option<u64>,
     ) {
         self.handled += 1;
+        if let Err(seen) = self.placements.handles(site) {
+            self.blame(placement::NAME, seen);
+        }
+        let receiver = (site.life, site.worker);
         let known = sender_life < self.handled_of.len() && sender < self.senders.len();
         if !known {
             self.blame(

@@ -127,8 +127,8 @@ const SEND: u64 = 0;
 pub fn factory(ledger: &Shared, (life, serving): (LifeId, usize), seed: HashSeed) -> RouteeFactory {
     let ledger = ledger.clone();
     RouteeFactory::new(move |worker| {
-        let sender = ledger.lock().add_sender();
         let site = Site { life, worker: usize::from(worker.0), serving };
+        let sender = ledger.lock().made(site);
         Witness { ledger: ledger.clone(), site, sender, seed, later: Vec::new() }
     })
 }
@@ -239,7 +239,7 @@ impl Witness {
             ledger.addressed(self.site, HandlerId(to));
         }
         ledger.handled(
-            (self.site.life, self.site.worker),
+            self.site,
             from.sender.to_native() as usize,
             from.life.to_native() as usize,
             number,

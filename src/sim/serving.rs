@@ -1,10 +1,12 @@
-//! The path of each process: served from the start, withdrawn now and then, and served again when
+//! The path of each process: served from the start on some workers or all, withdrawn now and then, and served again when
 //! nobody runs it any more.
 
 use super::events::{Event, LifeId};
+use super::invariants::placement::{self, Placements};
+use super::ledger::Ledger;
 use super::load;
 use super::world::World;
-use crate::base::Placement;
+use crate::base::HandlerId;
 use crate::hash::HashSeed;
 
 /// For how long a path is not served between two servings.
@@ -14,16 +16,37 @@ impl World {
     /// A process serves its path.
     pub(super) fn serve(&mut self, life: LifeId) {
         let seed = HashSeed(self.key.hash_seed());
-        let serving = self.ledger.lock().services.count(life);
-        let factory = load::factory(&self.ledger, (life, serving), seed);
-        let placement = Placement::EveryWorker;
+        let (serving, placement) = {
+            let mut ledger = self.ledger.lock();
+            let Ledger { services, placements, rng, .. } = &mut *ledger;
+            let serving = (life, services.count(life));
+            let placement = Placements::draw(rng, services.workers(life));
+            placements.asked(serving, placement.clone(), services.workers(life));
+            (serving, placement)
+        };
+        let factory = load::factory(&self.ledger, serving, seed);
         let served = self.control(life, |control, _, sink| {
             control.serve(load::path(), &placement, factory, sink)
         });
         match served {
             None => {}
-            Some(Ok(handler)) => self.ledger.lock().services.serving(life, handler),
+            Some(Ok(handler)) => {
+                let mut ledger = self.ledger.lock();
+                ledger.services.serving(life, handler);
+                ledger.placements.serving(serving, self.lives[life].me, handler);
+            }
             Some(Err(why)) => self.blame("serving", format!("life {life}: {why:?}")),
+        }
+    }
+
+    /// The cluster is told that a process serves its path.
+    pub(super) fn announced(&mut self, life: LifeId, handler: HandlerId) {
+        let mut ledger = self.ledger.lock();
+        ledger.services.announced(life, handler);
+        let announced = ledger.placements.announced(self.lives[life].me, handler);
+        drop(ledger);
+        if let Err(seen) = announced {
+            self.blame(placement::NAME, format!("life {life}: {seen}"));
         }
     }
 

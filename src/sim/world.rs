@@ -72,6 +72,15 @@ pub struct Result {
     pub withdrawals: u64,
     /// How often a watcher was told that, and it was true.
     pub withdrawals_told: u64,
+    /// How often a watcher was told that the path is not served on the worker that it named, and it
+    /// was true.
+    pub not_served_told: u64,
+    /// How often the cluster was told of a path that is served on some workers of its node only.
+    pub placed_on_some: u64,
+    /// Messages that were handled where a path is served so.
+    pub placed_handled: u64,
+    /// Tables with routees of such paths, which were those that had been asked for.
+    pub placed_tables: u64,
     /// Messages handed in for what was withdrawn by then.
     pub sent_late: u64,
     /// Asks among them that ended as the worker says which knows the handler no more.
@@ -172,6 +181,10 @@ impl World {
             watches_told: ledger.watches.checked,
             withdrawals: ledger.services.withdrawals() as u64,
             withdrawals_told: ledger.watches.withdrawals,
+            not_served_told: ledger.watches.not_served,
+            placed_on_some: ledger.placements.on_some,
+            placed_handled: ledger.placements.handled,
+            placed_tables: ledger.placements.tables,
             sent_late: ledger.services.late,
             told_unknown: ledger.services.told_unknown,
             shut_kept: self.net.flows.shut,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::withdrawal::Site;
 use crate::base::{MemberState, NodeRef, Time, WorkerIndex};
 use crate::route::snapshot::RouterState;
 use crate::sim::events::LifeId;
@@ -142,12 +143,23 @@ impl World {
         for from in &staying {
             for to in &staying {
                 for worker in (0..self.scenario.workers).map(WorkerIndex) {
+                    if !self.is_served_on(*to, worker) {
+                        continue;
+                    }
                     let to = (self.lives[*to].me, worker);
                     probes.push(Probe { from: *from, to, pending: None, answered: false });
                 }
             }
         }
         probes
+    }
+
+    /// Whether a worker runs what its process serves, as others know it.
+    fn is_served_on(&self, life: LifeId, worker: WorkerIndex) -> bool {
+        let ledger = self.ledger.lock();
+        ledger.services.latest(life).is_some_and(|(_, serving, _)| {
+            ledger.placements.is_placed(Site { life, worker: usize::from(worker.0), serving })
+        })
     }
 
     fn ask_probes(&mut self) {

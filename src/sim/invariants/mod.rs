@@ -12,6 +12,7 @@ pub mod letters;
 pub mod load;
 pub mod masks;
 pub mod order;
+pub mod placement;
 pub mod protocol;
 pub mod removal;
 pub mod tables;
@@ -104,7 +105,7 @@ impl World {
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
             Seen::Changed(events) => events.iter().for_each(|event| self.check_event(life, event)),
-            Seen::Served(handler) => self.ledger.lock().services.announced(life, handler),
+            Seen::Served(handler) => self.announced(life, handler),
             // Who leaves says nothing more of itself.
             Seen::NotServed(_) if self.lives[life].leaving => {}
             Seen::NotServed(why) => {
@@ -133,6 +134,10 @@ impl World {
         let name = |seen: String| format!("life {life}: {seen}");
         if let Err(seen) = self.checks.tables.check(snapshot) {
             self.blame(tables::NAME, name(seen));
+        }
+        let placed = self.ledger.lock().placements.check(before, snapshot);
+        if let Err(seen) = placed {
+            self.blame(placement::NAME, name(seen));
         }
         let keys = keys::check(before, snapshot);
         let masks = masks::check(before, snapshot);
@@ -220,6 +225,7 @@ impl World {
     /// The simulation is over: nothing is under way any more.
     pub(super) fn check_end(&mut self) {
         self.check_open_watches();
+        self.check_reached();
         for life in self.living() {
             self.check_questions(life);
             let total = self.total_counts(life);

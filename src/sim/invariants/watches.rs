@@ -51,6 +51,8 @@ pub struct Watches {
     pub checked: u64,
     /// How many of these told of a withdrawal.
     pub withdrawals: u64,
+    /// How many told that the path is not served on that worker, and never was.
+    pub not_served: u64,
 }
 
 impl Watches {
@@ -129,7 +131,7 @@ impl World {
         let now = self.net.now;
         let settles = self.healed_at.is_some_and(|healed| now.since(healed) >= CAUGHT_UP);
         let mut ledger = self.ledger.lock();
-        let Ledger { watches, services, .. } = &mut *ledger;
+        let Ledger { watches, services, placements, .. } = &mut *ledger;
         if settles {
             for open in watches.open.values_mut().filter(|open| open.settled.is_none()) {
                 let since = *open.seen_at.get_or_insert(now);
@@ -158,8 +160,10 @@ impl World {
                 break;
             };
             let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
-            let withdrawn = services.is_withdrawn(open.target);
-            watches.withdrawals += u64::from(reason == GoneReason::Withdrawn);
+            let served = placements.is_placed(open.target);
+            let withdrawn = !served || services.is_withdrawn(open.target);
+            watches.withdrawals += u64::from(served && reason == GoneReason::Withdrawn);
+            watches.not_served += u64::from(!served && reason == GoneReason::Withdrawn);
             if !is_true(&self.lives, &open, reason, (replaced, withdrawn)) {
                 let (watcher, target) = (open.watcher, open.target);
                 wrong = Some(format!(
@@ -178,7 +182,7 @@ impl World {
     /// In the end whoever is gone has been told of.
     pub(in crate::sim) fn check_open_watches(&mut self) {
         let ledger = self.ledger.lock();
-        let Ledger { watches, services, .. } = &*ledger;
+        let Ledger { watches, services, placements, .. } = &*ledger;
         let missed = watches.open.iter().find(|(_, open)| {
             let alive = self.lives[open.watcher.life].fate == Fate::Alive;
             let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
@@ -186,10 +190,11 @@ impl World {
             let panicked = !open.whole_node
                 && target_lives
                 && open.settled.is_some_and(|settled| settled < replaced);
+            let not_served = open.settled.is_some() && !placements.is_placed(open.target);
             let withdrawn = !open.whole_node
                 && self.is_staying(open.target.life)
                 && self.is_staying(open.watcher.life)
-                && services.is_withdrawn(open.target);
+                && (not_served || services.is_withdrawn(open.target));
             alive && (has_ended(&self.lives, open.target.life) || panicked || withdrawn)
         });
         let seen = missed.map(|(token, open)| {
@@ -212,7 +217,8 @@ fn has_successor(lives: &[Life], life: LifeId) -> bool {
     lives[life + 1..].iter().any(|later| later.me.node == node)
 }
 
-/// `replaced` and `withdrawn` say what has happened to the target.
+/// `replaced` and `withdrawn` say what has happened to the target; one that never was counts as
+/// withdrawn.
 fn is_true(
     lives: &[Life],
     open: &Open,
