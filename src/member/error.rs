@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::{Incarnation, NodeId};
 
-use super::config::MemberConfigError;
+use super::start::MemberConfigError;
 
 /// A call was refused or a datagram was not usable. In every case nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

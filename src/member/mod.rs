@@ -20,7 +20,6 @@
 //! ```
 
 mod codec;
-mod config;
 mod door;
 mod error;
 mod events;
@@ -34,6 +33,7 @@ mod reachability;
 mod receive;
 mod records;
 mod settle;
+mod start;
 mod sync;
 mod timer;
 
@@ -52,13 +52,13 @@ use rand::{RngExt, SeedableRng};
 use crate::base::{MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
 use crate::config::MembershipConfig;
 
-use config::usable;
-pub use config::{LocalMember, MemberConfig, MemberConfigError};
 pub use error::{MemberError, MemberFault};
 pub use hello::Hello;
 pub use messages::MAX_DATAGRAM_BYTES;
 pub use policy::{Manual, PartitionPolicy, RemoveAfter, configured as configured_policy};
 pub use records::{MAX_RECORD_BYTES, MAX_RECORDS};
+use start::usable;
+pub use start::{LocalMember, MemberConfig, MemberConfigError};
 pub use timer::MemberTimer;
 
 use door::Door;
@@ -420,7 +420,7 @@ impl Membership {
         }
         let mut record = self.directory.own().clone();
         change(&mut record);
-        config::normalise(&mut record)?;
+        start::normalise(&mut record)?;
         if record != *self.directory.own() {
             *self.directory.own_mut() = record;
             self.publish_own(now, sink);

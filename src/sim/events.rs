@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use slab::Slab;
 
+use super::faults::Fault;
 use super::network::{ConnId, Side};
 use crate::base::Time;
 use crate::control::ControlTimer;
@@ -82,31 +83,6 @@ pub enum Event {
     Operate,
     /// Applications stop sending.
     Quiet,
-}
-
-/// The kinds of faults that come again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A process is killed.
-    Crash,
-    /// A process stops for a while.
-    Pause,
-    /// Nothing passes between two groups, in one or both directions.
-    Partition,
-    /// A connection is reset.
-    Reset,
-    /// A process leaves gracefully.
-    Leave,
-    /// Several processes leave at once.
-    MassLeave,
-    /// Several processes start at once.
-    MassJoin,
-    /// The packets of one connection vanish from now on, and nobody is told.
-    Flow,
-    /// A handler holds its worker for long; the process, and its kernel, go on.
-    Block,
-    /// A process withdraws its path, and serves it again.
-    Withdraw,
 }
 
 /// The events to come, in order.

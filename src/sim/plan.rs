@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 
-use super::events::{Fault, SlotId};
+use super::events::SlotId;
+use super::faults::Fault;
 use super::network::{address, nowhere};
 use super::world::Scenario;
 use crate::base::Rng;
