@@ -116,8 +116,8 @@ pub use api::{
 };
 pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{
-    InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, Placement,
-    PlacementError, RouteeId, Time, View, WorkerIndex,
+    InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, PatternError,
+    Placement, PlacementError, RouteeId, Time, View, WorkerIndex,
 };
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};

@@ -162,7 +162,7 @@ fn a_changed_message_is_refused_by_name_where_it_is_sent() {
         assert_eq!(ask(&router, &older(1, 7)), Ok(7));
         assert_eq!(ask(&router, &elsewhere::Payment { account: 1, cents: 8 }), Ok(8));
     }
-    assert_eq!(new.select(PATH).tell(&newer(1, 7)), Err(Refusal::LayoutMismatch));
+    assert_eq!(new.select(PATH).unwrap().tell(&newer(1, 7)), Err(Refusal::LayoutMismatch));
 
     let router = old.router(PATH).build().unwrap();
     router.wait_ready(1, LIMIT).unwrap();

@@ -236,7 +236,7 @@ fn a_worker_that_does_not_run_a_path_says_so() {
     let places = BTreeSet::from([(0, 1), (1, 0)]);
     let router = cluster.router(0, |it| it.round_robin(), &places);
     let node = &cluster.nodes[0];
-    let selected = node.select("/placement/*");
+    let selected = node.select("/placement/*").unwrap();
     assert_eq!(cluster.places(&selected.identify()), places);
     assert_eq!(selected.tell(&item(1)), Ok(2));
 

@@ -187,10 +187,10 @@ fn roles_limits_and_locality_choose_routees() {
     assert_eq!(nobody.ask(&who(1)).wait(), Err(AskError::Refused(Refusal::NoRoutee)));
 
     // By a pattern, on one node or all.
-    assert_eq!(node.select("/routing/*").identify().len(), 6);
-    assert_eq!(node.select("/routing/*").on(cluster.nodes[1].name()).identify().len(), 2);
-    assert_eq!(node.select("/other/**").tell(&who(1)), Err(Refusal::NoRoutee));
-    assert_eq!(node.select("/**").tell(&who(1)), Ok(6));
+    assert_eq!(node.select("/routing/*").unwrap().identify().len(), 6);
+    assert_eq!(node.select("/routing/*").unwrap().on(cluster.nodes[1].name()).identify().len(), 2);
+    assert_eq!(node.select("/other/**").unwrap().tell(&who(1)), Err(Refusal::NoRoutee));
+    assert_eq!(node.select("/**").unwrap().tell(&who(1)), Ok(6));
     assert_eq!(cluster.spread_of(6), [2, 2, 2]);
 }
 

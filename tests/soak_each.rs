@@ -273,7 +273,7 @@ fn from_applications(scene: &Scene) {
     });
     soak("selections", |times| {
         for number in 0..times {
-            let selected = node.select("/soak/*");
+            let selected = node.select("/soak/*").unwrap();
             assert_eq!(selected.identify().len(), 1);
             if number % AT_ONCE == 0 {
                 assert_eq!(selected.tell(&Item(number)), Ok(1));

@@ -14,7 +14,9 @@ use super::router::RouterBuilder;
 use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
-use crate::base::{LogKind, NodeId, NodeRef, Path, Placement, Time, View, WorkerIndex};
+use crate::base::{
+    LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex,
+};
 use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
@@ -150,8 +152,11 @@ impl Node {
     }
 
     /// Handlers by a path pattern: `node.select("/user/*")`.
-    pub fn select(&self, pattern: &str) -> Selection {
-        Selection { shared: Arc::clone(&self.shared), pattern: Pattern::new(pattern) }
+    ///
+    /// # Errors
+    /// As [`Pattern::new`].
+    pub fn select(&self, pattern: &str) -> Result<Selection, PatternError> {
+        Ok(Selection { shared: Arc::clone(&self.shared), pattern: Pattern::new(pattern)? })
     }
 
     /// Sends a message to one routee.

@@ -5,6 +5,7 @@ pub mod ids;
 pub mod layout;
 pub mod log_limit;
 pub mod path;
+pub mod pattern;
 pub mod placement;
 pub mod routee;
 pub mod time;
@@ -15,6 +16,7 @@ pub use ids::{DestinationId, HandlerId, Incarnation, MessageTypeId, NodeId, Node
 pub use layout::LayoutHash;
 pub use log_limit::{LogKind, LogLimiter};
 pub use path::{MAX_PATH_BYTES, Path, PathError};
+pub use pattern::{PathPattern, PatternError};
 pub use placement::{Placed, Placement, PlacementError};
 pub use routee::{InstanceId, LifeNumber, RouteeId};
 pub use time::Time;

@@ -58,17 +58,28 @@ impl Path {
     }
 }
 
+/// What paths and patterns of paths have in common.
+pub(super) mod rules {
+    pub const BEGIN: &str = "it does not begin with `/`";
+    pub const LENGTH: &str = "it is longer than 255 bytes";
+    pub const LETTERS: &str = "between its `/` there may be only a-z, A-Z, 0-9, `.`, `_` and `-`";
+
+    /// Whether a part of a path may have this byte.
+    pub fn is_allowed(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
+    }
+}
+
 fn broken_rule(text: &str) -> Option<&'static str> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let Some(parts) = text.strip_prefix('/') else { return Some("it does not begin with `/`") };
+    let Some(parts) = text.strip_prefix('/') else { return Some(rules::BEGIN) };
     if text.len() > MAX_PATH_BYTES {
-        Some("it is longer than 255 bytes")
+        Some(rules::LENGTH)
     } else if text.ends_with('/') {
         Some("nothing follows its last `/`")
     } else if parts.split('/').any(str::is_empty) {
         Some("two `/` have nothing between them")
-    } else if !parts.bytes().all(|byte| byte == b'/' || known(byte)) {
-        Some("between its `/` there may be only a-z, A-Z, 0-9, `.`, `_` and `-`")
+    } else if !parts.bytes().all(|byte| byte == b'/' || rules::is_allowed(byte)) {
+        Some(rules::LETTERS)
     } else {
         None
     }

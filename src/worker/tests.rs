@@ -78,10 +78,10 @@ fn a_message_to_itself_comes_in_the_next_cycle() {
 #[test]
 fn a_handler_finds_others_by_pattern() {
     let mut net = Net::joined(2);
-    let all = net.cx(0, |cx| cx.identify(Pattern::new("/**")));
-    let told = net.cx(0, |cx| cx.tell_selected(Pattern::new("/**"), &ping(1)));
+    let all = net.cx(0, |cx| cx.identify(Pattern::new("/**").unwrap()));
+    let told = net.cx(0, |cx| cx.tell_selected(Pattern::new("/**").unwrap(), &ping(1)));
     assert!(!all.is_empty() && told == Ok(all.len()), "{told:?} of {all:?}");
-    let refused = net.cx(0, |cx| cx.tell_selected(Pattern::new("/nothing/*"), &ping(1)));
+    let refused = net.cx(0, |cx| cx.tell_selected(Pattern::new("/nothing/*").unwrap(), &ping(1)));
     assert_eq!(refused, Err(Refusal::NoRoutee));
 }
 
