@@ -1,10 +1,10 @@
 //! Names the workers of all members, so that a routee's link is found by an index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::base::{DestinationId, Member, MemberState, NodeRef, View, WorkerIndex};
+use crate::base::{DestinationId, Member, MemberEvent, MemberState, NodeRef, View, WorkerIndex};
 use crate::route::RouteTable;
 use crate::route::snapshot::{self, Destination, Reach};
 
@@ -105,6 +105,41 @@ impl Destinations {
     }
 }
 
+/// Lives that are remembered after their end: more than can end before a worker that is not held up
+/// takes its next snapshot.
+const REMEMBERED: usize = 1_024;
+
+/// The lives of members that have ended last.
+#[derive(Default)]
+pub struct Ended {
+    lives: VecDeque<NodeRef>,
+    /// The same, as it was last handed out.
+    shared: Arc<[NodeRef]>,
+}
+
+impl Ended {
+    /// Adds those that have ended now: a member that is removed, and one that is replaced by a later
+    /// life of its node.
+    pub fn follow(&mut self, events: &[MemberEvent]) {
+        let removed = events.iter().filter_map(|event| match event {
+            MemberEvent::Removed(member) => Some(member.node_ref()),
+            _ => None,
+        });
+        let before = self.lives.len();
+        self.lives.extend(removed);
+        if self.lives.len() > before {
+            let most = self.lives.len().saturating_sub(REMEMBERED);
+            self.lives.drain(..most);
+            self.shared = self.lives.iter().copied().collect();
+        }
+    }
+
+    /// All of them, oldest first.
+    pub fn latest(&self) -> Arc<[NodeRef]> {
+        Arc::clone(&self.shared)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +209,21 @@ mod tests {
         lives.dedup();
         assert_eq!(lives.len(), 2_000);
         assert!(lives.iter().all(|id| !id.is_after(all.newest())));
+    }
+
+    #[test]
+    fn the_last_lives_that_ended_are_remembered() {
+        let mut ended = Ended::default();
+        let removed = |life| MemberEvent::Removed(member("restarts", life, 1));
+        let joined = MemberEvent::Joined(member("stays", 1, 1));
+        ended.follow(std::slice::from_ref(&joined));
+        assert!(ended.latest().is_empty());
+        for life in 1..=2_000 {
+            ended.follow(&[removed(life), joined.clone()]);
+        }
+        let latest = ended.latest();
+        assert_eq!((latest.len(), latest[0]), (REMEMBERED, node("restarts", 2_001 - 1_024)));
+        assert_eq!(latest.last(), Some(&node("restarts", 2_000)));
     }
 
     #[test]

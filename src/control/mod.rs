@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::destinations::Destinations;
+use self::destinations::{Destinations, Ended};
 use self::ending::Ending;
 use self::gossip::{Gossip, News};
 use self::joining::{Joining, SeedState};
@@ -191,6 +191,7 @@ pub struct Control {
     serving: Serving,
     tables: Tables,
     destinations: Destinations,
+    ended: Ended,
     version: u64,
     leaving: Leaving,
     parts: ControlHalves,
@@ -231,6 +232,7 @@ impl Control {
             serving: Serving::new(workers, parts.leave_grace),
             tables: Tables::default(),
             destinations: Destinations::default(),
+            ended: Ended::default(),
             version: 0,
             leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
             parts: ControlHalves::new(me, workers, &parts.parts),
@@ -480,6 +482,7 @@ impl Control {
         let outcome = call(&mut self.membership, &mut adapter);
         let (changed, fault) = (adapter.changed, adapter.fault);
         if let Some(events) = changed {
+            self.ended.follow(&events);
             self.follow_view(sink);
             // Whoever hears of a change finds it in the snapshot.
             sink.events(self.membership.view(), &events);
@@ -505,12 +508,13 @@ impl Control {
 
     fn publish(&mut self, sink: &mut dyn ControlSink) {
         self.version += 1;
-        let snapshot = Arc::new(Snapshot::new(
+        let snapshot = Snapshot::new(
             self.version,
             Arc::clone(self.membership.view()),
             self.destinations.all().clone(),
             self.tables.states(),
-        ));
+        );
+        let snapshot = Arc::new(snapshot.with_ended(self.ended.latest()));
         self.tell_all(sink, || Command::Apply(Arc::clone(&snapshot)));
         sink.publish(snapshot);
     }

@@ -153,6 +153,9 @@ pub struct Snapshot {
     pub destinations: Destinations,
     /// The routers of this node with their ids, by slot.
     routers: Vec<Option<(u32, Arc<RouterState>)>>,
+    /// The last lives of members that are over, oldest first. A worker that was behind may never
+    /// have seen them as members.
+    pub ended: Arc<[NodeRef]>,
 }
 
 impl Snapshot {
@@ -163,7 +166,12 @@ impl Snapshot {
         destinations: Destinations,
         routers: Vec<Option<(u32, Arc<RouterState>)>>,
     ) -> Self {
-        Self { version, view, destinations, routers }
+        Self { version, view, destinations, routers, ended: Arc::default() }
+    }
+
+    /// The same, with the last lives that are over.
+    pub fn with_ended(self, ended: Arc<[NodeRef]>) -> Self {
+        Self { ended, ..self }
     }
 
     /// Before anything is known but this node itself.

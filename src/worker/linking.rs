@@ -143,8 +143,10 @@ impl Worker {
                 before.is_some_and(|before| before.destinations.find(node, worker).is_some());
             let member = snapshot.view.member(node.node);
             let is_replaced = member.is_some_and(|member| member.incarnation > node.incarnation);
+            // It came and went between two snapshots that this worker took.
+            let has_ended = is_replaced || snapshot.ended.contains(&node);
             link.outbox.charge(encoder, replies_to(known.map(|known| known.reach)));
-            if known.is_none() && (was_known || is_replaced) {
+            if known.is_none() && (was_known || has_ended) {
                 gone.push(id);
             }
         }

@@ -89,6 +89,8 @@ pub(super) struct Net {
     pub(super) random: u64,
     pub(super) reach: Vec<Reach>,
     pub(super) version: u64,
+    /// Lives that snapshots say are over.
+    pub(super) ended: Vec<NodeRef>,
 }
 
 /// As every worker names the only one of a node.
@@ -138,6 +140,7 @@ impl Net {
             random: 1,
             reach: vec![Reach::Usable; size],
             version: 0,
+            ended: Vec::new(),
         };
         for side in 0..size {
             net.apply(side);
@@ -193,6 +196,7 @@ impl Net {
             .enumerate();
         let routers = routers.map(|(id, state)| Some((id as u32, state))).collect();
         let snapshot = Snapshot::new(self.version, view, destinations, routers);
+        let snapshot = snapshot.with_ended(self.ended.as_slice().into());
         self.sides[side].worker.apply(Arc::new(snapshot));
     }
 

@@ -409,3 +409,20 @@ fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told(
     net.sides[0].worker.receive(id, long.bytes(), u32::MAX).unwrap();
     assert_eq!(number(ticket.wait()), Err(AskError::Dead(DeathReason::RepliesFull)));
 }
+
+/// A worker that was behind sees a life only as one that is over: its link must not outlive it.
+#[test]
+fn the_link_of_a_peer_that_came_and_went_between_two_snapshots_is_closed() {
+    let mut net = Net::new(1);
+    let newcomer = node(7);
+    let worker = &mut net.sides[0].worker;
+    let its = worker.accept(newcomer, WorkerIndex(0), 1).unwrap();
+    let client = worker.accept(node(8), WorkerIndex(0), 1).unwrap();
+    net.apply(0);
+    assert!(net.sides[0].worker.link(its).is_some(), "its record may be on its way");
+    net.ended = vec![newcomer];
+    net.apply(0);
+    assert_eq!(net.effects(0), [Effect::Close]);
+    assert!(net.sides[0].worker.link(its).is_none());
+    assert!(net.sides[0].worker.link(client).is_some(), "a client's stays");
+}
