@@ -146,6 +146,53 @@ fn a_routee_that_takes_nothing_holds_up_nobody_else() {
     assert_eq!(counts.delivered, accepted + 51, "{counts:?}");
 }
 
+/// Three peers of four are slow, and their links are without room most of the time: none of what
+/// was accepted for them dies, and the fourth gets on.
+#[test]
+fn several_slow_links_at_once_cost_no_accepted_message_and_hold_up_nobody_else() {
+    const PEERS: usize = 4;
+    let sending = node(None, 1);
+    let peers: Vec<Node> = (0..PEERS).map(|_| node(Some(&sending), 1)).collect();
+    let routers: Vec<Router> = (0..PEERS)
+        .map(|peer| {
+            let path = format!("/user/peer-{peer}");
+            peers[peer].serve(&path, |_| Slow).unwrap();
+            let router = sending.router(&path).build().unwrap();
+            router.wait_ready(1, LIMIT).unwrap();
+            router
+        })
+        .collect();
+    let until = Instant::now() + Duration::from_secs(4);
+    let accepted: Vec<AtomicU64> = (0..PEERS).map(|_| AtomicU64::new(0)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    let mut refused = 0;
+                    for (peer, router) in routers.iter().enumerate() {
+                        let takes_us = if peer + 1 == PEERS { 0 } else { 1_000 };
+                        match router.tell(&work(takes_us, 8_300)) {
+                            Ok(()) => drop(accepted[peer].fetch_add(1, Ordering::Relaxed)),
+                            Err(Refusal::QueueFull) => refused += 1,
+                            Err(refusal) => panic!("{refusal}"),
+                        }
+                    }
+                    if refused == PEERS {
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                }
+            });
+        }
+    });
+    let accepted: Vec<u64> = accepted.into_iter().map(AtomicU64::into_inner).collect();
+    let all = accepted.iter().sum();
+    let counts = settled(&sending, all);
+    println!("accepted by peer: {accepted:?}; {counts:?}");
+    assert_eq!((counts.delivered, counts.dead_total()), (all, 0), "{counts:?}");
+    let slow = accepted[..PEERS - 1].iter().max().unwrap();
+    assert!(accepted[PEERS - 1] > 2 * slow, "the quick one was held up: {accepted:?}");
+}
+
 #[test]
 fn a_node_that_stops_accounts_for_everything_it_accepted() {
     for round in 0..20 {

@@ -4,6 +4,9 @@
 //! Items that are small weigh nothing: their number bounds them, and a push of one costs nothing
 //! more. The others take of one account, which producers add to and the consumer takes from.
 //!
+//! The consumer can narrow it: then it takes less of what may have to wait on at the consumer, so
+//! that there is a place for all that it takes.
+//!
 //! It can be closed without losing anything: whatever a push was told about, accepted or not, is
 //! true. The consumer closes it by filling it with tombstones, which nobody takes out any more: a
 //! push either came before, and its item is found, or finds no place. So a push costs no more than
@@ -11,7 +14,7 @@
 
 use std::sync::Arc;
 
-use super::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering};
+use super::sync::{ArrayQueue, AtomicU64, Ordering};
 use super::{Full, Waker};
 
 /// What an item of a queue holds beside its place.
@@ -19,6 +22,12 @@ pub trait Weigh {
     /// Bytes that count towards the queue's bound; 0 for a small item, which its place stands for.
     /// It must not change while the item waits.
     fn weight(&self) -> usize;
+
+    /// Whether it may have to wait at the consumer once more, and so finds no place in a queue that
+    /// is narrowed.
+    fn may_wait_on(&self) -> bool {
+        true
+    }
 }
 
 /// How much an injection queue takes.
@@ -42,7 +51,9 @@ pub fn injector<T: Weigh>(room: Room, waker: Waker) -> (Injector<T>, Injected<T>
         bytes: room.bytes as u64,
         put: AtomicU64::new(0),
         taken: AtomicU64::new(0),
-        closing: AtomicBool::new(false),
+        state: AtomicU64::new(WIDE),
+        narrow_items: AtomicU64::new(0),
+        narrow_bytes: AtomicU64::new(0),
     });
     (Injector { shared: shared.clone(), waker }, Injected { shared, closed: false, taken: 0 })
 }
@@ -55,9 +66,19 @@ struct Shared<T> {
     put: AtomicU64,
     /// The weight of all that the consumer took out. Never ahead of `put`.
     taken: AtomicU64,
-    /// Keeps producers from racing against the closing, and tells them why there is no place.
-    closing: AtomicBool,
+    /// Keeps producers from racing against the closing, and tells them why there is no place. Only
+    /// the consumer's thread writes it, and the two that follow.
+    state: AtomicU64,
+    narrow_items: AtomicU64,
+    narrow_bytes: AtomicU64,
 }
+
+/// All that there is room for is taken.
+const WIDE: u64 = 0;
+/// Less of what may have to wait on.
+const NARROW: u64 = 1;
+/// Nothing any more.
+const CLOSED: u64 = 2;
 
 impl<T> Shared<T> {
     /// Takes so much of the account, if it is there. A producer that is about to be refused can
@@ -102,10 +123,11 @@ impl<T: Weigh> Injector<T> {
     /// batch, or a sleeping worker will not see it until something else wakes it.
     #[inline]
     pub fn push_quiet(&self, item: T) -> Result<(), Full<T>> {
-        if self.shared.closing.load(Ordering::Relaxed) {
+        let state = self.shared.state.load(Ordering::Relaxed);
+        let weight = item.weight() as u64;
+        if state != WIDE && !self.admits(state, item.may_wait_on(), weight) {
             return Err(Full(item));
         }
-        let weight = item.weight() as u64;
         if weight > 0 && !self.shared.reserve(weight) {
             return Err(Full(item));
         }
@@ -117,13 +139,42 @@ impl<T: Weigh> Injector<T> {
             Full(item.expect("it was an item"))
         })
     }
+
+    /// Whether a queue that is not wide takes such an item.
+    #[cold]
+    fn admits(&self, state: u64, may_wait_on: bool, weight: u64) -> bool {
+        let Shared { queue, put, taken, narrow_items, narrow_bytes, .. } = &*self.shared;
+        if state == CLOSED || !may_wait_on {
+            return state != CLOSED;
+        }
+        // Taken first, as in `reserve`.
+        let taken = taken.load(Ordering::Acquire);
+        let waiting = put.load(Ordering::Relaxed).wrapping_sub(taken);
+        let bytes = narrow_bytes.load(Ordering::Relaxed);
+        (queue.len() as u64) < narrow_items.load(Ordering::Relaxed)
+            && (weight == 0 || waiting + weight <= bytes || (waiting == 0 && bytes > 0))
+    }
 }
 
 impl<T> Injector<T> {
     /// Whether the worker takes nothing more, for good.
     #[inline]
     pub fn is_closed(&self) -> bool {
-        self.shared.closing.load(Ordering::Relaxed)
+        self.shared.state.load(Ordering::Relaxed) == CLOSED
+    }
+
+    /// From now on it takes no more than this of what may have to wait on; `None` for all that
+    /// there is room for. For the consumer's thread only. A push that is under way may not see it.
+    pub fn narrow(&self, to: Option<Room>) {
+        let Shared { state, narrow_items, narrow_bytes, .. } = &*self.shared;
+        if state.load(Ordering::Relaxed) == CLOSED {
+            return;
+        }
+        if let Some(Room { items, bytes }) = to {
+            narrow_items.store(items as u64, Ordering::Relaxed);
+            narrow_bytes.store(bytes as u64, Ordering::Relaxed);
+        }
+        state.store(if to.is_some() { NARROW } else { WIDE }, Ordering::Relaxed);
     }
 
     /// Wakes the worker if it sleeps.
@@ -188,8 +239,8 @@ impl<T: Weigh> Injected<T> {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        let Shared { queue, closing, .. } = &*self.shared;
-        closing.store(true, Ordering::Relaxed);
+        let Shared { queue, state, .. } = &*self.shared;
+        state.store(CLOSED, Ordering::Relaxed);
         let mut tombstones = 0;
         loop {
             if queue.push(None).is_ok() {
@@ -264,6 +315,41 @@ mod tests {
         assert_eq!(injector.push(11), Err(Full(11)));
         assert_eq!((injected.pop(), injected.pop(), injected.pop()), (Some(10), Some(300), None));
         assert_eq!(injector.push(100), Ok(()));
+    }
+
+    #[test]
+    fn a_narrow_queue_takes_less_of_what_may_wait_on_and_all_of_the_rest() {
+        /// Its weight, and whether it may have to wait on.
+        #[derive(Debug, PartialEq)]
+        struct Item(usize, bool);
+        impl Weigh for Item {
+            fn weight(&self) -> usize {
+                self.0
+            }
+            fn may_wait_on(&self) -> bool {
+                self.1
+            }
+        }
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(room(8), waker);
+        injector.narrow(Some(Room { items: 2, bytes: 30 }));
+        injector.push(Item(20, true)).unwrap();
+        assert_eq!(injector.push(Item(11, true)), Err(Full(Item(11, true))));
+        injector.push(Item(0, true)).unwrap();
+        assert_eq!(injector.push(Item(0, true)), Err(Full(Item(0, true))));
+        injector.push(Item(40, false)).unwrap();
+        while injected.pop().is_some() {}
+        // What is heavier than all has its turn when it is alone.
+        injector.push(Item(40, true)).unwrap();
+        assert_eq!(injector.push(Item(1, true)), Err(Full(Item(1, true))));
+        injector.narrow(None);
+        injector.push(Item(40, true)).unwrap();
+        while injected.pop().is_some() {}
+        injector.narrow(Some(Room { items: 0, bytes: 0 }));
+        assert!(injector.push(Item(0, true)).is_err() && injector.push(Item(0, false)).is_ok());
+        injected.close(drop);
+        injector.narrow(None);
+        assert!(injector.is_closed() && injector.push(Item(0, false)).is_err());
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Walk of a message from another thread: hand-overs that were accepted and whose link has no room
 //! yet. They wait here, each link's in order, so that none of them dies and none holds up what goes
-//! elsewhere. Whoever sends to a link for which something waits is refused until nothing does. While
-//! many wait the worker takes no more, its queue fills, and all senders are refused.
+//! elsewhere. Whoever sends to a link for which something waits is refused until nothing does.
+//!
+//! **What was accepted always has a place.** While some wait, the worker's queue takes no more than
+//! half of the places that are left here: what lies in it could all be for another link that is
+//! about to be without room. So one link that is slow takes half at most, two a quarter more, and
+//! there are places for the messages of those that are quick.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,7 +38,7 @@ struct List {
 
 impl Held {
     /// Room for twice as many hand-overs as the worker's queue holds: one link that is stuck can
-    /// bring no more than a full queue, since its senders are refused from then on.
+    /// bring no more than what the queue takes, since its senders are refused from then on.
     pub fn new(queue: Room) -> Self {
         let most = Room { items: 2 * queue.items, bytes: queue.bytes.saturating_mul(2) };
         Self { lists: Vec::new(), count: 0, bytes: 0, most }
@@ -47,6 +51,17 @@ impl Held {
 
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// What the worker's queue may take now of what may have to wait here; `None` while nothing
+    /// waits. An eighth of the places is for pushes that are under way and do not see it yet.
+    fn queue_takes(&self) -> Option<Room> {
+        let half_left = |most: usize, taken: usize| (most - most / 8).saturating_sub(taken) / 2;
+        let Room { items, bytes } = self.most;
+        (!self.is_empty()).then(|| Room {
+            items: half_left(items, self.count).min(items / 2),
+            bytes: half_left(bytes, self.bytes).min(bytes / 2),
+        })
     }
 
     #[inline]
@@ -118,6 +133,7 @@ impl Worker {
         match injection.destination() {
             Some(to) if self.core.is_crowded(to) || self.held.has(to) => {
                 self.held.push(self.core.now, to, injection);
+                self.core.injector.narrow(self.held.queue_takes());
             }
             _ => self.admit(injection),
         }
@@ -128,6 +144,7 @@ impl Worker {
     pub fn admit_held(&mut self) {
         if !self.held.is_empty() {
             self.admit_some();
+            self.core.injector.narrow(self.held.queue_takes());
         }
     }
 

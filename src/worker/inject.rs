@@ -79,6 +79,11 @@ impl Weigh for Injection {
             large => large,
         }
     }
+
+    #[inline]
+    fn may_wait_on(&self) -> bool {
+        self.destination().is_some()
+    }
 }
 
 /// On its way to a sibling.

@@ -426,3 +426,53 @@ fn the_link_of_a_peer_that_came_and_went_between_two_snapshots_is_closed() {
     assert!(net.sides[0].worker.link(its).is_none());
     assert!(net.sides[0].worker.link(client).is_some(), "a client's stays");
 }
+
+/// What threads hand over before they see that a link is full has a place, also when one link after
+/// another comes to take nothing.
+#[test]
+fn links_that_stall_one_after_another_cost_nothing_that_was_accepted_and_leave_the_way_open() {
+    const STALLED: usize = 6;
+    let mut net = Net::joined(STALLED + 2);
+    for peer in 2..STALLED + 2 {
+        net.cx(0, |cx| cx.tell_to(&reference(peer), &ping(1))).unwrap();
+        assert_eq!(net.effects(0), [Effect::Dial(peer as u32)]);
+        net.open(0, peer);
+        net.settle();
+    }
+    let wires = std::mem::take(&mut net.wires);
+    let accepted = std::cell::Cell::new((STALLED + 1) as u64);
+    // As much as threads can before the worker looks.
+    let hand_over = |net: &mut Net, peer: usize| {
+        let mut count = 0;
+        loop {
+            let message = Ping { key: count, what: REPLY, filler: vec![1; 1_000] };
+            let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+            let injection = Injection::Frames { destination: destination(peer), frames };
+            if net.sides[0].worker.core.injector.push(injection).is_err() {
+                break;
+            }
+            count += 1;
+        }
+        while net.sides[0].worker.takes_hand_overs()
+            && let Some(injection) = net.sides[0].injected.pop()
+        {
+            net.sides[0].worker.inject(injection);
+        }
+        accepted.set(accepted.get() + count);
+        count
+    };
+    let most: Vec<u64> = (1..=STALLED).map(|peer| hand_over(&mut net, peer)).collect();
+    assert_eq!(most[0], 64, "all that the queue takes");
+    assert!(most.is_sorted_by(|one, next| one >= next), "{most:?}");
+    net.pass(2_000);
+    let quick = STALLED + 1;
+    assert!(hand_over(&mut net, quick) > 0, "the way to a quick one is open: {most:?}");
+    assert_eq!(net.counts(0).dead_total(), 0, "{:?}", net.counts(0));
+    // They go on, and all that waits is delivered.
+    net.wires = wires;
+    net.settle();
+    assert!(!net.sides[0].worker.is_holding());
+    assert_eq!(net.counts(0).delivered, accepted.get());
+    let all = hand_over(&mut net, quick);
+    assert_eq!(all, 64, "nothing waits: the queue takes all again");
+}
