@@ -1,9 +1,11 @@
 //! How large the receive buffers of a worker's links may become. Each begins with a few KiB, and
 //! what it takes beyond is of one sum.
 //!
-//! Half of the sum is for buffers of links on which much comes: they double, up to the usual size,
-//! as long as there is plenty. The rest is for messages that are longer than their link's buffer, a
-//! quarter each for those of members and of clients. Room for such a message is taken whole when
+//! A quarter each is for buffers of members' and of clients' links on which much comes: they double,
+//! up to the usual size, as long as there is plenty. Where there is not, a link on which little has
+//! come for a while gives back what it has, and else the largest of them half of it, so that those
+//! on which much comes are about equal in the end. The rest is for messages that are longer than
+//! their link's buffer, a quarter each for those of members and of clients. Room for such a message is taken whole when
 //! its header has come, so that whoever has begun to receive one can end it; whose message finds
 //! none is not read until there is some. A link that lets others wait in this way for too long
 //! loses its connection.
@@ -19,6 +21,12 @@ pub const FIRST_BYTES: usize = 4 << 10;
 
 /// How long a link may have room for a long message while others wait for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A link whose buffer no read has filled for so long gives it back when others want more.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How often it is looked for one that gives back.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What receive buffers take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +49,9 @@ pub(super) enum Whose {
 pub(super) struct Grant {
     /// For what usually comes.
     pub window: usize,
+    /// On whose account that is, and when a read last filled it.
+    of: Whose,
+    filled: Time,
     /// Beyond it, for one long message, and since when.
     pub frame: usize,
     pub since: Time,
@@ -53,6 +64,8 @@ pub(super) struct Grant {
 
 pub(super) const FIRST_GRANT: Grant = Grant {
     window: FIRST_BYTES,
+    of: Whose::Client,
+    filled: Time::ZERO,
     frame: 0,
     since: Time::ZERO,
     whose: Whose::Client,
@@ -66,29 +79,68 @@ impl Grant {
     }
 }
 
+/// What became of a buffer that was filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Widened {
+    /// It is larger.
+    Yes,
+    /// It is large enough, or there is no room.
+    No,
+    /// There is no room, and it is time to look for some.
+    Wanted,
+}
+
 pub(super) struct Inboxes {
     room: InboxRoom,
-    windows: usize,
+    windows: [usize; 2],
     frames: [usize; 2],
+    looked_at: Time,
     /// Links whose long messages find no room, in order.
     pub waiting: VecDeque<LinkId>,
 }
 
 impl Inboxes {
     pub fn new(room: InboxRoom) -> Self {
-        Self { room, windows: 0, frames: [0; 2], waiting: VecDeque::new() }
+        Self {
+            room,
+            windows: [0; 2],
+            frames: [0; 2],
+            looked_at: Time::ZERO,
+            waiting: VecDeque::new(),
+        }
     }
 
-    /// A read filled the buffer. Returns whether the buffer may be larger from now on.
-    pub fn widen(&mut self, grant: &mut Grant) -> bool {
-        let larger = (2 * grant.window).min(self.room.usual_bytes);
-        let left = (self.room.all_bytes / 2).saturating_sub(self.windows);
-        let fits = grant.frame == 0 && larger > grant.window && larger <= left / 2;
-        if fits {
-            self.windows += larger - grant.window;
-            grant.window = larger;
+    /// A read filled the buffer. Returns whether the buffer may be larger from now on; if not,
+    /// another may have to give something back first.
+    pub fn widen(&mut self, grant: &mut Grant, whose: Whose, now: Time) -> Widened {
+        grant.filled = now;
+        if grant.of != whose {
+            // Its peer has become a member, or is none any more.
+            self.windows[grant.of as usize] -= grant.window - FIRST_BYTES;
+            self.windows[whose as usize] += grant.window - FIRST_BYTES;
+            grant.of = whose;
         }
-        fits
+        let larger = (2 * grant.window).min(self.room.usual_bytes);
+        if grant.frame > 0 || larger <= grant.window {
+            return Widened::No;
+        }
+        let taken = &mut self.windows[whose as usize];
+        if larger <= (self.room.all_bytes / 4).saturating_sub(*taken) / 2 {
+            *taken += larger - grant.window;
+            grant.window = larger;
+            return Widened::Yes;
+        }
+        if now < self.looked_at.plus(LOOK_EVERY) {
+            return Widened::No;
+        }
+        self.looked_at = now;
+        Widened::Wanted
+    }
+
+    /// A link gives back what its buffer has beyond this.
+    pub fn narrow(&mut self, grant: &mut Grant, to: usize) {
+        self.windows[grant.of as usize] -= grant.window - to;
+        grant.window = to;
     }
 
     /// The frame at the front takes `need` bytes. Returns whether there is room for it.
@@ -127,15 +179,34 @@ impl Inboxes {
     /// The link has no connection any more.
     pub fn end(&mut self, grant: &mut Grant) -> bool {
         let freed = self.end_frame(grant);
-        self.windows -= grant.window - FIRST_BYTES;
+        self.narrow(grant, FIRST_BYTES);
         *grant = FIRST_GRANT;
         freed
     }
 
     /// What is taken, as it is counted.
     pub fn taken(&self) -> usize {
-        self.windows + self.frames[0] + self.frames[1]
+        self.windows.iter().chain(&self.frames).sum()
     }
+}
+
+/// Who gives room back for a buffer of this kind and size, as a place among these, and what is left
+/// to it: who has not needed it for longest, or has so much more that the half is more as well.
+pub(super) fn spare<'a>(
+    grants: impl Iterator<Item = &'a Grant> + Clone,
+    wanting: &Grant,
+    now: Time,
+) -> Option<(usize, usize)> {
+    let like =
+        |grant: &Grant| grant.of == wanting.of && grant.frame == 0 && grant.window > FIRST_BYTES;
+    let kind = grants.enumerate().filter(|(_, grant)| like(grant));
+    let idle = kind.clone().filter(|(_, grant)| now.since(grant.filled) >= IDLE);
+    if let Some((place, _)) = idle.min_by_key(|(_, grant)| grant.filled) {
+        return Some((place, FIRST_BYTES));
+    }
+    let (place, largest) = kind.max_by_key(|(_, grant)| grant.window)?;
+    let half = largest.window / 2;
+    (half > wanting.window).then_some((place, half))
 }
 
 /// Who has had room for a long message for longest, too long while others of the same kind wait for
@@ -205,9 +276,89 @@ mod tests {
         let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
         let mut grants = [FIRST_GRANT; 100];
         for grant in &mut grants {
-            while inboxes.widen(grant) {}
+            while inboxes.widen(grant, Whose::Client, Time::ZERO) == Widened::Yes {}
         }
         assert_eq!((grants[0].window, grants[99].window), (64 << 10, FIRST_BYTES));
         assert!(inboxes.taken() <= 512 << 10);
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A read fills the buffer of this link; what others have is taken where need be. Returns how
+    /// large it is then.
+    fn fill(
+        inboxes: &mut Inboxes,
+        grants: &mut [Grant],
+        place: usize,
+        whose: Whose,
+        at: u64,
+    ) -> usize {
+        if inboxes.widen(&mut grants[place], whose, Time(at)) == Widened::Wanted
+            && let Some((from, to)) = spare(grants.iter(), &grants[place], Time(at))
+        {
+            assert_ne!(from, place, "from itself");
+            inboxes.narrow(&mut grants[from], to);
+        }
+        let windows: usize = grants.iter().map(|grant| grant.window - FIRST_BYTES).sum();
+        assert_eq!(inboxes.taken(), windows, "as it is counted");
+        grants[place].window
+    }
+
+    #[test]
+    fn buffers_that_are_not_filled_any_more_give_way_to_those_that_are() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let mut grants = [FIRST_GRANT; 8];
+        for _ in 0..10 {
+            for place in 0..7 {
+                fill(&mut inboxes, &mut grants, place, Whose::Client, 0);
+            }
+        }
+        let before = grants[7].window;
+        assert_eq!(before, FIRST_BYTES);
+        // The last one comes when the others have been quiet for two seconds.
+        for read in 0..40 {
+            fill(&mut inboxes, &mut grants, 7, Whose::Client, 2 * SECOND + read * SECOND / 50);
+        }
+        assert_eq!(grants[7].window, 64 << 10);
+    }
+
+    #[test]
+    fn buffers_that_are_all_filled_share_what_there_is() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let mut grants = [FIRST_GRANT; 16];
+        for read in 0..400 {
+            // The first four have come long before the others.
+            let links = if read < 100 { 4 } else { 16 };
+            for place in 0..links {
+                let at = SECOND + (read * 16 + place as u64) * SECOND / 1_000;
+                fill(&mut inboxes, &mut grants, place, Whose::Member, at);
+            }
+        }
+        let windows = grants.map(|grant| grant.window);
+        let (least, most) = (windows.iter().min().unwrap(), windows.iter().max().unwrap());
+        assert!(*most <= 4 * least, "{windows:?}");
+        assert!(*least > FIRST_BYTES, "{windows:?}");
+    }
+
+    #[test]
+    fn clients_leave_members_their_room() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let mut grants = [FIRST_GRANT; 101];
+        for _ in 0..10 {
+            for place in 0..100 {
+                fill(&mut inboxes, &mut grants, place, Whose::Client, 0);
+            }
+        }
+        assert!(inboxes.taken() <= 256 << 10);
+        for _ in 0..4 {
+            fill(&mut inboxes, &mut grants, 100, Whose::Member, 0);
+        }
+        assert_eq!(grants[100].window, 64 << 10);
+        // One that becomes a client takes its window along.
+        fill(&mut inboxes, &mut grants, 100, Whose::Client, 0);
+        for grant in &mut grants {
+            inboxes.end(grant);
+        }
+        assert_eq!(inboxes.taken(), 0);
     }
 }

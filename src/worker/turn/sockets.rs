@@ -1,6 +1,6 @@
 //! Reads and writes: which link, when, and how much of it.
 
-use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, Whose, stalled};
+use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, Whose, Widened, spare, stalled};
 use super::{Moved, Turn, WorkerIo, show};
 use crate::base::Time;
 use crate::wire::WireError;
@@ -44,6 +44,12 @@ const NO_PORT: Port = Port {
     owes: None,
     grant: FIRST_GRANT,
 };
+
+/// On whose account a link's receive buffer is.
+fn whose(worker: &Worker, link: LinkId) -> Whose {
+    let client = worker.link(link).is_some_and(|it| it.outbox().held().1 == Account::Clients);
+    if client { Whose::Client } else { Whose::Member }
+}
 
 impl Turn {
     /// A link's socket has something to read; if it is `over`, nothing comes after that.
@@ -156,8 +162,8 @@ impl Turn {
                     Moved::Bytes { more, .. } => {
                         port.readable = more || port.over;
                         port.heard = true;
-                        if more && self.inboxes.widen(&mut self.ports[link.slot()].grant) {
-                            io.allow(link, self.ports[link.slot()].grant.bytes());
+                        if more {
+                            self.widen(worker, io, link);
                         }
                     }
                     Moved::Blocked => {
@@ -194,6 +200,34 @@ impl Turn {
         any | self.end_stalled(worker, io)
     }
 
+    /// A read filled a link's buffer: it becomes larger, if there is room.
+    fn widen<I: WorkerIo>(&mut self, worker: &Worker, io: &mut I, link: LinkId) {
+        let (now, whose) = (worker.now(), whose(worker, link));
+        let grant = &mut self.ports[link.slot()].grant;
+        match self.inboxes.widen(grant, whose, now) {
+            Widened::Yes => io.allow(link, grant.bytes()),
+            Widened::Wanted => self.give_back(io, link, now),
+            Widened::No => {}
+        }
+    }
+
+    /// Has another link give back what this one wants, if there is one.
+    #[cold]
+    fn give_back<I: WorkerIo>(&mut self, io: &mut I, wanting: LinkId, now: Time) {
+        let grants = self.ports.iter().map(|port| &port.grant);
+        let Some((place, to)) = spare(grants, &self.ports[wanting.slot()].grant, now) else {
+            return;
+        };
+        let port = &mut self.ports[place];
+        // What it holds is handled first.
+        if let Some(link) = port.link
+            && io.received(link).len() <= to
+        {
+            self.inboxes.narrow(&mut port.grant, to);
+            io.allow(link, port.grant.bytes());
+        }
+    }
+
     /// Sees to it that a link has room for the frame that comes next, or waits for it.
     #[inline]
     fn fit<I: WorkerIo>(
@@ -221,8 +255,7 @@ impl Turn {
     ) {
         let held = io.received(link).len();
         let now = worker.now();
-        let client = worker.link(link).is_some_and(|it| it.outbox().held().1 == Account::Clients);
-        let whose = if client { Whose::Client } else { Whose::Member };
+        let whose = whose(worker, link);
         let grant = &mut self.ports[link.slot()].grant;
         if ended {
             grant.since = now;
