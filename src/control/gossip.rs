@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 
-use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef, Rng, Time, View};
+use crate::base::{MemberEvent, NodeRef, Rng, Time, View};
 use crate::part::PartId;
+use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// The longest word.
 pub const WORD_BYTES: usize = 256;
@@ -134,9 +135,9 @@ impl Gossip {
         news: &mut Vec<News>,
         sink: &mut dyn GossipSink,
     ) -> bool {
-        let mut rest = payload;
-        while !rest.is_empty() {
-            let Some((from, key, version, bytes)) = read(&mut rest) else { return false };
+        let mut reader = Reader::new(payload);
+        while !reader.is_empty() {
+            let Ok((from, key, version, bytes)) = read(&mut reader) else { return false };
             let name = (part, from, key);
             // It is the only one who says anything of its own.
             if from == self.me || !self.members.contains(&from) {
@@ -302,28 +303,17 @@ impl Gossip {
 }
 
 fn put(out: &mut Vec<u8>, node: NodeRef, key: u32, word: &Word) {
-    out.extend_from_slice(&node.node.0.to_le_bytes());
-    out.extend_from_slice(&node.incarnation.0.to_le_bytes());
-    out.extend_from_slice(&key.to_le_bytes());
-    out.extend_from_slice(&word.version.to_le_bytes());
     // No word is longer than WORD_BYTES, which two bytes hold.
-    out.extend_from_slice(&(word.bytes.len() as u16).to_le_bytes());
-    out.extend_from_slice(&word.bytes);
+    Writer::new(out).node_ref(node).u32(key).u64(word.version).sized(|out| {
+        out.bytes(&word.bytes);
+    });
 }
 
-fn read<'b>(rest: &mut &'b [u8]) -> Option<(NodeRef, u32, u64, &'b [u8])> {
-    let node = NodeId(u64::from_le_bytes(take(rest)?));
-    let incarnation = Incarnation(u64::from_le_bytes(take(rest)?));
-    let key = u32::from_le_bytes(take(rest)?);
-    let version = u64::from_le_bytes(take(rest)?);
-    let length = usize::from(u16::from_le_bytes(take(rest)?));
-    let (bytes, after) = rest.split_at_checked(length).filter(|_| length <= WORD_BYTES)?;
-    *rest = after;
-    Some((NodeRef { node, incarnation }, key, version, bytes))
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (field, after) = rest.split_first_chunk()?;
-    *rest = after;
-    Some(*field)
+fn read<'b>(from: &mut Reader<'b>) -> ReadResult<(NodeRef, u32, u64, &'b [u8])> {
+    let (node, key, version) = (from.node_ref()?, from.u32()?, from.u64()?);
+    let length = usize::from(from.u16()?);
+    if length > WORD_BYTES {
+        return Err(Unreadable("a word is longer than any"));
+    }
+    Ok((node, key, version, from.bytes(length)?))
 }

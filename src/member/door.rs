@@ -12,8 +12,8 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::{Member, Time};
+use crate::wire::codec::Writer;
 
-use super::codec::put_address;
 use super::messages::{self, FLAG_ESTABLISHED, FLAG_JOIN, MAX_DATAGRAM_BYTES, Packer, RecordEntry};
 use super::{MemberError, MemberSink, Membership};
 
@@ -40,11 +40,9 @@ impl Door {
 
     fn number(&self, period: u64, member: &Member) -> u64 {
         let mut bytes = Vec::with_capacity(64);
-        bytes.extend_from_slice(&self.secret.to_le_bytes());
-        bytes.extend_from_slice(&period.to_le_bytes());
-        bytes.extend_from_slice(&member.id.0.to_le_bytes());
-        bytes.extend_from_slice(&member.incarnation.0.to_le_bytes());
-        put_address(&mut bytes, member.address);
+        let mut out = Writer::new(&mut bytes);
+        out.u64(self.secret).u64(period).u64(member.id.0).u64(member.incarnation.0);
+        out.address(member.address);
         xxh3_64_with_seed(&bytes, self.secret.rotate_left(32))
     }
 

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use bytes::{Buf, BufMut};
 use foca::{Header, Member as SwimMember, Message, State};
 
-use crate::base::{Incarnation, NodeId, NodeRef};
-
-use super::codec::{ReadResult, Reader, Unreadable, put_address};
+use crate::base::NodeRef;
+use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// One identity of one life of a node: it is renewed, not restarted, when others took the node for
 /// dead and it was not, so that it comes back under the same incarnation.
@@ -42,19 +41,13 @@ impl foca::Identity for SwimId {
 }
 
 impl SwimId {
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        put_address(out, self.address);
-        out.extend_from_slice(&self.member.node.0.to_le_bytes());
-        out.extend_from_slice(&self.member.incarnation.0.to_le_bytes());
-        out.extend_from_slice(&self.renewal.to_le_bytes());
+    pub(super) fn put(&self, out: &mut Writer<'_>) {
+        out.address(self.address).node_ref(self.member).u32(self.renewal);
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {
-        let address = reader.address()?;
-        let node = NodeId(reader.u64()?);
-        let incarnation = Incarnation(reader.u64()?);
-        let renewal = reader.u32()?;
-        Ok(Self { address, member: NodeRef { node, incarnation }, renewal })
+        let (address, member) = (reader.address()?, reader.node_ref()?);
+        Ok(Self { address, member, renewal: reader.u32()? })
     }
 }
 
@@ -79,34 +72,48 @@ impl foca::Codec<SwimId> for SwimCodec {
 
     fn encode_header(&mut self, header: &Header<SwimId>, buf: impl BufMut) -> ReadResult<()> {
         self.scratch.clear();
-        let out = &mut self.scratch;
+        let out = &mut Writer::new(&mut self.scratch);
         header.src.put(out);
-        out.extend_from_slice(&header.src_incarnation.to_le_bytes());
+        out.u16(header.src_incarnation);
         header.dst.put(out);
         match &header.message {
-            Message::Ping(number) => out.extend_from_slice(&[0, *number]),
-            Message::Ack(number) => out.extend_from_slice(&[1, *number]),
+            Message::Ping(number) => {
+                out.u8(0).u8(*number);
+            }
+            Message::Ack(number) => {
+                out.u8(1).u8(*number);
+            }
             Message::PingReq { target, probe_number } => {
-                out.extend_from_slice(&[2, *probe_number]);
+                out.u8(2).u8(*probe_number);
                 target.put(out);
             }
             Message::IndirectPing { origin, probe_number } => {
-                out.extend_from_slice(&[3, *probe_number]);
+                out.u8(3).u8(*probe_number);
                 origin.put(out);
             }
             Message::IndirectAck { target, probe_number } => {
-                out.extend_from_slice(&[4, *probe_number]);
+                out.u8(4).u8(*probe_number);
                 target.put(out);
             }
             Message::ForwardedAck { origin, probe_number } => {
-                out.extend_from_slice(&[5, *probe_number]);
+                out.u8(5).u8(*probe_number);
                 origin.put(out);
             }
-            Message::Announce => out.push(6),
-            Message::Feed => out.push(7),
-            Message::Gossip => out.push(8),
-            Message::Broadcast => out.push(9),
-            Message::TurnUndead => out.push(10),
+            Message::Announce => {
+                out.u8(6);
+            }
+            Message::Feed => {
+                out.u8(7);
+            }
+            Message::Gossip => {
+                out.u8(8);
+            }
+            Message::Broadcast => {
+                out.u8(9);
+            }
+            Message::TurnUndead => {
+                out.u8(10);
+            }
         }
         self.emit(buf)
     }
@@ -115,16 +122,16 @@ impl foca::Codec<SwimId> for SwimCodec {
         let chunk = buf.chunk();
         let mut reader = Reader::new(chunk);
         let header = read_header(&mut reader)?;
-        let used = chunk.len() - reader.remaining();
+        let used = chunk.len() - reader.rest().len();
         buf.advance(used);
         Ok(header)
     }
 
     fn encode_member(&mut self, member: &SwimMember<SwimId>, buf: impl BufMut) -> ReadResult<()> {
         self.scratch.clear();
-        member.id().put(&mut self.scratch);
-        self.scratch.extend_from_slice(&member.incarnation().to_le_bytes());
-        self.scratch.push(match member.state() {
+        let out = &mut Writer::new(&mut self.scratch);
+        member.id().put(out);
+        out.u16(member.incarnation()).u8(match member.state() {
             State::Alive => 0,
             State::Suspect => 1,
             State::Down => 2,
@@ -136,7 +143,7 @@ impl foca::Codec<SwimId> for SwimCodec {
         let chunk = buf.chunk();
         let mut reader = Reader::new(chunk);
         let member = read_member(&mut reader)?;
-        let used = chunk.len() - reader.remaining();
+        let used = chunk.len() - reader.rest().len();
         buf.advance(used);
         Ok(member)
     }
@@ -189,15 +196,15 @@ fn read_member(reader: &mut Reader<'_>) -> ReadResult<SwimMember<SwimId>> {
 /// A probe of a suspected member that tells it of the suspicion. The detector itself leaves that
 /// to gossip.
 pub(super) fn put_ping(own: &SwimId, suspected: &SwimMember<SwimId>, out: &mut Vec<u8>) {
+    let out = &mut Writer::new(out);
     own.put(out);
     // The receiver knows the sender's counter of refutations; the lowest changes nothing there.
-    out.extend_from_slice(&0u16.to_le_bytes());
+    out.u16(0);
     suspected.id().put(out);
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&1u16.to_be_bytes());
+    // A ping of number 0, and one member behind it: the one number here that is big-endian.
+    out.u8(0).u8(0).bytes(&1u16.to_be_bytes());
     suspected.id().put(out);
-    out.extend_from_slice(&suspected.incarnation().to_le_bytes());
-    out.push(1);
+    out.u16(suspected.incarnation()).u8(1);
 }
 
 /// What a message of the failure detector says before it is acted on.
@@ -226,9 +233,6 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
             }
         }
     }
-    if reader.is_empty() {
-        Ok(Checked { src: header.src, doubts })
-    } else {
-        Err(Unreadable("bytes are left over"))
-    }
+    reader.end()?;
+    Ok(Checked { src: header.src, doubts })
 }

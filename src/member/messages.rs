@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef};
+use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
-use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
 use super::reachability::{BELIEF_BYTES, Belief};
 use super::records::{MAX_RECORD_BYTES, Record, read_state, state_byte};
 
@@ -109,10 +109,7 @@ impl Message {
     pub fn read(bytes: &[u8]) -> ReadResult<Self> {
         let mut reader = Reader::new(bytes);
         let (kind, flags) = (reader.u8()?, reader.u8()?);
-        let node = NodeId(reader.u64()?);
-        let incarnation = Incarnation(reader.u64()?);
-        let renewal = reader.u32()?;
-        let sender = Sender { member: NodeRef { node, incarnation }, renewal };
+        let sender = Sender { member: reader.node_ref()?, renewal: reader.u32()? };
         let body = match kind {
             KIND_RECORDS => {
                 let proof = if flags & FLAG_PROOF != 0 { Some(reader.u64()?) } else { None };
@@ -143,11 +140,7 @@ impl Message {
                 Body::AddressTaken { about: Incarnation(reader.u64()?), by: reader.text()? }
             }
             KIND_FULL => Body::Full { about: Incarnation(reader.u64()?), limit: reader.u32()? },
-            KIND_PROVE => {
-                let (node, incarnation) = (NodeId(reader.u64()?), Incarnation(reader.u64()?));
-                let about = NodeRef { node, incarnation };
-                Body::Prove { about, number: reader.u64()? }
-            }
+            KIND_PROVE => Body::Prove { about: reader.node_ref()?, number: reader.u64()? },
             KIND_UNPROVEN => Body::Unproven { about: Incarnation(reader.u64()?) },
             KIND_HELLO => Body::Hello { nonce: reader.u64()? },
             KIND_KNOWN => {
@@ -156,11 +149,8 @@ impl Message {
             }
             _ => return Err(Unreadable("its kind is not known here")),
         };
-        if reader.is_empty() {
-            Ok(Self { sender, body })
-        } else {
-            Err(Unreadable("bytes are left over"))
-        }
+        reader.end()?;
+        Ok(Self { sender, body })
     }
 }
 
@@ -183,12 +173,12 @@ fn read_records(reader: &mut Reader<'_>) -> ReadResult<Vec<RecordEntry>> {
 }
 
 fn read_summary_entry(reader: &mut Reader<'_>) -> ReadResult<SummaryEntry> {
-    let node = NodeId(reader.u64()?);
-    let incarnation = Incarnation(reader.u64()?);
-    let version = reader.u64()?;
-    let state = read_state(reader.u8()?)?;
-    let belief = Belief::read(reader)?;
-    Ok(SummaryEntry { member: NodeRef { node, incarnation }, version, state, belief })
+    Ok(SummaryEntry {
+        member: reader.node_ref()?,
+        version: reader.u64()?,
+        state: read_state(reader.u8()?)?,
+        belief: Belief::read(reader)?,
+    })
 }
 
 /// Packs parts into as few datagrams as fit, and hands each to `emit` when it is full.
@@ -202,7 +192,7 @@ pub(super) struct Packer<F: FnMut(&[u8])> {
 impl<F: FnMut(&[u8])> Packer<F> {
     fn new(kind: u8, flags: u8, sender: Sender, emit: F) -> Self {
         let mut datagram = Vec::with_capacity(DATAGRAM_BYTES);
-        put_header(&mut datagram, kind, flags, sender);
+        put_header(&mut Writer::new(&mut datagram), kind, flags, sender);
         let header_bytes = datagram.len();
         Self { datagram, header_bytes, part: Vec::new(), emit }
     }
@@ -214,7 +204,7 @@ impl<F: FnMut(&[u8])> Packer<F> {
     /// Records that answer a [`Body::Prove`].
     pub fn proof(flags: u8, sender: Sender, number: u64, emit: F) -> Self {
         let mut packer = Self::new(KIND_RECORDS, flags | FLAG_PROOF, sender, emit);
-        packer.datagram.extend_from_slice(&number.to_le_bytes());
+        Writer::new(&mut packer.datagram).u64(number);
         packer.header_bytes = packer.datagram.len();
         packer
     }
@@ -225,19 +215,16 @@ impl<F: FnMut(&[u8])> Packer<F> {
 
     pub fn record(&mut self, record: &Record, belief: Belief) {
         self.part.clear();
-        belief.put(&mut self.part);
-        let length_at = self.part.len();
-        self.part.extend_from_slice(&[0; 2]);
-        record.put(&mut self.part);
+        let mut out = Writer::new(&mut self.part);
+        belief.put(&mut out);
         // Records are held to a size that fits when they are made and when they are read.
-        let length = (self.part.len() - length_at - 2) as u16;
-        self.part[length_at..length_at + 2].copy_from_slice(&length.to_le_bytes());
+        out.sized(|out| record.put(out));
         self.add_part();
     }
 
     pub fn request(&mut self, node: NodeId) {
         self.part.clear();
-        self.part.extend_from_slice(&node.0.to_le_bytes());
+        Writer::new(&mut self.part).u64(node.0);
         self.add_part();
     }
 
@@ -261,18 +248,26 @@ impl<F: FnMut(&[u8])> Packer<F> {
     }
 }
 
-fn put_header(out: &mut Vec<u8>, kind: u8, flags: u8, sender: Sender) {
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&sender.member.node.0.to_le_bytes());
-    out.extend_from_slice(&sender.member.incarnation.0.to_le_bytes());
-    out.extend_from_slice(&sender.renewal.to_le_bytes());
+fn put_header(out: &mut Writer<'_>, kind: u8, flags: u8, sender: Sender) {
+    out.u8(kind).u8(flags).node_ref(sender.member).u32(sender.renewal);
+}
+
+/// A datagram that has one body.
+fn datagram(
+    kind: u8,
+    flags: u8,
+    sender: Sender,
+    body: impl for<'w, 'o> FnOnce(&'w mut Writer<'o>) -> &'w mut Writer<'o>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut out = Writer::new(&mut bytes);
+    put_header(&mut out, kind, flags, sender);
+    body(&mut out);
+    bytes
 }
 
 pub(super) fn digest(sender: Sender, digest: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_DIGEST, 0, sender);
-    out.extend_from_slice(&digest.to_le_bytes());
-    out
+    datagram(KIND_DIGEST, 0, sender, |out| out.u64(digest))
 }
 
 pub(super) fn name_taken(
@@ -281,59 +276,32 @@ pub(super) fn name_taken(
     by: SocketAddr,
     established: bool,
 ) -> Vec<u8> {
-    let mut out = Vec::new();
     let flags = if established { FLAG_ESTABLISHED } else { 0 };
-    put_header(&mut out, KIND_NAME_TAKEN, flags, sender);
-    out.extend_from_slice(&about.0.to_le_bytes());
-    put_address(&mut out, by);
-    out
+    datagram(KIND_NAME_TAKEN, flags, sender, |out| out.u64(about.0).address(by))
 }
 
 pub(super) fn address_taken(sender: Sender, about: Incarnation, by: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_ADDRESS_TAKEN, 0, sender);
-    out.extend_from_slice(&about.0.to_le_bytes());
-    put_text(&mut out, by);
-    out
+    datagram(KIND_ADDRESS_TAKEN, 0, sender, |out| out.u64(about.0).text(by))
 }
 
 pub(super) fn full(sender: Sender, about: Incarnation, limit: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_FULL, 0, sender);
-    out.extend_from_slice(&about.0.to_le_bytes());
-    out.extend_from_slice(&limit.to_le_bytes());
-    out
+    datagram(KIND_FULL, 0, sender, |out| out.u64(about.0).u32(limit))
 }
 
 pub(super) fn prove(sender: Sender, about: NodeRef, number: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_PROVE, 0, sender);
-    out.extend_from_slice(&about.node.0.to_le_bytes());
-    out.extend_from_slice(&about.incarnation.0.to_le_bytes());
-    out.extend_from_slice(&number.to_le_bytes());
-    out
+    datagram(KIND_PROVE, 0, sender, |out| out.node_ref(about).u64(number))
 }
 
 pub(super) fn unproven(sender: Sender, about: Incarnation) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_UNPROVEN, 0, sender);
-    out.extend_from_slice(&about.0.to_le_bytes());
-    out
+    datagram(KIND_UNPROVEN, 0, sender, |out| out.u64(about.0))
 }
 
 pub(super) fn hello(sender: Sender, nonce: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_HELLO, 0, sender);
-    out.extend_from_slice(&nonce.to_le_bytes());
-    out
+    datagram(KIND_HELLO, 0, sender, |out| out.u64(nonce))
 }
 
 pub(super) fn known(sender: Sender, nonce: u64, incarnation: Incarnation) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_header(&mut out, KIND_KNOWN, 0, sender);
-    out.extend_from_slice(&nonce.to_le_bytes());
-    out.extend_from_slice(&incarnation.0.to_le_bytes());
-    out
+    datagram(KIND_KNOWN, 0, sender, |out| out.u64(nonce).u64(incarnation.0))
 }
 
 /// How many entries of a summary fit one datagram.
@@ -367,16 +335,12 @@ fn summary(
     high: NodeId,
     entries: &[SummaryEntry],
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(DATAGRAM_BYTES);
-    put_header(&mut out, KIND_SUMMARY, flags, sender);
-    out.extend_from_slice(&low.0.to_le_bytes());
-    out.extend_from_slice(&high.0.to_le_bytes());
-    for entry in entries {
-        out.extend_from_slice(&entry.member.node.0.to_le_bytes());
-        out.extend_from_slice(&entry.member.incarnation.0.to_le_bytes());
-        out.extend_from_slice(&entry.version.to_le_bytes());
-        out.push(state_byte(entry.state));
-        entry.belief.put(&mut out);
-    }
-    out
+    datagram(KIND_SUMMARY, flags, sender, |out| {
+        out.u64(low.0).u64(high.0);
+        for entry in entries {
+            out.node_ref(entry.member).u64(entry.version).u8(state_byte(entry.state));
+            entry.belief.put(out);
+        }
+        out
+    })
 }

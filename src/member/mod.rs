@@ -19,7 +19,6 @@
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
-mod codec;
 mod door;
 mod error;
 mod events;
@@ -51,6 +50,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::base::{MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
 use crate::config::MembershipConfig;
+use crate::wire::codec::Unreadable;
 
 pub use error::{MemberError, MemberFault};
 pub use hello::Hello;
@@ -302,7 +302,7 @@ impl Membership {
             return Err(MemberError::DatagramTooLarge { bytes, limit });
         }
         let kind = payload.first().copied().unwrap_or_default();
-        let malformed = |error: codec::Unreadable| MemberError::Malformed { kind, reason: error.0 };
+        let malformed = |error: Unreadable| MemberError::Malformed { kind, reason: error.0 };
         if kind == KIND_SWIM {
             let own = self.swim.id();
             let checked = identity::check_message(&payload[1..], &own).map_err(malformed)?;

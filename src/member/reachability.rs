@@ -14,12 +14,12 @@ use foca::{Foca, Member as SwimMember, NoCustomBroadcast, Notification, Periodic
 use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
-use super::codec::{ReadResult, Reader, Unreadable};
 use super::health::Health;
 use super::identity::{self, SwimCodec, SwimId};
 use super::messages::{DATAGRAM_BYTES, KIND_SWIM};
 use super::timer::{MemberTimer, TimerKind};
 use crate::config::MembershipConfig;
+use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// How many identities the detector may hold; more than this only a broken or hostile member
 /// speaks of.
@@ -52,15 +52,13 @@ impl Belief {
         matches!(self, Self::Active { .. })
     }
 
-    pub fn put(self, out: &mut Vec<u8>) {
+    pub fn put(self, out: &mut Writer<'_>) {
         let (tag, renewal, refuted) = match self {
             Self::Unknown => (0, 0, 0),
             Self::Active { renewal, refuted } => (1, renewal, refuted),
             Self::Down { renewal } => (2, renewal, 0),
         };
-        out.push(tag);
-        out.extend_from_slice(&u32::to_le_bytes(renewal));
-        out.extend_from_slice(&u16::to_le_bytes(refuted));
+        out.u8(tag).u32(renewal).u16(refuted);
     }
 
     pub fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {

@@ -12,8 +12,7 @@ use crate::base::{
     HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Path,
     Placed, Service, Time, WorkerIndex,
 };
-
-use super::codec::{ReadResult, Reader, Unreadable, put_address, put_text};
+use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// The largest member record that is sent or taken, as encoded.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;
@@ -41,39 +40,33 @@ impl Record {
         !is_gone(self.member.state)
     }
 
-    pub fn put(&self, out: &mut Vec<u8>) {
+    pub fn put(&self, out: &mut Writer<'_>) {
         let member = &self.member;
-        out.extend_from_slice(&member.incarnation.0.to_le_bytes());
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.push(state_byte(member.state));
-        put_address(out, member.address);
-        out.extend_from_slice(&member.workers.to_le_bytes());
-        out.extend_from_slice(&member.weight.to_le_bytes());
-        put_text(out, &member.name);
-        put_text(out, &member.app_version);
+        out.u64(member.incarnation.0).u64(self.version).u8(state_byte(member.state));
+        out.address(member.address).u16(member.workers).u32(member.weight);
+        out.text(&member.name).text(&member.app_version);
         put_count(out, member.roles.len());
-        member.roles.iter().for_each(|role| put_text(out, role));
+        for role in &member.roles {
+            out.text(role);
+        }
         put_count(out, member.metadata.len());
         for (key, value) in &member.metadata {
-            put_text(out, key);
-            put_text(out, value);
+            out.text(key).text(value);
         }
         put_count(out, member.services.len());
         for service in &member.services {
-            put_text(out, &service.path);
-            out.extend_from_slice(&service.handler.0.to_le_bytes());
+            out.text(&service.path).u32(service.handler.0);
             put_placed(out, &service.placed);
             put_count(out, service.messages.len());
             for message in &service.messages {
-                put_text(out, &message.name);
-                out.extend_from_slice(&message.layout.0.to_le_bytes());
+                out.text(&message.name).u64(message.layout.0);
             }
         }
     }
 
     pub fn encoded_bytes(&self) -> usize {
         let mut out = Vec::new();
-        self.put(&mut out);
+        self.put(&mut Writer::new(&mut out));
         out.len()
     }
 
@@ -140,14 +133,16 @@ impl Record {
     }
 }
 
-fn put_count(out: &mut Vec<u8>, count: usize) {
+fn put_count(out: &mut Writer<'_>, count: usize) {
     // A count that does not fit belongs to a record beyond the size limit, which is never sent.
-    out.extend_from_slice(&(count as u16).to_le_bytes());
+    out.u16(count as u16);
 }
 
-fn put_placed(out: &mut Vec<u8>, placed: &Placed) {
+fn put_placed(out: &mut Writer<'_>, placed: &Placed) {
     put_count(out, placed.named().len());
-    placed.named().iter().for_each(|worker| out.extend_from_slice(&worker.0.to_le_bytes()));
+    for worker in placed.named() {
+        out.u16(worker.0);
+    }
 }
 
 /// In the one form that it has: which are all of the node's workers are not named.
@@ -370,8 +365,8 @@ fn compare(held: &Entry, record: &Record, active: bool) -> Merge {
 /// One author never writes two records of one version; if somebody did, everyone keeps the same.
 fn tie(held: &Record, record: &Record) -> Merge {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    held.put(&mut ours);
-    record.put(&mut theirs);
+    held.put(&mut Writer::new(&mut ours));
+    record.put(&mut Writer::new(&mut theirs));
     match theirs.cmp(&ours) {
         std::cmp::Ordering::Equal => Merge::Same,
         std::cmp::Ordering::Greater => Merge::Changed,

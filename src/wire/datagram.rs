@@ -5,8 +5,9 @@ use hmac::Mac;
 use thiserror::Error;
 
 use super::auth::ClusterKey;
+use super::codec::{ReadResult, Reader, Writer};
 use super::version::WIRE_VERSION_MAX;
-use crate::base::{Incarnation, NodeId, NodeRef};
+use crate::base::NodeRef;
 
 const MAGIC: [u8; 4] = *b"KWYD";
 const VERSION: u8 = WIRE_VERSION_MAX;
@@ -138,12 +139,9 @@ pub fn seal(
         return Err(DatagramError::PayloadTooLong { length: payload.len() });
     }
     out.reserve(payload.len() + OVERHEAD_LEN);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, flags(key), part, 0]);
-    out.extend_from_slice(&key.cluster_id());
-    out.extend_from_slice(&sender.node.0.to_le_bytes());
-    out.extend_from_slice(&sender.incarnation.0.to_le_bytes());
-    out.extend_from_slice(payload);
+    let mut header = Writer::new(out);
+    header.bytes(&MAGIC).u8(VERSION).u8(flags(key)).u8(part).u8(0);
+    header.bytes(&key.cluster_id()).node_ref(sender).bytes(payload);
     let tag = key.datagram_mac().chain_update(&*out).finalize().into_bytes();
     out.extend_from_slice(&tag[..TAG_LEN]);
     Ok(())
@@ -159,22 +157,18 @@ pub fn open<'d>(key: &ClusterKey, datagram: &'d [u8]) -> Result<Opened<'d>, Data
     let too_short = DatagramError::TooShort { length };
     let (sealed, tag) = datagram.split_last_chunk::<TAG_LEN>().ok_or(too_short)?;
     let (header, payload) = sealed.split_first_chunk::<HEADER_LEN>().ok_or(too_short)?;
-    let (magic, rest) = header.split_first_chunk().ok_or(too_short)?;
-    let (&[version, their_flags, part, _], rest) = rest.split_first_chunk().ok_or(too_short)?;
-    let (cluster_id, rest) = rest.split_first_chunk().ok_or(too_short)?;
-    let (&node, rest) = rest.split_first_chunk().ok_or(too_short)?;
-    let (&incarnation, _) = rest.split_first_chunk().ok_or(too_short)?;
+    let header = Header::read(header).map_err(|_| too_short)?;
 
-    if *magic != MAGIC {
+    if header.magic != MAGIC {
         return Err(DatagramError::WrongMagic);
     }
-    if version != VERSION {
-        return Err(DatagramError::UnknownVersion { theirs: version });
+    if header.version != VERSION {
+        return Err(DatagramError::UnknownVersion { theirs: header.version });
     }
-    if *cluster_id != key.cluster_id() {
+    if header.cluster_id != key.cluster_id() {
         return Err(DatagramError::WrongCluster);
     }
-    match (key.has_secret(), their_flags & FLAG_SECRET != 0) {
+    match (key.has_secret(), header.flags & FLAG_SECRET != 0) {
         (true, false) => return Err(DatagramError::SecretOnlyHere),
         (false, true) => return Err(DatagramError::SecretOnlyThere),
         (true, true) | (false, false) => {}
@@ -183,11 +177,27 @@ pub fn open<'d>(key: &ClusterKey, datagram: &'d [u8]) -> Result<Opened<'d>, Data
         .chain_update(sealed)
         .verify_truncated_left(tag)
         .map_err(|_| DatagramError::WrongTag)?;
-    let sender = NodeRef {
-        node: NodeId(u64::from_le_bytes(node)),
-        incarnation: Incarnation(u64::from_le_bytes(incarnation)),
-    };
-    Ok(Opened { sender, part, payload })
+    Ok(Opened { sender: header.sender, part: header.part, payload })
+}
+
+struct Header {
+    magic: [u8; 4],
+    version: u8,
+    flags: u8,
+    part: u8,
+    cluster_id: [u8; 8],
+    sender: NodeRef,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> ReadResult<Self> {
+        let mut reader = Reader::new(bytes);
+        let (magic, version, flags, part) =
+            (reader.array()?, reader.u8()?, reader.u8()?, reader.u8()?);
+        let _reserved = reader.u8()?;
+        let (cluster_id, sender) = (reader.array()?, reader.node_ref()?);
+        Ok(Self { magic, version, flags, part, cluster_id, sender })
+    }
 }
 
 fn flags(key: &ClusterKey) -> u8 {
@@ -199,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::{Incarnation, NodeId};
 
     const SENDER: NodeRef =
         NodeRef { node: NodeId(0x1122_3344_5566_7788), incarnation: Incarnation(9) };

@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod chunk;
+pub mod codec;
 pub mod datagram;
 pub mod deframe;
 pub mod encode;

@@ -25,6 +25,7 @@ use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{Picker, RouteeSet};
+use crate::wire::codec::two_words;
 use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
 
 use super::inject::Injection;
@@ -498,9 +499,7 @@ impl Core {
         if link.taken.unreported() == 0 {
             return;
         }
-        let mut body = [0; 16];
-        body[..8].copy_from_slice(&link.taken.delivered.to_le_bytes());
-        body[8..].copy_from_slice(&link.taken.dead.to_le_bytes());
+        let body = two_words(link.taken.delivered, link.taken.dead);
         link.taken.reported = link.taken.delivered + link.taken.dead;
         link.outbox.push_control(&mut self.encoder, FrameKind::Ack, &Fields::default(), 0, &body);
         self.mark_dirty(id);

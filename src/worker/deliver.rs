@@ -15,6 +15,7 @@ use super::routees::running;
 use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, InstanceId, MessageTypeId, WorkerIndex};
+use crate::wire::codec::{ReadResult, Reader};
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, Header, WireError, deframe};
 
 /// What became of received bytes.
@@ -305,11 +306,8 @@ impl Worker {
         if !matches!(link.role, Role::Dialed { .. }) {
             return Err(WireError::WrongDirection);
         }
-        let (words, rest) = frame.body().as_chunks::<8>();
-        let (&[delivered, dead], []) = (words, rest) else {
-            return Err(WireError::Incomplete("acknowledgement"));
-        };
-        let (delivered, dead) = (u64::from_le_bytes(delivered), u64::from_le_bytes(dead));
+        let (delivered, dead) =
+            acknowledgement(frame.body()).map_err(|_| WireError::Incomplete("acknowledgement"))?;
         let sent = &mut link.sent;
         let plausible = delivered >= sent.delivered
             && dead >= sent.dead
@@ -381,4 +379,11 @@ impl Core {
         }
         self.note_dead(reason, 1, Some(peer), Some(about));
     }
+}
+
+/// How many requests were delivered on the link so far, and how many died.
+fn acknowledgement(body: &[u8]) -> ReadResult<(u64, u64)> {
+    let mut reader = Reader::new(body);
+    let counts = (reader.u64()?, reader.u64()?);
+    reader.end().map(|()| counts)
 }

@@ -1,7 +1,7 @@
 //! Many nodes that gossip over a network which loses datagrams.
 
 use super::*;
-use crate::base::{Member, MemberState};
+use crate::base::{Incarnation, Member, MemberState, NodeId};
 
 const PART: PartId = PartId(9);
 
@@ -204,4 +204,21 @@ fn words_are_bounded_and_garbage_is_told_apart() {
     for cut in 1..datagram.len() {
         assert!(!gossip.datagram(Time::ZERO, PART, &datagram[..cut], &mut news, &mut sent));
     }
+}
+
+#[test]
+fn a_word_is_these_bytes() {
+    let mut bytes = Vec::new();
+    put(&mut bytes, node(2), 0x0102_0304, &Word { version: 5, bytes: vec![6, 7], rounds: 0 });
+    let expected = [
+        [2, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[4, 3, 2, 1],
+        &[5, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 6, 7],
+    ];
+    assert_eq!(bytes, expected.concat());
+    let mut reader = Reader::new(&bytes);
+    assert_eq!(read(&mut reader), Ok((node(2), 0x0102_0304, 5, &[6, 7][..])));
+    assert!(reader.is_empty());
 }

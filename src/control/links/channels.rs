@@ -17,6 +17,7 @@ use super::outgoing::CONNECT;
 use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{HandlerId, LogKind, MessageTypeId, NodeRef, Time, WorkerIndex};
 use crate::part::PartId;
+use crate::wire::codec::{Reader, two_words};
 use crate::wire::handshake::{Established, Purpose};
 use crate::wire::{
     Chunk, Deframed, Fields, Frame, FrameKind, HEADER_BYTES, WireError, deframe, encode_empty,
@@ -330,8 +331,7 @@ impl Links {
                 let before = heard.taken;
                 let outcome = heard.take_words(&mut self.channels.skipped, out);
                 if heard.taken > before {
-                    let mut body = [0; 16];
-                    body[..8].copy_from_slice(&heard.taken.to_le_bytes());
+                    let body = two_words(heard.taken, 0);
                     out.push(LinkEffect::Write(job, frame(FrameKind::Ack, 0, &body)));
                 }
                 if let Err(error) = outcome {
@@ -383,8 +383,8 @@ impl Outgoing {
             if frame.header.kind != FrameKind::Ack {
                 return Err(WireError::WrongDirection);
             }
-            let total = frame.body().first_chunk().ok_or(WireError::Incomplete("ack"))?;
-            let total = u64::from_le_bytes(*total);
+            let total = Reader::new(frame.body()).u64();
+            let total = total.map_err(|_| WireError::Incomplete("ack"))?;
             let newly = total.checked_sub(self.acked).ok_or(WireError::BadAck)?;
             if newly > self.unacked.len() as u64 {
                 return Err(WireError::BadAck);

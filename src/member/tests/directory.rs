@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::{HandlerId, LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::records::Merge;
+use crate::wire::codec::{Reader, Writer};
 
 fn record(name: &str, incarnation: u64, version: u64, state: MemberState, weight: u32) -> Record {
     let mut record = local(name, address(1), incarnation).into_record().unwrap();
@@ -77,10 +78,10 @@ proptest! {
         let mut record = record;
         record.member.workers = WORKERS;
         record.member.services = services;
-        record.put(&mut bytes);
+        record.put(&mut Writer::new(&mut bytes));
         let mut expected = record;
         expected.member.reachable = false;
-        prop_assert_eq!(Record::read(&mut codec::Reader::new(&bytes)).unwrap(), expected);
+        prop_assert_eq!(Record::read(&mut Reader::new(&bytes)).unwrap(), expected);
     }
 
     #[test]
@@ -92,14 +93,14 @@ proptest! {
         let placed = Placed::default();
         record.member.services = vec![service("/user/a", placed)];
         let mut bytes = Vec::new();
-        record.put(&mut bytes);
+        record.put(&mut Writer::new(&mut bytes));
         // The workers' count stands before that of the message types, which has one of 10 bytes
         // and its name.
         let at = bytes.len() - 2 - (2 + 1 + 8) - 2;
         let mut list = (named.len() as u16).to_le_bytes().to_vec();
         named.iter().for_each(|worker| list.extend(worker.to_le_bytes()));
         bytes.splice(at..at + 2, list);
-        let read = Record::read(&mut codec::Reader::new(&bytes));
+        let read = Record::read(&mut Reader::new(&bytes));
         let ascend = named.is_sorted_by(|one, next| one < next);
         let there = named.iter().all(|worker| *worker < WORKERS);
         let some = named.len() < usize::from(WORKERS);

@@ -9,6 +9,7 @@ use super::worker::Never;
 use super::{Load, LoadError, Loads};
 use crate::base::{MemberEvent, NodeRef, View, WorkerIndex};
 use crate::part::{ControlOutlet, ControlPart};
+use crate::wire::codec::{Reader, Writer};
 
 /// By how much the busy share differs before the others are told, in thousandths.
 const WORTH_TELLING: u16 = 50;
@@ -108,7 +109,7 @@ impl LoadControl {
         if news {
             self.told = Some(self.own);
             let mut word = Vec::new();
-            self.own.put(&mut word);
+            self.own.put(&mut Writer::new(&mut word));
             out.gossip(KEY, word);
         }
         out.after(self.every, MEASURE);
@@ -136,7 +137,9 @@ impl LoadControl {
         }
         self.next_token += 1;
         self.asked.insert(self.next_token, (node, answer));
-        out.send(node, OP_ASK, self.next_token.to_le_bytes().to_vec());
+        let mut question = Vec::new();
+        Writer::new(&mut question).u64(self.next_token);
+        out.send(node, OP_ASK, question);
         out.after(ANSWER_WITHIN, self.next_token);
     }
 
@@ -191,7 +194,7 @@ impl ControlPart for LoadControl {
     }
 
     fn heard(&mut self, from: NodeRef, _: u32, bytes: &[u8], _: &mut ControlOutlet<'_, (), Never>) {
-        if let Some(load) = Load::read(bytes) {
+        if let Ok(load) = Load::read(&mut Reader::new(bytes)) {
             self.keep(from, load);
         }
     }
@@ -203,17 +206,17 @@ impl ControlPart for LoadControl {
         bytes: &[u8],
         out: &mut ControlOutlet<'_, (), Never>,
     ) {
-        let Some((token, rest)) = bytes.split_first_chunk() else { return };
+        let mut reader = Reader::new(bytes);
+        let Ok(token) = reader.u64() else { return };
         match op {
             OP_ASK => {
-                let mut word = token.to_vec();
-                self.now().0.put(&mut word);
+                let mut word = Vec::new();
+                self.now().0.put(Writer::new(&mut word).u64(token));
                 out.send(from, OP_ANSWER, word);
             }
             OP_ANSWER => {
-                let token = u64::from_le_bytes(*token);
                 let meant = self.asked.get(&token).is_some_and(|(node, _)| *node == from);
-                if let (true, Some(load)) = (meant, Load::read(rest))
+                if let (true, Ok(load)) = (meant, Load::read(&mut reader))
                     && let Some((_, answer)) = self.asked.remove(&token)
                 {
                     answer(Ok(load));

@@ -14,6 +14,7 @@ pub use self::worker::LoadWorker;
 use super::Part;
 use crate::base::{NodeRef, WorkerIndex};
 use crate::config::LoadConfig;
+use crate::wire::codec::{ReadResult, Reader, Writer};
 
 /// The part's line in the list.
 pub struct LoadPart;
@@ -51,18 +52,13 @@ pub enum LoadError {
 }
 
 impl Load {
-    const BYTES: usize = 3;
-
-    fn put(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.busy_per_mille.to_le_bytes());
-        out.push(u8::from(self.stuck));
+    fn put(self, out: &mut Writer<'_>) {
+        out.u16(self.busy_per_mille).u8(u8::from(self.stuck));
     }
 
     /// A newer node may add to it.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let [low, high, stuck] = *bytes.first_chunk::<{ Self::BYTES }>()?;
-        let busy_per_mille = u16::from_le_bytes([low, high]).min(1_000);
-        Some(Self { busy_per_mille, stuck: stuck != 0 })
+    fn read(from: &mut Reader<'_>) -> ReadResult<Self> {
+        Ok(Self { busy_per_mille: from.u16()?.min(1_000), stuck: from.u8()? != 0 })
     }
 }
 

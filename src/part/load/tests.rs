@@ -149,3 +149,14 @@ fn a_question_is_answered_and_what_a_newer_node_says_is_skipped() {
     }
     bench.run(|control, out| control.heard(node(2), 0, &[1], out));
 }
+
+#[test]
+fn a_load_is_these_bytes() {
+    let load = Load { busy_per_mille: 0x0102, stuck: true };
+    let mut bytes = Vec::new();
+    load.put(&mut Writer::new(&mut bytes));
+    assert_eq!(bytes, [2, 1, 1]);
+    // What a newer node adds is left alone.
+    assert_eq!(Load::read(&mut Reader::new(&[2, 1, 1, 9])), Ok(load));
+    assert!(Load::read(&mut Reader::new(&[2, 1])).is_err());
+}

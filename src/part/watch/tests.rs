@@ -496,3 +496,31 @@ fn an_application_is_told_once_and_not_after_it_stopped() {
         ]
     );
 }
+
+#[test]
+fn frames_are_these_bytes() {
+    let instance = InstanceId { handler: HandlerId(0x0102), life: LifeNumber::new(0x0304) };
+    let id = 0x0506;
+    for (op, code, rest) in [
+        (Op::Watch { id, instance }, 1, [2, 1, 0, 0, 4, 3, 0, 0]),
+        (
+            Op::Watch { id, instance: InstanceId { life: None, ..instance } },
+            1,
+            [2, 1, 0, 0, 0, 0, 0, 0],
+        ),
+        (Op::Watching { id, life: LifeNumber::new(7) }, 2, [7, 0, 0, 0, 0, 0, 0, 0]),
+        (Op::Gone { id, reason: 8 }, 3, [8, 0, 0, 0, 0, 0, 0, 0]),
+        (Op::Unwatch { id }, 4, [0; 8]),
+    ] {
+        let body = op.body();
+        assert_eq!(
+            (op.code(), &body[..8], &body[8..]),
+            (code, &[6, 5, 0, 0, 0, 0, 0, 0][..], &rest[..])
+        );
+        assert_eq!(Op::parse(code, &body), Ok(Some(op)));
+        for wrong in [&body[..15], &[&body[..], &[0]].concat()] {
+            assert!(Op::parse(code, wrong).is_err());
+        }
+    }
+    assert_eq!(Op::parse(5, &[]), Ok(None));
+}

@@ -11,6 +11,7 @@
 //! The id is the watcher's own, and means something only on the link that it came in on.
 
 use crate::base::{HandlerId, InstanceId, LifeNumber};
+use crate::wire::codec::{ReadResult, Reader, two_words};
 
 /// Bytes of every body.
 pub(super) const BODY_BYTES: usize = 16;
@@ -45,23 +46,20 @@ impl Op {
             Self::Gone { id, reason } => (id, reason, 0),
             Self::Unwatch { id } => (id, 0, 0),
         };
-        let mut body = [0; BODY_BYTES];
-        body[..8].copy_from_slice(&id.to_le_bytes());
-        body[8..12].copy_from_slice(&a.to_le_bytes());
-        body[12..].copy_from_slice(&b.to_le_bytes());
-        body
+        two_words(id, u64::from(b) << 32 | u64::from(a))
     }
 
-    /// `None` for an operation that this build does not know, `Err` for a body of another size.
-    pub fn parse(code: u8, body: &[u8]) -> Result<Option<Self>, ()> {
+    /// `None` for an operation that this build does not know.
+    ///
+    /// # Errors
+    /// For a body of another size.
+    pub fn parse(code: u8, body: &[u8]) -> ReadResult<Option<Self>> {
         if !(1..=4).contains(&code) {
             return Ok(None);
         }
-        let body: &[u8; BODY_BYTES] = body.try_into().map_err(|_| ())?;
-        let (words, _) = body.as_chunks::<8>();
-        let id = u64::from_le_bytes(words[0]);
-        let rest = u64::from_le_bytes(words[1]);
-        let (a, b) = (rest as u32, (rest >> 32) as u32);
+        let mut reader = Reader::new(body);
+        let (id, a, b) = (reader.u64()?, reader.u32()?, reader.u32()?);
+        reader.end()?;
         Ok(Some(match code {
             1 => {
                 let (handler, life) = (HandlerId(a), LifeNumber::new(b));

@@ -399,7 +399,7 @@ impl WorkerPart for WatchWorker {
         body: &[u8],
         out: &mut Outlet<'_, Report>,
     ) -> Result<(), WireError> {
-        let op = Op::parse(op, body).map_err(|()| WireError::Incomplete("watch"))?;
+        let op = Op::parse(op, body).map_err(|_| WireError::Incomplete("watch"))?;
         match op {
             None => out.count(UNKNOWN_FRAMES, 1),
             Some(Op::Watch { id, instance }) => self.keep(from, id, instance, out),

@@ -5,6 +5,7 @@ use hmac::Mac;
 use sha2::{Digest, Sha256};
 
 use super::super::auth::{ClusterKey, MAX_CLUSTER_NAME_LEN};
+use super::super::codec::{ReadResult, Reader, Writer};
 use super::super::version::VersionRange;
 use super::error::HandshakeError;
 use crate::base::{Incarnation, NodeId, NodeRef, WorkerIndex};
@@ -135,44 +136,6 @@ impl Incoming {
     }
 }
 
-/// Takes fields off the front of a body.
-struct Fields<'b>(&'b [u8]);
-
-impl<'b> Fields<'b> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn node_ref(&mut self) -> Option<NodeRef> {
-        Some(NodeRef { node: NodeId(self.u64()?), incarnation: Incarnation(self.u64()?) })
-    }
-
-    fn bytes(&mut self, length: usize) -> Option<&'b [u8]> {
-        let (field, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(field)
-    }
-}
-
-fn put_node_ref(body: &mut Vec<u8>, node: NodeRef) {
-    body.extend_from_slice(&node.node.0.to_le_bytes());
-    body.extend_from_slice(&node.incarnation.0.to_le_bytes());
-}
-
 pub(super) fn secret_flag(has_secret: bool) -> u8 {
     if has_secret { FLAG_SECRET } else { 0 }
 }
@@ -194,49 +157,47 @@ pub(super) struct Hello<'b> {
 impl<'b> Hello<'b> {
     pub fn encode(&self, versions: VersionRange) -> Vec<u8> {
         let mut body = Vec::with_capacity(HELLO_FIXED_LEN + self.cluster.len());
-        body.extend_from_slice(&self.nonce);
-        put_node_ref(&mut body, self.dialer);
-        put_node_ref(&mut body, self.wanted);
-        body.extend_from_slice(&self.link_epoch.to_le_bytes());
-        body.extend_from_slice(&self.from_worker.0.to_le_bytes());
-        body.extend_from_slice(&self.to_worker.0.to_le_bytes());
+        let mut out = Writer::new(&mut body);
+        out.bytes(&self.nonce).node_ref(self.dialer).node_ref(self.wanted).u64(self.link_epoch);
+        out.u16(self.from_worker.0).u16(self.to_worker.0);
         // A cluster key holds no name longer than MAX_CLUSTER_NAME_LEN, which one byte holds.
-        body.extend_from_slice(&[secret_flag(self.has_secret), self.cluster.len() as u8]);
-        body.extend_from_slice(&[self.purpose, 0]);
-        body.extend_from_slice(self.cluster.as_bytes());
+        out.u8(secret_flag(self.has_secret)).u8(self.cluster.len() as u8);
+        out.u8(self.purpose).u8(0).bytes(self.cluster.as_bytes());
         Prefix::new(Kind::Hello, versions, body.len()).then(&body)
     }
 
     pub fn parse(body: &'b [u8]) -> Result<Self, HandshakeError> {
         let malformed = |why| HandshakeError::Malformed { message: "Hello", why };
-        let mut fields = Fields(body);
-        let mut fixed = || {
-            Some((
-                Hello {
-                    nonce: fields.array()?,
-                    dialer: fields.node_ref()?,
-                    wanted: fields.node_ref()?,
-                    link_epoch: fields.u64()?,
-                    from_worker: WorkerIndex(fields.u16()?),
-                    to_worker: WorkerIndex(fields.u16()?),
-                    has_secret: fields.u8()? & FLAG_SECRET != 0,
-                    purpose: 0,
-                    cluster: "",
-                },
-                usize::from(fields.u8()?),
-                fields.u8()?,
-                fields.u8()?,
-            ))
-        };
-        let (hello, name_len, purpose, _reserved) =
-            fixed().ok_or(malformed("it is shorter than its fixed part"))?;
+        let mut fields = Reader::new(body);
+        let (hello, name_len) = Self::read_fixed(&mut fields)
+            .map_err(|_| malformed("it is shorter than its fixed part"))?;
         if !(1..=MAX_CLUSTER_NAME_LEN).contains(&name_len) {
             return Err(malformed("its cluster name is empty or too long"));
         }
-        let name = fields.bytes(name_len).ok_or(malformed("it ends inside its cluster name"))?;
+        let name = fields.bytes(name_len);
+        let name = name.map_err(|_| malformed("it ends inside its cluster name"))?;
         let cluster =
             str::from_utf8(name).map_err(|_| malformed("its cluster name is not UTF-8"))?;
-        Ok(Self { purpose, cluster, ..hello })
+        Ok(Self { cluster, ..hello })
+    }
+
+    /// All but the name, and the name's length.
+    fn read_fixed(fields: &mut Reader<'_>) -> ReadResult<(Self, usize)> {
+        let mut hello = Hello {
+            nonce: fields.array()?,
+            dialer: fields.node_ref()?,
+            wanted: fields.node_ref()?,
+            link_epoch: fields.u64()?,
+            from_worker: WorkerIndex(fields.u16()?),
+            to_worker: WorkerIndex(fields.u16()?),
+            has_secret: fields.u8()? & FLAG_SECRET != 0,
+            purpose: 0,
+            cluster: "",
+        };
+        let name_len = usize::from(fields.u8()?);
+        hello.purpose = fields.u8()?;
+        let _reserved = fields.u8()?;
+        Ok((hello, name_len))
     }
 }
 
@@ -251,24 +212,23 @@ pub(super) struct Welcome {
 impl Welcome {
     pub fn encode(&self, versions: VersionRange) -> Vec<u8> {
         let mut body = Vec::with_capacity(WELCOME_LEN);
-        body.extend_from_slice(&self.nonce);
-        put_node_ref(&mut body, self.acceptor);
-        body.extend_from_slice(&[self.chosen_version, secret_flag(self.has_secret)]);
-        body.extend_from_slice(&[0; 6]);
+        let mut out = Writer::new(&mut body);
+        out.bytes(&self.nonce).node_ref(self.acceptor);
+        out.u8(self.chosen_version).u8(secret_flag(self.has_secret)).bytes(&[0; 6]);
         Prefix::new(Kind::Welcome, versions, WELCOME_LEN).then(&body)
     }
 
     pub fn parse(body: &[u8]) -> Result<Self, HandshakeError> {
-        let mut fields = Fields(body);
-        let mut welcome = || {
-            Some(Self {
+        let read = |mut fields: Reader<'_>| -> ReadResult<Self> {
+            Ok(Self {
                 nonce: fields.array()?,
                 acceptor: fields.node_ref()?,
                 chosen_version: fields.u8()?,
                 has_secret: fields.u8()? & FLAG_SECRET != 0,
             })
         };
-        welcome().ok_or(HandshakeError::Malformed { message: "Welcome", why: "it is too short" })
+        let why = "it is too short";
+        read(Reader::new(body)).map_err(|_| HandshakeError::Malformed { message: "Welcome", why })
     }
 }
 
@@ -338,23 +298,21 @@ impl Refusal {
 
     pub fn encode(&self, versions: VersionRange) -> Vec<u8> {
         let mut body = Vec::with_capacity(REFUSAL_LEN);
-        body.extend_from_slice(&[self.code as u8, 0]);
-        body.extend_from_slice(&self.workers.to_le_bytes());
-        body.extend_from_slice(&[0; 4]);
-        put_node_ref(&mut body, self.acceptor);
+        let mut out = Writer::new(&mut body);
+        out.u8(self.code as u8).u8(0).u16(self.workers).bytes(&[0; 4]).node_ref(self.acceptor);
         Prefix::new(Kind::Refusal, versions, REFUSAL_LEN).then(&body)
     }
 
     pub fn parse(body: &[u8]) -> Result<Self, HandshakeError> {
-        let mut fields = Fields(body);
-        let mut parts = || {
+        let read = |mut fields: Reader<'_>| -> ReadResult<(u8, u16, NodeRef)> {
             let (code, _reserved) = (fields.u8()?, fields.u8()?);
             let workers = fields.u16()?;
             let _reserved: [u8; 4] = fields.array()?;
-            Some((code, workers, fields.node_ref()?))
+            Ok((code, workers, fields.node_ref()?))
         };
-        let (code, workers, acceptor) = parts()
-            .ok_or(HandshakeError::Malformed { message: "Refusal", why: "it is too short" })?;
+        let why = "it is too short";
+        let (code, workers, acceptor) = read(Reader::new(body))
+            .map_err(|_| HandshakeError::Malformed { message: "Refusal", why })?;
         let code = RefusalCode::ALL
             .into_iter()
             .find(|known| *known as u8 == code)
