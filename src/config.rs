@@ -16,6 +16,7 @@ mod nearest;
 mod print;
 mod secret;
 mod settings;
+mod sizes;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,13 +31,14 @@ use toml::{Table, Value};
 pub use self::error::{ConfigError, RefusedSetting};
 pub use self::field::MAX_SEEDS;
 use self::field::NODE_NAME;
-pub use self::memory::{MemoryBound, QUEUE_ITEM_BYTES};
+pub use self::memory::MemoryBound;
 use self::nearest::nearest;
 pub use self::secret::Secret;
 pub use self::settings::{
     LinksConfig, LoadConfig, MembershipConfig, NodeConfig, PartitionChoice, WatchConfig,
     WorkersConfig,
 };
+pub use self::sizes::QUEUE_ITEM_BYTES;
 use self::table::{Section, Setting};
 
 /// What the name of an environment variable that sets something begins with.

@@ -184,8 +184,8 @@ pub use part::load::{Load, LoadError};
 pub use part::watch::{ArchivedGone, Gone, GoneReason, Target};
 pub use rkyv;
 pub use route::LocalPreference;
-pub use runtime::control::Ended;
 pub use runtime::proxies::DeadLetter;
+pub use runtime::published::Ended;
 pub use wire::{Layout, Message};
 pub use worker::{
     AskOptions, Context, Handler, HandlerTable, IntoReply, Later, OnReply, Pattern, Replier,

@@ -1,9 +1,9 @@
-//! Holds the source tree to its own rules: who may import whom, what every file begins with, how
-//! long it may be, where `unsafe` may stand.
+//! Holds the source tree to its own rules: who may import whom, also among the files of one folder,
+//! what every file begins with, how long it may be, where `unsafe` may stand.
 //!
 //! The order of the layers is told in `docs/ARCHITECTURE.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,26 @@ const LAYERS: &[&[&str]] = &[
 const FRONT: &str = "lib";
 
 const MAX_LINES: usize = 600;
+
+/// Folders some of whose modules still import each other in a circle, with these modules. None may
+/// be added, and what is out of the circle is taken off.
+const CIRCLES: &[(&str, &[&str])] = &[
+    (
+        "sim",
+        &[
+            "events",
+            "faults",
+            "invariants",
+            "ledger",
+            "load",
+            "network",
+            "plan",
+            "process",
+            "world",
+        ],
+    ),
+    ("worker", &["context", "core", "handler", "inject", "routees", "select", "send", "work"]),
+];
 
 /// Files that may hold `unsafe`.
 const UNSAFE: &[&str] = &["queue/reply.rs", "net/flow.rs"];
@@ -223,4 +243,235 @@ fn the_reader_of_imports_sees_them() {
     assert!(objection("route", "member").is_some_and(|why| why.contains("one layer")));
     assert!(objection("worker", "control").is_some());
     assert!(objection("runtime", "sim").is_some());
+}
+
+/// A module as its names from the crate's root: `["wire", "handshake", "error"]`.
+type Module = Vec<String>;
+
+/// What the modules of one tree import from each other, tests left out.
+struct Imports {
+    code: BTreeMap<Module, String>,
+    /// By module: under which names it shows what its submodules define.
+    shown: BTreeMap<Module, BTreeMap<String, Module>>,
+}
+
+impl Imports {
+    fn of(files: impl IntoIterator<Item = (PathBuf, String)>) -> Self {
+        let code: BTreeMap<Module, String> = files
+            .into_iter()
+            .map(|(path, text)| (module_of(&path), without_tests(&without_comments(&text))))
+            .filter(|(module, _)| !is_test(module))
+            .collect();
+        let mut shown: BTreeMap<Module, BTreeMap<String, Module>> = BTreeMap::new();
+        for (module, text) in &code {
+            for path in used_paths(text) {
+                let inner = path.strip_prefix("self::").unwrap_or(&path);
+                let names: Module = inner.split("::").map(str::to_owned).collect();
+                if code.contains_key(&[module.as_slice(), &names[..1]].concat()) {
+                    let last = names.last().unwrap().clone();
+                    shown.entry(module.clone()).or_default().insert(last, names);
+                }
+            }
+        }
+        Self { code, shown }
+    }
+
+    /// The module that a path in `from` leads to; `None` for what is outside of this tree.
+    fn resolve(&self, from: &[String], path: &str) -> Option<Module> {
+        let mut names: Vec<String> = path.split("::").map(str::to_owned).collect();
+        let mut module = match names[0].as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => from.to_vec(),
+            _ => return None,
+        };
+        while let Some(first) = names.first().cloned() {
+            let inner = [module.as_slice(), &[first.clone()]].concat();
+            if first == "super" {
+                module.pop()?;
+            } else if self.code.contains_key(&inner) {
+                module = inner;
+            } else if first != "crate" && first != "self" {
+                let Some(shown) = self.shown.get(&module).and_then(|shown| shown.get(&first))
+                else {
+                    break;
+                };
+                names.splice(..1, shown.iter().cloned());
+                continue;
+            }
+            names.remove(0);
+        }
+        Some(module)
+    }
+
+    /// By folder: which of its modules, each with all below it, imports which other.
+    fn between_siblings(&self) -> BTreeMap<Module, BTreeSet<(String, String)>> {
+        let mut edges: BTreeMap<Module, BTreeSet<(String, String)>> = BTreeMap::new();
+        for (from, text) in &self.code {
+            for path in used_paths(text) {
+                let Some(to) = self.resolve(from, &path) else { continue };
+                let common = from.iter().zip(&to).take_while(|(one, other)| one == other).count();
+                if let (true, Some(one), Some(other)) =
+                    (common > 0, from.get(common), to.get(common))
+                {
+                    let edge = (one.clone(), other.clone());
+                    edges.entry(from[..common].to_vec()).or_default().insert(edge);
+                }
+            }
+        }
+        edges
+    }
+
+    /// The modules of each folder from which imports lead back to themselves.
+    fn circles(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut found = BTreeMap::new();
+        for (folder, edges) in self.between_siblings() {
+            let reached = |from: &String| {
+                let (mut reached, mut open) = (BTreeSet::new(), vec![from]);
+                while let Some(at) = open.pop() {
+                    for (_, to) in edges.iter().filter(|(one, _)| one == at) {
+                        if reached.insert(to) {
+                            open.push(to);
+                        }
+                    }
+                }
+                reached.contains(from)
+            };
+            let modules: BTreeSet<String> =
+                edges.iter().map(|(one, _)| one).filter(|one| reached(one)).cloned().collect();
+            if !modules.is_empty() {
+                found.insert(folder.join("/"), modules);
+            }
+        }
+        found
+    }
+}
+
+fn module_of(path: &Path) -> Module {
+    let path = path.with_extension("");
+    let mut names: Module = path.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+    if names.last().is_some_and(|last| last == "mod" || last == FRONT) {
+        names.pop();
+    }
+    names
+}
+
+fn is_test(module: &[String]) -> bool {
+    module.iter().any(|name| name == "tests" || name == "testnet")
+}
+
+fn without_tests(code: &str) -> String {
+    code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+}
+
+/// Every path that some code names from `crate`, `self` or `super` on, groups of `use` taken apart,
+/// and what `use` says without any of these.
+fn used_paths(code: &str) -> Vec<String> {
+    let (mut paths, mut rest) = (Vec::new(), String::new());
+    let mut code = code;
+    while let Some(at) = next_word(code, "use ") {
+        rest += &code[..at];
+        let end = code[at..].find(';').map_or(code.len(), |end| at + end);
+        paths.extend(taken_apart(&code[at + 4..end]));
+        code = &code[end..];
+    }
+    rest += code;
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in rest.match_indices(root) {
+            if !rest[..at]
+                .ends_with(|before: char| before.is_alphanumeric() || "_:".contains(before))
+            {
+                let path = &rest[at..];
+                let end = path.find(|c: char| !c.is_alphanumeric() && !"_:".contains(c));
+                paths.push(path[..end.unwrap_or(path.len())].trim_end_matches(':').to_owned());
+            }
+        }
+    }
+    paths
+}
+
+fn next_word(code: &str, word: &str) -> Option<usize> {
+    let is_free = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    code.match_indices(word).map(|(at, _)| at).find(|at| is_free(*at))
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn taken_apart(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((before, group)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default();
+        return vec![path.split_whitespace().collect()];
+    };
+    let before: String = before.split_whitespace().collect();
+    let group = group.rsplit_once('}').map_or(group, |(group, _)| group);
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().unwrap().push(c);
+    }
+    let parts = parts.iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(|part| taken_apart(part)).map(|part| format!("{before}{part}")).collect()
+}
+
+#[test]
+fn no_modules_of_one_folder_import_each_other_in_a_circle() {
+    let imports = Imports::of(sources().into_iter().map(|source| (source.path, source.text)));
+    assert!(imports.between_siblings().len() > 10, "are imports still found?");
+    let mut found = imports.circles();
+    for (folder, modules) in CIRCLES {
+        let here: BTreeSet<String> = modules.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(
+            found.remove(*folder).unwrap_or_default(),
+            here,
+            "in src/{folder}: see `CIRCLES`"
+        );
+    }
+    assert!(found.is_empty(), "modules that import each other in a circle, by folder: {found:#?}");
+}
+
+#[test]
+fn circles_are_found_whatever_way_the_import_is_written() {
+    let circle = |files: &[(&str, &str)]| {
+        let files = files.iter().map(|(path, text)| (path.into(), (*text).to_owned()));
+        Imports::of(files).circles()
+    };
+    let modules = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let front =
+        ("a/mod.rs", "mod one;\nmod two;\npub use one::One;\npub use self::two::{Two as T};");
+    for (one, two) in [
+        ("use super::two::Two;", "use super::one::One;"),
+        ("use super::{two::{Two, x}};", "use crate::a::One;"),
+        ("fn f() -> super::two::Two {}", "fn g(_: crate::a::one::One) {}"),
+    ] {
+        let found = circle(&[front, ("a/one.rs", one), ("a/two.rs", two)]);
+        assert_eq!(found, BTreeMap::from([("a".to_owned(), modules(&["one", "two"]))]), "{one}");
+    }
+    // Through a third, and from a file below.
+    let found = circle(&[
+        ("a/mod.rs", ""),
+        ("a/one.rs", ""),
+        ("a/one/deep.rs", "use super::super::two::X;"),
+        ("a/two.rs", "use super::three;"),
+        ("a/three.rs", "use super::one;"),
+        ("a/four.rs", "use super::one;"),
+    ]);
+    assert_eq!(found, BTreeMap::from([("a".to_owned(), modules(&["one", "three", "two"]))]));
+    // Tests, comments and parents make none.
+    let found = circle(&[
+        ("a/mod.rs", "use one::One;\nuse crate::b::B;"),
+        ("a/one.rs", "use super::two::Two;\nuse super::A;"),
+        (
+            "a/two.rs",
+            "// use super::one::One;\n#[cfg(test)]\nmod tests {\n use super::super::one; }",
+        ),
+        ("b/mod.rs", "use crate::a::A;"),
+    ]);
+    assert_eq!(found, BTreeMap::new());
 }

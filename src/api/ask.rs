@@ -10,12 +10,14 @@ use rkyv::Deserialize;
 use rkyv::api::high::HighDeserializer;
 use rkyv::rancor::Failure;
 
+use super::node::Node;
 use super::router::Router;
 use super::shared::Shared;
 use super::times::AskTimes;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, Refusal};
 use crate::base::{DestinationId, Path, Time, WorkerIndex};
+use crate::hash::HashKey;
 use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::wire::{Message, WireType};
@@ -30,8 +32,33 @@ pub struct Ask<'a, M: Message> {
     options: AskOptions,
 }
 
+impl Router {
+    /// Asks: `router.ask(&message).within(limit).await`.
+    ///
+    /// It is sent when it is awaited, or by [`Ask::wait`].
+    pub fn ask<'a, M: Message>(&'a self, message: &'a M) -> Ask<'a, M> {
+        Ask::new(To::Router(self, self.as_ref().key_hash(message)), message)
+    }
+
+    /// As [`Router::ask`], by this key instead of the message's own.
+    pub fn ask_keyed<'a, M: Message, K: HashKey + ?Sized>(
+        &'a self,
+        key: &K,
+        message: &'a M,
+    ) -> Ask<'a, M> {
+        Ask::new(To::Router(self, Some(key.hash_key(self.as_ref().seed))), message)
+    }
+}
+
+impl Node {
+    /// Asks one routee, as [`Router::ask`](Router::ask) does.
+    pub fn ask_to<'a, M: Message>(&'a self, to: &'a RouteeRef, message: &'a M) -> Ask<'a, M> {
+        Ask::new(To::Reference(&self.shared, to), message)
+    }
+}
+
 impl<'a, M: Message> Ask<'a, M> {
-    pub(super) fn new(to: To<'a>, message: &'a M) -> Self {
+    fn new(to: To<'a>, message: &'a M) -> Self {
         Self { to, message, options: AskOptions::default() }
     }
 
@@ -72,7 +99,7 @@ impl<'a, M: Message> Ask<'a, M> {
 }
 
 /// Whom an ask goes to.
-pub(super) enum To<'a> {
+enum To<'a> {
     /// To wherever a router sends this key.
     Router(&'a Router, Option<u64>),
     /// To one routee.

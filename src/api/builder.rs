@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::node::Node;
+use super::places::Places;
 use super::shared::{Door, Shared};
-use super::watch::Places;
 use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
 use crate::member::{PartitionPolicy, configured_policy};
@@ -65,6 +65,13 @@ impl std::fmt::Debug for NodeBuilder {
 impl From<NodeConfig> for NodeBuilder {
     fn from(config: NodeConfig) -> Self {
         Self { config, ..Self::default() }
+    }
+}
+
+impl Node {
+    /// Describes a node before it is started.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
     }
 }
 

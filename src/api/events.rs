@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 use crate::base::MemberEvent;
 use crate::queue::block_on::{block_on, is_worker_thread};
-use crate::runtime::control::Ended;
 use crate::runtime::proxies::DeadLetter;
+use crate::runtime::published::Ended;
 
 /// Some items were missed, because the reader was too slow, or the node has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
 use crate::queue::board::{Fill, LinkState, PulseReading};
 use crate::queue::times::Distribution;
-use crate::runtime::control::Ended;
+use crate::runtime::published::Ended;
 
 /// How long a worker's turn may last before the worker is called stuck.
 pub(super) const STUCK_AFTER: Duration = Duration::from_millis(100);

@@ -9,8 +9,8 @@ use super::node::Node;
 use super::shared::Shared;
 use crate::base::NodeRef;
 use crate::part::load::{Load, LoadError, Loads, Order, Reading};
-use crate::runtime::control::Ended;
 use crate::runtime::proxies;
+use crate::runtime::published::Ended;
 
 impl Shared {
     /// Has the part measure this node from now on.

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::ask::{Ask, To};
-use super::builder::NodeBuilder;
+use super::error::NodeError;
 use super::events::{DeadLetters, Events};
 use super::log;
 use super::router::RouterBuilder;
@@ -21,34 +20,10 @@ use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::route::{RouterSpec, StrategyKind};
-use crate::runtime::control::{Ended, Strangers};
 use crate::runtime::proxies::{Order, OrderError};
+use crate::runtime::published::{Ended, Strangers};
 use crate::wire::Message;
 use crate::worker::{Pattern, Routee, RouteeFactory, RouteeRef};
-
-/// Why a node did not do what was asked of it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// Control said no, and why.
-    #[error(transparent)]
-    Order(#[from] OrderError),
-    /// The node has stopped.
-    #[error("the node has stopped")]
-    Stopped,
-    /// This node's applications watch as much as they may.
-    #[error(
-        "cannot watch more: this node's applications have {most} watches, those included that were \
-         dropped and that a worker has not forgotten yet; drop some, or raise `watch.max_watches`"
-    )]
-    TooManyWatches {
-        /// How many there can be.
-        most: usize,
-    },
-    /// It was called by a handler, whose worker's thread must not wait.
-    #[error("a handler must not wait on its worker's thread: call this from another thread")]
-    WouldBlock,
-}
 
 impl Shared {
     /// Whether this thread may wait for an answer.
@@ -87,11 +62,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// Describes a node before it is started.
-    pub fn builder() -> NodeBuilder {
-        NodeBuilder::default()
-    }
-
     /// Serves a path: each worker runs one routee, made by the function, which gets the worker's
     /// index. Returns when all workers run it and the cluster is being told.
     /// [`Node::unserve`] ends it; [`Node::serve_on`] serves on some workers only.
@@ -166,11 +136,6 @@ impl Node {
     /// node is over.
     pub fn tell_to<M: Message>(&self, to: &RouteeRef, message: &M) -> Result<(), Refusal> {
         tell_to(&self.shared, to, message)
-    }
-
-    /// Asks one routee, as [`Router::ask`](super::Router::ask) does.
-    pub fn ask_to<'a, M: Message>(&'a self, to: &'a RouteeRef, message: &'a M) -> Ask<'a, M> {
-        Ask::new(To::Reference(&self.shared, to), message)
     }
 
     /// This life of this node.

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::ask::{Ask, To};
-use super::node::NodeError;
+use super::error::NodeError;
 use super::shared::Shared;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Path, PathError, Time, TypeRef, WorkerIndex};
@@ -239,22 +238,6 @@ impl Router {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
         sender.tell_each(places(self.state(&snapshot), M::TYPE), message).map(drop)
-    }
-
-    /// Asks: `router.ask(&message).within(limit).await`.
-    ///
-    /// It is sent when it is awaited, or by [`Ask::wait`].
-    pub fn ask<'a, M: Message>(&'a self, message: &'a M) -> Ask<'a, M> {
-        Ask::new(To::Router(self, self.reference.key_hash(message)), message)
-    }
-
-    /// As [`Router::ask`], by this key instead of the message's own.
-    pub fn ask_keyed<'a, M: Message, K: HashKey + ?Sized>(
-        &'a self,
-        key: &K,
-        message: &'a M,
-    ) -> Ask<'a, M> {
-        Ask::new(To::Router(self, Some(key.hash_key(self.reference.seed))), message)
     }
 
     /// Collects many tells and hands them over together: the cheapest way in for a busy thread.

@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::keeper::Keeper;
+use super::places::Places;
 use super::times::AskTimes;
-use super::watch::Places;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::control::joining::JoinState;
@@ -19,8 +19,8 @@ use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::route::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
-use crate::runtime::control::{Ended, Strangers};
 use crate::runtime::proxies::{DeadLetter, Order};
+use crate::runtime::published::{Ended, Strangers};
 use crate::worker::{AppReply, Buffers, Injection, RouteeRef, Sender};
 
 /// One worker as application threads see it.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::node::{Node, NodeError};
+use super::error::NodeError;
+use super::node::Node;
 use crate::base::{NodeRef, RouteeId};
 use crate::part::watch::{GoneReason, Notify, Order, Target, Watcher, WorkerOrder};
+use crate::queue::Taken;
 use crate::queue::block_on::block_on_until;
-use crate::queue::{Allowance, Taken};
-use crate::runtime::control::Ended;
 use crate::runtime::proxies;
+use crate::runtime::published::Ended;
 use crate::worker::{Context, Handler, RouteeRef};
 
 /// Tells the watches of this process's applications apart.
@@ -74,22 +75,6 @@ impl Node {
         self.shared.order(proxies::Order::Part(order.into()))?;
         let ended = self.shared.ended.clone();
         Ok(Watch { token, gone, told: None, ended, unwatch: self.shared.unwatch.clone() })
-    }
-}
-
-/// What the applications of a node may watch at a time.
-pub(super) struct Places {
-    most: usize,
-    left: Allowance,
-}
-
-impl Places {
-    pub fn new(most: usize) -> Self {
-        Self { most, left: Allowance::new(most) }
-    }
-
-    fn take(&self) -> Result<Taken, NodeError> {
-        self.left.take(1).ok_or(NodeError::TooManyWatches { most: self.most })
     }
 }
 

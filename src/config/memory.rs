@@ -4,105 +4,21 @@ use std::fmt;
 
 use super::NodeConfig;
 use super::field::Field;
+use super::sizes::{
+    CHANNEL_BYTES, CHUNK_BYTES, HEARD_BYTES, Kind, QUEUE_ITEM_BYTES, Sizes, WAITING,
+};
 use super::table::{Section, Setting};
 
-/// What is reckoned for one item in a queue, without the frames it points to.
-pub const QUEUE_ITEM_BYTES: u64 = 128;
-/// The frames of a hand-over or reply up to this size count with its place, larger ones by their
-/// bytes.
-pub(super) const SMALL_HAND_OVER_BYTES: u64 = 1_024;
-/// What is reckoned for one ask in flight on each worker: two places in its table, and two timers.
-pub(super) const ASK_BYTES: u64 = 320;
-/// What is reckoned for one place where an application waits: its slot and deadline.
-const REPLY_SLOT_BYTES: u64 = 176;
-/// What is reckoned for a connection that has not proved itself yet.
-pub(super) const HANDSHAKE_BYTES: u64 = 4_096;
-/// What is reckoned for a link beside its buffers.
-const LINK_BYTES: u64 = 1_024;
-/// What a receive buffer has in any case.
-const FIRST_INBOX_BYTES: u64 = 4_096;
-/// What is reckoned for a watch: one that is kept here for this worker's own, with the orders to
-/// begin and end it, one for another node's worker, and what is told when it ends.
-pub(super) const WATCH_BYTES: u64 = 1_024;
-/// A message of an application thread, with its place.
-pub(super) const HAND_OVER_BYTES: u64 = QUEUE_ITEM_BYTES + SMALL_HAND_OVER_BYTES;
-/// A place where an application waits, with its reply.
-pub(super) const REPLY_BYTES: u64 = REPLY_SLOT_BYTES + SMALL_HAND_OVER_BYTES;
-/// A dialed link beside its outbox and what more its inbox takes.
-pub(super) const DIALED_BYTES: u64 = LINK_BYTES + FIRST_INBOX_BYTES;
-/// An accepted one, with small frames of the protocol itself.
-pub(super) const ACCEPTED_BYTES: u64 = DIALED_BYTES + SMALL_HAND_OVER_BYTES;
-/// An ordinary chunk of frames.
-pub(super) const CHUNK_BYTES: u64 = 64 << 10;
-/// The share of a link's outbox that no other link can take.
-pub(super) const SHARE_BYTES: u64 = CHUNK_BYTES / 4;
-/// Free chunks that a worker keeps.
-pub(super) const KEPT_CHUNKS: u64 = 64;
-/// What is reckoned for work under way elsewhere, without what it captured and its result.
-pub(super) const WORK_BYTES: u64 = 512;
-/// What control holds for a channel on which it speaks to another node's: twice what may be
-/// unacknowledged, as buffers double, and its list.
-const CHANNEL_BYTES: u64 = (2 * 256 + 16) << 10;
-/// What all channels take together on which others speak.
-const HEARD_BYTES: u64 = 20 << 20;
-/// Connections that wait for a worker that is held up.
-const WAITING: u64 = 64;
-
-/// What the memory of a setting depends on beside its own value.
-pub(super) struct Sizes {
-    /// Workers of each node.
-    pub workers: u64,
-    /// Workers of all other nodes.
-    pub members: u64,
-    /// The longest message, or a chunk if that is longer.
-    pub frame: u64,
-    /// Links that one worker takes from others.
-    pub accepted: u64,
-}
-
-impl Sizes {
-    fn new(config: &NodeConfig, peers: usize) -> Self {
-        let workers = config.workers.count as u64;
-        Self {
-            workers,
-            members: workers.saturating_mul(peers as u64),
-            frame: (config.links.max_frame_bytes as u64).max(CHUNK_BYTES),
-            accepted: config.links.max_accepted as u64,
-        }
-    }
-
-    /// So much on each worker.
-    pub fn each(&self, bytes: u64) -> u64 {
-        self.workers.saturating_mul(bytes)
-    }
-
-    pub fn siblings(&self) -> u64 {
-        self.workers.saturating_sub(1)
-    }
-
-    /// Links of one worker whose outboxes have a share in any case: to itself and its siblings,
-    /// dialed ones, and accepted ones of members.
-    pub fn sharing(&self) -> u64 {
-        let dialed = self.workers.saturating_add(self.members);
-        dialed.saturating_add(self.members.min(self.accepted))
+/// With so many other nodes.
+fn sizes(config: &NodeConfig, peers: usize) -> Sizes {
+    let workers = config.workers.count as u64;
+    Sizes {
+        workers,
+        members: workers.saturating_mul(peers as u64),
+        frame: (config.links.max_frame_bytes as u64).max(CHUNK_BYTES),
+        accepted: config.links.max_accepted as u64,
     }
 }
-
-/// The part of the bound that a setting adds to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    HandOvers,
-    Rings,
-    Asks,
-    Links,
-    Handshakes,
-    Watches,
-    Work,
-    Free,
-}
-
-/// What a setting may take, by its value.
-pub(super) type Take = (Kind, fn(u64, &Sizes) -> u64);
 
 /// What this setting may take.
 fn taken(setting: &Setting<'_>, sizes: &Sizes) -> MemoryBound {
@@ -123,7 +39,7 @@ impl NodeConfig {
     /// entities hold, routing tables and member records, and what a process takes without doing
     /// anything.
     pub fn memory_bound(&self, peers: usize) -> MemoryBound {
-        let sizes = Sizes::new(self, peers);
+        let sizes = sizes(self, peers);
         let waiting = sizes.each(WAITING * QUEUE_ITEM_BYTES);
         let channels = (peers as u64).saturating_mul(CHANNEL_BYTES).saturating_add(HEARD_BYTES);
         let mut bound = MemoryBound {
@@ -139,7 +55,7 @@ impl NodeConfig {
     /// What each setting that takes memory adds to [`NodeConfig::memory_bound`], by its path. With
     /// [`MemoryBound::channels_bytes`], which no setting bounds, it is the sum.
     pub fn memory_by_setting(&self, peers: usize) -> Vec<(&'static str, MemoryBound)> {
-        let sizes = Sizes::new(self, peers);
+        let sizes = sizes(self, peers);
         let mut config = self.clone();
         let settings = config.settings().into_iter().filter(|setting| !setting.takes.is_empty());
         settings.map(|setting| (setting.path, taken(&setting, &sizes))).collect()

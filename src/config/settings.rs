@@ -8,12 +8,12 @@ use serde::Deserialize;
 use toml::Table;
 
 use super::field::{CLUSTER, MAX_CORE, MAX_MEMBERS, NODE_NAME, VERSION};
-use super::memory::{
+use super::secret::Secret;
+use super::sizes::{
     ACCEPTED_BYTES, ASK_BYTES, CHUNK_BYTES, DIALED_BYTES, HAND_OVER_BYTES, HANDSHAKE_BYTES,
     KEPT_CHUNKS, QUEUE_ITEM_BYTES, REPLY_BYTES, SHARE_BYTES, SMALL_HAND_OVER_BYTES, WATCH_BYTES,
     WORK_BYTES,
 };
-use super::secret::Secret;
 use super::table::{choice, settings};
 
 choice! {

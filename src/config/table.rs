@@ -11,7 +11,7 @@
 //! of [`Field`] with its range. Then, where they apply and in this order: `shown "words"` in place
 //! of a default that differs between machines, and `at_least other` or
 //! `under_half_of other` for another number of the same section, and `takes Kind |value, of| bytes`
-//! for each kind of memory that it bounds, with the sizes of `memory.rs`.
+//! for each kind of memory that it bounds, with those of `sizes.rs`.
 //!
 //! **To add a setting, write its row.** The field of the section's struct, its default, its line in
 //! `--print-config`, the file, the environment, `--set`, `NodeBuilder::set`, `validate`, and the
@@ -22,7 +22,7 @@
 
 use super::RefusedSetting;
 use super::field::Field;
-use super::memory::Take;
+use super::sizes::Take;
 
 /// One setting of a configuration at hand.
 pub(crate) struct Setting<'a> {
@@ -166,8 +166,8 @@ macro_rules! settings {
                             &mut self.$name $($(, $argument)+)?
                         ),
                         takes: {
-                            const TAKES: &[$crate::config::memory::Take] = &[
-                                $(($crate::config::memory::Kind::$memory, |$value, $of| $bytes),)*
+                            const TAKES: &[$crate::config::sizes::Take] = &[
+                                $(($crate::config::sizes::Kind::$memory, |$value, $of| $bytes),)*
                             ];
                             TAKES
                         },

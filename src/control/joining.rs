@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::links::LogLine;
+use super::log_line::LogLine;
 use super::{Control, ControlSink, ControlTimer};
 use crate::base::{LogKind, LogLimiter, NodeRef, Time};
 use crate::wire::datagram::DatagramError;

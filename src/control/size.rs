@@ -1,7 +1,7 @@
 //! Warns before a cluster has as many members as fit: those that are gone and were never removed
 //! keep their places, and one day nobody is let in any more.
 
-use super::links::LogLine;
+use super::log_line::LogLine;
 use super::{Control, ControlSink};
 use crate::base::{LogKind, LogLimiter, Time};
 use crate::member::MAX_RECORDS;

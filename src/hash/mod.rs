@@ -16,7 +16,7 @@ mod rendezvous;
 pub mod slots;
 
 pub use key::{HashKey, HashSeed};
+pub use rendezvous::{Candidate, MAX_WEIGHT};
 pub use slots::{
-    Candidate, DEFAULT_SLOT_BITS, MAX_CANDIDATES, MAX_SLOT_BITS, MAX_WEIGHT, MIN_SLOT_BITS,
-    NO_OWNER, SlotTable,
+    DEFAULT_SLOT_BITS, MAX_CANDIDATES, MAX_SLOT_BITS, MIN_SLOT_BITS, NO_OWNER, SlotTable,
 };

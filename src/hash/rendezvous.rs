@@ -20,7 +20,18 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::key::HashSeed;
-use super::slots::Candidate;
+
+/// Higher weights count as this one.
+pub const MAX_WEIGHT: u32 = 65_535;
+
+/// Someone who can own slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// Its identity, distinct among the candidates of a table. Best a hash, but need not be.
+    pub id: u64,
+    /// Its share relative to the others, up to [`MAX_WEIGHT`]. Zero owns nothing.
+    pub weight: u32,
+}
 
 /// Fraction bits of a bid. The integer part is at most 64, a weight at most 16 bits, so that a
 /// product of the two fits 64 bits.
@@ -275,7 +286,7 @@ mod tests {
         #[test]
         fn bids_are_totally_ordered(
             hashes in prop::array::uniform3(prop_oneof![any::<u64>(), 0u64..3, u64::MAX - 2..]),
-            weights in prop::array::uniform3(1u32..=super::super::slots::MAX_WEIGHT),
+            weights in prop::array::uniform3(1u32..=super::super::rendezvous::MAX_WEIGHT),
         ) {
             let bid = |i: usize| Bid { hash: hashes[i], weight: weights[i], index: i as u16 };
             for (a, b) in [(0, 1), (1, 2), (0, 2)] {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::key::HashSeed;
-use super::rendezvous::{Bidder, Field, candidate_key, pair_hash, slot_key};
+use super::rendezvous::{Bidder, Candidate, Field, MAX_WEIGHT, candidate_key, pair_hash, slot_key};
 
 /// Fewest slot bits a table may have: 1,024 slots.
 pub const MIN_SLOT_BITS: u8 = 10;
@@ -34,19 +34,8 @@ pub const MAX_SLOT_BITS: u8 = 20;
 pub const DEFAULT_SLOT_BITS: u8 = 19;
 /// Most candidates of one table: owners are 16 bits wide, one value means nobody.
 pub const MAX_CANDIDATES: usize = NO_OWNER as usize;
-/// Higher weights count as this one.
-pub const MAX_WEIGHT: u32 = 65_535;
 /// What [`SlotTable::lookup`] answers while no candidate has a weight.
 pub const NO_OWNER: u16 = u16::MAX;
-
-/// Someone who can own slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Candidate {
-    /// Its identity, distinct among the candidates of a table. Best a hash, but need not be.
-    pub id: u64,
-    /// Its share relative to the others, up to [`MAX_WEIGHT`]. Zero owns nothing.
-    pub weight: u32,
-}
 
 /// Who owns which slot. Cheap to clone: the slots are shared.
 #[derive(Clone, PartialEq, Eq)]

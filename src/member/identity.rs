@@ -8,6 +8,11 @@ use foca::{Header, Member as SwimMember, Message, State};
 use crate::base::NodeRef;
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
+/// How large a datagram is made when its parts allow it.
+pub(super) const DATAGRAM_BYTES: usize = 1_400;
+/// The kind of datagrams that are the failure detector's.
+pub(super) const KIND_SWIM: u8 = 1;
+
 /// One identity of one life of a node: it is renewed, not restarted, when others took the node for
 /// dead and it was not, so that it comes back under the same incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef};
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
+use super::identity::DATAGRAM_BYTES;
 use super::reachability::{BELIEF_BYTES, Belief};
 use super::records::{MAX_RECORD_BYTES, Record, read_state, state_byte};
 
-/// How large a datagram is made when its parts allow it.
-pub(super) const DATAGRAM_BYTES: usize = 1_400;
 /// The largest datagram: one record of the largest size.
 pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + PROOF_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
 
@@ -19,7 +18,7 @@ const HEADER_BYTES: usize = 2 + 8 + 8 + 4;
 const PROOF_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 2 + BELIEF_BYTES;
 
-pub(super) const KIND_SWIM: u8 = 1;
+// 1 is the failure detector's: `KIND_SWIM`.
 const KIND_RECORDS: u8 = 2;
 const KIND_DIGEST: u8 = 3;
 const KIND_SUMMARY: u8 = 4;

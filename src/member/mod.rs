@@ -62,8 +62,8 @@ pub use start::{LocalMember, MemberConfig, MemberConfigError};
 pub use timer::MemberTimer;
 
 use door::Door;
-use identity::SwimId;
-use messages::{KIND_SWIM, Message, Sender};
+use identity::{KIND_SWIM, SwimId};
+use messages::{Message, Sender};
 use reachability::{Belief, Swim};
 use records::{Directory, Entry, Record};
 use timer::TimerKind;

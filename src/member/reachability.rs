@@ -15,8 +15,7 @@ use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
 use super::health::Health;
-use super::identity::{self, SwimCodec, SwimId};
-use super::messages::{DATAGRAM_BYTES, KIND_SWIM};
+use super::identity::{self, DATAGRAM_BYTES, KIND_SWIM, SwimCodec, SwimId};
 use super::timer::{MemberTimer, TimerKind};
 use crate::config::MembershipConfig;
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};

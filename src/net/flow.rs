@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::worker::turn::flow::Flow;
+use crate::worker::turn::Flow;
 
 /// The words of Linux's `struct tcp_info`, as far as they are of use. What an older system does not
 /// know of, it leaves out.

@@ -10,8 +10,8 @@ use mio::net::TcpStream;
 use super::flow::flow;
 use super::inbox::Inbox;
 use crate::worker::outbox::Outbox;
+use crate::worker::turn::Flow;
 use crate::worker::turn::Moved;
-use crate::worker::turn::flow::Flow;
 
 /// Chunks that one write takes at most; 1 MiB of ordinary ones.
 const SLICES: usize = 16;

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use super::build::SharedSlots;
 use super::collisions::NameCollisions;
 use super::spec::RouterSpec;
 use super::table::RouteTable;
 use crate::base::View;
-use crate::hash::{Candidate, HashSeed, SlotTable};
+use crate::hash::SlotTable;
 
 /// Tables that are wanted for a view.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl TableJob {
     /// Makes the tables. A pure function of the job.
     pub fn run(self) -> TablesMade {
         let collisions = NameCollisions::of(&self.view);
-        let mut slots = SharedSlots { known: self.known };
+        let mut slots = SharedSlots::knowing(self.known);
         for wanted in &self.routers {
             if let Some(previous) = wanted.previous.as_ref().and_then(|table| table.slots()) {
                 slots.add(previous.clone());
@@ -60,43 +61,5 @@ impl TableJob {
             (wanted.id, Arc::new(table))
         });
         TablesMade { tables: tables.collect(), roster_digest: self.view.roster_digest }
-    }
-}
-
-/// Slot tables that routers share.
-#[derive(Debug, Default)]
-pub struct SharedSlots {
-    known: Vec<SlotTable>,
-}
-
-impl SharedSlots {
-    fn add(&mut self, slots: SlotTable) {
-        if !self.known.iter().any(|known| known.is_same(&slots)) {
-            self.known.push(slots);
-        }
-    }
-
-    /// The slots of these candidates, which are sorted by identity: known ones, or made from the
-    /// nearest.
-    pub(super) fn of(
-        &mut self,
-        bits: u8,
-        seed: HashSeed,
-        candidates: &[Candidate],
-        previous: Option<&SlotTable>,
-    ) -> SlotTable {
-        let fits = |slots: &&SlotTable| slots.bits() == bits && slots.seed() == seed;
-        let known = || self.known.iter().filter(fits);
-        if let Some(known) = known().find(|known| known.candidates() == candidates) {
-            return known.clone();
-        }
-        // What has nearly as many candidates is likely to have nearly the same.
-        let near = |slots: &&SlotTable| slots.candidates().len().abs_diff(candidates.len());
-        let made = match previous.filter(fits).or_else(|| known().min_by_key(near)) {
-            Some(before) => before.update(candidates),
-            None => SlotTable::build(bits, seed, candidates),
-        };
-        self.known.push(made.clone());
-        made
     }
 }

@@ -70,7 +70,9 @@
 //! in the list in `strategy/mod.rs`.
 
 pub mod accepted;
+mod build;
 pub mod collisions;
+mod error;
 pub mod job;
 pub mod pick;
 pub mod set;
@@ -81,8 +83,9 @@ pub mod table;
 
 pub use accepted::{Accepted, Fit};
 pub use collisions::{NameCollision, NameCollisions, name_collisions};
+pub use error::SpecError;
 pub use pick::Picker;
 pub use set::RouteeSet;
-pub use spec::{LocalPreference, RouterSpec, SpecError};
+pub use spec::{LocalPreference, RouterSpec};
 pub use strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy, StrategyKind};
 pub use table::{RefusedRoutees, RouteTable, Routee, routee_identity};

@@ -1,9 +1,9 @@
 //! Router options: what a router sends to, and by which rule.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
+use super::error::SpecError;
 use super::strategy::StrategyKind;
 use crate::base::Path;
 use crate::hash::{DEFAULT_SLOT_BITS, HashSeed, MAX_CANDIDATES, MAX_SLOT_BITS, MIN_SLOT_BITS};
@@ -98,28 +98,6 @@ impl RouterSpec {
         range("max_routees_per_node", self.max_routees_per_node, 1, MAX_WORKERS_PER_NODE.into())?;
         range("max_routees", self.max_routees, 1, MAX_CANDIDATES as u64)?;
         range("slot_bits", Some(self.slot_bits), MIN_SLOT_BITS.into(), MAX_SLOT_BITS.into())
-    }
-}
-
-/// A router option has a value that it cannot have. Nothing was changed; correct the option.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot build the router: option `{key}` is {value}, but must be {range}")]
-pub struct SpecError {
-    /// The option's name.
-    pub key: &'static str,
-    /// The value it was given.
-    pub value: String,
-    /// The values it can have.
-    pub range: String,
-}
-
-impl SpecError {
-    pub(crate) fn new(
-        key: &'static str,
-        value: impl fmt::Display,
-        range: impl Into<String>,
-    ) -> Self {
-        Self { key, value: value.to_string(), range: range.into() }
     }
 }
 

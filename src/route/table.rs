@@ -4,24 +4,17 @@
 //! Pure: equal views and specs give equal tables on every node, whatever table was there before
 //! (an earlier one only makes it faster). A table follows who is a member, and not who answers:
 //! reachability is a mask over it, so that a node that falls silent costs nothing but the keys it
-//! owned, which go to the next routee in the same order ([`RouteTable::owner`]). Only [`LocalPreference::Exclude`] makes a table depend on
-//! who computes it.
+//! owned, which go to the next routee in the same order ([`RouteTable::owner`]). Only
+//! [`LocalPreference::Exclude`](super::LocalPreference::Exclude) makes a table depend on who computes
+//! it. It is built in `build.rs`.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::accepted::Accepted;
-use super::collisions::{NameCollision, NameCollisions};
-use super::job::SharedSlots;
+use super::collisions::NameCollision;
 use super::set::RouteeSet;
-use super::spec::{LocalPreference, MAX_WORKERS_PER_NODE, RouterSpec};
-use crate::base::placement::first_worker;
-use crate::base::{
-    HandlerId, InstanceId, Member, MessageType, NodeId, NodeRef, Path, RouteeId, View, WorkerIndex,
-};
-use crate::hash::{Candidate, MAX_CANDIDATES, NO_OWNER, SlotTable};
-
-/// The range of a member's weight; what lies outside counts as the nearer end.
-const WEIGHTS: (u32, u32) = (1, 1_000);
+use crate::base::{HandlerId, InstanceId, NodeId, NodeRef, Path, RouteeId, WorkerIndex};
+use crate::hash::{NO_OWNER, SlotTable};
 
 /// One place where messages of a router can go: the routee of one worker that runs the service. Packed, since picks read it;
 /// [`Routee::id`] says who it is.
@@ -73,129 +66,32 @@ pub fn routee_identity(node: NodeId, worker: WorkerIndex) -> u64 {
 /// indices mean something only within one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTable {
-    path: Path,
-    roster_digest: u64,
-    routees: Vec<Routee>,
-    identities: Vec<u64>,
-    slots: Option<SlotTable>,
-    local: Vec<u16>,
-    prefer_local: bool,
+    pub(super) path: Path,
+    pub(super) roster_digest: u64,
+    pub(super) routees: Vec<Routee>,
+    pub(super) identities: Vec<u64>,
+    pub(super) slots: Option<SlotTable>,
+    pub(super) local: Vec<u16>,
+    pub(super) prefer_local: bool,
     /// Sums of weights up to and including each routee; empty if all weigh the same.
-    cumulative_weights: Vec<u64>,
-    max_weight: u32,
-    refused: Vec<RefusedRoutees>,
-    over_limit: u32,
+    pub(super) cumulative_weights: Vec<u64>,
+    pub(super) max_weight: u32,
+    pub(super) refused: Vec<RefusedRoutees>,
+    pub(super) over_limit: u32,
     /// Beyond the router's limit, in the order in which they stand in for those within.
-    reserves: Vec<u16>,
-    accepted: Accepted,
-    digest: u64,
+    pub(super) reserves: Vec<u16>,
+    pub(super) accepted: Accepted,
+    pub(super) digest: u64,
 }
 
 impl RouteTable {
-    /// The table for a view. `previous` may be any earlier table of the same router: if slots can
-    /// be taken over from it they are, with the same result.
-    ///
-    /// # Panics
-    /// If the spec's slot bits are out of range: see [`RouterSpec::validate`].
-    pub fn build(view: &View, spec: &RouterSpec, previous: Option<&Self>) -> Self {
-        let mut slots = SharedSlots::default();
-        Self::build_with(view, &NameCollisions::of(view), spec, previous, &mut slots)
-    }
-
-    /// [`RouteTable::build`] with the view's collisions already known, and slots shared with other
-    /// tables.
-    pub fn build_with(
-        view: &View,
-        collisions: &NameCollisions,
-        spec: &RouterSpec,
-        previous: Option<&Self>,
-        slots: &mut SharedSlots,
-    ) -> Self {
-        let mut found = Found::default();
-        for member in view.members.iter().filter(|member| member.is_routed()) {
-            let local = member.id == view.me.node;
-            let excluded = local && spec.local == LocalPreference::Exclude;
-            if !excluded && spec.roles.is_subset(&member.roles) {
-                found.add(member, local, collisions, spec);
-            }
-        }
-        found.limit(spec);
-        Self::from_found(found, view.roster_digest, spec, previous, slots)
-    }
-
-    fn from_found(
-        found: Found<'_>,
-        roster_digest: u64,
-        spec: &RouterSpec,
-        previous: Option<&Self>,
-        shared: &mut SharedSlots,
-    ) -> Self {
-        let identities: Vec<_> = found.entries.iter().map(|entry| entry.identity).collect();
-        let routees: Vec<_> = found.entries.iter().map(|entry| entry.routee).collect();
-
-        let slots = spec.strategy.is_keyed().then(|| {
-            let candidates: Vec<_> = found
-                .entries
-                .iter()
-                .map(|entry| Candidate {
-                    id: entry.identity,
-                    weight: if entry.reserve.is_none() { entry.routee.weight } else { 0 },
-                })
-                .collect();
-            let previous = previous.and_then(|table| table.slots.as_ref());
-            shared.of(spec.slot_bits, spec.seed, &candidates, previous)
-        });
-
-        let max_weight = routees.iter().map(|routee| routee.weight).max().unwrap_or(0);
-        let mut cumulative_weights = Vec::new();
-        if routees.iter().any(|routee| routee.weight != max_weight) {
-            let mut sum = 0;
-            cumulative_weights.extend(routees.iter().map(|routee| {
-                sum += u64::from(routee.weight);
-                sum
-            }));
-        }
-
-        let mut reserves: Vec<_> = found
-            .entries
-            .iter()
-            .zip(0..)
-            .filter_map(|(entry, index)| Some((entry.reserve?, index)))
-            .collect();
-        reserves.sort_unstable();
-
-        let mut table = Self {
-            path: spec.path.clone(),
-            roster_digest,
-            local: routees
-                .iter()
-                .zip(0..)
-                .filter(|(r, _)| r.local)
-                .map(|(_, index)| index)
-                .collect(),
-            routees,
-            identities,
-            slots,
-            prefer_local: spec.local == LocalPreference::Prefer,
-            cumulative_weights,
-            max_weight,
-            refused: found.refused,
-            over_limit: found.over_limit,
-            reserves: reserves.into_iter().map(|(_, index)| index).collect(),
-            accepted: Accepted::new(found.entries.iter().map(|entry| entry.messages)),
-            digest: 0,
-        };
-        table.digest = table.compute_digest();
-        table
-    }
-
     /// Equal digests mean that two nodes agree on this router: same routees, same owners of all
     /// keys. Does not cover which routees are local to whom.
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    fn compute_digest(&self) -> u64 {
+    pub(super) fn compute_digest(&self) -> u64 {
         let mut hash = Xxh3::new();
         hash.update(&(self.path.len() as u64).to_le_bytes());
         hash.update(self.path.as_bytes());
@@ -334,96 +230,6 @@ impl RouteTable {
     /// How many routees are beyond a limit.
     pub fn over_limit(&self) -> u32 {
         self.over_limit
-    }
-}
-
-/// Routees while they are collected.
-#[derive(Default)]
-struct Found<'a> {
-    entries: Vec<Entry<'a>>,
-    refused: Vec<RefusedRoutees>,
-    over_limit: u32,
-}
-
-struct Entry<'a> {
-    /// How many routees of the same node come before it.
-    rank: u16,
-    identity: u64,
-    routee: Routee,
-    /// Its turn among those beyond the limit, if it is.
-    reserve: Option<u32>,
-    messages: &'a [MessageType],
-}
-
-impl<'a> Found<'a> {
-    fn add(
-        &mut self,
-        member: &'a Member,
-        local: bool,
-        collisions: &NameCollisions,
-        spec: &RouterSpec,
-    ) {
-        let Ok(service) = member.services.binary_search_by(|service| service.path.cmp(&spec.path))
-        else {
-            return;
-        };
-        let service = &member.services[service];
-        let placed = &service.placed;
-        let workers = placed.count(member.workers.min(MAX_WORKERS_PER_NODE));
-        if let Some(collision) = collisions.refusing(service) {
-            self.refused.push(RefusedRoutees {
-                node: member.node_ref(),
-                count: workers,
-                collision: collision.clone(),
-            });
-            return;
-        }
-
-        let count = workers.min(spec.max_routees_per_node.unwrap_or(u16::MAX));
-        self.over_limit += u32::from(placed.count(member.workers) - count);
-        // Routers that are limited should not all sit on the first workers of every node.
-        let first = u32::from(first_worker(&spec.path, workers));
-        for rank in 0..count {
-            let worker = placed.nth(((first + u32::from(rank)) % u32::from(workers)) as u16);
-            self.entries.push(Entry {
-                rank,
-                identity: routee_identity(member.id, worker),
-                routee: Routee {
-                    node: member.node_ref(),
-                    worker,
-                    handler: service.handler,
-                    weight: member.weight.clamp(WEIGHTS.0, WEIGHTS.1),
-                    local,
-                },
-                reserve: None,
-                messages: &service.messages,
-            });
-        }
-    }
-
-    /// Tells those beyond the limit, which only stand in for others, and sorts all by identity.
-    ///
-    /// First every node's first routee, then every second one, and so on; within a rank those of
-    /// the lowest identity. So they spread over the nodes, and a join displaces no more routees
-    /// than it brings.
-    fn limit(&mut self, spec: &RouterSpec) {
-        let limit = spec.max_routees.map_or(MAX_CANDIDATES, |limit| limit as usize);
-        let order =
-            |entry: &Entry<'_>| (entry.identity, entry.routee.node.node, entry.routee.worker);
-        if self.entries.len() > limit {
-            self.entries.sort_unstable_by_key(|entry| (entry.rank, order(entry)));
-            self.over_limit += (self.entries.len() - limit) as u32;
-            self.entries.truncate(MAX_CANDIDATES);
-            for (entry, turn) in self.entries.iter_mut().skip(limit).zip(0..) {
-                entry.reserve = Some(turn);
-            }
-        }
-        self.entries.sort_unstable_by_key(order);
-        // Two routees with one 64-bit identity could not both own keys. It would take billions of
-        // routees to see it once; every node drops the same one.
-        let before = self.entries.len();
-        self.entries.dedup_by_key(|entry| entry.identity);
-        self.over_limit += (before - self.entries.len()) as u32;
     }
 }
 

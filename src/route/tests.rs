@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::collisions::tests::colliding_names;
+use super::super::spec::{LocalPreference, RouterSpec};
 use super::super::strategy::StrategyKind;
 use super::*;
-use crate::base::{Incarnation, LayoutHash, MemberState, MessageType, Path, Placed, Service};
-use crate::hash::HashSeed;
+use crate::base::{
+    Incarnation, LayoutHash, Member, MemberState, MessageType, Path, Placed, Service, View,
+};
+use crate::hash::{HashSeed, MAX_CANDIDATES};
 
 /// The layout of every message type in these tests that does not say another.
 pub(in super::super) const LAYOUT: LayoutHash = LayoutHash(1);

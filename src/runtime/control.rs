@@ -4,83 +4,31 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::effects::{Discovered, Effects, Mailbox};
 use super::jobs::{Jobs, Told};
-use super::proxies::{Command, DeadLetter, Order, OrderError, Report};
+use super::proxies::{Command, Order, OrderError, Report};
+use super::published::{Ended, Published, Strangers};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, MemberEvent, Path, Placement, Time};
-use crate::control::joining::JoinState;
+use crate::base::{HandlerId, Path, Placement, Time};
 use crate::control::links::{JobEvent, JobId};
 use crate::control::{Control, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure};
-use crate::member::MemberFault;
 use crate::net::discovery::Discovery;
 use crate::part::watch::Order as WatchOrder;
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
 use crate::route::job::TablesMade;
-use crate::route::snapshot::Snapshot;
 use crate::worker::command::{RING_PAUSE, Waiting};
 use crate::worker::{AppReply, RouteeFactory};
 
 /// The largest datagram that is read; membership's own cap is far below.
 const DATAGRAM_BYTES: usize = 65_536;
-
-/// What the control thread tells everybody.
-pub struct Published {
-    /// What application threads route by.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The same, to wait for.
-    pub changes: watch::Sender<Arc<Snapshot>>,
-    /// Changes of membership.
-    pub events: broadcast::Sender<MemberEvent>,
-    /// Messages that died on this node.
-    pub dead_letters: broadcast::Sender<DeadLetter>,
-    /// Set when the node cannot go on, or has stopped in good order.
-    pub ended: watch::Sender<Option<Ended>>,
-    /// How datagrams and strangers fared.
-    pub strangers: watch::Sender<Strangers>,
-    /// How far it has got with joining.
-    pub join: watch::Sender<JoinState>,
-    /// Set before the workers are stopped: from then on application threads are refused.
-    pub closing: Arc<AtomicBool>,
-}
-
-/// How a node's life ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It left its cluster; true if everything was drained in time.
-    Left {
-        /// Whether everything was drained in time.
-        drained: bool,
-    },
-    /// It was stopped.
-    Stopped,
-    /// It could not go on.
-    Fault(MemberFault),
-}
-
-/// What came to this node's port that was not let in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Strangers {
-    /// Connections that completed the handshake.
-    pub accepted: u64,
-    /// Connections that were refused or broke during the handshake.
-    pub refused: u64,
-    /// Connections that had to give way to others, or found no place.
-    pub turned_away: u64,
-    /// What became of datagrams.
-    pub datagrams: crate::control::DatagramCounts,
-    /// Frames from other nodes' control threads of kinds or parts that this one does not know.
-    pub frames_skipped: u64,
-}
 
 /// What the control thread is made of.
 pub struct ControlThread {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::control::{Ended, Published};
 use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter};
+use super::published::{Ended, Published};
 use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
+use crate::control::LogLine;
+use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
-use crate::control::links::{JobId, LogLine};
 use crate::control::{ControlSink, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::Discovery;

@@ -8,5 +8,6 @@ mod effects;
 pub mod hello;
 mod jobs;
 pub mod proxies;
+pub mod published;
 pub mod start;
 pub mod worker;

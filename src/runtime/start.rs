@@ -12,10 +12,11 @@ use socket2::SockRef;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::clock::{Clock, new_incarnation};
-use super::control::{ControlThread, Ended, Published, Strangers};
+use super::control::ControlThread;
 use super::crew::{Crew, Door};
 use super::hello::ask_seeds;
 use super::proxies::{DeadLetter, Order};
+use super::published::{Ended, Published, Strangers};
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
 use crate::config::NodeConfig;
 use crate::control::joining::JoinState;

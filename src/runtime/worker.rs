@@ -24,7 +24,7 @@ use crate::queue::weighed::{WeighedReceiver, WeighedSender};
 use crate::wire::{Chunk, WireError};
 use crate::worker::inject::Injection;
 use crate::worker::outbox::Outbox;
-use crate::worker::turn::flow::Flow;
+use crate::worker::turn::Flow;
 use crate::worker::turn::{Moved, Turn, TurnOutcome, WorkerIo};
 use crate::worker::{LinkId, Worker};
 

@@ -13,7 +13,7 @@ use super::trace::Trace;
 use super::world::DEAD_FLOW;
 use crate::base::{Rng, Time};
 use crate::worker::LinkId;
-use crate::worker::turn::flow::Flow;
+use crate::worker::turn::Flow;
 
 /// A connection's place in the network's list; places are never used again.
 pub type ConnId = usize;

@@ -16,7 +16,7 @@ use crate::queue::board::LinkState;
 use crate::queue::inject::{Room, Weigh};
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
-use crate::worker::turn::flow::Flow;
+use crate::worker::turn::Flow;
 use crate::worker::turn::{Moved, TurnOutcome, WorkerIo};
 use crate::worker::{Command, Injection, LinkId, Report};
 

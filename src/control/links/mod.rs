@@ -24,6 +24,7 @@ use self::channels::{Channels, Heard, Outgoing};
 use self::outgoing::{Dial, Greeting, Probe};
 use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::SeedState;
+use crate::control::log_line::LogLine;
 use crate::part::PartId;
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
 
@@ -137,17 +138,6 @@ pub struct DialOrder {
     pub to_worker: WorkerIndex,
     /// Counts dials: of two connections between two workers the higher one is newer.
     pub link_epoch: u64,
-}
-
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// What it is about.
-    pub kind: LogKind,
-    /// How many of this kind were left out before it.
-    pub left_out: u64,
-    /// What it says.
-    pub text: String,
 }
 
 /// What timers are for.

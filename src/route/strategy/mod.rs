@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rand::{Rng as _, SeedableRng as _};
 
+use super::error::SpecError;
 use super::set::RouteeSet;
-use super::spec::SpecError;
 use super::table::RouteTable;
 use crate::base::Rng;
 

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use super::{Turn, WorkerIo};
+use super::Turn;
+use super::io::{Flow, WorkerIo};
 use crate::base::Time;
 use crate::worker::{LinkId, Worker};
 
@@ -15,19 +16,6 @@ const LOOKS: u32 = 6;
 
 /// Probes of a shut window that the peer's system has not answered. One may be on its way.
 const PROBES: u8 = 2;
-
-/// What the system knows of a connection's way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Written bytes that are not acknowledged, or were not sent yet.
-    pub waiting: bool,
-    /// Sent bytes that are not acknowledged, although the peer's window is open.
-    pub unacknowledged: bool,
-    /// Since when nothing at all came from the peer's system.
-    pub silent: Duration,
-    /// How often the system asked whether the peer is there, or its window open, and got no answer.
-    pub probes: u8,
-}
 
 impl Flow {
     /// Whether it is dead. Of what was written before `since` nothing is known.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::flow::Flow;
 use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
@@ -25,6 +24,19 @@ pub enum Moved {
     Blocked,
     /// The connection is over.
     Closed,
+}
+
+/// What the system knows of a connection's way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Written bytes that are not acknowledged, or were not sent yet.
+    pub waiting: bool,
+    /// Sent bytes that are not acknowledged, although the peer's window is open.
+    pub unacknowledged: bool,
+    /// Since when nothing at all came from the peer's system.
+    pub silent: Duration,
+    /// How often the system asked whether the peer is there, or its window open, and got no answer.
+    pub probes: u8,
 }
 
 /// A worker's hands: its queues, sockets, boards and clock.

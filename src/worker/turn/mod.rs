@@ -9,7 +9,7 @@
 //! The files: [`io`] is what a driver supplies, [`pace`](self) bounds the time, [`sockets`](self)
 //! reads and writes, [`flow`] finds dead connections, [`parting`](self) ends a worker.
 
-pub mod flow;
+mod flow;
 pub mod inboxes;
 pub mod io;
 mod pace;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::flow::Looks;
 pub use self::inboxes::InboxRoom;
 use self::inboxes::Inboxes;
-pub use self::io::{Moved, WorkerIo};
+pub use self::io::{Flow, Moved, WorkerIo};
 use self::pace::{Call, Longest, Pace};
 use self::parting::Stage;
 use self::sockets::Port;

@@ -9,7 +9,7 @@ use crate::worker::turn::InboxRoom;
 
 use rkyv::util::AlignedVec;
 
-use super::flow::Flow;
+use super::io::Flow;
 use super::{Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::{Counts, DeathReason};
 use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
