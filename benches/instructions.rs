@@ -95,12 +95,8 @@ fn node(number: u64) -> NodeRef {
 
 fn member(id: NodeRef, serves: bool) -> Member {
     let messages = vec![MessageType::new(Item::NAME, Item::LAYOUT)];
-    let service = Service {
-        path: PATH.parse().unwrap(),
-        handler: SINK,
-        placed: Placed::EVERY,
-        messages,
-    };
+    let service =
+        Service { path: PATH.parse().unwrap(), handler: SINK, placed: Placed::EVERY, messages };
     Member {
         name: format!("node-{}", id.node.0).into(),
         id: id.node,
@@ -108,6 +104,7 @@ fn member(id: NodeRef, serves: bool) -> Member {
         incarnation: id.incarnation,
         state: MemberState::Up,
         reachable: true,
+        damped_until: None,
         workers: 1,
         weight: 100,
         roles: BTreeSet::new(),

@@ -100,12 +100,8 @@ fn worker() -> Worker {
     let mut worker = Worker::new(parts, limits, Time::ZERO);
     let address = ([127, 0, 0, 1], 1).into();
     let messages = vec![MessageType::new(Item::NAME, Item::LAYOUT)];
-    let service = Service {
-        path: PATH.parse().unwrap(),
-        handler: SINK,
-        placed: Placed::EVERY,
-        messages,
-    };
+    let service =
+        Service { path: PATH.parse().unwrap(), handler: SINK, placed: Placed::EVERY, messages };
     let member = Member {
         name: "bench".into(),
         id: me.node,
@@ -113,6 +109,7 @@ fn worker() -> Worker {
         incarnation: me.incarnation,
         state: MemberState::Up,
         reachable: true,
+        damped_until: None,
         workers: 1,
         weight: 100,
         roles: BTreeSet::new(),

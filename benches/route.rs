@@ -288,6 +288,7 @@ fn cluster(count: usize) -> View {
             incarnation: Incarnation(1),
             state: MemberState::Up,
             reachable: true,
+            damped_until: None,
             workers: 4,
             weight: 100,
             roles: BTreeSet::new(),

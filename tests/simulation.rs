@@ -4,14 +4,14 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use keyway::sim::{Result, Scenario, report, simulate};
+use keyway::sim::{Result, Scenario, report, simulate, simulate_flapping};
 
 fn scenario(seed: u64) -> Scenario {
     Scenario { seed, nodes: 5, workers: 2, seconds: 22, print: false }
 }
 
 /// Runs them on two threads; the results come in the order of the scenarios.
-fn run(scenarios: &[Scenario]) -> Vec<Result> {
+fn run(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> Vec<Result> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -29,9 +29,9 @@ fn run(scenarios: &[Scenario]) -> Vec<Result> {
     results
 }
 
-fn assert_all_hold(scenarios: &[Scenario]) -> Vec<Result> {
+fn assert_all_hold(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> Vec<Result> {
     let mut failures = String::new();
-    let results = run(scenarios);
+    let results = run(scenarios, simulate);
     for (scenario, result) in scenarios.iter().zip(&results) {
         if let Some(violation) = &result.violation {
             failures += &format!(
@@ -50,7 +50,7 @@ fn assert_all_hold(scenarios: &[Scenario]) -> Vec<Result> {
 #[test]
 fn two_hundred_seeds_hold() {
     let scenarios: Vec<Scenario> = (1..=200).map(scenario).collect();
-    let results = assert_all_hold(&scenarios);
+    let results = assert_all_hold(&scenarios, simulate);
     // Members fell silent and came back in most of them, and no table was made for it.
     let masked = results.iter().filter(|result| result.masked >= 6).count();
     assert!(masked > 50, "only in {masked} seeds did a mask change");
@@ -105,7 +105,15 @@ fn what_was_fixed_stays_fixed() {
         })
         .collect();
     assert!(!scenarios.is_empty(), "there are seeds that once failed");
-    assert_all_hold(&scenarios);
+    assert_all_hold(&scenarios, simulate);
+}
+
+#[test]
+fn a_flapping_member_is_damped() {
+    let scenarios: Vec<Scenario> = (1..=30).map(scenario).collect();
+    let results = assert_all_hold(&scenarios, simulate_flapping);
+    let damped = results.iter().filter(|result| result.damped >= 4).count();
+    assert!(damped > 25, "only in {damped} seeds did all others see it damped");
 }
 
 #[test]

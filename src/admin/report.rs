@@ -36,6 +36,9 @@ pub struct MemberReport {
     pub state: MemberState,
     /// Whether it answers.
     pub reachable: bool,
+    /// Set while it answers and gets no keys, because it fell silent again and again: for how long
+    /// it has to go on answering.
+    pub damped_ms: Option<u64>,
     /// How many workers it has.
     pub workers: u16,
     /// Which part of the time its workers did not sleep, in thousandths, as it said last.
@@ -208,6 +211,7 @@ impl MemberReport {
             incarnation: member.incarnation.0,
             state: member.state,
             reachable: member.reachable,
+            damped_ms: node.damped_for(member).map(|left| left.as_millis() as u64),
             workers: member.workers,
             busy_per_mille: load.map(|load| load.busy_per_mille),
             stuck: load.is_some_and(|load| load.stuck),

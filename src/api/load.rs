@@ -1,13 +1,14 @@
 //! How busy nodes are: what they say of themselves, and what one says when it is asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::health::{STUCK_AFTER, turn};
 use super::node::Node;
 use super::shared::Shared;
-use crate::base::NodeRef;
+use crate::base::{Member, NodeRef};
 use crate::part::load::{Load, LoadError, Loads, Order, Reading};
 use crate::runtime::proxies;
 use crate::runtime::published::Ended;
@@ -43,6 +44,13 @@ impl Node {
     /// two of the truth, and within 50 thousandths. `None` while it has said nothing.
     pub fn load(&self, node: NodeRef) -> Option<Load> {
         self.shared.loads.load().get(&node).copied()
+    }
+
+    /// For how long a member that is damped has to go on answering until it gets keys again, as far
+    /// as this node can tell; `None` for one that is not damped.
+    pub fn damped_for(&self, member: &Member) -> Option<Duration> {
+        let now = self.shared.clock.now();
+        member.damped_until.map(|until| until.since(now))
     }
 
     /// Asks a member how busy it is now.

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::ids::{HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef};
 use super::layout::LayoutHash;
+use super::time::Time;
 use super::{Path, Placed};
 
 /// Where a member stands in its life. The order is the order in which states follow each other.
@@ -98,6 +99,9 @@ pub struct Member {
     /// Whether it answers. Separate from the state: an unreachable member stays a member until it
     /// comes back or a policy removes it.
     pub reachable: bool,
+    /// Set while it answers and gets no keys all the same, because it fell silent again and again:
+    /// until when, by this node's clock, if it goes on answering.
+    pub damped_until: Option<Time>,
     /// How many workers it has: a path has a routee on each, or on some of them.
     pub workers: u16,
     /// Share of keys and load relative to others; 1 to 1,000, usually 100.
@@ -125,7 +129,7 @@ impl Member {
 
     /// Whether routers may send to it.
     pub fn is_usable(&self) -> bool {
-        self.state == MemberState::Up && self.reachable
+        self.state == MemberState::Up && self.reachable && self.damped_until.is_none()
     }
 }
 
@@ -138,10 +142,11 @@ pub struct View {
     pub version: u64,
     /// Sorted by [`NodeId`]. Holds joining, up and leaving members; left and down ones are gone.
     pub members: Vec<Member>,
-    /// Hash over everything in `members`: equal digests mean equal member lists.
+    /// Hash over everything in `members` that does not differ by the clock: equal digests mean equal
+    /// member lists.
     pub digest: u64,
-    /// Hash over everything in `members` but whether they are reachable: what route tables are
-    /// made of. A member that stops answering, or answers again, does not change it.
+    /// Hash over everything in `members` but whether they are reachable or damped: what route tables
+    /// are made of. A member that stops answering, or answers again, does not change it.
     pub roster_digest: u64,
 }
 
@@ -153,7 +158,8 @@ impl View {
         let mut hash = Xxh3::new();
         hash.update(&roster_digest.to_le_bytes());
         for member in &members {
-            hash.update(&[u8::from(member.reachable)]);
+            let damped = member.damped_until.is_some();
+            hash.update(&[u8::from(member.reachable) | u8::from(damped) << 1]);
         }
         Self { me, version, members, digest: hash.digest(), roster_digest }
     }
@@ -222,6 +228,11 @@ pub enum MemberEvent {
     Unreachable(Member),
     /// A member answers again, in the same incarnation.
     Reachable(Member),
+    /// A member that answers gets no keys for now: it fell silent again and again, the last time
+    /// just now.
+    Damped(Member),
+    /// A member that was damped has answered for long enough.
+    Settled(Member),
     /// A member left the view: gracefully (`Left`) or not (`Down`).
     Removed(Member),
 }
@@ -239,6 +250,7 @@ mod tests {
             incarnation: Incarnation(1),
             state: MemberState::Up,
             reachable: true,
+            damped_until: None,
             workers: 1,
             weight: 100,
             roles: BTreeSet::new(),
@@ -280,11 +292,12 @@ mod tests {
         fn on(worker: u16) -> Service {
             Service { placed: Placed::new(vec![WorkerIndex(worker)], 2).unwrap(), ..service(1) }
         }
-        let changes: [Change; 13] = [
+        let changes: [Change; 14] = [
             |member| member.address.set_port(1),
             |member| member.incarnation = Incarnation(2),
             |member| member.state = MemberState::Leaving,
             |member| member.reachable = false,
+            |member| member.damped_until = Some(Time(1)),
             |member| member.workers = 2,
             |member| member.weight = 99,
             |member| member.roles = BTreeSet::from(["front".into()]),
@@ -310,5 +323,12 @@ mod tests {
         let silent = view(vec![silent]);
         assert_eq!(there.roster_digest, silent.roster_digest);
         assert_ne!(there.digest, silent.digest);
+        let mut damped = member("a");
+        damped.damped_until = Some(Time(1));
+        let other_clock = Member { damped_until: Some(Time(2)), ..damped.clone() };
+        let (damped, other_clock) = (view(vec![damped]), view(vec![other_clock]));
+        assert_eq!(there.roster_digest, damped.roster_digest);
+        assert_ne!(there.digest, damped.digest);
+        assert_eq!(damped.digest, other_clock.digest, "clocks differ from node to node");
     }
 }

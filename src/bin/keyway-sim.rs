@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use keyway::sim::{Result, Scenario, Summary, report, simulate};
+use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_flapping};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,6 +44,11 @@ struct Arguments {
     /// Simulated seconds of each seed, of which the last 15 are without faults.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..=86_400))]
     seconds: u64,
+
+    /// In place of all other faults, cut one member off and mend it, ten times; --seconds does not
+    /// count. Replay such a seed with this as well.
+    #[arg(long)]
+    flapping: bool,
 
     /// Threads to run seeds on; 0 takes one per core. Has no influence on results.
     #[arg(long, default_value_t = 0)]
@@ -102,7 +107,8 @@ fn run(scenario: &Scenario, arguments: &Arguments) -> Vec<Result> {
                         return;
                     }
                     let seed = scenario.seed.wrapping_add(number);
-                    let result = simulate(Scenario { seed, ..*scenario });
+                    let run = if arguments.flapping { simulate_flapping } else { simulate };
+                    let result = run(Scenario { seed, ..*scenario });
                     let mut results = results.lock().expect("no thread panics while it holds it");
                     results.push((number, result));
                     let done = results.len() as u64;

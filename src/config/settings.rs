@@ -212,6 +212,10 @@ settings! {
         sync_ms: u64 = 500, Number(50, 60_000);
         /// How often unreachable members are called again. A heal is noticed at this pace.
         recontact_ms: u64 = 1_000, Number(100, 60_000);
+        /// The longest that a member which fell silent again and again has to answer without a break
+        /// until it gets keys again. The wait begins at 1 s and doubles with each relapse; whoever
+        /// was steady for the longest starts anew. 0: it is used at once, always.
+        damp_max_ms: u64 = 60_000, Number(0, 3_600_000);
         /// The first pause between two calls at seeds that are not members; it doubles.
         seed_retry_min_ms: u64 = 200, Number(10, 60_000);
         /// The longest such pause.

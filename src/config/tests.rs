@@ -70,6 +70,7 @@ suspect_ms = 100
 gossip_ms = 20
 sync_ms = 50
 recontact_ms = 100
+damp_max_ms = 1
 seed_retry_min_ms = 10
 seed_retry_max_ms = 10
 tombstone_ms = 10000

@@ -157,6 +157,7 @@ mod tests {
             incarnation: Incarnation(life),
             state: MemberState::Up,
             reachable: true,
+            damped_until: None,
             workers,
             weight: 100,
             roles: Default::default(),

@@ -36,7 +36,7 @@ pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::size::SizeWarning;
 use self::tables::Tables;
 use crate::base::{
-    HandlerId, LogKind, LogLimiter, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
+    HandlerId, LogKind, LogLimiter, Member, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
@@ -536,6 +536,11 @@ impl Control {
     fn say_events(&mut self, now: Time, events: &[MemberEvent], sink: &mut dyn ControlSink) {
         for event in events {
             let (what, member) = match event {
+                MemberEvent::Damped(member) => {
+                    self.say(now, LogKind::Member, sink, || describe_damped(now, member));
+                    continue;
+                }
+                MemberEvent::Settled(member) => ("a damped member gets keys again", member),
                 MemberEvent::Joined(member) => ("a member joined", member),
                 MemberEvent::Changed(member) => ("a member changed", member),
                 MemberEvent::Unreachable(member) => ("a member is unreachable", member),
@@ -547,6 +552,16 @@ impl Control {
             });
         }
     }
+}
+
+fn describe_damped(now: Time, member: &Member) -> String {
+    let left = member.damped_until.map_or(0, |until| until.since(now).as_millis());
+    format!(
+        "a member is damped: {} at {} fell silent again and again, and gets no keys until it has \
+         answered for {left} ms on end: look at its network, its load, and whether others always \
+         reach it at the address it advertises",
+        member.name, member.address
+    )
 }
 
 /// Stands between membership and the driver.

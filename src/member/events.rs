@@ -49,12 +49,20 @@ fn compare(
     }
     let mut unmoved = was.clone();
     unmoved.reachable = is.reachable;
+    unmoved.damped_until = is.damped_until;
     if unmoved != *is {
         events.push(MemberEvent::Changed(is.clone()));
     }
     match (was.reachable, is.reachable) {
         (true, false) => events.push(MemberEvent::Unreachable(is.clone())),
         (false, true) => events.push(MemberEvent::Reachable(is.clone())),
+        _ => {}
+    }
+    match (was.damped_until, is.damped_until) {
+        (before, Some(until)) if before != Some(until) => {
+            events.push(MemberEvent::Damped(is.clone()));
+        }
+        (Some(_), None) if is.reachable => events.push(MemberEvent::Settled(is.clone())),
         _ => {}
     }
 }

@@ -11,6 +11,7 @@
 //!  codec, messages           bytes on the wire, read once
 //!  identity, reachability    the failure detector behind a boundary of ours
 //!  health                    how far this node trusts its own doubts
+//!  fitness                   who gets no keys because it falls silent again and again
 //!  records                   the directory and its merge rules
 //!  receive                   what a datagram does
 //!  hello                     which incarnation a node starts with
@@ -22,6 +23,7 @@
 mod door;
 mod error;
 mod events;
+mod fitness;
 mod health;
 mod hello;
 mod identity;
@@ -62,6 +64,7 @@ pub use start::{LocalMember, MemberConfig, MemberConfigError};
 pub use timer::MemberTimer;
 
 use door::Door;
+use fitness::Fitness;
 use identity::{KIND_SWIM, SwimId};
 use messages::{Message, Sender};
 use reachability::{Belief, Swim};
@@ -196,6 +199,7 @@ pub struct Membership {
     push_token: u32,
     push_pending: bool,
     last_recall: Option<Time>,
+    fitness: Fitness,
 }
 
 /// Changes of the own record closer together than this travel together.
@@ -217,7 +221,8 @@ impl Membership {
     ) -> Result<Self, MemberConfigError> {
         let MemberConfig { seeds, settings: config } = config;
         config.validate()?;
-        let record = local.into_record()?;
+        let mut record = local.into_record()?;
+        record.fit = Self::first_fit(config.damp_max_ms);
         let member = record.member.node_ref();
         let id = SwimId { address: record.member.address, member, renewal: 0 };
         let mut rng = Rng::seed_from_u64(seed);
@@ -250,6 +255,7 @@ impl Membership {
             push_token: 0,
             push_pending: false,
             last_recall: None,
+            fitness: Fitness::default(),
         })
     }
 
@@ -355,6 +361,7 @@ impl Membership {
             }
             TimerKind::Push { token } if token == self.push_token => self.push_own(now, sink),
             TimerKind::Show { token } if token == self.show_token => self.show(now, sink),
+            TimerKind::Fitness { token } => self.look_at_fitness(now, token, sink),
             TimerKind::Seeds { .. }
             | TimerKind::Show { .. }
             | TimerKind::Push { .. }

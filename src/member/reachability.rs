@@ -31,7 +31,7 @@ const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(8).unwrap();
 /// What is believed about the reachability of one life of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Belief {
-    /// Nothing; it is treated as unreachable, but not passed on as such.
+    /// Nothing that others should hear; it is treated as unreachable.
     Unknown,
     /// It answers, or is not yet known not to.
     Active {
@@ -81,6 +81,10 @@ pub(super) struct Swim {
     probe_timeout: Duration,
     /// The latest suspicion of this node that others hold, if it was of its present identity.
     doubted: Option<(SwimId, u16)>,
+    /// By address: whom this node gave up while it heard nobody, with the counter of suspicions.
+    /// As long as nobody else says so they are not known to be down, and so need not renew
+    /// themselves because of this node's deafness.
+    unsure: BTreeMap<SocketAddr, (SwimId, u16)>,
 }
 
 /// What the detector's calls leave behind, besides what went into the sink.
@@ -209,6 +213,7 @@ impl Swim {
             probe_period: Duration::from_millis(config.probe_period_ms),
             probe_timeout: Duration::from_millis(config.probe_timeout_ms),
             doubted: None,
+            unsure: BTreeMap::new(),
         }
     }
 
@@ -236,14 +241,20 @@ impl Swim {
 
     /// Everything that is believed, by address.
     pub fn beliefs(&self) -> Beliefs {
-        let state = self.detector.iter_membership_state();
+        let state = self.detector.iter_membership_state().filter(|known| !self.is_unsure(known));
         Beliefs(state.map(|member| (member.id().address, member.clone())).collect())
     }
 
     /// What is believed about one life of one member.
     pub fn belief(&self, address: SocketAddr, member: NodeRef) -> Belief {
         let mut state = self.detector.iter_membership_state();
-        belief_of(state.find(|known| known.id().address == address), member)
+        let known = state.find(|known| known.id().address == address);
+        belief_of(known.filter(|known| !self.is_unsure(known)), member)
+    }
+
+    fn is_unsure(&self, known: &SwimMember<SwimId>) -> bool {
+        let unsure = || self.unsure.get(&known.id().address);
+        known.state() == State::Down && unsure().is_some_and(|(id, _)| id == known.id())
     }
 
     /// The bytes must have been checked.
@@ -352,10 +363,39 @@ impl Swim {
             // suspicion, but does not spread it.
             let down = SwimMember::new(id, incarnation, State::Down);
             self.apply(now, down, false, sink);
+            self.be_unsure(id, incarnation);
             return Vec::new();
         }
         self.run(now, event, sink);
         std::mem::take(&mut self.effects.downed)
+    }
+
+    fn be_unsure(&mut self, id: SwimId, incarnation: u16) {
+        let mut unsure = std::mem::take(&mut self.unsure);
+        // Others may have come back meanwhile under another identity, or be forgotten.
+        unsure.retain(|_, (id, _)| self.is_down(*id));
+        unsure.insert(id.address, (id, incarnation));
+        self.unsure = unsure;
+    }
+
+    fn is_down(&self, id: SwimId) -> bool {
+        let mut state = self.detector.iter_membership_state();
+        state.any(|known| *known.id() == id && known.state() == State::Down)
+    }
+
+    /// Somebody else speaks of a member that this node gave up while it heard nobody: if it is
+    /// active that is taken back, and if it is down that is known now.
+    pub fn be_sure(&mut self, now: Time, id: SwimId, active: bool, sink: &mut dyn MemberSink) {
+        let Some(&(unsure, incarnation)) = self.unsure.get(&id.address) else { return };
+        if unsure != id {
+            return;
+        }
+        self.unsure.remove(&id.address);
+        if active && self.is_down(id) {
+            let outlet = Outlet { now, effects: &mut self.effects, sink };
+            let _ = self.detector.handle_timer(foca::Timer::RemoveDown(id), outlet);
+            self.apply(now, SwimMember::new(id, incarnation, State::Alive), false, sink);
+        }
     }
 
     /// Asks a suspected member itself, and tells it that it is suspected: its answer refutes.
@@ -402,6 +442,7 @@ impl Swim {
         if member == own.member {
             self.believe_of_self(now, renewal, state == State::Down, sink);
         } else if address != own.address {
+            self.be_sure(now, id, state == State::Alive, sink);
             self.apply(now, SwimMember::new(id, refuted, state), spread, sink);
         }
     }

@@ -70,6 +70,7 @@ impl Membership {
             };
             self.swim.forget_except(now, keep, sink);
         }
+        self.swim.be_sure(now, src, true, sink);
         self.swim.handle_data(now, bytes, sink);
         Ok(())
     }

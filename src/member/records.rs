@@ -28,6 +28,11 @@ pub(super) struct Record {
     /// Reachability is no part of the record; the flag in here is the holder's own.
     pub member: Member,
     pub version: u64,
+    /// Up to which renewal of its identity the member is used.
+    pub fit: u32,
+    /// How long it has to be steady until it is used again, if it is not; 0 if it is. What is shown
+    /// follows from it, and nothing else.
+    pub hold_ms: u32,
 }
 
 pub(super) fn is_gone(state: MemberState) -> bool {
@@ -44,6 +49,7 @@ impl Record {
         let member = &self.member;
         out.u64(member.incarnation.0).u64(self.version).u8(state_byte(member.state));
         out.address(member.address).u16(member.workers).u32(member.weight);
+        out.u32(self.fit).u32(self.hold_ms);
         out.text(&member.name).text(&member.app_version);
         put_count(out, member.roles.len());
         for role in &member.roles {
@@ -77,6 +83,7 @@ impl Record {
         let address = reader.address()?;
         let workers = reader.u16()?;
         let weight = reader.u32()?;
+        let (fit, hold_ms) = (reader.u32()?, reader.u32()?);
         let name = reader.text()?;
         let app_version = reader.text()?;
         let mut roles = BTreeSet::new();
@@ -117,6 +124,7 @@ impl Record {
             incarnation,
             state,
             reachable: false,
+            damped_until: None,
             workers,
             weight,
             roles,
@@ -124,7 +132,7 @@ impl Record {
             app_version,
             services,
         };
-        Ok(Self { member, version })
+        Ok(Self { member, version, fit, hold_ms })
     }
 
     /// What decides between two records of one incarnation: removal first, then the newer version.
@@ -186,11 +194,36 @@ pub(super) struct Entry {
     pub unreachable_since: Option<Time>,
     /// Set when the member left or was removed.
     pub gone_since: Option<Time>,
+    /// The latest identity under which it was seen to answer.
+    pub renewal: Option<Renewal>,
+}
+
+/// Which identity of one life of a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Renewal {
+    pub number: u32,
+    /// When it was first seen here.
+    pub since: Time,
+    /// Whether an earlier one was seen here before.
+    pub risen: bool,
 }
 
 impl Entry {
     pub fn node_ref(&self) -> NodeRef {
         self.record.member.node_ref()
+    }
+
+    /// Whether it answers and is not fit to be used.
+    pub fn has_relapsed(&self) -> bool {
+        let unfit = |renewal: Renewal| renewal.number > self.record.fit;
+        self.record.is_live() && self.record.member.reachable && self.renewal.is_some_and(unfit)
+    }
+
+    /// It answers under this identity.
+    pub fn answers(&mut self, now: Time, number: u32) {
+        if self.renewal.is_none_or(|known| known.number < number) {
+            self.renewal = Some(Renewal { number, since: now, risen: self.renewal.is_some() });
+        }
     }
 }
 
@@ -231,7 +264,8 @@ impl Directory {
     pub fn new(mut own: Record, limit: usize) -> Self {
         let me = own.member.id;
         own.member.reachable = true;
-        let entry = Entry { record: own, unreachable_since: None, gone_since: None };
+        let renewal = Some(Renewal { number: 0, since: Time::ZERO, risen: false });
+        let entry = Entry { record: own, unreachable_since: None, gone_since: None, renewal };
         Self { entries: BTreeMap::from([(me, entry)]), me, limit }
     }
 
@@ -241,8 +275,11 @@ impl Directory {
 
     /// For changes by this node; the caller raises the version.
     pub fn own_mut(&mut self) -> &mut Record {
-        let me = self.me;
-        &mut self.entries.get_mut(&me).expect("the own record is never removed").record
+        &mut self.own_entry_mut().record
+    }
+
+    pub fn own_entry_mut(&mut self) -> &mut Entry {
+        self.entries.get_mut(&self.me).expect("the own record is never removed")
     }
 
     pub fn get(&self, node: NodeId) -> Option<&Entry> {
@@ -282,12 +319,14 @@ impl Directory {
                 && let Some(held) = held
             {
                 record.member.reachable = held.record.member.reachable && live;
+                record.member.damped_until = held.record.member.damped_until;
             }
+            let renewal = held.filter(|_| verdict == Merge::Changed).and_then(|held| held.renewal);
             let since = held.and_then(|held| held.unreachable_since).unwrap_or(now);
             let unreachable_since = (live && !record.member.reachable).then_some(since);
             let gone_since = held.and_then(|held| held.gone_since).unwrap_or(now);
             let gone_since = (!live).then_some(gone_since);
-            self.entries.insert(node, Entry { record, unreachable_since, gone_since });
+            self.entries.insert(node, Entry { record, unreachable_since, gone_since, renewal });
         }
         verdict
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::{MemberState, NodeRef, Time, View};
 
+use super::reachability::Belief;
 use super::records::{self, Entry};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, SHOW_GAP, Stage, events, schedule};
@@ -17,6 +18,7 @@ impl Membership {
         let silent = now.since(self.last_heard);
         self.last_heard = now;
         if silent > Duration::from_millis(self.config.suspect_ms) {
+            self.fitness.unsteady(now);
             self.recall_all(now, sink);
         }
     }
@@ -28,6 +30,7 @@ impl Membership {
         }
         if self.swim.take_renewed() {
             self.stats.renewals += 1;
+            self.has_renewed(now, sink);
             self.push_own_everywhere(sink);
         }
         self.touched.append(&mut self.swim.take_touched());
@@ -35,6 +38,8 @@ impl Membership {
             if self.refresh_reachability(now) {
                 self.recall_all(now, sink);
             }
+            self.forgive_common(now, sink);
+            self.refresh_damping();
             self.go_up_if_ready(now, sink);
         }
         if self.changed && !self.show_pending {
@@ -59,7 +64,12 @@ impl Membership {
             if node == me || records::is_gone(member.state) {
                 continue;
             }
-            let active = self.swim.belief(member.address, member.node_ref()).is_active();
+            let belief = self.swim.belief(member.address, member.node_ref());
+            let active = belief.is_active();
+            if let Belief::Active { renewal, .. } = belief {
+                entry.answers(now, renewal);
+            }
+            let member = &mut entry.record.member;
             if active == member.reachable && active == entry.unreachable_since.is_none() {
                 continue;
             }

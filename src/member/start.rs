@@ -122,6 +122,7 @@ impl LocalMember {
                 incarnation: self.incarnation,
                 state: MemberState::Joining,
                 reachable: true,
+                damped_until: None,
                 workers: self.workers,
                 weight: self.weight,
                 roles: self.roles,
@@ -130,6 +131,8 @@ impl LocalMember {
                 services: self.services,
             },
             version: 1,
+            fit: 1,
+            hold_ms: 0,
         };
         normalise(&mut record)?;
         Ok(record)

@@ -263,11 +263,16 @@ impl Membership {
         messages::remarks(self.sender(), &about, emit);
     }
 
-    /// Tells an unreachable member that it counts as dead; if it hears this it renews itself.
+    /// Tells an unreachable member that it counts as dead; if it hears this it renews itself. One
+    /// that is only not known to be alive is asked, and its answer tells.
     pub(super) fn call_unreachable(&mut self, entry: &Entry, sink: &mut dyn MemberSink) {
         let member = &entry.record.member;
         let belief = self.swim.belief(member.address, member.node_ref());
-        self.remark(entry, belief, &[member.address], sink);
+        if belief == Belief::Unknown {
+            sink.send(member.address, &messages::digest(self.sender(), self.digest()));
+        } else {
+            self.remark(entry, belief, &[member.address], sink);
+        }
     }
 
     fn unreachable(&self) -> Vec<Entry> {

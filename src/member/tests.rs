@@ -6,6 +6,7 @@ mod directory;
 mod door;
 mod effects;
 mod figures;
+mod flapping;
 mod hostile;
 mod identity;
 mod starved;

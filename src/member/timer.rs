@@ -33,6 +33,8 @@ pub(super) enum TimerKind {
     Push { token: u32 },
     /// Show the changes of the view that came shortly after others.
     Show { token: u32 },
+    /// Look whether this node has been steady for long enough to be used again.
+    Fitness { token: u32 },
     /// Say once more that this node has left.
     Farewell { left: u8 },
 }

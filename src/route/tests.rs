@@ -26,6 +26,7 @@ pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Mem
         incarnation: Incarnation(1),
         state: MemberState::Up,
         reachable: true,
+        damped_until: None,
         workers: 2,
         weight: 100,
         roles: BTreeSet::new(),

@@ -36,6 +36,8 @@ pub enum Fault {
     Flow,
     /// A handler holds its worker for long; the process, and its kernel, go on.
     Block,
+    /// Nothing passes to and from the flapping member for a while.
+    Flap,
     /// A process withdraws its path, and serves it again.
     Withdraw,
 }
@@ -72,6 +74,7 @@ impl World {
                 }
             }
             Fault::Partition => self.part(),
+            Fault::Flap => self.flap(),
             Fault::Reset => {
                 if let Some(conn) = self.net.any_open() {
                     self.net.reset(conn);
@@ -275,12 +278,33 @@ impl World {
         self.net.queue.push(at, Event::Mend(number));
     }
 
+    /// Plans when the flapping member is cut off, if one is.
+    pub(super) fn plan_flaps(&mut self) {
+        for (at, _) in self.plan.flaps.clone() {
+            self.net.queue.push(at, Event::Fault(Fault::Flap));
+        }
+    }
+
+    /// The flapping member is cut off once more.
+    fn flap(&mut self) {
+        let Some(victim) = self.plan.flapping() else { return };
+        let (_, until) = self.plan.flaps[self.checks.flapping.cut()];
+        self.checks.flapping.until(until);
+        self.next_partition += 1;
+        for other in (0..self.slots.len()).filter(|slot| *slot != victim) {
+            self.net.block(self.next_partition, other, victim);
+            self.net.block(self.next_partition, victim, other);
+        }
+        self.net.queue.push(until, Event::Mend(self.next_partition));
+    }
+
     // ---- the end of it ----
 
     /// All faults end. What was killed comes back, or is removed for good.
     pub(super) fn heal(&mut self) {
         let now = self.net.now;
         self.net.trace.note(now, 0, "heal", 0);
+        self.check_settled();
         self.healed_at = Some(now);
         self.checks.healing.begin(now);
         self.net.weather = self.net.weather.healed();

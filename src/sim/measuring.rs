@@ -71,6 +71,9 @@ impl World {
         }
         let members: Vec<NodeRef> =
             body.control.view().members.iter().map(|member| member.node_ref()).collect();
+        if members.is_empty() {
+            return; // It was the last one, and has just left.
+        }
         let rng = &mut self.net.rng;
         let to = match rng.random_range(0..8) {
             0 => self.lives[rng.random_range(0..self.lives.len() as u64) as usize].me,

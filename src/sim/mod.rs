@@ -41,5 +41,12 @@ pub use world::{Result, Scenario};
 
 /// Runs one simulation to its end, or to the first thing that must not be.
 pub fn simulate(scenario: Scenario) -> Result {
-    world::World::new(scenario).run()
+    world::World::new(scenario, plan::Plan::draw).run()
+}
+
+/// Runs one simulation in which one member's links are cut and mended again and again, and nothing
+/// else goes wrong. It takes [`FLAPPING_SECONDS`](plan::FLAPPING_SECONDS), whatever the scenario says.
+pub fn simulate_flapping(scenario: Scenario) -> Result {
+    let scenario = Scenario { seconds: plan::FLAPPING_SECONDS, ..scenario };
+    world::World::new(scenario, plan::Plan::draw_flapping).run()
 }

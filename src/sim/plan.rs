@@ -2,6 +2,7 @@
 //! sent.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rand::RngExt;
 
@@ -9,7 +10,7 @@ use super::events::SlotId;
 use super::faults::Fault;
 use super::network::{address, nowhere};
 use super::world::Scenario;
-use crate::base::Rng;
+use crate::base::{Rng, Time};
 use crate::config::{LoadConfig, MembershipConfig};
 use crate::member::MemberConfig;
 use crate::part::PartSettings;
@@ -112,6 +113,8 @@ pub struct Plan {
     pub late: Vec<(SlotId, u64)>,
     /// A machine more whose processes advertise this address in place of their own.
     pub misled: Option<(SlotId, SocketAddr)>,
+    /// From when until when the last machine is cut off, again and again.
+    pub flaps: Vec<(Time, Time)>,
     /// Weights of the machines.
     pub weights: Vec<u32>,
     /// What is sent.
@@ -133,6 +136,14 @@ pub struct Plan {
     /// What receive buffers take.
     pub inboxes: InboxRoom,
 }
+
+/// The faults of a seed make all members flap, and soon after the last one all must be used again.
+const DAMP_MAX_MS: u64 = 2_000;
+
+/// By when a cluster that flaps has formed.
+const FLAPS_BEGIN: Duration = Duration::from_secs(3);
+/// The time that a flapping cluster needs: ten cuts, the longest wait after them, and the calm.
+pub const FLAPPING_SECONDS: u64 = 3 + 60 + 16 + 4 + 15;
 
 fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     choices[rng.random_range(0..choices.len() as u64) as usize]
@@ -231,6 +242,7 @@ impl Plan {
             seeds: (0..seed_count).map(address).collect(),
             settings: MembershipConfig {
                 min_members: if rng.random_range(0..4) == 0 { 2 } else { 1 },
+                damp_max_ms: DAMP_MAX_MS,
                 ..MembershipConfig::default()
             },
         };
@@ -246,6 +258,7 @@ impl Plan {
         Self {
             slots,
             misled,
+            flaps: Vec::new(),
             weather,
             faults,
             restart_ms: one_of(rng, &[(5, 200), (100, 3_000), (2_000, 10_000)]),
@@ -274,6 +287,31 @@ impl Plan {
                 &[Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }],
             ),
         }
+    }
+
+    /// As [`Plan::draw`], but nothing else goes wrong than that one member's links are cut and mended
+    /// ten times.
+    pub fn draw_flapping(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let mut plan = Self::draw(rng, scenario);
+        plan.slots = usize::from(scenario.nodes);
+        plan.misled = None;
+        plan.weather = plan.weather.healed();
+        plan.faults.clear();
+        plan.slow.clear();
+        plan.late.clear();
+        plan.member.settings.damp_max_ms = one_of(rng, &[4_000, 8_000, 16_000]);
+        let mut at = Time::ZERO.plus(FLAPS_BEGIN);
+        for _ in 0..10 {
+            let until = at.plus(Duration::from_millis(rng.random_range(1_000..=3_000)));
+            plan.flaps.push((at, until));
+            at = until.plus(Duration::from_millis(rng.random_range(1_000..=3_000)));
+        }
+        plan
+    }
+
+    /// Which machine is cut off again and again, if one is.
+    pub fn flapping(&self) -> Option<SlotId> {
+        (!self.flaps.is_empty()).then(|| self.slots - 1)
     }
 
     /// What every member record needs to be told apart by.

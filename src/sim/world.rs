@@ -64,6 +64,8 @@ pub struct Result {
     pub views_agreed: Option<Duration>,
     /// From the healing until every node had an answer from every routee.
     pub traffic_flows: Option<Duration>,
+    /// How often a node saw that a flapping member was damped.
+    pub damped: u64,
     /// How often a router's mask changed while its table stayed.
     pub masked: u64,
     /// How often a watcher was told, and it was true.
@@ -126,9 +128,9 @@ pub struct World {
 
 impl World {
     /// A world in which nothing has happened.
-    pub fn new(scenario: Scenario) -> Self {
+    pub fn new(scenario: Scenario, draw: fn(&mut Rng, &Scenario) -> Plan) -> Self {
         let mut rng = Rng::seed_from_u64(scenario.seed);
-        let plan = Plan::draw(&mut rng, &scenario);
+        let plan = draw(&mut rng, &scenario);
         let trace = Trace::new(scenario.seed, scenario.print);
         trace.say(|| format!("{plan:#?}"));
         let ledger = Shared::new(Ledger::new(rng.random(), plan.traffic.clone()));
@@ -177,6 +179,7 @@ impl World {
             simulated: self.net.now.since(Time::ZERO),
             views_agreed: self.checks.healing.views_agreed(),
             traffic_flows: self.checks.healing.traffic_flows(),
+            damped: self.checks.flapping.damped,
             masked: self.checks.masked,
             watches_told: ledger.watches.checked,
             withdrawals: ledger.services.withdrawals() as u64,
@@ -212,6 +215,7 @@ impl World {
         if let Some((slot, _)) = self.plan.misled {
             self.net.queue.push(self.net.now.plus(Duration::from_secs(1)), Event::Start(slot));
         }
+        self.plan_flaps();
         for fault in self.plan.faults.clone() {
             self.next_fault(fault.fault);
         }

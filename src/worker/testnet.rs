@@ -116,6 +116,7 @@ pub(super) fn member(index: usize) -> Member {
         incarnation: node(index).incarnation,
         state: MemberState::Up,
         reachable: true,
+        damped_until: None,
         workers: 1,
         weight: 100,
         roles: Default::default(),

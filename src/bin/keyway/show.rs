@@ -37,7 +37,11 @@ fn busy(member: &MemberReport) -> String {
 
 fn state(member: &MemberReport) -> String {
     let state = format!("{:?}", member.state).to_lowercase();
-    if member.reachable { state } else { format!("{state}, unreachable") }
+    match (member.reachable, member.damped_ms) {
+        (false, _) => format!("{state}, unreachable"),
+        (true, Some(left)) => format!("{state}, damped for {} s", left.div_ceil(1_000)),
+        (true, None) => state,
+    }
 }
 
 pub(crate) fn routers(report: &RoutersReport) -> String {

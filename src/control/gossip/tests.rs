@@ -21,6 +21,7 @@ fn member(number: usize) -> Member {
         incarnation: Incarnation(1),
         state: MemberState::Up,
         reachable: true,
+        damped_until: None,
         workers: 1,
         weight: 100,
         roles: Default::default(),

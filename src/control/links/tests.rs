@@ -35,6 +35,7 @@ fn member(number: u64, reachable: bool) -> Member {
         incarnation: Incarnation(1),
         state: MemberState::Up,
         reachable,
+        damped_until: None,
         workers: 1,
         weight: 1,
         roles: Default::default(),

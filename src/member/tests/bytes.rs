@@ -81,6 +81,7 @@ fn a_summary_is_these_bytes() {
 fn records_are_these_bytes() {
     let mut record = local("ab", address(1), 5).into_record().unwrap();
     (record.version, record.member.weight, record.member.workers) = (4, 6, 7);
+    (record.fit, record.hold_ms) = (9, 10);
     record.member.app_version = "v".into();
     record.member.roles = ["r".into()].into();
     record.member.metadata = [("k".into(), "w".into())].into();
@@ -94,6 +95,7 @@ fn records_are_these_bytes() {
         &[0],
         &[4, 1, 2, 3, 4, 2, 1],
         &[7, 0, 6, 0, 0, 0],
+        &[9, 0, 0, 0, 10, 0, 0, 0],
         &[2, 0, b'a', b'b', 1, 0, b'v'],
         &[1, 0, 1, 0, b'r'],
         &[1, 0, 1, 0, b'k', 1, 0, b'w'],

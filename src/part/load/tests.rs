@@ -18,6 +18,7 @@ fn member(number: u64) -> Member {
         incarnation: Incarnation(1),
         state: MemberState::Up,
         reachable: true,
+        damped_until: None,
         workers: 1,
         weight: 100,
         roles: Default::default(),

@@ -363,6 +363,7 @@ fn member(name: &str, state: MemberState) -> Member {
         incarnation: Incarnation(1),
         state,
         reachable: true,
+        damped_until: None,
         workers: 1,
         weight: 100,
         roles: Default::default(),

@@ -5,6 +5,7 @@ pub mod asks;
 pub mod bounds;
 pub mod counts;
 pub mod door;
+pub mod flapping;
 pub mod flows;
 pub mod healing;
 pub mod keys;
@@ -45,6 +46,8 @@ pub struct Checks {
     pub tables: tables::Tables,
     /// After the healing all is well again.
     pub healing: healing::Healing,
+    /// Who falls silent again and again is damped.
+    pub flapping: flapping::Flapping,
     /// How often a router's mask changed and its table did not.
     pub masked: u64,
     /// How often a dead flow was noticed in time.
@@ -60,6 +63,7 @@ impl Checks {
         Self {
             tables: tables::Tables::default(),
             healing: healing::Healing::default(),
+            flapping: flapping::Flapping::default(),
             masked: 0,
             flows_noticed: 0,
             letters: letters::Letters::default(),
@@ -153,6 +157,7 @@ impl World {
         {
             self.blame(door::NAME, name(seen));
         }
+        self.check_flapping(life, &snapshot.view);
         if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
             self.blame(bounds::NAME, name(seen));
         }

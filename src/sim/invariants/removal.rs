@@ -32,6 +32,8 @@ pub fn describe(event: &MemberEvent) -> String {
         MemberEvent::Changed(member) => ("changed", member),
         MemberEvent::Unreachable(member) => ("unreachable", member),
         MemberEvent::Reachable(member) => ("reachable", member),
+        MemberEvent::Damped(member) => ("damped", member),
+        MemberEvent::Settled(member) => ("settled", member),
         MemberEvent::Removed(member) => ("removed", member),
     };
     let services = member.services.len();
