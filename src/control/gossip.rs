@@ -1,5 +1,8 @@
 //! Words that parts spread to all members. Each is short, belongs to one life of one node, a part
 //! and a key of that part's, and has a version: the latest one counts, and goes with its node.
+//! Versions go round, and no word is the last: one that is not within [`STEP`] of what is known
+//! counts only if the speaker itself sends it, and a speaker that hears a later word of its own than
+//! it has said says it again, as a later one still.
 //!
 //! A word that is news is passed on a few times, each time to random members, so that all have it
 //! after about log(n) rounds. What a lost datagram kept from somebody comes later: once in a while
@@ -33,6 +36,8 @@ const FAN_OUT: usize = 3;
 const ROUND: Duration = Duration::from_millis(200);
 /// Every how many rounds a random member is told what is no news.
 const REMIND_EVERY: u32 = 5;
+/// How much later a version may be at once to be taken from others than its speaker.
+const STEP: u64 = 1 << 32;
 /// How full a datagram is made.
 const DATAGRAM_BYTES: usize = 1_400;
 /// What one listener is told of news in a round, so that a node sends no more than some 10 KiB a
@@ -62,6 +67,36 @@ pub struct News {
     pub key: u32,
     /// What it says.
     pub bytes: Vec<u8>,
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was read.
+    Taken,
+    /// Its sender is no member, so it was left aside.
+    Stranger,
+    /// It cannot be read; what stood before the fault has been taken.
+    Malformed,
+}
+
+/// How a version stands to the one that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Same,
+    Later,
+    Earlier,
+    /// Too far away to tell.
+    Unrelated,
+}
+
+fn age(version: u64, known: u64) -> Age {
+    match version.wrapping_sub(known) {
+        0 => Age::Same,
+        1..=STEP => Age::Later,
+        ahead if ahead.wrapping_neg() <= STEP => Age::Earlier,
+        _ => Age::Unrelated,
+    }
 }
 
 /// Where datagrams go.
@@ -118,42 +153,67 @@ impl Gossip {
         if bytes.len() > WORD_BYTES || known.is_none() && self.is_full(part, self.me) {
             return false;
         }
-        let version = known.map_or(0, |word| word.version) + 1;
+        let version = known.map_or(0, |word| word.version).wrapping_add(1);
         let rounds = self.news_rounds();
         self.words.insert(name, Word { version, bytes: bytes.to_vec(), rounds });
         self.run(now, sink);
         true
     }
 
-    /// A member's datagram for this part came in. What of it is news is added to `news`. Returns
-    /// false when it cannot be read; what stood before the fault has been taken.
+    /// A datagram of this sender for this part came in. What of it is news is added to `news`.
     pub fn datagram(
         &mut self,
         now: Time,
-        part: PartId,
+        (sender, part): (NodeRef, PartId),
         payload: &[u8],
         news: &mut Vec<News>,
         sink: &mut dyn GossipSink,
-    ) -> bool {
+    ) -> Outcome {
+        if !self.members.contains(&sender) {
+            return Outcome::Stranger;
+        }
         let mut reader = Reader::new(payload);
         while !reader.is_empty() {
-            let Ok((from, key, version, bytes)) = read(&mut reader) else { return false };
+            let Ok((from, key, version, bytes)) = read(&mut reader) else {
+                return Outcome::Malformed;
+            };
             let name = (part, from, key);
-            // It is the only one who says anything of its own.
-            if from == self.me || !self.members.contains(&from) {
+            if from == self.me {
+                self.overtake(name, version, bytes);
                 continue;
             }
-            match self.words.get(&name) {
-                Some(known) if known.version >= version => continue,
-                None if self.is_full(part, from) => continue,
-                _ => {}
+            let is_news = match self.words.get(&name).map(|known| age(version, known.version)) {
+                _ if !self.members.contains(&from) => false,
+                Some(Age::Later) => true,
+                Some(Age::Unrelated) => sender == from,
+                Some(Age::Same | Age::Earlier) => false,
+                None => !self.is_full(part, from),
+            };
+            if !is_news {
+                continue;
             }
             let rounds = self.news_rounds();
             self.words.insert(name, Word { version, bytes: bytes.to_vec(), rounds });
             news.push(News { part, from, key, bytes: bytes.to_vec() });
         }
         self.run(now, sink);
-        true
+        Outcome::Taken
+    }
+
+    /// A word goes about as this node's own. It is the only one that says anything of its own, and
+    /// says the right one again so that it is later than the wrong one.
+    fn overtake(&mut self, name: Name, version: u64, bytes: &[u8]) {
+        let rounds = self.news_rounds();
+        let Some(own) = self.words.get_mut(&name) else { return };
+        let wrong = match age(version, own.version) {
+            Age::Later => true,
+            Age::Same => own.bytes != bytes,
+            Age::Earlier | Age::Unrelated => false,
+        };
+        if wrong {
+            own.version = version.wrapping_add(1);
+            own.rounds = rounds;
+        }
     }
 
     /// The view is another one.

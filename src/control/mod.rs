@@ -152,7 +152,8 @@ pub struct DatagramCounts {
     pub not_ours: u64,
     /// Sealed rightly, but not understood.
     pub malformed: u64,
-    /// Sealed rightly, for a part that this build does not know: its sender is newer.
+    /// Sealed rightly, for a part that this build does not know, since its sender is newer, or by a
+    /// sender that is no member.
     pub skipped: u64,
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::gossip::{GossipSink, News};
+use super::gossip::{GossipSink, News, Outcome};
 use super::{Control, ControlSink, ControlTimer};
 use crate::base::{MemberEvent, NodeRef, Time, WorkerIndex};
 use crate::part::{ControlEffect, ControlOrder, ControlReport, PartId};
@@ -68,10 +68,11 @@ impl Control {
         }
         let mut news = std::mem::take(&mut self.news);
         let mut sealing = Sealing::new(self.me, &self.key, &mut self.sealed, sink);
-        if self.gossip.datagram(now, part, opened.payload, &mut news, &mut sealing) {
-            self.datagrams.taken += 1;
-        } else {
-            self.datagrams.malformed += 1;
+        let from = (opened.sender, part);
+        match self.gossip.datagram(now, from, opened.payload, &mut news, &mut sealing) {
+            Outcome::Taken => self.datagrams.taken += 1,
+            Outcome::Stranger => self.datagrams.skipped += 1,
+            Outcome::Malformed => self.datagrams.malformed += 1,
         }
         for News { part, from, key, bytes } in news.drain(..) {
             self.parts.heard(part, from, key, &bytes);

@@ -83,10 +83,11 @@ impl Net {
                 sent.scheduled = None;
                 gossip.round(self.now, sent);
             }
-            flying.append(&mut sent.datagrams);
+            let from = gossip.me;
+            flying.extend(sent.datagrams.drain(..).map(|datagram| (from, datagram)));
         }
         self.datagrams += flying.len();
-        for (to, part, bytes) in flying {
+        for (from, (to, part, bytes)) in flying {
             assert!(bytes.len() <= DATAGRAM_BYTES);
             if self.rng.random_range(0..100) < self.loss_percent {
                 continue;
@@ -94,7 +95,8 @@ impl Net {
             let SocketAddr::V4(to) = to else { panic!("{to}") };
             let [_, _, high, low] = to.ip().octets();
             let (gossip, sent, news) = &mut self.nodes[usize::from(high) << 8 | usize::from(low)];
-            assert!(gossip.datagram(self.now, part, &bytes, news, sent));
+            let outcome = gossip.datagram(self.now, (from, part), &bytes, news, sent);
+            assert_eq!(outcome, Outcome::Taken);
         }
     }
 
@@ -166,10 +168,13 @@ fn who_joins_is_told_and_who_is_gone_is_forgotten() {
     let mut fresh = Gossip::new(node(3), 9);
     let (mut told, mut news) = (Sent::default(), Vec::new());
     // Before it knows who speaks, it keeps nothing.
-    assert!(fresh.datagram(net.now, PART, &bytes, &mut news, &mut told));
+    let from = (node(1), PART);
+    let outcome = fresh.datagram(net.now, from, &bytes, &mut news, &mut told);
+    assert_eq!(outcome, Outcome::Stranger);
     assert!(news.is_empty());
     fresh.follow(net.now, &view(3, 0..4), &[], &mut told);
-    assert!(fresh.datagram(net.now, PART, &bytes, &mut news, &mut told));
+    let outcome = fresh.datagram(net.now, from, &bytes, &mut news, &mut told);
+    assert_eq!(outcome, Outcome::Taken);
     assert_eq!(news, [News { part: PART, from: node(1), key: 1, bytes: b"word".to_vec() }]);
     // Node 1 is gone, and its word with it.
     fresh.follow(net.now, &view(3, 2..4), &[], &mut told);
@@ -193,17 +198,69 @@ fn words_are_bounded_and_garbage_is_told_apart() {
     for key in 0..100 {
         let mut datagram = Vec::new();
         put(&mut datagram, node(1), key, &word);
-        assert!(gossip.datagram(Time::ZERO, PART, &datagram, &mut news, &mut sent));
+        let from = (node(1), PART);
+        let taken = gossip.datagram(Time::ZERO, from, &datagram, &mut news, &mut sent);
+        assert_eq!(taken, Outcome::Taken);
         // Its own words are nobody else's to say.
         datagram.clear();
         put(&mut datagram, node(0), key, &Word { version: 99, bytes: vec![6], rounds: 0 });
-        assert!(gossip.datagram(Time::ZERO, PART, &datagram, &mut news, &mut sent));
+        let taken = gossip.datagram(Time::ZERO, from, &datagram, &mut news, &mut sent);
+        assert_eq!(taken, Outcome::Taken);
     }
     assert_eq!(news.len(), WORDS_PER_NODE);
     let mut datagram = Vec::new();
     put(&mut datagram, node(1), 0, &word);
     for cut in 1..datagram.len() {
-        assert!(!gossip.datagram(Time::ZERO, PART, &datagram[..cut], &mut news, &mut sent));
+        let from = (node(1), PART);
+        let read = gossip.datagram(Time::ZERO, from, &datagram[..cut], &mut news, &mut sent);
+        assert_eq!(read, Outcome::Malformed);
+    }
+}
+
+fn datagram(from: usize, version: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    put(&mut datagram, node(from), 1, &Word { version, bytes: bytes.to_vec(), rounds: 0 });
+    datagram
+}
+
+#[test]
+fn who_is_no_member_is_not_listened_to() {
+    let mut net = Net::new(3, 0);
+    let (gossip, sent, news) = &mut net.nodes[0];
+    let outlaws = [node(7), NodeRef { incarnation: Incarnation(2), ..node(2) }];
+    for outlaw in outlaws {
+        let about = datagram(1, 1, b"not its to say");
+        let outcome = gossip.datagram(net.now, (outlaw, PART), &about, news, sent);
+        assert_eq!((outcome, news.len()), (Outcome::Stranger, 0));
+    }
+    let about = datagram(7, 1, b"of nobody");
+    assert_eq!(gossip.datagram(net.now, (node(2), PART), &about, news, sent), Outcome::Taken);
+    assert!(news.is_empty());
+}
+
+#[test]
+fn no_version_silences_a_speaker() {
+    let forged = [u64::MAX, u64::MAX - 1, u64::MAX / 2, u64::MAX / 2 + 1, STEP, STEP + 1, 2, 1];
+    for version in forged {
+        let mut net = Net::new(6, 0);
+        net.say(0, b"true");
+        net.rounds_until_heard(0, b"true");
+        // One who knows the word, and one who has just come and knows none, are told a wrong one.
+        net.nodes[5].0.words.clear();
+        for to in [4, 5] {
+            let (gossip, sent, news) = &mut net.nodes[to];
+            let from = (node(3), PART);
+            let wrong = datagram(0, version, b"wrong");
+            assert_eq!(gossip.datagram(net.now, from, &wrong, news, sent), Outcome::Taken);
+        }
+        net.say(0, b"newer");
+        let rounds = net.rounds_until_heard(0, b"newer");
+        println!("version {version}: {rounds} rounds");
+        // It stays so.
+        for _ in 0..100 {
+            net.round();
+        }
+        assert_eq!(net.rounds_until_heard(0, b"newer"), 0, "version {version}");
     }
 }
 
