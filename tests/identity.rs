@@ -142,3 +142,32 @@ fn a_node_whose_address_leads_nowhere_is_told_so_and_gets_no_keys() {
     let words = SeedState::CannotReach(nowhere).to_string();
     assert!(words.contains("set `advertise`") && words.contains(&nowhere.to_string()), "{words}");
 }
+
+#[test]
+fn a_node_that_advertises_its_only_seeds_address_does_not_take_itself_for_the_seed() {
+    let seed = builder().name("seed").cluster("one").start().unwrap();
+    let start = |cluster: &str| {
+        let builder = builder().cluster(cluster).advertise(seed.address()).seed(seed.address());
+        builder.start().unwrap()
+    };
+    let rival = start("one");
+    // Of another cluster it cannot be told, but it can see who is there.
+    let stray = start("another");
+    eventually("the rival ends", || rival.end().is_some());
+    let fault = MemberFault::AddressTaken { address: seed.address(), by: "seed".into() };
+    assert_eq!(rival.end(), Some(Ended::Fault(fault)));
+    let why = JoinState::Joining { seeds: vec![(seed.address(), SeedState::OtherCluster)] };
+    let deadline = Instant::now() + LIMIT;
+    while stray.join_state() != why {
+        assert!(Instant::now() < deadline, "{:?}, not {why:?}", stray.join_state());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!((seed.end(), seed.view().members.len()), (None, 1));
+
+    // Whoever is its own seed in truth is alone, as it should be.
+    let place = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let own = builder().bind(place).seed(place).start().unwrap();
+    assert!(own.wait_members(1, LIMIT), "it is up");
+    thread::sleep(Duration::from_millis(1_500));
+    eventually("it knows itself", || own.join_state() == JoinState::Alone);
+}

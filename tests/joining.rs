@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::{JoinState, Node, NodeBuilder, SeedState};
+use keyway::base::MemberState;
+use keyway::{Discovery, JoinState, Node, NodeBuilder, SeedState};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -121,4 +123,59 @@ fn a_start_of_many_nodes_greets_nobody() {
     }
     thread::sleep(Duration::from_millis(1_500));
     assert_eq!(first.strangers().refused, 0);
+}
+
+/// Waits until the node says that no seed has an address, with this in its words.
+fn has_no_address(node: &Node, word: &str) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let state = node.join_state();
+        if matches!(&state, JoinState::NoAddress { why } if why.contains(word)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{state:?} does not name {word}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_seed_without_an_address_is_waited_for_like_one_that_is_down() {
+    let unknown = builder().seed("no-such-host.invalid:7400").start().unwrap();
+    has_no_address(&unknown, "no-such-host.invalid:7400");
+    let other_family = Arc::new(Mutex::new(Some("[::1]:7400".parse().unwrap())));
+    let other_family = builder().discovery(Later(other_family)).start().unwrap();
+    has_no_address(&other_family, "[::1]:7400");
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = builder().seed(place.local_addr().unwrap()).start().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    for node in [&unknown, &other_family, &down] {
+        assert_eq!(node.view().members[0].state, MemberState::Joining);
+        assert!(!node.wait_members(1, Duration::ZERO));
+    }
+}
+
+/// Knows no address until it is told one.
+struct Later(Arc<Mutex<Option<SocketAddr>>>);
+
+impl Discovery for Later {
+    fn name(&self) -> &str {
+        "later"
+    }
+
+    fn discover(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let known = *self.0.lock().unwrap();
+        known.map(|seed| vec![seed]).ok_or_else(|| io::Error::other("the name is not known yet"))
+    }
+}
+
+#[test]
+fn a_name_that_resolves_later_is_joined_through() {
+    let seed = builder().start().unwrap();
+    let address = Arc::new(Mutex::new(None));
+    let joiner = builder().discovery(Later(Arc::clone(&address))).start().unwrap();
+    has_no_address(&joiner, "the name is not known yet");
+    *address.lock().unwrap() = Some(seed.address());
+    eventually("both have met", || {
+        [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
+    });
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::log_line::LogLine;
@@ -33,6 +34,12 @@ pub enum JoinState {
     Joining {
         /// What was last seen of each seed, by address.
         seeds: Vec<(SocketAddr, SeedState)>,
+    },
+    /// It has seeds, but no address of theirs that is of use, and has met nobody. It looks again every
+    /// few seconds.
+    NoAddress {
+        /// What discovery said last: for example, which name cannot be resolved.
+        why: Arc<str>,
     },
     /// It has met other members.
     Joined,
@@ -144,6 +151,8 @@ impl SeedState {
 pub(super) struct Joining {
     seeds: BTreeMap<SocketAddr, SeedState>,
     joined: bool,
+    /// Why no seed has an address of use.
+    no_address: Option<Arc<str>>,
     /// The next round is scheduled.
     waiting: bool,
     rounds: u32,
@@ -241,9 +250,16 @@ impl Joining {
         Some(LogLine { kind, left_out, text })
     }
 
+    /// There are seeds to call, or there are to be none.
+    pub fn has_address(&mut self) {
+        self.news |= self.no_address.take().is_some();
+    }
+
     fn state(&self) -> JoinState {
         if self.joined {
             JoinState::Joined
+        } else if let (true, Some(why)) = (self.seeds.is_empty(), &self.no_address) {
+            JoinState::NoAddress { why: Arc::clone(why) }
         } else if self.seeds.is_empty() {
             JoinState::Alone
         } else {
@@ -254,6 +270,19 @@ impl Joining {
 }
 
 impl Control {
+    /// There are seeds, and none has an address that is of use: this node waits for one.
+    pub fn await_seeds(&mut self, why: &str) {
+        self.membership.await_seeds();
+        let why = Some(why.into());
+        self.joining.news |= self.joining.no_address != why;
+        self.joining.no_address = why;
+    }
+
+    /// Whether it waits for a seed with an address.
+    pub(super) fn awaits_seeds(&self) -> bool {
+        self.joining.no_address.is_some()
+    }
+
     /// How far this node has got with joining.
     pub fn join_state(&self) -> JoinState {
         self.joining.state()
@@ -270,7 +299,8 @@ impl Control {
         let own = view.member(self.me.node).map(|own| own.address);
         let joined = view.members.iter().any(|member| member.id != self.me.node);
         let seeds = self.membership.seeds().iter().copied();
-        let seeds = seeds.filter(|seed| Some(*seed) != own);
+        let itself = own.filter(|_| self.membership.reaches_itself());
+        let seeds = seeds.filter(|seed| Some(*seed) != itself);
         if let Some(pause) = self.joining.follow(seeds, joined) {
             sink.schedule(now.plus(pause), ControlTimer::Join);
         }
@@ -278,6 +308,8 @@ impl Control {
 
     /// A round of greetings is due.
     pub(super) fn join_round(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        // By now this node knows which of them it is itself.
+        self.joining_follows(now, sink);
         let (seeds, pause) = self.joining.round();
         for seed in seeds {
             self.greet(now, seed, sink);

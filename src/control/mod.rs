@@ -15,6 +15,7 @@ pub mod seeds;
 mod serving;
 mod size;
 mod tables;
+mod telling;
 mod workers;
 
 use std::net::SocketAddr;
@@ -36,7 +37,7 @@ pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::size::SizeWarning;
 use self::tables::Tables;
 use crate::base::{
-    HandlerId, LogKind, LogLimiter, Member, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
+    HandlerId, LogKind, LogLimiter, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
@@ -220,14 +221,16 @@ impl Control {
     /// When membership's settings do not fit.
     pub fn new(mut parts: ControlParts) -> Result<Self, MemberError> {
         let found_seeds = parts.member.seeds.clone();
-        parts.member.seeds = FoundSeeds::sort_out(parts.bind, parts.member.seeds).usable;
+        let found = FoundSeeds::sort_out(parts.bind, parts.member.seeds);
+        parts.member.seeds = found.usable.clone();
         let node = NodeId::from_name(&parts.local.name);
         let me = NodeRef { node, incarnation: parts.local.incarnation };
         let workers = parts.local.workers;
         let address = parts.local.address;
         let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
         let joining = Joining::new(address, membership.seeds());
-        Ok(Self {
+        let no_use = found.no_use(parts.bind);
+        let mut control = Self {
             me,
             workers,
             membership,
@@ -252,7 +255,11 @@ impl Control {
             size: SizeWarning::default(),
             log: LogLimiter::default(),
             ending: Ending::default(),
-        })
+        };
+        if let Some(why) = no_use {
+            control.await_seeds(&why);
+        }
+        Ok(control)
     }
 
     /// This life of this node.
@@ -404,6 +411,7 @@ impl Control {
 
     /// Discovery found other addresses to join through.
     pub fn seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn ControlSink) {
+        self.joining.has_address();
         self.member(now, sink, |membership, sink| membership.set_seeds(now, seeds, sink));
         self.joining_follows(now, sink);
     }
@@ -533,36 +541,6 @@ impl Control {
             sink.log(LogLine { kind, left_out, text: text() });
         }
     }
-
-    fn say_events(&mut self, now: Time, events: &[MemberEvent], sink: &mut dyn ControlSink) {
-        for event in events {
-            let (what, member) = match event {
-                MemberEvent::Damped(member) => {
-                    self.say(now, LogKind::Member, sink, || describe_damped(now, member));
-                    continue;
-                }
-                MemberEvent::Settled(member) => ("a damped member gets keys again", member),
-                MemberEvent::Joined(member) => ("a member joined", member),
-                MemberEvent::Changed(member) => ("a member changed", member),
-                MemberEvent::Unreachable(member) => ("a member is unreachable", member),
-                MemberEvent::Reachable(member) => ("a member is reachable again", member),
-                MemberEvent::Removed(member) => ("a member was removed", member),
-            };
-            self.say(now, LogKind::Member, sink, || {
-                format!("{what}: {} at {}, {:?}", member.name, member.address, member.state)
-            });
-        }
-    }
-}
-
-fn describe_damped(now: Time, member: &Member) -> String {
-    let left = member.damped_until.map_or(0, |until| until.since(now).as_millis());
-    format!(
-        "a member is damped: {} at {} fell silent again and again, and gets no keys until it has \
-         answered for {left} ms on end: look at its network, its load, and whether others always \
-         reach it at the address it advertises",
-        member.name, member.address
-    )
 }
 
 /// Stands between membership and the driver.

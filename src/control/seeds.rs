@@ -41,6 +41,11 @@ impl FoundSeeds {
         sorted
     }
 
+    /// Why none of it can be used, if some was found.
+    pub fn no_use(&self, bind: SocketAddr) -> Option<String> {
+        self.complaint(bind).filter(|_| self.usable.is_empty())
+    }
+
     /// What is wrong with it, in words for a log; `None` if all of it is used.
     pub fn complaint(&self, bind: SocketAddr) -> Option<String> {
         let mut parts = Vec::new();

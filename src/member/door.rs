@@ -1,8 +1,10 @@
-//! Who is let in: a newcomer is taken up once it has answered a datagram that was sent to the
+//! Who is let in: a life that speaks for itself where it is not known is taken up once it has answered a datagram that was sent to the
 //! address it *advertises*. One whose address leads nowhere, or to somebody else, would otherwise
 //! be given its share of keys, be found silent, and come back as soon as it spoke.
 //!
-//! The member that lets a newcomer in looks; the others take its word, as for all records. Nothing
+//! The member that lets a newcomer in looks; the others take its word, as for all records. It looks
+//! also at one that is a member already of those whom it came from: addresses that lead to it from
+//! one network (a loopback interface, a private one) may lead nowhere from another. Nothing
 //! is kept of who stands at the door: the number that a newcomer has to repeat follows from who it
 //! is and from a secret of this node, so that any number of them take no memory.
 
@@ -107,7 +109,7 @@ impl Membership {
 
     /// Somebody awaits this node's answer to what it has sent to this node's address.
     pub(super) fn is_awaited(&mut self, now: Time) -> Result<(), MemberError> {
-        if self.established || self.door.asked.is_some_and(|at| now.since(at) < PERIOD) {
+        if self.door.asked.is_some_and(|at| now.since(at) < PERIOD) {
             return Ok(());
         }
         let since = *self.door.awaited_since.get_or_insert(now);

@@ -169,6 +169,9 @@ pub struct Membership {
     config: MembershipConfig,
     /// Addresses to join through.
     seeds: Vec<SocketAddr>,
+    /// There are seeds, and none of their addresses is known or of any use: this node does not form a
+    /// cluster for want of them.
+    awaits_seeds: bool,
     policy: Box<dyn PartitionPolicy>,
     directory: Directory,
     swim: Swim,
@@ -189,6 +192,10 @@ pub struct Membership {
     address_taken_since: Option<Time>,
     /// This node knew nobody when it last called its seeds.
     joined_alone: bool,
+    /// What this node sent to its own address, as to a seed, came back. Until then somebody else may
+    /// be there.
+    reaches_itself: bool,
+    called_itself: Option<Time>,
     /// Seeds that turned out to be members with another advertised address.
     seed_aliases: BTreeMap<SocketAddr, NodeId>,
     seed_retry_ms: u64,
@@ -232,6 +239,7 @@ impl Membership {
             seed_retry_ms: config.seed_retry_min_ms,
             config,
             seeds: usable(seeds),
+            awaits_seeds: false,
             policy,
             directory: Directory::new(record, MAX_RECORDS),
             swim,
@@ -247,6 +255,8 @@ impl Membership {
             established: false,
             address_taken_since: None,
             joined_alone: true,
+            reaches_itself: false,
+            called_itself: None,
             seed_aliases: BTreeMap::new(),
             seed_token: 0,
             door,
@@ -399,23 +409,6 @@ impl Membership {
         self.change_own(now, sink, |record| record.member.weight = weight)
     }
 
-    /// Replaces the seeds, for discovery that finds others than at the start, and calls those that
-    /// are not in view. Of more than [`MAX_SEEDS`](crate::config::MAX_SEEDS) the first are used.
-    pub fn set_seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn MemberSink) {
-        let seeds = usable(seeds);
-        if seeds == self.seeds {
-            return;
-        }
-        self.seed_aliases.retain(|seed, _| seeds.contains(seed));
-        self.seeds = seeds;
-        if self.stage == Stage::Running {
-            self.seed_retry_ms = self.config.seed_retry_min_ms;
-            self.call_seeds(now, sink);
-            self.go_up_if_ready(now, sink);
-            self.settle(now, sink);
-        }
-    }
-
     fn change_own(
         &mut self,
         now: Time,
@@ -531,11 +524,6 @@ impl Membership {
     /// The view as last shown. Changes that follow closely on others are shown up to 5 ms later.
     pub fn view(&self) -> &Arc<View> {
         &self.view
-    }
-
-    /// The addresses to join through.
-    pub fn seeds(&self) -> &[SocketAddr] {
-        &self.seeds
     }
 
     /// Counters for the operator.

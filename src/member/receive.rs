@@ -89,6 +89,7 @@ impl Membership {
         let Message { sender, mut body } = message;
         if sender.member.node == self.me().node {
             // Its own datagrams come back when a seed address leads to this very node.
+            self.reaches_itself |= sender.member == self.me();
             if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
                 self.take_from_namesake(now, sender, body, sink);
             }
@@ -105,7 +106,8 @@ impl Membership {
                 }
             }
         }
-        match self.place(now, from, sender, sink) {
+        let asks = matches!(body, Body::Request(_) | Body::AddressTaken { .. });
+        match self.place(now, from, sender, asks, sink) {
             Some(peer) => self.take_body(now, peer, body, news, sink),
             None => Ok(()),
         }
@@ -138,12 +140,14 @@ impl Membership {
     }
 
     /// Settles whether the sender is a member and where it is answered; `None` when its time is
-    /// over.
+    /// over. One that is not known is asked who it is, unless it only asks or refuses: two that
+    /// refuse each other would go on asking without end.
     fn place(
         &mut self,
         now: Time,
         from: SocketAddr,
         sender: Sender,
+        asks: bool,
         sink: &mut dyn MemberSink,
     ) -> Option<Peer> {
         match self.directory.get(sender.member.node) {
@@ -159,7 +163,9 @@ impl Membership {
                 None
             }
             _ => {
-                self.request(&[sender.member.node], from, sink);
+                if !asks {
+                    self.request(&[sender.member.node], from, sink);
+                }
                 Some(Peer { sender, from, to: from, is_member: false })
             }
         }
@@ -176,8 +182,15 @@ impl Membership {
     ) -> Result<(), MemberError> {
         let Peer { sender, from, to, is_member } = peer;
         match body {
-            // Nobody has seen yet whether the sender is where it says, so its word does not count.
-            Body::Records { flags, .. } if !is_member && flags & FLAG_ESTABLISHED == 0 => {}
+            // Nobody has seen yet whether the sender is where it says, so its word does not count,
+            // whoever else knows it; but of this node itself it may know what this node missed.
+            Body::Records { flags, entries, .. } if !is_member => {
+                let me = self.me().node;
+                let about_me = entries.iter().find(|entry| entry.record.member.id == me);
+                if let Some(entry) = about_me.filter(|_| flags & FLAG_ESTABLISHED != 0) {
+                    self.own_record_seen(now, from, flags, entry, sink);
+                }
+            }
             Body::Records { flags, entries, .. } => {
                 for entry in &entries {
                     self.take_record(now, to, flags, entry, &mut news, sink);
@@ -232,7 +245,10 @@ impl Membership {
             return Ok(false);
         }
         let new = self.directory.is_new_life(&entry.record, self.is_active(entry));
-        if new && flags & FLAG_ESTABLISHED == 0 {
+        // A seed's welcome answers what this node sent there, and so proves that address.
+        let welcomes = flags & FLAG_WELCOME != 0 && self.seeds.contains(&from);
+        let answers = welcomes && from == member.address;
+        if new && !answers {
             if !self.is_proven(now, from, entry, proof, sink) {
                 return Ok(false);
             }

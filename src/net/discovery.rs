@@ -7,7 +7,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 ///
 /// A node looks at the start and then every few seconds, on a thread where blocking is allowed.
 /// What is found is a hint: addresses may be dead, or this node's own, and a look that fails
-/// changes nothing.
+/// changes nothing. A node whose first look fails waits for one that succeeds, as it does for a seed
+/// that is down; one that is told that there are no seeds forms a cluster alone.
 ///
 /// ```
 /// use std::net::SocketAddr;

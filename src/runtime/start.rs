@@ -134,14 +134,20 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let clock = Clock::start();
     let seed = seed(me);
 
-    let seeds = discovery.discover().unwrap_or_else(|error| {
-        tracing::warn!(source = discovery.name(), %error, "discovery failed");
-        Vec::new()
-    });
+    let (seeds, no_address) = match discovery.discover() {
+        Ok(seeds) => (seeds, None),
+        Err(error) => {
+            tracing::warn!(source = discovery.name(), %error, "discovery failed");
+            (Vec::new(), Some(error.to_string()))
+        }
+    };
     let me = ask_seeds(&datagrams, &key, clock, me, address, &seeds, seed)?;
     let local = local(&config, &name, address, me.incarnation);
     let member = MemberConfig { seeds, settings: config.membership.clone() };
-    let control = Control::new(control_parts(&config, local, member, key, policy, seed))?;
+    let mut control = Control::new(control_parts(&config, local, member, key, policy, seed))?;
+    if let Some(why) = no_address {
+        control.await_seeds(&why);
+    }
     let Crew { recruits, commands, reports, doors, buffers, replies } =
         Crew::muster(&config, me, clock, seed)?;
     let (published, heard) = publish(&control);

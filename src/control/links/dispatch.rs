@@ -76,20 +76,31 @@ impl Control {
         let found = match outcome {
             Ok(found) => found,
             Err(error) => {
+                if self.awaits_seeds() {
+                    self.await_seeds(&error);
+                }
                 let text = || format!("discovery by {source} failed: {error}");
                 self.links(now, sink, |links, out| links.say(now, LogKind::Discovery, out, text));
                 return;
             }
         };
-        if found == self.found_seeds {
+        let sorted = FoundSeeds::sort_out(self.bind, found.clone());
+        let no_use = sorted.no_use(self.bind);
+        if found == self.found_seeds && self.awaits_seeds() == no_use.is_some() {
             return;
         }
-        let usable = FoundSeeds::sort_out(self.bind, found.clone()).usable;
+        let usable = sorted.usable;
         self.found_seeds = found;
         let text = || format!("discovery by {source} found other seeds: {usable:?}");
         self.links(now, sink, |links, out| links.say(now, LogKind::OtherSeeds, out, text));
         self.complain_of_seeds(now, sink);
-        self.seeds(now, usable, sink);
+        match no_use {
+            Some(why) => {
+                self.await_seeds(&why);
+                self.joining_follows(now, sink);
+            }
+            None => self.seeds(now, usable, sink),
+        }
     }
 
     /// Says which of the seeds are of no use.

@@ -125,3 +125,22 @@ fn the_answer_of_another_life_or_of_long_ago_proves_nothing() {
     net.run(S(5));
     assert!(hand_in(&mut net, &join(77, asked)).0, "a proven newcomer is let in");
 }
+
+#[test]
+fn two_that_only_each_other_can_reach_are_let_in_nowhere_else() {
+    for seed in 0..10 {
+        let mut net = Net::cluster(100 + seed, 3);
+        // They advertise addresses that lead to them on their own machine alone.
+        net.block(&[0, 1, 2], &[20, 21]);
+        net.add(seeded(&[20, 21]), local("a", address(20), 9_000));
+        net.add(seeded(&[20, 0, 1]), local("b", address(21), 9_001));
+        let (a, b) = (3, 4);
+        net.until(S(5), |net| net.view(a).members.len() == 2 && net.view(b).members.len() == 2)
+            .expect("they have met, so that each is known to another");
+        net.run(S(20));
+        for on in 0..3 {
+            assert_eq!((joins(&net, on, a), joins(&net, on, b)), (0, 0), "seed {seed}, node {on}");
+        }
+        assert!(net.agreed(&[0, 1, 2], 3));
+    }
+}

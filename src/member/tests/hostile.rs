@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::{LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::identity::SwimCodec;
-use crate::member::messages::{FLAG_ESTABLISHED, Packer};
+use crate::member::messages::{Body, FLAG_ESTABLISHED, Packer};
 use crate::member::testnet::{Effect, Recorder};
 
 /// One of every kind of datagram that members exchange, and many more.
@@ -126,6 +126,24 @@ fn what_is_cut_off_too_long_or_unknown_is_named() {
     assert_eq!(membership.stats().malformed, 5);
 }
 
+/// The number that this node must repeat to be let in.
+fn prove_asked(membership: &mut Membership, record: &Record) -> u64 {
+    let sender = Sender { member: record.member.node_ref(), renewal: 0 };
+    let (mut payload, mut sink) = (Vec::new(), Recorder::default());
+    let mut packer = Packer::records(0, sender, |bytes| payload = bytes.to_vec());
+    packer.record(record, Belief::Unknown);
+    packer.finish();
+    membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink).unwrap();
+    let asked = sink.0.into_iter().find_map(|effect| match effect {
+        Effect::Send(_, bytes) => match Message::read(&bytes) {
+            Ok(Message { body: Body::Prove { number, .. }, .. }) => Some(number),
+            _ => None,
+        },
+        _ => None,
+    });
+    asked.expect("it is asked at its address")
+}
+
 #[test]
 fn a_flood_of_members_is_bounded() {
     let mut membership = running();
@@ -162,28 +180,42 @@ fn a_flood_of_members_is_bounded() {
         let held = membership.swim.identities();
         assert!(held <= MAX_RECORDS + 1_100, "{held} identities");
     }
-    // Records, each from its own node: as of strangers, whom nobody has let in, and of members.
-    let mut refused = 0;
-    for (index, flags) in (0..4_200)
-        .zip(std::iter::repeat(0))
-        .chain((0..4_200).zip(std::iter::repeat(FLAG_ESTABLISHED)))
-    {
-        let name = format!("stranger-{index}");
-        let record = local(&name, address(20 + index), 5).into_record().unwrap();
-        let sender = Sender { member: record.member.node_ref(), renewal: 0 };
+    // Records, each from its own node: nobody has let them in, whether others know them or not.
+    let stranger = |index: usize| {
+        local(&format!("stranger-{index}"), address(20 + index), 5).into_record().unwrap()
+    };
+    for flags in [0, FLAG_ESTABLISHED] {
+        for record in (0..4_200).map(stranger) {
+            let sender = Sender { member: record.member.node_ref(), renewal: 0 };
+            let mut payload = Vec::new();
+            let mut packer = Packer::records(flags, sender, |bytes| payload = bytes.to_vec());
+            packer.record(&record, Belief::Unknown);
+            packer.finish();
+            sink.0.clear();
+            let taken = membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink);
+            assert!(taken.is_ok() && membership.directory.entries.len() == 1, "{taken:?}");
+        }
+    }
+    // As many of which a member speaks that was let in.
+    let first = stranger(0).member.node_ref();
+    let sender = Sender { member: first, renewal: 0 };
+    let number = prove_asked(&mut membership, &stranger(0));
+    for record in (0..4_200).map(stranger) {
         let mut payload = Vec::new();
-        let mut packer = Packer::records(flags, sender, |bytes| payload = bytes.to_vec());
+        let emit = |bytes: &[u8]| payload = bytes.to_vec();
+        let mut packer = if record.member.node_ref() == first {
+            Packer::proof(FLAG_ESTABLISHED, sender, number, emit)
+        } else {
+            Packer::records(FLAG_ESTABLISHED, sender, emit)
+        };
         packer.record(&record, Belief::Unknown);
         packer.finish();
         sink.0.clear();
-        let taken = membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink);
-        if flags == 0 {
-            assert!(taken.is_ok() && membership.directory.entries.len() == 1, "{taken:?}");
-        }
-        refused += u32::from(taken == Err(MemberError::DirectoryFull { limit: MAX_RECORDS }));
+        membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink).unwrap();
+        assert!(membership.directory.entries.len() > 1);
     }
     assert_eq!(membership.directory.entries.len(), MAX_RECORDS);
-    assert_eq!(refused, 4_200 + 1 - MAX_RECORDS as u32);
+    assert_eq!(membership.stats().directory_full, 4_200 + 1 - MAX_RECORDS as u64);
 
     // Who asks to be let in is told by name.
     let newcomer = local("newcomer", address(9_000), 7);

@@ -86,3 +86,22 @@ fn a_name_taken_datagram_of_another_life_ends_nobody() {
     .unwrap();
     assert!(net.nodes[late].faults.is_empty());
 }
+
+#[test]
+fn whoever_is_at_an_address_keeps_it_although_nobody_knows_it_yet() {
+    for seed in 0..10 {
+        let mut net = Net::new(seed);
+        net.loss = if seed % 2 == 1 { 0.2 } else { 0.0 };
+        let holder = net.add(seeded(&[]), local("holder", address(0), 1_000));
+        net.run(MS(300));
+        // It takes itself for its seed, which is the holder.
+        let rival = net.add_at(seeded(&[0]), local("rival", address(0), 2_000), address(9));
+        let before = net.sent;
+        net.run(S(40));
+        assert!(net.sent - before < 500, "{} datagrams", net.sent - before);
+        let fault = MemberFault::AddressTaken { address: address(0), by: "holder".into() };
+        assert_eq!(net.nodes[rival].faults, [fault], "seed {seed}");
+        assert_eq!(net.nodes[holder].faults, [], "seed {seed}");
+        assert_eq!(net.view(holder).members.len(), 1);
+    }
+}

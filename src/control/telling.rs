@@ -1,0 +1,41 @@
+//! What the log says of changes of membership.
+
+use super::{Control, ControlSink};
+use crate::base::{LogKind, Member, MemberEvent, Time};
+
+impl Control {
+    pub(super) fn say_events(
+        &mut self,
+        now: Time,
+        events: &[MemberEvent],
+        sink: &mut dyn ControlSink,
+    ) {
+        for event in events {
+            let (what, member) = match event {
+                MemberEvent::Damped(member) => {
+                    self.say(now, LogKind::Member, sink, || describe_damped(now, member));
+                    continue;
+                }
+                MemberEvent::Settled(member) => ("a damped member gets keys again", member),
+                MemberEvent::Joined(member) => ("a member joined", member),
+                MemberEvent::Changed(member) => ("a member changed", member),
+                MemberEvent::Unreachable(member) => ("a member is unreachable", member),
+                MemberEvent::Reachable(member) => ("a member is reachable again", member),
+                MemberEvent::Removed(member) => ("a member was removed", member),
+            };
+            self.say(now, LogKind::Member, sink, || {
+                format!("{what}: {} at {}, {:?}", member.name, member.address, member.state)
+            });
+        }
+    }
+}
+
+fn describe_damped(now: Time, member: &Member) -> String {
+    let left = member.damped_until.map_or(0, |until| until.since(now).as_millis());
+    format!(
+        "a member is damped: {} at {} fell silent again and again, and gets no keys until it has \
+         answered for {left} ms on end: look at its network, its load, and whether others always \
+         reach it at the address it advertises",
+        member.name, member.address
+    )
+}
