@@ -85,8 +85,9 @@
 //!
 //! What an application needs is re-exported here. The modules are the layers it is built of, from
 //! the bottom up: [`base`]; [`hash`], [`queue`], [`config`]; [`wire`]; the deciders [`member`],
-//! [`route`], [`ask`]; [`control`] and [`worker`], which compose them; [`net`]; [`runtime`];
-//! [`api`].
+//! [`route`], [`ask`]; [`part`], capabilities beside plain routing; [`worker`] and [`control`], which
+//! compose them; [`net`]; the drivers [`runtime`] and [`sim`], the simulator; [`api`]; and, with the
+//! feature `admin`, a running node over HTTP.
 
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;

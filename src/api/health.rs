@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
-use crate::queue::board::{Fill, LinkState, PulseReading};
+use crate::queue::board::{Fill, PulseReading, WayState};
 use crate::queue::times::Distribution;
 use crate::runtime::published::Ended;
 
@@ -224,10 +224,10 @@ impl Node {
             let mut ways = Ways::default();
             for destination in others() {
                 match door.board.get(destination.id) {
-                    LinkState::Open => ways.open += 1,
-                    LinkState::Full => ways.full += 1,
-                    LinkState::Down => ways.down += 1,
-                    LinkState::Finished => ways.finished += 1,
+                    WayState::Open => ways.open += 1,
+                    WayState::Full => ways.full += 1,
+                    WayState::Down => ways.down += 1,
+                    WayState::Finished => ways.finished += 1,
                 }
             }
             WorkerUse {

@@ -12,7 +12,7 @@ use crate::base::fate::COUNT_WORDS;
 /// How one worker's link to a destination stands, as application threads see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum LinkState {
+pub enum WayState {
     /// Messages are taken.
     Open = 0,
     /// The queue is nearly full: refuse now, so that what was accepted still fits.
@@ -35,7 +35,7 @@ type Page = [AtomicU64; PAGE_SLOTS];
 const PAGE_SLOTS: usize = 256;
 
 /// What a cell says: the destination's serial, and then how its link stands.
-fn cell(destination: DestinationId, state: LinkState) -> u64 {
+fn cell(destination: DestinationId, state: WayState) -> u64 {
     u64::from(destination.serial().get()) << 8 | state as u64
 }
 
@@ -50,7 +50,7 @@ impl Board {
 
     /// Publishes how a link stands. Only one thread may do so.
     #[inline]
-    pub fn set(&self, destination: DestinationId, state: LinkState) {
+    pub fn set(&self, destination: DestinationId, state: WayState) {
         let slot = destination.slot();
         let Some(page) = self.pages.get(slot / PAGE_SLOTS) else { return };
         let page = page.get_or_init(|| Box::new([const { AtomicU64::new(0) }; PAGE_SLOTS]));
@@ -63,21 +63,21 @@ impl Board {
 
     /// How a link stands.
     #[inline]
-    pub fn get(&self, destination: DestinationId) -> LinkState {
+    pub fn get(&self, destination: DestinationId) -> WayState {
         let slot = destination.slot();
         let page = self.pages.get(slot / PAGE_SLOTS).and_then(OnceLock::get);
         let says = page.map_or(0, |page| page[slot % PAGE_SLOTS].load(Ordering::Relaxed));
-        let Some(serial) = NonZeroU32::new((says >> 8) as u32) else { return LinkState::Open };
+        let Some(serial) = NonZeroU32::new((says >> 8) as u32) else { return WayState::Open };
         if serial != destination.serial() {
             // Either its worker does not know it yet, or another has its slot: it is gone.
             let is_new = destination.is_after(serial);
-            return if is_new { LinkState::Open } else { LinkState::Finished };
+            return if is_new { WayState::Open } else { WayState::Finished };
         }
         match says as u8 {
-            0 => LinkState::Open,
-            1 => LinkState::Full,
-            2 => LinkState::Down,
-            _ => LinkState::Finished,
+            0 => WayState::Open,
+            1 => WayState::Full,
+            2 => WayState::Down,
+            _ => WayState::Finished,
         }
     }
 }
@@ -256,21 +256,21 @@ mod tests {
         let board = Board::new();
         let at = |slot, serial| DestinationId::new(slot, NonZeroU32::new(serial).unwrap());
         for slot in [0, 300, Board::SLOTS - 1] {
-            assert_eq!(board.get(at(slot, 5)), LinkState::Open, "nothing is known of it");
-            for state in [LinkState::Full, LinkState::Down, LinkState::Finished, LinkState::Open] {
+            assert_eq!(board.get(at(slot, 5)), WayState::Open, "nothing is known of it");
+            for state in [WayState::Full, WayState::Down, WayState::Finished, WayState::Open] {
                 board.set(at(slot, 5), state);
                 assert_eq!(board.get(at(slot, 5)), state);
             }
-            board.set(at(slot, 5), LinkState::Down);
-            assert_eq!(board.get(at(slot, 4)), LinkState::Finished, "the one before is gone");
-            assert_eq!(board.get(at(slot, 6)), LinkState::Open, "its worker will decide");
-            board.set(at(slot, 6), LinkState::Full);
-            assert_eq!(board.get(at(slot, 5)), LinkState::Finished);
-            assert_eq!(board.get(at(slot, 6)), LinkState::Full);
+            board.set(at(slot, 5), WayState::Down);
+            assert_eq!(board.get(at(slot, 4)), WayState::Finished, "the one before is gone");
+            assert_eq!(board.get(at(slot, 6)), WayState::Open, "its worker will decide");
+            board.set(at(slot, 6), WayState::Full);
+            assert_eq!(board.get(at(slot, 5)), WayState::Finished);
+            assert_eq!(board.get(at(slot, 6)), WayState::Full);
         }
-        board.set(at(Board::SLOTS, 1), LinkState::Down);
-        assert_eq!(board.get(at(Board::SLOTS, 1)), LinkState::Open, "there is no room for it");
-        assert_eq!(board.get(DestinationId::NONE), LinkState::Open);
+        board.set(at(Board::SLOTS, 1), WayState::Down);
+        assert_eq!(board.get(at(Board::SLOTS, 1)), WayState::Open, "there is no room for it");
+        assert_eq!(board.get(DestinationId::NONE), WayState::Open);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, WorkerIndex
 use crate::net::link::Socket;
 use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
-use crate::queue::board::{Board, CountsBoard, LinkState};
+use crate::queue::board::{Board, CountsBoard, WayState};
 use crate::queue::inject::Injected;
 use crate::queue::ring::RingReceiver;
 use crate::queue::wake::Sleeper;
@@ -307,7 +307,7 @@ impl WorkerIo for WorkerEnds {
     }
 
     #[inline]
-    fn show(&mut self, destination: DestinationId, state: LinkState) {
+    fn show(&mut self, destination: DestinationId, state: WayState) {
         self.board.set(destination, state);
     }
 

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
-use crate::queue::board::LinkState;
+use crate::queue::board::WayState;
 use crate::queue::inject::{Room, Weigh};
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
@@ -234,7 +234,7 @@ impl WorkerIo for Hands<'_> {
         }
     }
 
-    fn show(&mut self, destination: DestinationId, state: LinkState) {
+    fn show(&mut self, destination: DestinationId, state: WayState) {
         self.ends.board.set(destination, state);
     }
 

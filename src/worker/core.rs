@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::link::{Link, LinkId, Links, Role, Standing};
+use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
 use super::router_slot::{RouterSlot, slot_of};
 use super::send::{Place, Route, ask_head, explain, place_of, places, retry, route, tell_head};
@@ -98,7 +98,7 @@ fn taking<'a>(
     encoder: &Encoder,
     requests: &mut Vec<Request>,
 ) -> Result<&'a mut Link, Refusal> {
-    if link.parting || !matches!(link.standing, Standing::Open | Standing::Dialing) {
+    if link.parting || !matches!(link.state, LinkState::Open | LinkState::Dialing) {
         open_link(link, id, destination, requests)?;
     } else if link.outbox.is_full(encoder) {
         return Err(Refusal::QueueFull);
@@ -114,16 +114,16 @@ fn open_link(
     destination: DestinationId,
     requests: &mut Vec<Request>,
 ) -> Result<(), Refusal> {
-    match link.standing {
-        Standing::Open | Standing::Dialing if link.parting => Err(Refusal::Stopped),
-        Standing::Open | Standing::Dialing => Ok(()),
-        Standing::Idle if link.wanted => {
-            link.standing = Standing::Dialing;
+    match link.state {
+        LinkState::Open | LinkState::Dialing if link.parting => Err(Refusal::Stopped),
+        LinkState::Open | LinkState::Dialing => Ok(()),
+        LinkState::Idle if link.wanted => {
+            link.state = LinkState::Dialing;
             requests.push(Request::Dial { destination, link: id });
             Ok(())
         }
-        Standing::Idle | Standing::Broken => Err(Refusal::Unreachable),
-        Standing::Finished => Err(Refusal::Stopped),
+        LinkState::Idle | LinkState::Broken => Err(Refusal::Unreachable),
+        LinkState::Finished => Err(Refusal::Stopped),
     }
 }
 
@@ -199,8 +199,8 @@ pub struct Core {
     pub(super) repliers: Arc<()>,
     /// Whose code of the user's ran last: which handler, and for which type of message.
     pub(super) last_call: (HandlerId, Option<MessageTypeId>),
-    /// Whether a link's standing changed since the driver last looked.
-    pub(super) standings_changed: bool,
+    /// Whether a link's state changed since the driver last looked.
+    pub(super) ways_changed: bool,
     /// Where others see what is called right now.
     pub(super) published: Arc<CountsBoard>,
 }
@@ -325,7 +325,7 @@ impl Core {
             Some(link) => {
                 link.outbox.is_full(&self.encoder)
                     && !link.fin_queued
-                    && matches!(link.standing, Standing::Open | Standing::Dialing)
+                    && matches!(link.state, LinkState::Open | LinkState::Dialing)
             }
             None => !self.knows(destination),
         }
@@ -341,7 +341,7 @@ impl Core {
             && let link = &self.links[id]
             && link.parting
             && !link.fin_queued
-            && matches!(link.standing, Standing::Open | Standing::Dialing)
+            && matches!(link.state, LinkState::Open | LinkState::Dialing)
         {
             let full = link.outbox.is_full(&self.encoder);
             return if full { Err(Refusal::QueueFull) } else { Ok(id) };
@@ -527,10 +527,10 @@ impl Core {
         self.refresh_usable();
     }
 
-    /// Recomputes which routees unkeyed strategies should choose. Called when a link's standing
+    /// Recomputes which routees unkeyed strategies should choose. Called when a link's state
     /// changes, never per message.
     pub(super) fn refresh_usable(&mut self) {
-        self.standings_changed = true;
+        self.ways_changed = true;
         for slot in self.routers.iter_mut().flatten() {
             let RouterState { destinations, active, .. } = &*slot.state;
             slot.usable = RouteeSet::from_fn(destinations.len(), |routee| {

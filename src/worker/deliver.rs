@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::context::{Context, Origin};
 use super::core::{Core, Timer, Waiter};
 use super::dead::About;
-use super::link::{LinkId, Role, Standing};
+use super::link::{LinkId, LinkState, Role};
 use super::routees::running;
 use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
@@ -355,7 +355,7 @@ impl Worker {
         self.core
             .links
             .get(id)
-            .is_some_and(|link| matches!(link.standing, Standing::Open | Standing::Finished))
+            .is_some_and(|link| matches!(link.state, LinkState::Open | LinkState::Finished))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One link of a worker: its standing, its queue of frames, and the counts that make the fate of
+//! One link of a worker: its state, its queue of frames, and the counts that make the fate of
 //! each message on it exact. And the places that a worker keeps its links in.
 
 use std::ops::{Index, IndexMut};
@@ -8,7 +8,7 @@ use slab::Slab;
 use super::outbox::{Encoder, Outbox};
 use super::purse::Account;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
-use crate::queue::board::LinkState;
+use crate::queue::board::WayState;
 
 /// Names one link of a worker for as long as it lives. The place is used again afterwards, the
 /// name is not: looking up the name of a link that is gone finds nothing.
@@ -146,7 +146,7 @@ pub enum Role {
 
 /// Where a link stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LinkState {
     /// Nothing has been sent yet.
     Idle,
     /// The driver was asked to open it; frames wait in the outbox.
@@ -171,7 +171,7 @@ pub struct Link {
     /// Which destination of the snapshot it leads to; `None` for accepted ones and for as long as
     /// no snapshot names it.
     pub(super) destination: Option<DestinationId>,
-    pub(super) standing: Standing,
+    pub(super) state: LinkState,
     pub(super) outbox: Outbox,
     /// Whether the outbox got frames since the driver last looked.
     pub(super) dirty: bool,
@@ -228,7 +228,7 @@ impl Link {
     pub(super) fn new(
         peer: (NodeRef, WorkerIndex),
         role: Role,
-        standing: Standing,
+        state: LinkState,
         outbox_bytes: usize,
     ) -> Self {
         let destination = match role {
@@ -246,7 +246,7 @@ impl Link {
             serial: 0,
             connection: 0,
             destination,
-            standing,
+            state,
             outbox: Outbox::new(outbox_bytes, account),
             dirty: false,
             wanted: true,
@@ -262,20 +262,20 @@ impl Link {
     }
 
     /// Where it stands.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn state(&self) -> LinkState {
+        self.state
     }
 
     /// How it stands, as application threads see it. Full is said early, so that what is under
     /// way between threads still fits.
-    pub(super) fn board_state(&self, encoder: &Encoder) -> LinkState {
-        match self.standing {
-            Standing::Finished => LinkState::Finished,
-            _ if self.parting => LinkState::Finished,
-            Standing::Broken => LinkState::Down,
-            Standing::Idle if !self.wanted => LinkState::Down,
-            _ if self.outbox.is_nearly_full(encoder) => LinkState::Full,
-            _ => LinkState::Open,
+    pub(super) fn board_state(&self, encoder: &Encoder) -> WayState {
+        match self.state {
+            LinkState::Finished => WayState::Finished,
+            _ if self.parting => WayState::Finished,
+            LinkState::Broken => WayState::Down,
+            LinkState::Idle if !self.wanted => WayState::Down,
+            _ if self.outbox.is_nearly_full(encoder) => WayState::Full,
+            _ => WayState::Open,
         }
     }
 
@@ -289,15 +289,15 @@ impl Link {
     pub(super) fn is_promising(&self) -> bool {
         self.wanted
             && !self.parting
-            && match self.standing {
-                Standing::Idle | Standing::Dialing | Standing::Open => true,
-                Standing::Broken | Standing::Finished => false,
+            && match self.state {
+                LinkState::Idle | LinkState::Dialing | LinkState::Open => true,
+                LinkState::Broken | LinkState::Finished => false,
             }
     }
 
     /// Whether nothing more is sent once its connection is lost.
     pub(super) fn is_over(&self) -> bool {
-        self.fin_queued || self.parting || self.standing == Standing::Finished
+        self.fin_queued || self.parting || self.state == LinkState::Finished
     }
 
     /// Whether everything that was put on it has come to its end.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::core::{Core, Timer};
-use super::link::{Link, LinkId, Role, Standing};
+use super::link::{Link, LinkId, LinkState, Role};
 use super::purse::Account;
 use super::{Request, Worker};
 use crate::base::fate::{AskError, DeathReason};
@@ -71,7 +71,7 @@ impl Worker {
             return id;
         }
         let role = Role::Dialed { destination };
-        self.insert_link((node, worker), role, Standing::Idle)
+        self.insert_link((node, worker), role, LinkState::Idle)
     }
 
     /// The life that a dialed link leads to is over.
@@ -81,7 +81,7 @@ impl Worker {
             return;
         }
         // First, so that what a handler sends when it hears of a lost ask is refused.
-        link.standing = Standing::Finished;
+        link.state = LinkState::Finished;
         self.lose(id, DeathReason::Unreachable);
         self.link_changed(id, LinkChange::Closed);
         self.core.remove_link(id);
@@ -92,10 +92,10 @@ impl Worker {
         &mut self,
         peer: (NodeRef, WorkerIndex),
         role: Role,
-        standing: Standing,
+        state: LinkState,
     ) -> LinkId {
         let bytes = self.core.limits.outbox_bytes;
-        self.core.links.insert(Link::new(peer, role, standing, bytes))
+        self.core.links.insert(Link::new(peer, role, state, bytes))
     }
 
     /// Brings a dialed link in line with how far its destination can be reached.
@@ -111,16 +111,16 @@ impl Worker {
             Reach::Usable if !was_wanted => self.peer_is_back(id),
             // What is lost meanwhile is dialed again when the peer is back.
             Reach::Usable | Reach::Unreachable | Reach::Gone => {}
-            Reach::Leaving => match link.standing {
-                Standing::Open | Standing::Dialing => {
+            Reach::Leaving => match link.state {
+                LinkState::Open | LinkState::Dialing => {
                     if !link.parting {
                         link.parting = true;
                         self.core.timers.insert(self.core.now.plus(PARTING), Timer::Parting(id));
                         self.core.refresh_usable();
                     }
                 }
-                Standing::Idle | Standing::Broken => link.standing = Standing::Finished,
-                Standing::Finished => {}
+                LinkState::Idle | LinkState::Broken => link.state = LinkState::Finished,
+                LinkState::Finished => {}
             },
         }
     }
@@ -161,13 +161,13 @@ impl Worker {
     pub(super) fn finish(&mut self, id: LinkId) {
         let core = &mut self.core;
         let link = &mut core.links[id];
-        if link.fin_queued || !matches!(link.standing, Standing::Open | Standing::Dialing) {
+        if link.fin_queued || !matches!(link.state, LinkState::Open | LinkState::Dialing) {
             return;
         }
         link.fin_queued = true;
         link.outbox.push_control(&mut core.encoder, FrameKind::Fin, &Fields::default(), 0, &[]);
-        if link.standing == Standing::Open {
-            link.standing = Standing::Finished;
+        if link.state == LinkState::Open {
+            link.state = LinkState::Finished;
         }
         core.mark_dirty(id);
     }
@@ -181,7 +181,7 @@ impl Worker {
             .iter()
             .filter(|(_, link)| {
                 matches!(link.role, Role::Dialed { .. })
-                    && matches!(link.standing, Standing::Open | Standing::Dialing)
+                    && matches!(link.state, LinkState::Open | LinkState::Dialing)
             })
             .map(|(id, _)| id)
             .collect();
@@ -196,10 +196,10 @@ impl Worker {
         let id = self.core.link_of(destination)?;
         let connection = self.core.links.next_connection();
         let link = &mut self.core.links[id];
-        if link.standing != Standing::Dialing {
+        if link.state != LinkState::Dialing {
             return None;
         }
-        link.standing = if link.fin_queued { Standing::Finished } else { Standing::Open };
+        link.state = if link.fin_queued { LinkState::Finished } else { LinkState::Open };
         link.redial_pause_ms = 0;
         link.connection = connection;
         link.sent.delivered = 0;
@@ -220,14 +220,14 @@ impl Worker {
         };
         let limits = self.core.limits;
         let link = &mut self.core.links[id];
-        if link.standing != Standing::Dialing {
+        if link.state != LinkState::Dialing {
             return;
         }
         link.redial_pause_ms =
             (link.redial_pause_ms * 2).clamp(limits.redial_min_ms, limits.redial_max_ms);
         let pause = std::time::Duration::from_millis(link.redial_pause_ms);
         let finished = link.fin_queued || link.parting;
-        link.standing = if finished { Standing::Finished } else { Standing::Broken };
+        link.state = if finished { LinkState::Finished } else { LinkState::Broken };
         self.lose(id, DeathReason::Unreachable);
         self.link_changed(id, LinkChange::Closed);
         self.core.timers.insert(self.core.now.plus(pause), Timer::Redial(id));
@@ -259,7 +259,7 @@ impl Worker {
             self.core.remove_link(id);
             self.core.requests.push(Request::Close(id));
         }
-        let id = self.insert_link((node, worker), Role::Accepted { epoch }, Standing::Open);
+        let id = self.insert_link((node, worker), Role::Accepted { epoch }, LinkState::Open);
         let Core { links, encoder, .. } = &mut self.core;
         links[id].outbox.charge(encoder, replies_to(reach));
         self.link_changed(id, LinkChange::Opened);
@@ -311,16 +311,16 @@ impl Worker {
                 let kept = link.outbox.rewind(&mut self.core.encoder);
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.
-                link.standing = if link.wanted && !finished {
+                link.state = if link.wanted && !finished {
                     self.core.requests.push(Request::Dial { destination, link: id });
-                    Standing::Dialing
+                    LinkState::Dialing
                 } else if finished {
-                    Standing::Finished
+                    LinkState::Finished
                 } else {
-                    Standing::Idle
+                    LinkState::Idle
                 };
                 self.core.settle(id, kept);
-                if self.core.links[id].standing != Standing::Dialing {
+                if self.core.links[id].state != LinkState::Dialing {
                     self.core.bury(id, DeathReason::Unreachable);
                 }
                 self.fail_asks(id, AskError::LinkLost);

@@ -2,7 +2,7 @@
 //! good, but the system repeats what it lost ever more seldom, so that whatever is written behind
 //! it waits for seconds. A new connection is open at once.
 
-use super::link::{LinkId, Standing};
+use super::link::{LinkId, LinkState};
 use super::{Request, Worker};
 
 impl Worker {
@@ -12,13 +12,13 @@ impl Worker {
     /// has ended is good, since nothing was sent while the peer was unreachable.
     pub(super) fn peer_is_back(&mut self, id: LinkId) {
         let Some(link) = self.core.links.get_mut(id) else { return };
-        match link.standing {
-            Standing::Broken => {
-                link.standing = Standing::Idle;
+        match link.state {
+            LinkState::Broken => {
+                link.state = LinkState::Idle;
                 link.redial_pause_ms = 0;
                 self.core.refresh_usable();
             }
-            Standing::Open if !link.is_settled() || self.core.asks.waits_on(id) => {
+            LinkState::Open if !link.is_settled() || self.core.asks.waits_on(id) => {
                 // This side gives the connection up: nobody is suspected for it.
                 self.core.requests.push(Request::Close(id));
                 self.end_connection(id);

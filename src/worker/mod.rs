@@ -42,7 +42,7 @@ pub use self::core::{RouteeRef, Target};
 pub use self::dead::Dead;
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
-pub use self::link::{Link, LinkId, Role, Standing};
+pub use self::link::{Link, LinkId, LinkState, Role};
 pub use self::outbox::{Buffers, Reply, encode_single};
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
@@ -64,7 +64,7 @@ use crate::base::{
 };
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, PartSettings, WorkerHalves};
-use crate::queue::board::{CountsBoard, LinkState};
+use crate::queue::board::{CountsBoard, WayState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::wire::Chunk;
@@ -203,7 +203,7 @@ impl Worker {
             let index = WorkerIndex(index);
             let role = if index == parts.index { Role::Own } else { Role::Sibling(index) };
             let peer = (parts.me, index);
-            let link = Link::new(peer, role, Standing::Open, limits.outbox_bytes);
+            let link = Link::new(peer, role, LinkState::Open, limits.outbox_bytes);
             let id = links.insert(link);
             if role == Role::Own {
                 own = Some(id);
@@ -243,7 +243,7 @@ impl Worker {
             rng_seed: parts.seed,
             repliers: Arc::new(()),
             last_call: (HandlerId(0), None),
-            standings_changed: false,
+            ways_changed: false,
             published: Arc::default(),
         };
         let (routees, due, woken) = Default::default();
@@ -295,11 +295,11 @@ impl Worker {
         }
     }
 
-    /// Whether the standing of a dialed link changed since this was last called: application
+    /// Whether the state of a dialed link changed since this was last called: application
     /// threads must see it then.
     #[inline]
-    pub fn take_standings_changed(&mut self) -> bool {
-        std::mem::take(&mut self.core.standings_changed)
+    pub fn take_ways_changed(&mut self) -> bool {
+        std::mem::take(&mut self.core.ways_changed)
     }
 
     /// Destinations that are gone since this was last called.
@@ -308,23 +308,23 @@ impl Worker {
     }
 
     /// How each link stands, by destination.
-    pub fn standings(&self) -> impl Iterator<Item = (DestinationId, LinkState)> {
-        self.core.links.iter().filter_map(|(_, link)| self.standing_of(link))
+    pub fn way_states(&self) -> impl Iterator<Item = (DestinationId, WayState)> {
+        self.core.links.iter().filter_map(|(_, link)| self.way_state_of(link))
     }
 
     /// How one link stands, if application threads can send to it.
     #[inline]
-    pub fn standing(&self, id: LinkId) -> Option<(DestinationId, LinkState)> {
-        self.standing_of(self.core.links.get(id)?)
+    pub fn way_state(&self, id: LinkId) -> Option<(DestinationId, WayState)> {
+        self.way_state_of(self.core.links.get(id)?)
     }
 
     /// One for which something is held back is full, however much its peer takes now and then: else
     /// one slow peer's senders would fill what is held for all.
     #[inline]
-    fn standing_of(&self, link: &Link) -> Option<(DestinationId, LinkState)> {
+    fn way_state_of(&self, link: &Link) -> Option<(DestinationId, WayState)> {
         let destination = link.destination?;
         Some(match link.board_state(&self.core.encoder) {
-            LinkState::Open if self.held.has(destination) => (destination, LinkState::Full),
+            WayState::Open if self.held.has(destination) => (destination, WayState::Full),
             state => (destination, state),
         })
     }
@@ -469,9 +469,9 @@ impl Worker {
             Timer::Ack(link) => self.core.acknowledge(link),
             Timer::Redial(id) => {
                 if let Some(link) = self.core.links.get_mut(id)
-                    && link.standing == Standing::Broken
+                    && link.state == LinkState::Broken
                 {
-                    link.standing = Standing::Idle;
+                    link.state = LinkState::Idle;
                     self.core.refresh_usable();
                 }
             }
@@ -524,7 +524,7 @@ impl Worker {
         let links: Vec<LinkId> = self.core.links.iter().map(|(id, _)| id).collect();
         for (_, link) in self.core.links.iter_mut() {
             // First, so that what handlers send when they hear of their lost asks is refused.
-            link.standing = Standing::Finished;
+            link.state = LinkState::Finished;
         }
         self.admit_all_held();
         for id in links {

@@ -15,7 +15,7 @@ use super::{AppReply, RouteeRef};
 use crate::ask::Plan;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, HandlerId, InstanceId, MemberState, RouteeId, Time, TypeRef};
-use crate::queue::board::{Board, LinkState};
+use crate::queue::board::{Board, WayState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::{ReplySlots, Ticket};
 use crate::route::accepted::misreads;
@@ -307,10 +307,10 @@ impl Sender<'_> {
             return Err(Refusal::Stopped);
         }
         match self.board.get(destination) {
-            LinkState::Open => Ok(()),
-            LinkState::Full => Err(Refusal::QueueFull),
-            LinkState::Down => Err(Refusal::Unreachable),
-            LinkState::Finished => Err(Refusal::Stopped),
+            WayState::Open => Ok(()),
+            WayState::Full => Err(Refusal::QueueFull),
+            WayState::Down => Err(Refusal::Unreachable),
+            WayState::Finished => Err(Refusal::Stopped),
         }
     }
 

@@ -302,7 +302,7 @@ impl Net {
                 let waits = |link: &Link| {
                     !link.outbox().is_empty()
                         && link.role != Role::Own
-                        && matches!(link.standing(), Standing::Open | Standing::Finished)
+                        && matches!(link.state(), LinkState::Open | LinkState::Finished)
                 };
                 if self.sides[side].worker.link(id).is_some_and(waits) {
                     // As a socket does that takes more later.

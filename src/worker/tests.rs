@@ -256,9 +256,9 @@ fn a_failed_dial_kills_what_waits_and_is_repeated_after_a_pause() {
     assert_eq!(net.counts(0).delivered, 4, "all went to itself");
     let mut pause = LIMITS.redial_min_ms;
     for _ in 0..4 {
-        assert!(net.sides[0].worker.take_standings_changed());
+        assert!(net.sides[0].worker.take_ways_changed());
         net.pass(pause + 2);
-        assert!(net.sides[0].worker.take_standings_changed(), "others must see that it may go on");
+        assert!(net.sides[0].worker.take_ways_changed(), "others must see that it may go on");
         net.cx(0, |cx| cx.tell_to(&reference(1), &ping(4))).unwrap();
         assert_eq!(net.effects(0), [Effect::Dial(1)], "on demand again, after {pause} ms");
         net.sides[0].worker.dial_failed(destination(1));

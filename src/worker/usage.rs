@@ -17,7 +17,7 @@ pub struct Usage {
     pub links: usize,
     /// Open asks.
     pub asks: usize,
-    /// Standing timers.
+    /// LinkState timers.
     pub timers: usize,
     /// Hand-overs that wait for room.
     pub held: usize,

@@ -322,9 +322,7 @@ impl World {
         for life in &staying {
             for of in staying.iter().filter(|of| *of != life) {
                 if let Err(seen) = ledger.loads.is_fresh(*life, *of, now) {
-                    ledger
-                        .violation
-                        .get_or_insert_with(|| super::Violation { invariant: NAME, seen });
+                    ledger.violation.get_or_insert(super::Violation { invariant: NAME, seen });
                 }
             }
         }

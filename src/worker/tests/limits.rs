@@ -69,19 +69,19 @@ fn a_link_for_which_something_waits_looks_full_until_nothing_does() {
         net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
     }
     let id = net.wires[0].dialed;
-    let standing = |net: &Net| net.sides[0].worker.standing(id);
+    let way = |net: &Net| net.sides[0].worker.way_state(id);
     assert!(net.sides[0].worker.is_holding());
     // Its peer takes most of it: there is room now, but for what waits.
     let bytes = net.sides[0].worker.link(id).unwrap().outbox().bytes();
     net.write(0, id, bytes / 4 * 3);
     assert!(net.sides[0].worker.is_holding());
-    assert_eq!(standing(&net), Some((destination(1), LinkState::Full)));
+    assert_eq!(way(&net), Some((destination(1), WayState::Full)));
     assert!(
-        net.sides[0].worker.standings().any(|known| known == (destination(1), LinkState::Full))
+        net.sides[0].worker.way_states().any(|known| known == (destination(1), WayState::Full))
     );
     net.settle();
     assert!(!net.sides[0].worker.is_holding());
-    assert_eq!(standing(&net), Some((destination(1), LinkState::Open)));
+    assert_eq!(way(&net), Some((destination(1), WayState::Open)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
-use crate::queue::board::LinkState;
+use crate::queue::board::WayState;
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
 use crate::worker::{Command, Injection, LinkId, Report};
@@ -102,7 +102,7 @@ pub trait WorkerIo {
     fn dead(&mut self, link: LinkId, peer: Option<NodeRef>, silent: Duration);
 
     /// Lets application threads see how a link stands.
-    fn show(&mut self, destination: DestinationId, state: LinkState);
+    fn show(&mut self, destination: DestinationId, state: WayState);
     /// Lets application threads see the counts.
     fn publish(&mut self, counts: &Counts);
 }

@@ -32,7 +32,7 @@ use super::dead::sum_up;
 use super::{Command, LinkId, Report, Request, SlowTurn, Worker};
 use crate::base::{Time, WorkerIndex};
 use crate::queue::Full;
-use crate::queue::board::LinkState;
+use crate::queue::board::WayState;
 use crate::wire::Chunk;
 
 /// Hand-overs that are taken per turn, so that sockets get their share.
@@ -146,11 +146,11 @@ impl Turn {
         worked |= self.flush(worker, io, now);
         // A request that a flush made (a lost link) must not wait for the next event.
         self.report(worker, io);
-        if worker.take_standings_changed() {
+        if worker.take_ways_changed() {
             for destination in worker.take_gone() {
-                io.show(destination, LinkState::Finished);
+                io.show(destination, WayState::Finished);
             }
-            for (destination, state) in worker.standings() {
+            for (destination, state) in worker.way_states() {
                 io.show(destination, state);
             }
         }
@@ -431,7 +431,7 @@ fn keep(unsent: &mut Vec<Report>, mut report: Report) {
 /// Lets application threads see how full a link's queue is.
 #[inline]
 fn show<I: WorkerIo>(worker: &Worker, io: &mut I, link: LinkId) {
-    if let Some((destination, state)) = worker.standing(link) {
+    if let Some((destination, state)) = worker.way_state(link) {
         io.show(destination, state);
     }
 }

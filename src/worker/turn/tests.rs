@@ -14,7 +14,7 @@ use super::{Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::{Counts, DeathReason};
 use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
-use crate::queue::board::LinkState;
+use crate::queue::board::WayState;
 use crate::queue::inject::{Injected, Injector};
 use crate::wire::handshake::{Established, Purpose};
 use crate::wire::{Chunk, FrameKind, WireError};
@@ -59,7 +59,7 @@ struct Hands {
     flow: Option<Flow>,
     looked: Vec<LinkId>,
     written: Vec<LinkId>,
-    shown: Vec<(DestinationId, LinkState)>,
+    shown: Vec<(DestinationId, WayState)>,
     reports: Vec<Report>,
     control_is_behind: bool,
     stalled: usize,
@@ -158,7 +158,7 @@ impl WorkerIo for Hands {
         self.flow
     }
     fn dead(&mut self, _: LinkId, _: Option<NodeRef>, _: Duration) {}
-    fn show(&mut self, destination: DestinationId, state: LinkState) {
+    fn show(&mut self, destination: DestinationId, state: WayState) {
         self.shown.push((destination, state));
     }
     fn publish(&mut self, _: &Counts) {}
@@ -415,11 +415,11 @@ fn application_threads_see_when_the_worker_itself_is_behind() {
     let mut bench = Bench::new();
     bench.tell_itself(320, 1_000);
     bench.run();
-    assert_eq!(bench.hands.shown.last(), Some(&(destination(0), LinkState::Full)));
+    assert_eq!(bench.hands.shown.last(), Some(&(destination(0), WayState::Full)));
     while bench.worker.counts().in_flight() > 0 {
         bench.run();
     }
-    assert_eq!(bench.hands.shown.last(), Some(&(destination(0), LinkState::Open)));
+    assert_eq!(bench.hands.shown.last(), Some(&(destination(0), WayState::Open)));
 }
 
 /// Lets a link take a message, which it acknowledges, and then runs for so long with these facts.
