@@ -60,10 +60,6 @@ impl Leaving {
         Self { stage: Stage::Member, grace, timeout, drained: vec![0; usize::from(workers)] }
     }
 
-    pub fn has_begun(&self) -> bool {
-        self.stage != Stage::Member
-    }
-
     pub fn begin(&mut self, now: Time) -> bool {
         let first = self.stage == Stage::Member;
         if first {

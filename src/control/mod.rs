@@ -438,11 +438,6 @@ impl Control {
         }
     }
 
-    /// Whether a leave has begun.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.has_begun()
-    }
-
     /// A worker said whether it is drained.
     pub fn drained(
         &mut self,

@@ -55,11 +55,6 @@ impl Health {
     pub fn worse(&mut self) {
         self.score = (self.score + 1).min(WORST);
     }
-
-    /// The score.
-    pub fn score(&self) -> u32 {
-        self.score
-    }
 }
 
 #[cfg(test)]
@@ -76,15 +71,15 @@ mod tests {
         let mut health = Health::default();
         health.probed(member(1));
         health.probed(member(1));
-        assert_eq!(health.score(), 0);
+        assert_eq!(health.score, 0);
         health.probed(member(2));
         health.probed(member(3));
-        assert_eq!(health.score(), 2);
+        assert_eq!(health.score, 2);
         assert_eq!(health.stretch(Duration::from_millis(80)), Duration::from_millis(240));
         health.probed(None);
-        assert_eq!(health.score(), 1);
+        assert_eq!(health.score, 1);
         health.probed(None);
-        assert_eq!(health.score(), 0);
+        assert_eq!(health.score, 0);
     }
 
     #[test]
@@ -92,11 +87,11 @@ mod tests {
         let mut health = Health::default();
         let put_off: Vec<bool> = (0..20).map(|_| health.late()).collect();
         assert!(put_off[..4].iter().all(|off| *off) && !put_off[4..].iter().any(|off| *off));
-        assert_eq!(health.score(), WORST);
+        assert_eq!(health.score, WORST);
         // An answered probe that was late says nothing good.
         health.probed(None);
-        assert_eq!(health.score(), WORST);
+        assert_eq!(health.score, WORST);
         health.probed(None);
-        assert_eq!(health.score(), WORST / 2);
+        assert_eq!(health.score, WORST / 2);
     }
 }

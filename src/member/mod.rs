@@ -531,13 +531,6 @@ impl Membership {
         self.stats
     }
 
-    /// How much this node distrusts its own doubts about others, from 0 (all is well) to 8: it
-    /// was late, found many silent at once, or was itself taken for dead. It waits `1 + score`
-    /// times as long before it suspects and gives up.
-    pub fn local_health(&self) -> u32 {
-        self.swim.health()
-    }
-
     /// The partition policy's name.
     pub fn policy_name(&self) -> &'static str {
         self.policy.name()

@@ -417,11 +417,6 @@ impl Swim {
         }
     }
 
-    /// How much this node distrusts its own doubts, from 0 to 8.
-    pub fn health(&self) -> u32 {
-        self.effects.health.score()
-    }
-
     /// Takes over what somebody believes about a member; `spread` passes it on if it was news.
     pub fn believe(
         &mut self,
