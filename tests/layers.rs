@@ -285,7 +285,7 @@ impl Imports {
             _ => return None,
         };
         while let Some(first) = names.first().cloned() {
-            let inner = [module.as_slice(), &[first.clone()]].concat();
+            let inner = [module.as_slice(), std::slice::from_ref(&first)].concat();
             if first == "super" {
                 module.pop()?;
             } else if self.code.contains_key(&inner) {
