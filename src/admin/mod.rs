@@ -49,13 +49,14 @@ use tokio::sync::{Semaphore, watch};
 use self::listener::{BoundedListener, Connection};
 use self::routes::{App, MAX_ORDERS};
 use crate::api::{BuildError, Node, NodeBuilder};
+use crate::base::debug_as_display;
 use crate::base::fate::AskError;
 
 /// How long connections may go on when the server stops.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// Why the admin port could not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
     /// The port could not be had.
@@ -74,8 +75,10 @@ pub enum AdminError {
     Thread(#[source] io::Error),
 }
 
+debug_as_display!(AdminError);
+
 /// Why a node with an admin port did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The node did not start.
@@ -85,6 +88,8 @@ pub enum StartError {
     #[error(transparent)]
     Admin(#[from] AdminError),
 }
+
+debug_as_display!(StartError);
 
 /// Starts a node, and the admin port that its setting `admin` names, if there is one. The port is
 /// opened first, so that a taken one does not end a node that has joined already. To put asks in, do

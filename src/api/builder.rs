@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::places::Places;
 use super::shared::{Door, Shared};
+use crate::base::debug_as_display;
 use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
 use crate::member::{PartitionPolicy, configured_policy};
@@ -15,7 +16,7 @@ use crate::runtime::start::{Settings, StartError, Started, start};
 use crate::wire::auth::{ClusterKey, ClusterKeyError};
 
 /// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting is unknown or impossible.
@@ -38,6 +39,8 @@ pub enum BuildError {
         address: SocketAddr,
     },
 }
+
+debug_as_display!(BuildError);
 
 /// Describes a node: every setting of [`NodeConfig`] has its default until it is set here.
 #[derive(Default)]

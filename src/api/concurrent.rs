@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::log;
-use crate::base::LogKind;
+use crate::base::{LogKind, counted};
 use crate::wire::WireType;
 use crate::worker::{Context, Later, Routee, TooMuchWork, WorkKey, WorkLost};
 
@@ -74,6 +74,7 @@ impl AsyncReplies {
                 if let Err(refusal) = replier.reply(&reply)
                     && let Some(left_out) = log::line(LogKind::AsyncReply)
                 {
+                    let left_out = counted(left_out);
                     tracing::warn!(%refusal, left_out, "an async reply could not be sent");
                 }
                 drop(permit);

@@ -1,9 +1,10 @@
 //! What a node says when it does not do what was asked of it.
 
+use crate::base::debug_as_display;
 use crate::runtime::proxies::OrderError;
 
 /// Why a node did not do what was asked of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// Control said no, and why.
@@ -25,3 +26,5 @@ pub enum NodeError {
     #[error("a handler must not wait on its worker's thread: call this from another thread")]
     WouldBlock,
 }
+
+debug_as_display!(NodeError);

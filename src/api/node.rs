@@ -14,8 +14,7 @@ use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{
-    LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex,
-};
+    LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted};
 use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
@@ -237,7 +236,7 @@ impl Node {
         if is_worker_thread() {
             if let Some(left_out) = log::line(LogKind::WouldBlock) {
                 tracing::error!(
-                    left_out,
+                    left_out = counted(left_out),
                     "wait_members was called by a handler, which must not wait"
                 );
             }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::error::NodeError;
 use super::shared::Shared;
+use crate::base::debug_as_display;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Path, PathError, Time, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
@@ -180,7 +181,7 @@ impl std::fmt::Debug for Router {
 }
 
 /// A router did not get the routees it was to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
     /// The time was over.
     #[error(
@@ -200,6 +201,8 @@ pub enum NotReady {
     #[error("a handler must not wait on its worker's thread: build and await routers elsewhere")]
     WouldBlock,
 }
+
+debug_as_display!(NotReady);
 
 impl Router {
     /// Sends a message, at most once. Returns as soon as it is accepted.

@@ -10,7 +10,7 @@ use super::node::Node;
 use crate::base::{NodeRef, RouteeId};
 use crate::part::watch::{GoneReason, Notify, Order, Target, Watcher, WorkerOrder};
 use crate::queue::Taken;
-use crate::queue::block_on::block_on_until;
+use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::runtime::proxies;
 use crate::runtime::published::Ended;
 use crate::worker::{Context, Handler, RouteeRef};
@@ -130,8 +130,11 @@ impl Watch {
     /// As [`Watch::gone`], blocking the thread for at most a while; `None` when it is still there.
     ///
     /// # Errors
-    /// As [`Watch::gone`].
+    /// As [`Watch::gone`]; in a handler, whose worker's thread must not wait.
     pub fn wait(&mut self, within: Duration) -> Result<Option<GoneReason>, NodeError> {
+        if is_worker_thread() {
+            return Err(NodeError::WouldBlock);
+        }
         block_on_until(self.gone(), Instant::now() + within).transpose()
     }
 }

@@ -1,5 +1,6 @@
 //! What can become of a message: every one ends in exactly one of these counts.
 
+use std::fmt;
 use std::ops::AddAssign;
 
 use serde::Serialize;
@@ -212,7 +213,7 @@ pub enum AskError {
 
 /// How many messages ended how. For any node and any time:
 /// `sent = delivered + refused + dead + unknown + in flight`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Messages that `tell` or `ask` was called with, refused ones included.
     pub sent: u64,
@@ -251,6 +252,41 @@ pub struct Counts {
     pub work_begun: u64,
     /// By [`WorkEnd`].
     pub work_ended: [u64; WorkEnd::ALL.len()],
+}
+
+/// The counts that are not zero, by the names of what they count.
+struct Named<'a, K>(&'a [K], &'a [u64]);
+
+impl<K: fmt::Debug> fmt::Debug for Named<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().zip(self.1).filter(|(_, count)| **count > 0)).finish()
+    }
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counts")
+            .field("sent", &self.sent)
+            .field("delivered", &self.delivered)
+            .field("refused", &Named(&Refusal::ALL, &self.refused))
+            .field("dead", &Named(&DeathReason::ALL, &self.dead))
+            .field("dead_at_peer", &self.dead_at_peer)
+            .field("unknown", &self.unknown)
+            .field("in_flight", &self.in_flight())
+            .field("received", &self.received)
+            .field("received_dead", &Named(&DeathReason::ALL, &self.received_dead))
+            .field("asks", &self.asks)
+            .field("replies", &self.replies)
+            .field("failed_asks", &self.failed_asks)
+            .field("late_replies", &self.late_replies)
+            .field("lost_replies", &self.lost_replies)
+            .field("void_wakes", &self.void_wakes)
+            .field("slow_turns", &self.slow_turns)
+            .field("skipped_frames", &self.skipped_frames)
+            .field("work_begun", &self.work_begun)
+            .field("work_ended", &Named(&WorkEnd::ALL, &self.work_ended))
+            .finish()
+    }
 }
 
 impl Counts {

@@ -57,6 +57,11 @@ impl fmt::Display for NodeRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerIndex(pub u16);
 
+impl WorkerIndex {
+    /// No node's: who asks for it wants to know only whether it would be let in.
+    pub const NONE: Self = Self(u16::MAX);
+}
+
 impl fmt::Display for WorkerIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

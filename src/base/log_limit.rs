@@ -58,6 +58,11 @@ impl LogKind {
     }
 }
 
+/// How many were left out, for a field that a line has only if there were any.
+pub fn counted(left_out: u64) -> Option<u64> {
+    (left_out > 0).then_some(left_out)
+}
+
 /// Decides whether a line is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogLimiter {

@@ -1,5 +1,6 @@
 //! What every layer speaks of: identities, time, randomness and the agreed view.
 
+mod debug;
 pub mod fate;
 pub mod ids;
 pub mod layout;
@@ -12,9 +13,10 @@ pub mod time;
 pub mod timers;
 pub mod view;
 
+pub(crate) use debug::debug_as_display;
 pub use ids::{DestinationId, HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
 pub use layout::LayoutHash;
-pub use log_limit::{LogKind, LogLimiter};
+pub use log_limit::{LogKind, LogLimiter, counted};
 pub use path::{MAX_PATH_BYTES, Path, PathError};
 pub use pattern::{PathPattern, PatternError};
 pub use placement::{Placed, Placement, PlacementError};

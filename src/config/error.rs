@@ -1,10 +1,11 @@
 //! Why a configuration was refused.
 
+use crate::base::debug_as_display;
 use std::io;
 use std::path::PathBuf;
 
 /// A setting cannot have this value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}` = {value} is refused: it takes {allowed}")]
 #[non_exhaustive]
 pub struct RefusedSetting {
@@ -15,6 +16,8 @@ pub struct RefusedSetting {
     /// The values that would do.
     pub allowed: String,
 }
+
+debug_as_display!(RefusedSetting);
 
 impl RefusedSetting {
     pub(super) fn new(
@@ -27,7 +30,7 @@ impl RefusedSetting {
 }
 
 /// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// No setting has this name.
@@ -68,6 +71,8 @@ pub enum ConfigError {
         source: Box<ConfigError>,
     },
 }
+
+debug_as_display!(ConfigError);
 
 fn suggest(nearest: &Option<String>) -> String {
     match nearest {

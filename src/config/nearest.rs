@@ -12,11 +12,23 @@ pub(super) fn nearest(path: &str) -> Option<String> {
     let settings = default.settings();
     let keys = settings.iter().map(|setting| {
         let elsewhere = edits(&name, &last(setting.path)) + 1;
-        (edits(path, setting.path).min(elsewhere), setting.path)
+        let reworded = if differ_by_a_word(path, setting.path) { A_WORD } else { usize::MAX };
+        (edits(path, setting.path).min(elsewhere).min(reworded), setting.path)
     });
     // More than a third of the letters wrong is another word.
     let (distance, nearest) = keys.chain(sections).min_by_key(|&(distance, _)| distance)?;
     (distance <= 1 + name.len() / 3).then(|| nearest.to_owned())
+}
+
+/// As far as a name is with another word in it.
+const A_WORD: usize = 2;
+
+/// Whether one word of the name is another, as in `probe_interval_ms` for `probe_period_ms`.
+fn differ_by_a_word(from: &str, to: &str) -> bool {
+    let words = |name: &str| name.split(['.', '_']).count();
+    let pairs = || from.split(['.', '_']).zip(to.split(['.', '_']));
+    let others = pairs().filter(|(from, to)| from != to).count();
+    words(from) == words(to) && words(from) > 2 && others == 1
 }
 
 /// The Levenshtein distance. Long inputs are not worth the time: they are near to nothing.

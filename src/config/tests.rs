@@ -174,6 +174,11 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
         ("[workers]\ncuont = 1", "workers.cuont", "workers.count"),
         ("[worker]\ncount = 1", "worker", "workers"),
         ("max_asks = 1", "max_asks", "workers.max_asks"),
+        (
+            "[membership]\nprobe_interval_ms = 1",
+            "membership.probe_interval_ms",
+            "membership.probe_period_ms",
+        ),
         ("[links]\nsuspect_ms = 1", "links.suspect_ms", "membership.suspect_ms"),
     ] {
         let message = format!("there is no setting `{unknown}`; did you mean `{nearest}`?");

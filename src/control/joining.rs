@@ -3,6 +3,7 @@
 //! reason. Nothing is decided by what is learnt here: refusals are not authenticated.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,22 @@ pub enum JoinState {
     Joined,
 }
 
+impl fmt::Display for JoinState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alone => f.write_str("alone: it has no seeds, and has met nobody"),
+            Self::Joining { seeds } => {
+                f.write_str("joining")?;
+                for (at, (address, state)) in seeds.iter().enumerate() {
+                    write!(f, "{} the seed {address} {state}", if at == 0 { ":" } else { ";" })?;
+                }
+                Ok(())
+            }
+            Self::Joined => f.write_str("joined"),
+        }
+    }
+}
+
 /// What was last seen of a seed. The reasons are what the other side said without proof, and so
 /// hints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +72,7 @@ pub enum SeedState {
     #[error("has not answered yet")]
     Called,
     /// Its machine said that nothing listens there.
-    #[error("no process listens there: start it, or correct the address")]
+    #[error("refuses connections: no process listens there; start it, or correct the address")]
     Down,
     /// Nothing came back.
     #[error("does not answer: its machine is down, or a firewall drops what is sent to it")]
@@ -391,7 +408,7 @@ mod tests {
         let line = joining.greeted(at(2), seed(2), SeedState::OtherSecret).unwrap();
         assert_eq!(
             line.text,
-            "this node has met no other yet; the seed 127.0.0.1:1 no process listens there: start \
+            "this node has met no other yet; the seed 127.0.0.1:1 refuses connections: no process listens there; start \
              it, or correct the address; the seed 127.0.0.1:2 has another secret: configure the \
              same on both"
         );

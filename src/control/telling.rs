@@ -1,7 +1,7 @@
 //! What the log says of changes of membership.
 
 use super::{Control, ControlSink};
-use crate::base::{LogKind, Member, MemberEvent, Time};
+use crate::base::{LogKind, Member, MemberEvent, MemberState, Time};
 
 impl Control {
     pub(super) fn say_events(
@@ -19,6 +19,9 @@ impl Control {
                 MemberEvent::Settled(member) => ("a damped member gets keys again", member),
                 MemberEvent::Joined(member) => ("a member joined", member),
                 MemberEvent::Changed(member) => ("a member changed", member),
+                MemberEvent::Unreachable(member) if member.state == MemberState::Leaving => {
+                    ("a member is leaving and answers no more", member)
+                }
                 MemberEvent::Unreachable(member) => ("a member is unreachable", member),
                 MemberEvent::Reachable(member) => ("a member is reachable again", member),
                 MemberEvent::Removed(member) => ("a member was removed", member),

@@ -43,6 +43,13 @@ impl fmt::Debug for HashSeed {
 }
 
 /// A value that messages can be routed by.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key",
+    label = "not a key",
+    note = "a key is an integer, `bool`, `char`, a text, bytes, a UUID-like array, or a tuple of up to \
+            four; of a float take its bits, `value.to_bits()`, in a field of their own",
+    note = "or route by a function: `router.key(|message| ...)`, or name the key with each send"
+)]
 pub trait HashKey {
     /// The key's hash: equal for equal values and seeds, on every machine.
     fn hash_key(&self, seed: HashSeed) -> u64;

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::base::debug_as_display;
 use crate::base::{Incarnation, NodeId};
 
 use super::start::MemberConfigError;
 
 /// A call was refused or a datagram was not usable. In every case nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemberError {
     /// The peer sent something that no member of this version sends.
@@ -65,6 +66,8 @@ pub enum MemberError {
     #[error("this node is no longer a member; start it anew with a higher incarnation")]
     Ended,
 }
+
+debug_as_display!(MemberError);
 
 /// This node's membership is over, not by its own wish. The decider has stopped; the process must
 /// stop accepting messages and can only come back under a higher incarnation.

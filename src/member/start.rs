@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::base::debug_as_display;
 use crate::base::{Incarnation, Member, MemberState, NodeId, Path, Placed, Service};
 use crate::config::{MAX_SEEDS, MembershipConfig, RefusedSetting};
 
@@ -36,7 +37,7 @@ fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Mem
 }
 
 /// A membership setting, or something the node says about itself, cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemberConfigError {
     /// A setting that cannot have its value.
@@ -82,6 +83,8 @@ pub enum MemberConfigError {
         limit: usize,
     },
 }
+
+debug_as_display!(MemberConfigError);
 
 /// What a node says about itself when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]

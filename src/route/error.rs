@@ -1,9 +1,10 @@
 //! What is said of a router option that cannot be.
 
+use crate::base::debug_as_display;
 use std::fmt;
 
 /// A router option has a value that it cannot have. Nothing was changed; correct the option.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot build the router: option `{key}` is {value}, but must be {range}")]
 pub struct SpecError {
     /// The option's name.
@@ -13,6 +14,8 @@ pub struct SpecError {
     /// The values it can have.
     pub range: String,
 }
+
+debug_as_display!(SpecError);
 
 impl SpecError {
     pub(crate) fn new(

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::jobs::Jobs;
 use super::proxies::{Command, DeadLetter};
 use super::published::{Ended, Published};
-use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
+use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex, counted};
 use crate::control::LogLine;
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
@@ -180,6 +180,7 @@ impl ControlSink for Effects {
 
     fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
         if let Some(left_out) = left_out {
+            let left_out = counted(left_out);
             tracing::debug!(left_out, "dead letters: {letter}");
         }
         let _ = self.published.dead_letters.send(letter);
@@ -233,6 +234,7 @@ impl ControlSink for Effects {
 }
 
 fn log(LogLine { kind, left_out, text }: &LogLine) {
+    let left_out = counted(*left_out);
     match kind {
         LogKind::DialFailed => tracing::debug!(left_out, "{text}"),
         LogKind::OtherSeeds | LogKind::Member => tracing::info!(left_out, "{text}"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::base::debug_as_display;
 use crate::base::{HandlerId, NodeId, Path, PathError, Placement, PlacementError};
 use crate::member::MemberError;
 use crate::part::ControlOrder;
@@ -36,7 +37,7 @@ pub enum Order {
 }
 
 /// Why control did not do what a face asked for.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderError {
     /// The path is served on this node already.
@@ -106,3 +107,5 @@ pub enum OrderError {
     #[error("the node has stopped")]
     Stopped,
 }
+
+debug_as_display!(OrderError);

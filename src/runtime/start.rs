@@ -17,6 +17,7 @@ use super::crew::{Crew, Door};
 use super::hello::ask_seeds;
 use super::proxies::{DeadLetter, Order};
 use super::published::{Ended, Published, Strangers};
+use crate::base::debug_as_display;
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
 use crate::config::NodeConfig;
 use crate::control::joining::JoinState;
@@ -54,7 +55,7 @@ pub struct Settings {
 }
 
 /// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The port could not be had.
@@ -77,6 +78,8 @@ pub enum StartError {
     #[error(transparent)]
     Member(#[from] MemberError),
 }
+
+debug_as_display!(StartError);
 
 /// A started node, as its faces see it.
 pub struct Started {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::clock::Clock;
 use super::proxies::{Command, Report};
 use crate::base::fate::Counts;
-use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, WorkerIndex, counted};
 use crate::net::link::Socket;
 use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
@@ -220,6 +220,7 @@ impl WorkerIo for WorkerEnds {
         self.close(link);
         if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
             if let Some(left_out) = self.log.line(self.clock.now(), LogKind::UnwatchedSocket) {
+                let left_out = counted(left_out);
                 tracing::warn!(%error, left_out, "cannot watch a link's socket; it is closed");
             }
             return false;
@@ -248,7 +249,7 @@ impl WorkerIo for WorkerEnds {
     fn broken(&mut self, peer: Option<NodeRef>, error: WireError) {
         if let Some(left_out) = self.log.line(self.clock.now(), LogKind::BrokenFrame) {
             let peer = peer.map(|peer| peer.to_string());
-            let peer = peer.as_deref();
+            let (peer, left_out) = (peer.as_deref(), counted(left_out));
             tracing::warn!(peer, %error, left_out, "a link is closed for a broken frame");
         }
     }
@@ -300,7 +301,7 @@ impl WorkerIo for WorkerEnds {
             tracing::warn!(
                 peer,
                 silent_ms,
-                left_out,
+                left_out = counted(left_out),
                 "a link is dialed anew: what was sent on it vanishes, as behind a firewall"
             );
         }

@@ -56,6 +56,7 @@ use crate::base::LayoutHash;
     message = "what the bytes of `{Self}` mean is not known, so it cannot be part of a message",
     label = "has no `Layout`",
     note = "add `#[derive(keyway::Layout)]` to the type whose archived form this is",
+    note = "instead of a hash map, whose order is another each time, take a `BTreeMap`",
     note = "for a field of a type from another crate, say what it is: `#[layout(name = \"uuid\")]`"
 )]
 pub trait Layout {

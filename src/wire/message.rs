@@ -18,7 +18,7 @@ use crate::hash::HashSeed;
     message = "`{Self}` cannot travel: it has no rkyv form that can be checked and read in place",
     label = "not a type that can travel",
     note = "add `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]` to it and to the \
-            types of its fields; `Rc`, `Arc` and hash maps cannot travel"
+            types of its fields; references, `Rc` and `Arc` cannot travel"
 )]
 pub trait WireType:
     Archive<Archived: Portable + for<'a> CheckBytes<LowValidator<'a, Failure>>>

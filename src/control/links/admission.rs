@@ -8,9 +8,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Job, JobEvent, JobId, LinkEffect, Links};
-use crate::base::{LogKind, Time};
-use crate::wire::handshake::{Established, Purpose};
+use super::{Failure, Job, JobEvent, JobId, LinkEffect, Links};
+use crate::base::{LogKind, Time, WorkerIndex};
+use crate::wire::handshake::{Established, HandshakeError, Purpose};
 
 /// How long a stranger may be silent.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
@@ -162,6 +162,13 @@ impl Links {
                 if self.unreachable.contains(&established.peer) {
                     out.push(LinkEffect::Reached(established.peer));
                 }
+            }
+            JobEvent::Failed(
+                Failure::Handshake(HandshakeError::NoSuchWorker { wanted, .. }),
+                _,
+            ) if wanted == WorkerIndex::NONE => {
+                // A greeting, which has its answer.
+                self.jobs.remove(&job);
             }
             JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
             JobEvent::Connected | JobEvent::Dialed | JobEvent::Bytes(_) => {}

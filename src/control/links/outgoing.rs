@@ -63,7 +63,7 @@ impl Links {
             purpose: Purpose::Workers,
             from_worker: WorkerIndex(0),
             to: ANYONE,
-            to_worker: WorkerIndex(u16::MAX),
+            to_worker: WorkerIndex::NONE,
             link_epoch: 0,
         }));
         self.arm(out);
