@@ -14,7 +14,8 @@ use super::select::{Selection, tell_to};
 use super::shared::Shared;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{
-    LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted};
+    LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted,
+};
 use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};

@@ -246,7 +246,7 @@ impl WorkerIo for WorkerEnds {
         }
     }
 
-    fn broken(&mut self, peer: Option<NodeRef>, error: WireError) {
+    fn broken(&mut self, _: LinkId, peer: Option<NodeRef>, error: WireError) {
         if let Some(left_out) = self.log.line(self.clock.now(), LogKind::BrokenFrame) {
             let peer = peer.map(|peer| peer.to_string());
             let (peer, left_out) = (peer.as_deref(), counted(left_out));

@@ -144,6 +144,7 @@ impl World {
             running_since: Time::ZERO,
             turn_at: Time::NEVER,
             sums: Sums::default(),
+            idle_turns: 0,
         }
     }
 }

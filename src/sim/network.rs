@@ -128,6 +128,8 @@ struct End {
     acknowledged: Time,
     /// Since when what comes towards it does not arrive.
     lost: Option<Time>,
+    /// When something for it was last lost.
+    impeded: Time,
 }
 
 struct Conn {
@@ -141,6 +143,7 @@ impl End {
         Self {
             acknowledged: now,
             lost: None,
+            impeded: Time::ZERO,
             slot,
             owner: Owner::Nobody,
             flying: Bytes::default(),
@@ -231,7 +234,8 @@ impl Network {
         self.blocked.clear();
     }
 
-    fn is_blocked(&self, from: SlotId, to: SlotId) -> bool {
+    /// Whether nothing arrives, datagrams that are under way included.
+    pub fn is_blocked(&self, from: SlotId, to: SlotId) -> bool {
         self.blocked.iter().any(|(_, f, t)| (*f, *t) == (from, to))
     }
 
@@ -255,11 +259,6 @@ impl Network {
             bytes.extend_from_slice(datagram);
             self.queue.push(at, Event::Datagram { to, from, bytes });
         }
-    }
-
-    /// Whether a datagram that was under way still arrives.
-    pub fn passes(&self, from: SlotId, to: SlotId) -> bool {
-        !self.is_blocked(from, to)
     }
 
     /// Takes a datagram's memory back.
@@ -527,6 +526,7 @@ impl Network {
     fn lose(&mut self, id: ConnId, side: Side) {
         let now = self.now;
         let end = &mut self.conns[id].ends[side];
+        end.impeded = now;
         if end.lost.is_none() && end.flying.len() > 0 {
             end.lost = Some(now);
             if self.conns[id].swallowed {
@@ -534,6 +534,12 @@ impl Network {
                 self.queue.push(at, Event::Noticed(id, 1 - side));
             }
         }
+    }
+
+    /// When something on its way to a side was last lost; for ever, where all packets vanish.
+    pub fn impeded(&self, id: ConnId, side: Side) -> Time {
+        let conn = &self.conns[id];
+        if conn.swallowed { self.now } else { conn.ends[side].impeded }
     }
 
     /// What one side's kernel knows of its way out.
@@ -565,8 +571,8 @@ impl Network {
 
     /// A random open connection, if there is one.
     pub fn any_open(&mut self) -> Option<ConnId> {
-        let count = self.open.len() as u64;
-        (count > 0).then(|| self.open[self.rng.random_range(0..count) as usize])
+        let count = self.open.len();
+        (count > 0).then(|| self.open[self.rng.random_range(0..count as u64) as usize])
     }
 
     /// A process is gone: its kernel closes all it had.

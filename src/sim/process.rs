@@ -107,6 +107,8 @@ pub struct Core {
     pub turn_at: Time,
     /// The counts as of its last duty cycle.
     pub sums: Sums,
+    /// Duty cycles behind one another that moved nothing, each of which wanted the next one at once.
+    pub idle_turns: u32,
 }
 
 /// A worker's ends of what leads to it.

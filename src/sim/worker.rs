@@ -33,6 +33,8 @@ struct Hands<'a> {
     now: Time,
     /// How often the clock was looked at.
     looks: u32,
+    /// Something was taken, given or moved.
+    moved: bool,
     /// A sibling has not let go.
     awaited: bool,
     reports: Vec<Report>,
@@ -43,6 +45,8 @@ struct Hands<'a> {
     /// By sibling: how many chunks and bytes are in its ring.
     filled: Vec<(usize, usize)>,
     broken: Option<WireError>,
+    /// Connections that were closed for a long message that did not come to its end.
+    stalled: Vec<(ConnId, Side)>,
     /// A link was given up whose flow is not dead.
     wronged: bool,
     /// The most bytes that an outbox held before it was written.
@@ -66,12 +70,14 @@ impl World {
             net: &mut self.net,
             now,
             looks: 0,
+            moved: false,
             awaited,
             reports: Vec::new(),
             chunks: Vec::new(),
             room,
             filled,
             broken: None,
+            stalled: Vec::new(),
             wronged: false,
             fullest: 0,
         };
@@ -82,7 +88,7 @@ impl World {
             TurnOutcome::Sleep => turn.may_sleep(worker, &mut hands),
             TurnOutcome::Ended => None,
         };
-        let Hands { reports, chunks, broken, wronged, fullest, .. } = hands;
+        let Hands { moved, reports, chunks, broken, stalled, wronged, fullest, .. } = hands;
         body.workers[index].plan(&mut self.net, (life, index), outcome, pause);
         for (sibling, chunk) in chunks {
             let at = self.net.after_us(self.net.weather.wake_us);
@@ -95,6 +101,10 @@ impl World {
         }
         if let Some(error) = broken {
             self.blame(protocol::NAME, format!("a peer's frame was refused: {error}"));
+        }
+        self.check_rest((life, index), moved || outcome != TurnOutcome::Again);
+        for (conn, side) in stalled {
+            self.check_stalled(conn, side);
         }
         if wronged {
             self.blame(flows::NAME, format!("life {life} gave up a link whose peer acknowledges"));
@@ -116,7 +126,9 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_command(&mut self) -> Option<Command<Self::Connection>> {
-        self.ends.commands.pop(self.net.now)
+        let command = self.ends.commands.pop(self.net.now);
+        self.moved |= command.is_some();
+        command
     }
 
     fn has_command(&self) -> bool {
@@ -128,12 +140,15 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
+        self.moved = true;
         self.reports.push(report);
         Ok(())
     }
 
     fn next_hand_over(&mut self) -> Option<Injection> {
-        self.ends.injected.pop()
+        let hand_over = self.ends.injected.pop();
+        self.moved |= hand_over.is_some();
+        hand_over
     }
 
     fn has_hand_over(&self) -> bool {
@@ -145,7 +160,9 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_chunk(&mut self, from: WorkerIndex) -> Option<Chunk> {
-        self.ends.rings[usize::from(from.0)].pop(self.net.now)
+        let chunk = self.ends.rings[usize::from(from.0)].pop(self.net.now);
+        self.moved |= chunk.is_some();
+        chunk
     }
 
     fn has_chunk(&self, from: WorkerIndex) -> bool {
@@ -161,6 +178,7 @@ impl WorkerIo for Hands<'_> {
             return Err(Full(chunk));
         }
         (*chunks, *bytes) = (*chunks + 1, *bytes + weight);
+        self.moved = true;
         self.chunks.push((to, chunk));
         Ok(())
     }
@@ -194,12 +212,18 @@ impl WorkerIo for Hands<'_> {
         }
     }
 
-    fn broken(&mut self, _: Option<NodeRef>, error: WireError) {
-        self.broken.get_or_insert(error);
+    fn broken(&mut self, link: LinkId, _: Option<NodeRef>, error: WireError) {
+        let socket = self.ends.socket(link).filter(|_| error == WireError::Stalled);
+        match socket {
+            Some(socket) => self.stalled.push((socket.conn, socket.side)),
+            None => self.broken = self.broken.or(Some(error)),
+        }
     }
 
     fn read(&mut self, link: LinkId) -> Moved {
-        self.ends.socket(link).map_or(Moved::Closed, |socket| socket.read(self.net))
+        let moved = self.ends.socket(link).map_or(Moved::Closed, |socket| socket.read(self.net));
+        self.moved |= moved != Moved::Blocked;
+        moved
     }
 
     fn received(&self, link: LinkId) -> &[u8] {
@@ -220,7 +244,10 @@ impl WorkerIo for Hands<'_> {
 
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.fullest = self.fullest.max(outbox.bytes());
-        self.ends.socket(link).map_or(Moved::Closed, |socket| socket.write(self.net, outbox))
+        let moved =
+            self.ends.socket(link).map_or(Moved::Closed, |socket| socket.write(self.net, outbox));
+        self.moved |= moved != Moved::Blocked;
+        moved
     }
 
     fn flow(&mut self, link: LinkId) -> Option<Flow> {

@@ -105,6 +105,8 @@ pub struct Result {
     pub letters: u64,
     /// Letters that a channel may have lost.
     pub letters_lost: u64,
+    /// How often a link was rightly closed for a long message that did not come to its end.
+    pub stalled: u64,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -199,6 +201,7 @@ impl World {
             load_losses: ledger.loads.losses,
             letters: self.checks.letters.said,
             letters_lost: self.checks.letters.lost,
+            stalled: self.checks.stalled,
             violation: ledger.violation.clone(),
         }
     }
@@ -233,7 +236,7 @@ impl World {
         let Some(event) = self.hold_back(event) else { return };
         match event {
             Event::Datagram { to, from, bytes } => {
-                if let (Some(life), true) = (self.slots[to], self.net.passes(from, to)) {
+                if let (Some(life), true) = (self.slots[to], !self.net.is_blocked(from, to)) {
                     self.net.trace.note(now, life, "received", bytes.len() as u64);
                     self.control(life, |control, now, sink| {
                         control.datagram(now, address(from), &bytes, sink);

@@ -1,14 +1,45 @@
 //! A connection whose packets vanish is given up in time by whoever sent something on it, and no
 //! other is: a peer that does not read for long has a shut window, and keeps its links.
 
+use super::super::events::LifeId;
 use super::super::network::{ConnId, NOTICED_WITHIN, Owner, Side};
 use super::super::world::World;
 use crate::base::Time;
+use crate::worker::turn::inboxes::PATIENCE;
 
 /// What it is called.
 pub const NAME: &str = "dead flows are given up, and no others";
 
 impl World {
+    /// A link was closed for a long message that did not come to its end while others waited. That
+    /// is right only where the peer could not send: it stood still, or nothing passed.
+    pub(in crate::sim) fn check_stalled(&mut self, conn: ConnId, side: Side) {
+        let now = self.net.now;
+        let sent_since = match self.net.owner(conn, 1 - side) {
+            Owner::Worker(life, index, _) => self.runs_since(life, index),
+            _ => None,
+        };
+        let since = sent_since.map(|since| since.max(self.net.impeded(conn, side)));
+        match since {
+            Some(since) if now.since(since) >= PATIENCE => {
+                let (from, to) = self.net.slots(conn);
+                let seen = format!(
+                    "a link between machines {from} and {to} was closed for a long message that \
+                     its sender could have ended"
+                );
+                self.blame(NAME, seen);
+            }
+            _ => self.checks.stalled += 1,
+        }
+    }
+
+    /// Since when a worker runs without having stood still, on the world's clock.
+    fn runs_since(&self, life: LifeId, index: usize) -> Option<Time> {
+        let body = self.lives[life].body.as_deref().filter(|body| !body.paused)?;
+        let local = body.running_since.max(body.workers[index].running_since);
+        Some(Time(self.lives[life].born.0 + local.0))
+    }
+
     /// By now this side has given up a connection that was swallowed, if its process ran.
     pub(in crate::sim) fn check_flow(&mut self, conn: ConnId, side: Side) {
         let now = self.net.now;
@@ -16,12 +47,7 @@ impl World {
             self.checks.flows_noticed += 1;
             return;
         };
-        let running = self.lives[life].body.as_deref().filter(|body| !body.paused);
-        let since = running.map_or(now, |body| {
-            let local = body.running_since.max(body.workers[index].running_since);
-            Time(self.lives[life].born.0 + local.0)
-        });
-        let due = since.plus(NOTICED_WITHIN);
+        let due = self.runs_since(life, index).unwrap_or(now).plus(NOTICED_WITHIN);
         if now < due {
             self.net.queue.push(due, super::super::events::Event::Noticed(conn, side));
         } else if self.net.is_stuck(conn, side) {

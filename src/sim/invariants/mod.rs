@@ -16,6 +16,7 @@ pub mod order;
 pub mod placement;
 pub mod protocol;
 pub mod removal;
+pub mod rest;
 pub mod tables;
 pub mod watches;
 pub mod withdrawal;
@@ -54,6 +55,8 @@ pub struct Checks {
     pub flows_noticed: u64,
     /// What controls say to each other.
     pub letters: letters::Letters,
+    /// How often a link was rightly closed for a long message that did not come to its end.
+    pub stalled: u64,
     slots: usize,
 }
 
@@ -67,6 +70,7 @@ impl Checks {
             masked: 0,
             flows_noticed: 0,
             letters: letters::Letters::default(),
+            stalled: 0,
             slots,
         }
     }

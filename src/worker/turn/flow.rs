@@ -73,8 +73,10 @@ impl Turn {
         for place in 0..self.ports.len() {
             let port = &mut self.ports[place];
             let (Some(link), Some(since)) = (port.link, port.owes) else { continue };
-            // One that was heard of lives, or did a moment ago.
-            if !std::mem::take(&mut port.heard) {
+            if std::mem::take(&mut port.heard) {
+                // It lives, or did a moment ago: what it owes now it has not owed for longer.
+                port.owes = Some(now);
+            } else {
                 self.look_at(worker, io, (link, since), now);
             }
         }

@@ -20,7 +20,11 @@ use crate::worker::LinkId;
 pub const FIRST_BYTES: usize = 4 << 10;
 
 /// How long a link may have room for a long message while others wait for it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much of this one turn can be, however long the worker was held: what a peer could not send
+/// meanwhile, since nobody read, is not held against it.
+pub(super) const STEP: Duration = Duration::from_secs(1);
 
 /// A link whose buffer no read has filled for so long gives it back when others want more.
 const IDLE: Duration = Duration::from_secs(1);
@@ -52,9 +56,9 @@ pub(super) struct Grant {
     /// On whose account that is, and when a read last filled it.
     of: Whose,
     filled: Time,
-    /// Beyond it, for one long message, and since when.
+    /// Beyond it, for one long message, and how long anybody had waited by then.
     pub frame: usize,
-    pub since: Time,
+    pub since: Duration,
     whose: Whose,
     /// How much the message needs that there is no room for.
     pub wanted: usize,
@@ -67,7 +71,7 @@ pub(super) const FIRST_GRANT: Grant = Grant {
     of: Whose::Client,
     filled: Time::ZERO,
     frame: 0,
-    since: Time::ZERO,
+    since: Duration::ZERO,
     whose: Whose::Client,
     wanted: 0,
     wanting: Whose::Client,
@@ -97,6 +101,10 @@ pub(super) struct Inboxes {
     looked_at: Time,
     /// Links whose long messages find no room, in order.
     pub waiting: VecDeque<LinkId>,
+    /// For how long anybody has waited, in all.
+    waited: Duration,
+    /// When that was last brought up to date.
+    looked: Time,
 }
 
 impl Inboxes {
@@ -107,7 +115,29 @@ impl Inboxes {
             frames: [0; 2],
             looked_at: Time::ZERO,
             waiting: VecDeque::new(),
+            waited: Duration::ZERO,
+            looked: Time::ZERO,
         }
+    }
+
+    /// The time that passes while some wait is counted, as far as the worker ran.
+    pub fn wait_on(&mut self, now: Time) -> Duration {
+        self.waited += now.since(self.looked).min(STEP);
+        self.looked = now;
+        self.waited
+    }
+
+    /// A link's message finds no room: it waits.
+    pub fn wait(&mut self, link: LinkId, now: Time) {
+        if self.waiting.is_empty() {
+            self.looked = now;
+        }
+        self.waiting.push_back(link);
+    }
+
+    /// Something has come that shows that the link goes on.
+    pub fn go_on(&self, grant: &mut Grant) {
+        grant.since = self.waited;
     }
 
     /// A read filled the buffer. Returns whether the buffer may be larger from now on; if not,
@@ -144,7 +174,7 @@ impl Inboxes {
     }
 
     /// The frame at the front takes `need` bytes. Returns whether there is room for it.
-    pub fn fit(&mut self, grant: &mut Grant, whose: Whose, need: usize, now: Time) -> bool {
+    pub fn fit(&mut self, grant: &mut Grant, whose: Whose, need: usize) -> bool {
         let more = need.saturating_sub(grant.bytes());
         grant.wanted = 0;
         if more == 0 {
@@ -165,7 +195,7 @@ impl Inboxes {
         }
         self.frames[whose as usize] += more;
         grant.frame += more;
-        (grant.since, grant.whose) = (now, whose);
+        (grant.since, grant.whose) = (self.waited, whose);
         true
     }
 
@@ -213,14 +243,14 @@ pub(super) fn spare<'a>(
 /// it; as a place among these.
 pub(super) fn stalled<'a>(
     grants: impl Iterator<Item = &'a Grant> + Clone,
-    now: Time,
+    waited_for: Duration,
 ) -> Option<usize> {
     let mut waited = [false; 2];
     for grant in grants.clone().filter(|grant| grant.wanted > 0) {
         waited[grant.wanting as usize] = true;
     }
     let stalled = grants.enumerate().filter(|(_, grant)| {
-        grant.frame > 0 && waited[grant.whose as usize] && now.since(grant.since) > PATIENCE
+        grant.frame > 0 && waited[grant.whose as usize] && waited_for - grant.since > PATIENCE
     });
     stalled.min_by_key(|(_, grant)| grant.since).map(|(place, _)| place)
 }
@@ -237,14 +267,28 @@ mod tests {
         // A member's is the oldest.
         let who = [Whose::Member, Whose::Client, Whose::Client];
         for (place, whose) in who.into_iter().enumerate() {
-            let now = Time(1 + place as u64);
-            assert_eq!(inboxes.fit(&mut grants[place], whose, need, now), place < 2);
+            inboxes.waited = Duration::from_nanos(1 + place as u64);
+            assert_eq!(inboxes.fit(&mut grants[place], whose, need), place < 2);
         }
-        let late = Time(10 + PATIENCE.as_nanos() as u64);
-        assert_eq!(stalled(grants.iter(), Time(PATIENCE.as_nanos() as u64)), None, "in time");
+        let late = PATIENCE + Duration::from_nanos(10);
+        assert_eq!(stalled(grants.iter(), PATIENCE), None, "in time");
         assert_eq!(stalled(grants.iter(), late), Some(1), "the member's is not waited for");
-        assert!(!inboxes.fit(&mut grants[3], Whose::Member, need, Time(3)));
+        assert!(!inboxes.fit(&mut grants[3], Whose::Member, need));
         assert_eq!(stalled(grants.iter(), late), Some(0));
+    }
+
+    #[test]
+    fn only_time_in_which_the_worker_ran_is_held_against_anybody() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let at = |ms: u64| Time(ms * 1_000_000);
+        let link = LinkId::from_bits(7);
+        inboxes.wait(link, at(50_000));
+        assert_eq!(inboxes.wait_on(at(50_400)), Duration::from_millis(400));
+        // A handler held it for a minute.
+        assert_eq!(inboxes.wait_on(at(110_400)), Duration::from_millis(1_400));
+        inboxes.waiting.clear();
+        inboxes.wait(link, at(200_000));
+        assert_eq!(inboxes.wait_on(at(200_100)), Duration::from_millis(1_500), "nobody waited");
     }
 
     #[test]
@@ -252,19 +296,14 @@ mod tests {
         let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
         let mut grants = [FIRST_GRANT; 4];
         let need = 100 << 10;
-        let fits: Vec<bool> = grants
-            .iter_mut()
-            .map(|grant| inboxes.fit(grant, Whose::Client, need, Time::ZERO))
-            .collect();
+        let fits: Vec<bool> =
+            grants.iter_mut().map(|grant| inboxes.fit(grant, Whose::Client, need)).collect();
         assert_eq!(fits, [true, true, false, false]);
         assert_eq!((grants[0].bytes(), grants[2].bytes()), (need, FIRST_BYTES));
         let mut member = FIRST_GRANT;
-        assert!(
-            inboxes.fit(&mut member, Whose::Member, 1 << 20, Time::ZERO),
-            "more than all, alone"
-        );
+        assert!(inboxes.fit(&mut member, Whose::Member, 1 << 20), "more than all, alone");
         assert!(inboxes.end_frame(&mut grants[0]));
-        assert!(inboxes.fit(&mut grants[2], Whose::Client, need, Time::ZERO));
+        assert!(inboxes.fit(&mut grants[2], Whose::Client, need));
         for grant in grants.iter_mut().chain([&mut member]) {
             inboxes.end(grant);
         }

@@ -83,8 +83,8 @@ pub trait WorkerIo {
     fn refuse(&mut self, connection: Self::Connection);
     /// Closes a link's connection, if it has one.
     fn close(&mut self, link: LinkId);
-    /// Says that a link is closed because its peer broke the protocol.
-    fn broken(&mut self, peer: Option<NodeRef>, error: WireError);
+    /// Says that a link is about to be closed because its peer broke the protocol.
+    fn broken(&mut self, link: LinkId, peer: Option<NodeRef>, error: WireError);
     /// Reads once, behind what was received and not consumed.
     fn read(&mut self, link: LinkId) -> Moved;
     /// What was received and not consumed. Starts at a multiple of 16.

@@ -42,7 +42,7 @@ const HAND_OVERS_PER_TURN: usize = 1024;
 const CHUNKS_PER_TURN: usize = 16;
 
 /// How often something that no event announces is looked at, when nothing else happens: whether a
-/// hand-over that waits has found room, whether siblings have stopped.
+/// hand-over that waits has found room, or a chunk for a sibling, whether siblings have stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How stale published counts may be while the worker is busy.
@@ -79,7 +79,8 @@ pub struct Turn {
     first: u16,
     /// What control has not taken yet.
     unsent: Vec<Report>,
-    /// Siblings' links whose rings are full.
+    /// Siblings' links whose rings are full: each is tried again with the next turn, and nothing
+    /// tells when there is room.
     again: Vec<LinkId>,
     inboxes: Inboxes,
     pace: Pace,
@@ -195,9 +196,9 @@ impl Turn {
         let due = due.map(|at| at.since(now));
         let due = match self.inboxes.waiting.is_empty() {
             true => due,
-            false => Some(due.unwrap_or(inboxes::PATIENCE).min(inboxes::PATIENCE)),
+            false => Some(due.unwrap_or(inboxes::STEP).min(inboxes::STEP)),
         };
-        if worker.is_holding() {
+        if worker.is_holding() || !self.again.is_empty() {
             return Some(due.map_or(LOOK_AGAIN, |due| due.min(LOOK_AGAIN)));
         }
         due

@@ -258,7 +258,7 @@ impl Turn {
         let whose = whose(worker, link);
         let grant = &mut self.ports[link.slot()].grant;
         if ended {
-            grant.since = now;
+            self.inboxes.go_on(grant);
         }
         // A message is through, maybe since the last time: those that wait come first.
         let through = ended || need <= grant.window;
@@ -267,10 +267,10 @@ impl Turn {
             self.fit_waiting(io);
         }
         let grant = &mut self.ports[link.slot()].grant;
-        if self.inboxes.fit(grant, whose, need, now) {
+        if self.inboxes.fit(grant, whose, need) {
             io.allow(link, grant.bytes());
         } else {
-            self.inboxes.waiting.push_back(link);
+            self.inboxes.wait(link, now);
         }
     }
 
@@ -281,7 +281,7 @@ impl Turn {
             let place = link.slot();
             let mut grant = self.ports[place].grant;
             let (need, whose) = (grant.wanted, grant.wanting);
-            if self.inboxes.fit(&mut grant, whose, need, io.now()) {
+            if self.inboxes.fit(&mut grant, whose, need) {
                 io.allow(link, grant.bytes());
                 self.ports[place].grant = grant;
                 self.list(link);
@@ -296,8 +296,9 @@ impl Turn {
         if self.inboxes.waiting.is_empty() {
             return false;
         }
+        let waited = self.inboxes.wait_on(worker.now());
         let grants = self.ports.iter().map(|port| &port.grant);
-        let Some(place) = stalled(grants, worker.now()) else { return false };
+        let Some(place) = stalled(grants, waited) else { return false };
         let Some(link) = self.ports[place].link else { return false };
         self.expel(worker, io, link, WireError::Stalled);
         true
@@ -347,7 +348,7 @@ impl Turn {
         link: LinkId,
         error: WireError,
     ) {
-        io.broken(worker.link(link).map(|link| link.peer.0), error);
+        io.broken(link, worker.link(link).map(|link| link.peer.0), error);
         self.lose(worker, io, link);
     }
 
@@ -359,29 +360,33 @@ impl Turn {
         now: Time,
     ) -> bool {
         let mut any = false;
+        for id in self.again.drain(..) {
+            worker.touch(id);
+        }
         while let Some(id) = worker.take_dirty() {
             let Some(link) = worker.link(id) else { continue };
             match link.role {
                 Role::Own => {}
                 Role::Sibling(sibling) => {
-                    any = true;
+                    let mut some = false;
                     while let Some(chunk) = worker.pop_sibling_chunk(id) {
                         if let Err(full) = io.push_chunk(sibling, chunk) {
                             worker.unpop_sibling_chunk(id, full.0);
                             self.again.push(id);
                             break;
                         }
+                        some = true;
                     }
-                    io.wake(sibling);
+                    if some {
+                        any = true;
+                        io.wake(sibling);
+                    }
                 }
                 Role::Dialed { .. } | Role::Accepted { .. } => {
                     any |= self.flush_socket(worker, io, id, now);
                 }
             }
             show(worker, io, id);
-        }
-        for id in self.again.drain(..) {
-            worker.touch(id);
         }
         any
     }

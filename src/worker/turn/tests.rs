@@ -125,7 +125,7 @@ impl WorkerIo for Hands {
         self.sockets.retain(|(of, _)| *of != link);
         self.closed.push(link);
     }
-    fn broken(&mut self, _: Option<NodeRef>, error: WireError) {
+    fn broken(&mut self, _: LinkId, _: Option<NodeRef>, error: WireError) {
         assert_eq!(error, WireError::Stalled);
         self.stalled += 1;
     }
@@ -464,6 +464,29 @@ fn a_flow_that_vanishes_ends_its_link_and_a_shut_window_does_not() {
     assert_eq!(watched(shut, 60_000).0, None);
 }
 
+/// The worker was held by a handler after much had come on a link, and has just written to it.
+#[test]
+fn what_was_written_a_moment_ago_is_not_as_old_as_the_first_that_was_written() {
+    let mut bench = Bench::new();
+    bench.link(1, &[]);
+    bench.run();
+    let (link, input) = bench.hands.sockets[0];
+    let silent = 10 * DEAD_FLOW;
+    for heard in [true, true, true, false] {
+        let passed = if heard { DEAD_FLOW } else { DEAD_FLOW / 5 };
+        bench.hands.clock.fetch_add(passed.as_nanos() as u64, Ordering::Relaxed);
+        bench.hands.flow = Some(Flow { waiting: true, unacknowledged: true, silent, probes: 0 });
+        if heard {
+            bench.hands.inputs[input].0.extend_from_slice((bench.encode)(&ping(1)).bytes());
+            bench.hands.inputs[input].2 = false;
+            bench.turn.readable(link, false);
+        }
+        bench.run();
+    }
+    assert!(!bench.hands.looked.is_empty(), "nobody looked");
+    assert_eq!(bench.hands.closed, [], "it was given up");
+}
+
 #[test]
 fn a_link_that_owes_nothing_is_looked_at_once() {
     let silent = Duration::from_secs(60);
@@ -508,17 +531,25 @@ fn who_has_room_for_a_long_message_and_does_not_send_it_gives_way_in_time() {
     }
     let links: Vec<_> = bench.hands.sockets.iter().map(|(link, _)| *link).collect();
     assert_eq!(bench.turn.inboxes.waiting, [links[2]]);
-    let patience = super::inboxes::PATIENCE.as_nanos() as u64;
-    // The first has had its room since three milliseconds ago, and each turn takes a little.
-    bench.hands.clock.fetch_add(patience - 4_000_000, Ordering::Relaxed);
-    bench.run();
-    assert_eq!(bench.hands.closed, [], "it has a millisecond left");
-    bench.hands.clock.fetch_add(1_100_000, Ordering::Relaxed);
-    bench.run();
-    assert_eq!(bench.hands.closed, [links[0]], "the second has begun later");
+    let pass = |bench: &mut Bench, time: Duration| {
+        bench.hands.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+        bench.run();
+    };
+    let patience = super::inboxes::PATIENCE;
+    for _ in 1..patience.as_secs() {
+        pass(&mut bench, Duration::from_secs(1));
+    }
+    // Nobody could send anything that is read while a handler holds the worker.
+    pass(&mut bench, Duration::from_secs(3_600));
+    assert_eq!(bench.hands.closed, [], "the worker has run for less");
+    pass(&mut bench, Duration::from_millis(1));
+    assert_eq!(
+        bench.hands.closed,
+        [links[0]],
+        "the second has had its room for as long, and comes next"
+    );
     assert_eq!(bench.hands.stalled, 1);
     assert!(bench.turn.inboxes.waiting.is_empty(), "the third has its room");
-    bench.hands.clock.fetch_add(2 * patience, Ordering::Relaxed);
-    bench.run();
+    pass(&mut bench, 2 * patience);
     assert_eq!(bench.hands.closed, [links[0]], "nobody waits");
 }
