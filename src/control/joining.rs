@@ -57,6 +57,7 @@ impl fmt::Display for JoinState {
                 }
                 Ok(())
             }
+            Self::NoAddress { why } => write!(f, "joining: no seed has an address: {why}"),
             Self::Joined => f.write_str("joined"),
         }
     }
