@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::Time;
+use crate::member::records::Renewal;
 
 /// How often the mask of a member changed on a node: whether keys go to it or not.
 fn mask_changes(net: &Net, on: usize, whom: NodeId) -> Vec<(Time, bool)> {
@@ -151,7 +152,7 @@ fn where_everyone_would_be_damped_nobody_is() {
     net.run(S(2));
     let nodes: Vec<NodeId> = (0..3).map(|node| net.me(node).node).collect();
     // One after the other, each on its own, so often that each has relapsed.
-    for _ in 0..4 {
+    for _ in 0..8 {
         for victim in 0..3 {
             flap(&mut net, victim, 1, S(2), MS(600));
         }
@@ -192,7 +193,10 @@ fn who_was_deaf_makes_nobody_else_renew() {
         let mut net = Net::cluster(380 + seed, 5);
         net.run(S(2));
         let before: Vec<u64> = net.nodes.iter().map(|n| n.membership.stats().renewals).collect();
-        flap(&mut net, 4, 3, S(3), S(2));
+        flap(&mut net, 4, 3, S(20), S(2));
+        let given_up =
+            |(_, event): &(Time, MemberEvent)| matches!(event, MemberEvent::Unreachable(_));
+        assert!(net.nodes[4].events.iter().filter(|event| given_up(event)).count() >= 12);
         assert!(net.equal(&[0, 1, 2, 3, 4]), "seed {seed}");
         for (on, before) in before.into_iter().enumerate() {
             let renewals = net.nodes[on].membership.stats().renewals - before;
@@ -218,5 +222,21 @@ fn who_died_while_one_was_deaf_stays_dead_for_it() {
         assert!(!net.reachable(4, victim));
         let back = |(_, event): &(Time, MemberEvent)| matches!(event, MemberEvent::Reachable(member) if member.id == victim);
         assert!(!net.nodes[4].events[before..].iter().any(back), "seed {seed}: it is called back");
+    }
+}
+
+#[test]
+fn only_a_minority_is_damped() {
+    let mut net = Net::cluster(361, 5);
+    let here = &mut net.nodes[0].membership;
+    for relapsed in 0..=5 {
+        for (place, entry) in here.directory.entries.values_mut().enumerate() {
+            entry.record.fit = if place < relapsed { 0 } else { 9 };
+            entry.renewal = Some(Renewal { number: 1, since: Time(1), risen: true });
+        }
+        here.refresh_damping();
+        let live = here.directory.live().map(|entry| &entry.record.member);
+        let damped = live.filter(|member| member.damped_until.is_some()).count();
+        assert_eq!(damped, if relapsed <= 2 { relapsed } else { 0 }, "{relapsed} of 5");
     }
 }

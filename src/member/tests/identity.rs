@@ -105,3 +105,24 @@ fn whoever_is_at_an_address_keeps_it_although_nobody_knows_it_yet() {
         assert_eq!(net.view(holder).members.len(), 1);
     }
 }
+
+#[test]
+fn a_claim_to_an_address_ends_only_who_is_not_there() {
+    let mut net = Net::new(1);
+    let there = net.add(seeded(&[]), local("there", address(0), 1_000));
+    let elsewhere = net.add_at(seeded(&[]), local("elsewhere", address(5), 1_001), address(6));
+    let claimant = NodeRef { node: NodeId(99), ..net.me(there) };
+    for node in [there, elsewhere] {
+        let about = net.me(node).incarnation;
+        let claim = messages::address_taken(Sender { member: claimant, renewal: 0 }, about, "x");
+        for _ in 0..40 {
+            let from = address(9);
+            net.call(node, |member, now, sink| member.handle_datagram(now, from, &claim, sink))
+                .unwrap();
+            net.run(MS(100));
+        }
+    }
+    assert_eq!(net.nodes[there].faults, []);
+    let fault = MemberFault::AddressTaken { address: address(5), by: "x".into() };
+    assert_eq!(net.nodes[elsewhere].faults, [fault]);
+}
