@@ -144,13 +144,10 @@ fn prove_asked(membership: &mut Membership, record: &Record) -> u64 {
     asked.expect("it is asked at its address")
 }
 
-#[test]
-fn a_flood_of_members_is_bounded() {
-    let mut membership = running();
-    let mut sink = Recorder::default();
+/// Very many identities come by the detector's gossip.
+fn identities_flood(membership: &mut Membership, sink: &mut Recorder) {
     let member =
         |index: u64| NodeRef { node: NodeId(index), incarnation: crate::base::Incarnation(1) };
-    // Identities by the detector's gossip.
     let mut codec = SwimCodec::default();
     for batch in 0..400_u64 {
         use foca::Codec;
@@ -176,10 +173,17 @@ fn a_flood_of_members_is_bounded() {
             codec.encode_member(&update, &mut payload).unwrap();
         }
         sink.0.clear();
-        membership.handle_datagram(Time(batch), address(7), &payload, &mut sink).unwrap();
+        membership.handle_datagram(Time(batch), address(7), &payload, sink).unwrap();
         let held = membership.swim.identities();
         assert!(held <= MAX_RECORDS + 1_100, "{held} identities");
     }
+}
+
+#[test]
+fn a_flood_of_members_is_bounded() {
+    let mut membership = running();
+    let mut sink = Recorder::default();
+    identities_flood(&mut membership, &mut sink);
     // Records, each from its own node: nobody has let them in, whether others know them or not.
     let stranger = |index: usize| {
         local(&format!("stranger-{index}"), address(20 + index), 5).into_record().unwrap()
