@@ -76,6 +76,11 @@ fn two_hundred_seeds_hold() {
          messages went there, {told_not} watchers of others were told"
     );
     assert!(some > 500 && tables > 10_000 && handled > 10_000 && told_not > 100);
+    // Routers came and went, also those with limits.
+    let (ended, shared) = (sum(|result| result.routers_ended), sum(|it| it.routers_shared));
+    let limits = sum(|result| result.limits_moved);
+    println!("{ended} routers ended, {shared} were asked for again, {limits} limits were kept");
+    assert!(ended > 1_000 && shared > 100 && limits > 100);
     assert!(withdrawn > 1_000 && told > 100 && late > 100 && unknown > 10);
     // Loads were spread and asked for, and channels lost some of the questions.
     let (words, fresh) = (sum(|result| result.load_words), sum(|result| result.loads_fresh));

@@ -160,6 +160,13 @@ fn print_results(scenario: &Scenario, results: &[Result], summary: &Summary) {
         sum(|result| result.letters_lost),
     );
     println!(
+        "{} routers ended with their last holder, {} were asked for again; {} times a limit was \
+         kept as members changed",
+        sum(|result| result.routers_ended),
+        sum(|result| result.routers_shared),
+        sum(|result| result.limits_moved),
+    );
+    println!(
         "{} times a path was served on some workers only: {} tables and {} messages went there, \
          {} watchers of others were told",
         sum(|result| result.placed_on_some),

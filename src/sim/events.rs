@@ -61,6 +61,8 @@ pub enum Event {
     Discovered(LifeId),
     /// A process asks another one for its load.
     Questions(LifeId),
+    /// A process's application makes, drops and uses routers.
+    Routers(LifeId),
     /// A process that has said goodbye stops.
     Exit(LifeId),
     /// A paused process runs on.

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use super::events::LifeId;
 use super::invariants::load::{self, QuestionId, Truth};
 use super::invariants::placement::{self, Placements};
+use super::invariants::routers::Routers;
 use super::invariants::watches::Watches;
 use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
@@ -51,6 +52,8 @@ pub struct Ledger {
     pub loads: Truth,
     /// On which workers.
     pub placements: Placements,
+    /// Who holds which routers.
+    pub routers: Routers,
     senders: Vec<Sender>,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
@@ -76,6 +79,7 @@ impl Ledger {
             services: Services::default(),
             loads: Truth::default(),
             placements: Placements::default(),
+            routers: Routers::default(),
             senders: Vec::new(),
             order: Order::default(),
             asks: BTreeMap::new(),

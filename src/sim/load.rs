@@ -461,24 +461,36 @@ impl AppThread {
             let (least, most) = ledger.traffic.burst;
             ledger.rng.random_range(least..=most)
         };
+        let mut choices = std::mem::take(&mut self.choices);
         for _ in 0..count {
             let draft = draft(&mut hands.ledger.lock());
-            let Some(state) = hands.sender.snapshot.router(draft.router) else {
-                return;
-            };
-            let hash = draft.key.hash_key(self.seed);
-            let choice = &mut self.choices[draft.router as usize];
-            choice.look(&hands.sender, state);
-            let message = if draft.asks { Question::TYPE } else { Note::TYPE };
-            match choice.route(state, message, Some(hash)) {
-                Ok(Route::One(place)) if draft.asks => self.ask(hands, draft, place),
-                Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
-                Ok(Route::All) => {
-                    let all: Vec<_> = places(state, message).flatten().collect();
-                    self.tell(hands, draft, &all);
-                }
-                Err(_) => {}
+            let choice = &mut choices[draft.router as usize];
+            self.send(hands, draft, choice);
+        }
+        self.choices = choices;
+    }
+
+    /// Sends a message by some router of its node, if that is there.
+    pub fn send_by(&mut self, hands: &Hands<'_>, router: u32, spec: &RouterSpec) {
+        let mut draft = draft(&mut hands.ledger.lock());
+        draft.router = router;
+        draft.asks &= !matches!(spec.strategy, StrategyKind::Broadcast);
+        self.send(hands, draft, &mut Choice::new(spec, u64::from(router)));
+    }
+
+    fn send(&mut self, hands: &Hands<'_>, draft: Draft, choice: &mut Choice) {
+        let Some(state) = hands.sender.snapshot.router(draft.router) else { return };
+        let hash = draft.key.hash_key(self.seed);
+        choice.look(&hands.sender, state);
+        let message = if draft.asks { Question::TYPE } else { Note::TYPE };
+        match choice.route(state, message, Some(hash)) {
+            Ok(Route::One(place)) if draft.asks => self.ask(hands, draft, place),
+            Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
+            Ok(Route::All) => {
+                let all: Vec<_> = places(state, message).flatten().collect();
+                self.tell(hands, draft, &all);
             }
+            Err(_) => {}
         }
     }
 

@@ -30,6 +30,7 @@ pub mod network;
 pub mod plan;
 pub mod process;
 pub mod report;
+mod routers;
 mod schedule;
 mod serving;
 pub mod trace;

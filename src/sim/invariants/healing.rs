@@ -104,10 +104,14 @@ impl World {
             let Some(body) = self.lives[id].body.as_deref() else { continue };
             let view = body.control.view();
             let stale = |router: &Arc<RouterState>| {
-                router.table.roster_digest() != view.roster_digest || !router.active.is_full()
+                router.table.roster_digest() != view.roster_digest
+                    || router.active != router.table.active(|_| true)
             };
             let mut routers = body.snapshot.routers();
-            if body.snapshot.router(0).is_none() || routers.any(|(_, router)| stale(router)) {
+            let ledger = self.ledger.lock();
+            let missing = ledger.routers.held(id).any(|held| body.snapshot.router(held).is_none());
+            drop(ledger);
+            if missing || routers.any(|(_, router)| stale(router)) {
                 return Some(format!("life {id} does not route by its view yet"));
             }
             if *first.get_or_insert(view.digest) != view.digest {

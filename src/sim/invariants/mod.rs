@@ -17,6 +17,7 @@ pub mod placement;
 pub mod protocol;
 pub mod removal;
 pub mod rest;
+pub mod routers;
 pub mod tables;
 pub mod watches;
 pub mod withdrawal;
@@ -51,6 +52,8 @@ pub struct Checks {
     pub flapping: flapping::Flapping,
     /// How often a router's mask changed and its table did not.
     pub masked: u64,
+    /// How often who is within a router's limit changed, and only their keys moved.
+    pub limits_moved: u64,
     /// How often a dead flow was noticed in time.
     pub flows_noticed: u64,
     /// What controls say to each other.
@@ -68,6 +71,7 @@ impl Checks {
             healing: healing::Healing::default(),
             flapping: flapping::Flapping::default(),
             masked: 0,
+            limits_moved: 0,
             flows_noticed: 0,
             letters: letters::Letters::default(),
             stalled: 0,
@@ -147,10 +151,15 @@ impl World {
         if let Err(seen) = placed {
             self.blame(placement::NAME, name(seen));
         }
+        let held = self.ledger.lock().routers.check(life, snapshot);
+        if let Err(seen) = held {
+            self.blame(routers::NAME, name(seen));
+        }
         let keys = keys::check(before, snapshot);
         let masks = masks::check(before, snapshot);
-        if let Err(seen) = keys {
-            self.blame(keys::NAME, name(seen));
+        match keys {
+            Ok(moved) => self.checks.limits_moved += moved,
+            Err(seen) => self.blame(keys::NAME, name(seen)),
         }
         match masks {
             Ok(masked) => self.checks.masked += masked,

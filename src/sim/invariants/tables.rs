@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::View;
+use super::routers::ask_the_same;
+use crate::base::{NodeRef, View};
 use crate::route::snapshot::{RouterState, Snapshot};
-use crate::route::{RouteTable, RouteeSet};
+use crate::route::{LocalPreference, RouteTable, RouteeSet, RouterSpec};
 
 /// The invariant's name.
 pub const NAME: &str = "equal views give equal tables";
@@ -15,11 +16,25 @@ pub const NAME: &str = "equal views give equal tables";
 pub struct Tables {
     /// By roster: a view with it. Tables come later than the view that they were asked for.
     views: BTreeMap<u64, Arc<View>>,
-    first: BTreeMap<(u64, u32), Arc<RouterState>>,
-    masks: BTreeMap<(u64, u64, u32), RouteeSet>,
+    /// What routers were asked to be: ids are each node's own.
+    specs: Vec<Arc<RouterSpec>>,
+    first: BTreeMap<(u64, Kind), Arc<RouterState>>,
+    masks: BTreeMap<(u64, u64, Kind), RouteeSet>,
 }
 
+/// What a router is asked to be, and by whom where that makes a difference.
+type Kind = (usize, Option<NodeRef>);
+
 impl Tables {
+    fn kind(&mut self, me: NodeRef, spec: &Arc<RouterSpec>) -> Kind {
+        let known = self.specs.iter().position(|known| ask_the_same(known, spec));
+        let kind = known.unwrap_or_else(|| {
+            self.specs.push(Arc::clone(spec));
+            self.specs.len() - 1
+        });
+        (kind, (spec.local == LocalPreference::Exclude).then_some(me))
+    }
+
     /// A node publishes its tables.
     ///
     /// # Errors
@@ -35,18 +50,20 @@ impl Tables {
         for (id, router) in snapshot.routers() {
             let table = &router.table;
             let roster = table.roster_digest();
-            match self.first.get(&(roster, id)) {
+            let kind = self.kind(view.me, &router.spec);
+            match self.first.get(&(roster, kind)) {
                 Some(first) => compare(id, &first.table, table)?,
                 None => {
                     let Some(view) = self.views.get(&roster) else {
                         return Err(format!("router {id} has a table of no view there was"));
                     };
                     // However it came about, it is what the view alone gives.
-                    compare(id, &RouteTable::build(view, &router.spec, None), table)?;
-                    self.first.insert((roster, id), Arc::clone(router));
+                    let own = View { me: snapshot.view.me, ..View::clone(view) };
+                    compare(id, &RouteTable::build(&own, &router.spec, None), table)?;
+                    self.first.insert((roster, kind), Arc::clone(router));
                 }
             }
-            let key = (roster, view.digest, id);
+            let key = (roster, view.digest, kind);
             if let Some(first) = self.masks.get(&key) {
                 if *first != router.active {
                     return Err(format!(
@@ -65,7 +82,9 @@ impl Tables {
     }
 }
 
-/// Keys of silent members are where they would be if these members were not there.
+/// Keys of silent members are where they would be if these members were not there. Those of others
+/// are where they are as well; but where a limit is, they stay with their owners, and who stands in
+/// gets the keys of the silent only.
 fn check_heirs(id: u32, view: &View, router: &RouterState) -> Result<(), String> {
     let Some(slots) = router.table.slots().filter(|_| !router.active.is_full()) else {
         return Ok(());
@@ -80,6 +99,13 @@ fn check_heirs(id: u32, view: &View, router: &RouterState) -> Result<(), String>
     for slot in 0..1u64 << slots.bits() {
         let key_hash = slot << (64 - slots.bits());
         let here = place(&router.table, router.table.owner(key_hash, &router.active));
+        let owner = slots.lookup(key_hash);
+        if router.table.over_limit() > 0 && router.active.contains(owner) {
+            if here != place(&router.table, Some(owner)) {
+                return Err(format!("slot {slot} of router {id} left an owner that answers"));
+            }
+            continue;
+        }
         let there = place(&alone, alone.owner(key_hash, &RouteeSet::all(alone.len())));
         if here != there {
             return Err(format!(
