@@ -46,7 +46,7 @@ impl fmt::Debug for HashSeed {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
     label = "not a key",
-    note = "a key is an integer, `bool`, `char`, a text, bytes, a UUID-like array, or a tuple of up to \
+    note = "a key is an integer, `bool`, `char`, a text, bytes (of a UUID, for example), or a tuple of up to \
             four; of a float take its bits, `value.to_bits()`, in a field of their own",
     note = "or route by a function: `router.key(|message| ...)`, or name the key with each send"
 )]
