@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use keyway::sim::newer::Heard;
 use keyway::sim::{Result, Scenario, report, simulate, simulate_flapping};
 
 fn scenario(seed: u64) -> Scenario {
@@ -92,6 +93,21 @@ fn two_hundred_seeds_hold() {
     );
     assert!(words > 10_000 && fresh > 100_000 && answers > 10_000);
     assert!(losses > 100 && letters > 20_000 && lost > 100);
+    // Newer members said what others do not know, on every way, and it cost nothing.
+    let newer = results.iter().filter(|result| result.unknown.total() > 0).count();
+    let unknown = sum(|result| result.unknown.total());
+    println!("{unknown} unknown things of newer members skipped in {newer} seeds");
+    assert!(newer >= 20 && unknown > 5_000);
+    let ways: [fn(&Heard) -> u64; 5] = [
+        |heard| heard.datagrams,
+        |heard| heard.letters,
+        |heard| heard.frames,
+        |heard| heard.reasons,
+        |heard| heard.refusals,
+    ];
+    for of in ways {
+        assert!(results.iter().map(|result| of(&result.unknown)).sum::<u64>() > 20);
+    }
 }
 
 #[test]

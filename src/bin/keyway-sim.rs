@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use keyway::sim::newer::Heard;
 use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_flapping};
 
 #[global_allocator]
@@ -173,6 +174,15 @@ fn print_results(scenario: &Scenario, results: &[Result], summary: &Summary) {
         sum(|result| result.placed_tables),
         sum(|result| result.placed_handled),
         sum(|result| result.not_served_told),
+    );
+    let unknown = |of: fn(&Heard) -> u64| results.iter().map(|one| of(&one.unknown)).sum::<u64>();
+    println!(
+        "of newer members: {} datagrams, {} letters, {} frames, {} reasons, {} refusals",
+        unknown(|of| of.datagrams),
+        unknown(|of| of.letters),
+        unknown(|of| of.frames),
+        unknown(|of| of.reasons),
+        unknown(|of| of.refusals),
     );
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();

@@ -31,16 +31,20 @@ impl World {
                 return; // As the real driver: it reads nothing before its peer has taken that.
             }
             let mut bytes = vec![0; READ_BYTES];
+            let mut unknown = 0;
             let event = match self.net.read(conn, side, &mut bytes) {
                 Read::Bytes(count) => {
                     bytes.truncate(count);
-                    self.letters_taken((life, id), &bytes);
+                    unknown = self.letters_taken((life, id), &bytes);
                     JobEvent::Bytes(bytes)
                 }
                 Read::Blocked => return,
                 Read::Closed => JobEvent::Failed(Failure::Broken, "the peer closed it".to_owned()),
             };
             self.job_event(life, id, event);
+            if unknown > 0 {
+                self.check_skipped_letters(life, unknown);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::invariants::Seen;
 use super::network::{ConnId, Network, Owner, Side};
 use super::process::{Core, Job};
 use super::world::World;
-use crate::base::{HandlerId, MemberEvent, Time, View, WorkerIndex};
+use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
 use crate::control::LogLine;
 use crate::control::letters::DeadLetter;
 use crate::control::links::JobId;
@@ -157,7 +157,10 @@ impl ControlSink for Hands<'_> {
     }
 
     fn log(&mut self, line: LogLine) {
-        self.net.trace.say(|| line.text);
+        self.net.trace.say(|| line.text.clone());
+        if line.kind == LogKind::BrokenFrame {
+            self.seen.push(Seen::Broken(line.text));
+        }
     }
 
     fn hears_dead_letters(&self) -> bool {

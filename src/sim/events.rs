@@ -8,7 +8,7 @@ use slab::Slab;
 
 use super::faults::Fault;
 use super::network::{ConnId, Side};
-use crate::base::Time;
+use crate::base::{NodeRef, Time};
 use crate::control::ControlTimer;
 use crate::route::job::TablesMade;
 use crate::worker::Report;
@@ -59,10 +59,12 @@ pub enum Event {
     Application(LifeId, usize),
     /// Discovery has looked.
     Discovered(LifeId),
-    /// A process asks another one for its load.
-    Questions(LifeId),
+    /// A process asks others for their load; so many times more this one, in a flood.
+    Questions(LifeId, Option<(NodeRef, u32)>),
     /// A process's application makes, drops and uses routers.
     Routers(LifeId),
+    /// A newer process says what others do not know.
+    News(LifeId),
     /// A process that has said goodbye stops.
     Exit(LifeId),
     /// A paused process runs on.

@@ -5,6 +5,7 @@ use std::io;
 
 use super::events::LifeId;
 use super::network::{ConnId, Network, Read, Side, address};
+use super::newer::refuse_anew;
 use super::world::World;
 use crate::control::ControlSink;
 use crate::control::links::shake::{Step, Wire};
@@ -19,6 +20,9 @@ impl World {
             return;
         }
         let Some(life) = listener else { return };
+        if self.turns_away_anew(conn) {
+            return;
+        }
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         body.arriving = Some(conn);
         self.control(life, |control, now, sink| control.incoming(now, address(from), sink));
@@ -52,6 +56,7 @@ impl World {
 
     pub(super) fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
         self.net.trace.note(self.net.now, life, "shaken", job);
+        self.heard_refusal(&event);
         let last = event.is_last();
         let failed = matches!(event, JobEvent::Failed(..));
         self.control(life, |control, now, sink| {
@@ -80,7 +85,11 @@ impl Wire for Talk<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.net.write(self.conn, self.side, std::iter::once(bytes)) {
+        let mut bytes = bytes.to_vec();
+        if self.net.is_newer(self.conn, self.side) {
+            refuse_anew(&mut bytes);
+        }
+        match self.net.write(self.conn, self.side, std::iter::once(bytes.as_slice())) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }

@@ -13,6 +13,7 @@ use super::invariants::watches::Watches;
 use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
 use super::plan::Traffic;
+use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, NodeRef, Rng, Time};
 use crate::part::load::{Load, LoadError, Loads};
 use crate::part::watch::GoneReason;
@@ -48,6 +49,8 @@ pub struct Ledger {
     pub watches: Watches,
     /// Who serves what.
     pub services: Services,
+    /// Asks that failed for a reason which this version does not know.
+    pub unknown_reasons: u64,
     /// What nodes say of their load.
     pub loads: Truth,
     /// On which workers.
@@ -77,6 +80,7 @@ impl Ledger {
             violation: None,
             watches: Watches::default(),
             services: Services::default(),
+            unknown_reasons: 0,
             loads: Truth::default(),
             placements: Placements::default(),
             routers: Routers::default(),
@@ -179,6 +183,11 @@ impl Ledger {
         if let Err(seen) = self.loads.shown(life, self.now, loads) {
             self.blame(load::NAME, seen);
         }
+    }
+
+    /// An ask has failed.
+    pub fn failed(&mut self, error: AskError) {
+        self.unknown_reasons += u64::from(error == AskError::Dead(DeathReason::Other));
     }
 
     /// A process's question for a load has ended.

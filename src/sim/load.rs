@@ -249,6 +249,9 @@ impl Witness {
     fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>) {
         let mut ledger = self.ledger.lock();
         ledger.ended(token, self.sender);
+        if let Err(error) = reply {
+            ledger.failed(error);
+        }
         if let Ok(answer) = reply
             && answer.token != token
         {

@@ -13,8 +13,11 @@ use crate::part::load::{Loads, Order, Reading};
 const EVERY_US: (u64, u64) = (50_000, 1_500_000);
 /// For so long a process is equally busy.
 const STRETCH_NS: u64 = 400_000_000;
-/// More questions than a channel takes before any is acknowledged.
-const FLOOD: usize = 1_200;
+/// A flood, which is more than a channel takes before anything is acknowledged: how many questions
+/// come at once, how many times, with which pauses.
+const FLOOD: usize = 300;
+const FLOODS: u32 = 6;
+const FLOOD_US: (u64, u64) = (100, 15_000);
 
 /// How busy a process is in one stretch of time, in thousandths, and whether it is stuck in it.
 fn business(life: LifeId, stretch: u64) -> (u64, bool) {
@@ -54,16 +57,17 @@ impl World {
         let show = Box::new(move |loads: Loads| ledger.lock().shown(life, &loads));
         let order = Order::Begin { read, show };
         self.control(life, |control, now, sink| control.part_order(now, order.into(), sink));
-        self.next_questions(life);
+        self.next_questions(life, None);
     }
 
-    fn next_questions(&mut self, life: LifeId) {
-        let at = self.net.after_us(EVERY_US);
-        self.net.queue.push(at, Event::Questions(life));
+    fn next_questions(&mut self, life: LifeId, flood: Option<(NodeRef, u32)>) {
+        let flood = flood.filter(|(_, left)| *left > 0);
+        let at = self.net.after_us(flood.map_or(EVERY_US, |_| FLOOD_US));
+        self.net.queue.push(at, Event::Questions(life, flood));
     }
 
     /// A process asks another one for its load, mostly a member, once or several times in a row.
-    pub(super) fn questions(&mut self, life: LifeId) {
+    pub(super) fn questions(&mut self, life: LifeId, flood: Option<(NodeRef, u32)>) {
         self.check_questions(life);
         let Some(body) = self.lives[life].body.as_deref() else { return };
         if body.left.is_some() {
@@ -75,13 +79,16 @@ impl World {
             return; // It was the last one, and has just left.
         }
         let rng = &mut self.net.rng;
-        let to = match rng.random_range(0..8) {
-            0 => self.lives[rng.random_range(0..self.lives.len() as u64) as usize].me,
-            _ => members[rng.random_range(0..members.len() as u64) as usize],
-        };
-        let count = match rng.random_range(0..256) {
-            0 => FLOOD,
-            drawn => drawn as usize % 4 + 1,
+        let (to, count, flood) = match flood {
+            Some((to, left)) => (to, FLOOD, Some((to, left - 1))),
+            None => {
+                let to = match rng.random_range(0..8) {
+                    0 => self.lives[rng.random_range(0..self.lives.len() as u64) as usize].me,
+                    _ => members[rng.random_range(0..members.len() as u64) as usize],
+                };
+                let flood = (rng.random_range(0..128) == 0).then_some((to, FLOODS));
+                (to, rng.random_range(1..=4), flood)
+            }
         };
         self.net.trace.note(self.net.now, life, "questions", count as u64);
         for _ in 0..count {
@@ -91,6 +98,6 @@ impl World {
             let order = Order::Ask { node: to, answer };
             self.control(life, |control, now, sink| control.part_order(now, order.into(), sink));
         }
-        self.next_questions(life);
+        self.next_questions(life, flood);
     }
 }

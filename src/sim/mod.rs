@@ -17,6 +17,7 @@
 //! ```
 
 mod body;
+mod bytes;
 mod channel;
 mod control;
 pub mod events;
@@ -27,6 +28,8 @@ pub mod ledger;
 pub mod load;
 mod measuring;
 pub mod network;
+pub mod newer;
+mod news;
 pub mod plan;
 pub mod process;
 pub mod report;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::bytes::Bytes;
 use super::events::{Event, LifeId, Queue, SlotId};
 use super::plan::Weather;
 use super::trace::Trace;
@@ -73,41 +74,6 @@ pub enum Read {
     Closed,
 }
 
-/// Bytes in order, taken from the front.
-#[derive(Default)]
-struct Bytes {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Bytes {
-    fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn take(&mut self, count: usize) -> &[u8] {
-        let from = self.start;
-        self.start += count;
-        &self.bytes[from..from + count]
-    }
-
-    /// Gives room back once everything was taken.
-    fn tidy(&mut self) {
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
-        }
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
 /// One side of a connection with what comes towards it.
 struct End {
     slot: SlotId,
@@ -128,7 +94,7 @@ struct End {
     acknowledged: Time,
     /// Since when what comes towards it does not arrive.
     lost: Option<Time>,
-    /// When something for it was last lost.
+    /// When something for it was last lost, or could not be sent for a lost word of its room.
     impeded: Time,
 }
 
@@ -177,6 +143,8 @@ pub struct Network {
     pub busy: BTreeSet<(LifeId, usize)>,
     /// What was looked at.
     pub flows: FlowCounts,
+    /// The machine whose processes are newer than all others.
+    pub newer: Option<SlotId>,
 }
 
 /// How often it was looked at flows.
@@ -190,7 +158,7 @@ pub struct FlowCounts {
 
 impl Network {
     /// A network without traffic.
-    pub fn new(rng: Rng, trace: Trace, weather: Weather) -> Self {
+    pub fn new(rng: Rng, trace: Trace, weather: Weather, newer: Option<SlotId>) -> Self {
         Self {
             now: Time::ZERO,
             queue: Queue::default(),
@@ -203,6 +171,7 @@ impl Network {
             spare: Vec::new(),
             busy: BTreeSet::new(),
             flows: FlowCounts::default(),
+            newer,
         }
     }
 
@@ -313,6 +282,11 @@ impl Network {
         self.conns[id].ends[side].owner
     }
 
+    /// Whether a newer process has one side.
+    pub fn is_newer(&self, id: ConnId, side: Side) -> bool {
+        self.newer == Some(self.conns[id].ends[side].slot)
+    }
+
     /// The process whose control has one side.
     pub fn controlled_by(&self, id: ConnId, side: Side) -> Option<LifeId> {
         match self.owner(id, side) {
@@ -364,6 +338,7 @@ impl Network {
             other.awaited = true;
         }
         if written > 0 {
+            self.trace.note(self.now, id, "write", (side as u64) << 32 | written as u64);
             self.set_moving(id, 1 - side);
         }
         written
@@ -442,10 +417,20 @@ impl Network {
     /// whom to tell.
     pub fn has_room(&mut self, id: ConnId, side: Side) -> Owner {
         let ends = &self.conns[id].ends;
-        if !self.conns[id].swallowed && !self.is_blocked(ends[1 - side].slot, ends[side].slot) {
-            self.conns[id].ends[side].acknowledged = self.now;
+        let blocked = self.is_blocked(ends[1 - side].slot, ends[side].slot);
+        let owner = self.owner(id, side);
+        if self.conns[id].swallowed || owner == Owner::Nobody {
+            return owner;
         }
-        self.owner(id, side)
+        if blocked {
+            // A kernel finds out by its next probe that is answered; until then nothing is sent.
+            self.conns[id].ends[1 - side].impeded = self.now;
+            let at = self.after_us((50_000, 400_000));
+            self.queue.push(at, Event::Writable(id, side));
+            return Owner::Nobody;
+        }
+        self.conns[id].ends[side].acknowledged = self.now;
+        owner
     }
 
     /// How many bytes have arrived and were not read.
@@ -536,7 +521,7 @@ impl Network {
         }
     }
 
-    /// When something on its way to a side was last lost; for ever, where all packets vanish.
+    /// When something on its way to a side was last lost, or held up; for ever, where all packets vanish.
     pub fn impeded(&self, id: ConnId, side: Side) -> Time {
         let conn = &self.conns[id];
         if conn.swallowed { self.now } else { conn.ends[side].impeded }

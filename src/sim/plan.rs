@@ -115,6 +115,10 @@ pub struct Plan {
     pub misled: Option<(SlotId, SocketAddr)>,
     /// From when until when the last machine is cut off, again and again.
     pub flaps: Vec<(Time, Time)>,
+    /// The machine whose processes are newer than all others.
+    pub newer: Option<SlotId>,
+    /// Nothing goes wrong.
+    pub calm: bool,
     /// Weights of the machines.
     pub weights: Vec<u32>,
     /// What is sent.
@@ -212,12 +216,23 @@ fn limits(rng: &mut Rng) -> Limits {
     }
 }
 
+fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
+    MemberConfig {
+        seeds: (0..seed_count).map(address).collect(),
+        settings: MembershipConfig {
+            min_members: if rng.random_range(0..4) == 0 { 2 } else { 1 },
+            damp_max_ms: DAMP_MAX_MS,
+            ..MembershipConfig::default()
+        },
+    }
+}
+
 impl Plan {
     /// What the generator says.
     pub fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
         let nodes = usize::from(scenario.nodes);
         let seed_count = nodes.min(3);
-        let weather = weather(rng);
+        let mut weather = weather(rng);
         let mut faults = faults(rng);
         // These draw nothing: the other seeds are what they are without.
         let pause = match scenario.seed % 4 {
@@ -231,21 +246,14 @@ impl Plan {
         } else {
             nodes
         };
-        let slow = (0..slots).filter(|_| rng.random_range(0..12) == 0).collect();
+        let mut slow: Vec<_> = (0..slots).filter(|_| rng.random_range(0..12) == 0).collect();
         let mut late = Vec::new();
         if rng.random_range(0..4) == 0 {
             late.extend((0..seed_count).map(|slot| (slot, rng.random_range(500..8_000))));
         }
         let traffic = traffic(rng);
         let limits = limits(rng);
-        let member = MemberConfig {
-            seeds: (0..seed_count).map(address).collect(),
-            settings: MembershipConfig {
-                min_members: if rng.random_range(0..4) == 0 { 2 } else { 1 },
-                damp_max_ms: DAMP_MAX_MS,
-                ..MembershipConfig::default()
-            },
-        };
+        let member = member(rng, seed_count);
         let mut weights: Vec<u32> = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect();
         weights.push(100);
         let misled = match scenario.seed % 8 {
@@ -255,10 +263,19 @@ impl Plan {
         };
         let slots = slots + usize::from(misled.is_some());
         let every_ms = if scenario.seed.is_multiple_of(3) { 150 } else { 1_000 };
+        // A newer member among others, every other time without any faults.
+        let newer = (scenario.seed % 8 == 5).then_some(nodes - 1);
+        let calm = scenario.seed % 16 == 5;
+        if calm {
+            (weather, faults) = (weather.healed(), Vec::new());
+            (slow, late) = (Vec::new(), Vec::new());
+        }
         Self {
             slots,
             misled,
             flaps: Vec::new(),
+            newer,
+            calm,
             weather,
             faults,
             restart_ms: one_of(rng, &[(5, 200), (100, 3_000), (2_000, 10_000)]),
@@ -295,6 +312,7 @@ impl Plan {
         let mut plan = Self::draw(rng, scenario);
         plan.slots = usize::from(scenario.nodes);
         plan.misled = None;
+        (plan.newer, plan.calm) = (None, false);
         plan.weather = plan.weather.healed();
         plan.faults.clear();
         plan.slow.clear();

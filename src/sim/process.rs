@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::events::{Event, LifeId, SlotId};
 use super::load::AppThread;
 use super::network::{ConnId, Network, Read, Side};
+use super::newer::fail_anew;
 use crate::base::{NodeRef, Time};
 use crate::control::Control;
 use crate::control::links::JobId;
@@ -152,6 +153,10 @@ pub struct Socket {
     pub side: Side,
     /// What has come and was not handled.
     pub inbox: Inbox,
+    /// What was written ends with a whole frame.
+    pub whole: bool,
+    /// What a newer process says behind that, as far as it is not written.
+    pub more: Vec<u8>,
 }
 
 impl Body {
@@ -232,7 +237,8 @@ impl Socket {
 
     /// A link's side of a connection.
     pub fn new(link: LinkId, (conn, side): (ConnId, Side)) -> Self {
-        Self { link, conn, side, inbox: Inbox::new(Self::INBOX_BYTES) }
+        let inbox = Inbox::new(Self::INBOX_BYTES);
+        Self { link, conn, side, inbox, whole: true, more: Vec::new() }
     }
 
     /// Reads once.
@@ -251,10 +257,31 @@ impl Socket {
 
     /// Writes once.
     pub fn write(&mut self, net: &mut Network, outbox: &Outbox) -> Moved {
-        match net.write(self.conn, self.side, outbox.slices()) {
-            0 => Moved::Blocked,
-            count => Moved::Bytes { count, more: count == outbox.bytes() },
+        if !self.write_more(net) {
+            return Moved::Blocked;
         }
+        let count = match self.whole && net.is_newer(self.conn, self.side) {
+            true => {
+                let mut frames: Vec<u8> = outbox.slices().flatten().copied().collect();
+                fail_anew(&mut frames, &mut net.rng);
+                net.write(self.conn, self.side, std::iter::once(frames.as_slice()))
+            }
+            false => net.write(self.conn, self.side, outbox.slices()),
+        };
+        self.whole = count == outbox.bytes();
+        match count {
+            0 => Moved::Blocked,
+            count => Moved::Bytes { count, more: self.whole },
+        }
+    }
+
+    /// Writes what a newer process says more. Whether all of it is written.
+    pub fn write_more(&mut self, net: &mut Network) -> bool {
+        if !self.more.is_empty() {
+            let count = net.write(self.conn, self.side, std::iter::once(self.more.as_slice()));
+            self.more.drain(..count);
+        }
+        self.more.is_empty()
     }
 }
 

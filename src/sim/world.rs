@@ -11,6 +11,7 @@ use super::invariants::{Checks, Violation};
 use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
+use super::newer::{self, Heard};
 use super::plan::Plan;
 use super::process::{Fate, Life};
 use super::trace::Trace;
@@ -113,6 +114,8 @@ pub struct Result {
     pub letters_lost: u64,
     /// How often a link was rightly closed for a long message that did not come to its end.
     pub stalled: u64,
+    /// What a newer member said and others did not know.
+    pub unknown: Heard,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -142,7 +145,7 @@ impl World {
         let trace = Trace::new(scenario.seed, scenario.print);
         trace.say(|| format!("{plan:#?}"));
         let ledger = Shared::new(Ledger::new(rng.random(), plan.traffic.clone()));
-        let net = Network::new(rng, trace, plan.weather.clone());
+        let net = Network::new(rng, trace, plan.weather.clone(), plan.newer);
         let key = ClusterKey::new("sim", Some(b"a secret for simulated nodes"))
             .expect("the name and the secret are fine");
         let end = Time::ZERO.plus(Duration::from_secs(scenario.seconds));
@@ -211,6 +214,7 @@ impl World {
             letters: self.checks.letters.said,
             letters_lost: self.checks.letters.lost,
             stalled: self.checks.stalled,
+            unknown: self.checks.newer.all,
             violation: ledger.violation.clone(),
         }
     }
@@ -247,9 +251,13 @@ impl World {
             Event::Datagram { to, from, bytes } => {
                 if let (Some(life), true) = (self.slots[to], !self.net.is_blocked(from, to)) {
                     self.net.trace.note(now, life, "received", bytes.len() as u64);
+                    let before = self.skipped_datagrams(life);
                     self.control(life, |control, now, sink| {
                         control.datagram(now, address(from), &bytes, sink);
                     });
+                    if newer::is_unknown(&bytes) {
+                        self.check_skipped_datagram(life, before);
+                    }
                 }
                 self.net.recycle(bytes);
             }
@@ -290,8 +298,9 @@ impl World {
             }
             Event::Job(life, conn, side) => self.step_job(life, conn, side),
             Event::Application(life, thread) => self.application(life, thread),
-            Event::Questions(life) => self.questions(life),
+            Event::Questions(life, flood) => self.questions(life, flood),
             Event::Routers(life) => self.routers(life),
+            Event::News(life) => self.news(life),
             Event::Exit(life) => {
                 self.control(life, |control, now, sink| control.stop(now, sink));
             }
@@ -324,8 +333,9 @@ impl World {
             | Event::Connected(life, ..)
             | Event::Discovered(life)
             | Event::Application(life, _)
-            | Event::Questions(life)
+            | Event::Questions(life, _)
             | Event::Routers(life)
+            | Event::News(life)
             | Event::Serve(life)
             | Event::Exit(life) => *life,
             _ => return Some(event),
@@ -377,6 +387,9 @@ impl World {
         self.next_routers(life);
         self.serve(life);
         self.measure(life);
+        if self.net.newer == Some(slot) {
+            self.next_news(life);
+        }
         for thread in 0..self.plan.traffic.threads {
             self.next_burst(life, thread);
         }
@@ -489,7 +502,11 @@ impl World {
                 wrong = wrong.take().or(judged.err());
                 false
             }
-            Outcome::Answered | Outcome::Failed(_) => false,
+            Outcome::Answered => false,
+            Outcome::Failed(error) => {
+                self.ledger.lock().failed(error);
+                false
+            }
             Outcome::Wrong(seen) => {
                 wrong.get_or_insert(seen);
                 false

@@ -128,7 +128,7 @@ impl Control {
     }
 
     /// A part says something to another node's half.
-    pub(in crate::control) fn say_to(
+    pub(crate) fn say_to(
         &mut self,
         now: Time,
         to: NodeRef,

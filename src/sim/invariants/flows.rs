@@ -43,10 +43,7 @@ impl World {
     /// By now this side has given up a connection that was swallowed, if its process ran.
     pub(in crate::sim) fn check_flow(&mut self, conn: ConnId, side: Side) {
         let now = self.net.now;
-        let Owner::Worker(life, index, _) = self.net.owner(conn, side) else {
-            self.checks.flows_noticed += 1;
-            return;
-        };
+        let Owner::Worker(life, index, _) = self.net.owner(conn, side) else { return };
         let due = self.runs_since(life, index).unwrap_or(now).plus(NOTICED_WITHIN);
         if now < due {
             self.net.queue.push(due, super::super::events::Event::Noticed(conn, side));

@@ -9,6 +9,7 @@ use super::load::Truth;
 use crate::base::Time;
 use crate::control::links::JobId;
 use crate::sim::events::LifeId;
+use crate::sim::newer::FIRST_PART;
 use crate::sim::world::World;
 use crate::wire::{Deframed, Frame, FrameKind, WireError, deframe};
 
@@ -89,17 +90,22 @@ impl Letters {
         Ok(())
     }
 
-    fn came(&mut self, of: (LifeId, JobId), bytes: &[u8]) {
+    /// Gives how many frames of unknown kinds or parts came to their end.
+    fn came(&mut self, of: (LifeId, JobId), bytes: &[u8]) -> u64 {
         let channel = self.channels.entry(of).or_default();
         channel.came.extend_from_slice(bytes);
-        let mut taken = channel.taken;
+        let (mut taken, mut unknown) = (channel.taken, 0);
         let used = frames(&channel.came, |frame| {
             if let (FrameKind::Ack, Some(total)) = (frame.header.kind, frame.body().first_chunk()) {
                 taken = u64::from_le_bytes(*total) as usize;
             }
+            let (kind, word) = (frame.header.kind, frame.header.message.0);
+            let other = kind == FrameKind::Part && (word >> 8) as u8 >= FIRST_PART;
+            unknown += u64::from(kind == FrameKind::Unknown || other);
         });
         channel.taken = taken;
         channel.came.drain(..used.unwrap_or(0));
+        unknown
     }
 
     fn over(&mut self, truth: &mut Truth, (life, job): (LifeId, JobId), now: Time) {
@@ -136,9 +142,10 @@ impl World {
         }
     }
 
-    /// Something came to a process's control on a channel.
-    pub(in crate::sim) fn letters_taken(&mut self, of: (LifeId, JobId), bytes: &[u8]) {
-        self.checks.letters.came(of, bytes);
+    /// Something came to a process's control on a channel. Gives how many unknown frames came to
+    /// their end.
+    pub(in crate::sim) fn letters_taken(&mut self, of: (LifeId, JobId), bytes: &[u8]) -> u64 {
+        self.checks.letters.came(of, bytes)
     }
 
     /// A connection in a process's control's hands is over.

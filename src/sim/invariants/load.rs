@@ -30,8 +30,11 @@ pub type QuestionId = usize;
 /// What one life has read, said and heard.
 struct Known {
     me: NodeRef,
-    /// Readings since the measurement that was shown last, and that one.
-    reads: Vec<(Time, Reading)>,
+    /// Readings with which its present measurement may have begun: that of the one that was shown
+    /// last, and of those that came to the same.
+    bases: Vec<Reading>,
+    /// The last one.
+    last: Reading,
     /// What it could say of itself, by its readings.
     figures: VecDeque<(Time, Load)>,
     /// As shown last.
@@ -89,7 +92,8 @@ impl Truth {
         self.by_node.insert(me, self.lives.len());
         self.lives.push(Known {
             me,
-            reads: Vec::new(),
+            bases: Vec::new(),
+            last: Reading::default(),
             figures: VecDeque::new(),
             own: Load { busy_per_mille: 0, stuck: false },
             said: Vec::new(),
@@ -106,16 +110,22 @@ impl Truth {
     /// A process reads what its workers did.
     pub fn read(&mut self, life: LifeId, now: Time, reading: Reading) {
         let known = &mut self.lives[life];
-        let figures = known.reads.iter().map(|(_, earlier)| between(earlier, &reading, known.own));
-        known.figures.extend(figures.map(|figure| (now, figure)));
-        known.reads.push((now, reading));
+        let figures = known.bases.iter().map(|base| between(base, &reading, known.own));
+        let figures: Vec<Load> = figures.collect();
+        if known.bases.is_empty() || figures.contains(&known.own) {
+            known.bases.push(reading);
+        }
+        known.figures.extend(figures.into_iter().map(|figure| (now, figure)));
+        known.last = reading;
         while known.figures.front().is_some_and(|(at, _)| now.since(*at) > REMEMBERED) {
             known.figures.pop_front();
         }
     }
 
     fn could_say(&self, life: LifeId, load: Load, since: Time) -> bool {
-        self.lives[life].figures.iter().any(|(at, figure)| *at >= since && *figure == load)
+        let figures = &self.lives[life].figures;
+        let first = figures.partition_point(|(at, _)| *at < since);
+        figures.range(first..).any(|(_, figure)| *figure == load)
     }
 
     /// A process shows what it knows.
@@ -142,7 +152,7 @@ impl Truth {
         }
         let known = &mut self.lives[life];
         known.own = load;
-        known.reads.drain(..known.reads.len() - 1);
+        known.bases = vec![known.last];
         let news = known.said.last().is_none_or(|(_, last)| {
             let differs = last.busy_per_mille.abs_diff(load.busy_per_mille);
             differs >= WORTH_TELLING || last.stuck != load.stuck
@@ -322,7 +332,7 @@ impl World {
         for life in &staying {
             for of in staying.iter().filter(|of| *of != life) {
                 if let Err(seen) = ledger.loads.is_fresh(*life, *of, now) {
-                    ledger.violation.get_or_insert(super::Violation { invariant: NAME, seen });
+                    ledger.blame(NAME, seen);
                 }
             }
         }

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod letters;
 pub mod load;
 pub mod masks;
+pub mod newer;
 pub mod order;
 pub mod placement;
 pub mod protocol;
@@ -60,6 +61,8 @@ pub struct Checks {
     pub letters: letters::Letters,
     /// How often a link was rightly closed for a long message that did not come to its end.
     pub stalled: u64,
+    /// What a newer member said.
+    pub newer: newer::Newer,
     slots: usize,
 }
 
@@ -75,6 +78,7 @@ impl Checks {
             flows_noticed: 0,
             letters: letters::Letters::default(),
             stalled: 0,
+            newer: newer::Newer::default(),
             slots,
         }
     }
@@ -99,6 +103,8 @@ pub enum Seen {
     Withdraws(HandlerId),
     /// They have.
     Unserved,
+    /// Its control found fault with what a peer sent.
+    Broken(String),
     /// It wrote to a channel, at whose other end this life is.
     Wrote(JobId, Option<LifeId>, Vec<u8>),
     /// A connection that its control had is over.
@@ -125,6 +131,7 @@ impl World {
             }
             Seen::Withdraws(handler) => self.ledger.lock().services.ending(life, handler),
             Seen::Unserved => self.unserved(life),
+            Seen::Broken(seen) => self.blame(protocol::NAME, format!("life {life}: {seen}")),
             Seen::Wrote(job, to, bytes) => self.check_letters((life, job), to, &bytes),
             Seen::Over(job) => self.channel_over((life, job)),
             Seen::Fault(fault) => {
@@ -179,7 +186,8 @@ impl World {
     /// A process saw a change of membership.
     pub(super) fn check_event(&mut self, life: LifeId, event: &MemberEvent) {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
-        if let Err(seen) = removal::check(&self.lives, event) {
+        self.check_calm(life, event);
+        if let Err(seen) = removal::check(&self.lives, life, event) {
             self.blame(removal::NAME, format!("life {life}: {seen}"));
         }
     }
@@ -244,8 +252,10 @@ impl World {
     pub(super) fn check_end(&mut self) {
         self.check_open_watches();
         self.check_reached();
+        self.check_unknown_reasons();
         for life in self.living() {
             self.check_questions(life);
+            self.check_skipped_frames(life);
             let total = self.total_counts(life);
             let ledger = self.ledger.lock();
             let (handled, open) = (ledger.handled_of(life), ledger.open_asks(life));

@@ -1,24 +1,26 @@
 //! Only who left, who was removed by an operator, and earlier lives ever disappear from a view.
 
 use crate::base::MemberEvent;
+use crate::sim::events::LifeId;
 use crate::sim::process::{Fate, Life};
 
 /// The invariant's name.
 pub const NAME: &str = "a live node is never removed";
 
-/// A node saw a change of membership.
+/// A node saw a change of membership; `by` is its life.
 ///
 /// # Errors
 /// Who was removed without reason.
-pub fn check(lives: &[Life], event: &MemberEvent) -> Result<(), String> {
+pub fn check(lives: &[Life], by: LifeId, event: &MemberEvent) -> Result<(), String> {
     let MemberEvent::Removed(member) = event else { return Ok(()) };
     let Some(life) = lives.iter().position(|life| life.me == member.node_ref()) else {
         return Err(format!("{} was removed and has never been", member.node_ref()));
     };
     let removed = &lives[life];
     let replaced = lives[life + 1..].iter().any(|later| later.me.node == removed.me.node);
-    // A misled node ends itself, seen by nobody else.
-    if removed.downed || removed.leaving || replaced || removed.misled {
+    // A misled node that hears whose address it has ends itself, seen by nobody else.
+    let ends_itself = removed.misled && life == by;
+    if removed.downed || removed.leaving || replaced || ends_itself {
         return Ok(());
     }
     let state = if removed.fate == Fate::Alive { "alive" } else { "dead, but may come back" };
