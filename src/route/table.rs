@@ -119,7 +119,7 @@ impl RouteTable {
         &self.routees
     }
 
-    /// How many routees there are; never more than [`MAX_CANDIDATES`].
+    /// How many routees there are; never more than [`MAX_CANDIDATES`](crate::hash::MAX_CANDIDATES).
     #[inline]
     pub fn len(&self) -> usize {
         self.routees.len()

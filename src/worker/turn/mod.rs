@@ -7,7 +7,7 @@
 //! nothing is written per message.
 //!
 //! The files: [`io`] is what a driver supplies, [`pace`](self) bounds the time, [`sockets`](self)
-//! reads and writes, [`flow`] finds dead connections, [`parting`](self) ends a worker.
+//! reads and writes, [`flow`](self) finds dead connections, [`parting`](self) ends a worker.
 
 mod flow;
 pub mod inboxes;
