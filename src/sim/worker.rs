@@ -50,7 +50,7 @@ struct Hands<'a> {
     /// A link was given up whose flow is not dead.
     wronged: bool,
     /// The most bytes that an outbox held before it was written.
-    fullest: usize,
+    fullest: [usize; 3],
 }
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
             broken: None,
             stalled: Vec::new(),
             wronged: false,
-            fullest: 0,
+            fullest: [0; 3],
         };
         let outcome = turn.run(worker, &mut hands);
         (hands.now, hands.looks) = (now, 0);
@@ -243,7 +243,8 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
-        self.fullest = self.fullest.max(outbox.bytes());
+        let fullest = &mut self.fullest[outbox.held().1 as usize];
+        *fullest = outbox.bytes().max(*fullest);
         let moved =
             self.ends.socket(link).map_or(Moved::Closed, |socket| socket.write(self.net, outbox));
         self.moved |= moved != Moved::Blocked;

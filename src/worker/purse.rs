@@ -51,6 +51,11 @@ impl Purses {
         (purse.taken, purse.most)
     }
 
+    /// What an outbox of an account may hold however little is left.
+    pub fn share(&self, account: Account) -> usize {
+        self.0[account as usize].share
+    }
+
     #[inline]
     pub(super) fn take(&mut self, account: Account, bytes: usize) {
         self.0[account as usize].taken += bytes;

@@ -42,6 +42,10 @@ pub struct PurseUsage {
     pub held: usize,
     /// How many outboxes there are.
     pub outboxes: usize,
+    /// What each may hold in any case.
+    pub share: usize,
+    /// Bytes in the fullest of them.
+    pub fullest: usize,
 }
 
 impl Worker {
@@ -93,10 +97,15 @@ impl Worker {
         let core = &self.core;
         let purse = |account| {
             let (taken, most) = core.encoder.purses().state(account);
-            let held = core.links.iter().map(|(_, link)| link.outbox.held());
-            let held = held.filter(|(_, of)| *of == account);
-            let (outboxes, held) = held.fold((0, 0), |sum, (one, _)| (sum.0 + 1, sum.1 + one));
-            PurseUsage { taken, most, held, outboxes }
+            let share = core.encoder.purses().share(account);
+            let outboxes = core.links.iter().map(|(_, link)| &link.outbox);
+            let mut usage = PurseUsage { taken, most, held: 0, outboxes: 0, share, fullest: 0 };
+            for outbox in outboxes.filter(|outbox| outbox.held().1 == account) {
+                usage.outboxes += 1;
+                usage.held += outbox.held().0;
+                usage.fullest = usage.fullest.max(outbox.bytes());
+            }
+            usage
         };
         let stranded = |link| {
             let dialed = core.links.get(link).filter(|it| matches!(it.role, Role::Dialed { .. }));

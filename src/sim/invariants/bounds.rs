@@ -3,7 +3,7 @@
 
 use crate::base::View;
 use crate::wire::{CHUNK_BYTES, padded};
-use crate::worker::purse::SHARE_BYTES;
+use crate::worker::purse::Account;
 use crate::worker::turn::InboxRoom;
 use crate::worker::{Limits, PurseUsage, Usage};
 
@@ -16,20 +16,18 @@ const WAKE_UPS: usize = 4_096;
 
 /// Watch asks again with one timer and looks at unknown nodes with another.
 const PART_TIMERS: usize = 2;
+/// Frames of the protocol, which always find room in an outbox: there are few, and they are small.
+const PROTOCOL_BYTES: usize = 16 << 10;
 /// Links of one worker, those of former peers that have not noticed included.
 const LINKS: usize = 512;
 
-/// A worker after a duty cycle.
+/// A worker after a duty cycle, in which outboxes held so much, by account, before they were written.
 ///
 /// # Errors
 /// What has grown too large.
-pub fn check_worker(usage: &Usage, fullest: usize, limits: &Limits) -> Result<(), String> {
-    // Replies may fill it twice over, the last message may exceed it, and acknowledgements and
-    // failures always find room.
-    let outbox = 2 * limits.outbox_bytes + limits.max_frame_bytes as usize + CHUNK_BYTES;
+pub fn check_worker(usage: &Usage, fullest: [usize; 3], limits: &Limits) -> Result<(), String> {
     let timers = usage.asks + 4 * usage.links + WAKE_UPS + PART_TIMERS;
     let found = [
-        ("bytes in an outbox", fullest.max(usage.fullest_outbox), outbox),
         ("open asks", usage.asks, limits.max_asks),
         ("links", usage.links, LINKS),
         ("timers", usage.timers, timers),
@@ -43,21 +41,41 @@ pub fn check_worker(usage: &Usage, fullest: usize, limits: &Limits) -> Result<()
     if counted != kept || kept > limits.retry_bytes.max(limits.max_frame_bytes as usize) {
         return Err(format!("frames to be sent again take {kept} bytes, counted as {counted}"));
     }
-    check_purses(usage, limits)
+    for ((account, purse), fullest) in Account::ALL.iter().zip(&usage.purses).zip(fullest) {
+        check_purse(*account, purse, fullest, limits)?;
+    }
+    Ok(())
 }
 
-/// What outboxes hold together is what was taken for them, and no more than there is; beyond that
-/// each has its share, the message with which it is passed, and frames of the protocol.
-fn check_purses(usage: &Usage, limits: &Limits) -> Result<(), String> {
-    let chunk = CHUNK_BYTES.max(limits.max_frame_bytes as usize);
-    for PurseUsage { taken, most, held, outboxes } in usage.purses {
-        if taken != held {
-            return Err(format!("{taken} bytes are taken for outboxes that hold {held}"));
-        }
-        let limit = most + outboxes * (SHARE_BYTES + 2 * chunk);
-        if held > limit {
-            return Err(format!("{held} bytes in outboxes, where there may be {limit}"));
-        }
+/// What the message takes with which a bound is passed: a chunk of its own.
+fn message_bytes(limits: &Limits) -> usize {
+    CHUNK_BYTES.max(padded(limits.max_frame_bytes as usize))
+}
+
+/// What outboxes hold on one account is what was taken for them, and no more than there is; beyond
+/// that each has its share, the message with which it is passed, and frames of the protocol.
+fn check_purse(
+    account: Account,
+    purse: &PurseUsage,
+    fullest: usize,
+    limits: &Limits,
+) -> Result<(), String> {
+    let &PurseUsage { taken, most, held, outboxes, share, .. } = purse;
+    if taken != held {
+        return Err(format!("{taken} bytes of {account:?} are taken for outboxes with {held}"));
+    }
+    let message = message_bytes(limits);
+    let passed = if share > 0 { outboxes * (share + message) } else { message };
+    let limit = most + passed + outboxes * PROTOCOL_BYTES;
+    if held > limit {
+        return Err(format!("{held} bytes in outboxes of {account:?}, where {limit} may be"));
+    }
+    // Replies may fill an outbox twice over.
+    let times = if account == Account::Requests { 1 } else { 2 };
+    let limit = times * limits.outbox_bytes + message + PROTOCOL_BYTES;
+    let fullest = purse.fullest.max(fullest);
+    if fullest > limit {
+        return Err(format!("{fullest} bytes in an outbox of {account:?}, where {limit} may be"));
     }
     Ok(())
 }

@@ -201,8 +201,8 @@ impl World {
         }
     }
 
-    /// A worker's duty cycle is over. `fullest` is the most bytes an outbox held in it.
-    pub(super) fn check_worker(&mut self, life: LifeId, index: usize, fullest: usize) {
+    /// A worker's duty cycle is over. `fullest` is the most bytes an outbox held in it, by account.
+    pub(super) fn check_worker(&mut self, life: LifeId, index: usize, fullest: [usize; 3]) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let core = &mut body.workers[index];
         let counts = core.worker.counts();
