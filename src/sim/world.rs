@@ -417,7 +417,8 @@ impl World {
         self.net.queue.push(self.net.now, Event::Exit(life));
     }
 
-    /// A process that has left ends. A worker that was paused may not have stopped in time.
+    /// A process that has left ends. A worker that a handler held, or that was paused, may not have
+    /// stopped in time; what waits for it is not counted.
     pub(super) fn stopped(&mut self, life: LifeId, running: u16) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let drained = body.left == Some(true) && running == 0;
@@ -425,6 +426,7 @@ impl World {
         if drained {
             self.check_left(life);
         }
+        self.check_stopped(life, running);
         self.kill(life, Fate::Left);
     }
 

@@ -24,11 +24,12 @@ pub mod watches;
 pub mod withdrawal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::events::LifeId;
 use super::process::{Fate, Sums};
 use super::world::World;
-use crate::base::{HandlerId, MemberEvent};
+use crate::base::{HandlerId, MemberEvent, Time};
 use crate::control::ServeFailure;
 use crate::control::links::JobId;
 use crate::member::MemberFault;
@@ -42,6 +43,9 @@ pub struct Violation {
     /// What was seen instead.
     pub seen: String,
 }
+
+/// For how long a process waits for its workers to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What invariants remember.
 pub struct Checks {
@@ -234,6 +238,24 @@ impl World {
             self.blame(bounds::NAME, name(seen));
         }
         self.check_watches();
+    }
+
+    /// A process has ended, and so many of its workers had not stopped: each was held by something
+    /// while it was waited for.
+    pub(super) fn check_stopped(&mut self, life: LifeId, running: u16) {
+        let now = self.lives[life].local(self.net.now);
+        let Some(body) = self.lives[life].body.as_deref() else { return };
+        let held = |since: Time| now.since(since) < STOP_PATIENCE && since > Time::ZERO;
+        let paused = held(body.running_since);
+        let excused = body
+            .workers
+            .iter()
+            .filter(|core| paused || core.blocked_until > self.net.now || held(core.running_since));
+        let excused = excused.count();
+        if usize::from(running) > excused {
+            let seen = format!("{running} workers did not stop, of which {excused} were held");
+            self.blame(counts::NAME, format!("life {life} left: {seen}"));
+        }
     }
 
     /// A process has left with everything drained, as it says.
