@@ -176,7 +176,8 @@ impl Node {
         }
     }
 
-    /// How many messages ended how, over all workers; a few milliseconds old at most.
+    /// How many messages ended how, over all workers; a few milliseconds old at most, unless a handler holds a worker: what is
+    /// handed to that one, and becomes of it, is counted when it goes on.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
     }

@@ -23,8 +23,8 @@ pub enum Refusal {
     MissingKey,
     /// The queue towards the routee holds as much as it may.
     #[error(
-        "the queue towards the routee is full; slow down, or raise links.outbox_bytes and \
-         links.outboxes_bytes"
+        "the queue towards the routee is full, the worker's or the link's; slow down, or raise \
+         workers.inject_capacity, or links.outbox_bytes and links.outboxes_bytes"
     )]
     QueueFull,
     /// The encoded message is over the frame limit.

@@ -127,9 +127,14 @@ impl Member {
         self.state == MemberState::Up
     }
 
-    /// Whether routers may send to it.
+    /// Whether it takes messages.
+    pub fn answers(&self) -> bool {
+        self.state == MemberState::Up && self.reachable
+    }
+
+    /// Whether routers send to it, also when others could take its messages.
     pub fn is_usable(&self) -> bool {
-        self.state == MemberState::Up && self.reachable && self.damped_until.is_none()
+        self.answers() && self.damped_until.is_none()
     }
 }
 

@@ -45,9 +45,12 @@ impl Destinations {
             };
             // A node's own leave does not part it from itself.
             let reach = if node == view.me { Reach::Usable } else { reach };
-            let (address, routed) = (member.address, member.is_usable());
+            let (address, routed) = (member.address, member.answers());
+            let damped = member.damped_until.is_some();
             for id in self.ids.get(&node).into_iter().flatten() {
-                self.now.change(*id, |one| *one = Destination { address, reach, routed, ..*one });
+                self.now.change(*id, |one| {
+                    *one = Destination { address, reach, routed, damped, ..*one }
+                });
             }
         }
         if view.member(view.me.node).is_none_or(|member| member.node_ref() != view.me) {
@@ -86,8 +89,9 @@ impl Destinations {
                     slots.len() - 1
                 });
                 let id = DestinationId::new(slot, newest);
-                let (reach, routed) = (Reach::Usable, false);
-                slots[slot] = Some(Destination { id, node, worker, address, reach, routed });
+                let (reach, routed, damped) = (Reach::Usable, false, false);
+                slots[slot] =
+                    Some(Destination { id, node, worker, address, reach, routed, damped });
                 ids.push(id);
             }
         }
@@ -143,7 +147,10 @@ impl Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Incarnation, NodeId};
+    use crate::base::{HandlerId, Incarnation, NodeId, Placed, Service, Time};
+    use crate::hash::HashSeed;
+    use crate::route::snapshot::RouterState;
+    use crate::route::{RouteTable, RouterSpec, StrategyKind};
 
     fn node(name: &str, life: u64) -> NodeRef {
         NodeRef { node: NodeId::from_name(name), incarnation: Incarnation(life) }
@@ -248,6 +255,46 @@ mod tests {
         destinations.follow(&view(Vec::new()));
         let own = destinations.all().find(node("me", 1), WorkerIndex(0)).unwrap();
         assert_eq!((own.reach, own.routed), (Reach::Gone, false));
+    }
+
+    #[test]
+    fn damped_routees_are_chosen_only_where_nobody_else_answers() {
+        let serving = |name: &str, damped: bool, reachable: bool| Member {
+            damped_until: damped.then_some(Time(1)),
+            reachable,
+            services: vec![Service {
+                path: "/a".parse().unwrap(),
+                handler: HandlerId(1),
+                placed: Placed::EVERY,
+                messages: Vec::new(),
+            }],
+            ..member(name, 1, 1)
+        };
+        let spec =
+            Arc::new(RouterSpec::new("/a".parse().unwrap(), StrategyKind::RoundRobin, HashSeed(1)));
+        // By name; whether each answers and is damped, and whether it is chosen.
+        for (one, other, chosen) in [
+            ((true, false), (true, false), [true, true]),
+            ((true, true), (true, false), [false, true]),
+            ((true, true), (false, false), [true, false]),
+            ((true, true), (true, true), [true, true]),
+            ((false, true), (false, false), [false, false]),
+        ] {
+            let members = [("a", one), ("b", other)]
+                .map(|(name, (answers, damped))| serving(name, damped, answers));
+            let view = view(members.into_iter().chain([member("me", 1, 1)]).collect());
+            let mut destinations = Destinations::default();
+            destinations.follow(&view);
+            let table = Arc::new(RouteTable::build(&view, &spec, None));
+            let places = destinations.of(&table);
+            let state =
+                RouterState::new(Arc::clone(&spec), Arc::clone(&table), places, destinations.all());
+            let active = ["a", "b"].map(|name| {
+                let place = table.routees().iter().position(|it| it.node == node(name, 1)).unwrap();
+                state.active.contains(place as u16)
+            });
+            assert_eq!(active, chosen, "{one:?} {other:?}");
+        }
     }
 
     #[test]

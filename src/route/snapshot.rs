@@ -36,6 +36,8 @@ pub struct Destination {
     pub reach: Reach,
     /// Whether routers choose it: its node is up, and answers.
     pub routed: bool,
+    /// Whether they do so only where nobody else answers: its node falls silent again and again.
+    pub damped: bool,
 }
 
 /// The workers of all members' present lives, each in the slot that its id says.
@@ -118,9 +120,15 @@ impl RouterState {
         destinations: Arc<[DestinationId]>,
         all: &Destinations,
     ) -> Self {
-        let active = table.active(|routee| {
-            all.get(destinations[routee]).is_some_and(|destination| destination.routed)
-        });
+        let active = |damped| {
+            table.active(|routee| {
+                let destination = all.get(destinations[routee]);
+                destination.is_some_and(|one| one.routed && (damped || !one.damped))
+            })
+        };
+        // Damping spares keys a move to others. Where there are none it would only refuse them.
+        let steady = active(false);
+        let active = if steady.is_empty() { active(true) } else { steady };
         Self { spec, table, destinations, active }
     }
 }

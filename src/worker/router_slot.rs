@@ -86,6 +86,7 @@ mod tests {
             address: member.address,
             reach: Reach::Usable,
             routed: true,
+            damped: false,
         };
         let path = member.services[0].path.clone();
         let spec = Arc::new(RouterSpec::new(path, StrategyKind::RoundRobin, HashSeed(1)));

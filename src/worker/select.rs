@@ -32,7 +32,7 @@ impl Pattern {
     pub fn identify(&self, snapshot: &Snapshot) -> Vec<RouteeRef> {
         let mut found = Vec::new();
         for member in &snapshot.view.members {
-            if !member.is_usable() || self.node.is_some_and(|node| node != member.id) {
+            if !member.answers() || self.node.is_some_and(|node| node != member.id) {
                 continue;
             }
             for service in member.services.iter().filter(|known| self.paths.fits(&known.path)) {

@@ -177,6 +177,7 @@ impl Net {
                 address: member(index).address,
                 reach: self.reach[index],
                 routed: self.reach[index] == Reach::Usable,
+                damped: false,
             })
             .filter(|destination| destination.reach != Reach::Gone);
         }

@@ -58,6 +58,7 @@ fn target(number: u64) -> Destination {
         address: from(number as u8, 7_400),
         reach: Reach::Usable,
         routed: true,
+        damped: false,
     }
 }
 

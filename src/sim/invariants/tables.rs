@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::routers::ask_the_same;
-use crate::base::{NodeRef, View};
+use crate::base::{Member, NodeRef, View};
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{LocalPreference, RouteTable, RouteeSet, RouterSpec};
 
@@ -89,9 +89,13 @@ fn check_heirs(id: u32, view: &View, router: &RouterState) -> Result<(), String>
     let Some(slots) = router.table.slots().filter(|_| !router.active.is_full()) else {
         return Ok(());
     };
-    let answer = view.members.iter().filter(|member| member.is_usable()).cloned().collect();
-    let answering = View::new(view.me, view.version, answer);
-    let alone = RouteTable::build(&answering, &router.spec, None);
+    let table_of = |takes: fn(&Member) -> bool| {
+        let members = view.members.iter().filter(|member| takes(member)).cloned().collect();
+        RouteTable::build(&View::new(view.me, view.version, members), &router.spec, None)
+    };
+    let steady = table_of(Member::is_usable);
+    // Who is damped has its keys only where nobody else is.
+    let alone = if !steady.is_empty() { steady } else { table_of(Member::answers) };
     let place = |table: &RouteTable, owner: Option<u16>| {
         let routee = table.routees().get(usize::from(owner?))?;
         Some((routee.node, routee.worker))
