@@ -58,7 +58,8 @@ impl Core {
             // What is on its way only keeps the worker awake once it can be seen.
             Some(Duration::ZERO) => {
                 let injected = !self.ends.injected.is_empty();
-                if outcome == TurnOutcome::Again || injected || next <= now {
+                let due = self.worker.next_deadline().is_some_and(|at| at <= self.worker.now());
+                if outcome == TurnOutcome::Again || injected || due || next <= now {
                     next = next.min(net.after_us((1, 20)));
                 }
             }
