@@ -142,9 +142,11 @@ impl Turn {
         }
         let own = self.run_own(worker, io);
         self.report(worker, io);
-        // What is written now would seem to be as old as what was written before a long turn.
-        self.look_at_flows(worker, io, now);
-        worked |= self.flush(worker, io, now);
+        // Handlers may have taken long. What is written now would seem to be as old as the turn, or
+        // as what was written before it.
+        let written_at = if worked || own { io.now() } else { now };
+        self.look_at_flows(worker, io, written_at);
+        worked |= self.flush(worker, io, written_at);
         // A request that a flush made (a lost link) must not wait for the next event.
         self.report(worker, io);
         if worker.take_ways_changed() {

@@ -17,7 +17,8 @@ use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::queue::inject::{Injected, Injector};
 use crate::wire::handshake::{Established, Purpose};
-use crate::wire::{Chunk, FrameKind, WireError};
+use crate::wire::{Chunk, Fields, FrameKind, WireError};
+use crate::worker::core::Core;
 use crate::worker::outbox::Outbox;
 use crate::worker::testnet::{ArchivedPing, Net, Ping, destination, node, ping};
 use crate::worker::{
@@ -484,6 +485,33 @@ fn what_was_written_a_moment_ago_is_not_as_old_as_the_first_that_was_written() {
         bench.run();
     }
     assert!(!bench.hands.looked.is_empty(), "nobody looked");
+    assert_eq!(bench.hands.closed, [], "it was given up");
+}
+
+/// A handler holds the worker for long, and at the end of that turn another link is written to.
+#[test]
+fn what_a_long_turn_writes_at_its_end_is_not_as_old_as_the_turn() {
+    let mut bench = Bench::new();
+    bench.link(1, &[]);
+    bench.link(2, &[]);
+    let flow = |waiting| Flow { waiting, unacknowledged: waiting, silent: DEAD_FLOW, probes: 0 };
+    bench.hands.flow = Some(flow(false));
+    for _ in 0..2 {
+        bench.run();
+        bench.hands.clock.fetch_add(DEAD_FLOW.as_nanos() as u64, Ordering::Relaxed);
+    }
+    let [(slow, input), (other, _)] = bench.hands.sockets[..] else { panic!("two links") };
+    let message = (bench.encode)(&ping(2 * DEAD_FLOW.as_micros() as u64));
+    bench.hands.inputs[input].0.extend_from_slice(message.bytes());
+    bench.hands.inputs[input].2 = false;
+    bench.turn.readable(slow, false);
+    let Core { links, encoder, .. } = &mut bench.worker.core;
+    links[other].outbox.push_control(encoder, FrameKind::Fin, &Fields::default(), 0, &[]);
+    bench.worker.touch(other);
+    bench.run();
+    assert!(bench.hands.written.contains(&other));
+    bench.hands.flow = Some(flow(true));
+    bench.run();
     assert_eq!(bench.hands.closed, [], "it was given up");
 }
 
