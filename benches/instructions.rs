@@ -155,6 +155,7 @@ fn worker(kind: StrategyKind, serving: std::ops::RangeInclusive<u64>, asks: bool
             address: ([127, 0, 0, 1], number as u16).into(),
             reach: Reach::Usable,
             routed: true,
+            damped: false,
         })
         .map(Some)
         .collect();

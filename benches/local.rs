@@ -126,6 +126,7 @@ fn worker() -> Worker {
         address,
         reach: Reach::Usable,
         routed: true,
+        damped: false,
     };
     let destinations = Destinations::new(vec![Some(destination)], NonZeroU32::MIN);
     let routers = [StrategyKind::RoundRobin, StrategyKind::ConsistentHash].map(|kind| {
