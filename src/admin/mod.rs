@@ -178,6 +178,9 @@ impl AdminBuilder {
     pub fn start(self, port: AdminPort) -> Result<Admin, AdminError> {
         let AdminPort { listener, address } = port;
         let runtime = tokio::runtime::Builder::new_current_thread()
+            // Whoever asks for much keeps tasks ready all the time, each of which may take
+            // milliseconds: new connections are looked at after each, not after 61.
+            .event_interval(1)
             .enable_all()
             .max_blocking_threads(2)
             .build()
