@@ -514,7 +514,8 @@ impl Network {
         end.impeded = now;
         if end.lost.is_none() && end.flying.len() > 0 {
             end.lost = Some(now);
-            if self.conns[id].swallowed {
+            let conn = &self.conns[id];
+            if conn.swallowed && matches!(conn.ends[1 - side].owner, Owner::Worker(..)) {
                 let at = now.plus(NOTICED_WITHIN);
                 self.queue.push(at, Event::Noticed(id, 1 - side));
             }

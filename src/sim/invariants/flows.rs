@@ -43,7 +43,11 @@ impl World {
     /// By now this side has given up a connection that was swallowed, if its process ran.
     pub(in crate::sim) fn check_flow(&mut self, conn: ConnId, side: Side) {
         let now = self.net.now;
-        let Owner::Worker(life, index, _) = self.net.owner(conn, side) else { return };
+        let Owner::Worker(life, index, _) = self.net.owner(conn, side) else {
+            // A worker's when the bytes were lost: it has given the connection up.
+            self.checks.flows_noticed += 1;
+            return;
+        };
         let due = self.runs_since(life, index).unwrap_or(now).plus(NOTICED_WITHIN);
         if now < due {
             self.net.queue.push(due, super::super::events::Event::Noticed(conn, side));
