@@ -17,7 +17,7 @@ pub struct Usage {
     pub links: usize,
     /// Open asks.
     pub asks: usize,
-    /// LinkState timers.
+    /// Timers that run.
     pub timers: usize,
     /// Hand-overs that wait for room.
     pub held: usize,
