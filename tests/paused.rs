@@ -1,13 +1,15 @@
 //! A peer's process is stopped while asks wait for it: those that may be handled twice go elsewhere
 //! as soon as it counts as unreachable; one that was sent once waits.
 
+mod peer;
+
 use std::collections::BTreeMap;
-use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::worker::{AskOptions, Later, Replier, RouterRef};
 use keyway::{AskError, Context, Handler, Message, Node, OnReply, Routee};
+use peer::Peer;
 use rkyv::rend::u64_le;
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,8 +18,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Long after the peer counts as unreachable, and long before the asks' deadline.
 const SOON: Duration = Duration::from_secs(20);
-
-const SEED: &str = "KEYWAY_TEST_SEED";
 
 #[derive(Archive, Serialize, Deserialize, Message)]
 #[message(name = "paused.where_is", key = key, reply = u64)]
@@ -82,33 +82,12 @@ fn node(seed: Option<&str>) -> Node {
 #[test]
 #[ignore = "the process that another test stops"]
 fn a_peer() {
-    let _node = node(Some(&std::env::var(SEED).unwrap()));
+    let _node = node(Some(&peer::seed()));
     thread::sleep(2 * LIMIT);
 }
 
-/// Ends with its owner.
-struct Peer(Child);
-
-impl Peer {
-    fn start(seed: &Node) -> Self {
-        let test = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "a_peer"])
-            .env(SEED, seed.address().to_string())
-            .spawn();
-        Self(test.unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn signal(peer: &Peer, signal: Signal) {
+    kill_process(Pid::from_child(&peer.0), signal).unwrap();
 }
 
 #[test]
@@ -126,7 +105,7 @@ fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
     let here = node.id().node.0;
     let keys: Vec<u64> = (0..).filter(|key| owner(*key).unwrap() != here).take(3).collect();
 
-    peer.signal(Signal::STOP);
+    signal(&peer, Signal::STOP);
     let began = Instant::now();
     thread::scope(|scope| {
         let by_thread =
@@ -141,7 +120,7 @@ fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
         // Chosen while the peer is known not to answer.
         assert_eq!(owner(keys[0]), Ok(here));
         assert!(!once.is_finished(), "what was sent once is not sent again");
-        peer.signal(Signal::CONT);
+        signal(&peer, Signal::CONT);
         match once.join().unwrap() {
             Ok(by) => assert_ne!(by, here, "what was sent once was sent again"),
             Err(error) => assert_eq!(error, AskError::LinkLost),

@@ -2,7 +2,8 @@
 //! at the others: no place in views, tables and ways, no connection, no watch, nothing in outboxes.
 //! In a process of its own, whose open files are counted.
 
-use std::process::{Child, Command};
+mod peer;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use keyway::{
     ArchivedGone, Context, Gone, GoneReason, Handler, Message, Node, Routee, RouteeRef, Router,
     Target,
 };
+use peer::Peer;
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -17,8 +19,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Long enough for a second notice to come, if there were one.
 const QUIET: Duration = Duration::from_millis(500);
-
-const SEED: &str = "KEYWAY_TEST_SEED";
 
 #[derive(Archive, Serialize, Deserialize, Message)]
 #[message(name = "removed.item", key = key, reply = u64)]
@@ -106,36 +106,14 @@ impl One {
 #[test]
 #[ignore = "the process that another test stops"]
 fn a_peer() {
-    let one = One::start(Some(&std::env::var(SEED).unwrap()));
+    let one = One::start(Some(&peer::seed()));
     one.router.wait_ready(3, LIMIT).unwrap();
     one.ask_all();
     std::thread::sleep(2 * LIMIT);
 }
 
-/// Ends with its owner.
-struct Peer(Child);
-
-impl Peer {
-    fn start(seed: &Node) -> Self {
-        let test = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "a_peer"])
-            .env(SEED, seed.address().to_string())
-            .stdout(std::process::Stdio::null())
-            .spawn();
-        Self(test.unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn signal(peer: &Peer, signal: Signal) {
+    kill_process(Pid::from_child(&peer.0), signal).unwrap();
 }
 
 fn open_files() -> usize {
@@ -185,7 +163,7 @@ fn a_member_that_the_policy_removes_leaves_nothing_behind() {
         watches.push(one.node.watch(routee.id.node).unwrap());
     }
 
-    peer.signal(Signal::STOP);
+    signal(&peer, Signal::STOP);
     // Much is on its way when it is removed.
     for one in both {
         for _ in 0..200 {
@@ -218,7 +196,7 @@ fn a_member_that_the_policy_removes_leaves_nothing_behind() {
     eventually("no connection to it is open", || open_files() == files);
 
     // It goes on, and is no member any more.
-    peer.signal(Signal::CONT);
+    signal(&peer, Signal::CONT);
     std::thread::sleep(4 * QUIET);
     for one in both {
         let view = one.node.view();

@@ -1,10 +1,12 @@
 //! A peer that starts anew again and again leaves nothing behind at the others: no link, no way, no
 //! table, no watch and no memory. In a process of its own, whose memory is looked at.
 
-use std::process::{Child, Command};
+mod peer;
+
 use std::time::{Duration, Instant};
 
 use keyway::{Context, GoneReason, Handler, Message, Node, Routee, RouteeRef};
+use peer::Peer;
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[derive(Archive, Serialize, Deserialize, Message)]
@@ -25,8 +27,6 @@ impl Handler<Item> for Sink {
 const LIMIT: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 const LIVES: u64 = 32;
-const SEED: &str = "KEYWAY_TEST_SEED";
-
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4_096
@@ -43,7 +43,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 #[ignore = "the process that another test starts again and again"]
 fn a_peer() {
-    let seed = std::env::var(SEED).unwrap();
+    let seed = peer::seed();
     let node = Node::builder().name("peer").bind("127.0.0.1:0").workers(2).spin(Duration::ZERO);
     let node = node.seed(seed).start().unwrap();
     node.serve("/soak/peer", |_| Sink).unwrap();
@@ -52,28 +52,6 @@ fn a_peer() {
     router.wait_ready(1, LIMIT).unwrap();
     router.ask(&Item).within(LIMIT).wait().unwrap();
     std::thread::sleep(LIMIT);
-}
-
-/// Ends with its owner.
-struct Peer(Child);
-
-impl Peer {
-    fn start(seed: &Node) -> Self {
-        let test = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "a_peer"])
-            .env(SEED, seed.address().to_string())
-            .stdout(std::process::Stdio::null())
-            .spawn();
-        Self(test.unwrap())
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// One life of the peer, with links both ways and a watch; what was watched is told gone with the
