@@ -139,7 +139,8 @@ pub struct StrangersReport {
     pub datagrams_not_ours: u64,
     /// Datagrams of this cluster that were not understood.
     pub datagrams_malformed: u64,
-    /// Datagrams of this cluster for parts that this node does not know: their sender is newer.
+    /// Datagrams of this cluster for parts that this node does not know, since their sender is newer,
+    /// or from a sender that is no member.
     pub datagrams_skipped: u64,
     /// Frames from other nodes' control threads that it does not know: their sender is newer.
     pub control_frames_skipped: u64,
