@@ -303,7 +303,11 @@ fn counts(out: &mut Gathered, counts: &CountsReport) {
 }
 
 fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
-    out.counter("keyway_connections", "Connections to the node's port.");
+    out.counter(
+        "keyway_connections",
+        "Connections to the node's port: accepted; refused, by name or because they broke; \
+         turned_away, because too many were unfinished or a worker was held up.",
+    );
     for (outcome, count) in [
         ("accepted", strangers.accepted),
         ("refused", strangers.refused),
@@ -311,12 +315,18 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
     ] {
         out.sample(&[("outcome", outcome)], count);
     }
-    out.counter("keyway_datagrams", "Datagrams to the node's port.");
+    out.counter(
+        "keyway_datagrams",
+        "Datagrams to the node's port: taken; not_ours, of strangers, another cluster or with \
+         another secret; malformed, of this cluster and not understood; skipped, for a part that \
+         only newer nodes have; no_members, for a part from who is no member here.",
+    );
     for (outcome, count) in [
         ("taken", strangers.datagrams_taken),
         ("not_ours", strangers.datagrams_not_ours),
         ("malformed", strangers.datagrams_malformed),
         ("skipped", strangers.datagrams_skipped),
+        ("no_members", strangers.datagrams_no_members),
     ] {
         out.sample(&[("outcome", outcome)], count);
     }

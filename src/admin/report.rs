@@ -139,9 +139,12 @@ pub struct StrangersReport {
     pub datagrams_not_ours: u64,
     /// Datagrams of this cluster that were not understood.
     pub datagrams_malformed: u64,
-    /// Datagrams of this cluster for parts that this node does not know, since their sender is newer,
-    /// or from a sender that is no member.
+    /// Datagrams of this cluster for parts that this node does not know: their sender is newer.
     pub datagrams_skipped: u64,
+    /// Datagrams of this cluster for this node's parts from who is no member here: one that was one,
+    /// or of which this node has not heard yet.
+    #[serde(default)]
+    pub datagrams_no_members: u64,
     /// Frames from other nodes' control threads that it does not know: their sender is newer.
     pub control_frames_skipped: u64,
 }
@@ -276,6 +279,7 @@ impl StrangersReport {
             datagrams_not_ours: strangers.datagrams.not_ours,
             datagrams_malformed: strangers.datagrams.malformed,
             datagrams_skipped: strangers.datagrams.skipped,
+            datagrams_no_members: strangers.datagrams.no_members,
             control_frames_skipped: strangers.frames_skipped,
         }
     }

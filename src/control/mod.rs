@@ -153,9 +153,11 @@ pub struct DatagramCounts {
     pub not_ours: u64,
     /// Sealed rightly, but not understood.
     pub malformed: u64,
-    /// Sealed rightly, for a part that this build does not know, since its sender is newer, or by a
-    /// sender that is no member.
+    /// Sealed rightly, for a part that this build does not know: its sender is newer.
     pub skipped: u64,
+    /// Sealed rightly, for a part of this build, by a sender that is no member here: one that was
+    /// one, or of which this node has not heard yet.
+    pub no_members: u64,
 }
 
 /// What control is made of.

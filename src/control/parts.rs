@@ -71,7 +71,7 @@ impl Control {
         let from = (opened.sender, part);
         match self.gossip.datagram(now, from, opened.payload, &mut news, &mut sealing) {
             Outcome::Taken => self.datagrams.taken += 1,
-            Outcome::Stranger => self.datagrams.skipped += 1,
+            Outcome::Stranger => self.datagrams.no_members += 1,
             Outcome::Malformed => self.datagrams.malformed += 1,
         }
         for News { part, from, key, bytes } in news.drain(..) {
