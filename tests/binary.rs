@@ -7,8 +7,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use keyway::{Context, Handler, Message, Node, Placement, Routee, WorkerIndex};
+use rkyv::{Archive, Deserialize, Serialize};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use process::{LIMIT, Process, ReadyNode, eventually, keyway, node_arguments, run};
 
@@ -476,6 +478,74 @@ fn the_admin_port_answers_and_refuses_in_words() {
     let deadline = Instant::now() + Duration::from_millis(300);
     while Instant::now() < deadline {
         assert_eq!(up(&a), ["a"]);
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "placed.item")]
+struct Item;
+
+#[derive(Routee)]
+#[routee(handles(Item))]
+struct Sink;
+
+impl Handler<Item> for Sink {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedItem, _: &mut Context<'_>) {}
+}
+
+#[test]
+fn members_are_shown_with_the_workers_that_serve_each_path() {
+    let a = ReadyNode::start("a", &[]);
+    let embedded = Node::builder().name("embedded").bind("127.0.0.1:0").workers(4);
+    let embedded = embedded.spin(Duration::ZERO).seed(&*a.address).start().unwrap();
+    let some = |some: &[u16]| Placement::Workers(some.iter().copied().map(WorkerIndex).collect());
+    let served = [
+        ("/placed/all", Placement::EveryWorker),
+        ("/placed/one", Placement::OnePerNode),
+        ("/placed/some", some(&[3, 1])),
+    ];
+    for (path, placement) in served {
+        embedded.serve_on(path, placement, |_| Sink).unwrap();
+    }
+    let services = || {
+        let report = a.json(&["members"]);
+        let members = report["members"].as_array().unwrap().clone();
+        let of = |name| members.iter().find(|member| member["name"] == name).cloned();
+        (
+            of("a").unwrap()["services"].clone(),
+            of("embedded").unwrap_or_default()["services"].clone(),
+        )
+    };
+    eventually("a knows what is served", || {
+        services().1.as_object().is_some_and(|services| services.len() == 3)
+    });
+    let (of_a, of_embedded) = services();
+    assert_eq!(of_a["/user/echo"]["placement"], "every worker", "{of_a}");
+    assert_eq!(of_a["/user/echo"]["workers"], json!([0]));
+    let message = of_embedded["/placed/all"]["messages"][0].as_str().unwrap();
+    assert!(message.starts_with("placed.item#"), "{message}");
+    let placed = |path: &str| {
+        let service = &of_embedded[path];
+        (service["placement"].as_str().unwrap(), service["workers"].as_array().unwrap().clone())
+    };
+    assert_eq!(placed("/placed/all"), ("every worker", [0, 1, 2, 3].map(Value::from).to_vec()));
+    assert_eq!(placed("/placed/some"), ("workers 1, 3", [1, 3].map(Value::from).to_vec()));
+    let (words, workers) = placed("/placed/one");
+    assert_eq!((words, workers.len()), ("one per node", 1));
+
+    // Each path with its words and its members, in one line.
+    let table = a.keyway(&["members"]);
+    for (path, words, members) in [
+        ("/placed/all", "every worker", "embedded"),
+        ("/placed/one", "one per node", "embedded"),
+        ("/placed/some", "workers 1, 3", "embedded"),
+        ("/user/echo", "every worker", "a"),
+    ] {
+        let line = table.lines().find(|line| line.starts_with(path)).unwrap_or_default();
+        let rest = line.trim_start_matches(path).trim();
+        assert_eq!(rest.split("  ").next(), Some(words), "{table}");
+        assert_eq!(line.rsplit("  ").next(), Some(members), "{table}");
     }
 }
 

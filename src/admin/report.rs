@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Node;
 use crate::base::fate::{Counts, DeathReason, Refusal, WorkEnd};
-use crate::base::{Member, MemberState};
+use crate::base::{Member, MemberState, Service};
 
 /// The members as one node sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +53,20 @@ pub struct MemberReport {
     pub metadata: BTreeMap<String, String>,
     /// The embedding application's version.
     pub app_version: String,
-    /// Paths it serves, each with the messages it takes there.
-    pub services: BTreeMap<String, Vec<String>>,
+    /// What it serves, by path.
+    pub services: BTreeMap<String, ServiceReport>,
+}
+
+/// What a member serves at one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// The messages it takes there, as `name#layout`.
+    pub messages: Vec<String>,
+    /// On which of its workers, in words: `every worker`, `one per node`, `worker 2` or
+    /// `workers 1, 3`.
+    pub placement: String,
+    /// The same worker by worker.
+    pub workers: Vec<u16>,
 }
 
 /// The routers of one node.
@@ -201,9 +213,8 @@ impl MembersReport {
 impl MemberReport {
     fn of(node: &Node, member: &Member) -> Self {
         let load = node.load(member.node_ref());
-        let service = |service: &crate::base::Service| {
-            let messages = service.messages.iter().map(ToString::to_string).collect();
-            (service.path.to_string(), messages)
+        let service = |service: &Service| {
+            (service.path.to_string(), ServiceReport::of(service, member.workers))
         };
         let pair = |(key, value): (&std::sync::Arc<str>, &std::sync::Arc<str>)| {
             (key.to_string(), value.to_string())
@@ -224,6 +235,16 @@ impl MemberReport {
             metadata: member.metadata.iter().map(pair).collect(),
             app_version: member.app_version.to_string(),
             services: member.services.iter().map(service).collect(),
+        }
+    }
+}
+
+impl ServiceReport {
+    fn of(service: &Service, workers: u16) -> Self {
+        Self {
+            messages: service.messages.iter().map(ToString::to_string).collect(),
+            placement: service.placed.placement(&service.path, workers).to_string(),
+            workers: service.placed.iter(workers).map(|worker| worker.0).collect(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! On which workers of its node a path is served: what is asked for, and what comes of it.
 
+use std::fmt;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Path;
@@ -43,6 +45,22 @@ impl Placement {
             return Err(PlacementError::Twice { worker: pair[0], last });
         }
         Ok(Placed::new(some, workers).expect("they are in order, and the last is there"))
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EveryWorker => f.write_str("every worker"),
+            Self::OnePerNode => f.write_str("one per node"),
+            Self::Workers(some) => {
+                f.write_str(if some.len() == 1 { "worker" } else { "workers" })?;
+                for (at, worker) in some.iter().enumerate() {
+                    write!(f, "{} {worker}", if at == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -132,6 +150,16 @@ impl Placed {
         self.some.get(usize::from(rank)).copied().unwrap_or(WorkerIndex(rank))
     }
 
+    /// The first of [`Placement`]'s variants that comes to these workers for this path on a node
+    /// that has so many: what was asked for, as far as it makes a difference.
+    pub fn placement(&self, path: &Path, workers: u16) -> Placement {
+        match &self.some[..] {
+            [] => Placement::EveryWorker,
+            [one] if one.0 == first_worker(path, workers) => Placement::OnePerNode,
+            some => Placement::Workers(some.to_vec()),
+        }
+    }
+
     /// Each of them, in order.
     pub fn iter(&self, workers: u16) -> impl Iterator<Item = WorkerIndex> {
         (0..self.count(workers)).map(|rank| self.nth(rank))
@@ -201,6 +229,26 @@ mod tests {
         for (some, there) in [(&[2][..], &[2][..]), (&[2, 0], &[0, 2]), (&[2, 0, 1], &[0, 1, 2])] {
             assert_eq!(place(&Placement::Workers(all(some)), 3), Ok(there.to_vec()));
         }
+    }
+
+    #[test]
+    fn a_placement_is_told_from_where_it_came_to() {
+        let path: Path = "/user/a".parse().unwrap();
+        let one = first_worker(&path, 4);
+        let other = (one + 1) % 4;
+        let told = |placement: Placement| {
+            let placed = placement.place(&path, 4).unwrap();
+            let told = placed.placement(&path, 4);
+            assert_eq!(told.place(&path, 4).unwrap(), placed, "{told} leads elsewhere");
+            told.to_string()
+        };
+        assert_eq!(told(Placement::EveryWorker), "every worker");
+        assert_eq!(told(Placement::OnePerNode), "one per node");
+        assert_eq!(told(Placement::Workers(all(&[other]))), format!("worker {other}"));
+        assert_eq!(told(Placement::Workers(all(&[3, 1]))), "workers 1, 3");
+        assert_eq!(told(Placement::Workers(all(&[0, 1, 2, 3]))), "every worker");
+        // There is no other.
+        assert_eq!(Placed::EVERY.placement(&path, 1).to_string(), "every worker");
     }
 
     #[test]

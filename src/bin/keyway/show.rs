@@ -7,6 +7,9 @@ use keyway::admin::report::{
 };
 use serde_json::Value;
 
+/// Names of members in one line.
+const SHOWN_NAMES: usize = 10;
+
 pub(crate) fn members(report: &MembersReport) -> String {
     let mut rows = vec![
         ["NAME", "ADDRESS", "STATE", "WORKERS", "BUSY", "WEIGHT", "ROLES", "VERSION"]
@@ -25,7 +28,33 @@ pub(crate) fn members(report: &MembersReport) -> String {
             or_dash(member.app_version.clone()),
         ]
     }));
-    table(&rows)
+    table(&rows) + &services(report)
+}
+
+/// Who serves what on which workers: members that do the same stand in one line.
+fn services(report: &MembersReport) -> String {
+    let mut servers: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for member in &report.members {
+        for (path, service) in &member.services {
+            servers.entry((path, &service.placement)).or_default().push(&member.name);
+        }
+    }
+    if servers.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["PATH", "SERVED ON", "MEMBERS"].map(str::to_owned)];
+    rows.extend(servers.iter().map(|((path, placement), names)| {
+        [path.to_string(), placement.to_string(), first_names(names)]
+    }));
+    format!("\n{}", table(&rows))
+}
+
+fn first_names(names: &[&str]) -> String {
+    let shown = names[..names.len().min(SHOWN_NAMES)].join(", ");
+    match names.len().saturating_sub(SHOWN_NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// As the member said last, so that it may be a second old.
@@ -169,6 +198,15 @@ mod tests {
     fn columns_line_up() {
         let rows = [["NAME", "N"], ["a", "10"], ["longer", "9"]].map(|row| row.map(str::to_owned));
         assert_eq!(table(&rows), "NAME     N\na       10\nlonger   9\n");
+    }
+
+    #[test]
+    fn many_members_make_no_long_line() {
+        let names: Vec<String> = (0..13).map(|number| format!("n{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(first_names(&names[..2]), "n0, n1");
+        assert!(first_names(&names[..10]).ends_with("n8, n9"));
+        assert!(first_names(&names).ends_with("n8, n9 and 3 more"));
     }
 
     #[test]
