@@ -4,7 +4,8 @@ use std::fmt;
 
 use rkyv::util::AlignedVec;
 
-use super::header::{FrameKind, HEADER_BYTES, KIND_OFFSET, MESSAGE_OFFSET, TARGET_OFFSET, padded};
+use super::codec::Fixed;
+use super::header::{FrameKind, HEADER_BYTES, at, padded};
 use crate::base::{HandlerId, MessageTypeId};
 
 /// Capacity of an ordinary chunk. One chunk is about what one `write` carries best on loopback,
@@ -127,7 +128,7 @@ impl Chunk {
     /// part, as if that had happened here. The chunk must be empty. Returns false, and changes
     /// nothing, when it does not fit.
     pub fn take_rest_of(&mut self, other: &Self) -> bool {
-        let from = other.boundaries().take_while(|at| *at <= other.start).last().unwrap_or(0);
+        let from = other.boundaries().take_while(|start| *start <= other.start).last().unwrap_or(0);
         let fits = self.append(&other.bytes[from..other.end], other.frames);
         if fits {
             self.start = other.start - from;
@@ -142,37 +143,31 @@ impl Chunk {
 
     /// The targets and types of those tells and asks.
     pub fn requests(&self) -> impl Iterator<Item = (HandlerId, MessageTypeId)> {
-        let is_request = |at: &usize| {
-            let kind = self.bytes[*at + KIND_OFFSET] & 15;
-            kind == FrameKind::Tell as u8 || kind == FrameKind::Ask as u8
-        };
-        let word = |at: usize| {
-            let (word, _) = self.bytes[at..].split_first_chunk().expect("a header is in it");
-            u32::from_le_bytes(*word)
-        };
-        let untouched = self.boundaries().filter(|at| *at >= self.start && *at < self.end);
-        untouched.filter(is_request).map(move |at| {
-            (HandlerId(word(at + TARGET_OFFSET)), MessageTypeId(word(at + MESSAGE_OFFSET)))
+        let headers = self.headers().filter(|(start, _)| *start >= self.start);
+        headers.map(|(_, header)| header).filter_map(|header| {
+            let kind = at::KIND.read(header) & 15;
+            (kind == FrameKind::Tell as u8 || kind == FrameKind::Ask as u8)
+                .then(|| (at::TARGET.read(header), at::MESSAGE.read(header)))
         })
     }
 
     /// Drops the rest of a frame that was consumed in part.
     pub fn skip_partial_frame(&mut self) {
-        let boundary = self.boundaries().find(|at| *at >= self.start);
+        let boundary = self.boundaries().find(|start| *start >= self.start);
         self.start = boundary.unwrap_or(self.end);
     }
 
     /// Fills in the correlation of the first frame, which was encoded with a placeholder on a
     /// thread that could not know it. The correlation is the first of the optional fields.
     pub fn patch_first_correlation(&mut self, correlation: u64) {
-        let at = self.start + HEADER_BYTES;
-        self.bytes[at..at + 8].copy_from_slice(&correlation.to_le_bytes());
+        let start = self.start + HEADER_BYTES;
+        correlation.write(&mut self.bytes[start..start + u64::BYTES]);
     }
 
     /// Points the first frame at another handler.
     pub fn patch_first_target(&mut self, target: HandlerId) {
-        let at = self.start + TARGET_OFFSET;
-        self.bytes[at..at + 4].copy_from_slice(&target.0.to_le_bytes());
+        let header = self.bytes[self.start..].first_chunk_mut::<HEADER_BYTES>();
+        at::TARGET.write(header.expect("a frame begins with a header"), target);
     }
 
     /// Holds bytes that are not frames: a reply's body on its way to an application thread. The
@@ -184,12 +179,20 @@ impl Chunk {
         self.end = body.len();
     }
 
-    /// Where frames start, from the front of the buffer (`start` may stand in the middle of one),
-    /// and where the last one ends.
+    /// Where frames start, and where the last one ends.
     fn boundaries(&self) -> impl Iterator<Item = usize> {
-        std::iter::successors(Some(0), |at| {
-            let (length, _) = self.bytes.get(*at..self.end)?.split_first_chunk::<4>()?;
-            Some(at + padded(u32::from_le_bytes(*length) as usize).max(HEADER_BYTES))
+        self.headers().map(|(start, _)| start).chain([self.end])
+    }
+
+    /// The headers of all frames with where these start, from the front of the buffer (`start` may
+    /// stand in the middle of one).
+    fn headers(&self) -> impl Iterator<Item = (usize, &[u8; HEADER_BYTES])> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let start = next;
+            let header = self.bytes.get(start..self.end)?.first_chunk()?;
+            next += padded(at::LENGTH.read(header) as usize).max(HEADER_BYTES);
+            Some((start, header))
         })
     }
 }

@@ -1,13 +1,17 @@
-//! The fields that frames' bodies, handshakes and datagrams are made of: fixed little-endian
-//! numbers, ids, and texts and addresses that say their own length. Reading never panics and never
-//! reserves more than the bytes at hand can fill.
+//! The fields that frames, handshakes and datagrams are made of: fixed little-endian numbers, ids,
+//! and texts and addresses that say their own length. Reading never panics and never reserves more
+//! than the bytes at hand can fill.
 //!
-//! The one hot path, a frame's header, is no list of fields and reads itself in `header.rs`.
+//! What comes one after the other is read by a [`Reader`]; what stands at a fixed place, as in the
+//! header that every message has, by its [`Place`].
+
+mod fixed;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
-use crate::base::{Incarnation, NodeId, NodeRef};
+pub use self::fixed::{Fixed, Place};
+use crate::base::NodeRef;
 
 /// Why bytes could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,14 +61,12 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// `N` bytes as they are.
+    /// A value of a fixed size.
     ///
     /// # Errors
-    /// When there are fewer; nothing is taken then.
-    pub fn array<const N: usize>(&mut self) -> ReadResult<[u8; N]> {
-        let (head, tail) = self.rest.split_first_chunk().ok_or(CUT_OFF)?;
-        self.rest = tail;
-        Ok(*head)
+    /// When there are fewer bytes; nothing is taken then.
+    pub fn fixed<T: Fixed>(&mut self) -> ReadResult<T> {
+        self.bytes(T::BYTES).map(T::read)
     }
 
     /// One byte.
@@ -72,7 +74,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there is none.
     pub fn u8(&mut self) -> ReadResult<u8> {
-        self.array::<1>().map(|[byte]| byte)
+        self.fixed()
     }
 
     /// Two bytes.
@@ -80,7 +82,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there are fewer.
     pub fn u16(&mut self) -> ReadResult<u16> {
-        self.array().map(u16::from_le_bytes)
+        self.fixed()
     }
 
     /// Four bytes.
@@ -88,7 +90,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there are fewer.
     pub fn u32(&mut self) -> ReadResult<u32> {
-        self.array().map(u32::from_le_bytes)
+        self.fixed()
     }
 
     /// Eight bytes.
@@ -96,7 +98,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there are fewer.
     pub fn u64(&mut self) -> ReadResult<u64> {
-        self.array().map(u64::from_le_bytes)
+        self.fixed()
     }
 
     /// A life of a node: its id, then its incarnation.
@@ -104,7 +106,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When there are fewer than 16 bytes.
     pub fn node_ref(&mut self) -> ReadResult<NodeRef> {
-        Ok(NodeRef { node: NodeId(self.u64()?), incarnation: Incarnation(self.u64()?) })
+        self.fixed()
     }
 
     /// A text behind its length, of two bytes.
@@ -124,11 +126,11 @@ impl<'a> Reader<'a> {
     pub fn address(&mut self) -> ReadResult<SocketAddr> {
         let address = match self.u8()? {
             4 => {
-                let ip = Ipv4Addr::from(self.array::<4>()?);
+                let ip = Ipv4Addr::from(self.fixed::<[u8; 4]>()?);
                 SocketAddr::new(IpAddr::V4(ip), self.u16()?)
             }
             6 => {
-                let ip = Ipv6Addr::from(self.array::<16>()?);
+                let ip = Ipv6Addr::from(self.fixed::<[u8; 16]>()?);
                 let (port, scope) = (self.u16()?, self.u32()?);
                 SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope))
             }
@@ -159,29 +161,37 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// A value of a fixed size.
+    pub fn fixed<T: Fixed>(&mut self, value: T) -> &mut Self {
+        let start = self.out.len();
+        self.out.resize(start + T::BYTES, 0);
+        value.write(&mut self.out[start..]);
+        self
+    }
+
     /// One byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
-        self.bytes(&[value])
+        self.fixed(value)
     }
 
     /// Two bytes.
     pub fn u16(&mut self, value: u16) -> &mut Self {
-        self.bytes(&value.to_le_bytes())
+        self.fixed(value)
     }
 
     /// Four bytes.
     pub fn u32(&mut self, value: u32) -> &mut Self {
-        self.bytes(&value.to_le_bytes())
+        self.fixed(value)
     }
 
     /// Eight bytes.
     pub fn u64(&mut self, value: u64) -> &mut Self {
-        self.bytes(&value.to_le_bytes())
+        self.fixed(value)
     }
 
     /// A life of a node: its id, then its incarnation.
     pub fn node_ref(&mut self, node: NodeRef) -> &mut Self {
-        self.u64(node.node.0).u64(node.incarnation.0)
+        self.fixed(node)
     }
 
     /// A text behind its length. What is longer than two bytes can say is cut: whoever writes texts
@@ -207,9 +217,9 @@ impl<'a> Writer<'a> {
         let length_at = self.out.len();
         self.u16(0);
         fill(&mut Writer::new(self.out));
-        let length = self.out.len() - length_at - 2;
+        let length = self.out.len() - length_at - u16::BYTES;
         debug_assert!(length <= usize::from(u16::MAX), "{length} bytes are more than two can say");
-        self.out[length_at..length_at + 2].copy_from_slice(&(length as u16).to_le_bytes());
+        (length as u16).write(&mut self.out[length_at..length_at + u16::BYTES]);
         self
     }
 }
@@ -217,9 +227,7 @@ impl<'a> Writer<'a> {
 /// The body of a frame that says two numbers.
 pub fn two_words(first: u64, second: u64) -> [u8; 16] {
     let mut body = [0; 16];
-    let (head, tail) = body.split_at_mut(8);
-    head.copy_from_slice(&first.to_le_bytes());
-    tail.copy_from_slice(&second.to_le_bytes());
+    [first, second].write(&mut body);
     body
 }
 

@@ -193,9 +193,9 @@ impl Header {
     fn read(bytes: &[u8]) -> ReadResult<Self> {
         let mut reader = Reader::new(bytes);
         let (magic, version, flags, part) =
-            (reader.array()?, reader.u8()?, reader.u8()?, reader.u8()?);
+            (reader.fixed()?, reader.u8()?, reader.u8()?, reader.u8()?);
         let _reserved = reader.u8()?;
-        let (cluster_id, sender) = (reader.array()?, reader.node_ref()?);
+        let (cluster_id, sender) = (reader.fixed()?, reader.node_ref()?);
         Ok(Self { magic, version, flags, part, cluster_id, sender })
     }
 }
@@ -210,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::base::{Incarnation, NodeId};
+    use crate::wire::tests::protocol::holds;
 
     const SENDER: NodeRef =
         NodeRef { node: NodeId(0x1122_3344_5566_7788), incarnation: Incarnation(9) };
@@ -252,6 +253,28 @@ mod tests {
         assert_eq!(&datagram[32..37], b"alive");
         // From another implementation, written from docs/PROTOCOL.md.
         assert_eq!(datagram[37..], 0x6f7d_d44b_3334_4a0e_0b90_5010_a03b_9422_u128.to_be_bytes());
+    }
+
+    #[test]
+    fn the_envelope_is_what_the_document_says() {
+        let key = key("shop", Some(b"swordfish"));
+        let datagram = sealed(&key, b"alive");
+        holds(
+            "## Datagram envelope",
+            &datagram,
+            &[
+                ("magic", b"KWYD"),
+                ("version", &[2]),
+                ("flags", &[1]),
+                ("part", &[PART]),
+                ("reserved", &[0]),
+                ("cluster id", &key.cluster_id()),
+                ("sender node", &SENDER.node.0.to_le_bytes()),
+                ("sender incarnation", &SENDER.incarnation.0.to_le_bytes()),
+                ("payload", b"alive"),
+                ("tag", &datagram[37..]),
+            ],
+        );
     }
 
     #[test]

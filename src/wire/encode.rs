@@ -103,7 +103,7 @@ where
         return Err(EncodeError::Overflow);
     }
     let header = Header::new(length as u32, kind, fields, message, target);
-    tail[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    header.write(tail.first_chunk_mut().expect("there is room for a header"));
     chunk.commit(length);
     Ok(padded(length))
 }
@@ -125,7 +125,7 @@ pub fn encode_empty(
         return Err(EncodeError::Overflow);
     }
     let header = Header::new(length as u32, kind, fields, message, target);
-    tail[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    header.write(tail.first_chunk_mut().expect("there is room for a header"));
     tail[HEADER_BYTES..body_offset].copy_from_slice(&words[..body_offset - HEADER_BYTES]);
     tail[body_offset..length].copy_from_slice(body);
     chunk.commit(length);

@@ -1,34 +1,33 @@
 //! The frame header: 16 bytes, little-endian, with typed optional fields that cost nothing when
-//! absent.
-//!
-//! ```text
-//! offset size
-//!      0    4  length    exact bytes of header, fields and body; the frame on the wire is this
-//!                        rounded up to 16, the gap filled with zeros
-//!      4    1  version (high half) and kind (low half)
-//!      5    1  fields    one bit per optional field that follows
-//!      6    2  reserved  zero
-//!      8    4  message   message type id, or the failure code of a failure frame
-//!     12    4  target    handler id on the receiving node
-//! ```
-//!
-//! Each optional field is 8 bytes (the trace context 32), in the order of the bits, and the whole
-//! is filled up to 16, so that the body starts aligned.
+//! absent. `at` is its shape, and `fields!` has the list of the optional fields; whatever reads or
+//! writes a frame goes by these two.
 
+use super::codec::{Fixed, Reader};
 use super::version::WIRE_VERSION_MAX;
 use crate::base::{HandlerId, MessageTypeId};
 
+/// Where the fields of a header stand.
+pub mod at {
+    use super::super::codec::Place;
+    use crate::base::{HandlerId, MessageTypeId};
+
+    /// Exact bytes of header, optional fields and body; the frame on the wire is this rounded up
+    /// to 16, the gap filled with zeros.
+    pub const LENGTH: Place<u32> = Place::FIRST;
+    /// Version (high half) and kind (low half).
+    pub const KIND: Place<u8> = LENGTH.then();
+    /// One bit per optional field that follows.
+    pub const FIELDS: Place<u8> = KIND.then();
+    /// Reserved.
+    pub const ZERO: Place<u16> = FIELDS.then();
+    /// The message's type, or the failure code of a failure frame.
+    pub const MESSAGE: Place<MessageTypeId> = ZERO.then();
+    /// The handler on the receiving node.
+    pub const TARGET: Place<HandlerId> = MESSAGE.then();
+}
+
 /// Bytes of the fixed part, and the alignment of every frame and body.
-pub const HEADER_BYTES: usize = 16;
-
-/// Where version and kind stand in the header.
-pub(super) const KIND_OFFSET: usize = 4;
-
-/// Where the type stands in the header.
-pub(super) const MESSAGE_OFFSET: usize = 8;
-
-/// Where the target stands in the header.
-pub(super) const TARGET_OFFSET: usize = 12;
+pub const HEADER_BYTES: usize = at::TARGET.end();
 
 /// The header version this build writes and reads: the wire version, which fits half a byte.
 pub const HEADER_VERSION: u8 = WIRE_VERSION_MAX;
@@ -79,30 +78,91 @@ impl FrameKind {
     }
 }
 
-/// The optional fields of a frame. The encoded size of `Fields::default()` is zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fields {
-    /// Matches a reply to its ask; made and understood by the asking worker only.
-    pub correlation: Option<u64>,
-    /// What is left of the sender's deadline, in microseconds.
-    pub deadline_us: Option<u64>,
-    /// The allocation epoch under which a shard's message was sent.
-    pub epoch: Option<u64>,
-    /// The sender's sequence number for acknowledged delivery.
-    pub delivery_sequence: Option<u64>,
-    /// Trace id (16 bytes), span id (8 bytes), flags (8 bytes).
-    pub trace: Option<[u64; 4]>,
+/// From the list of optional fields, in the order of their bits and of their bytes: the type, what
+/// it writes and reads, and the sizes.
+macro_rules! fields {
+    ($($(#[$about:meta])* $name:ident: $value:ty,)*) => {
+        /// The optional fields of a frame. The encoded size of `Fields::default()` is zero.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Fields { $($(#[$about])* pub $name: Option<$value>,)* }
+
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[derive(Clone, Copy)]
+        enum Bit { $($name,)* }
+
+        /// By their bits: what fields are called, and how many bytes each has.
+        pub(super) const FIELDS: [(&str, usize); [$(Bit::$name),*].len()] =
+            [$((stringify!($name), <$value>::BYTES)),*];
+
+        impl Fields {
+            #[inline]
+            pub(super) fn bits(&self) -> u8 {
+                0 $(| u8::from(self.$name.is_some()) << Bit::$name as u8)*
+            }
+
+            /// Writes the present fields, filled up to 16 bytes, and returns how many bytes that
+            /// took.
+            #[inline]
+            pub(super) fn write(&self, out: &mut [u8; MAX_FIELDS_BYTES]) -> usize {
+                let mut end = 0;
+                $(if let Some(value) = self.$name {
+                    value.write(&mut out[end..end + <$value>::BYTES]);
+                    end += <$value>::BYTES;
+                })*
+                padded(end)
+            }
+
+            /// Reads the fields that `bits` announces from as many bytes as [`fields_bytes`] says.
+            fn read(bits: u8, bytes: &[u8]) -> Self {
+                let mut bytes = Reader::new(bytes);
+                Self { $($name: match bits & 1 << Bit::$name as u8 {
+                    0 => None,
+                    _ => bytes.fixed().ok(),
+                },)* }
+            }
+        }
+    };
 }
 
-const CORRELATION: u8 = 1;
-const DEADLINE: u8 = 1 << 1;
-const EPOCH: u8 = 1 << 2;
-const DELIVERY: u8 = 1 << 3;
-const TRACE: u8 = 1 << 4;
-const KNOWN_FIELDS: u8 = CORRELATION | DEADLINE | EPOCH | DELIVERY | TRACE;
+fields! {
+    /// Matches a reply to its ask; made and understood by the asking worker only.
+    correlation: u64,
+    /// What is left of the sender's deadline, in microseconds.
+    deadline_us: u64,
+    /// The allocation epoch under which a shard's message was sent.
+    epoch: u64,
+    /// The sender's sequence number for acknowledged delivery.
+    delivery_sequence: u64,
+    /// Trace id (16 bytes), span id (8 bytes), flags (8 bytes).
+    trace: [u64; 4],
+}
+
+const KNOWN_FIELDS: u8 = ((1 << FIELDS.len()) - 1) as u8;
 
 /// The most bytes that [`Fields`] can take.
-pub const MAX_FIELDS_BYTES: usize = 64;
+pub const MAX_FIELDS_BYTES: usize = FIELDS_BYTES[KNOWN_FIELDS as usize] as usize;
+
+/// By the fields' bits: how many bytes they take together.
+const FIELDS_BYTES: [u8; KNOWN_FIELDS as usize + 1] = {
+    let mut bytes = [0; KNOWN_FIELDS as usize + 1];
+    let mut bits = 0;
+    while bits < bytes.len() {
+        let (mut sum, mut field) = (0, 0);
+        while field < FIELDS.len() {
+            sum += FIELDS[field].1 * (bits >> field & 1);
+            field += 1;
+        }
+        bytes[bits] = padded(sum) as u8;
+        bits += 1;
+    }
+    bytes
+};
+
+/// How many bytes the fields with these bits take.
+#[inline]
+fn fields_bytes(bits: u8) -> usize {
+    usize::from(FIELDS_BYTES[usize::from(bits & KNOWN_FIELDS)])
+}
 
 impl Fields {
     /// Only a correlation.
@@ -110,69 +170,6 @@ impl Fields {
     pub fn correlated(correlation: u64) -> Self {
         Self { correlation: Some(correlation), ..Self::default() }
     }
-
-    #[inline]
-    pub(super) fn bits(&self) -> u8 {
-        u8::from(self.correlation.is_some())
-            | u8::from(self.deadline_us.is_some()) << 1
-            | u8::from(self.epoch.is_some()) << 2
-            | u8::from(self.delivery_sequence.is_some()) << 3
-            | u8::from(self.trace.is_some()) << 4
-    }
-
-    /// Writes the present fields, filled up to 16 bytes, and returns how many bytes that took.
-    #[inline]
-    pub(super) fn write(&self, out: &mut [u8; MAX_FIELDS_BYTES]) -> usize {
-        let mut at = 0;
-        let mut put = |word: u64| {
-            out[at..at + 8].copy_from_slice(&word.to_le_bytes());
-            at += 8;
-        };
-        for word in [self.correlation, self.deadline_us, self.epoch, self.delivery_sequence]
-            .into_iter()
-            .flatten()
-        {
-            put(word);
-        }
-        for word in self.trace.into_iter().flatten() {
-            put(word);
-        }
-        padded(at)
-    }
-
-    /// Reads the fields that `bits` announces; `bytes` is exactly as long as [`fields_bytes`]
-    /// says.
-    fn read(bits: u8, bytes: &[u8]) -> Self {
-        let mut words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
-        let mut next = |bit: u8| if bits & bit != 0 { words.next() } else { None };
-        let mut fields = Self {
-            correlation: next(CORRELATION),
-            deadline_us: next(DEADLINE),
-            epoch: next(EPOCH),
-            delivery_sequence: next(DELIVERY),
-            trace: None,
-        };
-        if bits & TRACE != 0 {
-            fields.trace = Some(std::array::from_fn(|_| next(TRACE).unwrap_or_default()));
-        }
-        fields
-    }
-}
-
-/// How many bytes the fields with these bits take.
-#[inline]
-fn fields_bytes(bits: u8) -> usize {
-    const BYTES: [u8; KNOWN_FIELDS as usize + 1] = {
-        let mut bytes = [0; KNOWN_FIELDS as usize + 1];
-        let mut bits = 0;
-        while bits <= KNOWN_FIELDS {
-            let words = (bits & !TRACE).count_ones() + if bits & TRACE != 0 { 4 } else { 0 };
-            bytes[bits as usize] = padded(words as usize * 8) as u8;
-            bits += 1;
-        }
-        bytes
-    };
-    usize::from(BYTES[usize::from(bits & KNOWN_FIELDS)])
 }
 
 /// A header that has been checked: its lengths fit each other.
@@ -230,29 +227,24 @@ impl Header {
         Self { length, kind, message, target, fields: fields.bits() }
     }
 
-    /// The 16 bytes on the wire.
+    /// Puts it in front of its frame.
     #[inline]
-    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let low = u64::from(self.length)
-            | u64::from(HEADER_VERSION << 4 | self.kind as u8) << 32
-            | u64::from(self.fields) << 40;
-        let high = u64::from(self.message.0) | u64::from(self.target.0) << 32;
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(&low.to_le_bytes());
-        bytes[MESSAGE_OFFSET..].copy_from_slice(&high.to_le_bytes());
-        bytes
+    pub(super) fn write(self, out: &mut [u8; HEADER_BYTES]) {
+        at::LENGTH.write(out, self.length);
+        at::KIND.write(out, HEADER_VERSION << 4 | self.kind as u8);
+        at::FIELDS.write(out, self.fields);
+        at::ZERO.write(out, 0);
+        at::MESSAGE.write(out, self.message);
+        at::TARGET.write(out, self.target);
     }
 
     /// Checks 16 bytes from a peer. `limit` caps the announced length, so that nothing is
     /// allocated for a lie.
     #[inline]
     pub fn parse(bytes: &[u8; HEADER_BYTES], limit: u32) -> Result<Self, HeaderError> {
-        let (halves, _) = bytes.as_chunks::<8>();
-        let low = u64::from_le_bytes(halves[0]);
-        let high = u64::from_le_bytes(halves[1]);
-        let length = low as u32;
-        let version_and_kind = (low >> 32) as u8;
-        let mut fields = (low >> 40) as u8;
+        let length = at::LENGTH.read(bytes);
+        let version_and_kind = at::KIND.read(bytes);
+        let mut fields = at::FIELDS.read(bytes);
         if version_and_kind >> 4 != HEADER_VERSION {
             return Err(HeaderError::Version(version_and_kind >> 4));
         }
@@ -262,7 +254,7 @@ impl Header {
         if kind == FrameKind::Unknown {
             // What its bits mean is not known either; its length is.
             fields = 0;
-        } else if fields & !KNOWN_FIELDS != 0 || low >> 48 != 0 {
+        } else if fields & !KNOWN_FIELDS != 0 || at::ZERO.read(bytes) != 0 {
             return Err(HeaderError::Reserved);
         }
         if (length as usize) < HEADER_BYTES + fields_bytes(fields) {
@@ -274,8 +266,8 @@ impl Header {
         Ok(Self {
             length,
             kind,
-            message: MessageTypeId(high as u32),
-            target: HandlerId((high >> 32) as u32),
+            message: at::MESSAGE.read(bytes),
+            target: at::TARGET.read(bytes),
             fields,
         })
     }

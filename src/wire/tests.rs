@@ -1,6 +1,8 @@
 //! Properties of frames: what goes in comes out, whatever else comes does no harm, and no byte of
 //! another message travels along.
 
+pub(in crate::wire) mod protocol;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddrV4};
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::{Incarnation, NodeId};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Field {

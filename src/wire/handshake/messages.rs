@@ -13,7 +13,20 @@ use crate::base::{Incarnation, NodeId, NodeRef, WorkerIndex};
 /// The high bit and the line feed give away channels that change either, as PNG's magic does.
 const MAGIC: [u8; 8] = *b"\x89KEYWAY\n";
 
-pub(super) const PREFIX_LEN: usize = 16;
+/// Where the fields of a prefix stand.
+pub(super) mod at {
+    use super::super::super::codec::Place;
+
+    pub const MAGIC: Place<[u8; 8]> = Place::FIRST;
+    pub const KIND: Place<u8> = MAGIC.then();
+    pub const OLDEST: Place<u8> = KIND.then();
+    pub const NEWEST: Place<u8> = OLDEST.then();
+    pub const RESERVED: Place<u8> = NEWEST.then();
+    pub const BODY_LEN: Place<u16> = RESERVED.then();
+    pub const RESERVED_TOO: Place<u16> = BODY_LEN.then();
+}
+
+pub(super) const PREFIX_LEN: usize = at::RESERVED_TOO.end();
 pub(super) const NONCE_LEN: usize = 32;
 const PROOF_LEN: usize = 32;
 const HELLO_FIXED_LEN: usize = 80;
@@ -62,12 +75,12 @@ impl Prefix {
     pub fn new(kind: Kind, versions: VersionRange, body_len: usize) -> Self {
         debug_assert!(kind.fits(body_len));
         let mut bytes = [0; PREFIX_LEN];
-        bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8] = kind as u8;
-        bytes[9] = versions.min();
-        bytes[10] = versions.max();
+        at::MAGIC.write(&mut bytes, MAGIC);
+        at::KIND.write(&mut bytes, kind as u8);
+        at::OLDEST.write(&mut bytes, versions.min());
+        at::NEWEST.write(&mut bytes, versions.max());
         // Every body is at most MAX_BODY_LEN long, which two bytes hold.
-        bytes[12..14].copy_from_slice(&(body_len as u16).to_le_bytes());
+        at::BODY_LEN.write(&mut bytes, body_len as u16);
         Self { bytes, kind, versions, body_len }
     }
 
@@ -77,7 +90,7 @@ impl Prefix {
         allowed: &[Kind],
     ) -> Result<Self, HandshakeError> {
         let malformed = |why| HandshakeError::Malformed { message, why };
-        let [magic @ .., kind, min, max, _, low, high, _, _] = bytes;
+        let (magic, kind) = (at::MAGIC.read(&bytes), at::KIND.read(&bytes));
         if magic != MAGIC {
             return Err(HandshakeError::WrongMagic { found: magic });
         }
@@ -85,9 +98,9 @@ impl Prefix {
             .iter()
             .find(|allowed| **allowed as u8 == kind)
             .ok_or(malformed("another message came in its place"))?;
-        let versions = VersionRange::new(min, max)
+        let versions = VersionRange::new(at::OLDEST.read(&bytes), at::NEWEST.read(&bytes))
             .ok_or(malformed("its oldest wire version lies above its newest"))?;
-        let body_len = usize::from(u16::from_le_bytes([low, high]));
+        let body_len = usize::from(at::BODY_LEN.read(&bytes));
         if !kind.fits(body_len) {
             return Err(malformed("the length it declares is not one it can have"));
         }
@@ -184,7 +197,7 @@ impl<'b> Hello<'b> {
     /// All but the name, and the name's length.
     fn read_fixed(fields: &mut Reader<'_>) -> ReadResult<(Self, usize)> {
         let mut hello = Hello {
-            nonce: fields.array()?,
+            nonce: fields.fixed()?,
             dialer: fields.node_ref()?,
             wanted: fields.node_ref()?,
             link_epoch: fields.u64()?,
@@ -221,7 +234,7 @@ impl Welcome {
     pub fn parse(body: &[u8]) -> Result<Self, HandshakeError> {
         let read = |mut fields: Reader<'_>| -> ReadResult<Self> {
             Ok(Self {
-                nonce: fields.array()?,
+                nonce: fields.fixed()?,
                 acceptor: fields.node_ref()?,
                 chosen_version: fields.u8()?,
                 has_secret: fields.u8()? & FLAG_SECRET != 0,
@@ -264,7 +277,7 @@ pub(super) enum RefusalCode {
 }
 
 impl RefusalCode {
-    const ALL: [Self; 13] = [
+    pub const ALL: [Self; 13] = [
         Self::WrongMagic,
         Self::Malformed,
         Self::UnknownVersion,
@@ -307,7 +320,7 @@ impl Refusal {
         let read = |mut fields: Reader<'_>| -> ReadResult<(u8, u16, NodeRef)> {
             let (code, _reserved) = (fields.u8()?, fields.u8()?);
             let workers = fields.u16()?;
-            let _reserved: [u8; 4] = fields.array()?;
+            let _reserved: [u8; 4] = fields.fixed()?;
             Ok((code, workers, fields.node_ref()?))
         };
         let why = "it is too short";

@@ -1,6 +1,7 @@
 //! Both sides of the handshake against each other, against damage and against attackers.
 
 mod attacks;
+mod documented;
 mod refusals;
 
 use super::messages::{PREFIX_LEN, Role, Transcript};
