@@ -5,143 +5,131 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// Why a message was not accepted; the sender was told so at once and may try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-#[repr(u8)]
-pub enum Refusal {
-    /// The router's table is empty.
-    #[error("no routee serves the path; await `ready`, or check the path and the routers' roles")]
-    NoRoutee = 0,
-    /// There are routees, but no link to any of them works at the moment.
-    #[error("no routee can be reached at the moment; try again shortly")]
-    Unreachable,
-    /// A consistent-hashing router got a message without a key.
-    #[error(
-        "the message has no key, which the router needs; give its type `#[message(key = field)]`, \
-         the router a key function, or use the `_keyed` way to send"
-    )]
-    MissingKey,
-    /// The queue towards the routee holds as much as it may.
-    #[error(
-        "the queue towards the routee is full, the worker's or the link's; slow down, or raise \
-         workers.inject_capacity, or links.outbox_bytes and links.outboxes_bytes"
-    )]
-    QueueFull,
-    /// The encoded message is over the frame limit.
-    #[error("the message is larger than links.max_frame_bytes allows")]
-    TooLarge,
-    /// The message's own serialisation failed.
-    #[error("the message could not be serialised")]
-    Unserialisable,
-    /// More asks are in flight than may be.
-    #[error(
-        "too many asks are in flight; await some or raise workers.max_asks, for idempotent ones \
-             workers.retry_bytes"
-    )]
-    TooManyAsks,
-    /// The node, or the referenced handler's node, stops or has stopped.
-    #[error("the node is shutting down or the referenced handler is gone")]
-    Stopped,
-    /// An ask through a router that sends to everybody.
-    #[error("an ask has one reply, but the router sends to every routee; tell, or ask another way")]
-    NoSingleReply,
-    /// The router's table is empty because this node is not open for messages yet.
-    #[error(
-        "this node is still joining its cluster; await `members_ready` or the router's `ready`"
-    )]
-    Joining,
-    /// The routee, or every routee of the router, takes the message's name for another layout.
-    #[error(
-        "the routee takes messages of this name with another layout: one of the two programs has \
-         changed the type; see \"Changing a message\" in docs/MESSAGES.md"
-    )]
-    LayoutMismatch,
-    /// A handler wanted to wait for a reply on its worker's thread, which would wait for itself.
-    #[error("a handler must not wait on its worker's thread; ask by its Context and reply later")]
-    WouldBlock,
+/// An enum that is counted by. A new variant goes to the end: their numbers travel between nodes.
+macro_rules! reasons {
+    (
+        $(#[$about:meta])*
+        pub enum $name:ident { $($(#[$variant_about:meta])* $variant:ident,)+ }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[$variant_about])* $variant,)+
+        }
+
+        impl $name {
+            /// All of them, in the order of their numbers.
+            pub const ALL: [Self; [$(Self::$variant),+].len()] = [$(Self::$variant),+];
+        }
+    };
 }
 
-/// Why a message that had been accepted was not handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-#[repr(u8)]
-pub enum DeathReason {
-    /// The receiving node knows no such handler (any more).
-    #[error("the receiving node has no such handler")]
-    UnknownHandler = 0,
-    /// The handler does not take this message type.
-    #[error("the handler does not take this message type")]
-    UnknownMessage,
-    /// The body is not a valid archive of the message type.
-    #[error("the body failed its check")]
-    InvalidBody,
-    /// The handler panicked; it was started anew.
-    #[error("the handler panicked")]
-    HandlerPanicked,
-    /// The link could not be opened, or not again, before anything of the message was written.
-    #[error("the receiving node could not be reached")]
-    Unreachable,
-    /// The ask's deadline had passed before it reached the handler.
-    #[error("the deadline passed before the handler was reached")]
-    Expired,
-    /// The node stopped while the message waited.
-    #[error("a node stopped while the message waited")]
-    Stopped,
-    /// The handler gave up its right to reply.
-    #[error("the handler dropped its replier without replying")]
-    NoReply,
-    /// The message was accepted on another thread, and the link's queue was full when it came to
-    /// it.
-    #[error("the queue towards the routee overflowed")]
-    Overflow,
-    /// The handler's reply is over the frame limit, or could not be serialised.
-    #[error("the handler's reply is larger than its node's links.max_frame_bytes allows")]
-    ReplyTooLarge,
-    /// A reason that only a newer version of the receiving node knows.
-    #[error("the receiving node gave a reason that this version does not know")]
-    Other,
-    /// The handler replied, but nobody takes what waits for its asker.
-    #[error(
-        "the message was handled, but its reply found no room: replies that are not taken fill \
-         links.outboxes_bytes of the handler's node or workers.replies_bytes of the asker's"
-    )]
-    RepliesFull,
+reasons! {
+    /// Why a message was not accepted; the sender was told so at once and may try again.
+    #[derive(thiserror::Error)]
+    pub enum Refusal {
+        /// The router's table is empty.
+        #[error("no routee serves the path; await `ready`, or check the path and the routers' roles")]
+        NoRoutee,
+        /// There are routees, but no link to any of them works at the moment.
+        #[error("no routee can be reached at the moment; try again shortly")]
+        Unreachable,
+        /// A consistent-hashing router got a message without a key.
+        #[error(
+            "the message has no key, which the router needs; give its type `#[message(key = field)]`, \
+             the router a key function, or use the `_keyed` way to send"
+        )]
+        MissingKey,
+        /// The queue towards the routee holds as much as it may.
+        #[error(
+            "the queue towards the routee is full, the worker's or the link's; slow down, or raise \
+             workers.inject_capacity, or links.outbox_bytes and links.outboxes_bytes"
+        )]
+        QueueFull,
+        /// The encoded message is over the frame limit.
+        #[error("the message is larger than links.max_frame_bytes allows")]
+        TooLarge,
+        /// The message's own serialisation failed.
+        #[error("the message could not be serialised")]
+        Unserialisable,
+        /// More asks are in flight than may be.
+        #[error(
+            "too many asks are in flight; await some or raise workers.max_asks, for idempotent ones \
+                 workers.retry_bytes"
+        )]
+        TooManyAsks,
+        /// The node, or the referenced handler's node, stops or has stopped.
+        #[error("the node is shutting down or the referenced handler is gone")]
+        Stopped,
+        /// An ask through a router that sends to everybody.
+        #[error("an ask has one reply, but the router sends to every routee; tell, or ask another way")]
+        NoSingleReply,
+        /// The router's table is empty because this node is not open for messages yet.
+        #[error(
+            "this node is still joining its cluster; await `members_ready` or the router's `ready`"
+        )]
+        Joining,
+        /// The routee, or every routee of the router, takes the message's name for another layout.
+        #[error(
+            "the routee takes messages of this name with another layout: one of the two programs has \
+             changed the type; see \"Changing a message\" in docs/MESSAGES.md"
+        )]
+        LayoutMismatch,
+        /// A handler wanted to wait for a reply on its worker's thread, which would wait for itself.
+        #[error("a handler must not wait on its worker's thread; ask by its Context and reply later")]
+        WouldBlock,
+    }
 }
 
-impl Refusal {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
-        Self::NoRoutee,
-        Self::Unreachable,
-        Self::MissingKey,
-        Self::QueueFull,
-        Self::TooLarge,
-        Self::Unserialisable,
-        Self::TooManyAsks,
-        Self::Stopped,
-        Self::NoSingleReply,
-        Self::Joining,
-        Self::LayoutMismatch,
-        Self::WouldBlock,
-    ];
+reasons! {
+    /// Why a message that had been accepted was not handled.
+    #[derive(thiserror::Error)]
+    pub enum DeathReason {
+        /// The receiving node knows no such handler (any more).
+        #[error("the receiving node has no such handler")]
+        UnknownHandler,
+        /// The handler does not take this message type.
+        #[error("the handler does not take this message type")]
+        UnknownMessage,
+        /// The body is not a valid archive of the message type.
+        #[error("the body failed its check")]
+        InvalidBody,
+        /// The handler panicked; it was started anew.
+        #[error("the handler panicked")]
+        HandlerPanicked,
+        /// The link could not be opened, or not again, before anything of the message was written.
+        #[error("the receiving node could not be reached")]
+        Unreachable,
+        /// The ask's deadline had passed before it reached the handler.
+        #[error("the deadline passed before the handler was reached")]
+        Expired,
+        /// The node stopped while the message waited.
+        #[error("a node stopped while the message waited")]
+        Stopped,
+        /// The handler gave up its right to reply.
+        #[error("the handler dropped its replier without replying")]
+        NoReply,
+        /// The message was accepted on another thread, and the link's queue was full when it came to
+        /// it.
+        #[error("the queue towards the routee overflowed")]
+        Overflow,
+        /// The handler's reply is over the frame limit, or could not be serialised.
+        #[error("the handler's reply is larger than its node's links.max_frame_bytes allows")]
+        ReplyTooLarge,
+        /// A reason that only a newer version of the receiving node knows.
+        #[error("the receiving node gave a reason that this version does not know")]
+        Other,
+        /// The handler replied, but nobody takes what waits for its asker.
+        #[error(
+            "the message was handled, but its reply found no room: replies that are not taken fill \
+             links.outboxes_bytes of the handler's node or workers.replies_bytes of the asker's"
+        )]
+        RepliesFull,
+    }
 }
 
 impl DeathReason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
-        Self::UnknownHandler,
-        Self::UnknownMessage,
-        Self::InvalidBody,
-        Self::HandlerPanicked,
-        Self::Unreachable,
-        Self::Expired,
-        Self::Stopped,
-        Self::NoReply,
-        Self::Overflow,
-        Self::ReplyTooLarge,
-        Self::Other,
-        Self::RepliesFull,
-    ];
-
     /// The reason a peer sent as a code; [`DeathReason::Other`] for one that a newer peer made up.
     pub fn from_code(code: u32) -> Self {
         let known = usize::try_from(code).ok().and_then(|code| Self::ALL.get(code));
@@ -149,44 +137,27 @@ impl DeathReason {
     }
 }
 
-/// How work ended that a routee had begun elsewhere, see [`Context::begin_work`].
-///
-/// [`Context::begin_work`]: crate::Context::begin_work
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum WorkEnd {
-    /// The routee got its result.
-    Done = 0,
-    /// It panicked, and the routee was told.
-    Panicked,
-    /// It was given up without a result, and the routee was told.
-    GivenUp,
-    /// The routee called it off.
-    CalledOff,
-    /// The routee was withdrawn meanwhile.
-    Withdrawn,
-    /// The routee panicked meanwhile; the fresh one in its place never gets the result.
-    Replaced,
-    /// The node stopped meanwhile.
-    Stopped,
+reasons! {
+    /// How work ended that a routee had begun elsewhere, see [`Context::begin_work`].
+    ///
+    /// [`Context::begin_work`]: crate::Context::begin_work
+    pub enum WorkEnd {
+        /// The routee got its result.
+        Done,
+        /// It panicked, and the routee was told.
+        Panicked,
+        /// It was given up without a result, and the routee was told.
+        GivenUp,
+        /// The routee called it off.
+        CalledOff,
+        /// The routee was withdrawn meanwhile.
+        Withdrawn,
+        /// The routee panicked meanwhile; the fresh one in its place never gets the result.
+        Replaced,
+        /// The node stopped meanwhile.
+        Stopped,
+    }
 }
-
-impl WorkEnd {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
-        Self::Done,
-        Self::Panicked,
-        Self::GivenUp,
-        Self::CalledOff,
-        Self::Withdrawn,
-        Self::Replaced,
-        Self::Stopped,
-    ];
-}
-
-/// How many numbers a [`Counts`] is.
-pub const COUNT_WORDS: usize =
-    14 + Refusal::ALL.len() + 2 * DeathReason::ALL.len() + WorkEnd::ALL.len();
 
 /// Why an ask has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -211,49 +182,6 @@ pub enum AskError {
     InvalidReply,
 }
 
-/// How many messages ended how. For any node and any time:
-/// `sent = delivered + refused + dead + unknown + in flight`.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Messages that `tell` or `ask` was called with, refused ones included.
-    pub sent: u64,
-    /// Messages a handler took, as acknowledged by its node.
-    pub delivered: u64,
-    /// By [`Refusal`].
-    pub refused: [u64; Refusal::ALL.len()],
-    /// Accepted messages that this node knows to be dead, by [`DeathReason`].
-    pub dead: [u64; DeathReason::ALL.len()],
-    /// Accepted messages that the receiving node reported dead (its own counts tell why).
-    pub dead_at_peer: u64,
-    /// Written to a link that was lost before they were acknowledged.
-    pub unknown: u64,
-    /// Messages from other nodes that handlers here took.
-    pub received: u64,
-    /// Messages from other nodes that died here, by [`DeathReason`].
-    pub received_dead: [u64; DeathReason::ALL.len()],
-    /// Asks among `sent` that were accepted.
-    pub asks: u64,
-    /// Asks that got their reply.
-    pub replies: u64,
-    /// Asks that ended in an error.
-    pub failed_asks: u64,
-    /// Replies that came after their ask had ended; thrown away.
-    pub late_replies: u64,
-    /// Replies that could not be sent (the asker is gone, or its link is full).
-    pub lost_replies: u64,
-    /// Times that a routee had set, and that came after its end or were called off by it: it was
-    /// withdrawn, or panicked and was replaced.
-    pub void_wakes: u64,
-    /// Turns of workers that took longer than `workers.slow_turn_ms`.
-    pub slow_turns: u64,
-    /// Frames from newer nodes, of kinds or for parts that this build does not know.
-    pub skipped_frames: u64,
-    /// Work that routees have begun elsewhere; each ends in one of `work_ended`.
-    pub work_begun: u64,
-    /// By [`WorkEnd`].
-    pub work_ended: [u64; WorkEnd::ALL.len()],
-}
-
 /// The counts that are not zero, by the names of what they count.
 struct Named<'a, K>(&'a [K], &'a [u64]);
 
@@ -263,29 +191,88 @@ impl<K: fmt::Debug> fmt::Debug for Named<'_, K> {
     }
 }
 
-impl fmt::Debug for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counts")
-            .field("sent", &self.sent)
-            .field("delivered", &self.delivered)
-            .field("refused", &Named(&Refusal::ALL, &self.refused))
-            .field("dead", &Named(&DeathReason::ALL, &self.dead))
-            .field("dead_at_peer", &self.dead_at_peer)
-            .field("unknown", &self.unknown)
-            .field("in_flight", &self.in_flight())
-            .field("received", &self.received)
-            .field("received_dead", &Named(&DeathReason::ALL, &self.received_dead))
-            .field("asks", &self.asks)
-            .field("replies", &self.replies)
-            .field("failed_asks", &self.failed_asks)
-            .field("late_replies", &self.late_replies)
-            .field("lost_replies", &self.lost_replies)
-            .field("void_wakes", &self.void_wakes)
-            .field("slow_turns", &self.slow_turns)
-            .field("skipped_frames", &self.skipped_frames)
-            .field("work_begun", &self.work_begun)
-            .field("work_ended", &Named(&WorkEnd::ALL, &self.work_ended))
-            .finish()
+/// A struct of counts: each a number, or one for each of the reasons that it goes by.
+macro_rules! counts {
+    (
+        $(#[$about:meta])*
+        pub struct Counts { $($(#[$count_about:meta])* pub $count:ident: u64 $(by $reason:ident)?,)+ }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Counts {
+            $($(#[$count_about])* pub $count: counts!(@type $($reason)?),)+
+        }
+
+        /// How many numbers a [`Counts`] is.
+        pub const COUNT_WORDS: usize = 0 $(+ counts!(@words $($reason)?))+;
+
+        impl Counts {
+            /// All numbers in a fixed order, those of each count together.
+            fn parts(&mut self) -> impl Iterator<Item = &mut [u64]> {
+                [$(counts!(@slice self.$count $(by $reason)?)),+].into_iter()
+            }
+        }
+
+        impl fmt::Debug for Counts {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Counts")
+                    $(.field(stringify!($count), &counts!(@shown self.$count $(by $reason)?)))+
+                    .field("in_flight", &self.in_flight())
+                    .finish()
+            }
+        }
+    };
+    (@type) => { u64 };
+    (@type $reason:ident) => { [u64; $reason::ALL.len()] };
+    (@words) => { 1 };
+    (@words $reason:ident) => { $reason::ALL.len() };
+    (@slice $self:ident.$count:ident) => { std::slice::from_mut(&mut $self.$count) };
+    (@slice $self:ident.$count:ident by $reason:ident) => { &mut $self.$count[..] };
+    (@shown $self:ident.$count:ident) => { $self.$count };
+    (@shown $self:ident.$count:ident by $reason:ident) => { Named(&$reason::ALL, &$self.$count) };
+}
+
+counts! {
+    /// How many messages ended how. For any node and any time:
+    /// `sent = delivered + refused + dead + unknown + in flight`.
+    pub struct Counts {
+        /// Messages that `tell` or `ask` was called with, refused ones included.
+        pub sent: u64,
+        /// Messages a handler took, as acknowledged by its node.
+        pub delivered: u64,
+        /// By [`Refusal`].
+        pub refused: u64 by Refusal,
+        /// Accepted messages that this node knows to be dead, by [`DeathReason`].
+        pub dead: u64 by DeathReason,
+        /// Accepted messages that the receiving node reported dead (its own counts tell why).
+        pub dead_at_peer: u64,
+        /// Written to a link that was lost before they were acknowledged.
+        pub unknown: u64,
+        /// Messages from other nodes that handlers here took.
+        pub received: u64,
+        /// Messages from other nodes that died here, by [`DeathReason`].
+        pub received_dead: u64 by DeathReason,
+        /// Asks among `sent` that were accepted.
+        pub asks: u64,
+        /// Asks that got their reply.
+        pub replies: u64,
+        /// Asks that ended in an error.
+        pub failed_asks: u64,
+        /// Replies that came after their ask had ended; thrown away.
+        pub late_replies: u64,
+        /// Replies that could not be sent (the asker is gone, or its link is full).
+        pub lost_replies: u64,
+        /// Times that a routee had set, and that came after its end or were called off by it: it was
+        /// withdrawn, or panicked and was replaced.
+        pub void_wakes: u64,
+        /// Turns of workers that took longer than `workers.slow_turn_ms`.
+        pub slow_turns: u64,
+        /// Frames from newer nodes, of kinds or for parts that this build does not know.
+        pub skipped_frames: u64,
+        /// Work that routees have begun elsewhere; each ends in one of `work_ended`.
+        pub work_begun: u64,
+        /// By [`WorkEnd`].
+        pub work_ended: u64 by WorkEnd,
     }
 }
 
@@ -301,56 +288,18 @@ impl Counts {
     }
 
     /// As words in a fixed order, for a [`crate::queue::board::CountsBoard`].
-    pub fn to_words(&self) -> [u64; COUNT_WORDS] {
+    pub fn to_words(mut self) -> [u64; COUNT_WORDS] {
         let mut words = [0; COUNT_WORDS];
-        let single = [
-            self.sent,
-            self.delivered,
-            self.dead_at_peer,
-            self.unknown,
-            self.received,
-            self.asks,
-            self.replies,
-            self.failed_asks,
-            self.late_replies,
-            self.lost_replies,
-            self.slow_turns,
-            self.skipped_frames,
-            self.work_begun,
-            self.void_wakes,
-        ];
-        let all = single.iter().chain(&self.refused).chain(&self.dead).chain(&self.received_dead);
-        let all = all.chain(&self.work_ended);
-        for (word, count) in words.iter_mut().zip(all) {
-            *word = *count;
-        }
+        let counts = self.parts().flatten();
+        words.iter_mut().zip(counts).for_each(|(word, count)| *word = *count);
         words
     }
 
     /// The reverse of [`Counts::to_words`].
     pub fn from_words(words: &[u64; COUNT_WORDS]) -> Self {
-        let mut words = words.iter().copied();
-        let mut next = || words.next().unwrap_or_default();
-        Self {
-            sent: next(),
-            delivered: next(),
-            dead_at_peer: next(),
-            unknown: next(),
-            received: next(),
-            asks: next(),
-            replies: next(),
-            failed_asks: next(),
-            late_replies: next(),
-            lost_replies: next(),
-            slow_turns: next(),
-            skipped_frames: next(),
-            work_begun: next(),
-            void_wakes: next(),
-            refused: std::array::from_fn(|_| next()),
-            dead: std::array::from_fn(|_| next()),
-            received_dead: std::array::from_fn(|_| next()),
-            work_ended: std::array::from_fn(|_| next()),
-        }
+        let mut counts = Self::default();
+        counts.parts().flatten().zip(words).for_each(|(count, word)| *count = *word);
+        counts
     }
 
     /// Messages that have not come to an end yet.
@@ -362,32 +311,8 @@ impl Counts {
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.delivered += other.delivered;
-        self.dead_at_peer += other.dead_at_peer;
-        self.unknown += other.unknown;
-        self.received += other.received;
-        self.asks += other.asks;
-        self.replies += other.replies;
-        self.failed_asks += other.failed_asks;
-        self.late_replies += other.late_replies;
-        self.lost_replies += other.lost_replies;
-        self.slow_turns += other.slow_turns;
-        self.skipped_frames += other.skipped_frames;
-        self.work_begun += other.work_begun;
-        self.void_wakes += other.void_wakes;
-        for (mine, theirs) in self.refused.iter_mut().zip(other.refused) {
-            *mine += theirs;
-        }
-        for (mine, theirs) in self.dead.iter_mut().zip(other.dead) {
-            *mine += theirs;
-        }
-        for (mine, theirs) in self.received_dead.iter_mut().zip(other.received_dead) {
-            *mine += theirs;
-        }
-        for (mine, theirs) in self.work_ended.iter_mut().zip(other.work_ended) {
-            *mine += theirs;
-        }
+        let theirs = other.to_words();
+        self.parts().flatten().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
     }
 }
 
