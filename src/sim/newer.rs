@@ -3,17 +3,17 @@
 
 use rand::{Rng as _, RngExt};
 
-use crate::base::Rng;
 use crate::base::fate::DeathReason;
+use crate::base::{MessageTypeId, Rng};
 use crate::control::links::{Failure, JobEvent};
 use crate::wire::handshake::HandshakeError;
-use crate::wire::header::HEADER_VERSION;
+use crate::wire::header::{HEADER_VERSION, at};
 use crate::wire::{FrameKind, HEADER_BYTES, padded};
 
 /// The first part that no node here has.
 pub const FIRST_PART: u8 = 3;
 /// A reason of a failure, and one of a refusal, that this version does not have.
-const REASON: u8 = 100;
+const REASON: MessageTypeId = MessageTypeId(100);
 const REFUSAL: u8 = 99;
 
 /// What a node of this version got to hear of it.
@@ -43,12 +43,15 @@ pub fn frame(rng: &mut Rng) -> Vec<u8> {
     let length = HEADER_BYTES + rng.random_range(0..300);
     let mut bytes = vec![0; padded(length)];
     rng.fill_bytes(&mut bytes[..length]);
-    bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    let header = bytes.first_chunk_mut::<HEADER_BYTES>().expect("it is at least as long");
+    at::LENGTH.write(header, length as u32);
     let kind = rng.random_range(7..=15_u8);
-    bytes[4] = HEADER_VERSION << 4 | kind;
+    at::KIND.write(header, HEADER_VERSION << 4 | kind);
     if kind == FrameKind::Part as u8 {
-        bytes[5..8].fill(0);
-        bytes[8..12].copy_from_slice(&[rng.random(), part(rng), 0, 0]);
+        at::FIELDS.write(header, 0);
+        at::ZERO.write(header, 0);
+        let operation: u8 = rng.random();
+        at::MESSAGE.write(header, MessageTypeId(u32::from(part(rng)) << 8 | u32::from(operation)));
     }
     bytes
 }
@@ -61,7 +64,7 @@ pub fn part(rng: &mut Rng) -> u8 {
 /// On a channel a part's frame is a word that is acknowledged, and nobody would wait for that.
 pub fn frame_of_kind(rng: &mut Rng) -> Vec<u8> {
     let mut bytes = frame(rng);
-    bytes[4] |= 8;
+    bytes[at::KIND.start()] |= 8;
     bytes
 }
 
@@ -88,13 +91,12 @@ pub fn refuse_anew(bytes: &mut [u8]) {
 pub fn fail_anew(frames: &mut [u8], rng: &mut Rng) {
     let mut rest = frames;
     while let Some((header, _)) = rest.split_first_chunk_mut::<HEADER_BYTES>() {
-        let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let reason = u32::from(header[8]);
+        let (length, reason) = (at::LENGTH.read(header), at::MESSAGE.read(header));
         let told = [DeathReason::HandlerPanicked, DeathReason::NoReply].map(|known| known as u32);
-        let failure = header[4] & 15 == FrameKind::Failure as u8;
-        if failure && told.contains(&reason) && rng.random_range(0..2) == 0 {
-            header[8] = REASON;
+        let failure = at::KIND.read(header) & 15 == FrameKind::Failure as u8;
+        if failure && told.contains(&reason.0) && rng.random_range(0..2) == 0 {
+            at::MESSAGE.write(header, REASON);
         }
-        rest = &mut rest[padded(length)..];
+        rest = &mut rest[padded(length as usize)..];
     }
 }

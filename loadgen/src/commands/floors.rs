@@ -6,6 +6,7 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use keyway::wire::HEADER_BYTES;
 use serde::Serialize;
 
 use crate::analysis::histogram::{LogRecord, write_hgrm, write_log};
@@ -17,8 +18,6 @@ use crate::output::make_run_folder;
 use crate::progress::Progress;
 use crate::summary::{Setting, Summary};
 
-/// Bytes in front of the payload in every frame.
-const HEADER_BYTES: u32 = 16;
 const DEFAULT_PAYLOAD_BYTES: u32 = 64;
 const DEFAULT_ROUNDS: u32 = 5;
 /// Of each floor, over all rounds.
@@ -58,7 +57,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     let cores = resolve_cores(flags.pin.as_ref().map(|list| &list.0[..]), 2)?;
     let plan = FloorPlan {
         cores: (cores[0], cores[1]),
-        frame_bytes: payload_bytes as usize + HEADER_BYTES as usize,
+        frame_bytes: payload_bytes as usize + HEADER_BYTES,
         duration: flags.duration.unwrap_or(DEFAULT_DURATION) / rounds,
     };
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+use keyway::wire::HEADER_BYTES;
 use serde::Serialize;
 
 use crate::analysis::histogram::LogRecord;
@@ -18,8 +19,6 @@ use crate::machine::{MachineCard, WindowReport, allowed_cores, resolve_cores};
 use crate::output::make_run_folder;
 use crate::summary::{Accounting, Setting, Summary};
 
-/// Bytes in front of the payload in every frame.
-pub(super) const HEADER_BYTES: u32 = 16;
 /// Keys that load is spread over, unless told otherwise.
 pub(super) const DEFAULT_KEYS: u64 = 1_024;
 /// The name of the histogram log.
@@ -117,7 +116,7 @@ impl Run {
     pub(super) fn floor_plan(&self, payload_bytes: u32, duration: Duration) -> FloorPlan {
         FloorPlan {
             cores: (self.driver_core, self.node_cores[0]),
-            frame_bytes: (payload_bytes + HEADER_BYTES) as usize,
+            frame_bytes: payload_bytes as usize + HEADER_BYTES,
             duration,
         }
     }
