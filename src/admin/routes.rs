@@ -11,7 +11,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, on};
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -34,18 +34,28 @@ const MAX_BODY_BYTES: usize = 4_096;
 /// Asks and removals that may be under way at a time. All other requests are answered at once.
 pub(super) const MAX_ORDERS: usize = 32;
 
-/// What there is, for those who ask for something else.
-const KNOWN: [&str; 9] = [
-    "GET /members",
-    "GET /routers",
-    "GET /counts",
-    "GET /strangers",
-    "GET /health",
-    "GET /metrics",
-    "POST /down/{node}",
-    "POST /leave",
-    "POST /ask/{name}",
-];
+/// From the list of requests: what there is, for those who ask for something else, and the router.
+macro_rules! requests {
+    ($($method:ident $path:literal => $answer:expr;)+) => {
+        const KNOWN: &[&str] = &[$(concat!(stringify!($method), " ", $path)),+];
+
+        fn requests() -> Router<Arc<App>> {
+            Router::new()$(.route($path, on(MethodFilter::$method, $answer)))+
+        }
+    };
+}
+
+requests! {
+    GET "/members" => async |app: Shared| Json(MembersReport::of(&app.node));
+    GET "/routers" => async |app: Shared| Json(RoutersReport::of(&app.node));
+    GET "/counts" => async |app: Shared| Json(CountsReport::from(app.node.counts()));
+    GET "/strangers" => async |app: Shared| Json(StrangersReport::of(&app.node));
+    GET "/health" => health;
+    GET "/metrics" => show_metrics;
+    POST "/down/{node}" => down;
+    POST "/leave" => leave;
+    POST "/ask/{name}" => ask;
+}
 
 /// What the requests are about.
 pub(super) struct App {
@@ -70,16 +80,7 @@ type Shared = State<Arc<App>>;
 
 pub(super) fn routes(app: App) -> Router {
     let app = Arc::new(app);
-    Router::new()
-        .route("/members", get(async |app: Shared| Json(MembersReport::of(&app.node))))
-        .route("/routers", get(async |app: Shared| Json(RoutersReport::of(&app.node))))
-        .route("/counts", get(async |app: Shared| Json(CountsReport::from(app.node.counts()))))
-        .route("/strangers", get(async |app: Shared| Json(StrangersReport::of(&app.node))))
-        .route("/health", get(health))
-        .route("/metrics", get(show_metrics))
-        .route("/down/{node}", post(down))
-        .route("/leave", post(leave))
-        .route("/ask/{name}", post(ask))
+    requests()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -249,6 +250,13 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_module_documents_every_request() {
+        let rows = include_str!("mod.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
+        let documented: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(documented, KNOWN);
+    }
 
     #[test]
     fn only_addresses_and_localhost_name_this_machine() {
