@@ -130,3 +130,25 @@ fn files_that_documents_name_exist() {
         }
     }
 }
+
+/// Words in code that are files, and the others.
+fn files_and_words(text: &str) -> (Vec<&str>, Vec<&str>) {
+    text.split('`').skip(1).step_by(2).partition(|word| word.contains('/'))
+}
+
+#[test]
+fn everyday_changes_are_made_where_the_table_says() {
+    let text = read("docs/ARCHITECTURE.md");
+    let (_, chapter) = text.split_once("## Where everyday changes are made").expect("a chapter");
+    let (chapter, _) = chapter.split_once("\n## ").expect("another after it");
+    let rows: Vec<&str> = chapter.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(rows.len(), 10, "{rows:#?}");
+    for row in rows {
+        let (files, words) = files_and_words(row);
+        assert!(!files.is_empty() && !words.is_empty(), "{row}");
+        let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
+        for word in words {
+            assert!(texts.iter().any(|text| text.contains(word)), "no {word} in {files:?}");
+        }
+    }
+}
