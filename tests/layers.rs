@@ -177,6 +177,30 @@ fn imports_go_down_the_layers_only() {
 }
 
 #[test]
+fn documents_list_the_same_layers() {
+    let read =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let readme = read("README.md");
+    let (_, told) = readme.split_once("the library, in layers: ").unwrap();
+    let (told, _) = told.split_once("macros/").unwrap();
+    let told: Vec<Vec<&str>> =
+        told.split('|').map(|layer| layer.split(',').map(str::trim).collect()).collect();
+    assert_eq!(told, LAYERS);
+
+    let architecture = read("docs/ARCHITECTURE.md");
+    let (_, chapter) = architecture.split_once("| layer | what it knows |").unwrap();
+    let rows = chapter.lines().skip(2).map_while(|row| row.strip_prefix("| `"));
+    let told: Vec<Vec<&str>> = rows
+        .map(|row| row.split('|').next().unwrap().split(',').map(name_in_code).collect())
+        .collect();
+    assert_eq!(told, LAYERS);
+}
+
+fn name_in_code(text: &str) -> &str {
+    text.trim_matches([' ', '`'])
+}
+
+#[test]
 fn every_file_says_its_role_first() {
     let silent: Vec<_> = sources()
         .into_iter()

@@ -192,7 +192,10 @@ pub(crate) fn place(answer: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keyway::admin::report::ServiceReport;
+
     use super::*;
+    use crate::samples::{COUNTER_PATH, ECHO_PATH};
 
     #[test]
     fn columns_line_up() {
@@ -207,6 +210,36 @@ mod tests {
         assert_eq!(first_names(&names[..2]), "n0, n1");
         assert!(first_names(&names[..10]).ends_with("n8, n9"));
         assert!(first_names(&names).ends_with("n8, n9 and 3 more"));
+    }
+
+    #[test]
+    fn the_readme_shows_members_as_they_are_printed() {
+        let service = || ServiceReport {
+            messages: Vec::new(),
+            placement: "every worker".to_owned(),
+            workers: vec![0],
+        };
+        let member = |name: &str, port| MemberReport {
+            name: name.to_owned(),
+            id: String::new(),
+            address: ([127, 0, 0, 1], port).into(),
+            incarnation: 1,
+            state: keyway::MemberState::Up,
+            reachable: true,
+            damped_ms: None,
+            workers: 1,
+            busy_per_mille: Some(2),
+            stuck: false,
+            weight: 100,
+            roles: Default::default(),
+            metadata: BTreeMap::new(),
+            app_version: String::new(),
+            services: [COUNTER_PATH, ECHO_PATH].map(|path| (path.to_owned(), service())).into(),
+        };
+        let members = vec![member("a", 7400), member("b", 7401)];
+        let report = MembersReport { me: "a".to_owned(), view_digest: String::new(), members };
+        let printed = super::members(&report);
+        assert!(include_str!("../../../README.md").contains(&printed), "{printed}");
     }
 
     #[test]
