@@ -37,17 +37,17 @@ th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;
 table,tbody,tr,td,td.long,td:first-child{display:block;width:100%;min-width:0}
 thead{display:none}
 tr{border-bottom:1px solid var(--edge);padding:.4rem 0}
-td,td.long{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.1rem 0;
-white-space:normal;overflow-wrap:anywhere}
-td::before{content:attr(data-label);color:var(--soft);text-align:left;overflow-wrap:normal}
+td,td.long{display:flow-root;border:0;padding:.1rem 0;white-space:normal;overflow-wrap:anywhere}
+td::before{content:attr(data-label);float:left;max-width:45%;margin-right:1rem;color:var(--soft);
+text-align:left;overflow-wrap:normal}
 td:first-child{font-weight:600}
 td:first-child::before{content:none}
 }
 thead th{color:var(--soft);font-weight:600}
-figure{margin:1.25rem 0;padding:.5rem;background:var(--card);border-radius:.5rem;overflow-x:auto}
-svg{display:block;width:100%;min-width:34rem;height:auto;color:var(--ink)}
+figure{margin:1.25rem 0;padding:.5rem;background:var(--card);border-radius:.5rem}
+svg{display:block;width:100%;height:auto;color:var(--ink)}
 svg .paper{fill:none}
-figcaption{position:sticky;left:0;font-size:.85rem;color:var(--soft)}
+figcaption{font-size:.85rem;color:var(--soft)}
 a{color:inherit}
 ul{padding-left:1.2rem}
 ";
