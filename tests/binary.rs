@@ -180,10 +180,13 @@ fn nodes_of_another_cluster_or_secret_are_kept_out_and_named_in_the_log() {
     let wrong_secret = Process::node("x", &wrong_secret);
     let wrong_cluster = ["--secret-file", &ours, "--cluster", "other", "--seed", &b.address];
     let wrong_cluster = Process::node("y", &wrong_cluster);
-    for (node, stranger) in [(&a, &wrong_secret), (&b, &wrong_cluster)] {
-        eventually("the stranger is told what may be wrong", || {
-            stranger.stderr().contains("no seed has answered")
-        });
+    let why_secret = "has another secret: configure the same on both";
+    let why_cluster = "belongs to another cluster: correct `cluster` or the address";
+    for (node, stranger, why) in
+        [(&a, &wrong_secret, why_secret), (&b, &wrong_cluster, why_cluster)]
+    {
+        let why = format!("the seed {} {why}", node.address);
+        eventually("the stranger is told what is wrong", || stranger.stderr().contains(&why));
         assert!(!stranger.stdout().contains("ready:"), "{}", stranger.stdout());
         let log = node.process.stderr();
         assert!(log.contains("not of this cluster"), "{log}");
@@ -311,7 +314,9 @@ fn a_node_that_waits_for_others_is_not_healthy() {
     let (code, _, text) = run(&["ask", "counter", "k", "--admin", &admin]);
     assert_eq!(code, 1);
     assert!(text.contains("still joining its cluster"), "{text}");
-    eventually("a says what it waits for", || a.stderr().contains("min_members"));
+    eventually("a says what it waits for", || {
+        a.stderr().contains("waiting for more members: 1 of membership.min_members = 2 are here")
+    });
     assert!(!a.stdout().contains("ready:"));
 
     let b = ReadyNode::start("b", &["--seed", &address, "--set", "membership.min_members=2"]);

@@ -1,13 +1,19 @@
 //! What a node says while it cannot join, by real nodes.
 
+#[path = "binary/process.rs"]
+#[allow(dead_code, reason = "few of its helpers are needed")]
+mod process;
+
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::base::MemberState;
 use keyway::{Discovery, JoinState, Node, NodeBuilder, SeedState};
+use process::{Process, ReadyNode, run};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -178,4 +184,83 @@ fn a_name_that_resolves_later_is_joined_through() {
     eventually("both have met", || {
         [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
     });
+}
+
+/// Passes a node's datagrams on to a seed and what it answers back, as a port that is forwarded
+/// does; what a connection meets there is another thing.
+fn datagrams_only(to: SocketAddr) -> SocketAddr {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0"));
+    let far = far.unwrap();
+    far.connect(to).unwrap();
+    let address = near.local_addr().unwrap();
+    let client = Arc::new(Mutex::new(None));
+    let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+    let known = Arc::clone(&client);
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok((bytes, from)) = near.recv_from(&mut buffer) {
+            *known.lock().unwrap() = Some(from);
+            let _ = far.send(&buffer[..bytes]);
+        }
+    });
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(bytes) = far_too.recv(&mut buffer) {
+            let client = client.lock().unwrap().unwrap();
+            let _ = near_too.send_to(&buffer[..bytes], client);
+        }
+    });
+    address
+}
+
+/// A joiner's log from the first line that says why it is kept waiting, without dates.
+fn reasons(joiner: &Process) -> Vec<String> {
+    let log = joiner.stderr();
+    let warnings = log.lines().filter_map(|line| line.split_once("WARN ")).map(|(_, text)| text);
+    let texts = warnings.map(|text| text.split(" left_out=").next().unwrap().trim().to_owned());
+    texts.collect()
+}
+
+/// What `keyway health` says of a joiner's seeds.
+fn obstacle(joiner: &Process) -> Option<String> {
+    let log = joiner.stderr();
+    let admin = log.split_once("admin=")?.1.split_whitespace().next()?.to_owned();
+    let (code, report, _) = run(&["health", "--json", "--admin", &admin]);
+    assert_eq!(code, 1, "it is not up: {report}");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    report["joining"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_node_that_advertises_a_wrong_address_says_so_and_nothing_else() {
+    let seed = ReadyNode::start("seed", &[]);
+    let direct: SocketAddr = seed.address.parse().unwrap();
+    let place = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nowhere = place.local_addr().unwrap().to_string();
+    // Connections to its seed are refused by name, refused by the system, or not answered.
+    let (refused, silent) = (datagrams_only(direct), datagrams_only(direct));
+    let _silent = TcpListener::bind(silent).unwrap();
+    let joiners = [("lost-1", direct), ("lost-2", refused), ("lost-3", silent)];
+    let joiners = joiners.map(|(name, seed)| {
+        let why = SeedState::CannotReach(place.local_addr().unwrap());
+        let seed_text = seed.to_string();
+        let joiner = Process::node(name, &["--seed", &seed_text, "--advertise", &nowhere]);
+        (joiner, format!("the seed {seed} {why}"))
+    });
+    for (joiner, why) in &joiners {
+        eventually("it says why", || obstacle(joiner).as_ref() == Some(why));
+    }
+    let mut told = BTreeSet::new();
+    eventually("it has said so again and again", || {
+        told.extend(joiners.iter().map(|(joiner, why)| (why, obstacle(joiner))));
+        joiners.iter().all(|(joiner, _)| reasons(joiner).len() >= 4)
+    });
+    for (why, obstacle) in told {
+        assert_eq!(obstacle.as_ref(), Some(why));
+        assert!(why.contains("set `advertise`") && why.contains(&nowhere), "{why}");
+    }
+    for (joiner, why) in &joiners {
+        let said: BTreeSet<String> = reasons(joiner).into_iter().collect();
+        assert_eq!(said, [format!("this node has met no other yet; {why}")].into());
+    }
 }

@@ -172,6 +172,9 @@ pub struct HealthReport {
     pub state: String,
     /// Members that can be sent to, as it sees them.
     pub usable_members: usize,
+    /// While it has met no other node: what stands in the way, seed by seed, and what to do.
+    #[serde(default)]
+    pub joining: Option<String>,
     /// Workers whose turn takes too long: a handler blocks or computes.
     #[serde(default)]
     pub stuck: Vec<StuckReport>,
@@ -325,6 +328,7 @@ impl HealthReport {
             healthy: health.is_healthy(),
             state,
             usable_members: health.usable_members,
+            joining: node.join_state().obstacle(),
             stuck: stuck.collect(),
         }
     }

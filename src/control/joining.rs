@@ -50,15 +50,25 @@ impl fmt::Display for JoinState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alone => f.write_str("alone: it has no seeds, and has met nobody"),
-            Self::Joining { seeds } => {
-                f.write_str("joining")?;
-                for (at, (address, state)) in seeds.iter().enumerate() {
-                    write!(f, "{} the seed {address} {state}", if at == 0 { ":" } else { ";" })?;
-                }
-                Ok(())
+            Self::Joining { .. } | Self::NoAddress { .. } => {
+                write!(f, "joining: {}", self.obstacle().unwrap_or_default())
             }
-            Self::NoAddress { why } => write!(f, "joining: no seed has an address: {why}"),
             Self::Joined => f.write_str("joined"),
+        }
+    }
+}
+
+impl JoinState {
+    /// What stands in the way of joining, and what to do about it, in words: what was last seen of
+    /// each seed. `None` if nothing does.
+    pub fn obstacle(&self) -> Option<String> {
+        match self {
+            Self::Alone | Self::Joined => None,
+            Self::Joining { seeds } => {
+                let seeds = seeds.iter().map(|(seed, state)| format!("the seed {seed} {state}"));
+                Some(seeds.collect::<Vec<_>>().join("; "))
+            }
+            Self::NoAddress { why } => Some(format!("no seed has an address: {why}")),
         }
     }
 }
@@ -148,6 +158,11 @@ impl SeedState {
         }
     }
 
+    /// Whether it says how far one gets to the seed, and nothing of why it refuses.
+    fn is_of_the_way(self) -> bool {
+        matches!(self, Self::Down | Self::Silent | Self::NoDatagrams | Self::Busy)
+    }
+
     /// What a datagram from the seed says of it that does not open; `None` for nothing certain.
     fn of_datagram(error: DatagramError) -> Option<Self> {
         match error {
@@ -164,10 +179,21 @@ impl SeedState {
     }
 }
 
+/// One seed, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seed {
+    state: SeedState,
+    /// When a datagram of it last came that opened.
+    heard: Option<Time>,
+}
+
 /// What is known of the seeds while nobody has been met.
 #[derive(Debug, Default)]
 pub(super) struct Joining {
-    seeds: BTreeMap<SocketAddr, SeedState>,
+    seeds: BTreeMap<SocketAddr, Seed>,
+    /// For how long a datagram counts more than what a connection shows: until another must have
+    /// come.
+    lately: Duration,
     joined: bool,
     /// Why no seed has an address of use.
     no_address: Option<Arc<str>>,
@@ -184,10 +210,11 @@ pub(super) struct Joining {
 
 impl Joining {
     /// What is known before the start.
-    pub fn new(own: SocketAddr, seeds: &[SocketAddr]) -> Self {
+    pub fn new(own: SocketAddr, seeds: &[SocketAddr], retry_max_ms: u64) -> Self {
         let others = seeds.iter().filter(|seed| **seed != own);
-        let seeds = others.map(|seed| (*seed, SeedState::Called)).collect();
-        Self { seeds, ..Self::default() }
+        let seeds = others.map(|seed| (*seed, Seed::default())).collect();
+        let lately = FIRST.max(2 * Duration::from_millis(retry_max_ms));
+        Self { seeds, lately, ..Self::default() }
     }
 
     /// The seeds besides this node itself, and whether others are in view. Gives after which time
@@ -204,7 +231,7 @@ impl Joining {
         self.joined = joined;
         if joined {
             self.rounds = 0;
-            self.seeds.values_mut().for_each(|state| *state = SeedState::Called);
+            self.seeds.values_mut().for_each(|known| *known = Seed::default());
         }
         self.news |= before != (joined, self.seeds.len()) || known.len() != self.seeds.len();
         let start = !joined && !self.seeds.is_empty() && !self.waiting;
@@ -228,39 +255,51 @@ impl Joining {
         (greeted, Some(pause.min(LONGEST)))
     }
 
-    pub fn saw(&mut self, seed: SocketAddr, state: SeedState) {
-        if self.joined {
+    /// A datagram of the seed came and opened: what it says of this node is certain.
+    pub fn heard(&mut self, now: Time, seed: SocketAddr, state: SeedState) {
+        let Some(known) = self.seeds.get_mut(&seed).filter(|_| !self.joined) else { return };
+        known.heard = Some(now);
+        let says_more = matches!(known.state, SeedState::Full | SeedState::CannotReach(_));
+        if state != SeedState::Answers || !says_more {
+            self.news |= known.state != state;
+            known.state = state;
+        }
+    }
+
+    /// Something else was seen of the seed: what a connection shows, or a datagram that did not
+    /// open. A seed that is heard has said more by that, unless it is refused for a reason.
+    pub fn saw(&mut self, now: Time, seed: SocketAddr, state: SeedState) {
+        let Some(known) = self.seeds.get_mut(&seed).filter(|_| !self.joined) else { return };
+        let heard = known.heard.is_some_and(|at| now.since(at) < self.lately);
+        if heard && (known.state != SeedState::Answers || state.is_of_the_way()) {
             return;
         }
-        if let Some(known) = self.seeds.get_mut(&seed) {
-            let less = match known {
-                SeedState::Answers => state == SeedState::NoDatagrams,
-                SeedState::Full | SeedState::CannotReach(_) => {
-                    matches!(state, SeedState::NoDatagrams | SeedState::Answers)
-                }
-                _ => false,
-            };
-            if less {
-                return; // What is known already says more.
-            }
-            self.news |= *known != state;
-            *known = state;
-        }
+        self.news |= known.state != state;
+        known.state = state;
     }
 
     /// A greeting is over. Gives the line to write when it was the last of its round.
     fn greeted(&mut self, now: Time, seed: SocketAddr, state: SeedState) -> Option<LogLine> {
-        self.saw(seed, state);
+        self.saw(now, seed, state);
         self.greeting = self.greeting.saturating_sub(1);
-        if self.greeting > 0 || self.joined || self.seeds.is_empty() {
+        if self.greeting > 0 { None } else { self.line(now) }
+    }
+
+    /// What stands in the way, for the log: the same words whenever it is the same.
+    fn line(&mut self, now: Time) -> Option<LogLine> {
+        if self.joined || self.seeds.is_empty() {
+            return None;
+        }
+        // Soon it is known why, and that is worth a line.
+        let nothing = |known: &Seed| matches!(known.state, SeedState::Called | SeedState::Answers);
+        if self.rounds <= 1 && self.seeds.values().all(nothing) {
             return None;
         }
         let kind = LogKind::Joining;
         let left_out = self.log.line(now, kind)?;
-        let named = self.seeds.iter().take(NAMED);
         let mut text = "this node has met no other yet".to_owned();
-        for (seed, state) in named {
-            text += &format!("; the seed {seed} {state}");
+        for (seed, known) in self.seeds.iter().take(NAMED) {
+            text += &format!("; the seed {seed} {}", known.state);
         }
         if let Some(more) = self.seeds.len().checked_sub(NAMED + 1) {
             text += &format!("; and {} more", more + 1);
@@ -281,7 +320,7 @@ impl Joining {
         } else if self.seeds.is_empty() {
             JoinState::Alone
         } else {
-            let seeds = self.seeds.iter().map(|(seed, state)| (*seed, *state)).collect();
+            let seeds = self.seeds.iter().map(|(seed, known)| (*seed, known.state)).collect();
             JoinState::Joining { seeds }
         }
     }
@@ -358,18 +397,16 @@ impl Control {
         address: SocketAddr,
         sink: &mut dyn ControlSink,
     ) {
-        self.joining.saw(from, SeedState::CannotReach(address));
-        let kind = LogKind::Joining;
-        if let Some(left_out) = self.joining.log.line(now, kind) {
-            let text = format!("{from} {}", SeedState::CannotReach(address));
-            sink.log(LogLine { kind, left_out, text });
+        self.joining.heard(now, from, SeedState::CannotReach(address));
+        if let Some(line) = self.joining.line(now) {
+            sink.log(line);
         }
     }
 
     /// A datagram did not open.
-    pub(super) fn not_opened(&mut self, from: SocketAddr, error: DatagramError) {
+    pub(super) fn not_opened(&mut self, now: Time, from: SocketAddr, error: DatagramError) {
         if let Some(state) = SeedState::of_datagram(error) {
-            self.joining.saw(from, state);
+            self.joining.saw(now, from, state);
         }
     }
 }
@@ -392,21 +429,26 @@ mod tests {
         Time(ms * 1_000_000)
     }
 
+    fn joining() -> Joining {
+        Joining::new(seed(0), &[], 5_000)
+    }
+
     #[test]
     fn a_line_names_what_is_wrong_with_each_seed_once_a_round() {
-        let mut joining = Joining::default();
+        let mut joining = joining();
         assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), Some(FIRST));
         assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), None);
         let (greeted, pause) = joining.round();
         assert_eq!((greeted, pause), (vec![seed(1), seed(2)], Some(FIRST)));
         // That a seed answers, and what it says, is more than that a connection can be made.
         for state in [SeedState::Answers, SeedState::Full] {
-            joining.saw(seed(1), state);
-            joining.saw(seed(1), SeedState::NoDatagrams);
-            assert_eq!(joining.seeds[&seed(1)], state);
+            joining.heard(at(0), seed(1), state);
+            joining.saw(at(0), seed(1), SeedState::NoDatagrams);
+            assert_eq!(joining.seeds[&seed(1)].state, state);
         }
-        assert_eq!(joining.greeted(at(1), seed(1), SeedState::Down), None);
-        let line = joining.greeted(at(2), seed(2), SeedState::OtherSecret).unwrap();
+        // It is heard no more.
+        assert_eq!(joining.greeted(at(10_000), seed(1), SeedState::Down), None);
+        let line = joining.greeted(at(10_000), seed(2), SeedState::OtherSecret).unwrap();
         assert_eq!(
             line.text,
             "this node has met no other yet; the seed 127.0.0.1:1 refuses connections: no process listens there; start \
@@ -432,6 +474,38 @@ mod tests {
         assert_eq!(joining.follow([seed(1)].into_iter(), false), Some(FIRST));
         let seeds = vec![(seed(1), SeedState::Called)];
         assert_eq!(joining.state(), JoinState::Joining { seeds });
+    }
+
+    #[test]
+    fn what_a_seed_says_is_told_steadily_whatever_a_connection_to_it_shows() {
+        let mut joining = joining();
+        joining.follow([seed(1)].into_iter(), false);
+        let shown = [SeedState::NoDatagrams, SeedState::Busy, SeedState::Silent, SeedState::Down];
+        let shown = shown.into_iter().chain([SeedState::NameTaken, SeedState::OtherSecret]);
+        let mut now_ms = 0;
+        for said in [SeedState::Full, SeedState::CannotReach(seed(9))] {
+            let mut told = Vec::new();
+            for shown in shown.clone() {
+                // It is called about every 5 s, and answers.
+                joining.heard(at(now_ms), seed(1), SeedState::Answers);
+                joining.heard(at(now_ms), seed(1), said);
+                joining.round();
+                let line = joining.greeted(at(now_ms + 4_000), seed(1), shown);
+                told.push(line.unwrap().text);
+                now_ms += 5_000;
+            }
+            told.dedup();
+            let seed = seed(1);
+            assert_eq!(told, [format!("this node has met no other yet; the seed {seed} {said}")]);
+        }
+        // One that answers, and refuses for a reason.
+        let mut joining = super::tests::joining();
+        joining.follow([seed(1)].into_iter(), false);
+        joining.heard(at(0), seed(1), SeedState::Answers);
+        joining.saw(at(1), seed(1), SeedState::Silent);
+        assert_eq!(joining.seeds[&seed(1)].state, SeedState::Answers);
+        joining.saw(at(2), seed(1), SeedState::NameTaken);
+        assert_eq!(joining.seeds[&seed(1)].state, SeedState::NameTaken);
     }
 
     #[test]

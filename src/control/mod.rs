@@ -229,8 +229,9 @@ impl Control {
         let me = NodeRef { node, incarnation: parts.local.incarnation };
         let workers = parts.local.workers;
         let address = parts.local.address;
+        let retry_max_ms = parts.member.settings.seed_retry_max_ms;
         let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
-        let joining = Joining::new(address, membership.seeds());
+        let joining = Joining::new(address, membership.seeds(), retry_max_ms);
         let no_use = found.no_use(parts.bind);
         let mut control = Self {
             me,
@@ -310,7 +311,7 @@ impl Control {
             Ok(opened) => return self.part_datagram(now, opened, sink),
             Err(error) => {
                 self.datagrams.not_ours += 1;
-                self.not_opened(from, error);
+                self.not_opened(now, from, error);
                 self.say(now, LogKind::StrangerDatagram, sink, || {
                     format!(
                         "a datagram from {from} that is not of this cluster was dropped: a \
@@ -326,11 +327,11 @@ impl Control {
         match outcome {
             Ok(()) => {
                 self.datagrams.taken += 1;
-                self.joining.saw(from, SeedState::Answers);
+                self.joining.heard(now, from, SeedState::Answers);
             }
             Err(MemberError::ClusterFull { .. }) => {
                 self.datagrams.taken += 1;
-                self.joining.saw(from, SeedState::Full);
+                self.joining.heard(now, from, SeedState::Full);
             }
             Err(MemberError::NotReached { address }) => {
                 self.datagrams.taken += 1;

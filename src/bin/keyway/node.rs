@@ -1,5 +1,6 @@
 //! `keyway node`: settings, start, the line when it is ready, signals, and how it ended.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::IsTerminal;
 use std::process;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use keyway::admin::{Admin, AdminPort};
 use keyway::config::ConfigError;
-use keyway::{BuildError, Ended, MemberState, Node, NodeBuilder, NodeConfig};
+use keyway::{BuildError, Ended, Member, MemberState, Node, NodeBuilder, NodeConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -47,7 +48,11 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
     };
     let signals = signals.map_err(|error| Failure::new(FAILED, format!("no signals: {error}")))?;
 
-    let (cluster, has_seeds) = (config.cluster.clone(), !config.seeds.is_empty());
+    let cluster = config.cluster.clone();
+    let minimum = Minimum {
+        members: config.membership.min_members,
+        of_roles: config.membership.min_members_per_role.clone(),
+    };
     let failed = |error| Failure::new(FAILED, error);
     let mut builder = NodeBuilder::from(config);
     let admin = builder.take_admin().map_err(|error| Failure::new(REFUSED, error))?;
@@ -66,7 +71,7 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
         "listening for other nodes"
     );
     let (admin, cluster) = (admin.as_ref(), cluster.as_str());
-    let life = Life { node: &node, samples: &samples, admin, cluster, has_seeds };
+    let life = Life { node: &node, samples: &samples, admin, cluster, minimum: &minimum };
     let ended = runtime.block_on(life.live(signals));
     epitaph(&node, ended)
 }
@@ -183,7 +188,7 @@ struct Life<'a> {
     samples: &'a Samples,
     admin: Option<&'a Admin>,
     cluster: &'a str,
-    has_seeds: bool,
+    minimum: &'a Minimum,
 }
 
 impl Life<'_> {
@@ -248,22 +253,36 @@ impl Life<'_> {
         )
     }
 
+    /// Says what the node waits for, besides its seeds: of those the library says so itself.
     fn complain(&self) {
         let view = self.node.view();
-        let own = view.member(self.node.id().node).map(|member| member.state);
-        let members = view.members.len();
-        if own == Some(MemberState::Joining) && members <= 1 && self.has_seeds {
-            tracing::warn!(
-                "still joining: no seed has answered; is one running, and does it have this \
-                 cluster's name and secret?"
-            );
-        } else {
-            tracing::warn!(
-                members,
-                "still joining: membership.min_members or min_members_per_role not met"
-            );
+        let here = |member: &&Member| member.reachable && member.state <= MemberState::Up;
+        let here: Vec<&Member> = view.members.iter().filter(here).collect();
+        let Minimum { members, of_roles } = self.minimum;
+        let mut lacking = Vec::new();
+        if here.len() < *members as usize {
+            lacking.push(format!("{} of membership.min_members = {members} are here", here.len()));
+        }
+        for (role, least) in of_roles {
+            let count = here.iter().filter(|member| member.roles.contains(&**role)).count();
+            if count < *least as usize {
+                lacking.push(format!(
+                    "{count} of membership.min_members_per_role.{role} = {least} are here"
+                ));
+            }
+        }
+        if !lacking.is_empty() {
+            tracing::warn!("waiting for more members: {}", lacking.join("; "));
+        } else if self.node.join_state().obstacle().is_none() {
+            tracing::warn!("waiting until the routers of this node lead to a routee");
         }
     }
+}
+
+/// How many members the cluster has to have before it opens.
+struct Minimum {
+    members: u32,
+    of_roles: BTreeMap<String, u32>,
 }
 
 /// The signals that end a node.

@@ -71,6 +71,9 @@ fn health(at: &At) -> Result<(), Failure> {
         "node `{}` is {}, {} members can be sent to",
         report.name, report.state, report.usable_members
     );
+    if let Some(obstacle) = &report.joining {
+        line += &format!("; it has met no other node: {obstacle}");
+    }
     for stuck in &report.stuck {
         let path = stuck.path.as_deref().unwrap_or("an unknown path");
         line += &format!(
