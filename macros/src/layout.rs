@@ -2,15 +2,38 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{format_ident, quote};
+use syn::parse::ParseStream;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Ident, LitStr, Member, Result, Token,
-    Type, WherePredicate, parenthesized, parse_quote, token,
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Ident, LitStr, Member, Path, Result,
+    Token, Type, WherePredicate, parenthesized, parse_quote, token,
 };
 
-pub fn layout(input: &DeriveInput) -> Result<TokenStream> {
+use crate::{Keyway, all_fields, attribute, each_option, refuse, value};
+
+/// `#[derive(Layout)]`
+pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    let mut keyway = Keyway::default();
+    if let Some(attribute) = attribute(&input.attrs, "layout")? {
+        attribute.parse_args_with(|input: ParseStream<'_>| {
+            each_option(input, |option| match option.to_string().as_str() {
+                "crate" => keyway.read(option, input),
+                _ => Err(Error::new(
+                    option.span(),
+                    "of a type `layout` says where keyway is, `crate = path`; `name` stands on a \
+                     field",
+                )),
+            })
+        })?;
+    }
+    layout(input, &keyway.path())
+}
+
+/// The layout alone, which a message needs as well.
+pub fn layout(input: &DeriveInput, keyway: &Path) -> Result<TokenStream> {
+    refuse_misplaced(input)?;
     let hash = match &input.data {
         Data::Struct(data) => {
-            let fields = fields(&input.ident, &data.fields)?;
+            let fields = fields(&input.ident, &data.fields, keyway)?;
             quote!(LayoutHash::shape::<Self>("struct") #fields)
         }
         Data::Enum(data) => {
@@ -21,7 +44,7 @@ pub fn layout(input: &DeriveInput) -> Result<TokenStream> {
                     (base, after) = (explicit.clone(), 0);
                 }
                 let name = variant.ident.to_string();
-                let fields = fields(&input.ident, &variant.fields)?;
+                let fields = fields(&input.ident, &variant.fields, keyway)?;
                 variants.extend(quote!(.variant(#name, (#base) as i128 + #after as i128) #fields));
                 after += 1;
             }
@@ -31,14 +54,14 @@ pub fn layout(input: &DeriveInput) -> Result<TokenStream> {
             return Err(Error::new_spanned(&input.ident, "a union cannot travel; use an enum"));
         }
     };
-    let (archived, bounds) = archived(input)?;
+    let (archived, bounds) = archived(input, keyway)?;
     let (generics, ..) = input.generics.split_for_impl();
     let ident = &input.ident;
     // Says of a type without rkyv's derives what it lacks.
     let travels = input.generics.params.is_empty().then(|| {
         quote! {
             const _: fn() = || {
-                fn travels<T: ::keyway::wire::WireType>() {}
+                fn travels<T: #keyway::wire::WireType>() {}
                 travels::<#ident>();
             };
         }
@@ -47,17 +70,25 @@ pub fn layout(input: &DeriveInput) -> Result<TokenStream> {
         #travels
 
         #[automatically_derived]
-        impl #generics ::keyway::Layout for #archived #bounds {
-            const LAYOUT: ::keyway::base::LayoutHash = {
-                use ::keyway::base::LayoutHash;
+        impl #generics #keyway::Layout for #archived #bounds {
+            const LAYOUT: #keyway::base::LayoutHash = {
+                use #keyway::base::LayoutHash;
                 #hash
             };
         }
     })
 }
 
+fn refuse_misplaced(input: &DeriveInput) -> Result<()> {
+    let Data::Enum(data) = &input.data else {
+        return Ok(());
+    };
+    let remedy = "`layout` stands on a field, to name what it is: `#[layout(name = \"uuid\")]`";
+    data.variants.iter().try_for_each(|variant| refuse(&variant.attrs, "layout", remedy))
+}
+
 /// The archived form of the type, and what must hold of its parameters.
-fn archived(input: &DeriveInput) -> Result<(TokenStream, TokenStream)> {
+fn archived(input: &DeriveInput, keyway: &Path) -> Result<(TokenStream, TokenStream)> {
     // Not `<Type as Archive>::Archived`: rustc takes such an impl for one that may overlap with
     // those of other crates.
     let mut name = format_ident!("Archived{}", input.ident);
@@ -75,24 +106,19 @@ fn archived(input: &DeriveInput) -> Result<(TokenStream, TokenStream)> {
     }
     let mut bounds: Vec<WherePredicate> =
         bounds.iter().flat_map(|bounds| bounds.predicates.iter().cloned()).collect();
-    let all: Vec<&Field> = match &input.data {
-        Data::Struct(data) => data.fields.iter().collect(),
-        Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.fields).collect(),
-        Data::Union(_) => Vec::new(),
-    };
-    for field in all {
-        let (ty, form) = (&field.ty, archived_field(field)?);
+    for field in all_fields(&input.data) {
+        let (ty, form) = (&field.ty, archived_field(field, keyway)?);
         if with(field)?.is_none() {
-            bounds.push(parse_quote!(#ty: ::keyway::rkyv::Archive));
+            bounds.push(parse_quote!(#ty: #keyway::rkyv::Archive));
         }
         if named(field)?.is_none() {
-            bounds.push(parse_quote!(#form: ::keyway::Layout));
+            bounds.push(parse_quote!(#form: #keyway::Layout));
         }
     }
     Ok((quote!(#name #parameters), quote!(where #(#bounds,)*)))
 }
 
-fn fields(own: &Ident, fields: &Fields) -> Result<TokenStream> {
+fn fields(own: &Ident, fields: &Fields, keyway: &Path) -> Result<TokenStream> {
     let mut hash = TokenStream::new();
     for (member, field) in fields.members().zip(fields) {
         refuse_recursion(own, &field.ty)?;
@@ -100,10 +126,10 @@ fn fields(own: &Ident, fields: &Fields) -> Result<TokenStream> {
             Member::Named(ident) => ident.to_string(),
             Member::Unnamed(index) => index.index.to_string(),
         };
-        let form = archived_field(field)?;
+        let form = archived_field(field, keyway)?;
         let layout = match named(field)? {
             Some(given) => quote!(LayoutHash::shape::<#form>(#given)),
-            None => quote!(<#form as ::keyway::Layout>::LAYOUT),
+            None => quote!(<#form as #keyway::Layout>::LAYOUT),
         };
         hash.extend(quote!(.field(#name, #layout)));
     }
@@ -111,11 +137,11 @@ fn fields(own: &Ident, fields: &Fields) -> Result<TokenStream> {
 }
 
 /// What a field is on the wire.
-fn archived_field(field: &Field) -> Result<TokenStream> {
+fn archived_field(field: &Field, keyway: &Path) -> Result<TokenStream> {
     let ty = &field.ty;
     Ok(match with(field)? {
-        Some(with) => quote!(<#with as ::keyway::rkyv::with::ArchiveWith<#ty>>::Archived),
-        None => quote!(<#ty as ::keyway::rkyv::Archive>::Archived),
+        Some(with) => quote!(<#with as #keyway::rkyv::with::ArchiveWith<#ty>>::Archived),
+        None => quote!(<#ty as #keyway::rkyv::Archive>::Archived),
     })
 }
 
@@ -131,19 +157,23 @@ fn with(field: &Field) -> Result<Option<Type>> {
     Ok(with)
 }
 
-/// `#[layout(name = "...")]`
+/// `#[layout(name = "...")]` of a field
 fn named(field: &Field) -> Result<Option<LitStr>> {
-    let mut named = None;
-    for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("layout")) {
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("name") {
-                return Err(meta.error("unknown option; there is `name = \"...\"`"));
-            }
-            named = Some(meta.value()?.parse()?);
-            Ok(())
-        })?;
+    let Some(attribute) = attribute(&field.attrs, "layout")? else {
+        return Ok(None);
+    };
+    let remedy = "say what the field is: `#[layout(name = \"uuid\")]`";
+    let mut named = None::<LitStr>;
+    attribute.parse_args_with(|input: ParseStream<'_>| {
+        each_option(input, |option| match option.to_string().as_str() {
+            "name" => value(&mut named, option, input, "name = \"uuid\""),
+            _ => Err(Error::new(option.span(), format!("unknown option; {remedy}"))),
+        })
+    })?;
+    match named {
+        Some(name) if !name.value().is_empty() => Ok(Some(name)),
+        _ => Err(Error::new_spanned(attribute, remedy)),
     }
-    Ok(named)
 }
 
 /// Calls with each `option = value` of rkyv's attributes; options of other forms are left to rkyv.

@@ -6,7 +6,12 @@ mod layout;
 mod message;
 mod routee;
 
-use syn::{Attribute, DeriveInput, Error, Ident, Result, parse_macro_input};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Ident, Path, Result, Token, parse_macro_input,
+    parse_quote,
+};
 
 /// Derives `keyway::Message`: `#[message(name = "shop.add_item", key = cart, reply = Total)]`.
 ///
@@ -33,7 +38,7 @@ pub fn derive_message(input: proc_macro::TokenStream) -> proc_macro::TokenStream
 #[proc_macro_derive(Layout, attributes(layout))]
 pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    layout::layout(&input).unwrap_or_else(Error::into_compile_error).into()
+    layout::derive(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// Derives `keyway::Routee`: `#[routee(handles(AddItem, GetTotal))]`.
@@ -46,14 +51,56 @@ pub fn derive_routee(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
     routee::routee(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-/// The one attribute of this name; the text says what to write when there is none.
-fn attribute<'a>(input: &'a DeriveInput, name: &str, missing: &str) -> Result<&'a Attribute> {
-    let mut found = input.attrs.iter().filter(|attribute| attribute.path().is_ident(name));
-    let first = found.next().ok_or_else(|| Error::new_spanned(&input.ident, missing))?;
+/// The one attribute of this name, if there is one.
+fn attribute<'a>(attributes: &'a [Attribute], name: &str) -> Result<Option<&'a Attribute>> {
+    let mut found = attributes.iter().filter(|attribute| attribute.path().is_ident(name));
+    let first = found.next();
     match found.next() {
         None => Ok(first),
         Some(second) => Err(Error::new_spanned(second, "put both into one attribute")),
     }
+}
+
+/// Refuses an attribute where it would be ignored.
+fn refuse(attributes: &[Attribute], name: &str, remedy: &str) -> Result<()> {
+    match attributes.iter().find(|attribute| attribute.path().is_ident(name)) {
+        None => Ok(()),
+        Some(misplaced) => Err(Error::new_spanned(misplaced, remedy)),
+    }
+}
+
+/// The fields of a struct, or of each variant in turn.
+fn all_fields(data: &Data) -> Vec<&Field> {
+    match data {
+        Data::Struct(data) => data.fields.iter().collect(),
+        Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.fields).collect(),
+        Data::Union(data) => data.fields.named.iter().collect(),
+    }
+}
+
+/// Calls with the name of each option of an attribute; the rest of it is read by the callee.
+fn each_option(input: ParseStream<'_>, mut option: impl FnMut(&Ident) -> Result<()>) -> Result<()> {
+    while !input.is_empty() {
+        option(&input.call(Ident::parse_any)?)?;
+        if !input.is_empty() {
+            input.parse::<Token![,]>()?;
+        }
+    }
+    Ok(())
+}
+
+/// `= value`, stored as an option's; a second one of the same name is an error.
+fn value<T: Parse>(
+    place: &mut Option<T>,
+    option: &Ident,
+    input: ParseStream<'_>,
+    example: &str,
+) -> Result<()> {
+    if !input.peek(Token![=]) {
+        return Err(Error::new(option.span(), format!("give it a value: `{example}`")));
+    }
+    input.parse::<Token![=]>()?;
+    once(place, option, input.parse()?)
 }
 
 /// Stores an option's value; a second one of the same name is an error.
@@ -61,5 +108,19 @@ fn once<T>(place: &mut Option<T>, option: &Ident, value: T) -> Result<()> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(Error::new(option.span(), format!("`{option}` is given twice"))),
+    }
+}
+
+/// Where the expanded code finds keyway: what `crate = path` says, or its own name.
+#[derive(Default)]
+struct Keyway(Option<Path>);
+
+impl Keyway {
+    fn read(&mut self, option: &Ident, input: ParseStream<'_>) -> Result<()> {
+        value(&mut self.0, option, input, "crate = facade::keyway")
+    }
+
+    fn path(self) -> Path {
+        self.0.unwrap_or_else(|| parse_quote!(::keyway))
     }
 }

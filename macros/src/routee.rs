@@ -1,12 +1,14 @@
 //! `#[derive(Routee)]`
 
+use std::collections::BTreeSet;
+
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{DeriveInput, Error, Ident, Path, Result, Token, Type, parenthesized};
+use syn::{Data, DeriveInput, Error, Ident, Path, Result, Token, Type, parenthesized, token};
 
-use crate::{attribute, once};
+use crate::{Keyway, all_fields, attribute, each_option, once, refuse};
 
 #[derive(Default)]
 struct Options {
@@ -14,36 +16,40 @@ struct Options {
     started: Option<Path>,
     wake: Option<Path>,
     stopped: Option<Path>,
+    keyway: Keyway,
 }
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut options = Self::default();
-        while !input.is_empty() {
-            let option: Ident = input.parse()?;
-            if option == "handles" {
-                let list;
-                parenthesized!(list in input);
-                let messages = Punctuated::<Type, Token![,]>::parse_terminated(&list)?;
-                once(&mut options.messages, &option, messages.into_iter().collect())?;
-            } else if option == "started" {
-                once(&mut options.started, &option, hook(&option, input)?)?;
-            } else if option == "wake" {
-                once(&mut options.wake, &option, hook(&option, input)?)?;
-            } else if option == "stopped" {
-                once(&mut options.stopped, &option, hook(&option, input)?)?;
-            } else {
-                return Err(Error::new(
-                    option.span(),
-                    "unknown option; there are `handles(A, B)`, `started = Self::open`, \
-                     `wake = Self::tick` and `stopped = Self::close`",
-                ));
-            }
-            if !input.is_empty() {
-                input.parse::<Token![,]>()?;
-            }
-        }
+        each_option(input, |option| match option.to_string().as_str() {
+            "handles" => once(&mut options.messages, option, messages(option, input)?),
+            "started" => once(&mut options.started, option, hook(option, input)?),
+            "wake" => once(&mut options.wake, option, hook(option, input)?),
+            "stopped" => once(&mut options.stopped, option, hook(option, input)?),
+            "crate" => options.keyway.read(option, input),
+            _ => Err(Error::new(
+                option.span(),
+                "unknown option; there are `handles(A, B)`, `started = Self::open`, \
+                 `wake = Self::tick`, `stopped = Self::close` and `crate = path`",
+            )),
+        })?;
         Ok(options)
+    }
+}
+
+/// `(A, B)`
+fn messages(option: &Ident, input: ParseStream<'_>) -> Result<Vec<Type>> {
+    if !input.peek(token::Paren) {
+        return Err(Error::new(option.span(), "list the message types: `handles(A, B)`"));
+    }
+    let list;
+    parenthesized!(list in input);
+    let messages = Punctuated::<Type, Token![,]>::parse_terminated(&list)?;
+    let mut known = BTreeSet::new();
+    match messages.iter().find(|message| !known.insert(quote!(#message).to_string())) {
+        None => Ok(messages.into_iter().collect()),
+        Some(again) => Err(Error::new_spanned(again, "this message is listed twice")),
     }
 }
 
@@ -64,26 +70,36 @@ fn hook(option: &Ident, input: ParseStream<'_>) -> Result<Path> {
 }
 
 pub fn routee(input: &DeriveInput) -> Result<TokenStream> {
-    let missing = "add `#[routee(handles(A, B))]` with the message types it has a `Handler` for";
-    let options: Options = attribute(input, "routee", missing)?.parse_args()?;
-    let messages = options.messages.unwrap_or_default();
-    let started = options.started.map(|path| {
+    refuse_misplaced(input)?;
+    let options = attribute(&input.attrs, "routee")?.ok_or_else(|| {
+        let missing =
+            "add `#[routee(handles(A, B))]` with the message types it has a `Handler` for";
+        Error::new_spanned(&input.ident, missing)
+    })?;
+    let Options { messages, started, wake, stopped, keyway } = options.parse_args()?;
+    let keyway = keyway.path();
+    let messages = messages.ok_or_else(|| {
+        let missing = "list the message types it has a `Handler` for: `handles(A, B)`; \
+                       `handles()` if it only wakes";
+        Error::new_spanned(options, missing)
+    })?;
+    let started = started.map(|path| {
         quote! {
-            fn started(&mut self, cx: &mut ::keyway::Context<'_>) {
+            fn started(&mut self, cx: &mut #keyway::Context<'_>) {
                 #path(self, cx);
             }
         }
     });
-    let wake = options.wake.map(|path| {
+    let wake = wake.map(|path| {
         quote! {
-            fn wake(&mut self, token: u64, cx: &mut ::keyway::Context<'_>) {
+            fn wake(&mut self, token: u64, cx: &mut #keyway::Context<'_>) {
                 #path(self, token, cx);
             }
         }
     });
-    let stopped = options.stopped.map(|path| {
+    let stopped = stopped.map(|path| {
         quote! {
-            fn stopped(&mut self, cx: &mut ::keyway::Context<'_>) {
+            fn stopped(&mut self, cx: &mut #keyway::Context<'_>) {
                 #path(self, cx);
             }
         }
@@ -92,8 +108,8 @@ pub fn routee(input: &DeriveInput) -> Result<TokenStream> {
     let (generics, parameters, bounds) = input.generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
-        impl #generics ::keyway::Routee for #ident #parameters #bounds {
-            fn register(handlers: &mut ::keyway::HandlerTable<Self>) {
+        impl #generics #keyway::Routee for #ident #parameters #bounds {
+            fn register(handlers: &mut #keyway::HandlerTable<Self>) {
                 #( handlers.add::<#messages>(); )*
             }
             #started
@@ -101,4 +117,12 @@ pub fn routee(input: &DeriveInput) -> Result<TokenStream> {
             #stopped
         }
     })
+}
+
+fn refuse_misplaced(input: &DeriveInput) -> Result<()> {
+    let remedy = "`routee` stands on the type: `#[routee(handles(A, B))]`";
+    if let Data::Enum(data) = &input.data {
+        data.variants.iter().try_for_each(|variant| refuse(&variant.attrs, "routee", remedy))?;
+    }
+    all_fields(&input.data).iter().try_for_each(|field| refuse(&field.attrs, "routee", remedy))
 }

@@ -3,7 +3,12 @@
 //! Two nodes may only agree on a key's owner if they hash it alike, so a hash depends on the value
 //! and the seed alone: never on the machine's word size or byte order, nor on who owns the memory.
 //! `String` and `str`, `Vec<u8>` and `[u8]`, `T` and `&T` hash alike. Integers of different widths
-//! do *not*: `7u32` and `7u64` are different keys (`usize` counts as `u64`).
+//! do *not*: `7u32` and `7u64` are different keys (`usize` counts as `u64`). A `NonZeroU32` is the
+//! `u32` in it, an `IpAddr` the address of its family.
+//!
+//! An `Option` is a key as well, and `None` one like any other: all messages whose key is `None`
+//! have the same owner. Where they should rather be spread, give them a variant without a key, or
+//! a router that follows none.
 //!
 //! ```
 //! use keyway::hash::{HashKey, HashSeed};
@@ -16,6 +21,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,8 +53,10 @@ impl fmt::Debug for HashSeed {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
     label = "not a key",
-    note = "a key is an integer, `bool`, `char`, a text, bytes (of a UUID, for example), or a tuple of up to \
-            four; of a float take its bits, `value.to_bits()`, in a field of their own",
+    note = "a key is an integer, `bool`, `char`, a text, bytes (of a UUID, for example), an IP or socket \
+            address, an `Option` of one of these or a tuple of up to four; of a float take its bits, \
+            `value.to_bits()`, in a field of their own; of a type of your own take a field, \
+            `key = id.0`, or implement `HashKey` for it",
     note = "or route by a function: `router.key(|message| ...)`, or name the key with each send"
 )]
 pub trait HashKey {
@@ -66,6 +75,18 @@ macro_rules! integers {
     )*};
 }
 integers!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128);
+
+macro_rules! non_zero {
+    ($($integer:ty),*) => {$(
+        impl HashKey for NonZero<$integer> {
+            #[inline]
+            fn hash_key(&self, seed: HashSeed) -> u64 {
+                self.get().hash_key(seed)
+            }
+        }
+    )*};
+}
+non_zero!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
 
 impl HashKey for usize {
     #[inline]
@@ -185,6 +206,52 @@ macro_rules! tuples {
 }
 tuples!((A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3));
 
+macro_rules! addresses {
+    ($($address:ty),*) => {$(
+        impl HashKey for $address {
+            #[inline]
+            fn hash_key(&self, seed: HashSeed) -> u64 {
+                self.octets().hash_key(seed)
+            }
+        }
+    )*};
+}
+addresses!(Ipv4Addr, Ipv6Addr);
+
+impl HashKey for IpAddr {
+    #[inline]
+    fn hash_key(&self, seed: HashSeed) -> u64 {
+        match self {
+            Self::V4(address) => address.hash_key(seed),
+            Self::V6(address) => address.hash_key(seed),
+        }
+    }
+}
+
+impl HashKey for SocketAddrV4 {
+    #[inline]
+    fn hash_key(&self, seed: HashSeed) -> u64 {
+        (self.ip(), self.port()).hash_key(seed)
+    }
+}
+
+impl HashKey for SocketAddrV6 {
+    #[inline]
+    fn hash_key(&self, seed: HashSeed) -> u64 {
+        (self.ip(), self.port(), self.flowinfo(), self.scope_id()).hash_key(seed)
+    }
+}
+
+impl HashKey for SocketAddr {
+    #[inline]
+    fn hash_key(&self, seed: HashSeed) -> u64 {
+        match self {
+            Self::V4(address) => address.hash_key(seed),
+            Self::V6(address) => address.hash_key(seed),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -208,6 +275,28 @@ mod tests {
         assert_eq!(Some("x").hash_key(SEED), Some(String::from("x")).hash_key(SEED));
         assert_eq!(7usize.hash_key(SEED), 7u64.hash_key(SEED));
         assert_eq!((-7isize).hash_key(SEED), (-7i64).hash_key(SEED));
+        assert_eq!(NonZero::new(7usize).unwrap().hash_key(SEED), 7u64.hash_key(SEED));
+        assert_eq!(NonZero::new(-7i8).unwrap().hash_key(SEED), (-7i8).hash_key(SEED));
+    }
+
+    #[test]
+    fn addresses_are_their_octets_and_port() {
+        let (v4, v6) = (Ipv4Addr::new(10, 0, 0, 7), Ipv6Addr::LOCALHOST);
+        assert_eq!(IpAddr::V4(v4).hash_key(SEED), [10, 0, 0, 7].hash_key(SEED));
+        assert_eq!(IpAddr::V6(v6).hash_key(SEED), v6.octets().hash_key(SEED));
+        assert_eq!(SocketAddr::from((v4, 80)).hash_key(SEED), (v4, 80u16).hash_key(SEED));
+        let scoped = |flow, scope| SocketAddr::V6(SocketAddrV6::new(v6, 80, flow, scope));
+        let all = [
+            v4.hash_key(SEED),
+            v6.hash_key(SEED),
+            v4.to_ipv6_mapped().hash_key(SEED),
+            SocketAddr::from((v4, 80)).hash_key(SEED),
+            SocketAddr::from((v4, 81)).hash_key(SEED),
+            scoped(0, 0).hash_key(SEED),
+            scoped(0, 1).hash_key(SEED),
+            scoped(1, 0).hash_key(SEED),
+        ];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
     }
 
     #[test]
