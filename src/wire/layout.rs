@@ -5,6 +5,7 @@
 //! container made them (`Vec` and `VecDeque` are the same bytes, so they have the same layout).
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::num::{NonZeroI8, NonZeroU8};
 
 use rkyv::boxed::ArchivedBox;
@@ -16,8 +17,19 @@ use rkyv::net::{
     ArchivedIpAddr, ArchivedIpv4Addr, ArchivedIpv6Addr, ArchivedSocketAddr, ArchivedSocketAddrV4,
     ArchivedSocketAddrV6,
 };
+use rkyv::niche::niched_option::NichedOption;
+use rkyv::niche::niching::{Bool, DefaultNiche, NaN, Null, Zero};
 use rkyv::niche::option_box::ArchivedOptionBox;
-use rkyv::ops::{ArchivedBound, ArchivedRange, ArchivedRangeInclusive};
+use rkyv::niche::option_nonzero::{
+    ArchivedOptionNonZeroI8, ArchivedOptionNonZeroI16, ArchivedOptionNonZeroI32,
+    ArchivedOptionNonZeroI64, ArchivedOptionNonZeroI128, ArchivedOptionNonZeroU8,
+    ArchivedOptionNonZeroU16, ArchivedOptionNonZeroU32, ArchivedOptionNonZeroU64,
+    ArchivedOptionNonZeroU128,
+};
+use rkyv::ops::{
+    ArchivedBound, ArchivedRange, ArchivedRangeFrom, ArchivedRangeFull, ArchivedRangeInclusive,
+    ArchivedRangeTo, ArchivedRangeToInclusive,
+};
 use rkyv::option::ArchivedOption;
 use rkyv::primitive::ArchivedUsize;
 use rkyv::rend;
@@ -27,7 +39,8 @@ use rkyv::time::ArchivedDuration;
 use rkyv::traits::ArchivePointee;
 use rkyv::tuple::{
     ArchivedTuple1, ArchivedTuple2, ArchivedTuple3, ArchivedTuple4, ArchivedTuple5, ArchivedTuple6,
-    ArchivedTuple7, ArchivedTuple8,
+    ArchivedTuple7, ArchivedTuple8, ArchivedTuple9, ArchivedTuple10, ArchivedTuple11,
+    ArchivedTuple12, ArchivedTuple13,
 };
 use rkyv::vec::ArchivedVec;
 
@@ -60,7 +73,9 @@ use crate::base::LayoutHash;
     note = "for a field of a type from another crate, say what it is: `#[layout(name = \"uuid\")]`"
 )]
 pub trait Layout {
-    /// Equal for types whose bytes mean the same.
+    /// Equal for types whose bytes mean the same. A type that contains itself, also by way of
+    /// others, has none and cannot travel: a sender could nest it until checking it overflows the
+    /// stack. Send a flat list whose entries name their parent by index.
     const LAYOUT: LayoutHash;
 }
 
@@ -80,6 +95,9 @@ leaves! {
     "()" => (),
     "Ipv4Addr" => ArchivedIpv4Addr,
     "Ipv6Addr" => ArchivedIpv6Addr,
+    "RangeFull" => ArchivedRangeFull,
+    "Option<NonZeroU8>" => ArchivedOptionNonZeroU8,
+    "Option<NonZeroI8>" => ArchivedOptionNonZeroI8,
 }
 
 /// Numbers by name: their archived types of either byte order, aligned and not. (Whether it is
@@ -116,7 +134,8 @@ numbers! {
     NonZeroI128: NonZeroI128_le NonZeroI128_be NonZeroI128_ule NonZeroI128_ube,
 }
 
-/// What points elsewhere in the body does so by an offset, whose width and byte order count.
+/// What points elsewhere in the body does so by an offset, whose width and byte order count; so
+/// does the byte order of the numbers that others are made of.
 macro_rules! pointing {
     ($($name:literal: $archived:ty,)*) => {$(
         impl Layout for $archived {
@@ -133,6 +152,14 @@ pointing! {
     "SocketAddr": ArchivedSocketAddr,
     "SocketAddrV4": ArchivedSocketAddrV4,
     "SocketAddrV6": ArchivedSocketAddrV6,
+    "Option<NonZeroU16>": ArchivedOptionNonZeroU16,
+    "Option<NonZeroU32>": ArchivedOptionNonZeroU32,
+    "Option<NonZeroU64>": ArchivedOptionNonZeroU64,
+    "Option<NonZeroU128>": ArchivedOptionNonZeroU128,
+    "Option<NonZeroI16>": ArchivedOptionNonZeroI16,
+    "Option<NonZeroI32>": ArchivedOptionNonZeroI32,
+    "Option<NonZeroI64>": ArchivedOptionNonZeroI64,
+    "Option<NonZeroI128>": ArchivedOptionNonZeroI128,
 }
 
 /// Types made of others, in this order.
@@ -153,6 +180,9 @@ composed! {
     "pair": Entry<K, V>,
     "Range": ArchivedRange<T>,
     "RangeInclusive": ArchivedRangeInclusive<T>,
+    "RangeFrom": ArchivedRangeFrom<T>,
+    "RangeTo": ArchivedRangeTo<T>,
+    "RangeToInclusive": ArchivedRangeToInclusive<T>,
     "Bound": ArchivedBound<T>,
     "tuple": ArchivedTuple1<A>,
     "tuple": ArchivedTuple2<A, B>,
@@ -162,6 +192,11 @@ composed! {
     "tuple": ArchivedTuple6<A, B, C, D, E, F>,
     "tuple": ArchivedTuple7<A, B, C, D, E, F, G>,
     "tuple": ArchivedTuple8<A, B, C, D, E, F, G, H>,
+    "tuple": ArchivedTuple9<A, B, C, D, E, F, G, H, I>,
+    "tuple": ArchivedTuple10<A, B, C, D, E, F, G, H, I, J>,
+    "tuple": ArchivedTuple11<A, B, C, D, E, F, G, H, I, J, K>,
+    "tuple": ArchivedTuple12<A, B, C, D, E, F, G, H, I, J, K, L>,
+    "tuple": ArchivedTuple13<A, B, C, D, E, F, G, H, I, J, K, L, M>,
 }
 
 impl<T: Layout, const N: usize> Layout for [T; N] {
@@ -190,6 +225,50 @@ impl<T: ArchivePointee + Layout + ?Sized> Layout for ArchivedOptionBox<T> {
 impl<T: ?Sized> Layout for PhantomData<T> {
     const LAYOUT: LayoutHash = LayoutHash::of("nothing");
 }
+
+impl<T: Layout> Layout for ManuallyDrop<T> {
+    const LAYOUT: LayoutHash = T::LAYOUT;
+}
+
+/// By what a value is told from none.
+macro_rules! niches {
+    ($($niche:ident),*) => {$(
+        impl<T: Layout> Layout for NichedOption<T, $niche> {
+            const LAYOUT: LayoutHash = LayoutHash::shape::<Self>("Option without a tag")
+                .with(LayoutHash::of(stringify!($niche)))
+                .with(T::LAYOUT);
+        }
+    )*};
+}
+niches!(DefaultNiche, Zero, NaN, Null, Bool);
+
+/// A field's archived form that `#[layout(name = "...")]` names. If it has a layout of its own,
+/// that one is made as well, though not used: of a type that contains itself it cannot be.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Named<T: ?Sized>(PhantomData<T>);
+
+impl<T: Layout + ?Sized> Named<T> {
+    /// The layout that the form has of its own.
+    pub const OWN: Option<LayoutHash> = Some(T::LAYOUT);
+}
+
+impl<T: ?Sized> Named<T> {
+    /// The name's.
+    #[must_use]
+    pub const fn with_layout(name: LayoutHash, _own: Option<LayoutHash>) -> LayoutHash {
+        name
+    }
+}
+
+/// Stands for the layout of [`Named`] where there is none.
+#[doc(hidden)]
+pub trait Unnamed {
+    /// None.
+    const OWN: Option<LayoutHash> = None;
+}
+
+impl<T: ?Sized> Unnamed for Named<T> {}
 
 #[cfg(test)]
 mod tests;

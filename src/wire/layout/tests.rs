@@ -165,6 +165,56 @@ sample!(
     }
 );
 sample!(
+    variant_renamed,
+    pub enum Sample {
+        A,
+        Z,
+    }
+);
+sample!(
+    variant_fields_swapped,
+    pub enum Sample {
+        A { b: u32, a: u32 },
+        B,
+    }
+);
+sample!(
+    variant_two_fields,
+    pub enum Sample {
+        A { a: u32, b: u32 },
+        B,
+    }
+);
+sample!(
+    renamed_type,
+    /// With words of its own.
+    #[rkyv(archived = Stored)]
+    pub struct Other {
+        /// And here.
+        a: u32,
+        b: u32,
+        c: u64,
+    }
+);
+sample!(
+    without_tag,
+    pub struct Sample {
+        #[rkyv(with = rkyv::with::Niche)]
+        number: Option<std::num::NonZeroU32>,
+        #[rkyv(with = rkyv::with::NicheInto<rkyv::niche::niching::NaN>)]
+        part: Option<f32>,
+    }
+);
+sample!(
+    without_other_tag,
+    pub struct Sample {
+        #[rkyv(with = rkyv::with::Niche)]
+        number: Option<std::num::NonZeroI32>,
+        #[rkyv(with = rkyv::with::NicheInto<rkyv::niche::niching::NaN>)]
+        part: Option<f32>,
+    }
+);
+sample!(
     as_text,
     pub struct Sample {
         #[rkyv(with = AsString)]
@@ -233,6 +283,11 @@ fn every_change_that_a_reader_could_notice_is_another_layout() {
         of::<more_variants::Sample>(),
         of::<variant_fields::Sample>(),
         of::<named_fields::Sample>(),
+        of::<variant_renamed::Sample>(),
+        of::<variant_two_fields::Sample>(),
+        of::<variant_fields_swapped::Sample>(),
+        of::<without_tag::Sample>(),
+        of::<without_other_tag::Sample>(),
         of::<as_pairs::Sample>(),
         of::<as_map::Sample>(),
         of::<texts::Sample>(),
@@ -245,6 +300,7 @@ fn every_change_that_a_reader_could_notice_is_another_layout() {
 #[test]
 fn what_reads_alike_has_one_layout() {
     assert_eq!(of::<plain::Sample>(), of::<again::Sample>());
+    assert_eq!(of::<plain::Sample>(), of::<renamed_type::Other>());
     assert_eq!(of::<as_text::Sample>(), of::<text::Sample>());
     assert_eq!(of::<Vec<u8>>(), of::<VecDeque<u8>>());
     assert_eq!(of::<u32>(), of::<usize>(), "rkyv archives a usize as 32 bits");
@@ -285,6 +341,24 @@ fn types_that_come_with_the_language_differ() {
         of::<BTreeMap<u8, u8>>(),
         of::<BTreeSet<u8>>(),
         of::<std::ops::Range<u8>>(),
+        of::<std::ops::RangeInclusive<u8>>(),
+        of::<std::ops::RangeFrom<u8>>(),
+        of::<std::ops::RangeTo<u8>>(),
+        of::<std::ops::RangeToInclusive<u8>>(),
+        of::<std::ops::RangeFull>(),
+        of::<std::ops::Bound<u8>>(),
+        of::<(u8, u8, u8, u8, u8, u8, u8, u8)>(),
+        of::<(u8, u8, u8, u8, u8, u8, u8, u8, u8)>(),
+        of::<(u8, u8, u8, u8, u8, u8, u8, u8, u8, u8)>(),
+        of::<(u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8)>(),
+        of::<(u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8)>(),
+        of::<(u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8)>(),
+        of::<i128>(),
+        of::<std::ffi::CString>(),
+        of::<std::net::Ipv4Addr>(),
+        of::<std::net::Ipv6Addr>(),
+        of::<std::net::SocketAddrV4>(),
+        of::<std::net::SocketAddrV6>(),
         of::<Duration>(),
         of::<IpAddr>(),
         of::<SocketAddr>(),
