@@ -1,13 +1,15 @@
 //! The layout of a type, as an expression over the layouts of its fields' archived forms.
 
-use proc_macro2::{TokenStream, TokenTree};
-use quote::{format_ident, quote};
+use proc_macro2::TokenStream;
+use quote::quote;
 use syn::parse::ParseStream;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Ident, LitStr, Member, Path, Result,
-    Token, Type, WherePredicate, parenthesized, parse_quote, token,
+    Data, DeriveInput, Error, Expr, Field, Fields, LitStr, Member, Path, Result, Type,
+    WherePredicate, parse_quote,
 };
 
+use crate::recursion::refuse_recursion;
+use crate::rkyv::{Archived, archived_field, is_remote, with};
 use crate::{Keyway, all_fields, attribute, each_option, refuse, value};
 
 /// `#[derive(Layout)]`
@@ -25,49 +27,47 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
             })
         })?;
     }
-    layout(input, &keyway.path())
+    let keyway = keyway.path();
+    let layout = layout(input, &keyway)?;
+    if !input.generics.params.is_empty() || is_remote(input)? {
+        return Ok(layout);
+    }
+    let ident = &input.ident;
+    Ok(quote! {
+        #layout
+
+        // Says of a type without rkyv's derives what it lacks.
+        const _: fn() = || {
+            fn travels<T: #keyway::wire::WireType>() {}
+            travels::<#ident>();
+        };
+    })
 }
 
 /// The layout alone, which a message needs as well.
 pub fn layout(input: &DeriveInput, keyway: &Path) -> Result<TokenStream> {
     refuse_misplaced(input)?;
-    let hash = match &input.data {
-        Data::Struct(data) => {
-            let fields = fields(&input.ident, &data.fields, keyway)?;
-            quote!(LayoutHash::shape::<Self>("struct") #fields)
-        }
-        Data::Enum(data) => {
-            let mut variants = TokenStream::new();
-            let (mut base, mut after): (Expr, u64) = (parse_quote!(0), 0);
-            for variant in &data.variants {
-                if let Some((_, explicit)) = &variant.discriminant {
-                    (base, after) = (explicit.clone(), 0);
-                }
-                let name = variant.ident.to_string();
-                let fields = fields(&input.ident, &variant.fields, keyway)?;
-                variants.extend(quote!(.variant(#name, (#base) as i128 + #after as i128) #fields));
-                after += 1;
-            }
-            quote!(LayoutHash::shape::<Self>("enum") #variants)
-        }
-        Data::Union(_) => {
-            return Err(Error::new_spanned(&input.ident, "a union cannot travel; use an enum"));
-        }
-    };
-    let (archived, bounds) = archived(input, keyway)?;
-    let (generics, ..) = input.generics.split_for_impl();
+    if let Data::Union(_) = &input.data {
+        return Err(Error::new_spanned(&input.ident, "a union cannot travel; use an enum"));
+    }
+    for field in all_fields(&input.data) {
+        refuse_recursion(&input.ident, field)?;
+    }
+    let archived = Archived::of(input)?;
+    let hash = Forms { keyway, archived: &archived }.hash(&input.data)?;
+    let check = refuse_cycle(input, &archived, keyway);
     let ident = &input.ident;
-    // Says of a type without rkyv's derives what it lacks.
-    let travels = input.generics.params.is_empty().then(|| {
-        quote! {
-            const _: fn() = || {
-                fn travels<T: #keyway::wire::WireType>() {}
-                travels::<#ident>();
-            };
-        }
-    });
+    let (generics, parameters, bounds) = input.generics.split_for_impl();
+    let (archived, bounds) = match archived {
+        // Whoever made it says what its bytes mean.
+        Archived::As(_) => return Ok(check),
+        Archived::Itself => (quote!(#ident #parameters), quote!(#bounds)),
+        // Not `<Type as Archive>::Archived`: rustc takes such an impl for one that may overlap
+        // with those of other crates.
+        Archived::Made(name) => (quote!(#name #parameters), made_bounds(input, keyway)?),
+    };
     Ok(quote! {
-        #travels
+        #check
 
         #[automatically_derived]
         impl #generics #keyway::Layout for #archived #bounds {
@@ -87,74 +87,108 @@ fn refuse_misplaced(input: &DeriveInput) -> Result<()> {
     data.variants.iter().try_for_each(|variant| refuse(&variant.attrs, "layout", remedy))
 }
 
-/// The archived form of the type, and what must hold of its parameters.
-fn archived(input: &DeriveInput, keyway: &Path) -> Result<(TokenStream, TokenStream)> {
-    // Not `<Type as Archive>::Archived`: rustc takes such an impl for one that may overlap with
-    // those of other crates.
-    let mut name = format_ident!("Archived{}", input.ident);
-    each_rkyv_option(&input.attrs, |option, value| {
-        if option == "archived" {
-            name = syn::parse2(value)?;
-        }
-        Ok(())
-    })?;
-    // Where it is missing, so is the derive of the type that is written here.
-    name.set_span(input.ident.span());
-    let (_, parameters, bounds) = input.generics.split_for_impl();
+/// Makes the layout of a type without parameters at once; of others it is made where they are used.
+fn refuse_cycle(input: &DeriveInput, archived: &Archived, keyway: &Path) -> TokenStream {
+    if !input.generics.params.is_empty() {
+        return TokenStream::new();
+    }
+    let ident = &input.ident;
+    let archived = match archived {
+        Archived::Made(name) => quote!(#name),
+        Archived::Itself => quote!(#ident),
+        Archived::As(other) => quote!(#other),
+    };
+    // Of a type that contains itself by way of others rustc says "cycle", and this name.
+    quote! {
+        const _: () = {
+            #[allow(dead_code)]
+            const A_TYPE_THAT_CONTAINS_ITSELF_CANNOT_TRAVEL_SO_SEND_A_FLAT_LIST:
+                #keyway::base::LayoutHash = <#archived as #keyway::Layout>::LAYOUT;
+        };
+    }
+}
+
+/// What must hold of the parameters of a type, so that the form that rkyv made has a layout.
+fn made_bounds(input: &DeriveInput, keyway: &Path) -> Result<TokenStream> {
+    let (_, _, bounds) = input.generics.split_for_impl();
     if input.generics.params.is_empty() {
-        return Ok((quote!(#name), quote!(#bounds)));
+        return Ok(quote!(#bounds));
     }
     let mut bounds: Vec<WherePredicate> =
         bounds.iter().flat_map(|bounds| bounds.predicates.iter().cloned()).collect();
     for field in all_fields(&input.data) {
         let (ty, form) = (&field.ty, archived_field(field, keyway)?);
-        if with(field)?.is_none() {
-            bounds.push(parse_quote!(#ty: #keyway::rkyv::Archive));
-        }
+        bounds.push(match with(field)? {
+            Some(with) => parse_quote!(#with: #keyway::rkyv::with::ArchiveWith<#ty>),
+            None => parse_quote!(#ty: #keyway::rkyv::Archive),
+        });
         if named(field)?.is_none() {
             bounds.push(parse_quote!(#form: #keyway::Layout));
         }
     }
-    Ok((quote!(#name #parameters), quote!(where #(#bounds,)*)))
+    Ok(quote!(where #(#bounds,)*))
 }
 
-fn fields(own: &Ident, fields: &Fields, keyway: &Path) -> Result<TokenStream> {
-    let mut hash = TokenStream::new();
-    for (member, field) in fields.members().zip(fields) {
-        refuse_recursion(own, &field.ty)?;
-        let name = match &member {
-            Member::Named(ident) => ident.to_string(),
-            Member::Unnamed(index) => index.index.to_string(),
+/// What a type's fields are on the wire.
+struct Forms<'a> {
+    keyway: &'a Path,
+    archived: &'a Archived,
+}
+
+impl Forms<'_> {
+    fn hash(&self, data: &Data) -> Result<TokenStream> {
+        let data = match data {
+            Data::Struct(data) => {
+                let fields = self.fields(&data.fields)?;
+                return Ok(quote!(LayoutHash::shape::<Self>("struct") #fields));
+            }
+            Data::Enum(data) => data,
+            Data::Union(_) => return Ok(TokenStream::new()),
         };
-        let form = archived_field(field, keyway)?;
-        let layout = match named(field)? {
-            Some(given) => quote!(LayoutHash::shape::<#form>(#given)),
-            None => quote!(<#form as #keyway::Layout>::LAYOUT),
-        };
-        hash.extend(quote!(.field(#name, #layout)));
-    }
-    Ok(hash)
-}
-
-/// What a field is on the wire.
-fn archived_field(field: &Field, keyway: &Path) -> Result<TokenStream> {
-    let ty = &field.ty;
-    Ok(match with(field)? {
-        Some(with) => quote!(<#with as #keyway::rkyv::with::ArchiveWith<#ty>>::Archived),
-        None => quote!(<#ty as #keyway::rkyv::Archive>::Archived),
-    })
-}
-
-/// `#[rkyv(with = Wrapper)]`
-fn with(field: &Field) -> Result<Option<Type>> {
-    let mut with = None;
-    each_rkyv_option(&field.attrs, |option, value| {
-        if option == "with" {
-            with = Some(syn::parse2(value)?);
+        let mut variants = TokenStream::new();
+        let (mut base, mut after): (Expr, u64) = (parse_quote!(0), 0);
+        for variant in &data.variants {
+            if let Some((_, explicit)) = &variant.discriminant {
+                (base, after) = (explicit.clone(), 0);
+            }
+            let name = variant.ident.to_string();
+            let fields = self.fields(&variant.fields)?;
+            variants.extend(quote!(.variant(#name, (#base) as i128 + #after as i128) #fields));
+            after += 1;
         }
-        Ok(())
-    })?;
-    Ok(with)
+        Ok(quote!(LayoutHash::shape::<Self>("enum") #variants))
+    }
+
+    fn fields(&self, fields: &Fields) -> Result<TokenStream> {
+        let keyway = self.keyway;
+        let mut hash = TokenStream::new();
+        for (member, field) in fields.members().zip(fields) {
+            let name = match &member {
+                Member::Named(ident) => ident.to_string(),
+                Member::Unnamed(index) => index.index.to_string(),
+            };
+            let form = self.form(field)?;
+            let layout = match named(field)? {
+                Some(given) => quote!({
+                    use #keyway::wire::layout::Unnamed as _;
+                    #keyway::wire::layout::Named::<#form>::with_layout(
+                        LayoutHash::shape::<#form>(#given),
+                        #keyway::wire::layout::Named::<#form>::OWN,
+                    )
+                }),
+                None => quote!(<#form as #keyway::Layout>::LAYOUT),
+            };
+            hash.extend(quote!(.field(#name, #layout)));
+        }
+        Ok(hash)
+    }
+
+    fn form(&self, field: &Field) -> Result<Type> {
+        match self.archived {
+            Archived::Itself => Ok(field.ty.clone()),
+            _ => archived_field(field, self.keyway),
+        }
+    }
 }
 
 /// `#[layout(name = "...")]` of a field
@@ -174,69 +208,4 @@ fn named(field: &Field) -> Result<Option<LitStr>> {
         Some(name) if !name.value().is_empty() => Ok(Some(name)),
         _ => Err(Error::new_spanned(attribute, remedy)),
     }
-}
-
-/// Calls with each `option = value` of rkyv's attributes; options of other forms are left to rkyv.
-fn each_rkyv_option(
-    attributes: &[Attribute],
-    mut found: impl FnMut(&Ident, TokenStream) -> Result<()>,
-) -> Result<()> {
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("rkyv")) {
-        attribute.parse_nested_meta(|meta| {
-            if meta.input.peek(token::Paren) {
-                let inner;
-                parenthesized!(inner in meta.input);
-                inner.parse::<TokenStream>()?;
-            } else if meta.input.peek(Token![=]) {
-                let value = meta.value()?.parse::<Type>()?;
-                if let Some(option) = meta.path.get_ident() {
-                    found(option, quote!(#value))?;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// A type that contains itself can be nested as deep as a sender likes, and checking it would take
-/// the worker's stack.
-fn refuse_recursion(own: &Ident, ty: &Type) -> Result<()> {
-    match mention(own, quote!(#ty)) {
-        None => Ok(()),
-        Some(ident) => Err(Error::new(
-            ident.span(),
-            format!(
-                "`{own}` contains itself, and such a type cannot travel: a sender could nest it \
-                 until checking it overflows the stack. Send a flat list instead, whose entries \
-                 name their parent by index: `entries: Vec<Entry>`, `parent: Option<u32>`"
-            ),
-        )),
-    }
-}
-
-/// Where a type is named, alone and not as a part of another's path.
-fn mention(own: &Ident, tokens: TokenStream) -> Option<Ident> {
-    let mut after_colon = false;
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        let was_after = std::mem::replace(&mut after_colon, false);
-        match token {
-            TokenTree::Ident(ident) if ident == "Self" || ident == *own => {
-                let is_prefix =
-                    matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == ':');
-                if !was_after && !is_prefix {
-                    return Some(ident);
-                }
-            }
-            TokenTree::Punct(punct) => after_colon = punct.as_char() == ':',
-            TokenTree::Group(group) => {
-                if let Some(found) = mention(own, group.stream()) {
-                    return Some(found);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }

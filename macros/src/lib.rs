@@ -4,6 +4,8 @@
 mod key;
 mod layout;
 mod message;
+mod recursion;
+mod rkyv;
 mod routee;
 
 use syn::ext::IdentExt;
@@ -16,12 +18,17 @@ use syn::{
 /// Derives `keyway::Message`: `#[message(name = "shop.add_item", key = cart, reply = Total)]`.
 ///
 /// - `name` is needed: it is what the nodes of a cluster know the type by.
-/// - `key` is what routes the message by its hash: a field (`cart`), a field of a field
-///   (`cart.id`), or up to four of them (`(tenant, cart.id)`).
+/// - `key` is what routes the message by its hash: a field (`cart`), a field of a field (`cart.id`,
+///   `0.1`), or up to four of them (`(tenant, cart.id)`). All messages whose key is `None` have
+///   the same owner.
 /// - `reply` is the type an ask is answered with, `()` if not given.
+/// - `crate` is where keyway is, if it has another name here: `crate = facade::keyway`.
 ///
 /// An enum can be a message too. Its `key` is a field that every variant has; a variant can have
 /// its own, `#[message(key = id)]`, or none, `#[message(no_key)]`.
+///
+/// A generic type is a message for each choice of parameters with which it can travel. They share
+/// its name and differ in layout, so that a routee takes one of them.
 ///
 /// The type's layout comes with it (see [`Layout`](macro@Layout)): types of its fields and of its
 /// reply that are not Rust's own need `#[derive(Layout)]`.
@@ -35,6 +42,7 @@ pub fn derive_message(input: proc_macro::TokenStream) -> proc_macro::TokenStream
 ///
 /// A field of another crate's type that has no layout is named by hand:
 /// `#[layout(name = "uuid")]`. Give it another name when its bytes come to mean something else.
+/// On the type, `#[layout(crate = facade::keyway)]` says where keyway is.
 #[proc_macro_derive(Layout, attributes(layout))]
 pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -44,7 +52,8 @@ pub fn derive_layout(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 /// Derives `keyway::Routee`: `#[routee(handles(AddItem, GetTotal))]`.
 ///
 /// The hooks of its life are named where there are any, by the path of a function that takes what
-/// the hook takes: `#[routee(handles(AddItem), started = Self::open, wake = Self::tick)]`.
+/// the hook takes: `#[routee(handles(AddItem), started = Self::open, wake = Self::tick)]`. A routee
+/// that only wakes has `handles()`. `crate = facade::keyway` says where keyway is.
 #[proc_macro_derive(Routee, attributes(routee))]
 pub fn derive_routee(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

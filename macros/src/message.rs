@@ -86,7 +86,7 @@ fn refuse_misplaced(input: &DeriveInput) -> Result<()> {
     all_fields(&input.data).iter().try_for_each(|field| refuse(&field.attrs, "message", &remedy))
 }
 
-/// What must hold of the parameters of a generic message: that with them it is one.
+/// What must hold: that it can travel, and of a generic message that it does with its parameters.
 fn bounded(
     input: &DeriveInput,
     key: Option<&Key>,
@@ -94,9 +94,13 @@ fn bounded(
     keyway: &Path,
 ) -> Result<Generics> {
     let mut generics = input.generics.clone();
-    if generics.params.is_empty() {
+    let bounds = &mut generics.make_where_clause().predicates;
+    // Said here and not left to the trait, as rustc then names what is missing by our words.
+    bounds.push(parse_quote!(Self: #keyway::wire::WireType<Archived: #keyway::Layout>));
+    if input.generics.params.is_empty() {
         return Ok(generics);
     }
+    bounds.push(parse_quote!(#reply: #keyway::wire::WireType<Archived: #keyway::Layout>));
     let mut keyed = Vec::new();
     match &input.data {
         Data::Struct(data) => keyed.extend(key.map(|key| key.whole_fields(&data.fields))),
@@ -108,9 +112,6 @@ fn bounded(
         }
         Data::Union(_) => {}
     }
-    let bounds = &mut generics.make_where_clause().predicates;
-    bounds.push(parse_quote!(Self: #keyway::wire::WireType<Archived: #keyway::Layout>));
-    bounds.push(parse_quote!(#reply: #keyway::wire::WireType<Archived: #keyway::Layout>));
     for part in keyed.into_iter().flatten() {
         bounds.push(parse_quote!(#part: #keyway::HashKey));
     }
