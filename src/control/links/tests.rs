@@ -8,7 +8,7 @@ use crate::base::{
     WorkerIndex,
 };
 use crate::route::snapshot::{Destination, Reach};
-use crate::wire::handshake::{Established, Purpose};
+use crate::wire::handshake::{Established, HandshakeError, Purpose};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -282,7 +282,11 @@ fn a_refused_dial_is_evidence_and_a_broken_one_worth_a_look() {
     scene.dial(2, 2);
     let broken = JobEvent::Failed(Failure::Broken, "reset".into());
     let probe = Probe { job: 3, address: from(2, 7_400) };
-    assert_eq!(scene.event(3, 2, broken), [failed, probe]);
+    assert_eq!(scene.event(3, 2, broken), [failed.clone(), probe]);
+    // One that answers, if only with a refusal, is there.
+    scene.dial(4, 2);
+    let why = JobEvent::Failed(Failure::Handshake(HandshakeError::Busy), "busy".into());
+    assert_eq!(scene.event(5, 4, why), [failed]);
 }
 
 #[test]
@@ -312,4 +316,7 @@ fn a_suspect_is_looked_at_four_times_and_never_twice_at_once() {
     let refused = JobEvent::Failed(Failure::Refused, String::new());
     assert_eq!(scene.event(53, 3, refused), [Refused(node(2))]);
     assert_eq!(suspect(&mut scene), [Probe { job: 4, address }, sweep_at(5_000)]);
+    // That nothing comes through says nothing about the process.
+    let broken = JobEvent::Failed(Failure::Broken, String::new());
+    assert_eq!(scene.event(54, 4, broken), []);
 }

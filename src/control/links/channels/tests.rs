@@ -16,6 +16,18 @@ fn address(side: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, side as u8 + 1], 7_400))
 }
 
+fn established(peer: NodeRef, link_epoch: u64) -> Established {
+    Established {
+        purpose: Purpose::Control,
+        peer,
+        peer_worker: WorkerIndex(0),
+        my_worker: WorkerIndex(0),
+        wire_version: 2,
+        link_epoch,
+        authenticated: true,
+    }
+}
+
 /// One connection: what is on its way in each direction, and who still has it open.
 struct Conn {
     jobs: [JobId; 2],
@@ -128,18 +140,26 @@ impl Scene {
             pipes: [Vec::new(), Vec::new()],
             open: [true; 2],
         });
-        let established = Established {
-            purpose: Purpose::Control,
-            peer: node(side),
-            peer_worker: WorkerIndex(0),
-            my_worker: WorkerIndex(0),
-            wire_version: 2,
-            link_epoch: order.link_epoch,
-            authenticated: true,
-        };
-        let accepted = JobEvent::Accepted(established);
+        let accepted = JobEvent::Accepted(established(node(side), order.link_epoch));
         self.run(other, |links, now, out| links.event(now, accept, accepted, out));
         self.run(side, |links, now, out| links.event(now, order.job, JobEvent::Dialed, out));
+    }
+
+    /// A stranger connects to the first node.
+    fn incoming(&mut self, now: Time, from: usize) -> JobId {
+        let mut out = Vec::new();
+        self.links[0].incoming(now, address(from), &mut out);
+        match out.first() {
+            Some(LinkEffect::Accept(job)) => *job,
+            _ => panic!("{out:?}"),
+        }
+    }
+
+    /// And has proven who it is.
+    fn accepted(&mut self, now: Time, job: JobId, who: Established) -> Vec<LinkEffect> {
+        let mut out = Vec::new();
+        self.links[0].event(now, job, JobEvent::Accepted(who), &mut out);
+        out
     }
 
     fn say(&mut self, side: usize, bytes: usize) {
@@ -347,25 +367,59 @@ fn the_most_silent_of_too_many_gives_way() {
     let mut kept = Vec::new();
     for number in 0..=MOST_HEARD as u64 {
         let peer = NodeRef { node: NodeId(100 + number), incarnation: Incarnation(1) };
-        let established = Established {
-            purpose: Purpose::Control,
-            peer,
-            peer_worker: WorkerIndex(0),
-            my_worker: WorkerIndex(0),
-            wire_version: 2,
-            link_epoch: 1,
-            authenticated: true,
-        };
-        let mut out = Vec::new();
-        let now = Time(number);
-        scene.links[0].incoming(now, address(1), &mut out);
-        let Some(LinkEffect::Accept(job)) = out.first().cloned() else { panic!("{out:?}") };
-        out.clear();
-        scene.links[0].event(now, job, JobEvent::Accepted(established), &mut out);
+        let job = scene.incoming(Time(number), 1);
+        let out = scene.accepted(Time(number), job, established(peer, 1));
         kept.push(job);
         let aborts = out.iter().filter(|effect| matches!(effect, LinkEffect::Abort(_))).count();
         assert_eq!(aborts, usize::from(number == MOST_HEARD as u64));
     }
     assert!(!scene.links[0].jobs.contains_key(&kept[0]));
     assert_eq!(scene.links[0].channels.heard.len(), MOST_HEARD);
+}
+
+#[test]
+fn of_two_channels_of_a_node_the_later_is_heard_whichever_comes_first() {
+    let mut scene = Scene::new();
+    let jobs = [1, 2, 3, 4].map(|from| scene.incoming(Time::ZERO, from));
+    let [second, first, third, other] = jobs;
+    let accepted = |scene: &mut Scene, job, peer, epoch| {
+        scene.accepted(Time::ZERO, job, established(peer, epoch))
+    };
+    assert_eq!(accepted(&mut scene, second, node(1), 5), [LinkEffect::Keep(second)]);
+    // It was dialed before and overtaken: what its peer says it says on the later one.
+    assert_eq!(accepted(&mut scene, first, node(1), 4), [LinkEffect::Abort(first)]);
+    assert_eq!(scene.links[0].channels.heard[&node(1)], second);
+    let replaced = [LinkEffect::Abort(second), LinkEffect::Keep(third)];
+    assert_eq!(accepted(&mut scene, third, node(1), 6), replaced);
+    // Another life of the node, and another node, have their own.
+    let earlier = NodeRef { incarnation: Incarnation(0), ..node(1) };
+    assert_eq!(accepted(&mut scene, other, earlier, 1), [LinkEffect::Keep(other)]);
+    let word = frame(FrameKind::Part, u32::from(PART.0) << 8, &[0; 8]);
+    let mut heard = |job| {
+        let mut out = Vec::new();
+        let bytes = JobEvent::Bytes(word.clone());
+        scene.links[0].event(Time::ZERO, job, bytes, &mut out);
+        out.iter().any(|effect| matches!(effect, LinkEffect::Said { .. }))
+    };
+    assert_eq!(jobs.map(&mut heard), [false, false, true, true]);
+}
+
+#[test]
+fn what_was_said_to_who_is_gone_is_told_as_lost() {
+    let mut scene = Scene::new();
+    scene.say(0, 10);
+    scene.run(0, |links, now, out| links.end_channels(now, &[node(1)].into(), out));
+    scene.pass(Duration::ZERO);
+    assert_eq!((scene.losses, scene.excused[0]), (1, 1));
+    assert!(scene.links[0].jobs.is_empty() && scene.links[0].channels.outgoing.is_empty());
+    // Where all was acknowledged nothing is lost.
+    let mut scene = Scene::new();
+    scene.say(0, 10);
+    scene.everything_arrives();
+    scene.run(0, |links, now, out| links.end_channels(now, &[node(1)].into(), out));
+    scene.run(1, |links, now, out| links.end_channels(now, &[node(0)].into(), out));
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.losses, 0);
+    assert!(scene.links.iter().all(|links| links.jobs.is_empty()));
+    assert!(scene.links[1].channels.heard.is_empty());
 }
