@@ -445,3 +445,46 @@ impl Sender<'_> {
         Ok(ticket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{View, WorkerIndex};
+    use crate::hash::HashSeed;
+    use crate::route::snapshot::{Destination, Destinations};
+    use crate::route::{RouteTable, StrategyKind};
+    use crate::worker::testnet::{Ping, destination, member, node};
+
+    #[test]
+    fn a_broadcast_leaves_out_who_does_not_answer() {
+        let view = View::new(node(0), 1, (0..3).map(member).collect());
+        let spec = RouterSpec::new("/echo".parse().unwrap(), StrategyKind::Broadcast, HashSeed(1));
+        let table = Arc::new(RouteTable::build(&view, &spec, None));
+        let places_of = table.routees().iter().map(|it| destination(it.node.node.0 as usize - 1));
+        let places_of: Arc<[DestinationId]> = places_of.collect();
+        for silent in 0..3 {
+            let all = (0..3).map(|index| {
+                Some(Destination {
+                    id: destination(index),
+                    node: node(index),
+                    worker: WorkerIndex(0),
+                    address: member(index).address,
+                    reach: if index == silent { Reach::Unreachable } else { Reach::Usable },
+                    routed: index != silent,
+                    damped: false,
+                })
+            });
+            let all = Destinations::new(all.collect(), NonZeroU32::MAX);
+            let (spec, table) = (Arc::new(spec.clone()), Arc::clone(&table));
+            let state = RouterState::new(spec, table, Arc::clone(&places_of), &all);
+            let mut told: Vec<_> =
+                places(&state, Ping::TYPE).map(|place| place.unwrap().destination).collect();
+            told.sort();
+            let others = (0..3).filter(|index| *index != silent).map(destination);
+            assert_eq!(told, others.collect::<Vec<_>>());
+        }
+    }
+}

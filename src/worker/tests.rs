@@ -15,6 +15,9 @@ use crate::base::fate::Refusal;
 use crate::route::snapshot::Reach;
 use crate::wire::{CHUNK_BYTES, Fields, FrameKind, WireError, encode, encode_empty};
 
+mod abandoned;
+mod dialing;
+mod drained;
 mod limits;
 mod notices;
 

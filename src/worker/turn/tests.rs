@@ -26,6 +26,9 @@ use crate::worker::{
     Worker,
 };
 
+mod flows;
+mod leaving;
+
 const SLOW: HandlerId = HandlerId(2);
 const DEAD_FLOW: Duration = Duration::from_millis(1_500);
 

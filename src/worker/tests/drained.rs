@@ -1,0 +1,37 @@
+//! A worker is drained when nothing is left for it to do, of whatever kind.
+
+use super::*;
+
+#[test]
+fn whoever_may_still_reply_later_keeps_a_worker_from_being_drained() {
+    let mut net = Net::new(1);
+    assert!(net.sides[0].worker.is_drained());
+    // Nobody waits for it, so that nothing else is open.
+    net.cx(0, |cx| cx.tell_to(&reference(0), &doing(1, LATER))).unwrap();
+    net.settle();
+    assert!(net.sides[0].worker.core.asks.is_empty());
+    assert!(!net.sides[0].worker.is_drained());
+    net.seen(0, |seen| seen.repliers.clear());
+    assert!(net.sides[0].worker.is_drained());
+}
+
+#[test]
+fn what_waits_for_a_snapshot_keeps_a_worker_from_being_drained() {
+    let mut net = Net::new(1);
+    let frames = net.sides[0].encoded(FrameKind::Tell, &ping(2));
+    net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
+    assert!(net.sides[0].worker.is_holding());
+    assert!(!net.sides[0].worker.is_drained());
+}
+
+#[test]
+fn an_ask_that_rests_between_two_attempts_keeps_a_worker_from_being_drained() {
+    let mut net = Net::new(2);
+    net.reach[1] = Reach::Unreachable;
+    net.apply(0);
+    let ticket = net.sides[0].inject_ask(1, &ping(1), net.now.plus(WITHIN), true);
+    assert!(!net.sides[0].worker.is_drained());
+    net.settle();
+    assert_eq!(number(ticket.wait()), Ok(2), "it went to this node itself");
+    assert!(net.sides[0].worker.is_drained());
+}
