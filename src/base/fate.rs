@@ -310,9 +310,9 @@ impl Counts {
 }
 
 impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        let theirs = other.to_words();
-        self.parts().flatten().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+    fn add_assign(&mut self, mut other: Self) {
+        let theirs = other.parts().flatten();
+        self.parts().flatten().zip(theirs).for_each(|(mine, theirs)| *mine += *theirs);
     }
 }
 
