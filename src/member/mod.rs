@@ -389,26 +389,6 @@ impl Membership {
         self.change_own(now, sink, |record| record.member.services = services)
     }
 
-    /// Replaces this node's metadata.
-    pub fn set_metadata(
-        &mut self,
-        now: Time,
-        metadata: BTreeMap<Arc<str>, Arc<str>>,
-        sink: &mut dyn MemberSink,
-    ) -> Result<(), MemberError> {
-        self.change_own(now, sink, |record| record.member.metadata = metadata)
-    }
-
-    /// Changes this node's share of keys and load; 1 to 1,000.
-    pub fn set_weight(
-        &mut self,
-        now: Time,
-        weight: u32,
-        sink: &mut dyn MemberSink,
-    ) -> Result<(), MemberError> {
-        self.change_own(now, sink, |record| record.member.weight = weight)
-    }
-
     fn change_own(
         &mut self,
         now: Time,
@@ -529,11 +509,6 @@ impl Membership {
     /// Counters for the operator.
     pub fn stats(&self) -> MemberStats {
         self.stats
-    }
-
-    /// The partition policy's name.
-    pub fn policy_name(&self) -> &'static str {
-        self.policy.name()
     }
 
     fn me(&self) -> NodeRef {

@@ -44,11 +44,6 @@ impl NameCollisions {
     }
 }
 
-/// Which message types of a view collide with more common ones; for reports.
-pub fn name_collisions(view: &View) -> Vec<NameCollision> {
-    NameCollisions::of(view).0
-}
-
 /// With the id function as a parameter, so that tests need no real collision.
 fn find(view: &View, id_of: impl Fn(&MessageType) -> MessageTypeId) -> Vec<NameCollision> {
     let mut listed: BTreeMap<&MessageType, usize> = BTreeMap::new();
@@ -112,7 +107,7 @@ pub(super) mod tests {
         let (common, rare) = (second.as_str(), first.as_str());
         let mut members: Vec<_> = (1..=3).map(|n| member(n, &[("/user/a", &[common])])).collect();
         members.push(member(4, &[("/user/b", &[rare]), ("/user/c", &["fine"])]));
-        let found = name_collisions(&view(1, members));
+        let found = NameCollisions::of(&view(1, members)).0;
         let expected = NameCollision {
             id: MessageTypeId::of(rare, LAYOUT),
             kept: MessageType::new(common, LAYOUT),
@@ -139,6 +134,6 @@ pub(super) mod tests {
     #[test]
     fn one_name_on_many_nodes_is_no_collision() {
         let members = (1..=5).map(|n| member(n, &[("/user/a", &["x", "y"])])).collect();
-        assert_eq!(name_collisions(&view(1, members)), []);
+        assert_eq!(NameCollisions::of(&view(1, members)).as_slice(), []);
     }
 }

@@ -82,7 +82,7 @@ pub mod strategy;
 pub mod table;
 
 pub use accepted::{Accepted, Fit};
-pub use collisions::{NameCollision, NameCollisions, name_collisions};
+pub use collisions::{NameCollision, NameCollisions};
 pub use error::SpecError;
 pub use pick::Picker;
 pub use set::RouteeSet;

@@ -26,7 +26,7 @@ pub const MAX_PAYLOAD_LEN: usize = 16 * 1024;
 pub const MAX_DATAGRAM_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD_LEN;
 
 /// Why a datagram was not sealed or not opened. A datagram that fails to open is dropped and
-/// counted under [`DatagramError::label`]; nothing is answered, since the sender may be forged.
+/// counted; nothing is answered, since the sender may be forged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DatagramError {
     /// The caller's payload does not fit.
@@ -95,23 +95,6 @@ pub enum DatagramError {
          damaged, or forged; give all nodes the same secret"
     )]
     WrongTag,
-}
-
-impl DatagramError {
-    /// A short name for counters, stable between releases.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::PayloadTooLong { .. } => "payload_too_long",
-            Self::TooShort { .. } => "too_short",
-            Self::TooLong { .. } => "too_long",
-            Self::WrongMagic => "wrong_magic",
-            Self::UnknownVersion { .. } => "unknown_version",
-            Self::WrongCluster => "wrong_cluster",
-            Self::SecretOnlyHere => "secret_only_here",
-            Self::SecretOnlyThere => "secret_only_there",
-            Self::WrongTag => "wrong_tag",
-        }
-    }
 }
 
 /// What was in an envelope.

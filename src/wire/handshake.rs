@@ -83,7 +83,7 @@ mod tests;
 
 pub use acceptor::{AcceptParams, AcceptStep, Acceptor, TurnAway};
 pub use dialer::{DialParams, DialStep, Dialer};
-pub use error::{Fault, HandshakeError};
+pub use error::HandshakeError;
 pub use messages::MAX_MESSAGE_LEN;
 
 use crate::base::{Incarnation, NodeId, NodeRef, WorkerIndex};

@@ -127,7 +127,9 @@ fn a_claim_to_the_own_name_is_answered_and_changes_nothing() {
 fn an_unchanged_record_is_not_published() {
     let mut membership = node(0, &[]);
     effects(|sink| membership.start(Time::ZERO, sink));
-    let again = effects(|sink| membership.set_weight(Time(1), 100, sink).unwrap());
+    let again = effects(|sink| {
+        membership.change_own(Time(1), sink, |own| own.member.weight = 100).unwrap()
+    });
     assert_eq!(again, []);
 }
 
