@@ -4,8 +4,7 @@ use std::fmt;
 
 use rkyv::util::AlignedVec;
 
-use super::codec::Fixed;
-use super::header::{FrameKind, HEADER_BYTES, at, padded};
+use super::header::{CORRELATION, FrameKind, HEADER_BYTES, at, padded};
 use crate::base::{HandlerId, MessageTypeId};
 
 /// Capacity of an ordinary chunk. One chunk is about what one `write` carries best on loopback,
@@ -158,10 +157,10 @@ impl Chunk {
     }
 
     /// Fills in the correlation of the first frame, which was encoded with a placeholder on a
-    /// thread that could not know it. The correlation is the first of the optional fields.
+    /// thread that could not know it.
     pub fn patch_first_correlation(&mut self, correlation: u64) {
-        let start = self.start + HEADER_BYTES;
-        correlation.write(&mut self.bytes[start..start + u64::BYTES]);
+        let frame = self.bytes[self.start..].first_chunk_mut::<{ CORRELATION.end() }>();
+        CORRELATION.write(frame.expect("an ask has a correlation"), correlation);
     }
 
     /// Points the first frame at another handler.

@@ -2,7 +2,7 @@
 //! absent. `at` is its shape, and `fields!` has the list of the optional fields; whatever reads or
 //! writes a frame goes by these two.
 
-use super::codec::{Fixed, Reader};
+use super::codec::{Fixed, Place, Reader};
 use super::version::WIRE_VERSION_MAX;
 use crate::base::{HandlerId, MessageTypeId};
 
@@ -86,7 +86,7 @@ macro_rules! fields {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Fields { $($(#[$about])* pub $name: Option<$value>,)* }
 
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[allow(non_camel_case_types, reason = "they are the names of fields")]
         #[derive(Clone, Copy)]
         enum Bit { $($name,)* }
 
@@ -136,6 +136,10 @@ fields! {
     /// Trace id (16 bytes), span id (8 bytes), flags (8 bytes).
     trace: [u64; 4],
 }
+
+/// Where a correlation stands: it is the first of the optional fields.
+pub(super) const CORRELATION: Place<u64> = at::TARGET.then();
+const _: () = assert!(Bit::correlation as u8 == 0, "chunks are patched there");
 
 const KNOWN_FIELDS: u8 = ((1 << FIELDS.len()) - 1) as u8;
 
