@@ -39,6 +39,9 @@ pub use self::settings::{
     WorkersConfig,
 };
 pub use self::sizes::QUEUE_ITEM_BYTES;
+pub(crate) use self::sizes::{DEAD_LETTERS_BYTES, EVENTS_BYTES, STREAM_ITEMS};
+#[cfg(test)]
+pub(crate) use self::sizes::{MEMBER_BYTES, WORDS_BYTES};
 use self::table::{Section, Setting};
 
 /// What the name of an environment variable that sets something begins with.

@@ -15,7 +15,7 @@ use keyway::base::{HandlerId, Incarnation, MessageTypeId, NodeId};
 use keyway::config::NodeConfig;
 use keyway::wire::handshake::{ANY_INCARNATION, ANY_NODE, DialParams, DialStep, Dialer, Purpose};
 use keyway::wire::{
-    Chunk, ClusterKey, Fields, FrameKind, HEADER_BYTES, VersionRange, encode_empty,
+    Chunk, ClusterKey, Fields, FrameKind, HEADER_BYTES, VersionRange, datagram, encode_empty,
 };
 use keyway::{Context, Handler, Message, Node, NodeRef, Refusal, Routee, WorkerIndex};
 use process::{LIMIT, Process, ReadyNode};
@@ -29,6 +29,17 @@ fn peak_kib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Runs one of the tests that are ignored in a process of its own, and gives what it measured.
+fn measured(test: &str) -> u64 {
+    let this = std::env::current_exe().unwrap();
+    let arguments = ["--exact", test, "--ignored", "--nocapture"];
+    let output = Command::new(this).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (_, grown) = said.split_once("peak_kib ").unwrap();
+    grown.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -217,13 +228,7 @@ fn an_overloaded_node() {
 
 #[test]
 fn under_overload_a_node_keeps_below_the_bound_that_it_prints() {
-    let this = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "an_overloaded_node", "--ignored", "--nocapture"];
-    let output = Command::new(this).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
-    let (_, peak) = said.split_once("peak_kib ").unwrap();
-    let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+    let peak = measured("an_overloaded_node");
     let mut config = NodeConfig::default();
     config.workers.count = 2;
     let bound = config.memory_bound_bytes(0) >> 10;
@@ -346,14 +351,62 @@ fn an_overloaded_pair() {
 
 #[test]
 fn tells_asks_siblings_and_peers_together_keep_below_the_bound() {
-    let this = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "an_overloaded_pair", "--ignored", "--nocapture"];
-    let output = Command::new(this).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
-    let (_, grown) = said.split_once("peak_kib ").unwrap();
-    let grown: u64 = grown.split_whitespace().next().unwrap().parse().unwrap();
+    let grown = measured("an_overloaded_pair");
     let bound = 2 * small_bound_kib(1);
     println!("a pair, overloaded: {} of at most {} MiB", grown / MIB, bound / MIB);
     assert!(grown < bound, "{} MiB, more than {}", grown / MIB, bound / MIB);
+}
+
+// ---- what members say ----
+
+/// The memory of this process that is in use, in KiB.
+fn resident_kib() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4
+}
+
+/// Words of the longest kind under ever more keys, said by a member for itself and for the other.
+#[test]
+#[ignore = "the process that another test measures"]
+fn a_member_that_says_ever_more() {
+    const PART: u8 = 2;
+    const WORD: usize = 256;
+    let node = Node::builder().bind("127.0.0.1:0").secret(SECRET).workers(1).start().unwrap();
+    let member = Node::builder().bind("127.0.0.1:0").secret(SECRET).workers(1);
+    let member = member.seed(node.address()).start().unwrap();
+    assert!(node.wait_members(2, LIMIT));
+    let key = ClusterKey::new("keyway", Some(SECRET.as_bytes())).unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = || node.strangers().datagrams.taken;
+    let (before, first) = (resident_kib(), taken());
+    let (mut number, mut datagram) = (0_u64, Vec::new());
+    let begun = Instant::now();
+    while taken() - first < 2_000 {
+        assert!(begun.elapsed() < LIMIT, "{} taken", taken() - first);
+        let mut payload = Vec::new();
+        while payload.len() < 16_000 {
+            let of = if number % 2 == 0 { member.id() } else { node.id() };
+            payload.extend(of.node.0.to_le_bytes());
+            payload.extend(of.incarnation.0.to_le_bytes());
+            payload.extend((number as u32).to_le_bytes());
+            payload.extend(number.to_le_bytes());
+            payload.extend((WORD as u16).to_le_bytes());
+            payload.extend([7; WORD]);
+            number += 1;
+        }
+        datagram::seal(&key, member.id(), PART, &payload, &mut datagram).unwrap();
+        socket.send_to(&datagram, node.address()).unwrap();
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    assert_eq!(node.strangers().datagrams.malformed, 0);
+    println!("peak_kib {}", resident_kib().saturating_sub(before));
+}
+
+#[test]
+fn what_members_say_keeps_below_its_bound() {
+    let grown = measured("a_member_that_says_ever_more");
+    // Two nodes are measured; a process takes its memory in pieces.
+    let bound = 2 * (NodeConfig::default().memory_bound(1).gossip_bytes >> 10) + MIB;
+    println!("2,000 datagrams of words: {grown} of at most {bound} KiB");
+    assert!(grown <= bound, "{grown} KiB, more than {bound}");
 }

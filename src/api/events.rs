@@ -1,11 +1,12 @@
 //! Streams of what happens: changes of membership, dead letters.
 
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::base::MemberEvent;
 use crate::queue::block_on::{block_on, is_worker_thread};
+use crate::queue::stream::{StreamGap, StreamReader};
 use crate::runtime::proxies::DeadLetter;
 use crate::runtime::published::Ended;
 
@@ -23,12 +24,21 @@ pub enum EventGap {
     WouldBlock,
 }
 
+impl From<StreamGap> for EventGap {
+    fn from(gap: StreamGap) -> Self {
+        match gap {
+            StreamGap::Missed(missed) => Self::Missed(missed),
+            StreamGap::Over => Self::Stopped,
+        }
+    }
+}
+
 macro_rules! stream {
     ($(#[$doc:meta])* $name:ident, $item:ty) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $name {
-            pub(super) items: broadcast::Receiver<$item>,
+            pub(super) items: StreamReader<$item>,
             pub(super) ended: watch::Receiver<Option<Ended>>,
         }
 
@@ -40,10 +50,7 @@ macro_rules! stream {
             pub async fn next(&mut self) -> Result<$item, EventGap> {
                 tokio::select! {
                     biased;
-                    item = self.items.recv() => item.map_err(|error| match error {
-                        RecvError::Lagged(missed) => EventGap::Missed(missed),
-                        RecvError::Closed => EventGap::Stopped,
-                    }),
+                    item = self.items.next() => Ok(item.map(Arc::unwrap_or_clone)?),
                     _ = self.ended.wait_for(Option::is_some) => Err(EventGap::Stopped),
                 }
             }
@@ -53,12 +60,7 @@ macro_rules! stream {
             /// # Errors
             /// As [`Self::next`].
             pub fn try_next(&mut self) -> Result<Option<$item>, EventGap> {
-                match self.items.try_recv() {
-                    Ok(item) => Ok(Some(item)),
-                    Err(TryRecvError::Empty) => Ok(None),
-                    Err(TryRecvError::Lagged(missed)) => Err(EventGap::Missed(missed)),
-                    Err(TryRecvError::Closed) => Err(EventGap::Stopped),
-                }
+                Ok(self.items.try_next()?.map(Arc::unwrap_or_clone))
             }
 
             /// The next one, blocking the thread.
@@ -77,6 +79,9 @@ macro_rules! stream {
 
 stream! {
     /// Changes of membership, from the moment of subscribing.
+    ///
+    /// However many there are, the node holds the last 1,024 items for those who have not read them,
+    /// and 4 MiB of them at most; of dead letters 1 MiB. Who is slower is told how many it missed.
     Events, MemberEvent
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::keeper::Keeper;
 use super::places::Places;
@@ -17,6 +17,7 @@ use crate::part::load::Loads;
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
+use crate::queue::stream::StreamSender;
 use crate::route::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::proxies::{DeadLetter, Order};
@@ -47,8 +48,8 @@ pub(crate) struct Shared {
     pub unwatch: mpsc::UnboundedSender<u64>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub changes: watch::Receiver<Arc<Snapshot>>,
-    pub events: broadcast::Sender<MemberEvent>,
-    pub dead_letters: broadcast::Sender<DeadLetter>,
+    pub events: StreamSender<MemberEvent>,
+    pub dead_letters: StreamSender<DeadLetter>,
     pub ended: watch::Receiver<Option<Ended>>,
     pub strangers: watch::Receiver<Strangers>,
     pub join: watch::Receiver<JoinState>,

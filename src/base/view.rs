@@ -83,6 +83,9 @@ pub struct Service {
     pub messages: Vec<MessageType>,
 }
 
+/// What is reckoned for a text beside its bytes: its counts and its place in a map.
+const TEXT_BYTES: usize = 64;
+
 /// One node as its cluster sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -120,6 +123,23 @@ impl Member {
     /// This life of this node.
     pub fn node_ref(&self) -> NodeRef {
         NodeRef { node: self.id, incarnation: self.incarnation }
+    }
+
+    /// What it takes in memory, reckoned rather high: texts that others hold as well count whole.
+    pub fn memory_bytes(&self) -> usize {
+        let texts = |texts: &mut dyn Iterator<Item = &str>| -> usize {
+            texts.map(|text| TEXT_BYTES + text.len()).sum()
+        };
+        let roles = self.roles.iter().map(|role| &**role);
+        let metadata = self.metadata.iter().flat_map(|(key, value)| [&**key, &**value]);
+        let services = self.services.iter().map(|service| {
+            let names = service.messages.iter().map(|message| &*message.name);
+            let lists = size_of_val(&service.messages[..]) + size_of_val(service.placed.named());
+            size_of::<Service>() + lists + texts(&mut names.chain([&*service.path]))
+        });
+        size_of::<Self>()
+            + texts(&mut [&*self.name, &*self.app_version].into_iter().chain(roles).chain(metadata))
+            + services.sum::<usize>()
     }
 
     /// Whether it has its place in route tables: it keeps its keys' places while it is unreachable.
@@ -240,6 +260,21 @@ pub enum MemberEvent {
     Settled(Member),
     /// A member left the view: gracefully (`Left`) or not (`Down`).
     Removed(Member),
+}
+
+impl MemberEvent {
+    /// Whom it tells of.
+    pub fn member(&self) -> &Member {
+        match self {
+            Self::Joined(member)
+            | Self::Changed(member)
+            | Self::Unreachable(member)
+            | Self::Reachable(member)
+            | Self::Damped(member)
+            | Self::Settled(member)
+            | Self::Removed(member) => member,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::fmt;
 use super::NodeConfig;
 use super::field::Field;
 use super::sizes::{
-    CHANNEL_BYTES, CHUNK_BYTES, HEARD_BYTES, Kind, QUEUE_ITEM_BYTES, Sizes, WAITING,
+    CHANNEL_BYTES, CHUNK_BYTES, HEARD_BYTES, Kind, QUEUE_ITEM_BYTES, STREAMS_BYTES, Sizes, WAITING,
+    WORDS_BYTES,
 };
 use super::table::{Section, Setting};
 
@@ -35,15 +36,16 @@ impl NodeConfig {
     /// The most memory the node's bounded parts take with this many other nodes, when everything
     /// is full at once.
     ///
-    /// It assumes that the others have as many workers as this one. Not in it: what handlers and
-    /// entities hold, routing tables and member records, and what a process takes without doing
-    /// anything.
+    /// It assumes that the others have as many workers as this one. What is not in it is named by
+    /// [`MemoryBound::OUTSIDE`].
     pub fn memory_bound(&self, peers: usize) -> MemoryBound {
         let sizes = sizes(self, peers);
         let waiting = sizes.each(WAITING * QUEUE_ITEM_BYTES);
         let channels = (peers as u64).saturating_mul(CHANNEL_BYTES).saturating_add(HEARD_BYTES);
         let mut bound = MemoryBound {
             channels_bytes: channels.saturating_add(waiting),
+            gossip_bytes: (peers as u64).saturating_add(1).saturating_mul(WORDS_BYTES),
+            events_bytes: STREAMS_BYTES,
             ..MemoryBound::default()
         };
         for setting in self.clone().settings() {
@@ -53,7 +55,7 @@ impl NodeConfig {
     }
 
     /// What each setting that takes memory adds to [`NodeConfig::memory_bound`], by its path. With
-    /// [`MemoryBound::channels_bytes`], which no setting bounds, it is the sum.
+    /// channels, gossip and events, which no setting bounds, it is the sum.
     pub fn memory_by_setting(&self, peers: usize) -> Vec<(&'static str, MemoryBound)> {
         let sizes = sizes(self, peers);
         let mut config = self.clone();
@@ -86,12 +88,25 @@ pub struct MemoryBound {
     pub work_bytes: u64,
     /// What parts of this node and of others say to each other.
     pub channels_bytes: u64,
+    /// Words that parts of all members gossip.
+    pub gossip_bytes: u64,
+    /// Changes of membership and dead letters that applications have not read.
+    pub events_bytes: u64,
     /// Free buffers that are kept.
     pub free_bytes: u64,
 }
 
 impl MemoryBound {
-    fn parts(&self) -> [(&'static str, u64); 9] {
+    /// What a node takes beside this, in words that complete «not in it are ...».
+    pub const OUTSIDE: &str = "what handlers hold, the times that they have set, and what work on \
+                               other threads captured and brings back; route tables (of keyed \
+                               routers over the same routees together 1 MiB, at the default \
+                               `slot_bits`, and as much again while it changes); member records (up \
+                               to some 400 KiB a member that describes itself in many short texts); \
+                               connections to the admin port; buffers of the system's sockets; and \
+                               what a process takes without doing anything";
+
+    fn parts(&self) -> [(&'static str, u64); 11] {
         [
             ("links", self.links_bytes),
             ("hand-overs", self.hand_overs_bytes),
@@ -101,6 +116,8 @@ impl MemoryBound {
             ("handshakes", self.handshakes_bytes),
             ("work", self.work_bytes),
             ("channels", self.channels_bytes),
+            ("gossip", self.gossip_bytes),
+            ("events", self.events_bytes),
             ("free buffers", self.free_bytes),
         ]
     }
@@ -135,6 +152,8 @@ impl MemoryBound {
             watches_bytes: sum(self.watches_bytes, other.watches_bytes),
             work_bytes: sum(self.work_bytes, other.work_bytes),
             channels_bytes: sum(self.channels_bytes, other.channels_bytes),
+            gossip_bytes: sum(self.gossip_bytes, other.gossip_bytes),
+            events_bytes: sum(self.events_bytes, other.events_bytes),
             free_bytes: sum(self.free_bytes, other.free_bytes),
         }
     }

@@ -39,6 +39,22 @@ pub(super) const WORK_BYTES: u64 = 512;
 pub(super) const CHANNEL_BYTES: u64 = (2 * 256 + 16) << 10;
 /// What all channels take together on which others speak.
 pub(super) const HEARD_BYTES: u64 = 20 << 20;
+/// Items that a stream of events holds for those who read it.
+pub(crate) const STREAM_ITEMS: usize = 1_024;
+/// What changes of membership take there, which tell of whole members.
+pub(crate) const EVENTS_BYTES: usize = 4 << 20;
+/// What dead letters take there.
+pub(crate) const DEAD_LETTERS_BYTES: usize = 1 << 20;
+/// What is reckoned for the largest member: with the longest record, of the shortest texts.
+pub(crate) const MEMBER_BYTES: usize = 384 << 10;
+/// What both streams hold, with the item by which each passes its bound, its places, and the one
+/// event that is being made.
+pub(super) const STREAMS_BYTES: u64 =
+    (EVENTS_BYTES + DEAD_LETTERS_BYTES + 3 * MEMBER_BYTES + 2 * STREAM_ITEMS * 64) as u64;
+/// What is reckoned for a word that a part of a node gossips: the longest with its place.
+const WORD_BYTES: u64 = 512;
+/// What the parts of one node say at most to all others: two parts, of 16 words each.
+pub(crate) const WORDS_BYTES: u64 = 2 * 16 * WORD_BYTES;
 /// Connections that wait for a worker that is held up.
 pub(super) const WAITING: u64 = 64;
 

@@ -488,16 +488,20 @@ fn the_memory_bound_adds_up_every_capacity() {
         watches_bytes: 2 * 1_024,
         work_bytes: 2 * 2 * 512,
         channels_bytes: 3 * 540_672 + 20_971_520 + 2 * 64 * 128,
+        // Of 4 members 2 parts with 16 words each.
+        gossip_bytes: 4 * 2 * 16 * 512,
+        // 4 MiB and 1 MiB, an item more of each and one that is made, and their places.
+        events_bytes: (5 << 20) + 3 * 393_216 + 2 * 1_024 * 64,
         // 64 chunks on each worker, 64 shared ones, and small ones.
         free_bytes: 2 * 64 * 65_536 + 64 * 65_536 + 2 * 64 * 1_024,
     };
     assert_eq!(bound, expected);
-    assert_eq!(bound.total_bytes(), 41_355_066);
-    assert_eq!(config.memory_bound_bytes(3), 41_355_066);
+    assert_eq!(bound.total_bytes(), 47_974_202);
+    assert_eq!(config.memory_bound_bytes(3), 47_974_202);
     assert_eq!(
         bound.to_string(),
-        "at most 40 MiB: links 4, hand-overs 2, between threads 1, asks and replies 1, watches 1, \
-         handshakes 1, work 1, channels 22, free buffers 13"
+        "at most 46 MiB: links 4, hand-overs 2, between threads 1, asks and replies 1, watches 1, \
+         handshakes 1, work 1, channels 22, gossip 1, events 7, free buffers 13"
     );
     assert_eq!(config.memory_bound_bytes(usize::MAX), u64::MAX, "no overflow");
 
@@ -511,6 +515,8 @@ fn the_memory_bound_adds_up_every_capacity() {
         watches_bytes: 3_072,
         work_bytes: 3_072,
         channels_bytes: 22_618_112,
+        gossip_bytes: 65_536,
+        events_bytes: 6_553_600,
         free_bytes: 12_582_912 + 196_608 + 4_194_304,
     };
     assert_eq!(config.memory_bound(3), expected);
@@ -522,7 +528,8 @@ fn each_setting_that_takes_memory_says_how_much() {
     let bound = config.memory_bound(3);
     let by_setting = config.memory_by_setting(3);
     let sum: u64 = by_setting.iter().map(|(_, most)| most.total_bytes()).sum();
-    assert_eq!(sum + bound.channels_bytes, bound.total_bytes());
+    let unset = bound.channels_bytes + bound.gossip_bytes + bound.events_bytes;
+    assert_eq!(sum + unset, bound.total_bytes());
     // By how much the bound grows with one more, or with what is named.
     let grows = [
         ("workers.inject_capacity", 65, 2 * (3 * 1_152 + 1_024)),

@@ -59,6 +59,12 @@ impl DeadLetter {
             worker,
         }
     }
+
+    /// What it takes in memory; its names count whole, although others hold them as well.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let names = [self.peer_name.as_deref(), self.path.as_deref(), self.message.as_deref()];
+        size_of::<Self>() + names.into_iter().flatten().map(str::len).sum::<usize>()
+    }
 }
 
 /// The name of a message's type, from the first service that takes it.

@@ -9,6 +9,7 @@
 //! | work elsewhere | the worker that had it begun | [`finished`] |
 //! | anyone | anyone | [`Pool`], for buffers on their way back |
 //! | a worker | whoever looks | [`board`], for facts that need no queue |
+//! | control | any number of readers | [`stream`] |
 //!
 //! Nothing here grows and nothing here blocks: a full queue hands the item back in [`Full`], and
 //! the caller decides. A producer wakes its consumer only when that one sleeps (see [`sleeper`]).
@@ -25,6 +26,8 @@ pub mod inject;
 pub mod pool;
 pub mod reply;
 pub mod ring;
+#[cfg(not(loom))]
+pub mod stream;
 mod sync;
 #[cfg(not(loom))]
 pub mod times;

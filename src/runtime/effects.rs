@@ -148,9 +148,11 @@ impl ControlSink for Effects {
     }
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
+        if !self.published.events.is_read() {
+            return;
+        }
         for event in events {
-            // Nobody listening is no error.
-            let _ = self.published.events.send(event.clone());
+            self.published.events.push(event.clone(), event.member().memory_bytes());
         }
     }
 
@@ -175,7 +177,7 @@ impl ControlSink for Effects {
     }
 
     fn hears_dead_letters(&self) -> bool {
-        self.published.dead_letters.receiver_count() > 0
+        self.published.dead_letters.is_read()
     }
 
     fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
@@ -183,7 +185,8 @@ impl ControlSink for Effects {
             let left_out = counted(left_out);
             tracing::debug!(left_out, "dead letters: {letter}");
         }
-        let _ = self.published.dead_letters.send(letter);
+        let bytes = letter.memory_bytes();
+        self.published.dead_letters.push(letter, bytes);
     }
 
     fn overheard(&mut self, report: Report, left_out: Option<u64>) {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use super::proxies::DeadLetter;
 use crate::base::MemberEvent;
 use crate::control::joining::JoinState;
 use crate::member::MemberFault;
+use crate::queue::stream::StreamSender;
 use crate::route::snapshot::Snapshot;
 
 /// What the control thread tells everybody.
@@ -19,9 +20,9 @@ pub struct Published {
     /// The same, to wait for.
     pub changes: watch::Sender<Arc<Snapshot>>,
     /// Changes of membership.
-    pub events: broadcast::Sender<MemberEvent>,
+    pub events: StreamSender<MemberEvent>,
     /// Messages that died on this node.
-    pub dead_letters: broadcast::Sender<DeadLetter>,
+    pub dead_letters: StreamSender<DeadLetter>,
     /// Set when the node cannot go on, or has stopped in good order.
     pub ended: watch::Sender<Option<Ended>>,
     /// How datagrams and strangers fared.
@@ -59,4 +60,71 @@ pub struct Strangers {
     pub datagrams: crate::control::DatagramCounts,
     /// Frames from other nodes' control threads of kinds or parts that this one does not know.
     pub frames_skipped: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::base::{
+        HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, Placed,
+        Service,
+    };
+    use crate::config::MEMBER_BYTES;
+
+    /// The longest record of a member.
+    const RECORD_BYTES: usize = 8 << 10;
+
+    fn member() -> Member {
+        Member {
+            name: "n".into(),
+            id: NodeId::from_name("n"),
+            address: "127.0.0.1:7400".parse().expect("an address"),
+            incarnation: Incarnation(1),
+            state: MemberState::Up,
+            reachable: true,
+            damped_until: None,
+            workers: 1,
+            weight: 100,
+            roles: Default::default(),
+            metadata: Default::default(),
+            app_version: "".into(),
+            services: Vec::new(),
+        }
+    }
+
+    /// As many different texts as fit a record, beside so many bytes for each, two for its length.
+    fn texts(beside: usize) -> impl Iterator<Item = Arc<str>> {
+        let mut left = RECORD_BYTES;
+        (0_u32..).map(|number| format!("/{number:x}").into()).take_while(move |text: &Arc<str>| {
+            let enough = left.checked_sub(2 + text.len() + beside);
+            left = enough.unwrap_or(0);
+            enough.is_some()
+        })
+    }
+
+    /// The bound of what waits to be read is reckoned with this.
+    #[test]
+    fn no_record_makes_a_member_that_takes_more_than_is_reckoned() {
+        let types = texts(8).map(|name| MessageType { name, layout: LayoutHash(1) });
+        let service = |path: Arc<str>, messages| Service {
+            path: path.parse().expect("a path"),
+            handler: HandlerId(1),
+            placed: Placed::EVERY,
+            messages,
+        };
+        let shapes = [
+            Member { roles: texts(0).collect(), ..member() },
+            Member { metadata: texts(2).map(|key| (key, "".into())).collect(), ..member() },
+            Member {
+                services: texts(6).map(|path| service(path, Vec::new())).collect(),
+                ..member()
+            },
+            Member { services: vec![service("/a".into(), types.collect())], ..member() },
+        ];
+        for shape in shapes {
+            let bytes = shape.memory_bytes();
+            assert!(bytes > RECORD_BYTES && bytes <= MEMBER_BYTES, "{bytes}: {shape:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use socket2::SockRef;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::clock::{Clock, new_incarnation};
 use super::control::ControlThread;
@@ -19,7 +19,7 @@ use super::proxies::{DeadLetter, Order};
 use super::published::{Ended, Published, Strangers};
 use crate::base::debug_as_display;
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
-use crate::config::NodeConfig;
+use crate::config::{DEAD_LETTERS_BYTES, EVENTS_BYTES, NodeConfig, STREAM_ITEMS};
 use crate::control::joining::JoinState;
 use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
@@ -27,6 +27,7 @@ use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
 use crate::part::PartSettings;
 use crate::queue::reply::ReplySlots;
+use crate::queue::stream::{Keeps, StreamSender};
 use crate::route::snapshot::Snapshot;
 use crate::wire::auth::ClusterKey;
 use crate::worker::{AppReply, Buffers};
@@ -37,8 +38,11 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Connections that may wait to be accepted.
 const LISTEN_BACKLOG: i32 = 1024;
 
-/// Items that an event stream holds for a slow reader.
-const EVENT_CAPACITY: usize = 1024;
+/// What the stream of events holds for slow readers.
+const EVENTS: Keeps = Keeps { items: STREAM_ITEMS, bytes: EVENTS_BYTES };
+
+/// And that of dead letters.
+const DEAD_LETTERS: Keeps = Keeps { items: STREAM_ITEMS, bytes: DEAD_LETTERS_BYTES };
 
 /// Everything that a node needs to know before it starts; already checked.
 pub struct Settings {
@@ -102,9 +106,9 @@ pub struct Started {
     /// The same, to wait for.
     pub changes: watch::Receiver<Arc<Snapshot>>,
     /// Changes of membership.
-    pub events: broadcast::Sender<MemberEvent>,
+    pub events: StreamSender<MemberEvent>,
     /// Messages that died here.
-    pub dead_letters: broadcast::Sender<DeadLetter>,
+    pub dead_letters: StreamSender<DeadLetter>,
     /// Whether and how its life ended.
     pub ended: watch::Receiver<Option<Ended>>,
     /// What was not let in.
@@ -236,8 +240,8 @@ fn control_parts(
 struct Heard {
     snapshot: Arc<ArcSwap<Snapshot>>,
     changes: watch::Receiver<Arc<Snapshot>>,
-    events: broadcast::Sender<MemberEvent>,
-    dead_letters: broadcast::Sender<DeadLetter>,
+    events: StreamSender<MemberEvent>,
+    dead_letters: StreamSender<DeadLetter>,
     ended: watch::Receiver<Option<Ended>>,
     strangers: watch::Receiver<Strangers>,
     join: watch::Receiver<JoinState>,
@@ -248,8 +252,7 @@ fn publish(control: &Control) -> (Published, Heard) {
     let empty = Arc::new(Snapshot::empty(Arc::clone(control.view())));
     let snapshot = Arc::new(ArcSwap::new(Arc::clone(&empty)));
     let (changes, changed) = watch::channel(empty);
-    let (events, _) = broadcast::channel(EVENT_CAPACITY);
-    let (dead_letters, _) = broadcast::channel(EVENT_CAPACITY);
+    let (events, dead_letters) = (StreamSender::new(EVENTS), StreamSender::new(DEAD_LETTERS));
     let (ended, end) = watch::channel(None);
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let (join, joins) = watch::channel(control.join_state());

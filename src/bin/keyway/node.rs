@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyway::admin::{Admin, AdminPort};
-use keyway::config::ConfigError;
+use keyway::config::{ConfigError, MemoryBound};
 use keyway::{BuildError, Ended, Member, MemberState, Node, NodeBuilder, NodeConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -115,6 +115,7 @@ fn describe(config: &NodeConfig) -> String {
     for members in BOUND_MEMBERS {
         out.push_str(&format!("# {members} members: {}\n", config.memory_bound(members - 1)));
     }
+    out.push_str(&format!("# Not in it are {}.\n", MemoryBound::OUTSIDE));
     out
 }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::base::{Incarnation, Member, MemberState, NodeId};
+use crate::config::WORDS_BYTES;
+use crate::part::{ControlHalves, PartSettings};
 
 const PART: PartId = PartId(9);
 
@@ -279,4 +281,44 @@ fn a_word_is_these_bytes() {
     let mut reader = Reader::new(&bytes);
     assert_eq!(read(&mut reader), Ok((node(2), 0x0102_0304, 5, &[6, 7][..])));
     assert!(reader.is_empty());
+}
+
+/// `NodeConfig::memory_bound` reckons with this, by the number of members.
+#[test]
+fn what_a_node_says_takes_no_more_than_is_reckoned_for_it() {
+    let halves = ControlHalves::new(node(0), 1, &PartSettings::default());
+    let parts = (0..=u8::MAX).filter(|part| halves.knows(PartId(*part))).count();
+    // A map's nodes are five elevenths full at least; an allocation takes 16 bytes for itself.
+    let place = 11 * (size_of::<Name>() + size_of::<Word>()) / 5;
+    let words = parts * WORDS_PER_NODE * (place + WORD_BYTES + 16);
+    assert!(words as u64 <= WORDS_BYTES, "{words} of {WORDS_BYTES} bytes");
+}
+
+#[test]
+fn members_that_say_the_most_there_is_are_kept_within_what_each_may_say() {
+    let (mut gossip, mut sent, mut news) = (Gossip::new(node(0), 1), Sent::default(), Vec::new());
+    gossip.follow(Time::ZERO, &view(0, 0..5), &[], &mut sent);
+    let longest = [7; WORD_BYTES];
+    for version in 1..=3 {
+        for key in 0..100 {
+            for speaker in 1..5 {
+                // Each speaks of all, and of one who is no member.
+                let mut payload = Vec::new();
+                for of in 1..6 {
+                    let word = Word { version, bytes: longest.to_vec(), rounds: 0 };
+                    put(&mut payload, node(of), key, &word);
+                }
+                let from = (node(speaker), PART);
+                let taken = gossip.datagram(Time::ZERO, from, &payload, &mut news, &mut sent);
+                assert_eq!(taken, Outcome::Taken);
+                sent.scheduled = None;
+                gossip.running = false;
+            }
+        }
+    }
+    let bytes: usize = gossip.words.values().map(|word| word.bytes.capacity()).sum();
+    assert_eq!(gossip.words.len(), 4 * WORDS_PER_NODE);
+    assert_eq!(bytes, 4 * WORDS_PER_NODE * WORD_BYTES);
+    gossip.follow(Time::ZERO, &view(0, 0..2), &[], &mut sent);
+    assert_eq!(gossip.words.len(), WORDS_PER_NODE, "what is said goes with its speaker");
 }
