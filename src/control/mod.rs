@@ -57,6 +57,9 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// Datagrams that are taken in a row, before timers and everything else have their turn.
 pub const DATAGRAMS_PER_TURN: usize = 256;
 
+/// What is read of a datagram; the longest that means anything is far shorter.
+pub const DATAGRAM_BYTES: usize = 65_536;
+
 /// What control wants its driver to do.
 pub trait ControlSink {
     /// Send this datagram.

@@ -1,50 +1,59 @@
-//! Moves the bytes of a channel between two nodes' controls.
+//! Moves the bytes of a channel between two nodes' controls: what is read and written when, and how
+//! much of it, `control/links/carry` decides.
 
-use std::io;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
-use crate::control::links::{JobEvent, JobId};
+use super::Tried;
+use crate::control::links::carry::Carry;
+use crate::control::links::shake::Step;
+use crate::control::links::{Failure, JobEvent, JobId};
 
-/// How much is read in one go, and so how much of one channel may wait for control.
-const READ_BYTES: usize = 4 << 10;
+/// What a task tells: which connection, what happened, and the connection itself once it is open.
+pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
 
-/// Tells what comes, and writes what is given, until the peer closes. While it waits for the peer
-/// to take something it reads nothing: whoever takes no acknowledgement gets no more of them.
-///
-/// # Errors
-/// When the connection breaks.
+/// Tells what comes, and writes what is given, until the peer closes or control drops it. Gives the
+/// last event.
 pub async fn carry(
     stream: std::net::TcpStream,
     mut writes: mpsc::UnboundedReceiver<Vec<u8>>,
     job: JobId,
-    tell: &mpsc::Sender<(JobId, JobEvent, Option<std::net::TcpStream>)>,
-) -> io::Result<()> {
-    let mut stream = TcpStream::from_std(stream)?;
-    let mut buffer = [0; READ_BYTES];
+    tell: &mpsc::Sender<Told>,
+) -> JobEvent {
+    let broken = |why: String| JobEvent::Failed(Failure::Broken, why);
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return broken(error.to_string()),
+    };
+    let mut carry = Carry::default();
     loop {
-        tokio::select! {
-            biased;
-            bytes = writes.recv() => match bytes {
-                Some(mut bytes) => {
-                    while let Ok(more) = writes.try_recv() {
-                        bytes.extend_from_slice(&more);
-                    }
-                    stream.write_all(&bytes).await?;
+        loop {
+            match writes.try_recv() {
+                Ok(bytes) => carry.add(&bytes),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return broken("it is dropped".to_owned()),
+            }
+        }
+        let ready = match carry.step(&mut Tried(&stream)) {
+            Step::Tell(event) if event.is_last() => return event,
+            Step::Tell(event) => {
+                // Nobody listens any more when the node ends.
+                let _ = tell.send((job, event, None)).await;
+                Ok(())
+            }
+            Step::Write => stream.writable().await,
+            Step::Read => tokio::select! {
+                // What was dropped is found by the next look.
+                more = writes.recv() => {
+                    more.into_iter().for_each(|bytes| carry.add(&bytes));
+                    Ok(())
                 }
-                // Control has dropped it.
-                None => return Ok(()),
+                ready = stream.readable() => ready,
             },
-            read = stream.read(&mut buffer) => match read? {
-                0 => return Ok(()),
-                count => {
-                    let event = JobEvent::Bytes(buffer[..count].to_vec());
-                    // Nobody listens any more when the node ends.
-                    let _ = tell.send((job, event, None)).await;
-                }
-            },
+        };
+        if let Err(error) = ready {
+            return broken(error.to_string());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Walk of a message: `worker/outbox` comes before, `net/inbox` of the other node after.
 //!
-//! A link's socket: one vectored write for all that waits, one read for all that has come.
+//! A link's socket: one vectored write for all that waits, one read for all that has come. The
+//! simulator reads and writes by the same two functions, over streams of its own.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
@@ -30,18 +31,10 @@ impl Socket {
         Self { stream, inbox: Inbox::new(inbox_bytes) }
     }
 
-    /// Reads once, as much as there is room for.
+    /// Reads once.
     #[inline]
     pub fn read(&mut self) -> Moved {
-        let room = self.inbox.room();
-        let asked = room.len();
-        match moved(asked, || self.stream.read(room)) {
-            moved @ Moved::Bytes { count, .. } => {
-                self.inbox.filled(count);
-                moved
-            }
-            moved => moved,
-        }
+        read(&mut self.stream, &mut self.inbox)
     }
 
     /// How it stands with what was written.
@@ -49,19 +42,39 @@ impl Socket {
         flow(self.stream.as_fd())
     }
 
-    /// Writes what waits in the link's outbox, with one system call.
+    /// Writes once.
     #[inline]
     pub fn write(&mut self, outbox: &Outbox) -> Moved {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        let mut bytes = 0;
-        for (slot, slice) in slices.iter_mut().zip(outbox.slices()) {
-            *slot = IoSlice::new(slice);
-            bytes += slice.len();
-            count += 1;
-        }
-        moved(bytes, || self.stream.write_vectored(&slices[..count]))
+        write(&mut self.stream, outbox)
     }
+}
+
+/// Reads once, as much as there is room for, from a stream that never waits.
+#[inline]
+pub fn read(stream: &mut impl Read, inbox: &mut Inbox) -> Moved {
+    let room = inbox.room();
+    let asked = room.len();
+    match moved(asked, || stream.read(room)) {
+        moved @ Moved::Bytes { count, .. } => {
+            inbox.filled(count);
+            moved
+        }
+        moved => moved,
+    }
+}
+
+/// Writes what waits in a link's outbox to a stream that never waits, with one call.
+#[inline]
+pub fn write(stream: &mut impl Write, outbox: &Outbox) -> Moved {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let mut count = 0;
+    let mut bytes = 0;
+    for (slot, slice) in slices.iter_mut().zip(outbox.slices()) {
+        *slot = IoSlice::new(slice);
+        bytes += slice.len();
+        count += 1;
+    }
+    moved(bytes, || stream.write_vectored(&slices[..count]))
 }
 
 /// What a call came to that was to move so many bytes. Fewer have emptied or filled the socket: the

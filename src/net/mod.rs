@@ -8,7 +8,12 @@ pub mod link;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::control::links::shake::Wire;
 
 /// When a connection on which nothing is under way is asked whether its other end is still there,
 /// and how often again: someone may be waiting for nothing but a reply. Where something is under
@@ -19,11 +24,24 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the system refuses one of the options.
-pub fn prepare(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     socket.set_tcp_keepalive(&keepalive.with_retries(2))
+}
+
+/// A connection whose reads and writes are tried.
+pub struct Tried<'a>(pub &'a TcpStream);
+
+impl Wire for Tried<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(room)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
 }
 
 /// Bytes that nobody can foresee, from the operating system.

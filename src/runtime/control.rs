@@ -12,13 +12,16 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::effects::{Discovered, Effects, Mailbox};
-use super::jobs::{Jobs, Told};
+use super::jobs::Jobs;
 use super::proxies::{Command, Order, OrderError, Report};
 use super::published::{Ended, Published, Strangers};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, Path, Placement, Time};
 use crate::control::links::{JobEvent, JobId};
-use crate::control::{Control, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure};
+use crate::control::{
+    Control, DATAGRAM_BYTES, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure,
+};
+use crate::net::channel::Told;
 use crate::net::discovery::Discovery;
 use crate::part::watch::Order as WatchOrder;
 use crate::queue::reply::ReplySlots;
@@ -26,9 +29,6 @@ use crate::queue::ring::RingSender;
 use crate::route::job::TablesMade;
 use crate::worker::command::{RING_PAUSE, Waiting};
 use crate::worker::{AppReply, RouteeFactory};
-
-/// The largest datagram that is read; membership's own cap is far below.
-const DATAGRAM_BYTES: usize = 65_536;
 
 /// What the control thread is made of.
 pub struct ControlThread {

@@ -114,7 +114,6 @@ impl Crew {
                     board,
                     counts,
                     inbox_bytes: config.links.inbox_bytes,
-                    log: Default::default(),
                     running: Arc::clone(&running),
                     awaited: Weak::new(),
                     sockets: Vec::new(),

@@ -10,15 +10,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::control::links::shake::{Shake, Step, Wire};
+use crate::control::links::shake::{Shake, Step};
 use crate::control::links::{Failure, JobEvent, JobId};
-use crate::net::{channel, prepare};
+use crate::net::channel::{self, Told};
+use crate::net::{Tried, prepare};
 
 /// Events that may wait for control; the tasks wait behind them.
 const EVENTS: usize = 1024;
-
-/// What a task tells: which connection, what happened, and the connection itself once it is open.
-pub type Told = (JobId, JobEvent, Option<std::net::TcpStream>);
 
 /// The tasks.
 pub struct Jobs {
@@ -70,13 +68,7 @@ impl Jobs {
         let (write, writes) = mpsc::unbounded_channel();
         self.kept.insert(job, write);
         let tell = self.tell.clone();
-        self.spawn(job, async move {
-            let why = match channel::carry(stream, writes, job, &tell).await {
-                Ok(()) => "the peer closed it".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            (JobEvent::Failed(Failure::Broken, why), None)
-        });
+        self.spawn(job, async move { (channel::carry(stream, writes, job, &tell).await, None) });
     }
 
     /// Writes to a connection that is kept. How much may wait is decided by whoever says so.
@@ -128,18 +120,6 @@ impl Jobs {
         if let Some(task) = self.running.remove(&job) {
             task.abort();
         }
-    }
-}
-
-struct Tried<'a>(&'a TcpStream);
-
-impl Wire for Tried<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(room)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::clock::Clock;
 use super::proxies::{Command, Report};
 use crate::base::fate::Counts;
-use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, WorkerIndex, counted};
+use crate::base::{DestinationId, NodeRef, Time, WorkerIndex, counted};
 use crate::net::link::Socket;
 use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
@@ -25,7 +25,7 @@ use crate::wire::{Chunk, WireError};
 use crate::worker::inject::Injection;
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::Flow;
-use crate::worker::turn::{Moved, Turn, TurnOutcome, WorkerIo};
+use crate::worker::turn::{Line, Moved, Turn, TurnOutcome, WorkerIo};
 use crate::worker::{LinkId, Worker};
 
 /// The token of the waker; those of links are their names, of which none is this one.
@@ -73,8 +73,6 @@ pub struct WorkerEnds {
     pub counts: Arc<CountsBoard>,
     /// Usual size of a link's receive buffer.
     pub inbox_bytes: usize,
-    /// Limits what peers can cause in the log.
-    pub log: LogLimiter,
     /// Held by every worker of the node that may still hand something over to a sibling.
     pub running: Arc<()>,
     /// The same, once this one has let go.
@@ -213,23 +211,23 @@ impl WorkerIo for WorkerEnds {
         awaited
     }
 
-    fn attach(&mut self, link: LinkId, stream: std::net::TcpStream) -> bool {
+    fn attach(&mut self, link: LinkId, stream: std::net::TcpStream) -> io::Result<()> {
         let mut stream = mio::net::TcpStream::from_std(stream);
         let (token, interest) =
             (Token(link.to_bits() as usize), Interest::READABLE | Interest::WRITABLE);
-        self.close(link);
-        if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
-            if let Some(left_out) = self.log.line(self.clock.now(), LogKind::UnwatchedSocket) {
-                let left_out = counted(left_out);
-                tracing::warn!(%error, left_out, "cannot watch a link's socket; it is closed");
-            }
-            return false;
-        }
+        self.poll.registry().register(&mut stream, token, interest)?;
         if self.sockets.len() <= link.slot() {
             self.sockets.resize_with(link.slot() + 1, || None);
         }
         self.sockets[link.slot()] = Some((link, Socket::new(stream, self.inbox_bytes)));
-        true
+        Ok(())
+    }
+
+    fn unwatched(&mut self, error: &io::Error, line: Line) {
+        if let Some(left_out) = line {
+            let left_out = counted(left_out);
+            tracing::warn!(%error, left_out, "cannot watch a link's socket; it is closed");
+        }
     }
 
     fn refuse(&mut self, stream: std::net::TcpStream) {
@@ -246,8 +244,8 @@ impl WorkerIo for WorkerEnds {
         }
     }
 
-    fn broken(&mut self, _: LinkId, peer: Option<NodeRef>, error: WireError) {
-        if let Some(left_out) = self.log.line(self.clock.now(), LogKind::BrokenFrame) {
+    fn broken(&mut self, _: LinkId, peer: Option<NodeRef>, error: WireError, line: Line) {
+        if let Some(left_out) = line {
             let peer = peer.map(|peer| peer.to_string());
             let (peer, left_out) = (peer.as_deref(), counted(left_out));
             tracing::warn!(peer, %error, left_out, "a link is closed for a broken frame");
@@ -294,8 +292,8 @@ impl WorkerIo for WorkerEnds {
         self.socket(link)?.flow()
     }
 
-    fn dead(&mut self, _: LinkId, peer: Option<NodeRef>, silent: Duration) {
-        if let Some(left_out) = self.log.line(self.clock.now(), LogKind::DeadFlow) {
+    fn dead(&mut self, _: LinkId, peer: Option<NodeRef>, silent: Duration, line: Line) {
+        if let Some(left_out) = line {
             let peer = peer.map(|peer| peer.to_string());
             let (peer, silent_ms) = (peer.as_deref(), silent.as_millis() as u64);
             tracing::warn!(

@@ -8,19 +8,21 @@ use rand::RngExt;
 
 use super::events::{LifeId, SlotId};
 use super::load::AppThread;
-use super::network::address;
-use super::process::{Body, Core, Ends, Mail, Sums};
-use super::world::{DEAD_FLOW, World};
+use super::network::{DEAD_FLOW, address};
+use super::process::{Body, Core, Ends, Mail, SiblingRing, Sums};
+use super::world::World;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::control::links::LinkConfig;
 use crate::control::{Control, ControlParts};
 use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
 use crate::queue::board::Board;
-use crate::queue::inject::injector;
+use crate::queue::inject::{Room, injector};
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
+use crate::queue::weighed::{WeighedSender, weighed_ring};
 use crate::route::snapshot::Snapshot;
+use crate::wire::Chunk;
 use crate::worker::command::Waiting;
 use crate::worker::turn::Turn;
 use crate::worker::{AppReply, Buffers, Worker, WorkerParts};
@@ -31,6 +33,22 @@ const HANDSHAKES: usize = 32;
 const SLOW_TURN: Duration = Duration::from_millis(100);
 /// Asks of application threads that may be open per process.
 const REPLY_SLOTS: usize = 256;
+
+/// A worker's ends of the rings to and from each sibling.
+type Rings = (Vec<WeighedSender<Chunk>>, Vec<SiblingRing>);
+
+fn make_rings(workers: usize, room: Room) -> Vec<Rings> {
+    let mut all: Vec<Rings> = (0..workers).map(|_| Rings::default()).collect();
+    for from in 0..workers {
+        for to in 0..workers {
+            let (_, waker) = sleeper(|| ());
+            let (sender, chunks) = weighed_ring(room, waker);
+            all[from].0.push(sender);
+            all[to].1.push(SiblingRing { chunks, seen: Mail::default() });
+        }
+    }
+    all
+}
 
 impl World {
     pub(super) fn make_body(
@@ -46,9 +64,12 @@ impl World {
         let replies = ReplySlots::new(REPLY_SLOTS);
         let seed = HashSeed(self.key.hash_seed());
         let workers = self.scenario.workers;
-        let cores = (0..workers)
-            .map(|index| self.make_core(me, WorkerIndex(index), &buffers, &replies))
-            .collect();
+        let rings = make_rings(usize::from(workers), self.plan.rings);
+        let cores = rings.into_iter().enumerate().map(|(index, rings)| {
+            let index = WorkerIndex(index as u16);
+            self.make_core((life, me, index), &buffers, &replies, rings)
+        });
+        let cores = cores.collect();
         let threads = (0..self.plan.traffic.threads)
             .map(|thread| {
                 let worker = thread % usize::from(workers);
@@ -60,7 +81,6 @@ impl World {
             control,
             workers: cores,
             jobs: Default::default(),
-            arriving: None,
             snapshot: Arc::new(Snapshot::empty(view)),
             buffers,
             replies,
@@ -108,10 +128,10 @@ impl World {
 
     fn make_core(
         &mut self,
-        me: NodeRef,
-        index: WorkerIndex,
+        (life, me, index): (LifeId, NodeRef, WorkerIndex),
         buffers: &Arc<Buffers>,
         replies: &ReplySlots<AppReply>,
+        (to, from): Rings,
     ) -> Core {
         let workers = self.scenario.workers;
         let (_, waker) = sleeper(|| ());
@@ -131,14 +151,19 @@ impl World {
             worker: Worker::new(parts, self.plan.limits, Time::ZERO),
             turn: Turn::new(index, workers, times, self.plan.inboxes),
             ends: Ends {
+                id: (life, usize::from(index.0)),
                 commands: Mail::default(),
                 waiting: Waiting::default(),
                 injector,
                 injected,
-                rings: (0..workers).map(|_| Mail::default()).collect(),
+                to,
+                gave: Vec::new(),
+                from,
+                inbox_bytes: self.plan.inboxes.usual_bytes,
                 sockets: Vec::new(),
                 board: Board::new(),
                 let_go: false,
+                awaited: false,
             },
             blocked_until: Time::ZERO,
             running_since: Time::ZERO,

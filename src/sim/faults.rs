@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::events::{Event, LifeId, SlotId};
+use super::events::{Event, Fault, LifeId, SlotId};
 use super::process::Fate;
 use super::world::World;
 use crate::base::Time;
@@ -14,33 +14,6 @@ use crate::base::Time;
 const OPERATOR: Duration = Duration::from_secs(3);
 /// For how long a handler holds its worker.
 const BLOCK_US: (u64, u64) = (500_000, 8_000_000);
-
-/// The kinds of faults that come again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A process is killed.
-    Crash,
-    /// A process stops for a while.
-    Pause,
-    /// Nothing passes between two groups, in one or both directions.
-    Partition,
-    /// A connection is reset.
-    Reset,
-    /// A process leaves gracefully.
-    Leave,
-    /// Several processes leave at once.
-    MassLeave,
-    /// Several processes start at once.
-    MassJoin,
-    /// The packets of one connection vanish from now on, and nobody is told.
-    Flow,
-    /// A handler holds its worker for long; the process, and its kernel, go on.
-    Block,
-    /// Nothing passes to and from the flapping member for a while.
-    Flap,
-    /// A process withdraws its path, and serves it again.
-    Withdraw,
-}
 
 impl World {
     /// Plans the next fault of a kind.

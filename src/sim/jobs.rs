@@ -1,97 +1,156 @@
-//! Connections in control's hands: when the next step of what is said on one is due. What it is,
-//! `control/links/shake` decides.
+//! Connections that control is not done with: their bytes move when something comes or there is
+//! room. What is said on one is decided in `control/links/shake` and `control/links/carry`, what is
+//! to happen next in `control/links`.
 
-use std::io;
+use std::collections::BTreeMap;
 
-use super::events::LifeId;
-use super::network::{ConnId, Network, Read, Side, address};
+use super::events::{ConnId, Event, LifeId, Side};
+use super::network::{Network, Owner};
 use super::newer::refuse_anew;
-use super::world::World;
-use crate::control::ControlSink;
-use crate::control::links::shake::{Step, Wire};
-use crate::control::links::{Failure, JobEvent, JobId};
+use super::socket::Pipe;
+use crate::control::links::carry::Carry;
+use crate::control::links::shake::{Shake, Step};
+use crate::control::links::{JobEvent, JobId};
 
-impl World {
-    /// A connection's first segment came to a machine: its kernel accepts if a process listens.
-    pub(super) fn syn(&mut self, conn: ConnId) {
-        let (from, to) = self.net.slots(conn);
-        let listener = self.slots.get(to).copied().flatten();
-        if !self.net.syn(conn, listener) {
-            return;
-        }
-        let Some(life) = listener else { return };
-        if self.turns_away_anew(conn) {
-            return;
-        }
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        body.arriving = Some(conn);
-        self.control(life, |control, now, sink| control.incoming(now, address(from), sink));
-    }
-
-    /// The dialing side hears whether a process listens.
-    pub(super) fn connected(&mut self, life: LifeId, conn: ConnId, listens: bool) {
-        if listens {
-            return self.step_job(life, conn, 0);
-        }
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        if let Some(job) = body.job_of(conn, 0) {
-            self.job_event(life, job, JobEvent::Failed(Failure::Refused, String::new()));
-        }
-    }
-
-    /// Something may go on on a connection in control's hands.
-    pub(super) fn step_job(&mut self, life: LifeId, conn: ConnId, side: Side) {
-        loop {
-            let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-            let Some(job) = body.job_of(conn, side) else { return };
-            let Some(known) = body.jobs.get_mut(&job) else { return };
-            if known.kept.is_some() {
-                return self.step_channel(life, conn, side);
-            }
-            let mut talk = Talk { net: &mut self.net, conn, side };
-            let Step::Tell(event) = known.shake.step(&mut talk) else { return };
-            self.job_event(life, job, event);
-        }
-    }
-
-    pub(super) fn job_event(&mut self, life: LifeId, job: JobId, event: JobEvent) {
-        self.net.trace.note(self.net.now, life, "shaken", job);
-        self.heard_refusal(&event);
-        let last = event.is_last();
-        let failed = matches!(event, JobEvent::Failed(..));
-        self.control(life, |control, now, sink| {
-            control.job(now, job, event, sink);
-            if failed || last && !sink.keeps(job) {
-                sink.abort(job); // Nobody wanted it.
-            }
-        });
-    }
-}
-
-/// One side of a connection as a handshake uses it.
-struct Talk<'a> {
-    net: &'a mut Network,
+/// One connection.
+struct Job {
     conn: ConnId,
     side: Side,
+    talk: Talk,
 }
 
-impl Wire for Talk<'_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match self.net.read(self.conn, self.side, room) {
-            Read::Bytes(count) => Ok(count),
-            Read::Blocked => Err(io::ErrorKind::WouldBlock.into()),
-            Read::Closed => Ok(0),
+/// What is said on it.
+enum Talk {
+    Shake(Shake),
+    Carry(Carry),
+    /// Nothing more, and it is open.
+    Open,
+    /// Nothing more.
+    Over,
+}
+
+/// Those of one process.
+#[derive(Default)]
+pub struct Jobs {
+    all: BTreeMap<JobId, Job>,
+    /// The connection that has just come in, until control has said what becomes of it.
+    arrived: Option<ConnId>,
+}
+
+impl Jobs {
+    /// Talks on the connection that has just come in.
+    pub fn accept(&mut self, job: JobId, shake: Shake) {
+        if let Some(conn) = self.arrived.take() {
+            self.all.insert(job, Job { conn, side: 1, talk: Talk::Shake(shake) });
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut bytes = bytes.to_vec();
-        if self.net.is_newer(self.conn, self.side) {
-            refuse_anew(&mut bytes);
+    /// Closes it instead, and says why.
+    pub fn turn_away(&mut self, net: &mut Network, refusal: &[u8]) {
+        if let Some(conn) = self.arrived.take() {
+            net.write(conn, 1, std::iter::once(refusal));
+            net.close(conn, 1);
         }
-        match self.net.write(self.conn, self.side, std::iter::once(bytes.as_slice())) {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
+    }
+
+    /// Talks on a connection once it is made.
+    pub fn connect(&mut self, job: JobId, conn: ConnId, shake: Shake) {
+        self.all.insert(job, Job { conn, side: 0, talk: Talk::Shake(shake) });
+    }
+
+    /// Moves the bytes of an open connection from now on, both ways.
+    pub fn keep(&mut self, job: JobId) {
+        if let Some(job) = self.all.get_mut(&job).filter(|job| matches!(job.talk, Talk::Open)) {
+            job.talk = Talk::Carry(Carry::default());
         }
+    }
+
+    /// Writes to a connection that is kept, as soon as what moves its bytes wakes up. Gives that
+    /// connection.
+    pub fn write(
+        &mut self,
+        job: JobId,
+        (net, life): (&mut Network, LifeId),
+        bytes: &[u8],
+    ) -> Option<(ConnId, Side)> {
+        let Job { conn, side, talk: Talk::Carry(carry) } = self.all.get_mut(&job)? else {
+            return None;
+        };
+        carry.add(bytes);
+        let at = net.after_us(net.weather.wake_us);
+        net.queue.push(at, Event::Job(life, *conn, *side));
+        Some((*conn, *side))
+    }
+
+    /// Gives an open connection away.
+    pub fn take(&mut self, job: JobId, net: &mut Network, life: LifeId) -> Option<(ConnId, Side)> {
+        let Job { conn, side, talk: Talk::Open } = *self.all.get(&job)? else { return None };
+        self.all.remove(&job);
+        net.own(conn, side, Owner::Handed(life));
+        Some((conn, side))
+    }
+
+    /// Closes a connection. Whether there was one.
+    pub fn abort(&mut self, job: JobId, net: &mut Network) -> bool {
+        let job = self.all.remove(&job);
+        if let Some(Job { conn, side, .. }) = &job {
+            net.close(*conn, *side);
+        }
+        job.is_some()
+    }
+
+    /// Whether nothing more is said on a connection, and nobody has it.
+    pub fn is_unwanted(&self, job: JobId) -> bool {
+        self.all.get(&job).is_some_and(|job| matches!(job.talk, Talk::Open | Talk::Over))
+    }
+
+    /// Those that are kept.
+    pub fn kept(&self) -> Vec<JobId> {
+        let kept = self.all.iter().filter(|(_, job)| matches!(job.talk, Talk::Carry(_)));
+        kept.map(|(job, _)| *job).collect()
+    }
+
+    /// A connection has come in.
+    pub fn arrives(&mut self, conn: ConnId) {
+        self.arrived = Some(conn);
+    }
+
+    /// Goes on where something came, or there is room. Gives what control has to hear of.
+    pub fn step(
+        &mut self,
+        (conn, side): (ConnId, Side),
+        net: &mut Network,
+    ) -> Option<(JobId, JobEvent)> {
+        let (id, job) = self.at(conn, side)?;
+        let mut pipe = Pipe { net, conn, side, anew: None };
+        let step = match &mut job.talk {
+            Talk::Shake(shake) => {
+                pipe.anew = Some(|bytes, _| refuse_anew(bytes));
+                shake.step(&mut pipe)
+            }
+            Talk::Carry(carry) => carry.step(&mut pipe),
+            Talk::Open | Talk::Over => return None,
+        };
+        match step {
+            Step::Tell(event) => Some((id, event)),
+            Step::Read | Step::Write => None,
+        }
+    }
+
+    /// Which one has this side of a connection.
+    pub fn of(&mut self, conn: ConnId, side: Side) -> Option<JobId> {
+        self.at(conn, side).map(|(id, _)| id)
+    }
+
+    /// Control is about to hear of this.
+    pub fn note(&mut self, job: JobId, event: &JobEvent) {
+        if let Some(job) = self.all.get_mut(&job).filter(|_| event.is_last()) {
+            job.talk = if matches!(event, JobEvent::Failed(..)) { Talk::Over } else { Talk::Open };
+        }
+    }
+
+    fn at(&mut self, conn: ConnId, side: Side) -> Option<(JobId, &mut Job)> {
+        let mut all = self.all.iter_mut();
+        all.find(|(_, job)| (job.conn, job.side) == (conn, side)).map(|(id, job)| (*id, job))
     }
 }

@@ -18,7 +18,7 @@
 
 mod body;
 mod bytes;
-mod channel;
+mod calls;
 mod control;
 pub mod events;
 mod faults;
@@ -36,12 +36,16 @@ pub mod report;
 mod routers;
 mod schedule;
 mod serving;
+mod socket;
+mod talks;
 pub mod trace;
+pub mod weather;
 mod worker;
 pub mod world;
 
+pub use plan::Scenario;
 pub use report::Summary;
-pub use world::{Result, Scenario};
+pub use world::Result;
 
 /// Runs one simulation to its end, or to the first thing that must not be.
 pub fn simulate(scenario: Scenario) -> Result {

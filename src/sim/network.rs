@@ -2,25 +2,22 @@
 //! that keep order but deliver in pieces, stall, fill up and break.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
 
 use super::bytes::Bytes;
-use super::events::{Event, LifeId, Queue, SlotId};
-use super::plan::Weather;
+use super::events::{ConnId, Event, LifeId, Queue, Side, SlotId};
 use super::trace::Trace;
-use super::world::DEAD_FLOW;
+use super::weather::Weather;
 use crate::base::{Rng, Time};
 use crate::worker::LinkId;
 use crate::worker::turn::Flow;
 
-/// A connection's place in the network's list; places are never used again.
-pub type ConnId = usize;
-/// 0 is the side that dialed, 1 the other.
-pub type Side = usize;
-
+/// For how long a connection may be silent on which something was sent, as by default.
+pub const DEAD_FLOW: Duration = Duration::from_millis(1_500);
 /// After what time a kernel finds out that a connection is dead on which nothing is under way.
 const KEEPALIVE: Duration = Duration::from_secs(3);
 /// By when a worker that runs has given up a connection on which what it sent vanishes: the bound,
@@ -61,17 +58,6 @@ pub enum Owner {
     Worker(LifeId, usize, LinkId),
     /// Nobody: it is closed, or was never opened.
     Nobody,
-}
-
-/// What a read came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// So many bytes.
-    Bytes(usize),
-    /// Nothing now.
-    Blocked,
-    /// Nothing ever again.
-    Closed,
 }
 
 /// One side of a connection with what comes towards it.
@@ -397,12 +383,15 @@ impl Network {
         self.conns[id].ends[side].owner
     }
 
-    /// Reads what has arrived.
-    pub fn read(&mut self, id: ConnId, side: Side, room: &mut [u8]) -> Read {
+    /// Reads what has arrived; nothing of it is the end.
+    ///
+    /// # Errors
+    /// When nothing has arrived now.
+    pub fn read(&mut self, id: ConnId, side: Side, room: &mut [u8]) -> io::Result<usize> {
         let end = &mut self.conns[id].ends[side];
         let count = room.len().min(end.arrived.len());
         if count == 0 {
-            return if end.over { Read::Closed } else { Read::Blocked };
+            return if end.over { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         room[..count].copy_from_slice(end.arrived.take(count));
         end.arrived.tidy();
@@ -410,7 +399,7 @@ impl Network {
             let at = self.after_us(self.weather.stream_us);
             self.queue.push(at, Event::Writable(id, 1 - side));
         }
-        Read::Bytes(count)
+        Ok(count)
     }
 
     /// The word that the other side has room reaches this one, which has heard of it then. Returns

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use rand::{Rng as _, RngExt};
 
-use super::events::{Event, LifeId};
-use super::network::{ConnId, Network, address};
+use super::events::{ConnId, Event, LifeId};
+use super::network::address;
 use super::newer::{frame, frame_of_kind, part, refuse_anew};
-use super::process::Socket;
+use super::socket::Socket;
 use super::world::World;
 use crate::base::NodeRef;
 use crate::part::PartId;
@@ -17,18 +17,6 @@ use crate::wire::handshake::TurnAway;
 
 /// The pause between two such words.
 const EVERY_US: (u64, u64) = (10_000, 150_000);
-
-impl Socket {
-    /// Says something more, if what was said before ended with a whole frame.
-    fn add(&mut self, net: &mut Network, frame: Vec<u8>) -> bool {
-        let free = self.whole && self.more.is_empty();
-        if free {
-            self.more = frame;
-            self.write_more(net);
-        }
-        free
-    }
-}
 
 impl World {
     /// A newer process turns some connections away, for a reason of its own.
@@ -92,11 +80,10 @@ impl World {
     fn channel_news(&mut self, life: LifeId) {
         let frame = frame_of_kind(&mut self.net.rng);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let kept = body.jobs.values_mut().filter(|job| job.kept.is_some());
-        let mut kept: Vec<_> = kept.collect();
+        let kept = body.jobs.kept();
         if !kept.is_empty() {
             let place = self.net.rng.random_range(0..kept.len() as u64) as usize;
-            kept[place].write(&mut self.net, &frame);
+            body.jobs.write(kept[place], (&mut self.net, life), &frame);
         }
     }
 
@@ -111,7 +98,7 @@ impl World {
         }
         let place = self.net.rng.random_range(0..sockets.len() as u64) as usize;
         let socket = &mut sockets[place];
-        if socket.add(&mut self.net, frame) {
+        if socket.say_more(&mut self.net, frame) {
             *self.checks.newer.said.entry((socket.conn, 1 - socket.side)).or_default() += 1;
         }
     }

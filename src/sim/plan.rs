@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::events::SlotId;
-use super::faults::Fault;
+use super::events::{Fault, SlotId};
 use super::network::{address, nowhere};
-use super::world::Scenario;
+use super::weather::Weather;
 use crate::base::{Rng, Time};
 use crate::config::{LoadConfig, MembershipConfig};
 use crate::member::MemberConfig;
@@ -18,51 +17,23 @@ use crate::queue::inject::Room;
 use crate::worker::Limits;
 use crate::worker::turn::InboxRoom;
 
+/// What is asked of one simulation.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Nodes there are from the start.
+    pub nodes: u16,
+    /// Workers of each.
+    pub workers: u16,
+    /// Simulated time; at least 20 s, of which the last 15 are without faults.
+    pub seconds: u64,
+    /// Whether every event is printed.
+    pub print: bool,
+}
+
 /// A range in milliseconds.
 pub type RangeMs = (u64, u64);
-
-/// The state of the network.
-#[derive(Clone, Debug)]
-pub struct Weather {
-    /// Datagrams lost, of a million.
-    pub loss_ppm: u32,
-    /// Datagrams doubled, of a million.
-    pub duplicate_ppm: u32,
-    /// Datagrams that come far too late, of a million.
-    pub straggler_ppm: u32,
-    /// How long a datagram takes, in microseconds.
-    pub datagram_us: (u64, u64),
-    /// How long a segment of a connection takes, in microseconds.
-    pub stream_us: (u64, u64),
-    /// The most bytes that arrive at once.
-    pub piece_max: usize,
-    /// What a connection holds between a write and the read, each way.
-    pub socket_bytes: usize,
-    /// How often a connection that meets a partition breaks when it tries again, of a million.
-    pub give_up_ppm: u32,
-    /// How long a thread takes to wake up, in microseconds.
-    pub wake_us: (u64, u64),
-    /// How long it takes to make tables, in microseconds.
-    pub tables_us: (u64, u64),
-}
-
-impl Weather {
-    /// The same network without faults.
-    pub fn healed(&self) -> Self {
-        Self {
-            loss_ppm: 0,
-            duplicate_ppm: 0,
-            straggler_ppm: 0,
-            datagram_us: (30, 300),
-            stream_us: (20, 200),
-            piece_max: 64 * 1024,
-            give_up_ppm: 0,
-            wake_us: (2, 60),
-            tables_us: (50, 2_000),
-            ..self.clone()
-        }
-    }
-}
 
 /// One kind of fault that comes again and again.
 #[derive(Clone, Copy, Debug)]

@@ -1,26 +1,53 @@
 //! One simulated process: control and workers as they really are, and what their threads hold.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::events::{Event, LifeId, SlotId};
+use rand::RngExt;
+
+use super::events::{ConnId, CoreId, Event, LifeId, Side, SlotId};
+use super::jobs::Jobs;
 use super::load::AppThread;
-use super::network::{ConnId, Network, Read, Side};
-use super::newer::fail_anew;
-use crate::base::{NodeRef, Time};
+use super::network::{Network, Owner};
+use super::socket::Socket;
+use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::control::Control;
-use crate::control::links::JobId;
-use crate::control::links::shake::Shake;
-use crate::net::inbox::Inbox;
+use crate::queue::Full;
 use crate::queue::board::Board;
 use crate::queue::inject::{Injected, Injector};
 use crate::queue::reply::ReplySlots;
+use crate::queue::weighed::{WeighedReceiver, WeighedSender};
 use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
 use crate::worker::command::{Command, Report, Waiting};
-use crate::worker::outbox::Outbox;
-use crate::worker::turn::{Moved, Turn};
+use crate::worker::turn::Turn;
 use crate::worker::{AppReply, Buffers, Injection, LinkId, Worker};
+
+/// How long handlers may seem to take until the clock is looked at.
+const SLOW_US: std::ops::Range<u64> = 0..5_000;
+
+/// A process's clock in one turn of a worker.
+pub struct Clock {
+    now: Time,
+    looked: bool,
+}
+
+impl Clock {
+    /// At the beginning of the turn.
+    pub fn new(now: Time) -> Self {
+        Self { now, looked: false }
+    }
+
+    /// Looks at it. Since the last look handlers may have taken their time.
+    pub fn look(&mut self, net: &mut Network) -> Time {
+        if std::mem::replace(&mut self.looked, true) && net.rng.random_range(0..8) == 0 {
+            let took = net.rng.random_range(SLOW_US);
+            self.now = self.now.plus(Duration::from_micros(took));
+        }
+        self.now
+    }
+}
 
 /// How a process's life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +95,8 @@ pub struct Body {
     pub control: Control,
     /// The deciders of its cores.
     pub workers: Vec<Core>,
-    /// Handshakes and probes under way.
-    pub jobs: BTreeMap<JobId, Job>,
-    /// The connection that has just come in.
-    pub arriving: Option<ConnId>,
+    /// Connections that control is not done with.
+    pub jobs: Jobs,
     /// The cluster as last published.
     pub snapshot: Arc<Snapshot>,
     /// Free buffers.
@@ -114,6 +139,8 @@ pub struct Core {
 
 /// A worker's ends of what leads to it.
 pub struct Ends {
+    /// Whose they are.
+    pub id: CoreId,
     /// From control.
     pub commands: Mail<Command<(ConnId, Side)>>,
     /// From control, when the ring was full.
@@ -122,14 +149,22 @@ pub struct Ends {
     pub injector: Injector<Injection>,
     /// From application threads.
     pub injected: Injected<Injection>,
-    /// By sibling: what it sent.
-    pub rings: Vec<Mail<Chunk>>,
+    /// To each sibling.
+    pub to: Vec<WeighedSender<Chunk>>,
+    /// To whom chunks went in its turn.
+    pub gave: Vec<WorkerIndex>,
+    /// From each sibling.
+    pub from: Vec<SiblingRing>,
+    /// Usual size of a link's receive buffer.
+    pub inbox_bytes: usize,
     /// By the place of the link.
     pub sockets: Vec<Option<Socket>>,
     /// Where application threads see how links stand.
     pub board: Board,
     /// It hands nothing more to siblings.
     pub let_go: bool,
+    /// A sibling still may, as of the beginning of its turn.
+    pub awaited: bool,
 }
 
 /// What the invariants look at after each duty cycle.
@@ -143,47 +178,13 @@ pub struct Sums {
     pub delivered: u64,
 }
 
-/// A link's socket, as a worker sees it.
-pub struct Socket {
-    /// Whose it is.
-    pub link: LinkId,
-    /// Which connection.
-    pub conn: ConnId,
-    /// Which side of it.
-    pub side: Side,
-    /// What has come and was not handled.
-    pub inbox: Inbox,
-    /// What was written ends with a whole frame.
-    pub whole: bool,
-    /// What a newer process says behind that, as far as it is not written.
-    pub more: Vec<u8>,
-}
-
 impl Body {
-    /// What control does with one side of a connection.
-    pub fn job_of(&self, conn: ConnId, side: Side) -> Option<JobId> {
-        let mut jobs = self.jobs.iter();
-        jobs.find(|(_, job)| (job.conn, job.side) == (conn, side)).map(|(id, _)| *id)
-    }
-
     /// A worker tells control something; it comes in order.
     pub fn send_report(&mut self, net: &mut Network, life: LifeId, report: Report) {
         let at = net.after_us(net.weather.wake_us).max(self.reports_after);
         self.reports_after = at;
         net.queue.push(at, Event::Report(life, report));
     }
-}
-
-/// A connection in control's hands.
-pub struct Job {
-    /// Which connection.
-    pub conn: ConnId,
-    /// Which side of it.
-    pub side: Side,
-    /// What is said on it.
-    pub shake: Shake,
-    /// Once it is a channel between controls: what its socket did not take yet.
-    pub kept: Option<Vec<u8>>,
 }
 
 /// What is on its way from one thread to another, in order.
@@ -215,73 +216,25 @@ impl<T> Mail<T> {
         self.0.front().map(|(at, _)| *at)
     }
 
-    /// What is on its way, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|(_, what)| what)
-    }
-
-    /// How many are on their way.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl Socket {
-    /// Small, so that frames often need room to be made.
-    const INBOX_BYTES: usize = 4 * 1024;
+/// From a sibling: its chunks, and when each can be seen.
+pub struct SiblingRing {
+    /// What it sent.
+    pub chunks: WeighedReceiver<Chunk>,
+    /// One for each.
+    pub seen: Mail<()>,
+}
 
-    /// A link's side of a connection.
-    pub fn new(link: LinkId, (conn, side): (ConnId, Side)) -> Self {
-        let inbox = Inbox::new(Self::INBOX_BYTES);
-        Self { link, conn, side, inbox, whole: true, more: Vec::new() }
-    }
-
-    /// Reads once.
-    pub fn read(&mut self, net: &mut Network) -> Moved {
-        let room = self.inbox.room();
-        let asked = room.len();
-        match net.read(self.conn, self.side, room) {
-            Read::Bytes(count) => {
-                self.inbox.filled(count);
-                Moved::Bytes { count, more: count == asked }
-            }
-            Read::Blocked => Moved::Blocked,
-            Read::Closed => Moved::Closed,
-        }
-    }
-
-    /// Writes once.
-    pub fn write(&mut self, net: &mut Network, outbox: &Outbox) -> Moved {
-        if !self.write_more(net) {
-            return Moved::Blocked;
-        }
-        let count = match self.whole && net.is_newer(self.conn, self.side) {
-            true => {
-                let mut frames: Vec<u8> = outbox.slices().flatten().copied().collect();
-                fail_anew(&mut frames, &mut net.rng);
-                net.write(self.conn, self.side, std::iter::once(frames.as_slice()))
-            }
-            false => net.write(self.conn, self.side, outbox.slices()),
-        };
-        self.whole = count == outbox.bytes();
-        match count {
-            0 => Moved::Blocked,
-            count => Moved::Bytes { count, more: self.whole },
-        }
-    }
-
-    /// Writes what a newer process says more. Whether all of it is written.
-    pub fn write_more(&mut self, net: &mut Network) -> bool {
-        if !self.more.is_empty() {
-            let count = net.write(self.conn, self.side, std::iter::once(self.more.as_slice()));
-            self.more.drain(..count);
-        }
-        self.more.is_empty()
+impl SiblingRing {
+    /// Takes a chunk that can be seen.
+    pub fn pop(&mut self, now: Time) -> Option<Chunk> {
+        self.seen.pop(now)?;
+        self.chunks.pop()
     }
 }
 
@@ -300,13 +253,22 @@ impl Ends {
         }
     }
 
-    /// Gives a link its socket; gives the one back that had the place before.
-    pub fn attach(&mut self, socket: Socket) -> Option<Socket> {
-        let place = socket.link.slot();
+    /// Hands a chunk to a sibling, if there is room; it can be seen a little after the turn.
+    pub fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
+        self.to[usize::from(to.0)].push_quiet(chunk)?;
+        self.gave.push(to);
+        Ok(())
+    }
+
+    /// Gives a link its socket.
+    pub fn attach(&mut self, link: LinkId, (conn, side): (ConnId, Side), net: &mut Network) {
+        let place = link.slot();
         if self.sockets.len() <= place {
             self.sockets.resize_with(place + 1, || None);
         }
-        self.sockets[place].replace(socket)
+        let before = self.sockets[place].replace(Socket::new(link, (conn, side), self.inbox_bytes));
+        assert!(before.is_none(), "whose place a link gets has closed its connection");
+        net.own(conn, side, Owner::Worker(self.id.0, self.id.1, link));
     }
 
     /// Takes a link's socket away.
@@ -317,6 +279,7 @@ impl Ends {
 
     /// When something that other threads sent can be seen.
     pub fn next(&self) -> Option<Time> {
-        self.rings.iter().map(Mail::next).chain([self.commands.next()]).flatten().min()
+        let chunks = self.from.iter().map(|ring| ring.seen.next());
+        chunks.chain([self.commands.next()]).flatten().min()
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::invariants::Violation;
-use super::world::{Result, Scenario};
+use super::plan::Scenario;
+use super::world::Result;
 
 /// One seed that showed something that must not be.
 #[derive(Clone, Debug, serde::Serialize)]

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use super::events::{Event, LifeId};
-use super::network::{ConnId, Network, Owner, Side};
-use super::process::Core;
+use super::events::{ConnId, CoreId, Event, LifeId, Side};
+use rand::RngExt;
+
+use super::invariants::turns::Turned;
+use super::network::{Network, Owner};
+use super::process::{Body, Clock, Core};
+use super::worker::Hands;
 use super::world::World;
 use crate::base::Time;
-use crate::worker::LinkId;
+use crate::worker::command::RING_PAUSE;
 use crate::worker::turn::TurnOutcome;
-
-/// A worker of a process.
-pub type CoreId = (LifeId, usize);
+use crate::worker::{Command, LinkId};
 
 impl Core {
     /// Has it run at a time, or earlier.
@@ -27,6 +29,17 @@ impl Core {
     pub fn nudge(&mut self, net: &mut Network, id: CoreId) {
         let at = net.after_us(net.weather.wake_us);
         self.wake(net, id, at);
+    }
+
+    /// Control has a command for it.
+    pub fn command(&mut self, net: &mut Network, id: CoreId, command: Command<(ConnId, Side)>) {
+        self.ends.waiting.push(command);
+        if net.rng.random_range(0..4) == 0 {
+            // The ring is full.
+            net.queue.push(net.now.plus(RING_PAUSE), Event::Pump(id.0, id.1));
+        } else {
+            self.pump(net, id);
+        }
     }
 
     /// Puts the commands of control into its ring.
@@ -69,6 +82,20 @@ impl Core {
         if next < Time::NEVER && outcome != TurnOutcome::Ended {
             self.wake(net, id, next.max(now.plus(Duration::from_micros(1))));
         }
+    }
+}
+
+impl Body {
+    /// What a worker gave its siblings in a turn can be seen a little later. Whether it gave any.
+    fn show_chunks(&mut self, net: &mut Network, (life, index): CoreId) -> bool {
+        let gave = std::mem::take(&mut self.workers[index].ends.gave);
+        for sibling in &gave {
+            let sibling = usize::from(sibling.0);
+            let core = &mut self.workers[sibling];
+            let at = core.ends.from[index].seen.push(net.after_us(net.weather.wake_us), ());
+            core.wake(net, (life, sibling), at);
+        }
+        !gave.is_empty()
     }
 }
 
@@ -171,7 +198,34 @@ impl World {
         } else if !body.paused {
             self.net.busy.remove(&(life, index));
             // If it is paused it runs when the process does.
-            self.run_turn(life, index);
+            self.run_turn((life, index));
         }
+    }
+
+    /// One duty cycle, and what comes of it: the next one, chunks for siblings, reports.
+    fn run_turn(&mut self, id: CoreId) {
+        let (life, index) = id;
+        let now = self.lives[life].local(self.net.now);
+        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        let mut others = body.workers.iter().enumerate().filter(|(place, _)| *place != index);
+        let awaited = others.any(|(_, core)| !core.ends.let_go);
+        let Core { worker, turn, ends, .. } = &mut body.workers[index];
+        ends.awaited = awaited;
+        let (clock, seen) = (Clock::new(now), Turned::default());
+        let mut hands = Hands { ends, net: &mut self.net, clock, reports: Vec::new(), seen };
+        let outcome = turn.run(worker, &mut hands);
+        hands.clock = Clock::new(now);
+        let pause = match outcome {
+            TurnOutcome::Again => Some(Duration::ZERO),
+            TurnOutcome::Sleep => turn.may_sleep(worker, &mut hands),
+            TurnOutcome::Ended => None,
+        };
+        let Hands { reports, seen, .. } = hands;
+        body.workers[index].plan(&mut self.net, id, outcome, pause);
+        let gave = body.show_chunks(&mut self.net, id) || !reports.is_empty();
+        for report in reports {
+            body.send_report(&mut self.net, life, report);
+        }
+        self.check_turn(id, seen, gave || outcome != TurnOutcome::Again);
     }
 }

@@ -12,12 +12,13 @@ use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
 use super::newer::{self, Heard};
-use super::plan::Plan;
+use super::plan::{Plan, Scenario};
 use super::process::{Fate, Life};
 use super::trace::Trace;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
+use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
 use crate::wire::ClusterKey;
 use crate::worker::Sender;
@@ -30,24 +31,6 @@ const CALM: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(4);
 /// Datagrams that wait for a process that does not read them.
 const SOCKET_DATAGRAMS: usize = 128;
-/// As by default.
-pub const DEAD_FLOW: Duration = Duration::from_millis(1_500);
-
-/// What is asked of one simulation.
-#[derive(Clone, Copy, Debug)]
-pub struct Scenario {
-    /// Everything follows from it.
-    pub seed: u64,
-    /// Nodes there are from the start.
-    pub nodes: u16,
-    /// Workers of each.
-    pub workers: u16,
-    /// Simulated time; at least 20 s, of which the last 15 are without faults.
-    pub seconds: u64,
-    /// Whether every event is printed.
-    pub print: bool,
-}
-
 /// What came of one simulation.
 #[derive(Clone, Debug)]
 pub struct Result {
@@ -253,7 +236,8 @@ impl World {
                     self.net.trace.note(now, life, "received", bytes.len() as u64);
                     let before = self.skipped_datagrams(life);
                     self.control(life, |control, now, sink| {
-                        control.datagram(now, address(from), &bytes, sink);
+                        let read = &bytes[..bytes.len().min(DATAGRAM_BYTES)];
+                        control.datagram(now, address(from), read, sink);
                     });
                     if newer::is_unknown(&bytes) {
                         self.check_skipped_datagram(life, before);

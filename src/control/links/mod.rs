@@ -7,6 +7,7 @@
 //! deadlines are kept here: the driver only moves bytes, and drops a connection when it is told to.
 
 mod admission;
+pub mod carry;
 mod channels;
 mod dispatch;
 mod outgoing;

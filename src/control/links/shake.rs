@@ -182,7 +182,7 @@ fn refused(error: HandshakeError, why: String) -> JobEvent {
 }
 
 /// `None` when it cannot be done now.
-fn now(moved: io::Result<usize>) -> io::Result<Option<usize>> {
+pub(super) fn now(moved: io::Result<usize>) -> io::Result<Option<usize>> {
     match moved {
         Ok(count) => Ok(Some(count)),
         Err(error) => match error.kind() {

@@ -1,8 +1,8 @@
 //! A connection whose packets vanish is given up in time by whoever sent something on it, and no
 //! other is: a peer that does not read for long has a shut window, and keeps its links.
 
-use super::super::events::LifeId;
-use super::super::network::{ConnId, NOTICED_WITHIN, Owner, Side};
+use super::super::events::{ConnId, LifeId, Side};
+use super::super::network::{NOTICED_WITHIN, Owner};
 use super::super::world::World;
 use crate::base::Time;
 use crate::worker::turn::inboxes::PATIENCE;
@@ -48,6 +48,11 @@ impl World {
             self.checks.flows_noticed += 1;
             return;
         };
+        // A worker that stops takes nothing more, and gives all of its connections up in a moment.
+        let body = self.lives[life].body.as_deref();
+        if body.is_some_and(|body| body.workers[index].ends.let_go) {
+            return;
+        }
         let due = self.runs_since(life, index).unwrap_or(now).plus(NOTICED_WITHIN);
         if now < due {
             self.net.queue.push(due, super::super::events::Event::Noticed(conn, side));

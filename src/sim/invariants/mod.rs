@@ -20,20 +20,22 @@ pub mod removal;
 pub mod rest;
 pub mod routers;
 pub mod tables;
+pub mod turns;
 pub mod watches;
 pub mod withdrawal;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::LifeId;
+use super::events::{ConnId, LifeId, Side};
 use super::process::{Fate, Sums};
 use super::world::World;
 use crate::base::{HandlerId, MemberEvent, Time};
-use crate::control::ServeFailure;
 use crate::control::links::JobId;
+use crate::control::{LogLine, ServeFailure};
 use crate::member::MemberFault;
 use crate::route::snapshot::Snapshot;
+use crate::worker::Command;
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,9 @@ pub struct Violation {
     /// What was seen instead.
     pub seen: String,
 }
+
+/// Events are told once the snapshot is published that shows what they tell of.
+const EVENTS: &str = "a change is shown before it is told";
 
 /// For how long a process waits for its workers to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -97,20 +102,25 @@ pub enum Seen {
         /// This one.
         now: Arc<Snapshot>,
     },
-    /// Changes of membership.
-    Changed(Vec<MemberEvent>),
-    /// The cluster was told what is served.
-    Served(HandlerId),
-    /// A path was not served.
-    NotServed(ServeFailure),
+    /// Changes of membership, with the digests of the view after them and of the published one.
+    Changed {
+        /// After them.
+        view: u64,
+        /// As published.
+        shown: u64,
+        /// The changes.
+        events: Vec<MemberEvent>,
+    },
+    /// The cluster was told what is served, or why it is not.
+    Served(HandlerId, Result<(), ServeFailure>),
     /// Its workers are told to end their routees of a path.
     Withdraws(HandlerId),
     /// They have.
     Unserved,
-    /// Its control found fault with what a peer sent.
-    Broken(String),
-    /// It wrote to a channel, at whose other end this life is.
-    Wrote(JobId, Option<LifeId>, Vec<u8>),
+    /// Its control wrote a line.
+    Log(LogLine),
+    /// It wrote to a channel, on this side of this connection.
+    Wrote(JobId, (ConnId, Side), Vec<u8>),
     /// A connection that its control had is over.
     Over(JobId),
     /// It cannot go on.
@@ -121,24 +131,44 @@ pub enum Seen {
     Stopped(u16),
 }
 
+impl Seen {
+    /// What is looked at of a command to a worker.
+    pub fn command<C>(command: &Command<C>) -> Option<Self> {
+        match command {
+            Command::Withdraw(handler) => Some(Self::Withdraws(*handler)),
+            _ => None,
+        }
+    }
+}
+
 impl World {
     /// Looks at what a call of control came to.
     pub(super) fn see(&mut self, life: LifeId, seen: Seen) {
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
-            Seen::Changed(events) => events.iter().for_each(|event| self.check_event(life, event)),
-            Seen::Served(handler) => self.announced(life, handler),
+            Seen::Changed { view, shown, events } => {
+                self.net.trace.note(self.net.now, life, "view", view);
+                if view != shown {
+                    self.blame(EVENTS, format!("life {life} was told of a change too early"));
+                }
+                events.iter().for_each(|event| self.check_event(life, event));
+            }
+            Seen::Served(handler, Ok(())) => self.announced(life, handler),
             // Who leaves says nothing more of itself.
-            Seen::NotServed(_) if self.lives[life].leaving => {}
-            Seen::NotServed(why) => {
+            Seen::Served(..) if self.lives[life].leaving => {}
+            Seen::Served(_, Err(why)) => {
                 self.blame("serving", format!("a path was not served: {why:?}"));
             }
             Seen::Withdraws(handler) => self.ledger.lock().services.ending(life, handler),
             Seen::Unserved => self.unserved(life),
-            Seen::Broken(seen) => self.blame(protocol::NAME, format!("life {life}: {seen}")),
-            Seen::Wrote(job, to, bytes) => self.check_letters((life, job), to, &bytes),
+            Seen::Log(line) => self.check_line(life, line),
+            Seen::Wrote(job, (conn, side), bytes) => {
+                let to = self.net.controlled_by(conn, 1 - side);
+                self.check_letters((life, job), to, &bytes);
+            }
             Seen::Over(job) => self.channel_over((life, job)),
             Seen::Fault(fault) => {
+                self.net.trace.note(self.net.now, life, "fault", 0);
                 self.check_fault(life, &fault);
                 self.kill(life, Fate::Downed);
             }

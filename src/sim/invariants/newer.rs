@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::base::MemberEvent;
 use crate::control::links::JobEvent;
-use crate::sim::events::LifeId;
-use crate::sim::network::{ConnId, Owner, Side};
+use crate::sim::events::{ConnId, LifeId, Side};
+use crate::sim::network::Owner;
 use crate::sim::newer::{Heard, is_unknown_refusal};
 use crate::sim::process::Life;
 use crate::sim::world::World;

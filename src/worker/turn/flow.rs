@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Turn;
 use super::io::{Flow, WorkerIo};
-use crate::base::Time;
+use crate::base::{LogKind, Time};
 use crate::worker::{LinkId, Worker};
 
 /// Looks until a flow must be found dead.
@@ -95,7 +95,8 @@ impl Turn {
         // Where the system tells nothing, it has to find out by itself.
         let Some(flow) = io.flow(link) else { return };
         if flow.is_dead(now, since, self.looks.bound) {
-            io.dead(link, worker.link(link).map(|link| link.peer.0), flow.silent);
+            let line = self.log.line(now, LogKind::DeadFlow);
+            io.dead(link, worker.link(link).map(|link| link.peer.0), flow.silent, line);
             self.lose(worker, io, link);
         } else if !flow.waiting
             && let Some(port) = self.port(link)

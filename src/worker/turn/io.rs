@@ -1,5 +1,6 @@
 //! What a duty cycle needs of its driver: things are moved, nothing is decided.
 
+use std::io;
 use std::time::Duration;
 
 use crate::base::fate::Counts;
@@ -39,6 +40,9 @@ pub struct Flow {
     pub probes: u8,
 }
 
+/// Whether something is told in the log, and how many of its kind were left out before.
+pub type Line = Option<u64>;
+
 /// A worker's hands: its queues, sockets, boards and clock.
 pub trait WorkerIo {
     /// A connection that has shaken hands.
@@ -77,14 +81,19 @@ pub trait WorkerIo {
     /// once this is false.
     fn is_awaited(&self) -> bool;
 
-    /// Watches a connection as this link's from now on. False if it cannot; it is closed then.
-    fn attach(&mut self, link: LinkId, connection: Self::Connection) -> bool;
+    /// Watches a connection as this link's from now on; no other one has its place.
+    ///
+    /// # Errors
+    /// When the system cannot watch it; it is closed then.
+    fn attach(&mut self, link: LinkId, connection: Self::Connection) -> io::Result<()>;
+    /// Says that a connection could not be watched.
+    fn unwatched(&mut self, error: &io::Error, line: Line);
     /// Closes a connection that nobody wants.
     fn refuse(&mut self, connection: Self::Connection);
     /// Closes a link's connection, if it has one.
     fn close(&mut self, link: LinkId);
     /// Says that a link is about to be closed because its peer broke the protocol.
-    fn broken(&mut self, link: LinkId, peer: Option<NodeRef>, error: WireError);
+    fn broken(&mut self, link: LinkId, peer: Option<NodeRef>, error: WireError, line: Line);
     /// Reads once, behind what was received and not consumed.
     fn read(&mut self, link: LinkId) -> Moved;
     /// What was received and not consumed. Starts at a multiple of 16.
@@ -99,7 +108,7 @@ pub trait WorkerIo {
     /// How it stands with what was written to a link; `None` if the system does not tell.
     fn flow(&mut self, link: LinkId) -> Option<Flow>;
     /// Says that a link is about to be closed because its packets vanish: for so long nothing came.
-    fn dead(&mut self, link: LinkId, peer: Option<NodeRef>, silent: Duration);
+    fn dead(&mut self, link: LinkId, peer: Option<NodeRef>, silent: Duration, line: Line);
 
     /// Lets application threads see how a link stands.
     fn show(&mut self, destination: DestinationId, state: WayState);

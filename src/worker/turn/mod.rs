@@ -24,13 +24,13 @@ use std::time::Duration;
 use self::flow::Looks;
 pub use self::inboxes::InboxRoom;
 use self::inboxes::Inboxes;
-pub use self::io::{Flow, Moved, WorkerIo};
+pub use self::io::{Flow, Line, Moved, WorkerIo};
 use self::pace::{Call, Longest, Pace};
 use self::parting::Stage;
 use self::sockets::Port;
 use super::dead::sum_up;
 use super::{Command, LinkId, Report, Request, SlowTurn, Worker};
-use crate::base::{Time, WorkerIndex};
+use crate::base::{LogLimiter, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::wire::Chunk;
@@ -85,6 +85,8 @@ pub struct Turn {
     inboxes: Inboxes,
     pace: Pace,
     looks: Looks,
+    /// Limits what peers can cause in the log.
+    log: LogLimiter,
     named: Vec<Call>,
     noted: bool,
     last_work: Time,
@@ -116,6 +118,7 @@ impl Turn {
             inboxes: Inboxes::new(inboxes),
             pace: Pace::new(),
             looks: Looks::new(dead_flow),
+            log: LogLimiter::default(),
             named: Vec::new(),
             noted: true,
             last_work: Time::ZERO,

@@ -2,7 +2,7 @@
 
 use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, Whose, Widened, spare, stalled};
 use super::{Moved, Turn, WorkerIo, show};
-use crate::base::Time;
+use crate::base::{LogKind, Time};
 use crate::wire::WireError;
 use crate::worker::purse::Account;
 use crate::worker::{LinkId, Role, Worker};
@@ -96,16 +96,18 @@ impl Turn {
         connection: I::Connection,
     ) {
         let Some(link) = link else { return io.refuse(connection) };
-        if !io.attach(link, connection) {
-            worker.link_lost(link);
-            return;
-        }
         if self.ports.len() <= link.slot() {
             self.ports.resize(link.slot() + 1, NO_PORT);
         }
         // What had the place before, or this link's connection before.
         if let Some(before) = self.ports[link.slot()].link {
             self.disconnect(io, before);
+            io.close(before);
+        }
+        if let Err(error) = io.attach(link, connection) {
+            io.unwatched(&error, self.log.line(worker.now(), LogKind::UnwatchedSocket));
+            worker.link_lost(link);
+            return;
         }
         io.allow(link, FIRST_BYTES);
         // What came before the socket was watched must be tried for; and the last that was said in
@@ -348,7 +350,8 @@ impl Turn {
         link: LinkId,
         error: WireError,
     ) {
-        io.broken(link, worker.link(link).map(|link| link.peer.0), error);
+        let line = self.log.line(worker.now(), LogKind::BrokenFrame);
+        io.broken(link, worker.link(link).map(|link| link.peer.0), error, line);
         self.lose(worker, io, link);
     }
 

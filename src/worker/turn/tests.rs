@@ -1,6 +1,9 @@
 //! What a duty cycle does when, with a driver whose sockets, queues and clock are made up.
 
+mod sockets;
+
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +13,7 @@ use crate::worker::turn::InboxRoom;
 use rkyv::util::AlignedVec;
 
 use super::io::Flow;
-use super::{Moved, Turn, TurnOutcome, WorkerIo};
+use super::{Line, Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::{Counts, DeathReason};
 use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
@@ -67,6 +70,9 @@ struct Hands {
     reports: Vec<Report>,
     control_is_behind: bool,
     stalled: usize,
+    unwatchable: bool,
+    /// Told in the log.
+    lines: usize,
 }
 
 impl Hands {
@@ -120,16 +126,24 @@ impl WorkerIo for Hands {
     fn is_awaited(&self) -> bool {
         false
     }
-    fn attach(&mut self, link: LinkId, input: usize) -> bool {
+    fn attach(&mut self, link: LinkId, input: usize) -> io::Result<()> {
+        if self.unwatchable {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        assert!(self.sockets.iter().all(|(of, _)| of.slot() != link.slot()), "its place is taken");
         self.sockets.push((link, input));
-        true
+        Ok(())
+    }
+    fn unwatched(&mut self, _: &io::Error, line: Line) {
+        self.lines += usize::from(line.is_some());
     }
     fn refuse(&mut self, _: usize) {}
     fn close(&mut self, link: LinkId) {
         self.sockets.retain(|(of, _)| *of != link);
         self.closed.push(link);
     }
-    fn broken(&mut self, _: LinkId, _: Option<NodeRef>, error: WireError) {
+    fn broken(&mut self, _: LinkId, _: Option<NodeRef>, error: WireError, line: Line) {
+        self.lines += usize::from(line.is_some());
         assert_eq!(error, WireError::Stalled);
         self.stalled += 1;
     }
@@ -161,7 +175,9 @@ impl WorkerIo for Hands {
         self.looked.push(link);
         self.flow
     }
-    fn dead(&mut self, _: LinkId, _: Option<NodeRef>, _: Duration) {}
+    fn dead(&mut self, _: LinkId, _: Option<NodeRef>, _: Duration, line: Line) {
+        self.lines += usize::from(line.is_some());
+    }
     fn show(&mut self, destination: DestinationId, state: WayState) {
         self.shown.push((destination, state));
     }
@@ -212,6 +228,8 @@ impl Bench {
                 reports: Vec::new(),
                 control_is_behind: false,
                 stalled: 0,
+                unwatchable: false,
+                lines: 0,
             },
             injector,
             encode: Box::new(encode),
@@ -541,46 +559,4 @@ fn a_result_that_came_before_the_worker_said_that_it_sleeps_is_not_slept_on() {
     bench.run();
     assert!(bench.hands.now().since(before) >= Duration::from_millis(1));
     assert_eq!(bench.worker.counts().work_ended[0], 1);
-}
-
-/// Two clients have room for long messages and say nothing more, a third one finds none: the older
-/// of the two loses its link, once others have waited for it for as long as they have to.
-#[test]
-fn who_has_room_for_a_long_message_and_does_not_send_it_gives_way_in_time() {
-    const LONG: usize = 100 << 10;
-    let mut bench = Bench::new();
-    bench.worker.core.limits.max_frame_bytes = 1 << 20;
-    let ping = (bench.encode)(&ping(0));
-    for peer in 1..=3 {
-        bench.link(peer, &[]);
-        let mut head = AlignedVec::new();
-        head.extend_from_slice(&ping.bytes()[..16]);
-        head[..4].copy_from_slice(&(LONG as u32).to_le_bytes());
-        bench.hands.inputs.last_mut().unwrap().0 = head;
-        bench.run();
-        bench.hands.clock.fetch_add(1_000_000, Ordering::Relaxed);
-    }
-    let links: Vec<_> = bench.hands.sockets.iter().map(|(link, _)| *link).collect();
-    assert_eq!(bench.turn.inboxes.waiting, [links[2]]);
-    let pass = |bench: &mut Bench, time: Duration| {
-        bench.hands.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-        bench.run();
-    };
-    let patience = super::inboxes::PATIENCE;
-    for _ in 1..patience.as_secs() {
-        pass(&mut bench, Duration::from_secs(1));
-    }
-    // Nobody could send anything that is read while a handler holds the worker.
-    pass(&mut bench, Duration::from_secs(3_600));
-    assert_eq!(bench.hands.closed, [], "the worker has run for less");
-    pass(&mut bench, Duration::from_millis(1));
-    assert_eq!(
-        bench.hands.closed,
-        [links[0]],
-        "the second has had its room for as long, and comes next"
-    );
-    assert_eq!(bench.hands.stalled, 1);
-    assert!(bench.turn.inboxes.waiting.is_empty(), "the third has its room");
-    pass(&mut bench, 2 * patience);
-    assert_eq!(bench.hands.closed, [links[0]], "nobody waits");
 }
