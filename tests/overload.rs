@@ -1,11 +1,13 @@
 //! More is sent than handlers can take: senders are told, and nothing that was accepted dies of it.
 //! And a node that stops under load: whatever was accepted has a fate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use keyway::{Context, DeathReason, Handler, Message, Node, Refusal, Routee, Router};
+use keyway::{
+    Context, DeathReason, Handler, Message, Node, Placement, Refusal, Routee, Router, WorkerIndex,
+};
 use rkyv::{Archive, Deserialize, Serialize};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -224,5 +226,193 @@ fn a_handler_that_holds_its_worker_is_counted() {
     while node.counts().slow_turns == 0 {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// ---- what rests is in flight ----
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "overload.order", reply = u64)]
+enum Order {
+    /// Sends so many to itself, and so many to the path of sinks; then holds the worker.
+    Hold { own: u64, others: u64 },
+    /// Passed on to the next sink so often.
+    Pass { hops: u64 },
+}
+
+/// Holds its worker until the test lets it go.
+#[derive(Routee)]
+#[routee(handles(Order))]
+struct Holder {
+    gate: Arc<Gate>,
+    sinks: Arc<OnceLock<Router>>,
+}
+
+/// Held handlers wait here. Open for good once it is opened.
+#[derive(Default)]
+struct Gate {
+    held: AtomicU64,
+    open: (Mutex<bool>, Condvar),
+}
+
+impl Gate {
+    fn hold(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+        let open = self.open.0.lock().unwrap();
+        drop(self.open.1.wait_while(open, |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.open.0.lock().unwrap() = true;
+        self.open.1.notify_all();
+    }
+
+    fn wait_held(&self) {
+        let deadline = Instant::now() + LIMIT;
+        while self.held.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < deadline, "no handler is held");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Lets handlers go when the test ends, also by a panic: a node that is dropped waits for them.
+struct Opened(Arc<Gate>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+impl Handler<Order> for Holder {
+    type Reply = u64;
+    fn handle(&mut self, order: &ArchivedOrder, cx: &mut Context<'_>) -> u64 {
+        match order {
+            ArchivedOrder::Hold { own, others } => {
+                let me = keyway::RouteeRef { id: cx.id(), path: "/user/holder".parse().unwrap() };
+                for _ in 0..own.to_native() {
+                    cx.tell_to(&me, &Order::Pass { hops: 0 }).unwrap();
+                }
+                for _ in 0..others.to_native() {
+                    cx.tell(self.sinks.get().unwrap(), &Order::Pass { hops: 0 }).unwrap();
+                }
+                self.gate.hold();
+                0
+            }
+            ArchivedOrder::Pass { hops } => {
+                let hops = hops.to_native();
+                if hops > 0 {
+                    // Both outcomes are counted.
+                    let _ = cx.tell(self.sinks.get().unwrap(), &Order::Pass { hops: hops - 1 });
+                }
+                hops
+            }
+        }
+    }
+}
+
+/// Worker 0 serves `/user/holder`, the others `/user/sinks`.
+fn holding(workers: u16) -> (Node, Arc<Gate>, Router, Router) {
+    let node = Node::builder().bind("127.0.0.1:0").workers(usize::from(workers)).start().unwrap();
+    let (gate, sinks) = (Arc::<Gate>::default(), Arc::<OnceLock<Router>>::default());
+    let make = || {
+        let (gate, sinks) = (Arc::clone(&gate), Arc::clone(&sinks));
+        move |_| Holder { gate: Arc::clone(&gate), sinks: Arc::clone(&sinks) }
+    };
+    let on = |workers: std::ops::Range<u16>| Placement::Workers(workers.map(WorkerIndex).collect());
+    node.serve_on("/user/holder", on(0..1), make()).unwrap();
+    node.serve_on("/user/sinks", on(1..workers), make()).unwrap();
+    let holder = node.router("/user/holder").build().unwrap();
+    let to_sinks = node.router("/user/sinks").build().unwrap();
+    holder.wait_ready(1, LIMIT).unwrap();
+    to_sinks.wait_ready(usize::from(workers) - 1, LIMIT).unwrap();
+    assert!(sinks.set(to_sinks.clone()).is_ok());
+    (node, gate, holder, to_sinks)
+}
+
+#[test]
+fn what_waits_for_a_held_worker_is_in_flight_at_once() {
+    // Each router has one of the two workers as its home: both ways in are tried.
+    for _ in 0..2 {
+        let (node, gate, holder, _) = holding(2);
+        let _opened = Opened(Arc::clone(&gate));
+        for _ in 0..10 {
+            holder.tell(&Order::Pass { hops: 0 }).unwrap();
+        }
+        settled(&node, 10);
+        holder.tell(&Order::Hold { own: 3, others: 0 }).unwrap();
+        gate.wait_held();
+        let in_flight = || node.counts().in_flight();
+        assert_eq!(in_flight(), 4, "the one that is handled, and what its handler has sent");
+        for told in 1..=1_000 {
+            holder.tell(&Order::Pass { hops: 0 }).unwrap();
+            let counted = in_flight();
+            assert!(counted >= 4 + told, "{counted} of {told}");
+        }
+        let mut batch = holder.batch();
+        for _ in 0..100 {
+            batch.tell(&Order::Pass { hops: 0 }).unwrap();
+        }
+        batch.flush().unwrap();
+        let question = Order::Pass { hops: 0 };
+        let ask = || holder.ask(&question).within(LIMIT);
+        let asks = [ask().into_future(), ask().idempotent().into_future()];
+        within("exactly all of them are in flight", || in_flight() == 4 + 1_000 + 100 + 2);
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(in_flight(), 1_106, "and stay so: {:?}", node.counts());
+        gate.open();
+        let counts = settled(&node, 10 + 1_106);
+        assert_eq!((counts.delivered, counts.dead_total()), (1_116, 0), "{counts:?}");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for ask in asks {
+            assert_eq!(runtime.block_on(ask), Ok(0));
+        }
+        assert_eq!(node.counts().in_flight(), 0);
+    }
+}
+
+/// One message is held, while many others come and go between the other workers and through all of
+/// them: whoever looks never sees that nothing is in flight.
+#[test]
+fn what_moves_never_hides_what_rests() {
+    let (node, gate, holder, sinks) = holding(3);
+    let _opened = Opened(Arc::clone(&gate));
+    holder.tell(&Order::Hold { own: 0, others: 0 }).unwrap();
+    gate.wait_held();
+    let until = Instant::now() + Duration::from_millis(1_500);
+    let (mut told, mut looks) = (1, 0_u64);
+    std::thread::scope(|scope| {
+        let teller = scope.spawn(|| {
+            let mut told = 0;
+            while Instant::now() < until {
+                match sinks.tell(&Order::Pass { hops: 6 }) {
+                    Ok(()) => told += 1,
+                    Err(Refusal::QueueFull) => std::thread::yield_now(),
+                    Err(refusal) => panic!("{refusal}"),
+                }
+            }
+            told
+        });
+        while Instant::now() < until {
+            let counts = node.counts();
+            assert!(counts.in_flight() > 0, "after {looks} looks: {counts:?}");
+            looks += 1;
+        }
+        told += teller.join().unwrap();
+    });
+    within("all others have ended", || node.counts().in_flight() == 1);
+    gate.open();
+    within("the last one has as well", || node.counts().in_flight() == 0);
+    let counts = node.counts();
+    assert_eq!(counts.sent, counts.delivered + counts.refused_total(), "{counts:?}");
+    println!("{told} told, {looks} looks");
+}
+
+fn within(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -71,16 +71,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The node's counts, at most a few milliseconds old.
+    /// The node's counts. How messages ended is read before how many were sent, of all workers: so
+    /// one that has not ended is never missing, whatever moves meanwhile.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for door in &self.doors {
-            counts += Counts::from_words(&door.counts.read());
+            counts += door.counts.tally.ended();
         }
         for (count, refused) in counts.refused.iter_mut().zip(&self.refused) {
             let refused = refused.load(Ordering::Relaxed);
             *count += refused;
             counts.sent += refused;
+        }
+        for Door { injector, counts: worker, .. } in &self.doors {
+            let sent = worker.tally.sent.get().wrapping_add(injector.handed_over());
+            counts.sent += sent;
         }
         counts
     }

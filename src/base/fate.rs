@@ -191,7 +191,8 @@ impl<K: fmt::Debug> fmt::Debug for Named<'_, K> {
     }
 }
 
-/// A struct of counts: each a number, or one for each of the reasons that it goes by.
+/// A struct of counts: each a number, or one for each of the reasons that it goes by. What begins
+/// stands before its ends: see [`CountCells::read`].
 macro_rules! counts {
     (
         $(#[$about:meta])*
@@ -203,13 +204,28 @@ macro_rules! counts {
             $($(#[$count_about])* pub $count: counts!(@type $($reason)?),)+
         }
 
-        /// How many numbers a [`Counts`] is.
-        pub const COUNT_WORDS: usize = 0 $(+ counts!(@words $($reason)?))+;
-
         impl Counts {
             /// All numbers in a fixed order, those of each count together.
-            fn parts(&mut self) -> impl Iterator<Item = &mut [u64]> {
+            fn parts(&mut self) -> impl DoubleEndedIterator<Item = &mut [u64]> {
                 [$(counts!(@slice self.$count $(by $reason)?)),+].into_iter()
+            }
+        }
+
+        /// The same with a cell for each number, as whoever counts has it.
+        pub struct CountCells<C> {
+            $($(#[$count_about])* pub $count: counts!(@cells C $($reason)?),)+
+        }
+
+        impl<C: Default> Default for CountCells<C> {
+            fn default() -> Self {
+                Self { $($count: Default::default(),)+ }
+            }
+        }
+
+        impl<C> CountCells<C> {
+            /// In the order of [`Counts::parts`].
+            fn parts(&self) -> impl DoubleEndedIterator<Item = &[C]> {
+                [$(counts!(@cell_slice self.$count $(by $reason)?)),+].into_iter()
             }
         }
 
@@ -224,8 +240,10 @@ macro_rules! counts {
     };
     (@type) => { u64 };
     (@type $reason:ident) => { [u64; $reason::ALL.len()] };
-    (@words) => { 1 };
-    (@words $reason:ident) => { $reason::ALL.len() };
+    (@cells $cell:ident) => { $cell };
+    (@cells $cell:ident $reason:ident) => { [$cell; $reason::ALL.len()] };
+    (@cell_slice $self:ident.$count:ident) => { std::slice::from_ref(&$self.$count) };
+    (@cell_slice $self:ident.$count:ident by $reason:ident) => { &$self.$count[..] };
     (@slice $self:ident.$count:ident) => { std::slice::from_mut(&mut $self.$count) };
     (@slice $self:ident.$count:ident by $reason:ident) => { &mut $self.$count[..] };
     (@shown $self:ident.$count:ident) => { $self.$count };
@@ -287,21 +305,6 @@ impl Counts {
         self.dead.iter().sum::<u64>() + self.dead_at_peer
     }
 
-    /// As words in a fixed order, for a [`crate::queue::board::CountsBoard`].
-    pub fn to_words(mut self) -> [u64; COUNT_WORDS] {
-        let mut words = [0; COUNT_WORDS];
-        let counts = self.parts().flatten();
-        words.iter_mut().zip(counts).for_each(|(word, count)| *word = *count);
-        words
-    }
-
-    /// The reverse of [`Counts::to_words`].
-    pub fn from_words(words: &[u64; COUNT_WORDS]) -> Self {
-        let mut counts = Self::default();
-        counts.parts().flatten().zip(words).for_each(|(count, word)| *count = *word);
-        counts
-    }
-
     /// Messages that have not come to an end yet.
     pub fn in_flight(&self) -> u64 {
         let ended = self.delivered + self.refused_total() + self.dead_total() + self.unknown;
@@ -311,8 +314,19 @@ impl Counts {
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, mut other: Self) {
-        let theirs = other.parts().flatten();
-        self.parts().flatten().zip(theirs).for_each(|(mine, theirs)| *mine += *theirs);
+        let both = self.parts().flatten().zip(other.parts().flatten());
+        both.for_each(|(mine, theirs)| *mine += *theirs);
+    }
+}
+
+impl<C> CountCells<C> {
+    /// What they say. Ends are read before beginnings, so that none is seen without its beginning
+    /// while the cells change.
+    pub fn read(&self, number: impl Fn(&C) -> u64) -> Counts {
+        let mut counts = Counts::default();
+        let both = counts.parts().flatten().rev().zip(self.parts().flatten().rev());
+        both.for_each(|(count, cell)| *count = number(cell));
+        counts
     }
 }
 
@@ -321,9 +335,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_carry_every_count() {
-        let words = std::array::from_fn(|index| index as u64 + 1);
-        assert_eq!(Counts::from_words(&words).to_words(), words);
+    fn cells_carry_every_count_and_are_read_from_their_ends() {
+        // Each cell says when it was read.
+        let reads = std::cell::Cell::new(0);
+        let cells = CountCells::<()>::default();
+        let mut counts = cells.read(|()| {
+            reads.set(reads.get() + 1);
+            reads.get()
+        });
+        let all: Vec<u64> = counts.parts().flatten().map(|count| *count).collect();
+        assert_eq!(all, (1..=reads.get()).rev().collect::<Vec<_>>());
+        let ends = [counts.delivered, counts.unknown, counts.dead_at_peer];
+        let reasons = counts.refused.iter().chain(&counts.dead);
+        assert!(reasons.chain(&ends).all(|end| *end < counts.sent), "{counts:?}");
+        assert!(counts.replies < counts.asks && counts.failed_asks < counts.asks);
+        assert!(counts.work_ended.iter().all(|end| *end < counts.work_begun));
+        let mut twice = counts;
+        twice += counts;
+        assert_eq!((twice.sent, twice.work_ended[0]), (2 * counts.sent, 2 * counts.work_ended[0]));
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Small facts that one worker publishes and any thread reads, without waiting for each other.
 
-use std::hint::spin_loop;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::tally::Tally;
 use super::times::HandlerTimes;
 use crate::base::DestinationId;
-use crate::base::fate::COUNT_WORDS;
 
 /// How one worker's link to a destination stands, as application threads see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,62 +87,23 @@ impl Default for Board {
     }
 }
 
-/// A worker's counts, published now and then. A sequence number lets a reader tell a whole set of
-/// numbers from one that was being written meanwhile.
+/// What one worker shows of itself. Only the worker writes, as it goes along.
+#[derive(Default)]
 pub struct CountsBoard {
+    /// What it has counted.
+    pub tally: Tally,
     /// What it does right now.
     pub pulse: Pulse,
     /// How much of its room is taken.
     pub fill: Fill,
     /// How long its handlers take.
     pub times: HandlerTimes,
-    version: AtomicU64,
-    words: [AtomicU64; COUNT_WORDS],
 }
 
 impl CountsBoard {
     /// All zero.
     pub fn new() -> Self {
-        Self {
-            pulse: Pulse::default(),
-            fill: Fill::default(),
-            times: HandlerTimes::default(),
-            version: AtomicU64::new(0),
-            words: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-
-    /// Publishes a set. Only one thread may do so.
-    pub fn publish(&self, words: &[u64; COUNT_WORDS]) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version + 1, Ordering::Relaxed);
-        fence(Ordering::Release);
-        for (cell, word) in self.words.iter().zip(words) {
-            cell.store(*word, Ordering::Relaxed);
-        }
-        self.version.store(version + 2, Ordering::Release);
-    }
-
-    /// Reads a whole set.
-    pub fn read(&self) -> [u64; COUNT_WORDS] {
-        loop {
-            let before = self.version.load(Ordering::Acquire);
-            let mut words = [0; COUNT_WORDS];
-            for (word, cell) in words.iter_mut().zip(&self.words) {
-                *word = cell.load(Ordering::Relaxed);
-            }
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
-                return words;
-            }
-            spin_loop();
-        }
-    }
-}
-
-impl Default for CountsBoard {
-    fn default() -> Self {
-        Self::new()
+        Self::default()
     }
 }
 

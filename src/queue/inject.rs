@@ -28,6 +28,11 @@ pub trait Weigh {
     fn may_wait_on(&self) -> bool {
         true
     }
+
+    /// How many messages it is, for [`Injector::handed_over`].
+    fn messages(&self) -> u64 {
+        1
+    }
 }
 
 /// How much an injection queue takes.
@@ -51,11 +56,16 @@ pub fn injector<T: Weigh>(room: Room, waker: Waker) -> (Injector<T>, Injected<T>
         bytes: room.bytes as u64,
         put: AtomicU64::new(0),
         taken: AtomicU64::new(0),
+        gone: AtomicU64::new(0),
+        beside: AtomicU64::new(0),
         state: AtomicU64::new(WIDE),
         narrow_items: AtomicU64::new(0),
         narrow_bytes: AtomicU64::new(0),
     });
-    (Injector { shared: shared.clone(), waker }, Injected { shared, closed: false, taken: 0 })
+    (
+        Injector { shared: shared.clone(), waker },
+        Injected { shared, closed: false, taken: 0, gone: 0 },
+    )
 }
 
 struct Shared<T> {
@@ -66,6 +76,11 @@ struct Shared<T> {
     put: AtomicU64,
     /// The weight of all that the consumer took out. Never ahead of `put`.
     taken: AtomicU64,
+    /// Items that the consumer took out, or is about to, less the tombstones that it put in: with
+    /// what waits, all that producers ever put in.
+    gone: AtomicU64,
+    /// How many messages producers put in beyond one for each item.
+    beside: AtomicU64,
     /// Keeps producers from racing against the closing, and tells them why there is no place. Only
     /// the consumer's thread writes it, and the two that follow.
     state: AtomicU64,
@@ -131,13 +146,29 @@ impl<T: Weigh> Injector<T> {
         if weight > 0 && !self.shared.reserve(weight) {
             return Err(Full(item));
         }
-        self.shared.queue.push(Some(item)).map_err(|item| {
-            if weight > 0 {
-                self.shared.put.fetch_sub(weight, Ordering::Relaxed);
+        // A single message is counted by its place: see `handed_over`.
+        let messages = item.messages();
+        if messages > 1 {
+            self.shared.beside.fetch_add(messages - 1, Ordering::Relaxed);
+        }
+        match self.shared.queue.push(Some(item)) {
+            Ok(()) => {
+                if messages == 0 {
+                    self.shared.beside.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ok(())
             }
-            // Not even a tombstone is ever handed back: only what was pushed.
-            Full(item.expect("it was an item"))
-        })
+            Err(item) => {
+                if weight > 0 {
+                    self.shared.put.fetch_sub(weight, Ordering::Relaxed);
+                }
+                if messages > 1 {
+                    self.shared.beside.fetch_sub(messages - 1, Ordering::Relaxed);
+                }
+                // Not even a tombstone is ever handed back: only what was pushed.
+                Err(Full(item.expect("it was an item")))
+            }
+        }
     }
 
     /// Whether a queue that is not wide takes such an item.
@@ -198,6 +229,17 @@ impl<T> Injector<T> {
         Room { items: self.capacity(), bytes: self.shared.bytes as usize }
     }
 
+    /// How many messages were ever handed over, whether the worker has taken them or they wait.
+    /// While it moves it may seem to be a few more for a moment, and never less: what a push was
+    /// told about before is in it.
+    pub fn handed_over(&self) -> u64 {
+        let Shared { queue, gone, beside, .. } = &*self.shared;
+        // What is taken out between these two counts twice; the other way round it would not at all.
+        let waiting = queue.len() as u64;
+        let gone = gone.load(Ordering::Acquire);
+        gone.wrapping_add(waiting).wrapping_add(beside.load(Ordering::Relaxed))
+    }
+
     /// How many items wait; a figure for observers, stale as soon as it is read.
     pub fn len(&self) -> usize {
         self.shared.queue.len()
@@ -215,15 +257,17 @@ pub struct Injected<T> {
     closed: bool,
     /// As in the shared part, which nobody else writes.
     taken: u64,
+    gone: u64,
 }
 
 impl<T: Weigh> Injected<T> {
     /// The next item.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        if self.closed {
-            return None; // Every tombstone stays.
+        if self.is_empty() {
+            return None;
         }
+        self.shift(1);
         let item = self.shared.queue.pop().flatten()?;
         let weight = item.weight() as u64;
         if weight > 0 {
@@ -239,22 +283,30 @@ impl<T: Weigh> Injected<T> {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        let Shared { queue, state, .. } = &*self.shared;
-        state.store(CLOSED, Ordering::Relaxed);
+        self.shared.state.store(CLOSED, Ordering::Relaxed);
         let mut tombstones = 0;
         loop {
-            if queue.push(None).is_ok() {
+            if self.shared.queue.push(None).is_ok() {
                 tombstones += 1;
-            } else if tombstones == queue.capacity() {
+                self.shift(u64::MAX);
+            } else if tombstones == self.shared.queue.capacity() {
                 return;
             } else {
-                match queue.pop() {
-                    Some(Some(item)) => each(item),
-                    Some(None) => tombstones -= 1,
-                    None => {}
+                self.shift(1);
+                // Nobody else takes anything out of it.
+                match self.shared.queue.pop().expect("a full queue has an item") {
+                    Some(item) => each(item),
+                    None => tombstones -= 1,
                 }
             }
         }
+    }
+
+    /// Counts what is about to leave the queue, before it does: an observer never misses it.
+    #[inline]
+    fn shift(&mut self, by: u64) {
+        self.gone = self.gone.wrapping_add(by);
+        self.shared.gone.store(self.gone, Ordering::Release);
     }
 
     /// Takes up to `max` items; returns how many there were.
@@ -269,7 +321,8 @@ impl<T: Weigh> Injected<T> {
         max
     }
 
-    /// Whether nothing waits: what a worker asks of each queue after [`announce`].
+    /// Whether nothing waits: what a worker asks of each queue after [`announce`]. Once it is closed
+    /// it is empty, since every tombstone stays.
     ///
     /// [`announce`]: super::Sleeper::announce
     #[inline]
@@ -350,6 +403,67 @@ mod tests {
         injected.close(drop);
         injector.narrow(None);
         assert!(injector.is_closed() && injector.push(Item(0, false)).is_err());
+    }
+
+    #[test]
+    fn what_is_handed_over_is_counted_in_messages_from_the_push_on() {
+        /// So many messages.
+        #[derive(Debug, PartialEq)]
+        struct Batch(u64);
+        impl Weigh for Batch {
+            fn weight(&self) -> usize {
+                0
+            }
+            fn messages(&self) -> u64 {
+                self.0
+            }
+        }
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(room(4), waker);
+        let mut sum = 0;
+        for messages in [1, 5, 0, 7] {
+            injector.push(Batch(messages)).unwrap();
+            sum += messages;
+            assert_eq!(injector.handed_over(), sum);
+        }
+        for messages in [0, 1, 9] {
+            injector.push(Batch(messages)).unwrap_err();
+            assert_eq!(injector.handed_over(), sum, "what is refused is not");
+        }
+        for messages in [1, 5] {
+            assert_eq!(injected.pop(), Some(Batch(messages)));
+            assert_eq!(injector.handed_over(), sum, "nor is anything less when it is taken");
+        }
+        assert_eq!(injector.push(Batch(2)), Ok(()));
+        injected.close(|_| assert!((sum + 2..=sum + 6).contains(&injector.handed_over())));
+        assert_eq!((injected.pop(), injector.handed_over()), (None, sum + 2));
+        injector.push(Batch(3)).unwrap_err();
+        assert_eq!(injector.handed_over(), sum + 2, "nothing is added to a closed one");
+    }
+
+    #[test]
+    fn what_is_handed_over_is_never_less_than_what_was_accepted_while_it_is_taken() {
+        const EACH: u64 = 20_000;
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(room(8), waker);
+        let ends = std::thread::scope(|scope| {
+            let producer = scope.spawn(|| {
+                for accepted in 1..=EACH {
+                    while injector.push(1).is_err() {
+                        std::thread::yield_now();
+                    }
+                    let counted = injector.handed_over();
+                    assert!(counted >= accepted, "{counted} of {accepted}");
+                }
+            });
+            let mut taken = 0;
+            while taken < EACH {
+                taken += u64::from(injected.pop().is_some());
+            }
+            producer.join()
+        });
+        assert!(ends.is_ok());
+        assert_eq!(injector.handed_over(), EACH);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub mod ring;
 pub mod stream;
 mod sync;
 #[cfg(not(loom))]
+pub mod tally;
+#[cfg(not(loom))]
 pub mod times;
 pub mod wake;
 pub mod weighed;

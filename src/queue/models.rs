@@ -117,6 +117,29 @@ fn a_queue_never_holds_more_bytes_than_it_may_and_none_is_lost() {
 }
 
 #[test]
+fn what_was_handed_over_is_never_counted_as_less() {
+    bounded(3, || {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(ROOM, waker);
+        let producer = {
+            let injector = injector.clone();
+            thread::spawn(move || {
+                let mut accepted = 0;
+                for _ in 0..2 {
+                    accepted += u64::from(injector.push(0).is_ok());
+                    assert!(injector.handed_over() >= accepted);
+                }
+                accepted
+            })
+        };
+        let mut taken = u64::from(injected.pop().is_some());
+        injected.close(|_: i32| taken += 1);
+        assert_eq!(producer.join().unwrap(), taken);
+        assert_eq!(injector.handed_over(), taken);
+    });
+}
+
+#[test]
 fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
     bounded(3, || {
         let worker = thread::current();

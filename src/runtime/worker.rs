@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::proxies::{Command, Report};
-use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex, counted};
 use crate::net::link::Socket;
 use crate::queue::Full;
@@ -69,7 +68,7 @@ pub struct WorkerEnds {
     pub clock: Clock,
     /// Where application threads see how links stand.
     pub board: Arc<Board>,
-    /// Where counts are published.
+    /// Where it shows what it does.
     pub counts: Arc<CountsBoard>,
     /// Usual size of a link's receive buffer.
     pub inbox_bytes: usize,
@@ -310,11 +309,10 @@ impl WorkerIo for WorkerEnds {
         self.board.set(destination, state);
     }
 
-    fn publish(&mut self, counts: &Counts) {
+    fn show_fill(&mut self) {
         let rings = self.siblings.iter().flatten().map(|rings| rings.from.len());
         self.counts.fill.rings.set(self.commands.len() + rings.sum::<usize>());
         self.counts.fill.inboxes.set(self.received_bytes);
-        self.counts.publish(&counts.to_words());
     }
 }
 

@@ -7,7 +7,6 @@ use super::events::{ConnId, Side};
 use super::invariants::turns::Turned;
 use super::network::Network;
 use super::process::{Clock, Ends};
-use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
@@ -144,5 +143,5 @@ impl WorkerIo for Hands<'_> {
         self.ends.board.set(destination, state);
     }
 
-    fn publish(&mut self, _: &Counts) {}
+    fn show_fill(&mut self) {}
 }

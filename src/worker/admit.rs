@@ -29,8 +29,6 @@ impl Worker {
     pub(super) fn admit(&mut self, injection: Injection) {
         match injection {
             Injection::Frames { destination, frames } => {
-                let count = u64::from(frames.frames());
-                self.core.counts.sent += count;
                 match self.core.link_for_accepted(destination) {
                     Ok(id) => self.core.push_request(id, frames),
                     Err(refusal) => self.core.bury_hand_over(death(refusal), destination, frames),
@@ -60,11 +58,10 @@ impl Worker {
     pub(super) fn give_up(&mut self, injection: Injection, refusal: Refusal) {
         match injection {
             Injection::Frames { destination, frames } => {
-                self.core.counts.sent += u64::from(frames.frames());
                 self.core.bury_hand_over(death(refusal), destination, frames);
             }
             Injection::Ask(InjectedAsk { first, frame, slot, generation, .. }) => {
-                self.core.counts.asks += 1;
+                self.core.published.tally.asks.add(1);
                 let waiter = Waiter::Application { slot, generation };
                 self.refuse_ask(waiter, first.destination, frame, refusal);
             }
@@ -75,9 +72,8 @@ impl Worker {
     fn inject_ask(&mut self, ask: InjectedAsk) {
         let InjectedAsk { first, frame, slot, generation, deadline, plan } = ask;
         let waiter = Waiter::Application { slot, generation };
-        self.core.counts.asks += 1;
+        self.core.published.tally.asks.add(1);
         if deadline <= self.core.now {
-            self.core.counts.sent += 1;
             self.core.bury_hand_over(DeathReason::Expired, first.destination, frame);
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
@@ -91,7 +87,12 @@ impl Worker {
             Some(plan) => {
                 let Core { asks, ask_effects, now, .. } = &mut self.core;
                 match asks.start((waiter, *plan, frame), deadline, *now, ask_effects) {
-                    Ok(_) => self.settle_asks(),
+                    Ok(_) => {
+                        self.core.carry_asks();
+                        // Each attempt counts as a message: what was handed over is none besides.
+                        self.core.published.tally.sent.take_back(1);
+                        self.settle_asks();
+                    }
                     Err((waiter, frame)) => {
                         self.refuse_ask(waiter, first.destination, frame, Refusal::TooManyAsks);
                     }
@@ -109,7 +110,6 @@ impl Worker {
         };
         match core.asks.open(waiter, link, deadline) {
             Ok(correlation) => {
-                core.counts.sent += 1;
                 frame.patch_first_correlation(correlation);
                 core.push_request(link, frame);
             }
@@ -127,7 +127,6 @@ impl Worker {
         frame: Chunk,
         refusal: Refusal,
     ) {
-        self.core.counts.sent += 1;
         self.core.bury_hand_over(death(refusal), destination, frame);
         self.end_ask(waiter, Err(AskError::Refused(refusal)));
     }
@@ -162,7 +161,7 @@ impl Core {
             && self.asks.waiter(ask).is_some_and(|waiter| waiter.is(&gone))
             && self.asks.cancel(ask, &mut self.ask_effects).is_some()
         {
-            self.counts.failed_asks += 1;
+            self.published.tally.failed_asks.add(1);
             self.carry_asks();
         }
     }
@@ -183,7 +182,7 @@ impl Core {
         });
         for ask in gone {
             if self.asks.cancel(ask, &mut self.ask_effects).is_some() {
-                self.counts.failed_asks += 1;
+                self.published.tally.failed_asks.add(1);
             }
         }
         self.carry_asks();
@@ -216,11 +215,11 @@ impl Core {
                 self.route(router, message, key_hash).and_then(single)?
             }
         };
-        self.counts.sent += 1;
+        self.published.tally.sent.add(1);
         let link = match self.link_for_attempt(place.destination) {
             Ok(link) => link,
             Err(refusal) => {
-                self.counts.dead[death(refusal) as usize] += 1;
+                self.published.tally.dead[death(refusal) as usize].add(1);
                 let node = self.node_at(place.destination);
                 let about = |node| {
                     let (_, frame) = self.asks.plan(ask)?;

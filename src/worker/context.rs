@@ -66,8 +66,8 @@ impl Context<'_> {
     }
 
     /// This worker's counts so far.
-    pub fn counts(&self) -> &Counts {
-        &self.core.counts
+    pub fn counts(&self) -> Counts {
+        self.core.published.tally.counts()
     }
 
     /// Until when the asker waits; `None` when the message is a tell.

@@ -13,7 +13,7 @@ use super::router_slot::{RouterSlot, slot_of};
 use super::send::{Place, Route, ask_head, explain, place_of, places, retry, route, tell_head};
 use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
-use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
+use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
 use crate::base::{
     DestinationId, HandlerId, InstanceId, MessageTypeId, NodeRef, Path, RouteeId, Time, TypeRef,
@@ -189,7 +189,6 @@ pub struct Core {
     pub(super) notices: VecDeque<(InstanceId, Chunk)>,
     /// What routees have begun elsewhere.
     pub(super) works: Works,
-    pub(super) counts: Counts,
     pub(super) requests: Vec<Request>,
     pub(super) dirty: Vec<LinkId>,
     pub(super) parts: WorkerHalves,
@@ -201,7 +200,7 @@ pub struct Core {
     pub(super) last_call: (HandlerId, Option<MessageTypeId>),
     /// Whether a link's state changed since the driver last looked.
     pub(super) ways_changed: bool,
-    /// Where others see what is called right now.
+    /// Where it counts, and others see that and what is called right now.
     pub(super) published: Arc<CountsBoard>,
 }
 
@@ -258,7 +257,7 @@ impl Core {
         place: Result<Place, Refusal>,
         message: &M,
     ) -> Result<(), Refusal> {
-        self.counts.sent += 1;
+        self.published.tally.sent.add(1);
         let sent = place.and_then(|place| self.push_tell(place, message));
         self.refused(sent)
     }
@@ -288,7 +287,7 @@ impl Core {
     #[inline]
     pub(super) fn refused<T>(&mut self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &outcome {
-            self.counts.refused[*refusal as usize] += 1;
+            self.published.tally.refused[*refusal as usize].add(1);
         }
         outcome
     }
@@ -369,7 +368,7 @@ impl Core {
         within: Duration,
         waiter: Waiter,
     ) -> Result<(), Refusal> {
-        self.counts.sent += 1;
+        self.published.tally.sent.add(1);
         let outcome = place.and_then(|place| self.ask_at(place, message, within, waiter));
         self.refused(outcome)
     }
@@ -392,7 +391,7 @@ impl Core {
         let Self { links, encoder, dirty, .. } = self;
         match push(&mut links[link], link, encoder, dirty, &head, message) {
             Ok(()) => {
-                self.counts.asks += 1;
+                self.published.tally.asks.add(1);
                 Ok(())
             }
             Err(refusal) => {
@@ -423,12 +422,12 @@ impl Core {
         });
         match outcome {
             Ok(_) => {
-                self.counts.asks += 1;
+                self.published.tally.asks.add(1);
                 self.carry_asks();
                 Ok(())
             }
             Err(refusal) => {
-                self.counts.sent += 1;
+                self.published.tally.sent.add(1);
                 self.refused(Err(refusal))
             }
         }
@@ -440,7 +439,7 @@ impl Core {
     #[inline]
     pub(super) fn reply<R: WireType>(&mut self, link: LinkId, correlation: u64, reply: &R) {
         let Some(to) = self.links.get_mut(link) else {
-            self.counts.lost_replies += 1;
+            self.published.tally.lost_replies.add(1);
             return;
         };
         if to.outbox.is_overfull(&self.encoder) {
@@ -450,7 +449,7 @@ impl Core {
         match pushed {
             Ok(()) => self.mark_dirty(link),
             Err(_) => {
-                self.counts.lost_replies += 1;
+                self.published.tally.lost_replies.add(1);
                 self.fail(link, correlation, DeathReason::ReplyTooLarge);
             }
         }
@@ -459,7 +458,7 @@ impl Core {
     /// A link holds more replies than its peer can expect to be kept for it.
     #[cold]
     pub(super) fn lose_reply(&mut self, link: LinkId, correlation: u64) {
-        self.counts.lost_replies += 1;
+        self.published.tally.lost_replies.add(1);
         self.fail(link, correlation, DeathReason::RepliesFull);
     }
 
@@ -548,7 +547,7 @@ impl Core {
         if matches!(link.role, Role::Dialed { .. }) {
             let written = link.sent.requests - kept;
             // A peer that acknowledges what was never written to it gets no count below zero.
-            self.counts.unknown += written.saturating_sub(link.sent.acknowledged());
+            self.published.tally.unknown.add(written.saturating_sub(link.sent.acknowledged()));
             link.sent.requests = kept;
             link.sent.delivered = 0;
             link.sent.dead = 0;

@@ -115,7 +115,7 @@ impl Core {
 
     /// Requests to a routee of this node died before they came to it.
     pub(super) fn count_dead_here(&mut self, reason: DeathReason, requests: u64) {
-        self.counts.dead[reason as usize] += requests;
+        self.published.tally.dead[reason as usize].add(requests);
         self.note_dead(reason, requests, Some(self.me), None);
     }
 
@@ -124,7 +124,7 @@ impl Core {
         let link = &mut self.links[id];
         let requests = link.outbox.rewind(&mut self.encoder);
         link.sent.requests -= requests;
-        self.counts.dead[reason as usize] += requests;
+        self.published.tally.dead[reason as usize].add(requests);
         let peer = link.peer.0;
         while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
             self.note_dead_in(reason, &chunk, Some(peer));
@@ -140,7 +140,7 @@ impl Core {
         destination: DestinationId,
         frames: Chunk,
     ) {
-        self.counts.dead[reason as usize] += u64::from(frames.frames());
+        self.published.tally.dead[reason as usize].add(u64::from(frames.frames()));
         self.note_dead_in(reason, &frames, self.node_at(destination));
         self.encoder.give(frames);
     }

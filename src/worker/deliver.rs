@@ -191,7 +191,7 @@ impl Worker {
             FrameKind::Fin => self.fin(id),
             FrameKind::Part => self.part_frame(id, frame),
             FrameKind::Unknown => {
-                self.core.counts.skipped_frames += 1;
+                self.core.published.tally.skipped_frames.add(1);
                 Ok(())
             }
         }
@@ -208,12 +208,12 @@ impl Worker {
         };
         match self.call(frame, origin) {
             Ok(()) if remote => {
-                self.core.counts.received += 1;
+                self.core.published.tally.received.add(1);
                 if let Some(link) = self.core.links.get_mut(origin.link) {
                     link.taken.delivered += 1;
                 }
             }
-            Ok(()) => self.core.counts.delivered += 1,
+            Ok(()) => self.core.published.tally.delivered.add(1),
             Err(reason) => {
                 let Header { target: handler, message, .. } = frame.header;
                 let about = About { node: self.core.me, handler, message };
@@ -257,11 +257,11 @@ impl Worker {
         match reply {
             Ok(body) => match asks.replied(correlation, id, ask_effects) {
                 Some(waiter) => self.end_ask(waiter, Ok(body)),
-                None => self.core.counts.late_replies += 1,
+                None => self.core.published.tally.late_replies.add(1),
             },
             Err(reason) => {
                 if !asks.failed(correlation, id, reason, *now, ask_effects) {
-                    self.core.counts.late_replies += 1;
+                    self.core.published.tally.late_replies.add(1);
                 }
             }
         }
@@ -278,7 +278,7 @@ impl Worker {
                 let reply = reply.and_then(hold);
                 let replied = reply.is_ok();
                 if !self.core.replies.complete(slot, generation, reply) && replied {
-                    self.core.counts.late_replies += 1;
+                    self.core.published.tally.late_replies.add(1);
                 }
                 true
             }
@@ -292,13 +292,13 @@ impl Worker {
                 panicked.is_some()
             }
         };
-        let counts = &mut self.core.counts;
+        let tally = &self.core.published.tally;
         match replied && heard {
-            true => counts.replies += 1,
-            false => counts.failed_asks += 1,
+            true => tally.replies.add(1),
+            false => tally.failed_asks.add(1),
         }
         // Whoever asked is gone.
-        counts.late_replies += u64::from(replied && !heard);
+        tally.late_replies.add(u64::from(replied && !heard));
     }
 
     fn acknowledged(&mut self, id: LinkId, frame: Frame<'_>) -> Result<(), WireError> {
@@ -315,8 +315,8 @@ impl Worker {
         if !plausible {
             return Err(WireError::BadAck);
         }
-        self.core.counts.delivered += delivered - sent.delivered;
-        self.core.counts.dead_at_peer += dead - sent.dead;
+        self.core.published.tally.delivered.add(delivered - sent.delivered);
+        self.core.published.tally.dead_at_peer.add(dead - sent.dead);
         sent.delivered = delivered;
         sent.dead = dead;
         Ok(())
@@ -369,13 +369,13 @@ impl Core {
         }
         let mut peer = self.me;
         if remote {
-            self.counts.received_dead[reason as usize] += 1;
+            self.published.tally.received_dead[reason as usize].add(1);
             if let Some(link) = self.links.get_mut(id) {
                 link.taken.dead += 1;
                 peer = link.peer.0;
             }
         } else {
-            self.counts.dead[reason as usize] += 1;
+            self.published.tally.dead[reason as usize].add(1);
         }
         self.note_dead(reason, 1, Some(peer), Some(about));
     }

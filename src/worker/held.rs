@@ -53,6 +53,12 @@ impl Held {
         self.count
     }
 
+    /// How many messages wait.
+    #[cfg(test)]
+    pub fn messages(&self) -> u64 {
+        self.lists.iter().flat_map(|list| &list.waiting).map(Weigh::messages).sum()
+    }
+
     /// What the worker's queue may take now of what may have to wait here; `None` while nothing
     /// waits. An eighth of the places is for pushes that are under way and do not see it yet.
     fn queue_takes(&self) -> Option<Room> {
@@ -130,6 +136,7 @@ impl Worker {
     /// Takes one hand-over from another thread, or keeps it until its link has room.
     #[inline]
     pub fn inject(&mut self, injection: Injection) {
+        self.core.published.tally.handed.add(injection.messages());
         match injection.destination() {
             Some(to) if self.core.is_crowded(to) || self.held.has(to) => {
                 self.held.push(self.core.now, to, injection);

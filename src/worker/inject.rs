@@ -84,6 +84,15 @@ impl Weigh for Injection {
     fn may_wait_on(&self) -> bool {
         self.destination().is_some()
     }
+
+    #[inline]
+    fn messages(&self) -> u64 {
+        match self {
+            Self::Frames { frames, .. } => u64::from(frames.frames()),
+            Self::Ask(_) => 1,
+            Self::Reply { .. } | Self::Cancel { .. } => 0,
+        }
+    }
 }
 
 /// On its way to a sibling.

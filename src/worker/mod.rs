@@ -235,7 +235,6 @@ impl Worker {
             soon: Vec::new(),
             notices: VecDeque::new(),
             works: Works::new(limits.max_work, parts.injector.waker()),
-            counts: Counts::default(),
             requests: Vec::new(),
             dirty: Vec::new(),
             parts: WorkerHalves::new(parts.me, parts.index, &parts.settings),
@@ -251,7 +250,8 @@ impl Worker {
         Self { core, held, routees, due, woken, next_life, unsampled_call }
     }
 
-    /// The same, telling there which handler it calls, as it calls it.
+    /// The same, telling there which handler it calls, as it calls it, and counting there. To be
+    /// called before anything is counted.
     pub fn published_on(mut self, board: Arc<CountsBoard>) -> Self {
         self.core.published = board;
         self
@@ -260,8 +260,8 @@ impl Worker {
     // ---- what the driver asks ----
 
     /// The counts so far.
-    pub fn counts(&self) -> &Counts {
-        &self.core.counts
+    pub fn counts(&self) -> Counts {
+        self.core.published.tally.counts()
     }
 
     /// What the driver shall do; taken out.

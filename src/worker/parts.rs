@@ -35,7 +35,7 @@ impl Worker {
         let word = frame.header.message.0;
         let (part, op) = (PartId((word >> 8) as u8), word as u8);
         if !self.core.parts.frame(part, from, op, frame.body())? {
-            self.core.counts.skipped_frames += 1;
+            self.core.published.tally.skipped_frames.add(1);
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Core {
                     self.send_part_frame(part, to, op, &effects.bytes[body]);
                 }
                 WorkerEffect::Deliver(to, chunk) => {
-                    self.counts.sent += u64::from(chunk.frames());
+                    self.published.tally.sent.add(u64::from(chunk.frames()));
                     self.notices.push_back((to, chunk));
                 }
                 WorkerEffect::After { part, after, token } => {
@@ -113,7 +113,7 @@ impl Core {
     }
 
     fn bury_notice(&mut self, chunk: Chunk, reason: DeathReason) {
-        self.counts.dead[reason as usize] += chunk.untouched_requests();
+        self.published.tally.dead[reason as usize].add(chunk.untouched_requests());
         let me = self.me;
         self.note_dead_in(reason, &chunk, Some(me));
         self.encoder.give(chunk);

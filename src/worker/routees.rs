@@ -132,7 +132,7 @@ impl Worker {
         match self.with_routee(id, |hosted, cx| hosted.wake(token, cx)) {
             Some(true) => self.restart(id),
             Some(false) => {}
-            None => self.core.counts.void_wakes += 1,
+            None => self.core.published.tally.void_wakes.add(1),
         }
     }
 
@@ -154,19 +154,19 @@ impl Core {
         let times = self
             .timers
             .find(|timer| matches!(timer, Timer::Wake { instance, .. } if *instance == id));
-        self.counts.void_wakes += times.len() as u64;
+        self.published.tally.void_wakes.add(times.len() as u64);
         for time in times {
             self.timers.cancel(time);
         }
         let before = self.soon.len();
         self.soon.retain(|(instance, _)| *instance != id);
-        self.counts.void_wakes += (before - self.soon.len()) as u64;
+        self.published.tally.void_wakes.add((before - self.soon.len()) as u64);
         let asks = self
             .asks
             .find(|waiter| matches!(waiter, Waiter::Routee { instance, .. } if *instance == id));
         for ask in asks {
             if self.asks.cancel(ask, &mut self.ask_effects).is_some() {
-                self.counts.failed_asks += 1;
+                self.published.tally.failed_asks.add(1);
             }
         }
         self.carry_asks();
@@ -372,7 +372,7 @@ mod tests {
         let old = worker.routees[WAITING.slot()].as_ref().unwrap().id;
         worker.restart(old);
         // As those that were taken out of their lists before.
-        let before = worker.core.counts;
+        let before = worker.counts();
         worker.wake(old, 9);
         let waiter = || Waiter::Routee {
             instance: old,
@@ -381,7 +381,7 @@ mod tests {
         };
         worker.end_ask(waiter(), Ok(&[]));
         worker.end_ask(waiter(), Err(AskError::Timeout));
-        let after = worker.core.counts;
+        let after = worker.counts();
         assert_eq!(after.void_wakes - before.void_wakes, 1);
         let asks = (after.replies, after.failed_asks - before.failed_asks);
         assert_eq!((asks, after.late_replies - before.late_replies), ((0, 2), 1));

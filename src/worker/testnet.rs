@@ -393,7 +393,7 @@ impl Net {
     }
 
     pub(super) fn counts(&self, side: usize) -> Counts {
-        *self.sides[side].worker.counts()
+        self.sides[side].worker.counts()
     }
 
     pub(super) fn seen<T>(&self, side: usize, look: impl FnOnce(&mut Seen) -> T) -> T {
@@ -420,7 +420,8 @@ impl Net {
                 _ => 0,
             })
             .sum();
-        let under_way = under_way + worker.core.notices.len() as u64;
+        let waits = worker.core.notices.len() as u64 + worker.held.messages();
+        let under_way = under_way + waits;
         let counts = worker.counts();
         let ended =
             counts.delivered + counts.refused_total() + counts.dead_total() + counts.unknown;

@@ -51,7 +51,7 @@ pub struct PurseUsage {
 impl Worker {
     /// A duty cycle took longer than it may.
     pub(super) fn count_slow_turn(&mut self) {
-        self.core.counts.slow_turns += 1;
+        self.core.published.tally.slow_turns.add(1);
     }
 
     /// Shows how full it is.

@@ -207,7 +207,7 @@ impl Context<'_> {
         });
         let open = Open { routee: self.instance, then, stop: None, _wanted: wanted };
         works.open.insert(key, open);
-        self.core.counts.work_begun += 1;
+        self.core.published.tally.work_begun.add(1);
         Ok(work)
     }
 
@@ -251,7 +251,7 @@ impl Core {
 
     fn drop_work(&mut self, key: u64, end: WorkEnd) {
         if let Some(Open { then, stop, .. }) = self.works.open.remove(&key) {
-            self.counts.work_ended[end as usize] += 1;
+            self.published.tally.work_ended[end as usize].add(1);
             if let Some(stop) = stop {
                 let _ = catch_unwind(AssertUnwindSafe(stop));
             }
@@ -284,7 +284,7 @@ impl Worker {
                 Err(WorkLost::Panicked) => WorkEnd::Panicked,
                 Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
             };
-            self.core.counts.work_ended[end as usize] += 1;
+            self.core.published.tally.work_ended[end as usize].add(1);
             if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx))
                 == Some(true)
             {

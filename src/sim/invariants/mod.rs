@@ -240,9 +240,9 @@ impl World {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let core = &mut body.workers[index];
         let counts = core.worker.counts();
-        core.sums = counts::sums(counts);
+        core.sums = counts::sums(&counts);
         let usage = core.worker.usage();
-        let asks = asks::running(counts).and_then(|()| asks::moving(&usage));
+        let asks = asks::running(&counts).and_then(|()| asks::moving(&usage));
         let received = counts.received;
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
         let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits).and_then(|()| {
@@ -334,7 +334,7 @@ impl World {
     fn total_counts(&self, life: LifeId) -> crate::base::fate::Counts {
         let mut total = crate::base::fate::Counts::default();
         for core in self.lives[life].body.iter().flat_map(|body| &body.workers) {
-            total += *core.worker.counts();
+            total += core.worker.counts();
         }
         total
     }

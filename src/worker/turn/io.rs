@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use crate::base::fate::Counts;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
@@ -112,6 +111,6 @@ pub trait WorkerIo {
 
     /// Lets application threads see how a link stands.
     fn show(&mut self, destination: DestinationId, state: WayState);
-    /// Lets application threads see the counts.
-    fn publish(&mut self, counts: &Counts);
+    /// Lets application threads see how full its queues are.
+    fn show_fill(&mut self);
 }

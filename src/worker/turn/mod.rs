@@ -45,8 +45,8 @@ const CHUNKS_PER_TURN: usize = 16;
 /// hand-over that waits has found room, or a chunk for a sibling, whether siblings have stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// How stale published counts may be while the worker is busy.
-const PUBLISH_EVERY: Duration = Duration::from_millis(5);
+/// How long after it was last shown the worker shows how full it is, while it is busy.
+const SHOW_EVERY: Duration = Duration::from_millis(5);
 
 /// Handlers and message types that are named as slow; further ones are only counted.
 const MOST_SLOW: usize = 64;
@@ -90,7 +90,7 @@ pub struct Turn {
     named: Vec<Call>,
     noted: bool,
     last_work: Time,
-    last_publish: Time,
+    last_shown: Time,
     stage: Stage,
 }
 
@@ -122,7 +122,7 @@ impl Turn {
             named: Vec::new(),
             noted: true,
             last_work: Time::ZERO,
-            last_publish: Time::ZERO,
+            last_shown: Time::ZERO,
             stage: Stage::Running,
         }
     }
@@ -172,10 +172,10 @@ impl Turn {
             || !self.unsent.is_empty()
             || self.rests.iter().any(Option::is_some)
             || now.since(self.last_work) < self.spin;
-        if !busy || now.since(self.last_publish) >= PUBLISH_EVERY {
-            self.last_publish = now;
+        if !busy || now.since(self.last_shown) >= SHOW_EVERY {
+            self.last_shown = now;
             worker.show_fill();
-            io.publish(worker.counts());
+            io.show_fill();
         }
         if busy { TurnOutcome::Again } else { TurnOutcome::Sleep }
     }

@@ -59,7 +59,6 @@ impl Turn {
             self.bury_chunks(worker, io);
             worker.stop();
             self.report(worker, io);
-            io.publish(worker.counts());
             worker.sleeps(now);
             self.unsent.push(Report::Ended(self.index));
             self.stage = Stage::Reporting(now.plus(PATIENCE));

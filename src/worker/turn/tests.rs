@@ -14,7 +14,7 @@ use rkyv::util::AlignedVec;
 
 use super::io::Flow;
 use super::{Line, Moved, Turn, TurnOutcome, WorkerIo};
-use crate::base::fate::{Counts, DeathReason};
+use crate::base::fate::DeathReason;
 use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
@@ -181,7 +181,7 @@ impl WorkerIo for Hands {
     fn show(&mut self, destination: DestinationId, state: WayState) {
         self.shown.push((destination, state));
     }
-    fn publish(&mut self, _: &Counts) {}
+    fn show_fill(&mut self) {}
 }
 
 const ROOM: InboxRoom = InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 };
