@@ -127,7 +127,7 @@ fn while_a_node_goes(other: Node, calculator: &Router) -> Fallible<()> {
         let gone = Arc::clone(&gone);
         move || {
             thread::sleep(Duration::from_millis(100));
-            other.stop();
+            other.stop().unwrap();
             gone.store(true, Ordering::Release);
         }
     });
@@ -160,7 +160,7 @@ fn main() -> Fallible<()> {
     calculator.wait_ready(2, LIMIT)?;
     while_a_node_goes(other, &calculator)?;
 
-    let counts = node.stop();
+    let counts = node.stop()?;
     println!(
         "\n{} asks: {} replies, {} errors, {} late replies thrown away.",
         counts.asks, counts.replies, counts.failed_asks, counts.late_replies

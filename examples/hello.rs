@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let error = carts.ask(&BurnDown { cart: 1 }).wait().expect_err("nobody handles this");
     println!("\nAsked to burn down, the shop says: {error}.");
 
-    let counts = node.stop();
+    let counts = node.stop()?;
     println!(
         "\n{} sent = {} delivered + {} refused + {} dead + {} unknown. Nothing is lost in silence.",
         counts.sent,

@@ -105,7 +105,7 @@ fn main() -> Fallible<()> {
     println!("a look-up that panics      {}", unknown.expect_err("there is none"));
     assert_eq!(unknown, Err(AskError::Dead(DeathReason::NoReply)));
 
-    let counts = node.stop();
+    let counts = node.stop()?;
     let ended = |end: WorkEnd| counts.work_ended[end as usize];
     assert_eq!((counts.work_begun, ended(WorkEnd::Done), ended(WorkEnd::Panicked)), (2, 1, 1));
     Ok(())

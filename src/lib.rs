@@ -122,6 +122,7 @@ pub use base::{
 };
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};
+pub use control::lookout::HeldWorker;
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::Layout;
 /// Makes a type a message, which nodes can send to each other.
@@ -185,6 +186,7 @@ pub use part::load::{Load, LoadError};
 pub use part::watch::{ArchivedGone, Gone, GoneReason, Target};
 pub use rkyv;
 pub use route::LocalPreference;
+pub use runtime::last::GivenUp;
 pub use runtime::proxies::DeadLetter;
 pub use runtime::published::Ended;
 pub use wire::{Layout, Message};

@@ -236,7 +236,7 @@ fn a_result_comes_to_its_routee_with_its_state_at_hand() {
         stage.runtime.block_on(task).unwrap().unwrap();
     }
     assert_eq!(stage.ask(Order::Thread(30)), Ok(42), "from a plain thread");
-    let counts = stage.node.stop();
+    let counts = stage.node.stop().unwrap();
     assert_eq!((counts.work_begun, ended(&counts, WorkEnd::Done)), (3, 3));
 }
 
@@ -262,7 +262,7 @@ fn a_panic_or_an_end_without_a_result_is_told() {
     let lost = [WorkLost::Panicked, WorkLost::GivenUp, WorkLost::GivenUp, WorkLost::GivenUp];
     assert_eq!(outside.heard(), lost.map(Err));
     assert_eq!(outside.alive(), 0);
-    node.stop();
+    node.stop().unwrap();
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_leave_waits_for_work_and_a_stop_does_not() {
     let stage = Stage::new();
     let _gate = stage.outside.gate();
     stage.ask(Order::AwaitAside).unwrap();
-    let counts = stage.node.stop();
+    let counts = stage.node.stop().unwrap();
     assert_eq!((counts.work_begun, ended(&counts, WorkEnd::Stopped)), (1, 1));
     assert_eq!(stage.outside.heard(), []);
 }

@@ -108,7 +108,7 @@ fn a_stream_of_events_ends_with_its_node() {
     let node = node(None);
     let (mut events, mut letters) = (node.events(), node.dead_letters());
     let router = node.router("/user/nobody").build().unwrap();
-    node.stop();
+    node.stop().unwrap();
     while let Ok(event) = events.wait() {
         drop(event);
     }
@@ -253,7 +253,7 @@ fn what_dies_while_a_node_ends_is_told() {
     for _ in 0..3 {
         router.tell(&Block { ms: 0 }).unwrap();
     }
-    let counts = node.stop();
+    let counts = node.stop().unwrap();
     let mut told = 0;
     while let Ok(letter) = letters.wait() {
         assert_eq!(letter.reason, DeathReason::Stopped);

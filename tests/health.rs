@@ -55,6 +55,7 @@ fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn a_blocking_handler_is_named_within_a_second() {
+    tracing_subscriber::fmt().with_writer(|| ToLog).with_ansi(false).init();
     let port = AdminPort::open("127.0.0.1:0".parse().unwrap()).expect("a port");
     let node = Node::builder().bind("127.0.0.1:0").workers(2).start().expect("starts");
     let node = Arc::new(node);
@@ -69,6 +70,8 @@ fn a_blocking_handler_is_named_within_a_second() {
         health.is_healthy() && health.stuck().count() == 0
     });
 
+    // A machine that stumbles brings slow turns of its own.
+    let slow_before = node.counts().slow_turns;
     router.tell(&Block).expect("is taken");
     within(Duration::from_secs(1), "the stuck worker is told", || {
         health(&admin).1.stuck.first().is_some_and(|stuck| stuck.path.is_some())
@@ -81,6 +84,19 @@ fn a_blocking_handler_is_named_within_a_second() {
     let worker = same.stuck().next().expect("the same without the port");
     assert_eq!(worker.worker, WorkerIndex(stuck[0].worker));
     assert_eq!(worker.path.as_deref(), Some("/user/blocker"));
+    assert_eq!(stuck[0].message.as_deref(), Some("health.block"));
+    assert_eq!(worker.message.as_deref(), Some("health.block"));
+    assert!(node.counts().slow_turns > slow_before, "the turn counts as slow before it ends");
+    // Of what a worker does otherwise there is a line when it has ended. This one may never end.
+    within(Duration::from_secs(5), "the log names it", || !lines(HOLDS).is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    let said = lines(HOLDS);
+    assert_eq!(said.len(), 1, "and once: {said:?}");
+    for part in ["worker=0", "path=\"/user/blocker\"", "message_type=\"health.block\"", "turn_ms="]
+    {
+        let either = part.replace("worker=0", "worker=1");
+        assert!(said[0].contains(part) || said[0].contains(&either), "{part}: {said:?}");
+    }
     // A slow handler is not yet a reason to take the node out of service; one that blocks is.
     within(Duration::from_secs(3), "the node is not healthy", || !health(&admin).0);
 
@@ -89,6 +105,34 @@ fn a_blocking_handler_is_named_within_a_second() {
         let (ok, report) = health(&admin);
         ok && report.healthy && report.stuck.is_empty()
     });
+    within(Duration::from_secs(5), "it counts once", || node.counts().in_flight() == 0);
+    assert!(node.counts().slow_turns > slow_before);
+    assert_eq!(lines(HOLDS).len(), 1);
+}
+
+/// What the log says of a worker that is held now.
+const HOLDS: &str = "a handler holds its worker";
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct ToLog;
+
+impl Write for ToLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().expect("nobody panics in here").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines of the log in which this stands.
+fn lines(about: &str) -> Vec<String> {
+    let log = LOG.lock().expect("nobody panics in here");
+    let log = String::from_utf8_lossy(&log);
+    log.lines().filter(|line| line.contains(about)).map(str::to_owned).collect()
 }
 
 #[derive(Archive, Serialize, Deserialize, Message)]

@@ -65,7 +65,7 @@ fn a_clock_that_went_back_keeps_no_node_out() {
         if leaves {
             again.leave_and_wait().unwrap();
         } else {
-            again.stop();
+            again.stop().unwrap();
         }
         again = start(address.clone(), behind);
         assert!(again.id().incarnation > before, "leaves: {leaves}");

@@ -111,7 +111,7 @@ fn a_routee_is_told_once_that_its_worker_stops() {
         if leaves {
             node.leave_and_wait().unwrap();
         } else {
-            node.stop();
+            node.stop().unwrap();
         }
         let all = [Step::Started, Step::Stopped(Some(Refusal::Stopped))];
         assert_eq!(*steps.lock().unwrap(), all, "leaves: {leaves}");
@@ -123,7 +123,7 @@ fn an_instance_that_panicked_is_not_told_to_stop() {
     let steps = Steps::default();
     let (node, router, _) = clock(&steps);
     router.ask(&Tick::Panic).within(LIMIT).wait().unwrap_err();
-    node.stop();
+    node.stop().unwrap();
     let all = [Step::Started, Step::Started, Step::Stopped(None)];
     assert_eq!(*steps.lock().unwrap(), all);
 }

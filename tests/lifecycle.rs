@@ -153,7 +153,7 @@ fn a_node_that_drops_dead_leaves_every_message_in_one_count() {
         }
     }
     thread::sleep(Duration::from_millis(300));
-    let last = nodes.pop().unwrap().stop();
+    let last = nodes.pop().unwrap().stop().unwrap();
     thread::sleep(Duration::from_millis(300));
     stop.store(true, Ordering::Relaxed);
     let told: Vec<u64> = senders.into_iter().map(|sender| sender.join().unwrap().0).collect();
@@ -204,7 +204,7 @@ fn nobody_waits_for_a_node_that_was_stopped() {
             .collect();
         thread::sleep(Duration::from_millis(20));
         let stopped = Instant::now();
-        node.stop();
+        node.stop().unwrap();
         for asker in askers {
             let error = asker.join().unwrap();
             assert!(

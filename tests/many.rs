@@ -133,7 +133,7 @@ fn story(size: usize, slot_bits: u8, limits: Limits) {
     let killed = Instant::now();
     thread::scope(|scope| {
         for one in dead {
-            scope.spawn(move || one.node.stop());
+            scope.spawn(move || one.node.stop().unwrap());
         }
     });
     until("all see who is dead", limits.seen, || {

@@ -342,7 +342,7 @@ fn an_overloaded_pair() {
         }
         std::thread::sleep(Duration::from_secs(2));
         // Idempotent asks go on to a peer that is not there any more.
-        there.stop();
+        there.stop().unwrap();
         std::thread::sleep(Duration::from_secs(2));
         over.store(true, Ordering::Relaxed);
     });

@@ -195,6 +195,49 @@ fn several_slow_links_at_once_cost_no_accepted_message_and_hold_up_nobody_else()
     assert!(accepted[PEERS - 1] > 2 * slow, "the quick one was held up: {accepted:?}");
 }
 
+/// Holds its worker for as long as the gate is shut, which is when its peers find their links full.
+#[derive(Routee)]
+#[routee(handles(Work))]
+struct Gated(Arc<Gate>);
+
+impl Handler<Work> for Gated {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedWork, _: &mut Context<'_>) {
+        self.0.hold();
+    }
+}
+
+/// Peers stall one after another, each when the queue is full of what is for it, and for longer than
+/// a link may keep a worker from taking hand-overs: those that come later find less room in the
+/// queue, so that there is a place for all that it took.
+#[test]
+fn links_that_stall_one_after_another_cost_no_accepted_message() {
+    const PEERS: usize = 5;
+    let gate = Arc::<Gate>::default();
+    let _opened = Opened(Arc::clone(&gate));
+    let sending = node(None, 1);
+    let peers: Vec<Node> = (0..PEERS).map(|_| node(Some(&sending), 1)).collect();
+    let routers = peers.iter().zip(0..).map(|(peer, number)| {
+        let (path, gate) = (format!("/user/gated-{number}"), Arc::clone(&gate));
+        peer.serve(&path, move |_| Gated(Arc::clone(&gate))).unwrap();
+        let router = sending.router(&path).build().unwrap();
+        router.wait_ready(1, LIMIT).unwrap();
+        router
+    });
+    let routers: Vec<Router> = routers.collect();
+    let flood = |router| flood_for(router, &work(0, 8_300), Duration::from_millis(500));
+    let accepted: Vec<u64> = routers.iter().map(flood).collect();
+    std::thread::sleep(Duration::from_millis(1_000));
+    let counts = sending.counts();
+    println!("accepted by peer: {accepted:?}; {counts:?}");
+    gate.open();
+    let all = accepted.iter().sum();
+    let counts = settled(&sending, all);
+    assert_eq!((counts.delivered, counts.dead_total()), (all, 0), "{counts:?}");
+    assert!(counts.refused[Refusal::QueueFull as usize] > 0, "it was not full: {counts:?}");
+    assert!(accepted.iter().all(|accepted| *accepted > 0), "one was shut out: {accepted:?}");
+}
+
 #[test]
 fn a_node_that_stops_accounts_for_everything_it_accepted() {
     for round in 0..20 {
@@ -205,7 +248,7 @@ fn a_node_that_stops_accounts_for_everything_it_accepted() {
         let never = Arc::new(AtomicBool::new(false));
         let sender = std::thread::spawn(move || flood(&router, &work(0, 100), &never));
         std::thread::sleep(Duration::from_millis(20 + round));
-        let counts = node.stop();
+        let counts = node.stop().unwrap();
         let accepted = sender.join().unwrap();
         let ended = counts.delivered + counts.dead_total() + counts.unknown;
         assert_eq!(counts.in_flight(), 0, "round {round}: {counts:?}");
@@ -246,6 +289,7 @@ enum Order {
 struct Holder {
     gate: Arc<Gate>,
     sinks: Arc<OnceLock<Router>>,
+    passed: Arc<AtomicU64>,
 }
 
 /// Held handlers wait here. Open for good once it is opened.
@@ -302,6 +346,7 @@ impl Handler<Order> for Holder {
             }
             ArchivedOrder::Pass { hops } => {
                 let hops = hops.to_native();
+                self.passed.fetch_add(1, Ordering::SeqCst);
                 if hops > 0 {
                     // Both outcomes are counted.
                     let _ = cx.tell(self.sinks.get().unwrap(), &Order::Pass { hops: hops - 1 });
@@ -312,13 +357,24 @@ impl Handler<Order> for Holder {
     }
 }
 
-/// Worker 0 serves `/user/holder`, the others `/user/sinks`.
 fn holding(workers: u16) -> (Node, Arc<Gate>, Router, Router) {
     let node = Node::builder().bind("127.0.0.1:0").workers(usize::from(workers)).start().unwrap();
-    let (gate, sinks) = (Arc::<Gate>::default(), Arc::<OnceLock<Router>>::default());
+    let (node, gate, holder, sinks, _) = serve_holder(node, workers);
+    (node, gate, holder, sinks)
+}
+
+/// Worker 0 serves `/user/holder`, the others `/user/sinks`. The last is how many messages were
+/// passed.
+fn serve_holder(node: Node, workers: u16) -> (Node, Arc<Gate>, Router, Router, Arc<AtomicU64>) {
+    let (gate, passed) = (Arc::<Gate>::default(), Arc::<AtomicU64>::default());
+    let sinks = Arc::<OnceLock<Router>>::default();
     let make = || {
-        let (gate, sinks) = (Arc::clone(&gate), Arc::clone(&sinks));
-        move |_| Holder { gate: Arc::clone(&gate), sinks: Arc::clone(&sinks) }
+        let (gate, sinks, passed) = (Arc::clone(&gate), Arc::clone(&sinks), Arc::clone(&passed));
+        move |_| Holder {
+            gate: Arc::clone(&gate),
+            sinks: Arc::clone(&sinks),
+            passed: Arc::clone(&passed),
+        }
     };
     let on = |workers: std::ops::Range<u16>| Placement::Workers(workers.map(WorkerIndex).collect());
     node.serve_on("/user/holder", on(0..1), make()).unwrap();
@@ -328,14 +384,17 @@ fn holding(workers: u16) -> (Node, Arc<Gate>, Router, Router) {
     holder.wait_ready(1, LIMIT).unwrap();
     to_sinks.wait_ready(usize::from(workers) - 1, LIMIT).unwrap();
     assert!(sinks.set(to_sinks.clone()).is_ok());
-    (node, gate, holder, to_sinks)
+    (node, gate, holder, to_sinks, passed)
 }
 
 #[test]
 fn what_waits_for_a_held_worker_is_in_flight_at_once() {
-    // Each router has one of the two workers as its home: both ways in are tried.
-    for _ in 0..2 {
-        let (node, gate, holder, _) = holding(2);
+    // A clone hands over to the next worker: to the held one, and to one that passes on to it.
+    for clones in 0..2 {
+        let (node, gate, mut holder, _) = holding(2);
+        for _ in 0..clones {
+            holder = holder.clone();
+        }
         let _opened = Opened(Arc::clone(&gate));
         for _ in 0..10 {
             holder.tell(&Order::Pass { hops: 0 }).unwrap();
@@ -407,6 +466,64 @@ fn what_moves_never_hides_what_rests() {
     let counts = node.counts();
     assert_eq!(counts.sent, counts.delivered + counts.refused_total(), "{counts:?}");
     println!("{told} told, {looks} looks");
+}
+
+/// A node that is told to stop does not wait for a held worker for ever. What that one had is given
+/// up, by name and number, and is counted once whatever its handler does later.
+#[test]
+fn what_a_stopping_node_gives_up_is_named_and_counted_once() {
+    let (node, gate, holder, _) = holding(2);
+    let _opened = Opened(Arc::clone(&gate));
+    holder.tell(&Order::Hold { own: 2, others: 5 }).unwrap();
+    gate.wait_held();
+    for _ in 0..1_000 {
+        holder.tell(&Order::Pass { hops: 0 }).unwrap();
+    }
+    let began = Instant::now();
+    let given_up = node.stop().unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    println!("{given_up}");
+    let [held] = &given_up.workers[..] else { panic!("one is held: {given_up}") };
+    assert_eq!((held.worker, held.path.as_deref()), (WorkerIndex(0), Some("/user/holder")));
+    assert_eq!(held.message.as_deref(), Some("overload.order"));
+    assert!(held.turn >= Duration::from_secs(1), "{held}");
+    // Itself, two to itself, and five to the other worker, which had not been sent yet.
+    assert_eq!((given_up.messages, given_up.waiting), (1_008, 1_000), "{given_up}");
+    let counts = *given_up.counts;
+    assert_eq!((counts.in_flight(), counts.sent, counts.delivered), (0, 1_008, 0), "{counts:?}");
+    assert_eq!((counts.dead[DeathReason::Stopped as usize], counts.unknown), (1_000, 8));
+    let said = given_up.to_string();
+    for part in ["worker 0", "/user/holder", "overload.order", " ms ", "1008 messages"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    assert_eq!(holder.tell(&Order::Pass { hops: 0 }), Err(Refusal::Stopped));
+}
+
+#[test]
+fn a_handler_that_returns_after_its_node_ended_changes_no_count_and_handles_nothing_more() {
+    let builder = Node::builder().bind("127.0.0.1:0").workers(2);
+    let node = builder.set("membership.leave_timeout_ms", "200").start().unwrap();
+    let (node, gate, holder, _, passed) = serve_holder(node, 2);
+    let _opened = Opened(Arc::clone(&gate));
+    holder.tell(&Order::Hold { own: 50, others: 0 }).unwrap();
+    gate.wait_held();
+    for _ in 0..500 {
+        holder.tell(&Order::Pass { hops: 0 }).unwrap();
+    }
+    node.begin_leave().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(node.ended()), keyway::Ended::Left { drained: false });
+    let given_up = node.given_up().unwrap();
+    assert_eq!(given_up.messages, 551, "{given_up}");
+    assert_eq!(given_up.workers[0].path.as_deref(), Some("/user/holder"), "{given_up}");
+    let before = node.counts();
+    assert_eq!((before.in_flight(), *given_up.counts), (0, before), "{before:?}");
+    let returned = Arc::strong_count(&gate);
+    gate.open();
+    // The worker's thread ends, and drops its routee.
+    within("its worker ends", || Arc::strong_count(&gate) < returned);
+    assert_eq!(passed.load(Ordering::SeqCst), 0, "nothing is handled that was given up");
+    assert_eq!(node.counts(), before);
 }
 
 fn within(what: &str, mut holds: impl FnMut() -> bool) {

@@ -103,7 +103,7 @@ fn started(settings: &[(String, i128)]) -> Result<(), String> {
     }
     match builder.start() {
         Ok(node) => {
-            node.stop();
+            node.stop().unwrap();
             Ok(())
         }
         Err(error @ BuildError::Config(_)) => Err(error.to_string()),

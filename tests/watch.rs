@@ -212,14 +212,14 @@ fn nodes_that_leave_are_removed_or_start_anew_are_gone() {
     told.sort();
     assert_eq!(told, [(0, left), (1, left)]);
 
-    removed.stop();
+    removed.stop().unwrap();
     guard.node.down(lives[1].node).unwrap();
     let down = GoneReason::NodeDown;
     let mut told = guard.told(4).split_off(2);
     told.sort();
     assert_eq!(told, [(2, down), (3, down)]);
 
-    restarts.stop();
+    restarts.stop().unwrap();
     let restarted = node("restarts", &[&guard.node]);
     let mut told = guard.told(6).split_off(4);
     told.sort();

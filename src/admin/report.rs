@@ -189,6 +189,9 @@ pub struct StuckReport {
     pub turn_ms: u64,
     /// The path whose handler it called last, if known.
     pub path: Option<String>,
+    /// The name of the message's type, if it was called for one.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// The request was refused, or could not be carried out.
@@ -322,6 +325,7 @@ impl HealthReport {
             worker: worker.worker.0,
             turn_ms: worker.turn.as_millis() as u64,
             path: worker.path.as_deref().map(str::to_owned),
+            message: worker.message.as_deref().map(str::to_owned),
         });
         Self {
             name: node.name().to_owned(),

@@ -234,7 +234,8 @@ impl NodeBuilder {
         let seed = HashSeed(settings.key.hash_seed());
         let NodeConfig { workers, watch, .. } = &settings.config;
         let watches = Places::new(watch.max_watches * workers.count);
-        Ok(face(start(settings)?, seed, watches))
+        let slow_turn = Duration::from_millis(workers.slow_turn_ms);
+        Ok(face(start(settings)?, seed, watches, slow_turn))
     }
 }
 
@@ -247,7 +248,7 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     Ok(Settings { config, key, discovery, policy, clock_behind: Duration::ZERO })
 }
 
-fn face(started: Started, seed: HashSeed, watches: Places) -> Node {
+fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) -> Node {
     let doors = started
         .doors
         .into_iter()
@@ -271,7 +272,9 @@ fn face(started: Started, seed: HashSeed, watches: Places) -> Node {
         strangers: started.strangers,
         join: started.join,
         loads: Default::default(),
+        given_up: started.given_up,
         closing: started.closing,
+        slow_turn,
         doors,
         buffers: started.buffers,
         replies: started.replies,

@@ -1,12 +1,14 @@
 //! How a node is: whether it takes messages, and whether one of its workers stands still.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::Node;
 use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
-use crate::queue::board::{Fill, PulseReading, WayState};
+use crate::control::lookout::HeldWorker;
+use crate::queue::board::{Fill, WayState};
 use crate::queue::times::Distribution;
 use crate::runtime::published::Ended;
 
@@ -44,6 +46,8 @@ pub struct WorkerHealth {
     pub stuck: bool,
     /// The path whose handler the turn called last, if it is stuck and the path is known.
     pub path: Option<Path>,
+    /// The name of the message's type, if it is stuck with one.
+    pub message: Option<Arc<str>>,
 }
 
 impl Health {
@@ -65,20 +69,16 @@ impl Node {
     pub fn health(&self) -> Health {
         let view = self.view();
         let own = view.member(self.id().node);
-        let path = |handler: Option<u32>| {
-            let services = &own?.services;
-            let service = services.iter().find(|service| Some(service.handler.0) == handler)?;
-            Some(service.path.clone())
-        };
         let readings = self.shared.doors.iter().map(|door| door.counts.pulse.read());
         let readings: Vec<_> = readings.collect();
         // After the readings, so that no turn seems to begin later than now.
-        let now = self.now().0;
+        let now = self.now();
         let workers = readings.into_iter().zip(0..).map(|(reading, index)| {
-            let turn = turn(reading, now);
+            let held = HeldWorker::new(WorkerIndex(index), reading, now, own);
+            let HeldWorker { worker, path, message, turn } = held;
             let stuck = turn >= STUCK_AFTER;
-            let path = if stuck { path(reading.handler) } else { None };
-            WorkerHealth { worker: WorkerIndex(index), turn, stuck, path }
+            let (path, message) = if stuck { (path, message) } else { (None, None) };
+            WorkerHealth { worker, turn, stuck, path, message }
         });
         Health {
             state: own.map(|own| own.state),
@@ -218,7 +218,8 @@ impl Node {
         let others = || snapshot.destinations.iter().filter(|known| known.node != self.shared.me);
         let of_door = |(index, door): (usize, &Door)| {
             let reading = door.counts.pulse.read();
-            let now = self.now().0;
+            let at = self.now();
+            let now = at.0;
             let since = |since: Option<u64>| since.map_or(0, |since| now.saturating_sub(since));
             let asleep = reading.slept_ns + since(reading.asleep_since_ns);
             let mut ways = Ways::default();
@@ -234,7 +235,7 @@ impl Node {
                 worker: WorkerIndex(index as u16),
                 awake: Duration::from_nanos(now.saturating_sub(asleep)),
                 asleep: Duration::from_nanos(asleep),
-                turn: turn(reading, now),
+                turn: reading.turn(at),
                 queued: door.injector.len(),
                 queue_capacity: door.injector.capacity(),
                 ways,
@@ -243,10 +244,4 @@ impl Node {
         };
         self.shared.doors.iter().enumerate().map(of_door).collect()
     }
-}
-
-pub(super) fn turn(reading: PulseReading, now_ns: u64) -> Duration {
-    reading
-        .turn_since_ns
-        .map_or(Duration::ZERO, |since| Duration::from_nanos(now_ns.saturating_sub(since)))
 }

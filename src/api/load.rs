@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::health::{STUCK_AFTER, turn};
+use super::health::STUCK_AFTER;
 use super::node::Node;
 use super::shared::Shared;
 use crate::base::{Member, NodeRef};
@@ -23,12 +23,13 @@ impl Shared {
             for board in &boards {
                 let pulse = board.pulse.read();
                 // After the reading, so that it is no later.
-                let now = clock.now().0;
+                let at = clock.now();
+                let now = at.0;
                 let asleep = pulse.asleep_since_ns.map_or(0, |since| now.saturating_sub(since));
                 let asleep = pulse.slept_ns + asleep;
                 sum.asleep_ns += asleep;
                 sum.awake_ns += now.saturating_sub(asleep);
-                sum.stuck |= turn(pulse, now) >= STUCK_AFTER;
+                sum.stuck |= pulse.turn(at) >= STUCK_AFTER;
             }
             sum
         });

@@ -20,6 +20,7 @@ use crate::control::joining::JoinState;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::route::{RouterSpec, StrategyKind};
+use crate::runtime::last::GivenUp;
 use crate::runtime::proxies::{Order, OrderError};
 use crate::runtime::published::{Ended, Strangers};
 use crate::wire::Message;
@@ -296,9 +297,23 @@ impl Node {
 
     /// Stops at once. Peers notice the closed links; what was under way is lost, and counted.
     /// Returns when the threads have ended, with the last counts.
-    pub fn stop(self) -> Counts {
+    ///
+    /// # Errors
+    /// When handlers held some of the workers for more than 5 s: they are named, and what they had is
+    /// counted as [`GivenUp`] says. The node has stopped all the same.
+    pub fn stop(self) -> Result<Counts, GivenUp> {
         self.stop_threads();
-        self.shared.counts()
+        match self.given_up() {
+            Some(given_up) => Err(given_up),
+            None => Ok(self.shared.counts()),
+        }
+    }
+
+    /// What the node has given up on, if it has ended, by itself or by a leave, while handlers held
+    /// some of its workers.
+    pub fn given_up(&self) -> Option<GivenUp> {
+        let given_up = self.shared.given_up.get()?;
+        Some(GivenUp { counts: Box::new(self.shared.counts()), ..given_up.clone() })
     }
 
     /// Waits until the node has ended, by its own leave, a stop, or a fault.

@@ -1,7 +1,8 @@
 //! What all faces of one node share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,7 @@ use crate::queue::reply::ReplySlots;
 use crate::queue::stream::StreamSender;
 use crate::route::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
+use crate::runtime::last::{GivenUp, count};
 use crate::runtime::proxies::{DeadLetter, Order};
 use crate::runtime::published::{Ended, Strangers};
 use crate::worker::{AppReply, Buffers, Injection, RouteeRef, Sender};
@@ -55,6 +57,10 @@ pub(crate) struct Shared {
     pub join: watch::Receiver<JoinState>,
     /// As the part last showed them.
     pub loads: Arc<ArcSwap<Loads>>,
+    /// What was given up at the node's end.
+    pub given_up: Arc<OnceLock<GivenUp>>,
+    /// How long a turn may last before it counts as slow.
+    pub slow_turn: Duration,
     /// Whether the node takes nothing more.
     pub closing: Arc<AtomicBool>,
     pub doors: Vec<Door>,
@@ -71,22 +77,26 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The node's counts. How messages ended is read before how many were sent, of all workers: so
-    /// one that has not ended is never missing, whatever moves meanwhile.
+    /// The node's counts.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for door in &self.doors {
-            counts += door.counts.tally.ended();
-        }
+        let mut counts = match self.given_up.get() {
+            Some(given_up) => *given_up.counts,
+            None => self.counted(),
+        };
         for (count, refused) in counts.refused.iter_mut().zip(&self.refused) {
             let refused = refused.load(Ordering::Relaxed);
             *count += refused;
             counts.sent += refused;
         }
-        for Door { injector, counts: worker, .. } in &self.doors {
-            let sent = worker.tally.sent.get().wrapping_add(injector.handed_over());
-            counts.sent += sent;
-        }
+        counts
+    }
+
+    /// What workers have counted so far, turns that are slow already included.
+    fn counted(&self) -> Counts {
+        let mut counts = count(self.doors.iter().map(|door| (&door.injector, &*door.counts)));
+        let now = self.clock.now();
+        let turns = self.doors.iter().map(|door| door.counts.pulse.read().turn(now));
+        counts.slow_turns += turns.filter(|turn| *turn > self.slow_turn).count() as u64;
         counts
     }
 

@@ -264,7 +264,8 @@ counts! {
         pub dead: u64 by DeathReason,
         /// Accepted messages that the receiving node reported dead (its own counts tell why).
         pub dead_at_peer: u64,
-        /// Written to a link that was lost before they were acknowledged.
+        /// Written to a link that was lost before they were acknowledged, or with a worker that the
+        /// node gave up on when it stopped.
         pub unknown: u64,
         /// Messages from other nodes that handlers here took.
         pub received: u64,

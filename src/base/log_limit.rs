@@ -41,6 +41,8 @@ pub enum LogKind {
     AsyncReply,
     /// A handler wanted to wait.
     WouldBlock,
+    /// A handler holds its worker.
+    HeldWorker,
     /// A member came, went or changed.
     Member,
 }

@@ -10,6 +10,7 @@ mod leaving;
 pub mod letters;
 pub mod links;
 mod log_line;
+pub mod lookout;
 mod parts;
 pub mod seeds;
 mod serving;

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::tally::Tally;
 use super::times::HandlerTimes;
-use crate::base::DestinationId;
+use crate::base::{DestinationId, Time};
 
 /// How one worker's link to a destination stands, as application threads see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +99,24 @@ pub struct CountsBoard {
     pub fill: Fill,
     /// How long its handlers take.
     pub times: HandlerTimes,
+    given_up: AtomicBool,
 }
 
 impl CountsBoard {
     /// All zero.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The node has stopped without this worker: it handles nothing more.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the node has stopped without this worker.
+    #[inline]
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 }
 
@@ -148,8 +161,8 @@ pub struct Fill {
 pub struct Pulse {
     /// When the turn began, plus one; 0 while it sleeps.
     turn_since_ns: AtomicU64,
-    /// The handler that the turn called last, plus one; 0 for none yet.
-    handler: AtomicU32,
+    /// What the turn called last: the handler plus one, 0 for none yet, and the message's type.
+    call: AtomicU64,
     /// When it fell asleep, plus one; 0 while it is awake.
     asleep_since_ns: AtomicU64,
     slept_ns: AtomicU64,
@@ -162,6 +175,8 @@ pub struct PulseReading {
     pub turn_since_ns: Option<u64>,
     /// The handler that the turn called last.
     pub handler: Option<u32>,
+    /// For which type of message; `None` when it was woken or got a reply.
+    pub message: Option<u32>,
     /// How long it has slept in all, the present sleep not counted.
     pub slept_ns: u64,
     /// When it fell asleep, while it sleeps.
@@ -178,14 +193,15 @@ impl Pulse {
             self.slept_ns.store(slept + now_ns.saturating_sub(asleep - 1), Ordering::Relaxed);
             self.asleep_since_ns.store(0, Ordering::Relaxed);
         }
-        self.handler.store(0, Ordering::Relaxed);
+        self.call.store(0, Ordering::Relaxed);
         self.turn_since_ns.store(now_ns + 1, Ordering::Relaxed);
     }
 
-    /// A handler is about to run.
+    /// A handler is about to run, for a type of message or, with 0, for something else.
     #[inline]
-    pub fn calls(&self, handler: u32) {
-        self.handler.store(handler.saturating_add(1), Ordering::Relaxed);
+    pub fn calls(&self, handler: u32, message: u32) {
+        let handler = u64::from(handler).wrapping_add(1);
+        self.call.store(handler << 32 | u64::from(message), Ordering::Relaxed);
     }
 
     /// The worker goes to sleep, or ends.
@@ -198,12 +214,21 @@ impl Pulse {
     /// What it says now.
     pub fn read(&self) -> PulseReading {
         let word = |cell: &AtomicU64| cell.load(Ordering::Relaxed).checked_sub(1);
+        let call = self.call.load(Ordering::Relaxed);
         PulseReading {
             turn_since_ns: word(&self.turn_since_ns),
-            handler: self.handler.load(Ordering::Relaxed).checked_sub(1),
+            handler: (call >> 32).checked_sub(1).map(|handler| handler as u32),
+            message: Some(call as u32).filter(|message| *message > 0),
             slept_ns: self.slept_ns.load(Ordering::Relaxed),
             asleep_since_ns: word(&self.asleep_since_ns),
         }
+    }
+}
+
+impl PulseReading {
+    /// How long the present turn has lasted; zero while the worker sleeps.
+    pub fn turn(&self, now: Time) -> Duration {
+        self.turn_since_ns.map_or(Duration::ZERO, |since| now.since(Time(since)))
     }
 }
 
@@ -238,15 +263,20 @@ mod tests {
         let pulse = Pulse::default();
         assert_eq!(pulse.read(), PulseReading::default());
         pulse.turn(0);
-        pulse.calls(0);
+        pulse.calls(0, 7);
         let reading = pulse.read();
         assert_eq!((reading.turn_since_ns, reading.handler), (Some(0), Some(0)));
+        assert_eq!(reading.message, Some(7));
+        pulse.calls(u32::MAX - 1, 0);
+        let reading = pulse.read();
+        assert_eq!((reading.handler, reading.message), (Some(u32::MAX - 1), None));
         pulse.sleeps(10);
         assert_eq!((pulse.read().turn_since_ns, pulse.read().asleep_since_ns), (None, Some(10)));
         pulse.turn(25);
         let expected = PulseReading {
             turn_since_ns: Some(25),
             handler: None,
+            message: None,
             slept_ns: 15,
             asleep_since_ns: None,
         };

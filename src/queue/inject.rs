@@ -198,14 +198,22 @@ impl<T> Injector<T> {
     /// there is room for. For the consumer's thread only. A push that is under way may not see it.
     pub fn narrow(&self, to: Option<Room>) {
         let Shared { state, narrow_items, narrow_bytes, .. } = &*self.shared;
-        if state.load(Ordering::Relaxed) == CLOSED {
-            return;
-        }
         if let Some(Room { items, bytes }) = to {
             narrow_items.store(items as u64, Ordering::Relaxed);
             narrow_bytes.store(bytes as u64, Ordering::Relaxed);
         }
-        state.store(if to.is_some() { NARROW } else { WIDE }, Ordering::Relaxed);
+        let (was, becomes) =
+            (state.load(Ordering::Relaxed), if to.is_some() { NARROW } else { WIDE });
+        if was != CLOSED && was != becomes {
+            // It fails where another thread shuts the queue meanwhile, which then stays shut.
+            let _ = state.compare_exchange(was, becomes, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// From now on every push is refused, although the worker does not come to close the queue: what
+    /// waits in it stays there. A push that is under way may not see it.
+    pub fn shut(&self) {
+        self.shared.state.store(CLOSED, Ordering::Relaxed);
     }
 
     /// Wakes the worker if it sleeps.

@@ -5,19 +5,25 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
+use super::crew::Door;
 use super::effects::{Discovered, Effects, Mailbox};
 use super::jobs::Jobs;
+use super::last::GivenUp;
 use super::proxies::{Command, Order, OrderError, Report};
 use super::published::{Ended, Published, Strangers};
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, Path, Placement, Time};
+use crate::base::{
+    HandlerId, LogKind, LogLimiter, Path, Placement, Time, View, WorkerIndex, counted,
+};
 use crate::control::links::{JobEvent, JobId};
+use crate::control::lookout::{HeldWorker, Lookout};
 use crate::control::{
     Control, DATAGRAM_BYTES, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure,
 };
@@ -56,6 +62,10 @@ pub struct ControlThread {
     pub replies: ReplySlots<AppReply>,
     /// Where addresses to join through come from.
     pub discovery: Box<dyn Discovery>,
+    /// By worker: what it takes, and what it shows of itself.
+    pub doors: Vec<Door>,
+    /// How long a turn may last before its worker is named.
+    pub slow_turn: Duration,
 }
 
 struct Driver {
@@ -74,6 +84,14 @@ struct Driver {
     routing: BTreeMap<u32, Vec<oneshot::Sender<Result<u32, OrderError>>>>,
     leavers: Vec<oneshot::Sender<bool>>,
     replies: ReplySlots<AppReply>,
+    doors: Vec<Door>,
+    lookout: Lookout,
+    /// The last view in which this node serves something: one that has left has no record.
+    names: Arc<View>,
+    next_look: Time,
+    log: LogLimiter,
+    /// By worker: whether it has stopped.
+    has_ended: Vec<bool>,
 }
 
 /// Where events come from.
@@ -119,6 +137,7 @@ impl ControlThread {
         driver.control.start(driver.clock.now(), &mut driver.effects);
         loop {
             driver.run_timers();
+            driver.look_at_workers();
             driver.after_step();
             if let Some(ended) = driver.is_over() {
                 driver.end(ended).await;
@@ -195,6 +214,7 @@ impl ControlThread {
             discovery: Some(self.discovery),
             discovered,
         };
+        let names = Arc::clone(self.control.view());
         let driver = Driver {
             effects,
             control: self.control,
@@ -207,6 +227,12 @@ impl ControlThread {
             routing: BTreeMap::new(),
             leavers: Vec::new(),
             replies: self.replies,
+            lookout: Lookout::new(self.doors.len(), self.slow_turn),
+            names,
+            next_look: Time::ZERO,
+            log: LogLimiter::default(),
+            has_ended: vec![false; self.doors.len()],
+            doors: self.doors,
         };
         Ok((driver, ports))
     }
@@ -247,10 +273,47 @@ impl Driver {
             // A worker is behind: look again soon.
             return std::time::Instant::now() + RING_PAUSE;
         }
-        match self.effects.timers.first_key_value() {
-            Some(((at, _), _)) => self.clock.instant(*at),
-            None => self.clock.instant(Time::NEVER),
+        let timer = self.effects.timers.first_key_value().map(|((at, _), _)| *at);
+        self.clock.instant(timer.into_iter().fold(self.next_look, Time::min))
+    }
+
+    /// Names workers that a handler holds, while it does.
+    fn look_at_workers(&mut self) {
+        if self.clock.now() < self.next_look {
+            return;
         }
+        let readings: Vec<_> = self.doors.iter().map(|(_, _, shown)| shown.pulse.read()).collect();
+        self.note_names();
+        // After the readings, so that no turn seems to begin later than now.
+        let now = self.clock.now();
+        self.next_look = now.plus(self.lookout.pause());
+        for worker in self.lookout.look(now, &readings) {
+            let Some(left_out) = self.log.line(now, LogKind::HeldWorker) else { continue };
+            let HeldWorker { path, message, turn, .. } = self.held(worker, now);
+            tracing::warn!(
+                %worker,
+                path = path.as_deref(),
+                message_type = message.as_deref(),
+                turn_ms = turn.as_millis() as u64,
+                left_out = counted(left_out),
+                "a handler holds its worker, where nothing else runs meanwhile"
+            );
+        }
+    }
+
+    /// Keeps the names of what this node serves for when it has left.
+    fn note_names(&mut self) {
+        let view = self.control.view();
+        if view.member(self.control.me().node).is_some_and(|own| !own.services.is_empty()) {
+            self.names = Arc::clone(view);
+        }
+    }
+
+    /// A worker by what it has called last.
+    fn held(&self, worker: WorkerIndex, now: Time) -> HeldWorker {
+        let (_, _, shown) = &self.doors[usize::from(worker.0)];
+        let own = self.names.member(self.control.me().node);
+        HeldWorker::new(worker, shown.pulse.read(), now, own)
     }
 
     fn run_timers(&mut self) {
@@ -356,6 +419,9 @@ impl Driver {
     // ---- workers and faces ----
 
     fn report(&mut self, report: Report) {
+        if let Report::Ended(worker) = &report {
+            self.has_ended[usize::from(worker.0)] = true;
+        }
         self.control.report(self.clock.now(), report, &mut self.effects);
     }
 
@@ -417,6 +483,7 @@ impl Driver {
     /// Stops the workers, and tells everybody when they have.
     async fn end(&mut self, ended: Ended) {
         self.effects.published.closing.store(true, Ordering::SeqCst);
+        self.note_names();
         self.control.stop(self.clock.now(), &mut self.effects);
         while !self.effects.stopped {
             let next = self.next_wake();
@@ -430,6 +497,7 @@ impl Driver {
             self.run_timers();
             self.pump();
         }
+        let ended = self.give_up_on_held(ended);
         // An ask that no worker got to see any more ends here.
         self.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
         if let Ended::Left { drained } = ended {
@@ -438,5 +506,24 @@ impl Driver {
             }
         }
         self.effects.end(ended);
+    }
+    /// Gives up on workers that have not stopped: what they had has its fate before anybody hears
+    /// that the node has ended.
+    fn give_up_on_held(&mut self, ended: Ended) -> Ended {
+        let now = self.clock.now();
+        let workers = self.has_ended.iter().zip(0..).filter(|(ended, _)| !**ended);
+        let held: Vec<_> = workers.map(|(_, worker)| self.held(WorkerIndex(worker), now)).collect();
+        if held.is_empty() {
+            return ended;
+        }
+        let doors = self.doors.iter().map(|(injector, _, shown)| (injector, &**shown));
+        let given_up = GivenUp::close(held, doors);
+        tracing::error!("{given_up}");
+        // A node ends once.
+        let _ = self.effects.published.given_up.set(given_up);
+        match ended {
+            Ended::Left { .. } => Ended::Left { drained: false },
+            other => other,
+        }
     }
 }

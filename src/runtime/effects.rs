@@ -165,10 +165,7 @@ impl ControlSink for Effects {
         self.left = Some(drained);
     }
 
-    fn stopped(&mut self, running: u16) {
-        if running > 0 {
-            tracing::error!(running, "workers did not stop: a handler blocks its worker");
-        }
+    fn stopped(&mut self, _: u16) {
         self.stopped = true;
     }
 
@@ -250,7 +247,7 @@ fn log_report(report: &Report) {
         Report::SlowTurn(slow) => tracing::warn!(
             worker = %slow.worker,
             path = %slow.path,
-            message = slow.message.as_deref(),
+            message_type = slow.message.as_deref(),
             took_ms = slow.took.as_millis() as u64,
             messages = slow.messages,
             "a handler held its worker, where nothing else ran meanwhile; what takes long belongs \

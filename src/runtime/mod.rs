@@ -7,6 +7,7 @@ mod crew;
 mod effects;
 pub mod hello;
 mod jobs;
+pub mod last;
 pub mod proxies;
 pub mod published;
 pub mod start;

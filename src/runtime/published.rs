@@ -1,11 +1,12 @@
 //! What the control thread tells everybody.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::last::GivenUp;
 use super::proxies::DeadLetter;
 use crate::base::MemberEvent;
 use crate::control::joining::JoinState;
@@ -29,6 +30,8 @@ pub struct Published {
     pub strangers: watch::Sender<Strangers>,
     /// How far it has got with joining.
     pub join: watch::Sender<JoinState>,
+    /// What was given up at the end, if something was; set before `ended` is.
+    pub given_up: Arc<OnceLock<GivenUp>>,
     /// Set before the workers are stopped: from then on application threads are refused.
     pub closing: Arc<AtomicBool>,
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::clock::{Clock, new_incarnation};
 use super::control::ControlThread;
 use super::crew::{Crew, Door};
 use super::hello::ask_seeds;
+use super::last::GivenUp;
 use super::proxies::{DeadLetter, Order};
 use super::published::{Ended, Published, Strangers};
 use crate::base::debug_as_display;
@@ -115,6 +116,8 @@ pub struct Started {
     pub strangers: watch::Receiver<Strangers>,
     /// How far it has got with joining.
     pub join: watch::Receiver<JoinState>,
+    /// What was given up at its end.
+    pub given_up: Arc<OnceLock<GivenUp>>,
     /// Whether it takes nothing more from application threads.
     pub closing: Arc<AtomicBool>,
     /// By worker: the way in, how its links stand, its counts.
@@ -174,6 +177,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         published,
         replies: replies.clone(),
         discovery,
+        doors: doors.clone(),
+        slow_turn: Duration::from_millis(config.workers.slow_turn_ms),
     };
 
     for recruit in recruits {
@@ -184,7 +189,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             tracing::error!(%error, "the control thread could not use its sockets");
         }
     })?;
-    let Heard { snapshot, changes, events, dead_letters, ended, strangers, join, closing } = heard;
+    let Heard { snapshot, changes, events, dead_letters, .. } = heard;
+    let Heard { ended, strangers, join, given_up, closing, .. } = heard;
     Ok(Started {
         me,
         name,
@@ -200,6 +206,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         ended,
         strangers,
         join,
+        given_up,
         closing,
         doors,
         buffers,
@@ -245,6 +252,7 @@ struct Heard {
     ended: watch::Receiver<Option<Ended>>,
     strangers: watch::Receiver<Strangers>,
     join: watch::Receiver<JoinState>,
+    given_up: Arc<OnceLock<GivenUp>>,
     closing: Arc<AtomicBool>,
 }
 
@@ -256,7 +264,7 @@ fn publish(control: &Control) -> (Published, Heard) {
     let (ended, end) = watch::channel(None);
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let (join, joins) = watch::channel(control.join_state());
-    let closing = Arc::new(AtomicBool::new(false));
+    let (given_up, closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
     let heard = Heard {
         snapshot: Arc::clone(&snapshot),
         changes: changed,
@@ -265,10 +273,20 @@ fn publish(control: &Control) -> (Published, Heard) {
         ended: end,
         strangers: stranger_counts,
         join: joins,
+        given_up: Arc::clone(&given_up),
         closing: Arc::clone(&closing),
     };
-    let published =
-        Published { snapshot, changes, events, dead_letters, ended, strangers, join, closing };
+    let published = Published {
+        snapshot,
+        changes,
+        events,
+        dead_letters,
+        ended,
+        strangers,
+        join,
+        given_up,
+        closing,
+    };
     (published, heard)
 }
 

@@ -229,7 +229,10 @@ impl Worker {
         self.core.last_call = (handler, Some(frame.header.message));
         let slot = running(&mut self.routees, InstanceId::running(handler))
             .ok_or(DeathReason::UnknownHandler)?;
-        self.core.published.pulse.calls(handler.0);
+        if self.core.published.is_given_up() {
+            return Err(DeathReason::Stopped);
+        }
+        self.core.published.pulse.calls(handler.0, frame.header.message.0);
         let instance = slot.id;
         let mut cx = Context { core: &mut self.core, instance, origin: Some(origin) };
         let call =

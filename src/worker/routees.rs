@@ -24,7 +24,7 @@ impl RouteeSlot {
         core: &mut Core,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> bool {
-        core.published.pulse.calls(self.id.handler.0);
+        core.published.pulse.calls(self.id.handler.0, 0);
         core.last_call = (self.id.handler, None);
         let mut cx = Context { core, instance: self.id, origin: None };
         let hosted = self.hosted.as_mut();

@@ -80,6 +80,9 @@ fn health(at: &At) -> Result<(), Failure> {
             "; worker {} has been in one turn for {} ms, last called: {path}",
             stuck.worker, stuck.turn_ms
         );
+        if let Some(message) = &stuck.message {
+            line += &format!(" with a message {message}");
+        }
     }
     if at.json {
         say(answer.body + "\n");
