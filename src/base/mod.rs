@@ -5,6 +5,7 @@ pub mod fate;
 pub mod ids;
 pub mod layout;
 pub mod log_limit;
+pub mod pace;
 pub mod path;
 pub mod pattern;
 pub mod placement;

@@ -11,12 +11,13 @@
 //!  codec, messages           bytes on the wire, read once
 //!  identity, reachability    the failure detector behind a boundary of ours
 //!  health                    how far this node trusts its own doubts
+//!  verdicts                  whom it has given up, told to all
 //!  fitness                   who gets no keys because it falls silent again and again
 //!  records                   the directory and its merge rules
 //!  receive                   what a datagram does
 //!  hello                     which incarnation a node starts with
 //!  door                      who is let in
-//!  join, sync                how members meet, and how they stay equal
+//!  join, sync, passing       how members meet, and how they stay equal
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
@@ -29,6 +30,7 @@ mod hello;
 mod identity;
 mod join;
 mod messages;
+mod passing;
 mod policy;
 mod reachability;
 mod receive;
@@ -37,6 +39,7 @@ mod settle;
 mod start;
 mod sync;
 mod timer;
+mod verdicts;
 
 #[cfg(test)]
 mod testnet;
@@ -50,6 +53,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 
+use crate::base::pace::Pace;
 use crate::base::{MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
 use crate::config::MembershipConfig;
 use crate::wire::codec::Unreadable;
@@ -67,9 +71,11 @@ use door::Door;
 use fitness::Fitness;
 use identity::{KIND_SWIM, SwimId};
 use messages::{Message, Sender};
+use passing::Passing;
 use reachability::{Belief, Swim};
 use records::{Directory, Entry, Record};
 use timer::TimerKind;
+use verdicts::Verdicts;
 
 /// Where the decider's effects go. The caller carries them out in order, or keeps them to do so;
 /// it must not call back into the decider from within.
@@ -181,11 +187,13 @@ pub struct Membership {
     stats: MemberStats,
     /// Nodes whose record or reachability may be another since it was last looked at.
     touched: BTreeSet<NodeId>,
-    /// Something changed that the view does not yet show.
+    /// Something changed from which more may follow.
     changed: bool,
-    last_shown: Option<Time>,
-    show_token: u32,
-    show_pending: bool,
+    /// Something changed that the view does not yet show.
+    unshown: bool,
+    showing: Pace,
+    passing: Passing,
+    verdicts: Verdicts,
     /// Somebody else has listed this very node: it is no newcomer any more.
     established: bool,
     /// When this node was first told that its address is another's.
@@ -211,9 +219,9 @@ pub struct Membership {
 
 /// Changes of the own record closer together than this travel together.
 const PUSH_GAP: Duration = Duration::from_millis(10);
-/// Changes of the view closer together than this are shown together. Where a hundred nodes join at
-/// once, this spares everyone most of two hundred new routing tables.
-const SHOW_GAP: Duration = Duration::from_millis(5);
+/// Changes of the view closer together than this are shown together, at first and when they go on
+/// and on. Where a hundred nodes join at once, this spares everyone most of three hundred views.
+const SHOW_GAPS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
 /// How long after the first farewell the repetitions follow.
 const FAREWELLS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(50)];
 
@@ -249,9 +257,10 @@ impl Membership {
             stats: MemberStats::default(),
             touched: BTreeSet::new(),
             changed: true,
-            last_shown: None,
-            show_token: 0,
-            show_pending: false,
+            unshown: false,
+            showing: Pace::new(SHOW_GAPS.0, SHOW_GAPS.1),
+            passing: Passing::default(),
+            verdicts: Verdicts::default(),
             established: false,
             address_taken_since: None,
             joined_alone: true,
@@ -352,9 +361,8 @@ impl Membership {
                 let suspected_at = due.0.saturating_sub(self.config.suspect_ms * 1_000_000);
                 let deaf = self.last_heard.0 < suspected_at;
                 let given_up = self.swim.handle_timer(now, due, event, deaf, sink);
-                self.stats.verdicts += given_up.len() as u64;
                 for id in given_up {
-                    self.spread_verdict(id.member, sink);
+                    self.spread_verdict(now, id.member, sink);
                 }
             }
             TimerKind::Seeds { token } if token == self.seed_token => self.call_seeds(now, sink),
@@ -370,10 +378,12 @@ impl Membership {
                 schedule(now, next, TimerKind::Recontact, sink);
             }
             TimerKind::Push { token } if token == self.push_token => self.push_own(now, sink),
-            TimerKind::Show { token } if token == self.show_token => self.show(now, sink),
+            TimerKind::Show if self.showing.waits() => self.show(now, sink),
+            TimerKind::Pass => self.pass_news(now, sink),
+            TimerKind::Verdicts => self.tell_verdicts(now, sink),
             TimerKind::Fitness { token } => self.look_at_fitness(now, token, sink),
             TimerKind::Seeds { .. }
-            | TimerKind::Show { .. }
+            | TimerKind::Show
             | TimerKind::Push { .. }
             | TimerKind::Farewell { .. } => {}
         }
@@ -421,8 +431,7 @@ impl Membership {
         {
             let address = entry.record.member.address;
             self.swim.give_up(now, address, peer, true, sink);
-            self.stats.verdicts += 1;
-            self.spread_verdict(peer, sink);
+            self.spread_verdict(now, peer, sink);
         }
         self.settle(now, sink);
     }
@@ -501,7 +510,7 @@ impl Membership {
         Ok(())
     }
 
-    /// The view as last shown. Changes that follow closely on others are shown up to 5 ms later.
+    /// The view as last shown. Changes that follow closely on others are shown a little later.
     pub fn view(&self) -> &Arc<View> {
         &self.view
     }

@@ -20,8 +20,6 @@ struct News {
     fresh: Vec<NodeRef>,
     /// Of which the sender has an older one than this node.
     outdated: Vec<NodeId>,
-    /// The sender has just been let in.
-    let_in: bool,
 }
 
 /// Who sent a datagram.
@@ -198,7 +196,7 @@ impl Membership {
                         return Ok(());
                     }
                 }
-                self.after_records(from, to, sender, flags, news, sink);
+                self.after_records(now, from, to, sender, flags, news, sink);
             }
             Body::Digest(theirs) => {
                 if theirs != self.digest() {
@@ -248,11 +246,8 @@ impl Membership {
         // A seed's welcome answers what this node sent there, and so proves that address.
         let welcomes = flags & FLAG_WELCOME != 0 && self.seeds.contains(&from);
         let answers = welcomes && from == member.address;
-        if new && !answers {
-            if !self.is_proven(now, from, entry, proof, sink) {
-                return Ok(false);
-            }
-            news.let_in = true;
+        if new && !answers && !self.is_proven(now, from, entry, proof, sink) {
+            return Ok(false);
         }
         match self.take_record(now, from, flags, entry, news, sink) {
             Merge::Refused => Ok(false),
@@ -358,6 +353,7 @@ impl Membership {
 
     fn after_records(
         &mut self,
+        now: Time,
         from: SocketAddr,
         to: SocketAddr,
         sender: Sender,
@@ -378,9 +374,9 @@ impl Membership {
         // A node that was alone has nobody to tell but those who told it.
         let known_to_all = welcomed && self.joined_alone;
         if !news.fresh.is_empty() && !known_to_all {
-            self.forward(sender.member.node, &news.fresh, sink);
+            self.pass_on(now, sender.member.node, &news.fresh, sink);
         }
-        if news.let_in || flags & FLAG_JOIN != 0 {
+        if flags & FLAG_JOIN != 0 {
             self.welcome(to, sink);
         }
     }

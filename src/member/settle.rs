@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::pace::Turn;
 use crate::base::{MemberState, NodeRef, Time, View};
 
 use super::reachability::Belief;
 use super::records::{self, Entry};
 use super::timer::TimerKind;
-use super::{MemberFault, MemberSink, Membership, SHOW_GAP, Stage, events, schedule};
+use super::{MemberFault, MemberSink, Membership, Stage, events, schedule};
 
 impl Membership {
     /// Notes that this node can hear. After a silence in which others were given up, they are all
@@ -34,7 +35,8 @@ impl Membership {
             self.push_own_everywhere(sink);
         }
         self.touched.append(&mut self.swim.take_touched());
-        if !self.touched.is_empty() || self.changed {
+        let changed = std::mem::take(&mut self.changed);
+        if changed || !self.touched.is_empty() {
             if self.refresh_reachability(now) {
                 self.recall_all(now, sink);
             }
@@ -42,14 +44,12 @@ impl Membership {
             self.refresh_damping();
             self.go_up_if_ready(now, sink);
         }
-        if self.changed && !self.show_pending {
-            match self.last_shown {
-                Some(last) if now.since(last) < SHOW_GAP => {
-                    self.show_pending = true;
-                    let token = self.show_token;
-                    schedule(last, SHOW_GAP, TimerKind::Show { token }, sink);
-                }
-                _ => self.show(now, sink),
+        self.unshown |= changed | std::mem::take(&mut self.changed);
+        if self.unshown {
+            match self.showing.wanted(now) {
+                Turn::Now => self.show(now, sink),
+                Turn::At(at) => schedule(now, at.since(now), TimerKind::Show, sink),
+                Turn::Waits => {}
             }
         }
     }
@@ -86,10 +86,8 @@ impl Membership {
     }
 
     pub(super) fn show(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        self.changed = false;
-        self.last_shown = Some(now);
-        self.show_pending = false;
-        self.show_token = self.show_token.wrapping_add(1);
+        self.unshown = false;
+        self.showing.done(now);
         let members = self.directory.live().map(|entry| entry.record.member.clone()).collect();
         let view = View::new(self.me(), self.view.version + 1, members);
         let fate = |member: NodeRef| match self.directory.get(member.node) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::base::{MemberState, NodeId, NodeRef, Time};
+use crate::base::{MemberState, NodeId, Time};
 
 use super::messages::{self, Packer, SummaryEntry};
 use super::reachability::{Belief, Beliefs};
@@ -16,8 +16,6 @@ use super::records::{Entry, state_byte};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
 
-/// To how many members a node passes on what it has just learned.
-const FORWARD_FAN_OUT: usize = 3;
 /// How many unreachable members are called per round.
 const RECONTACT_FAN_OUT: usize = 3;
 /// Up to here the detector's beliefs are looked up one by one, beyond they are sorted first.
@@ -26,21 +24,7 @@ const FEW: usize = 8;
 const RECALL_GAP: Duration = Duration::from_millis(200);
 
 impl Membership {
-    /// Passes on what was news here, once, to a few members that are not part of the news.
-    pub(super) fn forward(&mut self, except: NodeId, fresh: &[NodeRef], sink: &mut dyn MemberSink) {
-        let candidates: Vec<SocketAddr> = self
-            .directory
-            .others()
-            .filter(|entry| entry.record.member.reachable)
-            .filter(|entry| entry.record.member.id != except && !fresh.contains(&entry.node_ref()))
-            .map(|entry| entry.record.member.address)
-            .collect();
-        let nodes: Vec<NodeId> = fresh.iter().map(|member| member.node).collect();
-        let to = self.pick(candidates, FORWARD_FAN_OUT);
-        self.send_records(&nodes, &to, sink);
-    }
-
-    fn pick<T>(&mut self, mut from: Vec<T>, count: usize) -> Vec<T> {
+    pub(super) fn pick<T>(&mut self, mut from: Vec<T>, count: usize) -> Vec<T> {
         let count = count.min(from.len());
         for index in 0..count {
             let other = self.rng.random_range(index..from.len());
@@ -60,7 +44,7 @@ impl Membership {
         }
     }
 
-    fn reachable_addresses(&self) -> Vec<SocketAddr> {
+    pub(super) fn reachable_addresses(&self) -> Vec<SocketAddr> {
         let others = self.directory.others().map(|entry| &entry.record.member);
         others.filter(|member| member.reachable).map(|member| member.address).collect()
     }
@@ -239,18 +223,6 @@ impl Membership {
         self.send_records(&[node], &to, sink);
     }
 
-    /// Tells every reachable member, and the accused, that this node has given a member up.
-    pub(super) fn spread_verdict(&mut self, accused: NodeRef, sink: &mut dyn MemberSink) {
-        let Some(entry) = self.current(accused).cloned() else { return };
-        let address = entry.record.member.address;
-        let belief = self.swim.belief(address, accused);
-        let mut to = self.reachable_addresses();
-        if !to.contains(&address) {
-            to.push(address);
-        }
-        self.remark(&entry, belief, &to, sink);
-    }
-
     pub(super) fn remark(
         &self,
         entry: &Entry,
@@ -299,7 +271,7 @@ impl Membership {
     }
 }
 
-fn summary_entry(entry: &Entry, belief: Belief) -> SummaryEntry {
+pub(super) fn summary_entry(entry: &Entry, belief: Belief) -> SummaryEntry {
     let member = entry.node_ref();
     let (version, state) = (entry.record.version, entry.record.member.state);
     SummaryEntry { member, version, state, belief }

@@ -97,6 +97,8 @@ pub struct Net {
     pub blocked: BTreeSet<(SocketAddr, SocketAddr)>,
     pub sent: u64,
     pub sent_bytes: u64,
+    /// Views that were shown, over all nodes.
+    pub views: u64,
     /// If set, every payload sent is kept here.
     pub tapped: Option<Vec<Vec<u8>>>,
     /// Over everything that happened.
@@ -117,6 +119,7 @@ impl Net {
             blocked: BTreeSet::new(),
             sent: 0,
             sent_bytes: 0,
+            views: 0,
             tapped: None,
             trace: seed,
             queue: BTreeMap::new(),
@@ -222,6 +225,7 @@ impl Net {
             Effect::View(view, events) => {
                 self.trace = self.trace.wrapping_mul(31) ^ view.digest;
                 assert!(!events.is_empty());
+                self.views += 1;
                 let now = self.now;
                 self.nodes[node].events.extend(events.into_iter().map(|event| (now, event)));
             }

@@ -32,7 +32,11 @@ pub(super) enum TimerKind {
     /// Send the changes of the own record that came shortly after others.
     Push { token: u32 },
     /// Show the changes of the view that came shortly after others.
-    Show { token: u32 },
+    Show,
+    /// Pass on the news that came shortly after other news.
+    Pass,
+    /// Tell whom this node gave up shortly after others.
+    Verdicts,
     /// Look whether this node has been steady for long enough to be used again.
     Fitness { token: u32 },
     /// Say once more that this node has left.

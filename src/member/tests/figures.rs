@@ -2,6 +2,7 @@
 //! the figures that membership promises.
 
 use super::*;
+use crate::base::{HandlerId, Placed};
 
 /// The median, the 99th percentile and the maximum.
 fn spread(mut took: Vec<Duration>) -> (Duration, Duration, Duration) {
@@ -137,4 +138,36 @@ fn sixty_nodes() {
     let crash = net.until(S(5), noticed).expect("a crash is noticed within 5 s");
     println!("crash until known to all: {crash:?}");
     assert!(crash < MS(2_500));
+}
+
+/// Started at once, and each serves something as soon as it runs.
+#[test]
+fn a_hundred_nodes_started_at_once() {
+    let count = 100;
+    let all: Vec<usize> = (0..count).collect();
+    let mut net = Net::new(6);
+    for index in 0..count {
+        add(&mut net, index, &[0]);
+    }
+    let began = net.now;
+    for index in 0..count {
+        net.run(MS(2));
+        let service = Service {
+            path: "/sink".parse().unwrap(),
+            handler: HandlerId::first(0).unwrap(),
+            placed: Placed::default(),
+            messages: Vec::new(),
+        };
+        net.call(index, |membership, now, sink| {
+            membership.set_services(now, vec![service], sink).unwrap();
+        });
+    }
+    net.until(S(10), |net| net.agreed(&all, count)).expect("a cluster forms");
+    let formed = net.now.since(began);
+    let per_node = |total: u64| total / count as u64;
+    let (datagrams, bytes) = (per_node(net.sent), per_node(net.sent_bytes));
+    let views = per_node(net.views);
+    println!("formed in {formed:?}: {datagrams} datagrams, {bytes} bytes, {views} views per node");
+    assert!(formed < S(1));
+    assert!(datagrams < 500 && views < 20);
 }
