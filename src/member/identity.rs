@@ -198,18 +198,49 @@ fn read_member(reader: &mut Reader<'_>) -> ReadResult<SwimMember<SwimId>> {
     Ok(SwimMember::new(id, incarnation, state))
 }
 
-/// A probe of a suspected member that tells it of the suspicion. The detector itself leaves that
-/// to gossip.
-pub(super) fn put_ping(own: &SwimId, suspected: &SwimMember<SwimId>, out: &mut Vec<u8>) {
+/// A probe beside the detector's own ones. A member that is suspected, under this counter, is told so
+/// with it; the detector itself leaves that to gossip.
+pub(super) fn put_ping(own: &SwimId, to: &SwimId, suspected: Option<u16>, out: &mut Vec<u8>) {
     let out = &mut Writer::new(out);
     own.put(out);
     // The receiver knows the sender's counter of refutations; the lowest changes nothing there.
     out.u16(0);
-    suspected.id().put(out);
-    // A ping of number 0, and one member behind it: the one number here that is big-endian.
-    out.u8(0).u8(0).bytes(&1u16.to_be_bytes());
-    suspected.id().put(out);
-    out.u16(suspected.incarnation()).u8(1);
+    to.put(out);
+    // A ping of number 0, and at most one member behind it: the one number here that is big-endian.
+    out.u8(0).u8(0).bytes(&u16::from(suspected.is_some()).to_be_bytes());
+    if let Some(incarnation) = suspected {
+        to.put(out);
+        out.u16(incarnation).u8(1);
+    }
+}
+
+/// The answer to a probe by somebody whom the detector itself does not answer, since it does not know
+/// it yet. `refuted` is above the counter of the suspicion that came with it.
+pub(super) fn put_answer(own: &SwimId, refuted: u16, to: &SwimId, asked: Asked, out: &mut Vec<u8>) {
+    let out = &mut Writer::new(out);
+    own.put(out);
+    out.u16(refuted);
+    to.put(out);
+    match asked {
+        Asked::Directly(number) => {
+            out.u8(1).u8(number);
+        }
+        Asked::ForAnother(origin, number) => {
+            out.u8(4).u8(number);
+            origin.put(out);
+        }
+    }
+    // No members behind it.
+    out.u16(0);
+}
+
+/// How this node is probed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// By the sender, under this number.
+    Directly(u8),
+    /// By another, through the sender.
+    ForAnother(SwimId, u8),
 }
 
 /// What a message of the failure detector says before it is acted on.
@@ -219,6 +250,8 @@ pub(super) struct Checked {
     pub src: SwimId,
     /// The counter under which it calls this node suspect.
     pub doubts: Option<u16>,
+    /// Whether it asks this node for a sign of life.
+    pub asked: Option<Asked>,
 }
 
 /// Reads a whole message of the failure detector without acting on it, so that a bad one is
@@ -239,5 +272,13 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
         }
     }
     reader.end()?;
-    Ok(Checked { src: header.src, doubts })
+    let asked = match header.message {
+        Message::Ping(number) => Some(Asked::Directly(number)),
+        Message::IndirectPing { origin, probe_number } => {
+            Some(Asked::ForAnother(origin, probe_number))
+        }
+        _ => None,
+    };
+    let asked = asked.filter(|_| header.dst == *own);
+    Ok(Checked { src: header.src, doubts, asked })
 }

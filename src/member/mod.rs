@@ -335,7 +335,7 @@ impl Membership {
             if let Some(incarnation) = checked.doubts {
                 self.swim.doubted(incarnation);
             }
-            self.take_swim(now, from, checked.src, &payload[1..], sink)
+            self.take_swim(now, from, checked, &payload[1..], sink)
         } else {
             let message = Message::read(payload).map_err(malformed)?;
             self.heard(now, sink);

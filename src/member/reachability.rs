@@ -15,7 +15,7 @@ use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
 use super::health::Health;
-use super::identity::{self, DATAGRAM_BYTES, KIND_SWIM, SwimCodec, SwimId};
+use super::identity::{self, Checked, DATAGRAM_BYTES, KIND_SWIM, SwimCodec, SwimId};
 use super::timer::{MemberTimer, TimerKind};
 use crate::config::MembershipConfig;
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
@@ -403,8 +403,26 @@ impl Swim {
         let datagram = &mut self.effects.datagram;
         datagram.clear();
         datagram.push(KIND_SWIM);
-        identity::put_ping(&self.detector.identity().clone(), &suspected, datagram);
+        let own = *self.detector.identity();
+        identity::put_ping(&own, suspected.id(), Some(suspected.incarnation()), datagram);
         sink.send(suspected.id().address, datagram);
+    }
+
+    /// Answers a probe by somebody whom this node does not know yet: it may have learnt of this node
+    /// first, and must not take it for dead because it has not been introduced.
+    pub fn answer_unknown(&mut self, now: Time, checked: &Checked, sink: &mut dyn MemberSink) {
+        let Some(asked) = checked.asked else { return };
+        if let Some(incarnation) = checked.doubts {
+            let doubted = SwimMember::new(self.id(), incarnation, State::Suspect);
+            self.apply(now, doubted, false, sink);
+        }
+        let own = self.id();
+        let refuted = checked.doubts.map_or(0, |incarnation| incarnation.saturating_add(1));
+        let datagram = &mut self.effects.datagram;
+        datagram.clear();
+        datagram.push(KIND_SWIM);
+        identity::put_answer(&own, refuted, &checked.src, asked, datagram);
+        sink.send(checked.src.address, datagram);
     }
 
     /// Notes that others suspect this node.
@@ -415,6 +433,11 @@ impl Swim {
             self.doubted = Some(doubt);
             self.effects.health.worse();
         }
+    }
+
+    #[cfg(test)]
+    pub fn was_doubted(&self) -> bool {
+        self.doubted.is_some()
     }
 
     /// Takes over what somebody believes about a member; `spread` passes it on if it was news.

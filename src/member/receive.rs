@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef, Time};
 
-use super::identity::SwimId;
+use super::identity::{Checked, SwimId};
 use super::messages::{
     self, Body, FLAG_CLAIM, FLAG_ESTABLISHED, FLAG_JOIN, FLAG_WELCOME, Message, RecordEntry, Sender,
 };
@@ -37,10 +37,11 @@ impl Membership {
         &mut self,
         now: Time,
         from: SocketAddr,
-        src: SwimId,
+        checked: Checked,
         bytes: &[u8],
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
+        let src = checked.src;
         if src.member.node == self.me().node {
             return Ok(());
         }
@@ -57,6 +58,7 @@ impl Membership {
             _ => {
                 // Who it is comes first: a stranger must not take a member's address.
                 self.request(&[src.member.node], from, sink);
+                self.swim.answer_unknown(now, &checked, sink);
                 return Ok(());
             }
         }

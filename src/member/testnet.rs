@@ -93,6 +93,8 @@ pub struct Net {
     pub loss: f64,
     pub duplication: f64,
     pub delay_us: (u64, u64),
+    /// Datagrams of these kinds get lost.
+    pub lost_kinds: BTreeSet<u8>,
     /// Pairs (from, to) between which nothing passes.
     pub blocked: BTreeSet<(SocketAddr, SocketAddr)>,
     pub sent: u64,
@@ -116,6 +118,7 @@ impl Net {
             loss: 0.0,
             duplication: 0.0,
             delay_us: (50, 400),
+            lost_kinds: BTreeSet::new(),
             blocked: BTreeSet::new(),
             sent: 0,
             sent_bytes: 0,
@@ -209,8 +212,9 @@ impl Net {
                 let copies = 1 + u32::from(self.rng.random_bool(self.duplication));
                 for _ in 0..copies {
                     let delay = self.rng.random_range(self.delay_us.0..=self.delay_us.1);
-                    let lost =
-                        self.rng.random_bool(self.loss) || self.blocked.contains(&(from, to));
+                    let lost = self.rng.random_bool(self.loss)
+                        || self.blocked.contains(&(from, to))
+                        || self.lost_kinds.contains(&payload[0]);
                     let receiver = self.nodes.iter().rposition(|node| node.address == to);
                     if let (false, Some(receiver)) = (lost, receiver) {
                         let at = self.now.plus(Duration::from_micros(delay));

@@ -59,3 +59,33 @@ fn members_that_take_turns_on_too_few_cores_stay_reachable() {
         assert!(net.agreed(&all, count), "seed {seed}");
     }
 }
+
+/// Among many that start at once it is chance who learns of whom first.
+#[test]
+fn who_does_not_know_yet_who_probes_it_answers_all_the_same() {
+    let mut net = Net::new(1);
+    let (member, newcomer) = (add(&mut net, 0, &[]), add(&mut net, 1, &[]));
+    // Nothing but probes gets through.
+    net.lost_kinds = (2..=12).collect();
+    let record = net.nodes[newcomer].membership.directory.own().clone();
+    let whom = record.member.node_ref();
+    net.call(member, |membership, now, sink| {
+        let alive = Belief::Active { renewal: 0, refuted: 0 };
+        membership.directory.merge(now, record, true);
+        membership.swim.believe(now, address(newcomer), whom, alive, true, sink);
+        membership.settle(now, sink);
+    });
+    net.run(MS(50));
+    assert!(net.reachable(member, whom.node));
+    for _ in 0..10 {
+        net.run(S(2));
+        net.pause(newcomer);
+        net.run(MS(900));
+        net.resume(newcomer);
+    }
+    let newcomer = &net.nodes[newcomer].membership;
+    assert_eq!(newcomer.view().members.len(), 1, "it knows only itself");
+    assert!(newcomer.swim.was_doubted(), "the pauses are long enough");
+    assert_eq!(verdicts(&net), [0, 0]);
+    assert!(net.reachable(member, whom.node), "{:?}", net.nodes[member].events);
+}
