@@ -1,14 +1,16 @@
-//! A peer's process is stopped while asks wait for it: those that may be handled twice go elsewhere
-//! as soon as it counts as unreachable; one that was sent once waits.
+//! Processes that are stopped. Asks that wait for one and may be handled twice go elsewhere as soon as
+//! it counts as unreachable; one that was sent once waits. Where most of a cluster is stopped the rest
+//! sees it in time.
 
 mod peer;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::worker::{AskOptions, Later, Replier, RouterRef};
-use keyway::{AskError, Context, Handler, Message, Node, OnReply, Routee};
+use keyway::{AskError, Context, Handler, MemberEvent, Message, Node, OnReply, Routee};
 use peer::Peer;
 use rkyv::rend::u64_le;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -126,4 +128,80 @@ fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
             Err(error) => assert_eq!(error, AskError::LinkLost),
         }
     });
+}
+
+/// How many of the others this node sees as members that answer.
+fn reachable(node: &Node) -> usize {
+    node.view().members.iter().filter(|member| member.reachable).count()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    began.elapsed()
+}
+
+/// How late this machine ever was with a thread that wanted to run, while something else is done.
+fn while_watched<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut latest = Duration::ZERO;
+            while !over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                thread::sleep(Duration::from_millis(5));
+                latest = latest.max(began.elapsed() - Duration::from_millis(5));
+            }
+            latest
+        });
+        let outcome = work();
+        over.store(true, Ordering::Relaxed);
+        (outcome, watch.join().unwrap())
+    })
+}
+
+/// Four processes beside this one; so many of them are stopped, again and again.
+fn pause(stopped: usize) {
+    let node = node(None);
+    let peers: Vec<Peer> = (0..4).map(|_| Peer::start(&node)).collect();
+    let mut events = node.events();
+    until("all have met", || reachable(&node) == 5);
+    let mut in_time = Vec::new();
+    for round in 0..8 {
+        thread::sleep(Duration::from_secs(3));
+        while let Ok(Some(_)) = events.try_next() {}
+        let stop = || {
+            peers[..stopped].iter().for_each(|peer| signal(peer, Signal::STOP));
+            until("they are unreachable", || reachable(&node) == 5 - stopped)
+        };
+        let (took, late) = while_watched(stop);
+        println!("{stopped} of 5 stopped: seen after {took:?}, the machine late by {late:?}");
+        let gone = std::iter::from_fn(|| events.try_next().ok().flatten())
+            .filter(|event| matches!(event, MemberEvent::Unreachable(_)));
+        assert!(took <= Duration::from_secs(12), "{took:?}");
+        // A machine that is late itself waits longer, and rightly so.
+        if late < Duration::from_millis(15) {
+            assert_eq!(gone.count(), stopped, "nobody else was called unreachable");
+            in_time.push(took);
+        }
+        peers.iter().for_each(|peer| signal(peer, Signal::CONT));
+        until("all are back", || reachable(&node) == 5);
+        if in_time.len() == 2 || round == 7 {
+            break;
+        }
+    }
+    assert!(in_time.iter().all(|took| *took <= Duration::from_secs(3)), "{in_time:?}");
+}
+
+#[test]
+fn three_of_five_that_are_paused_are_seen_within_three_seconds() {
+    pause(3);
+}
+
+#[test]
+fn four_of_five_that_are_paused_are_seen_within_three_seconds() {
+    pause(4);
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-use super::records::Renewal;
+use super::records::{Entry, Renewal};
 use super::timer::TimerKind;
 use super::{MemberSink, Membership, schedule};
 
@@ -112,8 +112,13 @@ impl Membership {
         let Some(last) = self.fitness.last.take_if(|last| now.since(last.at) <= COMMON) else {
             return false;
         };
+        // Whom this node gave up while it heard nobody may answer all the same.
+        let answers = |entry: &&Entry| {
+            let member = &entry.record.member;
+            member.reachable || self.swim.is_unsure_of(member.address, member.node_ref())
+        };
         let (mut renewed, mut answering) = (0, 0);
-        for entry in self.directory.live().filter(|entry| entry.record.member.reachable) {
+        for entry in self.directory.live().filter(answers) {
             answering += 1;
             renewed += usize::from(entry.renewal.is_some_and(|renewal| {
                 renewal.risen

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef};
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
+use super::belief::{BELIEF_BYTES, Belief};
 use super::identity::DATAGRAM_BYTES;
-use super::reachability::{BELIEF_BYTES, Belief};
 use super::records::{MAX_RECORD_BYTES, Record, read_state, state_byte};
 
 /// The largest datagram: one record of the largest size.

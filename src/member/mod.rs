@@ -9,7 +9,9 @@
 //! ```text
 //!  config, error, policy     what users set, and what they are told
 //!  codec, messages           bytes on the wire, read once
-//!  identity, reachability    the failure detector behind a boundary of ours
+//!  identity, belief, reachability
+//!                            the failure detector behind a boundary of ours
+//!  roll_call                 how it finds out that many are gone at once
 //!  health                    how far this node trusts its own doubts
 //!  verdicts                  whom it has given up, told to all
 //!  fitness                   who gets no keys because it falls silent again and again
@@ -21,6 +23,7 @@
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
+mod belief;
 mod door;
 mod error;
 mod events;
@@ -35,6 +38,7 @@ mod policy;
 mod reachability;
 mod receive;
 mod records;
+mod roll_call;
 mod settle;
 mod start;
 mod sync;
@@ -67,12 +71,13 @@ use start::usable;
 pub use start::{LocalMember, MemberConfig, MemberConfigError};
 pub use timer::MemberTimer;
 
+use belief::Belief;
 use door::Door;
 use fitness::Fitness;
 use identity::{KIND_SWIM, SwimId};
 use messages::{Message, Sender};
 use passing::Passing;
-use reachability::{Belief, Swim};
+use reachability::Swim;
 use records::{Directory, Entry, Record};
 use timer::TimerKind;
 use verdicts::Verdicts;
@@ -348,6 +353,7 @@ impl Membership {
         match (self.stage, timer.kind) {
             (Stage::Farewell, TimerKind::Farewell { left }) => self.farewell(now, left, sink),
             (Stage::Running, kind) => {
+                self.swim.ran(now, timer.due);
                 self.run_timer(now, timer.due, kind, sink);
                 self.settle(now, sink);
             }

@@ -14,11 +14,12 @@ use foca::{Foca, Member as SwimMember, NoCustomBroadcast, Notification, Periodic
 use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
+use super::belief::Belief;
 use super::health::Health;
 use super::identity::{self, Checked, DATAGRAM_BYTES, KIND_SWIM, SwimCodec, SwimId};
+use super::roll_call::RollCall;
 use super::timer::{MemberTimer, TimerKind};
 use crate::config::MembershipConfig;
-use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// How many identities the detector may hold; more than this only a broken or hostile member
 /// speaks of.
@@ -27,49 +28,6 @@ const MAX_IDENTITIES: usize = super::records::MAX_RECORDS + 1_024;
 const FAN_OUT: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 /// How often one node passes one piece of news on, beyond the push to everybody.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(8).unwrap();
-
-/// What is believed about the reachability of one life of one member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Belief {
-    /// Nothing that others should hear; it is treated as unreachable.
-    Unknown,
-    /// It answers, or is not yet known not to.
-    Active {
-        renewal: u32,
-        /// The detector's own counter of refuted suspicions.
-        refuted: u16,
-    },
-    /// It does not answer.
-    Down { renewal: u32 },
-}
-
-/// A belief's size on the wire.
-pub(super) const BELIEF_BYTES: usize = 7;
-
-impl Belief {
-    pub fn is_active(self) -> bool {
-        matches!(self, Self::Active { .. })
-    }
-
-    pub fn put(self, out: &mut Writer<'_>) {
-        let (tag, renewal, refuted) = match self {
-            Self::Unknown => (0, 0, 0),
-            Self::Active { renewal, refuted } => (1, renewal, refuted),
-            Self::Down { renewal } => (2, renewal, 0),
-        };
-        out.u8(tag).u32(renewal).u16(refuted);
-    }
-
-    pub fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {
-        let (tag, renewal, refuted) = (reader.u8()?, reader.u32()?, reader.u16()?);
-        match tag {
-            0 => Ok(Self::Unknown),
-            1 => Ok(Self::Active { renewal, refuted }),
-            2 => Ok(Self::Down { renewal }),
-            _ => Err(Unreadable("a belief about a member is of an unknown kind")),
-        }
-    }
-}
 
 type Detector = Foca<SwimId, SwimCodec, Rng, NoCustomBroadcast>;
 
@@ -85,6 +43,7 @@ pub(super) struct Swim {
     /// As long as nobody else says so they are not known to be down, and so need not renew
     /// themselves because of this node's deafness.
     unsure: BTreeMap<SocketAddr, (SwimId, u16)>,
+    roll_call: RollCall,
 }
 
 /// What the detector's calls leave behind, besides what went into the sink.
@@ -106,6 +65,8 @@ struct Effects {
 #[derive(Clone, Debug)]
 struct Suspicion {
     began: Time,
+    /// What this node had missed then.
+    missed: Duration,
     /// What the detector wants to be called with at the end.
     timer: foca::Timer<SwimId>,
 }
@@ -135,7 +96,7 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
             }
             Notification::Rejoin(_) => {
                 self.effects.renewed = true;
-                self.effects.health.worse();
+                self.effects.health.erred();
             }
             Notification::Active | Notification::Idle | Notification::Defunct => {}
         }
@@ -152,16 +113,14 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
     fn submit_after(&mut self, event: foca::Timer<SwimId>, after: Duration) {
         let effects = &mut *self.effects;
         let after = match &event {
-            foca::Timer::ProbeRandomMember(_) | foca::Timer::SendIndirectProbe { .. } => {
-                effects.health.stretch(after)
-            }
             foca::Timer::ChangeSuspectToDown { member_id, .. } => {
                 effects.silent = Some(*member_id);
                 let known = effects.suspicions.get(&member_id.address);
                 if known.is_some_and(|known| known.timer == event) {
                     return;
                 }
-                let suspicion = Suspicion { began: self.now, timer: event.clone() };
+                let missed = effects.health.missed();
+                let suspicion = Suspicion { began: self.now, missed, timer: event.clone() };
                 effects.suspicions.insert(member_id.address, suspicion);
                 Duration::ZERO
             }
@@ -214,6 +173,7 @@ impl Swim {
             probe_timeout: Duration::from_millis(config.probe_timeout_ms),
             doubted: None,
             unsure: BTreeMap::new(),
+            roll_call: RollCall::default(),
         }
     }
 
@@ -236,20 +196,27 @@ impl Swim {
     }
 
     pub fn identities(&self) -> usize {
-        self.detector.iter_membership_state().len()
+        self.members().len()
     }
 
     /// Everything that is believed, by address.
     pub fn beliefs(&self) -> Beliefs {
-        let state = self.detector.iter_membership_state().filter(|known| !self.is_unsure(known));
+        let state = self.members().filter(|known| !self.is_unsure(known));
         Beliefs(state.map(|member| (member.id().address, member.clone())).collect())
     }
 
     /// What is believed about one life of one member.
     pub fn belief(&self, address: SocketAddr, member: NodeRef) -> Belief {
-        let mut state = self.detector.iter_membership_state();
+        let mut state = self.members();
         let known = state.find(|known| known.id().address == address);
         belief_of(known.filter(|known| !self.is_unsure(known)), member)
+    }
+
+    /// Whether this node gave this life of a member up while it heard nobody, and has not heard since
+    /// whether it answers.
+    pub fn is_unsure_of(&self, address: SocketAddr, member: NodeRef) -> bool {
+        let unsure = self.unsure.get(&address).filter(|(id, _)| id.member == member);
+        unsure.is_some_and(|(id, _)| self.is_down(*id))
     }
 
     fn is_unsure(&self, known: &SwimMember<SwimId>) -> bool {
@@ -257,8 +224,15 @@ impl Swim {
         known.state() == State::Down && unsure().is_some_and(|(id, _)| id == known.id())
     }
 
-    /// The bytes must have been checked.
-    pub fn handle_data(&mut self, now: Time, bytes: &[u8], sink: &mut dyn MemberSink) {
+    /// A message of this member, whose bytes must have been checked.
+    pub fn handle_data(
+        &mut self,
+        now: Time,
+        src: &SwimId,
+        bytes: &[u8],
+        sink: &mut dyn MemberSink,
+    ) {
+        self.roll_call.heard(src);
         let outlet = Outlet { now, effects: &mut self.effects, sink };
         // What remains of its errors are messages of a former identity of ours or for one, which
         // need no reaction.
@@ -279,7 +253,7 @@ impl Swim {
         let late = now.since(due);
         match event {
             foca::Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
-                return self.end_suspicion(now, late, (member_id, incarnation), event, deaf, sink);
+                return self.end_suspicion(now, (member_id, incarnation), event, deaf, sink);
             }
             foca::Timer::ProbeRandomMember(_) if self.is_put_off(late) => {
                 // The rest of the period, so that helpers who are asked only now can answer.
@@ -288,11 +262,18 @@ impl Swim {
             foca::Timer::SendIndirectProbe { .. } if self.is_put_off(late) => {
                 self.put_off(now, self.probe_timeout, event, sink);
             }
-            foca::Timer::ProbeRandomMember(_) => {
+            foca::Timer::SendIndirectProbe { .. } => {
+                self.call_again(sink);
+                self.run(now, event, sink);
+            }
+            foca::Timer::ProbeRandomMember(token) => {
+                self.end_call(now, token, sink);
                 self.effects.silent = None;
                 self.run(now, event, sink);
                 let silent = self.effects.silent.map(|id| id.member);
-                self.effects.health.probed(silent);
+                if self.effects.health.probed(silent) {
+                    self.call_all(sink);
+                }
             }
             _ => self.run(now, event, sink),
         }
@@ -305,10 +286,29 @@ impl Swim {
         let _ = self.detector.handle_timer(event, outlet);
     }
 
-    /// Whether a probe's timer fired so late that the answer may still wait in the socket: nobody
-    /// is blamed for the time in which this node did not run.
+    /// Something of this node was due then, and is done only now: nobody is blamed for the time in
+    /// which it did not run.
+    pub fn ran(&mut self, now: Time, due: Time) {
+        if self.is_late(now.since(due)) {
+            self.effects.health.ran(now, due);
+        }
+    }
+
+    /// Others are heard again, after a time in which nobody was: they have their time anew to be.
+    pub fn hears_again(&mut self, now: Time) {
+        let missed = self.missed();
+        for suspicion in self.effects.suspicions.values_mut() {
+            (suspicion.began, suspicion.missed) = (now, missed);
+        }
+    }
+
+    fn is_late(&self, by: Duration) -> bool {
+        by * 4 > self.probe_timeout
+    }
+
+    /// Whether a probe's timer fired so late that the answer may still wait in the socket.
     fn is_put_off(&mut self, late: Duration) -> bool {
-        late * 4 > self.probe_timeout && self.effects.health.late()
+        self.is_late(late) && self.effects.health.late()
     }
 
     fn put_off(
@@ -318,7 +318,6 @@ impl Swim {
         event: foca::Timer<SwimId>,
         sink: &mut dyn MemberSink,
     ) {
-        let by = self.effects.health.stretch(by);
         Outlet { now, effects: &mut self.effects, sink }.schedule(by, event);
     }
 
@@ -327,7 +326,6 @@ impl Swim {
     fn end_suspicion(
         &mut self,
         now: Time,
-        late: Duration,
         (id, incarnation): (SwimId, u16),
         event: foca::Timer<SwimId>,
         deaf: bool,
@@ -336,23 +334,16 @@ impl Swim {
         let suspected = SwimMember::new(id, incarnation, State::Suspect);
         let ours = self.effects.suspicions.get(&id.address).cloned();
         let Some(ours) = ours.filter(|ours| ours.timer == event) else { return Vec::new() };
-        if !self.detector.iter_membership_state().any(|known| *known == suspected) {
+        if !self.members().any(|known| *known == suspected) {
             // It has refuted, and foca 2.0.0 would tell it that it is dead all the same.
             self.effects.suspicions.remove(&id.address);
-            self.effects.health.worse();
+            self.effects.health.erred();
             return Vec::new();
         }
         let suspect = self.effects.suspect;
-        if late * 4 > suspect {
-            // This process itself was paused, so the suspect had no chance to be heard. The
-            // answers may wait in the socket: look again after another period.
-            self.ask_suspect(suspected, sink);
-            Outlet { now, effects: &mut self.effects, sink }.schedule(suspect, event);
-            return Vec::new();
-        }
-        let until = ours.began.plus(self.effects.health.stretch(suspect));
+        let until = ours.began.plus(self.effects.health.patience(suspect, ours.missed));
         if now < until {
-            self.ask_suspect(suspected, sink);
+            self.ask(id, Some(incarnation), sink);
             let step = (suspect / ASKED_WHILE_SUSPECT).min(until.since(now));
             Outlet { now, effects: &mut self.effects, sink }.schedule(step, event);
             return Vec::new();
@@ -379,7 +370,7 @@ impl Swim {
     }
 
     fn is_down(&self, id: SwimId) -> bool {
-        let mut state = self.detector.iter_membership_state();
+        let mut state = self.members();
         state.any(|known| *known.id() == id && known.state() == State::Down)
     }
 
@@ -398,14 +389,52 @@ impl Swim {
         }
     }
 
-    /// Asks a suspected member itself, and tells it that it is suspected: its answer refutes.
-    fn ask_suspect(&mut self, suspected: SwimMember<SwimId>, sink: &mut dyn MemberSink) {
+    /// Asks a member itself. If it is suspected it is told so: its answer refutes.
+    fn ask(&mut self, id: SwimId, suspected: Option<u16>, sink: &mut dyn MemberSink) {
+        let own = self.id();
         let datagram = &mut self.effects.datagram;
         datagram.clear();
         datagram.push(KIND_SWIM);
-        let own = *self.detector.identity();
-        identity::put_ping(&own, suspected.id(), Some(suspected.incarnation()), datagram);
-        sink.send(suspected.id().address, datagram);
+        identity::put_ping(&own, &id, suspected, datagram);
+        sink.send(id.address, datagram);
+    }
+
+    /// Everybody that the detector knows.
+    fn members(&self) -> impl ExactSizeIterator<Item = &SwimMember<SwimId>> {
+        self.detector.iter_membership_state()
+    }
+
+    /// For how long in all this node should have run and did not.
+    fn missed(&self) -> Duration {
+        self.effects.health.missed()
+    }
+
+    /// Calls everybody that is not suspected.
+    fn call_all(&mut self, sink: &mut dyn MemberSink) {
+        let members = self.members().filter(|member| member.state() == State::Alive);
+        self.roll_call = RollCall::of(members.map(|member| *member.id()), self.missed());
+        self.call_again(sink);
+    }
+
+    /// Calls those that have not answered yet: a datagram may be lost.
+    fn call_again(&mut self, sink: &mut dyn MemberSink) {
+        for id in self.roll_call.unheard() {
+            self.ask(id, None, sink);
+        }
+    }
+
+    /// The probe period is over: who has not answered is suspected.
+    fn end_call(&mut self, now: Time, token: foca::TimerToken, sink: &mut dyn MemberSink) {
+        for id in std::mem::take(&mut self.roll_call).end(self.missed()) {
+            let known = self.members().find(|known| *known.id() == id);
+            let Some(known) = known.filter(|known| known.state() == State::Alive) else { continue };
+            let incarnation = known.incarnation();
+            self.apply(now, SwimMember::new(id, incarnation, State::Suspect), true, sink);
+            let event = foca::Timer::ChangeSuspectToDown { member_id: id, incarnation, token };
+            // The outlet begins a suspicion of it.
+            let mut outlet = Outlet { now, effects: &mut self.effects, sink };
+            foca::Runtime::submit_after(&mut outlet, event, Duration::ZERO);
+        }
     }
 
     /// Answers a probe by somebody whom this node does not know yet: it may have learnt of this node
@@ -431,7 +460,7 @@ impl Swim {
         let news = self.doubted.is_none_or(|(id, last)| id != doubt.0 || last < incarnation);
         if news {
             self.doubted = Some(doubt);
-            self.effects.health.worse();
+            self.effects.health.erred();
         }
     }
 
@@ -472,7 +501,7 @@ impl Swim {
             let outlet = Outlet { now, effects: &mut self.effects, sink };
             let _ = self.detector.change_identity(SwimId { renewal: next, ..own }, outlet);
             self.effects.renewed = true;
-            self.effects.health.worse();
+            self.effects.health.erred();
         }
     }
 
@@ -503,7 +532,7 @@ impl Swim {
         keep: impl Fn(&SwimId) -> bool,
         sink: &mut dyn MemberSink,
     ) {
-        let state = self.detector.iter_membership_state();
+        let state = self.members();
         let unwanted: Vec<SwimId> = state.map(|known| *known.id()).filter(|id| !keep(id)).collect();
         for id in unwanted {
             self.apply(now, SwimMember::new(id, 0, State::Down), false, sink);

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef, Time};
 
+use super::belief::Belief;
 use super::identity::{Checked, SwimId};
 use super::messages::{
     self, Body, FLAG_CLAIM, FLAG_ESTABLISHED, FLAG_JOIN, FLAG_WELCOME, Message, RecordEntry, Sender,
 };
-use super::reachability::Belief;
 use super::records::Merge;
 use super::{MAX_RECORDS, MemberError, MemberSink, Membership, Stage};
 
@@ -71,7 +71,7 @@ impl Membership {
             self.swim.forget_except(now, keep, sink);
         }
         self.swim.be_sure(now, src, true, sink);
-        self.swim.handle_data(now, bytes, sink);
+        self.swim.handle_data(now, &src, bytes, sink);
         Ok(())
     }
 

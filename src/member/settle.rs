@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::pace::Turn;
 use crate::base::{MemberState, NodeRef, Time, View};
 
-use super::reachability::Belief;
+use super::belief::Belief;
 use super::records::{self, Entry};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, Stage, events, schedule};
@@ -20,7 +20,10 @@ impl Membership {
         self.last_heard = now;
         if silent > Duration::from_millis(self.config.suspect_ms) {
             self.fitness.unsteady(now);
+            self.swim.hears_again(now);
             self.recall_all(now, sink);
+            // They answer in a moment, and are shown together.
+            self.showing.done(now);
         }
     }
 
@@ -29,15 +32,18 @@ impl Membership {
         if self.stage != Stage::Running {
             return;
         }
+        // Who is there comes first: by that it is judged whose fault a silence was.
+        self.touched.append(&mut self.swim.take_touched());
+        let looked = !self.touched.is_empty();
+        let returned = self.refresh_reachability(now);
         if self.swim.take_renewed() {
             self.stats.renewals += 1;
             self.has_renewed(now, sink);
             self.push_own_everywhere(sink);
         }
-        self.touched.append(&mut self.swim.take_touched());
         let changed = std::mem::take(&mut self.changed);
-        if changed || !self.touched.is_empty() {
-            if self.refresh_reachability(now) {
+        if changed || looked {
+            if returned {
                 self.recall_all(now, sink);
             }
             self.forgive_common(now, sink);

@@ -10,8 +10,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::base::{MemberState, NodeId, Time};
 
+use super::belief::Belief;
 use super::messages::{self, Packer, SummaryEntry};
-use super::reachability::{Belief, Beliefs};
+use super::reachability::Beliefs;
 use super::records::{Entry, state_byte};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::base::pace::{Pace, Turn};
 use crate::base::{NodeRef, Time};
 
+use super::belief::Belief;
 use super::messages;
-use super::reachability::Belief;
 use super::sync::summary_entry;
 use super::timer::TimerKind;
 use super::{MemberSink, Membership, schedule};

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::base::Incarnation;
+use crate::member::belief::Belief;
 use crate::member::messages::{self, Body, Message, Packer, Sender, SummaryEntry};
-use crate::member::reachability::Belief;
 
 const SENDER: Sender =
     Sender { member: NodeRef { node: NodeId(1), incarnation: Incarnation(2) }, renewal: 3 };

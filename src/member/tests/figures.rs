@@ -171,3 +171,31 @@ fn a_hundred_nodes_started_at_once() {
     assert!(formed < S(1));
     assert!(datagrams < 500 && views < 20);
 }
+
+/// Most of a cluster falls silent at once, and the others are well: each sees who is gone in time,
+/// and takes nobody else for gone.
+#[test]
+fn a_silent_majority_is_seen_in_time() {
+    let mut took = Vec::new();
+    for (count, gone) in [(3, 2), (4, 2), (5, 3), (5, 4), (10, 6), (10, 9), (20, 18), (40, 39)] {
+        for seed in 300..320 {
+            let mut net = Net::cluster(seed, count);
+            net.run(S(3) + MS(seed * 7 % 250));
+            let others: Vec<usize> = (gone..count).collect();
+            (0..gone).for_each(|node| net.kill(node));
+            let dead: Vec<NodeId> = (0..gone).map(|node| net.me(node).node).collect();
+            let noticed = |net: &Net| {
+                others.iter().all(|on| dead.iter().all(|node| !net.reachable(*on, *node)))
+            };
+            took.push(net.until(S(5), noticed).expect("a silent majority is noticed"));
+            for (on, other) in others.iter().flat_map(|on| others.iter().map(move |to| (on, to))) {
+                let (whom, called) = (net.me(*other), &net.nodes[*on].events);
+                let called = called.iter().any(|(_, event)| {
+                    matches!(event, MemberEvent::Unreachable(member) if member.node_ref() == whom)
+                });
+                assert!(!called, "seed {seed}: {on} of {count} took {other} for gone");
+            }
+        }
+    }
+    held("a silent majority until all who are left know", took, S(3));
+}
