@@ -155,6 +155,7 @@ impl World {
         while let Some((at, event)) = self.net.queue.pop(self.end) {
             self.net.now = at;
             self.ledger.lock().now = at;
+            self.check_detection();
             self.happen(event);
             if self.over {
                 break;

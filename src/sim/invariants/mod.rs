@@ -4,6 +4,7 @@
 pub mod asks;
 pub mod bounds;
 pub mod counts;
+pub mod detection;
 pub mod door;
 pub mod flapping;
 pub mod flows;
@@ -60,6 +61,8 @@ pub struct Checks {
     pub healing: healing::Healing,
     /// Who falls silent again and again is damped.
     pub flapping: flapping::Flapping,
+    /// Who is silent is known to be.
+    pub detection: detection::Detection,
     /// How often a router's mask changed and its table did not.
     pub masked: u64,
     /// How often who is within a router's limit changed, and only their keys moved.
@@ -82,6 +85,7 @@ impl Checks {
             tables: tables::Tables::default(),
             healing: healing::Healing::default(),
             flapping: flapping::Flapping::default(),
+            detection: detection::Detection::default(),
             masked: 0,
             limits_moved: 0,
             flows_noticed: 0,
