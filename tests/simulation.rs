@@ -93,6 +93,9 @@ fn two_hundred_seeds_hold() {
     );
     assert!(words > 10_000 && fresh > 100_000 && answers > 10_000);
     assert!(losses > 100 && letters > 20_000 && lost > 100);
+    let forgotten = sum(|result| result.forgotten);
+    println!("{forgotten} times somebody was gone, and nothing was kept of it");
+    assert!(forgotten > 100);
     // Newer members said what others do not know, on every way, and it cost nothing.
     let newer = results.iter().filter(|result| result.unknown.total() > 0).count();
     let unknown = sum(|result| result.unknown.total());

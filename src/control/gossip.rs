@@ -216,6 +216,11 @@ impl Gossip {
         }
     }
 
+    /// Whose words are known, once for each word.
+    pub fn speakers(&self) -> impl Iterator<Item = NodeRef> {
+        self.words.keys().map(|(_, node, _)| *node)
+    }
+
     /// The view is another one.
     pub fn follow(
         &mut self,

@@ -115,6 +115,21 @@ impl Control {
         self.carry_out_parts(now, sink);
     }
 
+    /// Whose words are known.
+    pub fn speakers(&self) -> impl Iterator<Item = NodeRef> {
+        self.gossip.speakers()
+    }
+
+    /// To whom parts have channels.
+    pub fn spoken_to(&self) -> impl Iterator<Item = NodeRef> {
+        self.links.spoken_to()
+    }
+
+    /// Who has channels to the parts here.
+    pub fn listened_to(&self) -> impl Iterator<Item = NodeRef> {
+        self.links.listened_to()
+    }
+
     fn carry_out_parts(&mut self, now: Time, sink: &mut dyn ControlSink) {
         if std::mem::take(&mut self.parts.effects.published) {
             self.tell_all(sink, || Command::Facts(self.parts.facts().clone()));

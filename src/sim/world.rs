@@ -83,6 +83,8 @@ pub struct Result {
     pub dead_flows: u64,
     /// How often it was looked whether that was noticed in time.
     pub flows_noticed: u64,
+    /// How often somebody was gone of whom something had been kept.
+    pub forgotten: u64,
     /// How often a node learned what another one had said of its load.
     pub load_words: u64,
     /// How often it was looked whether that was fresh.
@@ -191,6 +193,7 @@ impl World {
             shut_kept: self.net.flows.shut,
             dead_flows: self.net.flows.dead,
             flows_noticed: self.checks.flows_noticed,
+            forgotten: self.checks.forgotten,
             load_words: ledger.loads.words,
             loads_fresh: ledger.loads.fresh,
             load_answers: ledger.loads.answers,
@@ -243,6 +246,7 @@ impl World {
                     if newer::is_unknown(&bytes) {
                         self.check_skipped_datagram(life, before);
                     }
+                    self.check_kept(life);
                 }
                 self.net.recycle(bytes);
             }

@@ -91,6 +91,16 @@ impl Links {
         self.channels.skipped += 1;
     }
 
+    /// To whom there are channels.
+    pub fn spoken_to(&self) -> impl Iterator<Item = NodeRef> {
+        self.channels.outgoing.keys().copied()
+    }
+
+    /// From whom there are channels.
+    pub fn listened_to(&self) -> impl Iterator<Item = NodeRef> {
+        self.channels.heard.keys().copied()
+    }
+
     // ---- speaking ----
 
     /// A part says something to its counterpart on another node; `address` is that member's, if it

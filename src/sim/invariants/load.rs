@@ -182,6 +182,16 @@ impl Truth {
         Ok(())
     }
 
+    /// Of whom a process shows loads.
+    pub fn known(&self, life: LifeId) -> impl Iterator<Item = NodeRef> {
+        self.lives[life].shown.keys().copied()
+    }
+
+    /// Whether a process has ever shown a load of another.
+    pub fn has_known(&self, life: LifeId, node: NodeRef) -> bool {
+        self.lives[life].places.contains_key(&node)
+    }
+
     /// Whether one process knows what another one said [`FRESH`] before, or later.
     ///
     /// # Errors

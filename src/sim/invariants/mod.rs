@@ -8,6 +8,7 @@ pub mod detection;
 pub mod door;
 pub mod flapping;
 pub mod flows;
+pub mod forgetting;
 pub mod healing;
 pub mod keys;
 pub mod letters;
@@ -69,6 +70,8 @@ pub struct Checks {
     pub limits_moved: u64,
     /// How often a dead flow was noticed in time.
     pub flows_noticed: u64,
+    /// How often somebody was gone of whom something had been kept.
+    pub forgotten: u64,
     /// What controls say to each other.
     pub letters: letters::Letters,
     /// How often a link was rightly closed for a long message that did not come to its end.
@@ -89,6 +92,7 @@ impl Checks {
             masked: 0,
             limits_moved: 0,
             flows_noticed: 0,
+            forgotten: 0,
             letters: letters::Letters::default(),
             stalled: 0,
             newer: newer::Newer::default(),
@@ -215,6 +219,7 @@ impl World {
         {
             self.blame(door::NAME, name(seen));
         }
+        self.check_forgotten(life, before, snapshot);
         self.check_flapping(life, &snapshot.view);
         if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
             self.blame(bounds::NAME, name(seen));
