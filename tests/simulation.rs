@@ -80,8 +80,12 @@ fn two_hundred_seeds_hold() {
     // Routers came and went, also those with limits.
     let (ended, shared) = (sum(|result| result.routers_ended), sum(|it| it.routers_shared));
     let limits = sum(|result| result.limits_moved);
-    println!("{ended} routers ended, {shared} were asked for again, {limits} limits were kept");
-    assert!(ended > 1_000 && shared > 100 && limits > 100);
+    let routing = sum(|result| result.routers_told);
+    println!(
+        "{ended} routers ended, {shared} were asked for again, {routing} were told to route, {limits} \
+         limits were kept"
+    );
+    assert!(ended > 1_000 && shared > 100 && routing > 1_000 && limits > 100);
     assert!(withdrawn > 1_000 && told > 100 && late > 100 && unknown > 10);
     // Loads were spread and asked for, and channels lost some of the questions.
     let (words, fresh) = (sum(|result| result.load_words), sum(|result| result.loads_fresh));

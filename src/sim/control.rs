@@ -65,8 +65,9 @@ impl ControlSink for Hands<'_> {
         self.net.queue.push(at, Event::Tables(self.life, job.run()));
     }
 
-    /// Applications here look into the snapshot instead.
-    fn routed(&mut self, _: u32) {}
+    fn routed(&mut self, router: u32) {
+        self.seen.push(Seen::Routed(router, self.snapshot.router(router).is_some()));
+    }
 
     fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>) {
         self.seen.push(Seen::Served(handler, outcome));

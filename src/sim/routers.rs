@@ -1,6 +1,8 @@
 //! Routers that applications make, send by, and drop, beside those that every process has from its
 //! start.
 
+use std::sync::Arc;
+
 use rand::RngExt;
 
 use super::events::{Event, LifeId};
@@ -74,6 +76,7 @@ impl World {
     /// A process has one more holder of a router that asks for this.
     pub(super) fn route(&mut self, life: LifeId, spec: RouterSpec) {
         let asked = spec.clone();
+        self.ledger.lock().routers.asked(life);
         let made = self.control(life, |control, _, sink| control.route(asked, sink));
         let seen = match made {
             None => return,
@@ -88,5 +91,11 @@ impl World {
     fn unroute(&mut self, life: LifeId, router: u32) {
         self.ledger.lock().routers.dropped(life, router);
         self.control(life, |control, _, sink| control.unroute(router, sink));
+        // No message goes by it from here on.
+        let shown = self.lives[life].body.as_deref().map(|body| Arc::clone(&body.snapshot));
+        let held = shown.map(|snapshot| self.ledger.lock().routers.check(life, &snapshot));
+        if let Some(Err(seen)) = held {
+            self.blame(routers::NAME, format!("life {life}: {seen}"));
+        }
     }
 }

@@ -71,6 +71,8 @@ pub struct Result {
     pub routers_ended: u64,
     /// How often one was asked for that was there already.
     pub routers_shared: u64,
+    /// How often whoever asked for a router was told that it routes.
+    pub routers_told: u64,
     /// How often a join or leave changed who is within a router's limit, and moved no other key.
     pub limits_moved: u64,
     /// Messages handed in for what was withdrawn by then.
@@ -187,6 +189,7 @@ impl World {
             placed_tables: ledger.placements.tables,
             routers_ended: ledger.routers.ended,
             routers_shared: ledger.routers.shared,
+            routers_told: ledger.routers.told,
             limits_moved: self.checks.limits_moved,
             sent_late: ledger.services.late,
             told_unknown: ledger.services.told_unknown,

@@ -110,6 +110,8 @@ pub enum Seen {
         /// This one.
         now: Arc<Snapshot>,
     },
+    /// Whoever asked for this router is told that it routes; whether it is in the snapshot.
+    Routed(u32, bool),
     /// Changes of membership, with the digests of the view after them and of the published one.
     Changed {
         /// After them.
@@ -154,6 +156,7 @@ impl World {
     pub(super) fn see(&mut self, life: LifeId, seen: Seen) {
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
+            Seen::Routed(router, shown) => self.routed(life, router, shown),
             Seen::Changed { view, shown, events } => {
                 self.net.trace.note(self.net.now, life, "view", view);
                 if view != shown {
@@ -316,6 +319,7 @@ impl World {
         self.check_unknown_reasons();
         for life in self.living() {
             self.check_questions(life);
+            self.check_awaited(life);
             self.check_skipped_frames(life);
             let total = self.total_counts(life);
             let ledger = self.ledger.lock();

@@ -1,5 +1,6 @@
 //! A router is there while somebody holds it: those that ask for the same are one, one that routes
-//! goes on until it is dropped, and one that was dropped is gone, and its id with it.
+//! goes on until it is dropped, and one that was dropped is gone, and its id with it. Whoever asked
+//! for one is told once it routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +8,7 @@ use crate::route::snapshot::Snapshot;
 use crate::route::{RouterSpec, Strategy as _};
 use crate::sim::events::LifeId;
 use crate::sim::load;
+use crate::sim::world::World;
 
 /// The invariant's name.
 pub const NAME: &str = "a router is there while it is held";
@@ -26,6 +28,8 @@ struct Router {
     holders: usize,
     /// Whether it has had a table.
     routes: bool,
+    /// Whether somebody waits to be told that it routes.
+    awaited: bool,
     /// Whether it is one of those that a process has from its start.
     own: bool,
 }
@@ -35,6 +39,8 @@ struct Router {
 struct Process {
     routers: BTreeMap<u32, Router>,
     given: BTreeSet<u32>,
+    /// Told while it was asked for.
+    told: Option<u32>,
 }
 
 /// Who holds which routers.
@@ -45,9 +51,30 @@ pub struct Routers {
     pub ended: u64,
     /// How often one was made that was there already.
     pub shared: u64,
+    /// How often whoever waited for one was told that it routes.
+    pub told: u64,
 }
 
 impl Routers {
+    /// A process is about to ask for a router.
+    pub fn asked(&mut self, life: LifeId) {
+        self.processes.entry(life).or_default().told = None;
+    }
+
+    /// Whoever waits for a router of a process is told that it routes.
+    pub fn told(&mut self, life: LifeId, id: u32) {
+        let process = self.processes.entry(life).or_default();
+        process.told = Some(id);
+        let waits = process.routers.get_mut(&id).map(|router| &mut router.awaited);
+        self.told += u64::from(waits.is_some_and(std::mem::take));
+    }
+
+    /// A router of a process that somebody still waits for.
+    pub fn awaited(&self, life: LifeId) -> Option<u32> {
+        let mut routers = self.processes.get(&life)?.routers.iter();
+        routers.find(|(_, router)| router.awaited).map(|(id, _)| *id)
+    }
+
     /// A process holds a router once more.
     ///
     /// # Errors
@@ -57,7 +84,9 @@ impl Routers {
         let mut known = process.routers.iter_mut();
         if let Some((same, router)) = known.find(|(_, router)| ask_the_same(&router.spec, &spec)) {
             router.holders += 1;
+            router.awaited |= process.told != Some(id);
             self.shared += 1;
+            self.told += u64::from(process.told == Some(id));
             return match *same == id {
                 true => Ok(()),
                 false => Err(format!("routers {same} and {id} ask for the same: {spec:?}")),
@@ -67,7 +96,8 @@ impl Routers {
             return Err(format!("router {id} has an id that was given before: {spec:?}"));
         }
         let own = load::routers(spec.seed).iter().any(|own| ask_the_same(own, &spec));
-        process.routers.insert(id, Router { spec, holders: 1, routes: false, own });
+        let awaited = process.told != Some(id);
+        process.routers.insert(id, Router { spec, holders: 1, routes: false, awaited, own });
         Ok(())
     }
 
@@ -118,6 +148,26 @@ impl Routers {
         match held.find(|(id, router)| router.routes && snapshot.router(**id).is_none()) {
             Some((id, router)) => Err(format!("router {id} is gone and held: {:?}", router.spec)),
             None => Ok(()),
+        }
+    }
+}
+
+impl World {
+    /// Whoever asked a process for a router is told that it routes.
+    pub(super) fn routed(&mut self, life: LifeId, router: u32, shown: bool) {
+        if !shown {
+            let seen = format!("life {life}: router {router} is said to route, and has no table");
+            self.blame(NAME, seen);
+        }
+        self.ledger.lock().routers.told(life, router);
+    }
+
+    /// Tables have been made for long: nobody waits for a router any more.
+    pub(super) fn check_awaited(&mut self, life: LifeId) {
+        let awaited = self.ledger.lock().routers.awaited(life);
+        if let Some(router) = awaited {
+            let seen = format!("life {life}: whoever asked for router {router} waits for ever");
+            self.blame(NAME, seen);
         }
     }
 }
