@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::RngExt;
 
 use super::events::{Event, LifeId, SlotId};
-use super::invariants::Seen;
+use super::invariants::{Seen, masks};
 use super::jobs::Jobs;
 use super::network::Network;
 use super::process::Core;
@@ -61,6 +61,7 @@ impl ControlSink for Hands<'_> {
     }
 
     fn make_tables(&mut self, job: TableJob) {
+        self.seen.push(Seen::Wanted(masks::right_already(&job)));
         let at = self.net.after_us(self.net.weather.tables_us);
         self.net.queue.push(at, Event::Tables(self.life, job.run()));
     }

@@ -52,6 +52,8 @@ pub struct Result {
     pub damped: u64,
     /// How often a router's mask changed while its table stayed.
     pub masked: u64,
+    /// How often tables were asked for, none of which was there.
+    pub tables_wanted: u64,
     /// How often a watcher was told, and it was true.
     pub watches_told: u64,
     /// How many routees were withdrawn.
@@ -180,6 +182,7 @@ impl World {
             traffic_flows: self.checks.healing.traffic_flows(),
             damped: self.checks.flapping.damped,
             masked: self.checks.masked,
+            tables_wanted: self.checks.jobs.wanted,
             watches_told: ledger.watches.checked,
             withdrawals: ledger.services.withdrawals() as u64,
             withdrawals_told: ledger.watches.withdrawals,
@@ -263,6 +266,7 @@ impl World {
             }
             Event::Tables(life, made) => {
                 self.net.trace.note(now, life, "tables", made.roster_digest);
+                self.tables_are_made(life);
                 self.control(life, |control, _, sink| control.tables_made(made, sink));
             }
             Event::Turn(life, index) => self.turn(life, index),

@@ -66,6 +66,8 @@ pub struct Checks {
     pub detection: detection::Detection,
     /// How often a router's mask changed and its table did not.
     pub masked: u64,
+    /// Which tables are asked for.
+    pub jobs: masks::Jobs,
     /// How often who is within a router's limit changed, and only their keys moved.
     pub limits_moved: u64,
     /// How often a dead flow was noticed in time.
@@ -90,6 +92,7 @@ impl Checks {
             flapping: flapping::Flapping::default(),
             detection: detection::Detection::default(),
             masked: 0,
+            jobs: masks::Jobs::default(),
             limits_moved: 0,
             flows_noticed: 0,
             forgotten: 0,
@@ -110,6 +113,8 @@ pub enum Seen {
         /// This one.
         now: Arc<Snapshot>,
     },
+    /// It asks for tables, and has that of this router already.
+    Wanted(Option<u32>),
     /// Whoever asked for this router is told that it routes; whether it is in the snapshot.
     Routed(u32, bool),
     /// Changes of membership, with the digests of the view after them and of the published one.
@@ -156,6 +161,7 @@ impl World {
     pub(super) fn see(&mut self, life: LifeId, seen: Seen) {
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
+            Seen::Wanted(right_already) => self.check_wanted(life, right_already),
             Seen::Routed(router, shown) => self.routed(life, router, shown),
             Seen::Changed { view, shown, events } => {
                 self.net.trace.note(self.net.now, life, "view", view);
