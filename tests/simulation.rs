@@ -55,9 +55,12 @@ fn two_hundred_seeds_hold() {
     // Members fell silent and came back in most of them, and no table was made for it.
     let masked = results.iter().filter(|result| result.masked >= 6).count();
     assert!(masked > 50, "only in {masked} seeds did a mask change");
-    let jobs = results.iter().map(|result| result.tables_wanted).sum::<u64>();
-    println!("tables were asked for {jobs} times");
-    assert!(jobs > 10_000);
+    let (jobs, lines) = (
+        results.iter().map(|result| result.tables_wanted).sum::<u64>(),
+        results.iter().map(|result| result.later_lines).sum::<u64>(),
+    );
+    println!("tables were asked for {jobs} times, {lines} lines came after others of their kind");
+    assert!(jobs > 10_000 && lines > 1_000);
     // Flows vanished and were found dead, windows stayed shut for long and cost no link.
     let sum = |of: fn(&keyway::sim::Result) -> u64| results.iter().map(of).sum::<u64>();
     let noticed = sum(|result| result.flows_noticed);

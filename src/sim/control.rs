@@ -10,7 +10,7 @@ use super::invariants::{Seen, masks};
 use super::jobs::Jobs;
 use super::network::Network;
 use super::process::Core;
-use crate::base::{HandlerId, MemberEvent, Time, View, WorkerIndex};
+use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
 use crate::control::letters::DeadLetter;
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
@@ -96,6 +96,7 @@ impl ControlSink for Hands<'_> {
     }
 
     fn log(&mut self, line: LogLine) {
+        self.seen.push(Seen::Logged(line.kind));
         self.seen.push(Seen::Log(line));
     }
 
@@ -103,7 +104,10 @@ impl ControlSink for Hands<'_> {
         true
     }
 
-    fn dead_letter(&mut self, letter: DeadLetter, _: Option<u64>) {
+    fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
+        if left_out.is_some() {
+            self.seen.push(Seen::Logged(LogKind::DeadLetters));
+        }
         self.net.trace.say(|| format!("dead letters: {letter}"));
     }
 

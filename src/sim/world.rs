@@ -54,6 +54,8 @@ pub struct Result {
     pub masked: u64,
     /// How often tables were asked for, none of which was there.
     pub tables_wanted: u64,
+    /// Lines of logs that were not the first of their kind, and came in time.
+    pub later_lines: u64,
     /// How often a watcher was told, and it was true.
     pub watches_told: u64,
     /// How many routees were withdrawn.
@@ -183,6 +185,7 @@ impl World {
             damped: self.checks.flapping.damped,
             masked: self.checks.masked,
             tables_wanted: self.checks.jobs.wanted,
+            later_lines: self.checks.lines.later,
             watches_told: ledger.watches.checked,
             withdrawals: ledger.services.withdrawals() as u64,
             withdrawals_told: ledger.watches.withdrawals,

@@ -13,6 +13,7 @@ pub mod healing;
 pub mod keys;
 pub mod letters;
 pub mod load;
+pub mod log;
 pub mod masks;
 pub mod newer;
 pub mod order;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use super::events::{ConnId, LifeId, Side};
 use super::process::{Fate, Sums};
 use super::world::World;
-use crate::base::{HandlerId, MemberEvent, Time};
+use crate::base::{HandlerId, LogKind, MemberEvent, Time};
 use crate::control::links::JobId;
 use crate::control::{LogLine, ServeFailure};
 use crate::member::MemberFault;
@@ -68,6 +69,8 @@ pub struct Checks {
     pub masked: u64,
     /// Which tables are asked for.
     pub jobs: masks::Jobs,
+    /// What is written to logs.
+    pub lines: log::Lines,
     /// How often who is within a router's limit changed, and only their keys moved.
     pub limits_moved: u64,
     /// How often a dead flow was noticed in time.
@@ -93,6 +96,7 @@ impl Checks {
             detection: detection::Detection::default(),
             masked: 0,
             jobs: masks::Jobs::default(),
+            lines: log::Lines::default(),
             limits_moved: 0,
             flows_noticed: 0,
             forgotten: 0,
@@ -115,6 +119,8 @@ pub enum Seen {
     },
     /// It asks for tables, and has that of this router already.
     Wanted(Option<u32>),
+    /// It wrote a line of this kind.
+    Logged(LogKind),
     /// Whoever asked for this router is told that it routes; whether it is in the snapshot.
     Routed(u32, bool),
     /// Changes of membership, with the digests of the view after them and of the published one.
@@ -162,6 +168,7 @@ impl World {
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
             Seen::Wanted(right_already) => self.check_wanted(life, right_already),
+            Seen::Logged(kind) => self.check_pace(life, kind),
             Seen::Routed(router, shown) => self.routed(life, router, shown),
             Seen::Changed { view, shown, events } => {
                 self.net.trace.note(self.net.now, life, "view", view);
