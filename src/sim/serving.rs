@@ -54,9 +54,13 @@ impl World {
     pub(super) fn unserve(&mut self, life: LifeId) {
         let paused = self.lives[life].body.as_deref().is_none_or(|body| body.paused);
         if !paused {
-            // It may be withdrawn already.
-            let _ =
+            let now = self.net.now;
+            let asked =
                 self.control(life, |control, now, sink| control.unserve(now, &load::path(), sink));
+            // It may be withdrawn already.
+            if let Some(Ok(handler)) = asked {
+                self.ledger.lock().services.asked(life, handler, now);
+            }
         }
     }
 

@@ -183,7 +183,7 @@ impl World {
             Seen::Served(_, Err(why)) => {
                 self.blame("serving", format!("a path was not served: {why:?}"));
             }
-            Seen::Withdraws(handler) => self.ledger.lock().services.ending(life, handler),
+            Seen::Withdraws(handler) => self.withdraws(life, handler),
             Seen::Unserved => self.unserved(life),
             Seen::Log(line) => self.check_line(life, line),
             Seen::Wrote(job, (conn, side), bytes) => {

@@ -1,11 +1,14 @@
 //! What is withdrawn is over: nothing that was sent to it is handled, by it or by what is served at
-//! its path afterwards, and who asks it is told why that came to nothing.
+//! its path afterwards, and who asks it is told why that came to nothing. And it is not over before
+//! the others could hear of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, NodeRef, WorkerIndex};
+use crate::base::{HandlerId, NodeRef, Time, WorkerIndex};
 use crate::sim::events::LifeId;
+use crate::sim::world::World;
 
 /// The invariant's name.
 pub const NAME: &str = "what is withdrawn is over";
@@ -36,6 +39,8 @@ struct Process {
 pub struct Services {
     processes: Vec<Process>,
     lives: BTreeMap<NodeRef, LifeId>,
+    /// When it was first asked to withdraw a serving.
+    asked: BTreeMap<(LifeId, HandlerId), Time>,
     /// Servings that control has told the workers to end.
     ending: BTreeSet<(LifeId, HandlerId)>,
     withdrawn: BTreeSet<Site>,
@@ -83,6 +88,11 @@ impl Services {
     pub fn latest(&self, life: LifeId) -> Option<(NodeRef, usize, HandlerId)> {
         let process = &self.processes[life];
         Some((process.me, process.announced, *process.handlers.get(process.announced)?))
+    }
+
+    /// An application withdraws what it serves.
+    pub fn asked(&mut self, life: LifeId, handler: HandlerId, now: Time) {
+        self.asked.entry((life, handler)).or_insert(now);
     }
 
     /// Control has the workers end a serving.
@@ -161,6 +171,23 @@ impl Services {
             AskError::Dead(_) | AskError::InvalidReply => {
                 Err(format!("an ask of what was withdrawn before ended with «{error}»"))
             }
+        }
+    }
+}
+
+impl World {
+    /// A process's workers are told to end their routees of a path. Others may send to them until
+    /// they have heard that it is withdrawn.
+    pub(super) fn withdraws(&mut self, life: LifeId, handler: HandlerId) {
+        let now = self.net.now;
+        let grace = Duration::from_millis(3 * self.plan.member.settings.gossip_ms);
+        let mut ledger = self.ledger.lock();
+        ledger.services.ending(life, handler);
+        // One that could not be served after all is known to nobody.
+        let asked = ledger.services.asked.get(&(life, handler));
+        if let Some(after) = asked.map(|at| now.since(*at)).filter(|after| *after < grace) {
+            let seen = format!("life {life} ended handler {} {after:?} after", handler.0);
+            ledger.blame(NAME, format!("{seen} it was withdrawn, and others have {grace:?}"));
         }
     }
 }
