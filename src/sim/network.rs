@@ -1,7 +1,7 @@
 //! The fake network: datagrams that may be lost, doubled, delayed and overtaken, and connections
 //! that keep order but deliver in pieces, stall, fill up and break.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -131,6 +131,8 @@ pub struct Network {
     pub flows: FlowCounts,
     /// The machine whose processes are newer than all others.
     pub newer: Option<SlotId>,
+    /// What its workers said more, whole, by connection and the side that reads.
+    pub said_more: BTreeMap<(ConnId, Side), u64>,
 }
 
 /// How often it was looked at flows.
@@ -158,6 +160,7 @@ impl Network {
             busy: BTreeSet::new(),
             flows: FlowCounts::default(),
             newer,
+            said_more: BTreeMap::new(),
         }
     }
 
@@ -515,6 +518,11 @@ impl Network {
     pub fn impeded(&self, id: ConnId, side: Side) -> Time {
         let conn = &self.conns[id];
         if conn.swallowed { self.now } else { conn.ends[side].impeded }
+    }
+
+    /// Whether something is on its way to a side.
+    pub fn is_flying(&self, id: ConnId, side: Side) -> bool {
+        self.conns[id].ends[side].flying.len() > 0
     }
 
     /// What one side's kernel knows of its way out.

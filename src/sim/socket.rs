@@ -81,7 +81,7 @@ pub struct Socket {
     pub inbox: Inbox,
     /// What was written ends with a whole frame.
     whole: bool,
-    /// What a newer process says behind that, as far as it is not written.
+    /// What a newer process says more, as far as it is not written.
     more: Vec<u8>,
 }
 
@@ -109,8 +109,10 @@ impl Socket {
 
     /// Writes once.
     pub fn write(&mut self, net: &mut Network, outbox: &Outbox) -> Moved {
-        if !self.write_more(net) {
-            return Moved::Blocked;
+        if self.whole
+            && let Some(moved) = self.write_more(net)
+        {
+            return moved;
         }
         // Reasons are changed where frames are whole.
         let anew: Option<Anew> = if self.whole { Some(fail_anew) } else { None };
@@ -121,23 +123,26 @@ impl Socket {
         moved
     }
 
-    /// Writes what a newer process says more. Whether all of it is written.
-    fn write_more(&mut self, net: &mut Network) -> bool {
-        if !self.more.is_empty() {
-            let more = std::iter::once(self.more.as_slice());
-            let count = net.write(self.conn, self.side, more);
-            self.more.drain(..count);
+    /// Writes what a newer process says more, between two of its frames. What came of it if it
+    /// could not write all of it.
+    fn write_more(&mut self, net: &mut Network) -> Option<Moved> {
+        if self.more.is_empty() {
+            return None;
         }
-        self.more.is_empty()
+        let count = net.write(self.conn, self.side, std::iter::once(self.more.as_slice()));
+        self.more.drain(..count);
+        if self.more.is_empty() {
+            *net.said_more.entry((self.conn, 1 - self.side)).or_default() += 1;
+            return None;
+        }
+        Some(if count == 0 { Moved::Blocked } else { Moved::Bytes { count: 0, more: false } })
     }
 
-    /// Says something more, if what was said before ended with a whole frame. Whether it does.
-    pub fn say_more(&mut self, net: &mut Network, frame: Vec<u8>) -> bool {
-        let free = self.whole && self.more.is_empty();
-        if free {
+    /// Says something more in front of what its worker writes next: who writes is owed an answer,
+    /// and must know of it.
+    pub fn say_more(&mut self, frame: Vec<u8>) {
+        if self.more.is_empty() {
             self.more = frame;
-            self.write_more(net);
         }
-        free
     }
 }

@@ -12,7 +12,8 @@ pub const NAME: &str = "dead flows are given up, and no others";
 
 impl World {
     /// A link was closed for a long message that did not come to its end while others waited. That
-    /// is right only where the peer could not send: it stood still, or nothing passed.
+    /// is right only where the peer could not send: it stood still, or nothing passed, or so little
+    /// at a time that the rest of what it sent is still on its way.
     pub(in crate::sim) fn check_stalled(&mut self, conn: ConnId, side: Side) {
         let now = self.net.now;
         let sent_since = match self.net.owner(conn, 1 - side) {
@@ -20,8 +21,9 @@ impl World {
             _ => None,
         };
         let since = sent_since.map(|since| since.max(self.net.impeded(conn, side)));
+        let is_slow = self.net.is_flying(conn, side);
         match since {
-            Some(since) if now.since(since) >= PATIENCE => {
+            Some(since) if now.since(since) >= PATIENCE && !is_slow => {
                 let (from, to) = self.net.slots(conn);
                 let seen = format!(
                     "a link between machines {from} and {to} was closed for a long message that \

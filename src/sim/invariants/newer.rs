@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::base::MemberEvent;
 use crate::control::links::JobEvent;
-use crate::sim::events::{ConnId, LifeId, Side};
+use crate::sim::events::LifeId;
 use crate::sim::network::Owner;
 use crate::sim::newer::{Heard, is_unknown_refusal};
 use crate::sim::process::Life;
@@ -17,8 +17,6 @@ pub const NAME: &str = "what a newer member says is skipped, counted and costs n
 /// What has been said and heard.
 #[derive(Default)]
 pub struct Newer {
-    /// By connection and the side that reads: frames that were put between those of a worker.
-    pub said: BTreeMap<(ConnId, Side), u64>,
     /// What each life has heard, by what came to it.
     heard: BTreeMap<LifeId, Heard>,
     /// What all have.
@@ -86,7 +84,7 @@ impl World {
         let counts = self.total_counts(life);
         let (skipped, lost) = (counts.skipped_frames, counts.unknown);
         let (mut least, mut most) = (0, 0);
-        for ((conn, side), count) in &self.checks.newer.said {
+        for ((conn, side), count) in &self.net.said_more {
             let (dialer, listener) = self.net.slots(*conn);
             if [dialer, listener][*side] == self.lives[life].slot {
                 most += count;
