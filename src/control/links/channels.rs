@@ -305,12 +305,15 @@ impl Links {
             }
             self.end_heard(known, out);
         } else if self.channels.heard.len() >= MOST_HEARD {
-            let silent = self.channels.heard.values().filter_map(|job| match self.jobs.get(job) {
-                Some(Job::Heard(heard)) => Some((heard.last, *job)),
+            // Nodes that are no members, or not yet, keep no member out.
+            let kept = self.channels.heard.values().filter_map(|job| match self.jobs.get(job) {
+                Some(Job::Heard(heard)) => {
+                    Some((self.members.contains(&heard.from), heard.last, *job))
+                }
                 _ => None,
             });
-            if let Some((_, silent)) = silent.min() {
-                self.end_heard(silent, out);
+            if let Some((_, _, least)) = kept.min() {
+                self.end_heard(least, out);
             }
         }
         let heard = Heard { from, link_epoch, last: now, taken: 0, inbox: Vec::new() };
