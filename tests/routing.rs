@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keyway::{
-    AskError, Context, DeathReason, Handler, LocalPreference, Message, Node, NotReady, OnReply,
-    Refusal, Routee, Router, Time,
+    AskError, AskOptions, Context, DeathReason, Handler, LocalPreference, Message, Node, NotReady,
+    OnReply, Refusal, Routee, Router, Time,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -293,6 +293,13 @@ fn asks_work_in_any_runtime_and_in_none() {
 #[message(name = "routing.relay", reply = u64)]
 struct Relay {
     key: u64,
+    idempotent: bool,
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "routing.pass_on")]
+struct PassOn {
+    key: u64,
 }
 
 /// Asks on behalf of who asks it, and answers when it is answered.
@@ -305,6 +312,14 @@ struct Relays {
 impl Routee for Relays {
     fn register(handlers: &mut keyway::HandlerTable<Self>) {
         handlers.add::<Relay>();
+        handlers.add::<PassOn>();
+    }
+}
+
+impl Handler<PassOn> for Relays {
+    type Reply = ();
+    fn handle(&mut self, pass_on: &ArchivedPassOn, cx: &mut Context<'_>) {
+        cx.tell(&*self.members, &who(pass_on.key.to_native())).unwrap();
     }
 }
 
@@ -315,7 +330,9 @@ impl Handler<Relay> for Relays {
         let (later, replier) = cx.reply_later();
         self.next += 1;
         let message = who(relay.key.to_native());
-        if cx.ask::<Self, _>(&*self.members, &message, LIMIT, self.next).is_ok() {
+        let mut options = AskOptions::within(LIMIT);
+        options.idempotent = relay.idempotent;
+        if cx.ask::<Self, _>(&*self.members, &message, options, self.next).is_ok() {
             self.open.insert(self.next, replier);
         }
         later
@@ -337,7 +354,7 @@ impl OnReply<Who> for Relays {
 }
 
 #[test]
-fn a_handler_asks_another_handler() {
+fn a_handler_asks_and_tells_whom_a_thread_would() {
     let cluster = Cluster::plain(2);
     let (node, other) = (&cluster.nodes[0], &cluster.nodes[1]);
     let own_keys = other.router(PATH).consistent_hash();
@@ -357,7 +374,16 @@ fn a_handler_asks_another_handler() {
         let relay = ready(node.router(path).build().unwrap(), 1);
         for key in 0..100 {
             let direct = members.ask(&who(key)).within(LIMIT).wait().unwrap();
-            assert_eq!(relay.ask(&Relay { key }).within(LIMIT).wait(), Ok(direct), "{path} {key}");
+            let owner = cluster.spread();
+            for idempotent in [false, true] {
+                let relayed = relay.ask(&Relay { key, idempotent }).within(LIMIT).wait();
+                assert_eq!(relayed, Ok(direct), "{path} {key}");
+                assert_eq!(cluster.spread(), owner);
+            }
+            relay.tell(&PassOn { key }).unwrap();
+            let told = || cluster.handled.iter().map(|handled| handled.load(Ordering::Relaxed));
+            eventually("it was told", || told().sum::<u64>() == 1);
+            assert_eq!(cluster.spread(), owner, "{path} {key}: a tell has another owner");
         }
     }
 }
