@@ -15,7 +15,8 @@ use super::Time;
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
-/// The list of timers that were already due when they were inserted; the ones before it are slots.
+/// The list of timers that are ready, or were already due when they were inserted; the ones before
+/// it are slots.
 const DUE: u16 = (LEVELS * SLOTS) as u16;
 /// No list: the node is free.
 const FREE: u16 = DUE + 1;
@@ -78,6 +79,8 @@ pub struct TimerWheel<T> {
     nodes: Vec<Node<T>>,
     free: u32,
     len: usize,
+    /// How many stand in the list of those that are due.
+    due: usize,
     lists: Box<[List]>,
     /// One bit per slot that holds timers.
     occupied: [u64; LEVELS],
@@ -106,6 +109,7 @@ impl<T> TimerWheel<T> {
             nodes: Vec::with_capacity(timers),
             free: NONE,
             len: 0,
+            due: 0,
             lists: vec![List { head: NONE, tail: NONE }; usize::from(DUE) + 1].into(),
             occupied: [0; LEVELS],
         }
@@ -167,6 +171,31 @@ impl<T> TimerWheel<T> {
         }
         self.now_tick = self.now_tick.max(target);
         fired
+    }
+
+    /// Makes every timer that is due by `now` ready for [`TimerWheel::pop`], in the order in which
+    /// [`TimerWheel::expire`] would fire them, and returns how many are ready.
+    pub fn ripen(&mut self, now: Time) -> usize {
+        let target = now.0 / self.tick_ns;
+        while let Some((level, slot, start)) = self.first_slot() {
+            if start > target {
+                break;
+            }
+            self.now_tick = start;
+            let list = (level * SLOTS + slot) as u16;
+            if level == 0 { self.make_due(list) } else { self.cascade(list) }
+        }
+        self.now_tick = self.now_tick.max(target);
+        self.due
+    }
+
+    /// Fires the first timer that is ready. One that is ready still stands, and can be cancelled.
+    pub fn pop(&mut self) -> Option<T> {
+        let index = self.lists[usize::from(DUE)].head;
+        (index != NONE).then(|| {
+            self.unlink(index);
+            self.release(index)
+        })
     }
 
     /// When to call [`TimerWheel::expire`] next: never later than the first timer's firing. For a
@@ -232,6 +261,18 @@ impl<T> TimerWheel<T> {
         }
     }
 
+    /// Moves a slot's timers behind those that are due.
+    fn make_due(&mut self, list: u16) {
+        loop {
+            let index = self.lists[usize::from(list)].head;
+            if index == NONE {
+                return;
+            }
+            self.unlink(index);
+            self.append(DUE, index);
+        }
+    }
+
     /// Moves a slot's timers to the lower levels; the wheel stands at the slot's start.
     fn cascade(&mut self, list: u16) {
         let mut index = self.lists[usize::from(list)].head;
@@ -279,6 +320,7 @@ impl<T> TimerWheel<T> {
     }
 
     fn append(&mut self, list: u16, index: u32) {
+        self.due += usize::from(list == DUE);
         let ends = &mut self.lists[usize::from(list)];
         let tail = ends.tail;
         ends.tail = index;
@@ -298,6 +340,7 @@ impl<T> TimerWheel<T> {
 
     fn unlink(&mut self, index: u32) {
         let Node { list, previous, next, .. } = self.nodes[index as usize];
+        self.due -= usize::from(list == DUE);
         let ends = &mut self.lists[usize::from(list)];
         if previous == NONE {
             ends.head = next;

@@ -91,7 +91,6 @@ impl Worker {
                         self.core.carry_asks();
                         // Each attempt counts as a message: what was handed over is none besides.
                         self.core.published.tally.sent.take_back(1);
-                        self.settle_asks();
                     }
                     Err((waiter, frame)) => {
                         self.refuse_ask(waiter, first.destination, frame, Refusal::TooManyAsks);
@@ -131,13 +130,10 @@ impl Worker {
         self.end_ask(waiter, Err(AskError::Refused(refusal)));
     }
 
-    /// Carries out what the asks decided. What fails because of what a handler asks when it hears
-    /// of a failure is told in the next duty cycle: it must not hold this one up for ever.
-    #[inline]
-    pub(super) fn settle_asks(&mut self) {
+    /// Tells each routee that waited for an ask that failed, also for those that fail because of that.
+    pub(super) fn end_failed_asks(&mut self) {
         self.core.carry_asks();
-        for _ in 0..self.core.failed_asks.len() {
-            let Some((waiter, error)) = self.core.failed_asks.pop_front() else { return };
+        while let Some((waiter, error)) = self.core.failed_asks.pop_front() {
             self.end_ask(waiter, Err(error));
             self.core.carry_asks();
         }
@@ -188,7 +184,26 @@ impl Core {
         self.carry_asks();
     }
 
-    /// Carries out what the asks decided, but for telling whoever waited.
+    /// An ask of an application has ended. Nobody's code runs for that.
+    pub(super) fn end_for_application(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        reply: Result<&[u8], AskError>,
+    ) {
+        match reply {
+            Ok(_) => self.published.tally.replies.add(1),
+            Err(_) => self.published.tally.failed_asks.add(1),
+        }
+        let full = AskError::Dead(DeathReason::RepliesFull);
+        let reply = reply.and_then(|body| self.buffers.hold_reply(body).ok_or(full));
+        let held = reply.is_ok();
+        if !self.replies.complete(slot, generation, reply) && held {
+            self.published.tally.late_replies.add(1);
+        }
+    }
+
+    /// Carries out what the asks decided, but for telling the routees that waited: each has its turn.
     #[inline]
     pub(super) fn carry_asks(&mut self) {
         while let Some(effect) = self.ask_effects.pop_front() {
@@ -198,6 +213,9 @@ impl Core {
                         let (now, out) = (self.now, &mut self.ask_effects);
                         self.asks.not_sent(attempt, refusal, now, out);
                     }
+                }
+                Effect::Fail(Waiter::Application { slot, generation }, error) => {
+                    self.end_for_application(slot, generation, Err(error));
                 }
                 Effect::Fail(waiter, error) => self.failed_asks.push_back((waiter, error)),
                 Effect::Free(frame) => self.encoder.give(frame),

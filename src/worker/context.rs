@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rkyv::Archive;
 
-use super::core::{Core, RouteeRef, Target, Timer, Waiter};
+use super::core::{Core, RouteeRef, Target, Waiter};
 use super::handler::{Later, OnReply};
 use super::inject::{Replier, ReplyTo};
 use super::link::LinkId;
@@ -264,25 +264,22 @@ impl Context<'_> {
     /// Calls the handler's `wake` with this token at a time, to the millisecond above, unless it is
     /// called off by the key, or this life of the routee is over by then.
     pub fn wake_at(&mut self, at: Time, token: u64) -> WakeKey {
-        let wake = Timer::Wake { instance: self.instance, token };
-        WakeKey(self.core.timers.insert(at, wake))
+        WakeKey(self.core.wakes.insert(at, (self.instance, token)))
     }
 
     /// Calls off a time that this handler has set on this worker. False when it has come already,
     /// was called off before, or is not this handler's.
     pub fn cancel_wake(&mut self, key: WakeKey) -> bool {
-        let own = match self.core.timers.get(key.0) {
-            Some(Timer::Wake { instance, .. }) => *instance == self.instance,
-            _ => false,
-        };
-        own && self.core.timers.cancel(key.0).is_some()
+        let wakes = &mut self.core.wakes;
+        let own = wakes.get(key.0).is_some_and(|(instance, _)| *instance == self.instance);
+        own && wakes.cancel(key.0).is_some()
     }
 
     /// Calls the handler's `wake` with this token in the next duty cycle. A handler that does so
     /// every time keeps its worker from sleeping.
     #[inline]
     pub fn wake_soon(&mut self, token: u64) {
-        self.core.soon.push((self.instance, token));
+        self.core.soon.push_back((self.instance, token));
     }
 
     /// Whether somebody waits for a reply.

@@ -31,9 +31,8 @@ use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
 use super::inject::Injection;
 use super::work::Works;
 
-/// What a worker's timers are for.
+/// What a worker's own timers are for.
 pub(super) enum Timer {
-    Wake { instance: InstanceId, token: u64 },
     Ack(LinkId),
     Redial(LinkId),
     Parting(LinkId),
@@ -175,7 +174,7 @@ pub struct Core {
     pub(super) asks: Asks<Waiter, LinkId, Target>,
     /// What the asks decided and nobody has carried out yet.
     pub(super) ask_effects: Effects<Waiter>,
-    /// Asks that have ended; whoever waited is told when no handler runs.
+    /// Asks of routees that have failed: each is told when it has its turn.
     pub(super) failed_asks: VecDeque<(Waiter, AskError)>,
     /// By slot of an application's reply: the ask that was last sent for it.
     pub(super) app_asks: Vec<u64>,
@@ -183,8 +182,10 @@ pub struct Core {
     pub(super) reaped_at: Time,
     pub(super) replies: ReplySlots<AppReply>,
     pub(super) timers: TimerWheel<Timer>,
+    /// Times that routees set. Apart from the worker's own: whoever is woken may take long.
+    pub(super) wakes: TimerWheel<(InstanceId, u64)>,
     /// Routees that asked to be woken in the next duty cycle.
-    pub(super) soon: Vec<(InstanceId, u64)>,
+    pub(super) soon: VecDeque<(InstanceId, u64)>,
     /// Messages of parts to routees, oldest first. No more than parts keep places for.
     pub(super) notices: VecDeque<(InstanceId, Chunk)>,
     /// What routees have begun elsewhere.

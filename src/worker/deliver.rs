@@ -268,7 +268,7 @@ impl Worker {
                 }
             }
         }
-        self.settle_asks();
+        self.core.carry_asks();
         Ok(())
     }
 
@@ -276,14 +276,7 @@ impl Worker {
         let replied = reply.is_ok();
         let heard = match waiter {
             Waiter::Application { slot, generation } => {
-                let full = AskError::Dead(DeathReason::RepliesFull);
-                let hold = |body| self.core.buffers.hold_reply(body).ok_or(full);
-                let reply = reply.and_then(hold);
-                let replied = reply.is_ok();
-                if !self.core.replies.complete(slot, generation, reply) && replied {
-                    self.core.published.tally.late_replies.add(1);
-                }
-                true
+                return self.core.end_for_application(slot, generation, reply);
             }
             Waiter::Routee { instance, token, deliver } => {
                 let panicked = self.with_routee(instance, |hosted, cx| {

@@ -60,7 +60,7 @@ impl Worker {
         let Core { asks, ask_effects, links, now, .. } = &mut self.core;
         let silent = |link| links.get(link).is_some_and(|link| link.silent);
         asks.give_up_on(silent, *now, ask_effects);
-        self.settle_asks();
+        self.core.carry_asks();
     }
 
     fn introduce(&mut self, destination: &Destination) -> LinkId {
@@ -345,6 +345,6 @@ impl Worker {
     pub(super) fn fail_asks(&mut self, link: LinkId, error: AskError) {
         let Core { asks, ask_effects, now, .. } = &mut self.core;
         asks.link_lost(link, error, *now, ask_effects);
-        self.settle_asks();
+        self.core.carry_asks();
     }
 }

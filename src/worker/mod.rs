@@ -11,6 +11,7 @@ pub mod context;
 mod core;
 pub mod dead;
 mod deliver;
+mod due;
 pub mod handler;
 mod held;
 pub mod inject;
@@ -51,6 +52,7 @@ pub use self::usage::{PurseUsage, Usage};
 pub use self::work::{TooMuchWork, Work, WorkKey, WorkLost};
 
 use self::core::{Core, Timer};
+use self::due::Round;
 use self::held::Held;
 use self::link::Links;
 use self::outbox::Encoder;
@@ -60,7 +62,7 @@ use crate::ask::Asks;
 use crate::base::fate::{AskError, Counts, DeathReason};
 use crate::base::timers::TimerWheel;
 use crate::base::{
-    DestinationId, HandlerId, InstanceId, LifeNumber, MessageTypeId, NodeRef, Time, WorkerIndex,
+    DestinationId, HandlerId, LifeNumber, MessageTypeId, NodeRef, Time, WorkerIndex,
 };
 use crate::config::NodeConfig;
 use crate::part::{ControlReport, PartSettings, WorkerHalves};
@@ -157,16 +159,18 @@ pub enum Request {
 /// [`turn::Turn`] calls it, each duty cycle in this order: [`Worker::begin`] with the time;
 /// [`Worker::apply`], [`Worker::serve`], [`Worker::accept`], [`Worker::link_opened`] and their
 /// like for what control sent; [`Worker::inject`] for other threads' hand-overs;
-/// [`Worker::sibling_chunk`] and [`Worker::receive`] for arrived frames; [`Worker::run`] for
-/// timers, [`Worker::own_chunk`] for messages to itself. Then it takes [`Worker::requests`], writes
+/// [`Worker::sibling_chunk`] and [`Worker::receive`] for arrived frames; [`Worker::gather`] and
+/// [`Worker::run_one`] for what is due, [`Worker::own_chunk`] for messages to itself. Then it takes [`Worker::requests`], writes
 /// the outboxes that [`Worker::take_dirty`] names and reports progress with [`Worker::written`].
 pub struct Worker {
     core: Core,
     held: Held,
     /// By the slots of their ids.
     routees: Vec<Option<RouteeSlot>>,
+    /// Timers of the worker's own that have come.
     due: Vec<Timer>,
-    woken: Vec<(InstanceId, u64)>,
+    /// What of users' code is due.
+    round: Round,
     /// What the next routee that is made here gets.
     next_life: LifeNumber,
     /// What ran last before a message that is timed by itself.
@@ -232,7 +236,8 @@ impl Worker {
             reaped_at: Time::ZERO,
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
-            soon: Vec::new(),
+            wakes: TimerWheel::new(TIMER_TICK, now),
+            soon: VecDeque::new(),
             notices: VecDeque::new(),
             works: Works::new(limits.max_work, parts.injector.waker()),
             requests: Vec::new(),
@@ -245,9 +250,9 @@ impl Worker {
             ways_changed: false,
             published: Arc::default(),
         };
-        let (routees, due, woken) = Default::default();
+        let (routees, due, round) = Default::default();
         let (next_life, unsampled_call) = (LifeNumber::FIRST, (HandlerId(0), None));
-        Self { core, held, routees, due, woken, next_life, unsampled_call }
+        Self { core, held, routees, due, round, next_life, unsampled_call }
     }
 
     /// The same, telling there which handler it calls, as it calls it, and counting there. To be
@@ -345,6 +350,7 @@ impl Worker {
     #[inline]
     pub fn has_work(&self) -> bool {
         !self.core.soon.is_empty()
+            || !self.round.is_over()
             || !self.core.notices.is_empty()
             || !self.core.failed_asks.is_empty()
             || !self.core.dirty.is_empty()
@@ -358,7 +364,8 @@ impl Worker {
     #[inline]
     pub fn next_deadline(&self) -> Option<Time> {
         let asks = self.core.asks.next_deadline();
-        let others = self.core.timers.next_deadline();
+        let others =
+            self.core.timers.next_deadline().into_iter().chain(self.core.wakes.next_deadline());
         asks.into_iter().chain(others).min()
     }
 
@@ -366,6 +373,7 @@ impl Worker {
     /// sent to this worker said that it will send no more.
     pub fn is_drained(&self) -> bool {
         self.core.asks.is_empty()
+            && self.core.failed_asks.is_empty()
             && self.held.is_empty()
             && self.core.parts.is_drained()
             && self.core.notices.is_empty()
@@ -408,37 +416,6 @@ impl Worker {
         self.core.published.pulse.sleeps(now.0);
     }
 
-    /// Runs what is due: timers and wake-ups. Returns whether there was any.
-    pub fn run(&mut self) -> bool {
-        let mut due = std::mem::take(&mut self.due);
-        self.core.timers.expire(self.core.now, |timer| due.push(timer));
-        let mut any = !due.is_empty();
-        for timer in due.drain(..) {
-            self.timer(timer);
-        }
-        self.due = due;
-        let Core { asks, ask_effects, now, .. } = &mut self.core;
-        asks.expire(*now, ask_effects);
-        self.settle_asks();
-        if self.core.works.has_results() {
-            any |= self.take_results();
-        }
-
-        if !self.core.notices.is_empty() {
-            any |= self.take_notices();
-        }
-
-        let mut woken = std::mem::take(&mut self.woken);
-        std::mem::swap(&mut woken, &mut self.core.soon);
-        any |= !woken.is_empty();
-        for (instance, token) in woken.drain(..) {
-            self.wake(instance, token);
-        }
-        self.woken = woken;
-        self.core.carry_out_parts();
-        any
-    }
-
     /// How many chunks of messages to itself wait. A duty cycle takes no more than wait when it
     /// begins: a handler that tells itself must not hold it up for ever.
     #[inline]
@@ -461,27 +438,6 @@ impl Worker {
             self.core.links[own].outbox.unpop_chunk(&mut self.core.encoder, rest);
         }
         (frames, more)
-    }
-
-    fn timer(&mut self, timer: Timer) {
-        match timer {
-            Timer::Wake { instance, token } => self.wake(instance, token),
-            Timer::Ack(link) => self.core.acknowledge(link),
-            Timer::Redial(id) => {
-                if let Some(link) = self.core.links.get_mut(id)
-                    && link.state == LinkState::Broken
-                {
-                    link.state = LinkState::Idle;
-                    self.core.refresh_usable();
-                }
-            }
-            Timer::Parting(id) => {
-                if self.core.links.get(id).is_some_and(|link| link.parting) {
-                    self.finish(id);
-                }
-            }
-            Timer::Part { part, token } => self.core.parts.timer(part, token),
-        }
     }
 
     // ---- writing ----
@@ -541,7 +497,7 @@ impl Worker {
         // Asks that rest between two attempts are on no link.
         let Core { asks, ask_effects, .. } = &mut self.core;
         asks.end_all(AskError::Dead(DeathReason::Stopped), ask_effects);
-        self.settle_asks();
+        self.end_failed_asks();
         self.end_routees();
         self.core.bury_notices();
     }

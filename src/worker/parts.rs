@@ -13,9 +13,6 @@ use crate::part::{
 };
 use crate::wire::{Chunk, Fields, Frame, FrameKind, WireError};
 
-/// Messages of parts that a duty cycle delivers at most.
-const NOTICES_PER_TURN: usize = 64;
-
 impl Worker {
     /// Control's halves of the parts published anew.
     pub fn told(&mut self, facts: &Facts) {
@@ -51,20 +48,16 @@ impl Worker {
         self.core.parts.routee(instance, change);
     }
 
-    /// Brings messages of parts to the routees that they are for. Not by the queue of messages to
-    /// itself, whose frames name no life. Returns whether there was any.
+    /// Brings the oldest message of a part to the routee that it is for. Not by the queue of messages
+    /// to itself, whose frames name no life.
     #[cold]
-    pub(super) fn take_notices(&mut self) -> bool {
-        let waiting = self.core.notices.len();
-        for _ in 0..waiting.min(NOTICES_PER_TURN) {
-            let Some((to, chunk)) = self.core.notices.pop_front() else { break };
-            if running(&mut self.routees, to).is_some() {
-                self.deliver_chunk(self.core.own, chunk, u32::MAX);
-            } else {
-                self.core.bury_notice(chunk, DeathReason::UnknownHandler);
-            }
+    pub(super) fn take_notice(&mut self) {
+        let Some((to, chunk)) = self.core.notices.pop_front() else { return };
+        if running(&mut self.routees, to).is_some() {
+            self.deliver_chunk(self.core.own, chunk, u32::MAX);
+        } else {
+            self.core.bury_notice(chunk, DeathReason::UnknownHandler);
         }
-        waiting > 0
     }
 
     fn link_ref(&self, id: LinkId) -> Option<LinkRef> {

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::context::Context;
-use super::core::{Core, Timer, Waiter};
+use super::core::{Core, Waiter};
 use super::handler::Hosted;
 use super::{Request, RouteeFactory, Worker};
 use crate::base::fate::WorkEnd;
@@ -151,12 +151,10 @@ impl Core {
     /// Calls off the times that a routee set, and gives up what it asked for: replies come late.
     #[cold]
     fn forget_waits_of(&mut self, id: InstanceId) {
-        let times = self
-            .timers
-            .find(|timer| matches!(timer, Timer::Wake { instance, .. } if *instance == id));
+        let times = self.wakes.find(|(instance, _)| *instance == id);
         self.published.tally.void_wakes.add(times.len() as u64);
         for time in times {
-            self.timers.cancel(time);
+            self.wakes.cancel(time);
         }
         let before = self.soon.len();
         self.soon.retain(|(instance, _)| *instance != id);
@@ -244,7 +242,7 @@ mod tests {
         }
         net.sides[0].worker.withdraw(CALLER);
         let core = &net.sides[0].worker.core;
-        assert!(core.asks.is_empty() && core.timers.is_empty() && core.soon.is_empty());
+        assert!(core.asks.is_empty() && core.wakes.is_empty() && core.soon.is_empty());
         net.settle();
         assert_eq!(net.outcomes(0), []);
         let counts = net.counts(0);
@@ -330,7 +328,7 @@ mod tests {
         assert_eq!((counts.asks, counts.replies, counts.failed_asks), (3, 0, 3));
         assert_eq!(counts.late_replies, 3, "what was answered all the same");
         let core = &net.sides[0].worker.core;
-        assert!(core.asks.is_empty() && core.timers.is_empty() && core.soon.is_empty());
+        assert!(core.asks.is_empty() && core.wakes.is_empty() && core.soon.is_empty());
     }
 
     #[test]
@@ -396,7 +394,7 @@ mod tests {
         let worker = &mut net.sides[0].worker;
         worker.serve(id, RouteeFactory::new(move |_| Restless(Arc::clone(&its))));
         worker.withdraw(id);
-        assert!(worker.core.timers.is_empty());
+        assert!(worker.core.wakes.is_empty());
         net.settle();
         net.sides[0].worker.withdraw(id);
         net.sides[0].worker.stop();

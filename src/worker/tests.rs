@@ -289,6 +289,7 @@ fn a_node_that_is_gone_takes_nothing_silently() {
     net.reach[1] = Reach::Gone;
     net.apply(0);
     net.check(0);
+    net.pass(0);
     // It was written: the peer may have handled it.
     assert_eq!(net.outcomes(0), [(77, Err(AskError::LinkLost))]);
     let effects = net.effects(0);

@@ -58,7 +58,7 @@ impl Worker {
     pub(super) fn show_fill(&self) {
         let core = &self.core;
         let fill = &core.published.fill;
-        fill.asks.set(core.asks.len());
+        fill.asks.set(core.asks.len() + core.failed_asks.len());
         fill.work.set(core.works.len());
         fill.held.set(self.held.count());
         for (cells, account) in fill.outboxes.iter().zip(Account::ALL) {
@@ -118,8 +118,8 @@ impl Worker {
         };
         Usage {
             links: core.links.len(),
-            asks: core.asks.len(),
-            timers: core.timers.len() + core.asks.timers(),
+            asks: core.asks.len() + core.failed_asks.len(),
+            timers: core.timers.len() + core.wakes.len() + core.asks.timers(),
             held: self.held.count(),
             fullest_outbox: core.links.iter().map(|(_, l)| l.outbox.bytes()).max().unwrap_or(0),
             kept_bytes: core.asks.kept_bytes(),

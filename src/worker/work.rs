@@ -21,9 +21,6 @@ use crate::base::fate::WorkEnd;
 use crate::queue::finished::{Finished, Place, finished};
 use crate::queue::wake::Waker;
 
-/// Results that a duty cycle takes at most.
-const RESULTS_PER_TURN: usize = 64;
-
 /// Why work has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -93,6 +90,12 @@ impl Works {
     #[inline]
     pub fn has_results(&self) -> bool {
         self.results.as_ref().is_some_and(|results| !results.is_empty())
+    }
+
+    /// How many results have come.
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        self.results.as_ref().map_or(0, Finished::len)
     }
 }
 
@@ -267,30 +270,24 @@ impl Worker {
         self.core.works.has_results()
     }
 
-    /// Brings results to their routees. Returns whether there was any.
-    pub(super) fn take_results(&mut self) -> bool {
-        let waiting = self.core.works.results.as_ref().map_or(0, Finished::len);
-        for _ in 0..waiting.min(RESULTS_PER_TURN) {
-            let Some((key, outcome)) = self.core.works.results.as_ref().and_then(Finished::pop)
-            else {
-                break;
-            };
-            let Some(Open { routee, then, .. }) = self.core.works.open.remove(&key) else {
-                drop_quietly(outcome); // Counted when it was called off, or its routee ended.
-                continue;
-            };
-            let end = match &outcome {
-                Ok(_) => WorkEnd::Done,
-                Err(WorkLost::Panicked) => WorkEnd::Panicked,
-                Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
-            };
-            self.core.published.tally.work_ended[end as usize].add(1);
-            if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx))
-                == Some(true)
-            {
-                self.restart(routee);
-            }
+    /// Brings a result to its routee.
+    #[cold]
+    pub(super) fn take_result(&mut self) {
+        let Some((key, outcome)) = self.core.works.results.as_ref().and_then(Finished::pop) else {
+            return;
+        };
+        let Some(Open { routee, then, .. }) = self.core.works.open.remove(&key) else {
+            drop_quietly(outcome); // Counted when it was called off, or its routee ended.
+            return;
+        };
+        let end = match &outcome {
+            Ok(_) => WorkEnd::Done,
+            Err(WorkLost::Panicked) => WorkEnd::Panicked,
+            Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
+        };
+        self.core.published.tally.work_ended[end as usize].add(1);
+        if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx)) == Some(true) {
+            self.restart(routee);
         }
-        waiting > 0
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::base::{LifeNumber, RouteeId};
+use crate::base::{InstanceId, LifeNumber, RouteeId};
 use crate::part::watch::{ArchivedGone, Gone};
 
 const WATCHER: HandlerId = HandlerId(2);

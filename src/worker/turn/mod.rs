@@ -140,9 +140,7 @@ impl Turn {
         worked |= self.take_hand_overs(worker, io);
         worked |= self.take_chunks(worker, io);
         worked |= self.read_sockets(worker, io);
-        if worker.run() {
-            self.pace.look(io.now(), worker.last_call());
-        }
+        self.run_due(worker, io);
         let own = self.run_own(worker, io);
         self.report(worker, io);
         // Handlers may have taken long. What is written now would seem to be as old as the turn, or
@@ -320,6 +318,20 @@ impl Turn {
                 return Some(chunk);
             }
         }
+    }
+
+    /// Runs what is due.
+    fn run_due<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) {
+        if !worker.gather() {
+            return;
+        }
+        self.pace.share();
+        while worker.run_one() {
+            if self.pace.handled(1) && self.look(worker, io) {
+                return;
+            }
+        }
+        self.look(worker, io);
     }
 
     /// Handles what this worker sent to itself. Returns whether there may be more.

@@ -1,5 +1,6 @@
 //! What a duty cycle does when, with a driver whose sockets, queues and clock are made up.
 
+mod due;
 mod sockets;
 
 use std::collections::VecDeque;

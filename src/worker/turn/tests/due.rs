@@ -1,0 +1,105 @@
+//! What is due besides messages shares a worker's time with everything else.
+
+use super::*;
+use crate::base::fate::AskError;
+use crate::base::{InstanceId, RouteeId};
+use crate::worker::{AskOptions, OnReply, RouteeRef};
+
+const BUSY: HandlerId = HandlerId(3);
+const MILLISECOND: u64 = 1_000_000;
+
+/// Waits for much at once, and takes a millisecond for each thing that comes.
+struct Busy {
+    clock: Arc<AtomicU64>,
+    woken: Arc<[AtomicU64; 3]>,
+}
+
+impl Busy {
+    fn take(&self, kind: usize) {
+        self.clock.fetch_add(MILLISECOND, Ordering::Relaxed);
+        self.woken[kind].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Routee for Busy {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Ping>();
+    }
+    fn wake(&mut self, kind: u64, _: &mut Context<'_>) {
+        self.take(kind as usize);
+    }
+}
+
+impl Handler<Ping> for Busy {
+    type Reply = u64;
+    fn handle(&mut self, ping: &ArchivedPing, cx: &mut Context<'_>) -> u64 {
+        let instance = InstanceId::running(SLOW);
+        let id = RouteeId { node: node(0), worker: WorkerIndex(0), instance };
+        let itself = RouteeRef { id, path: "/slow".parse().unwrap() };
+        for _ in 0..ping.key.to_native() {
+            cx.wake_after(Duration::from_millis(1), 0);
+            cx.wake_soon(1);
+            let options = AskOptions::within(Duration::from_millis(2));
+            cx.ask_to::<Self, _>(&itself, &super::ping(0), options, 2).unwrap();
+        }
+        self.clock.fetch_add(5 * MILLISECOND, Ordering::Relaxed);
+        0
+    }
+}
+
+impl OnReply<Ping> for Busy {
+    fn on_reply(
+        &mut self,
+        kind: u64,
+        reply: Result<&rkyv::rend::u64_le, AskError>,
+        _: &mut Context<'_>,
+    ) {
+        assert_eq!(reply, Err(AskError::Timeout));
+        self.take(kind as usize);
+    }
+}
+
+fn busy(bench: &mut Bench) -> Arc<[AtomicU64; 3]> {
+    let woken = Arc::<[AtomicU64; 3]>::default();
+    let (clock, its) = (Arc::clone(&bench.hands.clock), Arc::clone(&woken));
+    let make = move |_: WorkerIndex| Busy { clock: Arc::clone(&clock), woken: Arc::clone(&its) };
+    bench.worker.serve(BUSY, RouteeFactory::new(make));
+    bench.worker.requests().for_each(drop);
+    woken
+}
+
+fn seen(woken: &[AtomicU64; 3]) -> [u64; 3] {
+    std::array::from_fn(|kind| woken[kind].load(Ordering::Relaxed))
+}
+
+#[test]
+fn all_that_is_due_at_once_comes_in_slices_and_messages_come_between() {
+    let mut bench = Bench::new();
+    let woken = busy(&mut bench);
+    let begin = crate::worker::send::tell_head::<Ping>(crate::worker::Place {
+        destination: destination(0),
+        handler: BUSY,
+    });
+    let frames =
+        crate::worker::encode_single(&bench.worker.core.buffers, &begin, &ping(8)).unwrap();
+    bench.worker.inject(Injection::Frames { destination: destination(0), frames });
+    bench.run();
+    let mut turns = 0;
+    while seen(&woken) != [8; 3] {
+        bench.tell_itself(1, 10);
+        let before = bench.worker.counts().delivered;
+        let (_, took) = bench.run();
+        assert!(took <= TURN, "{took:?}");
+        assert!(bench.worker.counts().delivered > before, "a message waits for all that is due");
+        let [wakes, soon, asks] = seen(&woken);
+        if turns == 1 {
+            assert!(wakes > 0 && soon > 0 && asks > 0, "one kind waits for all of another");
+        }
+        turns += 1;
+        assert!(turns < 200, "{:?}", seen(&woken));
+    }
+    assert!(turns >= 3, "{turns} turns");
+    while bench.run().0 == TurnOutcome::Again {}
+    assert_eq!(bench.worker.counts().in_flight(), 0);
+    assert!(bench.worker.is_drained());
+}
