@@ -31,17 +31,15 @@ pub const WORDS_PER_NODE: usize = 16;
 
 /// How many members hear of news in a round.
 const FAN_OUT: usize = 3;
-/// How often news is passed on, and news of the same word is not more often: a part may change its
-/// mind as often as it likes.
-const ROUND: Duration = Duration::from_millis(200);
 /// Every how many rounds a random member is told what is no news.
 const REMIND_EVERY: u32 = 5;
 /// How much later a version may be at once to be taken from others than its speaker.
 const STEP: u64 = 1 << 32;
 /// How full a datagram is made.
 const DATAGRAM_BYTES: usize = 1_400;
-/// What one listener is told of news in a round, so that a node sends no more than some 10 KiB a
-/// second per listener however large the cluster: in a storm of words each takes longer.
+/// What one listener is told of news in a round, so that with five rounds a second a node sends no
+/// more than some 10 KiB a second per listener however large the cluster: in a storm of words each
+/// takes longer.
 const ROUND_BYTES: usize = 2 * DATAGRAM_BYTES;
 /// What a word takes beside its own bytes.
 const HEAD_BYTES: usize = 8 + 8 + 4 + 8 + 2;
@@ -110,6 +108,9 @@ pub trait GossipSink {
 /// The decider.
 pub struct Gossip {
     me: NodeRef,
+    /// How often news is passed on, and news of the same word is not more often: a part may change
+    /// its mind as often as it likes.
+    every: Duration,
     words: BTreeMap<Name, Word>,
     rng: Rng,
     /// Others that answer.
@@ -123,10 +124,11 @@ pub struct Gossip {
 }
 
 impl Gossip {
-    /// Knows nothing.
-    pub fn new(me: NodeRef, seed: u64) -> Self {
+    /// Knows nothing, and will pass news on every `every`.
+    pub fn new(me: NodeRef, every: Duration, seed: u64) -> Self {
         Self {
             me,
+            every,
             words: BTreeMap::new(),
             rng: Rng::seed_from_u64(seed),
             reachable: Vec::new(),
@@ -342,7 +344,7 @@ impl Gossip {
     fn run(&mut self, now: Time, sink: &mut dyn GossipSink) {
         if !self.running && !self.words.is_empty() && !self.reachable.is_empty() {
             self.running = true;
-            sink.schedule(now.plus(ROUND));
+            sink.schedule(now.plus(self.every));
         }
     }
 

@@ -234,6 +234,7 @@ impl Control {
         let workers = parts.local.workers;
         let address = parts.local.address;
         let retry_max_ms = parts.member.settings.seed_retry_max_ms;
+        let gossip_every = Duration::from_millis(parts.member.settings.gossip_ms);
         let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
         let joining = Joining::new(address, membership.seeds(), retry_max_ms);
         let no_use = found.no_use(parts.bind);
@@ -250,7 +251,7 @@ impl Control {
             leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
             parts: ControlHalves::new(me, workers, &parts.parts),
             // Not membership's own chance, so that neither follows from the other.
-            gossip: Gossip::new(me, parts.seed.rotate_left(32)),
+            gossip: Gossip::new(me, gossip_every, parts.seed.rotate_left(32)),
             news: Vec::new(),
             datagrams: DatagramCounts::default(),
             sealed: Vec::new(),

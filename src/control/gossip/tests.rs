@@ -6,6 +6,7 @@ use crate::config::WORDS_BYTES;
 use crate::part::{ControlHalves, PartSettings};
 
 const PART: PartId = PartId(9);
+const ROUND: Duration = Duration::from_millis(70);
 
 fn node(number: usize) -> NodeRef {
     NodeRef { node: NodeId(number as u64), incarnation: Incarnation(1) }
@@ -64,7 +65,7 @@ impl Net {
     fn new(count: usize, loss_percent: u32) -> Self {
         let mut nodes = Vec::new();
         for number in 0..count {
-            let mut gossip = Gossip::new(node(number), number as u64);
+            let mut gossip = Gossip::new(node(number), ROUND, number as u64);
             let mut sent = Sent::default();
             gossip.follow(Time::ZERO, &view(number, 0..count), &[], &mut sent);
             nodes.push((gossip, sent, Vec::new()));
@@ -167,7 +168,7 @@ fn who_joins_is_told_and_who_is_gone_is_forgotten() {
     assert_eq!(sent.datagrams.len(), 1);
     let (to, part, bytes) = sent.datagrams.pop().unwrap();
     assert_eq!((to, part), (address(3), PART));
-    let mut fresh = Gossip::new(node(3), 9);
+    let mut fresh = Gossip::new(node(3), ROUND, 9);
     let (mut told, mut news) = (Sent::default(), Vec::new());
     // Before it knows who speaks, it keeps nothing.
     let from = (node(1), PART);
@@ -186,7 +187,7 @@ fn who_joins_is_told_and_who_is_gone_is_forgotten() {
 #[test]
 fn words_are_bounded_and_garbage_is_told_apart() {
     let mut sent = Sent::default();
-    let mut gossip = Gossip::new(node(0), 1);
+    let mut gossip = Gossip::new(node(0), ROUND, 1);
     gossip.follow(Time::ZERO, &view(0, 0..2), &[], &mut sent);
     assert!(!gossip.say(Time::ZERO, PART, 0, &[0; WORD_BYTES + 1], &mut sent));
     for key in 0..WORDS_PER_NODE as u32 {
@@ -296,7 +297,7 @@ fn what_a_node_says_takes_no_more_than_is_reckoned_for_it() {
 
 #[test]
 fn members_that_say_the_most_there_is_are_kept_within_what_each_may_say() {
-    let (mut gossip, mut sent, mut news) = (Gossip::new(node(0), 1), Sent::default(), Vec::new());
+    let (mut gossip, mut sent, mut news) = (Gossip::new(node(0), ROUND, 1), Sent::default(), Vec::new());
     gossip.follow(Time::ZERO, &view(0, 0..5), &[], &mut sent);
     let longest = [7; WORD_BYTES];
     for version in 1..=3 {
@@ -321,4 +322,14 @@ fn members_that_say_the_most_there_is_are_kept_within_what_each_may_say() {
     assert_eq!(bytes, 4 * WORDS_PER_NODE * WORD_BYTES);
     gossip.follow(Time::ZERO, &view(0, 0..2), &[], &mut sent);
     assert_eq!(gossip.words.len(), WORDS_PER_NODE, "what is said goes with its speaker");
+}
+
+#[test]
+fn rounds_come_at_the_pace_that_was_set() {
+    let (gossip, sent, _) = &mut Net::new(2, 0).nodes[0];
+    let start = Time::ZERO.plus(Duration::from_secs(1));
+    assert!(gossip.say(start, PART, 1, b"word", sent));
+    assert_eq!(sent.scheduled.take(), Some(start.plus(ROUND)));
+    gossip.round(start.plus(ROUND), sent);
+    assert_eq!(sent.scheduled.take(), Some(start.plus(ROUND).plus(ROUND)));
 }
