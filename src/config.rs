@@ -29,8 +29,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 pub use self::error::{ConfigError, RefusedSetting};
-pub use self::field::MAX_SEEDS;
 use self::field::NODE_NAME;
+pub use self::field::{MAX_MEMBERS, MAX_SEEDS, MAX_WEIGHT};
 pub use self::memory::MemoryBound;
 use self::nearest::nearest;
 pub use self::secret::Secret;

@@ -58,6 +58,9 @@ impl fmt::Display for NodeRef {
 pub struct WorkerIndex(pub u16);
 
 impl WorkerIndex {
+    /// The most workers that a node can have.
+    pub const MOST: u16 = 1_024;
+
     /// No node's: who asks for it wants to know only whether it would be let in.
     pub const NONE: Self = Self(u16::MAX);
 }

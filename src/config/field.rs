@@ -98,7 +98,10 @@ pub const MAX_SEEDS: usize = 64;
 const MAX_ROLES: usize = 64;
 const MAX_METADATA: usize = 64;
 pub(super) const MAX_CORE: u64 = 1_023;
-pub(super) const MAX_MEMBERS: u64 = 4_096;
+/// Members that a cluster can have.
+pub const MAX_MEMBERS: u64 = 4_096;
+/// The most that a member can weigh.
+pub const MAX_WEIGHT: u64 = 1_000;
 
 impl Field<'_> {
     /// The values it takes, in words that complete «it takes ...».

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Table;
 
-use super::field::{CLUSTER, MAX_CORE, MAX_MEMBERS, NODE_NAME, VERSION};
+use super::field::{CLUSTER, MAX_CORE, MAX_MEMBERS, MAX_WEIGHT, NODE_NAME, VERSION};
 use super::secret::Secret;
 use super::sizes::{
     ACCEPTED_BYTES, ASK_BYTES, CHUNK_BYTES, DIALED_BYTES, HAND_OVER_BYTES, HANDSHAKE_BYTES,
@@ -77,7 +77,7 @@ settings! {
         metadata: BTreeMap<String, String> = BTreeMap::new(), Metadata;
         /// Share of keys and load relative to other nodes: one with 200 gets twice as much as one
         /// with 100.
-        weight: u32 = 100, Number(1, 1_000);
+        weight: u32 = 100, Number(1, MAX_WEIGHT);
         /// The embedding application's version, for rolling upgrades.
         app_version: String = String::new(), Text(&VERSION);
         /// Where the admin HTTP port listens. Whoever reaches it can operate the node. In a program

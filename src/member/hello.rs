@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::{Incarnation, NodeRef, Time};
+use crate::config::MAX_SEEDS;
 
 use super::messages::{self, Body, Message, Sender};
 
@@ -13,9 +14,6 @@ use super::messages::{self, Body, Message, Sender};
 const PATIENCE: Duration = Duration::from_millis(120);
 /// After which time they are asked once more.
 const AGAIN: Duration = Duration::from_millis(40);
-
-/// As many seeds are asked; what discovery finds has no bound.
-const MOST_SEEDS: usize = 64;
 
 /// Asks the seeds. Its driver sends what [`Hello::to_send`] gives to each of [`Hello::seeds`], hands
 /// answers to [`Hello::take`], and goes on once [`Hello::wait`] is `None`.
@@ -34,7 +32,7 @@ impl Hello {
     /// asked. The nonce tells answers to this hello from replayed ones.
     pub fn new(now: Time, me: NodeRef, own: SocketAddr, seeds: &[SocketAddr], nonce: u64) -> Self {
         let others = seeds.iter().copied().filter(|seed| *seed != own);
-        let seeds = others.take(MOST_SEEDS).collect();
+        let seeds = others.take(MAX_SEEDS).collect();
         Self { seeds, me, nonce, began: now, sent: 0, answers: 0 }
     }
 

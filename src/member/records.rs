@@ -12,15 +12,13 @@ use crate::base::{
     HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, NodeRef, Path,
     Placed, Service, Time, WorkerIndex,
 };
+use crate::config::{MAX_MEMBERS, MAX_WEIGHT};
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// The largest member record that is sent or taken, as encoded.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;
 /// How many records, with those of former members, one node keeps.
-pub const MAX_RECORDS: usize = 4_096;
-
-/// How many workers a member may claim: each becomes a place that links and tables know.
-const MAX_WORKERS: u16 = 1_024;
+pub const MAX_RECORDS: usize = MAX_MEMBERS as usize;
 
 /// What one node says about itself, with the counter of its changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +111,9 @@ impl Record {
         if name.is_empty() || name.len() > 255 {
             return Err(Unreadable("a member's name is empty or too long"));
         }
-        if !(1..=MAX_WORKERS).contains(&workers) || !(1..=1_000).contains(&weight) {
+        // Each worker becomes a place that links and tables know.
+        let weighs = (1..=MAX_WEIGHT).contains(&weight.into());
+        if !(1..=WorkerIndex::MOST).contains(&workers) || !weighs {
             return Err(Unreadable("a member's workers or weight are out of range"));
         }
         let id = NodeId::from_name(&name);

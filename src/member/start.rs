@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::debug_as_display;
-use crate::base::{Incarnation, Member, MemberState, NodeId, Path, Placed, Service};
-use crate::config::{MAX_SEEDS, MembershipConfig, RefusedSetting};
+use crate::base::{Incarnation, Member, MemberState, NodeId, Path, Placed, Service, WorkerIndex};
+use crate::config::{MAX_SEEDS, MAX_WEIGHT, MembershipConfig, RefusedSetting};
 
 use super::records::{MAX_RECORD_BYTES, Record};
 
@@ -149,8 +149,8 @@ const MAX_LABEL_BYTES: usize = 255;
 pub(super) fn normalise(record: &mut Record) -> Result<(), MemberConfigError> {
     let member = &mut record.member;
     in_range("name", member.name.len() as u64, 1, MAX_LABEL_BYTES as u64)?;
-    in_range("workers", u64::from(member.workers), 1, u64::from(u16::MAX))?;
-    in_range("weight", u64::from(member.weight), 1, 1_000)?;
+    in_range("workers", u64::from(member.workers), 1, WorkerIndex::MOST.into())?;
+    in_range("weight", u64::from(member.weight), 1, MAX_WEIGHT)?;
     label("app_version", &member.app_version)?;
     member.roles.iter().try_for_each(|role| label("roles", role))?;
     member.metadata.keys().try_for_each(|key| label("metadata", key))?;

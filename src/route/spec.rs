@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::error::SpecError;
 use super::strategy::StrategyKind;
-use crate::base::Path;
+use crate::base::{Path, WorkerIndex};
 use crate::hash::{DEFAULT_SLOT_BITS, HashSeed, MAX_CANDIDATES, MAX_SLOT_BITS, MIN_SLOT_BITS};
 
 /// Workers beyond these are no routees: bounds what a member record can ask of a table.
-pub const MAX_WORKERS_PER_NODE: u16 = 1_024;
+pub const MAX_WORKERS_PER_NODE: u16 = WorkerIndex::MOST;
 
 /// Whether a router uses the routees of its own node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,37 +21,6 @@ use thiserror::Error;
 pub const MAX_CLUSTER_NAME_LEN: usize = 64;
 /// Longest shared secret in bytes.
 pub const MAX_SECRET_LEN: usize = 1024;
-/// A shorter secret than this, in bytes, can be guessed by whoever records one handshake.
-pub const STRONG_SECRET_LEN: usize = 16;
-
-/// A shared secret on its way from the configuration to a [`ClusterKey`]. Never shown: its `Debug`
-/// tells nothing but that it exists.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
-
-impl Secret {
-    /// Takes the secret's bytes as they are; a trailing line feed of a file is the caller's to cut.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The bytes, for [`ClusterKey::new`].
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Whether it is shorter than [`STRONG_SECRET_LEN`], which is worth a warning at start-up.
-    pub fn is_weak(&self) -> bool {
-        self.0.len() < STRONG_SECRET_LEN
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
 /// Why no [`ClusterKey`] could be made: the configuration is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ClusterKeyError {
@@ -67,8 +36,7 @@ pub enum ClusterKeyError {
     /// A secret was given, but it is empty or too long.
     #[error(
         "deriving the cluster's keys failed: the shared secret has {length} bytes; \
-         give it 1 to {MAX_SECRET_LEN} bytes ({STRONG_SECRET_LEN} random ones or more), \
-         or configure none"
+         give it 1 to {MAX_SECRET_LEN} bytes (16 random ones or more), or configure none"
     )]
     Secret {
         /// The secret's length in bytes.
@@ -178,6 +146,7 @@ fn first_8(bytes: [u8; 32]) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{NodeConfig, Secret};
 
     fn key(cluster: &str, secret: Option<&[u8]>) -> ClusterKey {
         ClusterKey::new(cluster, secret).unwrap()
@@ -254,13 +223,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_configuration_takes_makes_keys_and_no_more_would() {
+        let secret = |length: usize| Secret::new(vec![b'x'; length]);
+        let key_of = |name: &str, secret: &[u8]| ClusterKey::new(name, Some(secret));
+        let longest = secret(MAX_SECRET_LEN).unwrap();
+        assert!(secret(MAX_SECRET_LEN + 1).is_err());
+        for (length, fits) in [(1, true), (MAX_CLUSTER_NAME_LEN, true), (65, false)] {
+            let name = "x".repeat(length);
+            assert_eq!(NodeConfig::default().set("cluster", &name).is_ok(), fits, "{length}");
+            assert_eq!(key_of(&name, longest.as_bytes()).is_ok(), fits, "{length}");
+        }
+    }
+
+    #[test]
     fn nothing_prints_a_secret() {
-        let secret = Secret::new(*b"swordfish");
-        assert!(secret.is_weak());
-        assert!(!Secret::new(*b"sixteen bytes ok").is_weak());
-        assert_eq!(format!("{secret:?}"), "Secret(..)");
         assert_eq!(
-            format!("{:?}", key("shop", Some(secret.as_bytes()))),
+            format!("{:?}", key("shop", Some(b"swordfish"))),
             "ClusterKey { cluster: \"shop\", has_secret: true, .. }"
         );
     }

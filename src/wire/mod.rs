@@ -15,7 +15,7 @@ pub mod message;
 mod tests;
 pub mod version;
 
-pub use auth::{ClusterKey, ClusterKeyError, Secret};
+pub use auth::{ClusterKey, ClusterKeyError};
 pub use chunk::{CHUNK_BYTES, Chunk};
 pub use deframe::{Deframed, Frame, WireError, deframe};
 pub use encode::{EncodeError, encode, encode_empty};

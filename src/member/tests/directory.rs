@@ -149,3 +149,21 @@ fn a_full_directory_gives_up_the_oldest_former_member_first() {
         assert!(directory.get(id(name)).is_some(), "{name}");
     }
 }
+
+#[test]
+fn what_a_node_may_say_of_itself_others_can_read() {
+    for (workers, weight) in
+        [(1, 1), (WorkerIndex::MOST, 1_000), (0, 1), (1_025, 1), (u16::MAX, 1), (1, 0), (1, 1_001)]
+    {
+        let local = LocalMember { workers, weight, ..local("me", address(0), 1) };
+        let said = local.into_record();
+        let mut other = record("me", 1, 1, MemberState::Joining, weight);
+        other.member.workers = workers;
+        let mut bytes = Vec::new();
+        other.put(&mut Writer::new(&mut bytes));
+        let read = Record::read(&mut Reader::new(&bytes));
+        assert_eq!(said.is_ok(), read.is_ok(), "{workers} workers of weight {weight}");
+        let fits = (1..=1_024).contains(&workers) && (1..=1_000).contains(&weight);
+        assert_eq!(said.is_ok(), fits, "{workers} workers of weight {weight}");
+    }
+}
