@@ -133,3 +133,57 @@ impl Keyway {
         self.0.unwrap_or_else(|| parse_quote!(::keyway))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A renamed dependency has no `::keyway`: one left in the expansion would not compile there.
+    #[test]
+    fn expanded_code_speaks_of_keyway_by_the_name_it_is_given() {
+        let message: DeriveInput = parse_quote! {
+            #[message(name = "test.put", key = (id, value.0), reply = T, crate = facade::kw)]
+            struct Put<T> {
+                id: T,
+                value: (u64,),
+                #[rkyv(with = Wrapper)]
+                wrapped: u8,
+                #[layout(name = "uuid")]
+                named: u8,
+            }
+        };
+        let change: DeriveInput = parse_quote! {
+            #[message(name = "test.change", key = id, crate = facade::kw)]
+            enum Change {
+                Add { id: u64 },
+                #[message(no_key)]
+                Recount,
+            }
+        };
+        let line: DeriveInput = parse_quote! {
+            #[layout(crate = facade::kw)]
+            struct Line(u8, #[layout(name = "uuid")] u8);
+        };
+        let routee: DeriveInput = parse_quote! {
+            #[routee(
+                handles(Put),
+                started = Self::a,
+                wake = Self::b,
+                stopped = Self::c,
+                crate = facade::kw
+            )]
+            struct Carts;
+        };
+        let all = [
+            message::message(&message),
+            message::message(&change),
+            layout::derive(&line),
+            routee::routee(&routee),
+        ];
+        for expanded in all {
+            let text = expanded.unwrap().to_string();
+            assert!(text.contains("facade :: kw :: "), "{text}");
+            assert!(!text.contains("keyway"), "{text}");
+        }
+    }
+}
