@@ -183,7 +183,7 @@ pub use keyway_macros::Routee;
 pub use member::{Manual, PartitionPolicy, RemoveAfter};
 pub use net::discovery::{Discovery, SeedList};
 pub use part::load::{Load, LoadError};
-pub use part::watch::{ArchivedGone, Gone, GoneReason, Target};
+pub use part::watch::{ArchivedGone, Gone, GoneReason, Target, TooManyWatches};
 pub use rkyv;
 pub use route::LocalPreference;
 pub use runtime::last::GivenUp;

@@ -53,7 +53,7 @@ impl Handler<Begin> for Here {
     fn handle(&mut self, _: &ArchivedBegin, cx: &mut Context<'_>) -> u64 {
         let targets = self.targets.lock().unwrap();
         for (token, target) in targets.iter().enumerate() {
-            cx.watch::<Self>(*target, token as u64);
+            cx.watch::<Self>(*target, token as u64).unwrap();
         }
         targets.len() as u64
     }

@@ -129,12 +129,12 @@ impl Handler<Churn> for Busy {
                     cx.ask::<Self, _>(&self.other, &Mute, soon, number).unwrap();
                 }
                 ArchivedChurn::Watches => {
-                    cx.watch::<Self>(self.target.get().unwrap(), number);
+                    cx.watch::<Self>(self.target.get().unwrap(), number).unwrap();
                     cx.unwatch(number);
                     // One that ends by itself: there is no such routee.
                     let mut nobody = self.target.get().unwrap().clone();
                     nobody.id.node.incarnation.0 -= 1;
-                    cx.watch::<Self>(&nobody, AT_ONCE + number);
+                    cx.watch::<Self>(&nobody, AT_ONCE + number).unwrap();
                 }
                 ArchivedChurn::Timers => {
                     let key = cx.wake_after(Duration::from_secs(86_400), number);

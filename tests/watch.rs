@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use keyway::{
     ArchivedGone, Context, Gone, GoneReason, Handler, Message, Node, NodeError, Routee, Target,
+    TooManyWatches,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -56,7 +57,7 @@ impl Handler<Begin> for Warden {
     fn handle(&mut self, message: &ArchivedBegin, cx: &mut Context<'_>) {
         let token = message.token.to_native();
         let target = self.targets.lock().unwrap()[token as usize];
-        cx.watch::<Self>(target, token);
+        cx.watch::<Self>(target, token).unwrap();
     }
 }
 
@@ -319,4 +320,57 @@ fn watches_that_come_and_go_before_a_worker_that_is_held_up_are_refused_by_name(
         all.len() == MOST
     });
     assert!(matches!(node.watch(node.id()), Err(NodeError::TooManyWatches { .. })));
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "test.many", reply = u64)]
+struct Many {
+    watches: u64,
+}
+
+/// Watches a life that is over as often as it is asked to, in one call, and counts what it hears.
+#[derive(Routee)]
+#[routee(handles(Many, Gone))]
+struct Greedy {
+    gone: keyway::NodeRef,
+    told: Arc<Mutex<u64>>,
+}
+
+impl Handler<Many> for Greedy {
+    type Reply = u64;
+    fn handle(&mut self, many: &ArchivedMany, cx: &mut Context<'_>) -> u64 {
+        let mut begun = 0;
+        for token in 0..many.watches.to_native() {
+            match cx.watch::<Self>(self.gone, token) {
+                Ok(()) => begun += 1,
+                Err(TooManyWatches { most, .. }) => assert_eq!(most, 100),
+            }
+        }
+        begun
+    }
+}
+
+impl Handler<Gone> for Greedy {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedGone, _: &mut Context<'_>) {
+        *self.told.lock().unwrap() += 1;
+    }
+}
+
+#[test]
+fn a_handler_that_watches_more_than_there_are_places_is_refused_by_name() {
+    let node = Node::builder().bind("127.0.0.1:0").workers(1);
+    let node = node.set("watch.max_watches", "100").start().unwrap();
+    let mut gone = node.id();
+    gone.incarnation.0 -= 1;
+    let told = Arc::new(Mutex::new(0));
+    let its = Arc::clone(&told);
+    node.serve("/user/greedy", move |_| Greedy { gone, told: Arc::clone(&its) }).unwrap();
+    let router = node.router("/user/greedy").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    for round in 1..=3 {
+        let begun = router.ask(&Many { watches: 5_000 }).within(LIMIT).wait().unwrap();
+        assert_eq!(begun, 100, "as many as there are places");
+        eventually("all are told", || *told.lock().unwrap() == round * 100);
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::NodeError;
 use super::node::Node;
 use crate::base::{NodeRef, RouteeId};
-use crate::part::watch::{GoneReason, Notify, Order, Target, Watcher, WorkerOrder};
+use crate::part::watch::{GoneReason, Notify, Order, Target, TooManyWatches, Watcher, WorkerOrder};
 use crate::queue::Taken;
 use crate::queue::block_on::{block_on_until, is_worker_thread};
 use crate::runtime::proxies;
@@ -46,9 +46,21 @@ impl Context<'_> {
     /// A routee is gone when its path is withdrawn, when it panics (a fresh instance takes its
     /// place, which this watch does not speak of), and with its node's life: left, removed, or
     /// restarted. A node that only does not answer is not gone.
-    pub fn watch<H: Handler<crate::Gone>>(&mut self, target: impl Into<Target>, token: u64) {
+    ///
+    /// # Errors
+    /// [`TooManyWatches`] when this worker keeps `watch.max_watches`. A watch that ends keeps its
+    /// place until its handler was told, which takes another turn of the worker. Nothing has changed
+    /// then.
+    pub fn watch<H: Handler<crate::Gone>>(
+        &mut self,
+        target: impl Into<Target>,
+        token: u64,
+    ) -> Result<(), TooManyWatches> {
         let watcher = Watcher::Routee(self.id().instance, token);
+        let (parts, untold) = self.parts();
+        parts.watch.admit(watcher, untold)?;
         self.part_order(WorkerOrder::Watch { watcher, target: target.into() }.into());
+        Ok(())
     }
 
     /// Stops watching what was given this token. A [`Gone`](crate::Gone) that is on its way

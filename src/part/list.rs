@@ -85,7 +85,8 @@ macro_rules! parts {
             /// What is to be done.
             pub effects: WorkerEffects<ControlReport>,
             counters: Vec<u64>,
-            $($field: <$part as Part>::Worker,)*
+            $(#[doc = concat!("Of `", stringify!($field), "`.")]
+            pub $field: <$part as Part>::Worker,)*
         }
 
         impl WorkerHalves {
@@ -160,6 +161,23 @@ macro_rules! parts {
                     $($number => {
                         let mut out = Outlet::new(part, &mut self.effects);
                         self.$field.timer(token, &mut out);
+                    })*
+                    _ => {}
+                }
+            }
+
+            /// A part's frame found no room on the link to a peer.
+            pub fn crowded_out(
+                &mut self,
+                part: PartId,
+                peer: (NodeRef, WorkerIndex),
+                op: u8,
+                body: &[u8],
+            ) {
+                match part.0 {
+                    $($number => {
+                        let mut out = Outlet::new(part, &mut self.effects);
+                        self.$field.crowded_out(peer, op, body, &mut out);
                     })*
                     _ => {}
                 }

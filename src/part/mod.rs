@@ -119,6 +119,16 @@ pub trait WorkerPart {
     fn order(&mut self, order: Self::Order, out: &mut Outlet<'_, Self::Report>);
     /// A time set with [`Outlet::after`] has come.
     fn timer(&mut self, token: u64, out: &mut Outlet<'_, Self::Report>);
+    /// The link to this peer has no room: of what [`Outlet::send`] took for it, this was dropped.
+    /// What went before is on its way all the same.
+    fn crowded_out(
+        &mut self,
+        _peer: (NodeRef, WorkerIndex),
+        _op: u8,
+        _body: &[u8],
+        _out: &mut Outlet<'_, Self::Report>,
+    ) {
+    }
     /// Whether a node that leaves has nothing more to wait for here.
     fn is_drained(&self) -> bool {
         true

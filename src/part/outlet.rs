@@ -17,7 +17,9 @@ pub enum To {
     /// Back on this link; dropped when it is gone.
     Link(LinkRef),
     /// To a worker of a node, on the link dialed to it, which is opened if need be; dropped when
-    /// it cannot be, which the part sees as [`LinkChange::Closed`](super::LinkChange::Closed).
+    /// it cannot be, which the part sees as [`LinkChange::Closed`](super::LinkChange::Closed), and
+    /// when it is full, which the part is told
+    /// ([`WorkerPart::crowded_out`](super::WorkerPart::crowded_out)).
     Peer(NodeRef, WorkerIndex),
 }
 
@@ -123,7 +125,7 @@ impl<R, All: From<R>> WorkerSink<R> for WorkerEffects<All> {
 }
 
 /// The smallest chunk for a message that a part delivers.
-const DELIVERED_BYTES: usize = 256;
+const DELIVERED_BYTES: usize = 64;
 
 impl<'a, R> Outlet<'a, R> {
     pub(super) fn new(part: PartId, sink: &'a mut dyn WorkerSink<R>) -> Self {

@@ -163,7 +163,7 @@ impl Routee for Witness {
         let mut ledger = self.ledger.lock();
         let Ledger { watches, services, rng, .. } = &mut *ledger;
         if let Some((token, target)) = watches.draw(rng, services, self.site) {
-            cx.watch::<Self>(target, token);
+            cx.watch::<Self>(target, token).expect("no simulated node watches that much");
         }
         drop(ledger);
         self.rest(cx);

@@ -269,6 +269,11 @@ impl Worker {
         self.core.published.tally.counts()
     }
 
+    /// The parts' halves.
+    pub fn parts(&self) -> &WorkerHalves {
+        &self.core.parts
+    }
+
     /// What the driver shall do; taken out.
     pub fn requests(&mut self) -> std::vec::Drain<'_, Request> {
         self.core.requests.drain(..)

@@ -6,10 +6,10 @@ use super::core::{Core, Timer};
 use super::link::{LinkId, Role};
 use super::routees::running;
 use super::{Request, Worker};
-use crate::base::fate::DeathReason;
+use crate::base::fate::{DeathReason, Refusal};
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
 use crate::part::{
-    Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerOrder,
+    Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerHalves, WorkerOrder,
 };
 use crate::wire::{Chunk, Fields, Frame, FrameKind, WireError};
 
@@ -79,10 +79,14 @@ impl Core {
     #[cold]
     fn carry_out_some(&mut self) {
         let mut effects = std::mem::take(&mut self.parts.effects);
+        let mut crowded_out = Vec::new();
         for effect in effects.list.drain(..) {
             match effect {
                 WorkerEffect::Send { part, to, op, body } => {
-                    self.send_part_frame(part, to, op, &effects.bytes[body]);
+                    let sent = self.send_part_frame(part, to, op, &effects.bytes[body.clone()]);
+                    if let (Err(Refusal::QueueFull), To::Peer(node, worker)) = (sent, to) {
+                        crowded_out.push((part, (node, worker), op, body));
+                    }
                 }
                 WorkerEffect::Deliver(to, chunk) => {
                     self.published.tally.sent.add(u64::from(chunk.frames()));
@@ -100,9 +104,14 @@ impl Core {
                 }
             }
         }
+        for (part, peer, op, body) in crowded_out {
+            self.parts.crowded_out(part, peer, op, &effects.bytes[body]);
+        }
         effects.bytes.clear();
-        // No part is called in here, so that nothing was added meanwhile.
-        self.parts.effects = effects;
+        // No other part is called in here. What these want waits for the next turn, in a new list.
+        if self.parts.effects.is_empty() {
+            self.parts.effects = effects;
+        }
     }
 
     fn bury_notice(&mut self, chunk: Chunk, reason: DeathReason) {
@@ -119,17 +128,25 @@ impl Core {
         }
     }
 
-    fn send_part_frame(&mut self, part: PartId, to: To, op: u8, body: &[u8]) {
+    fn send_part_frame(
+        &mut self,
+        part: PartId,
+        to: To,
+        op: u8,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
         let id = match to {
-            To::Link(to) => self.links.find((to.link >> 32) as u32, to.link as u32),
-            To::Peer(node, worker) => self
-                .snapshot
-                .as_ref()
-                .and_then(|snapshot| snapshot.destinations.find(node, worker))
-                .map(|destination| destination.id)
-                .and_then(|destination| self.link_to(destination).ok()),
+            To::Link(to) => {
+                let link = self.links.find((to.link >> 32) as u32, to.link as u32);
+                link.ok_or(Refusal::Unreachable)?
+            }
+            To::Peer(node, worker) => {
+                let snapshot = self.snapshot.as_ref();
+                let found = snapshot.and_then(|known| known.destinations.find(node, worker));
+                let destination = found.map(|destination| destination.id);
+                self.link_to(destination.ok_or(Refusal::Unreachable)?)?
+            }
         };
-        let Some(id) = id else { return };
         let word = u32::from(part.0) << 8 | u32::from(op);
         self.links[id].outbox.push_raw(
             &mut self.encoder,
@@ -140,10 +157,17 @@ impl Core {
             body,
         );
         self.mark_dirty(id);
+        Ok(())
     }
 }
 
 impl Context<'_> {
+    /// The parts' halves on this worker, and how many of their messages its routees have not got
+    /// yet.
+    pub(crate) fn parts(&self) -> (&WorkerHalves, usize) {
+        (&self.core.parts, self.core.notices.len())
+    }
+
     /// Wants something of a part's half on this worker.
     pub(crate) fn part_order(&mut self, order: WorkerOrder) {
         self.core.parts.order(order);

@@ -14,7 +14,7 @@ mod worker;
 use rkyv::{Archive, Serialize};
 
 pub use self::control::{Notify, Order, WatchControl};
-pub use self::worker::{Members, Report, WatchWorker, Watcher, WorkerOrder};
+pub use self::worker::{Ended, Members, Report, WatchWorker, Watcher, WorkerOrder};
 use super::Part;
 use crate::Message;
 use crate::base::{NodeRef, RouteeId, WorkerIndex};
@@ -69,6 +69,18 @@ pub enum GoneReason {
     /// routee.
     #[error("the watched node keeps as many watches as it may")]
     TooManyWatches,
+}
+
+/// Why a handler's watch did not begin; nothing will be told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "cannot watch more: this worker keeps {most} watches, those included of whose ends its routees \
+     have not been told yet; end some, go on when those were told, or raise `watch.max_watches`"
+)]
+#[non_exhaustive]
+pub struct TooManyWatches {
+    /// How many there can be.
+    pub most: usize,
 }
 
 impl GoneReason {

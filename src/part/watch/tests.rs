@@ -10,7 +10,7 @@ use super::worker::{
     BEGUN, Ended, GONE, Members, REFUSED, Report, STOPPED, UNKNOWN_FRAMES, WatchWorker, Watcher,
     WorkerOrder,
 };
-use super::{Gone, GoneReason, Target};
+use super::{Gone, GoneReason, Target, TooManyWatches};
 use crate::base::{
     HandlerId, Incarnation, InstanceId, LifeNumber, Member, MemberEvent, MemberState, NodeId,
     NodeRef, RouteeId, View, WorkerIndex,
@@ -92,6 +92,15 @@ impl Half {
 
     fn timer(&mut self, token: u64) -> Vec<Seen> {
         self.run(|worker, out| worker.timer(token, out))
+    }
+
+    /// The link to this peer had no room for a frame.
+    fn crowded_out(&mut self, peer: NodeRef, op: Op) -> Vec<Seen> {
+        self.run(|worker, out| worker.crowded_out((peer, W0), op.code(), &op.body(), out))
+    }
+
+    fn unwatch(&mut self, watcher: Watcher) -> Vec<Seen> {
+        self.run(|worker, out| worker.order(WorkerOrder::Unwatch { watcher }, out))
     }
 
     fn link(&mut self, link: LinkRef, change: LinkChange) -> Vec<Seen> {
@@ -254,6 +263,72 @@ fn a_watch_that_is_stopped_says_nothing_more() {
     let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
     assert_eq!(half.frame(dialed(5, b), gone), []);
     assert_eq!(half.told(&members(&[], &[(b, GoneReason::NodeDown)])), []);
+}
+
+/// Otherwise the other side would keep it for as long as the link lives.
+#[test]
+fn an_end_that_found_no_room_is_said_again_until_it_does() {
+    let (mut half, b) = watching();
+    let said = || Seen::Send(To::Peer(b, W0), Op::Unwatch { id: 1 });
+    assert_eq!(half.unwatch(ME), [Seen::Count(STOPPED, 1), said()]);
+    assert_eq!(half.crowded_out(b, Op::Unwatch { id: 1 }), [Seen::After(RETRY, 0)]);
+    assert_eq!(half.timer(0), [said()]);
+    assert_eq!(half.crowded_out(b, Op::Unwatch { id: 1 }), [Seen::After(RETRY, 0)], "and again");
+    assert_eq!(half.timer(0), [said()]);
+    assert_eq!(half.timer(0), [], "it found room");
+}
+
+#[test]
+fn many_ends_are_said_in_rounds_in_which_each_comes_to_its_turn() {
+    let b = node("b", 1);
+    let mut half = Half::new(3_000);
+    half.told(&members(&[b], &[]));
+    for id in 1..=2_500 {
+        let end = Op::Unwatch { id };
+        assert_eq!(half.crowded_out(b, end).len(), usize::from(id == 1), "one timer");
+    }
+    let mut said = BTreeMap::<u64, u32>::new();
+    for round in 1..=3 {
+        let effects = half.timer(0);
+        let ends: Vec<u64> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Seen::Send(To::Peer(..), Op::Unwatch { id }) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        assert!(!ends.is_empty() && ends.len() <= 1_024, "{} in round {round}", ends.len());
+        for id in ends {
+            *said.entry(id).or_default() += 1;
+            half.crowded_out(b, Op::Unwatch { id });
+        }
+    }
+    assert_eq!(said.len(), 2_500, "nobody's is left out because others find no room");
+}
+
+#[test]
+fn an_end_that_is_still_to_be_said_has_the_place_of_its_watch() {
+    let b = node("b", 1);
+    let mut half = Half::new(2);
+    half.told(&members(&[b], &[]));
+    let app = Watcher::Application;
+    for token in [1, 2] {
+        half.watch(app(token), carts_on(b));
+    }
+    half.unwatch(app(1));
+    half.crowded_out(b, Op::Unwatch { id: 1 });
+    let many = GoneReason::TooManyWatches;
+    let refused = [Seen::Count(REFUSED, 1), Seen::Report(Report::Gone { token: 3, reason: many })];
+    assert_eq!(half.watch(app(3), carts_on(b)), refused);
+    assert_eq!(half.worker.admit(ME, 0), Err(TooManyWatches { most: 2 }));
+    half.timer(0);
+    assert_eq!(half.worker.admit(ME, 0), Ok(()), "it found room, and so does another one");
+    assert_eq!(
+        half.worker.admit(ME, 1),
+        Err(TooManyWatches { most: 2 }),
+        "one is still to be told"
+    );
+    assert_eq!(half.watch(app(3), carts_on(b))[0], Seen::Count(BEGUN, 1));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::Op;
-use super::{Gone, GoneReason, Target};
+use super::{Gone, GoneReason, Target, TooManyWatches};
 use crate::base::{HandlerId, InstanceId, LifeNumber, NodeRef, RouteeId, WorkerIndex};
 use crate::part::{LinkChange, LinkRef, Outlet, RouteeChange, To, WorkerPart};
 use crate::wire::WireError;
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// its record may still be on its way.
 const UNKNOWN: Duration = Duration::from_millis(1_500);
 
-/// How many unconfirmed watches one timer asks for again.
+/// How many unconfirmed watches one timer asks for again, and how many ends it says again.
 const RETRIES_AT_ONCE: usize = 1_024;
 
 pub(super) const COUNTERS: &[&str] = &["begun", "gone", "stopped", "refused", "unknown_frames"];
@@ -145,6 +145,11 @@ pub struct WatchWorker {
     retry_set: bool,
     /// Where the next round of asking again begins, so that each comes to its turn.
     retry_from: u64,
+    /// Watches that were stopped, and the other side does not know: the link to it had no room. Each
+    /// has its place until that is said, by the same timer.
+    unsaid: BTreeMap<u64, (NodeRef, WorkerIndex)>,
+    /// Where the next round of saying so begins.
+    unsaid_from: u64,
     /// Watches of nodes that are not known: those that one look has seen already, and the new
     /// ones. A timer runs while there are some.
     unknown: [BTreeSet<u64>; 2],
@@ -173,6 +178,8 @@ impl WatchWorker {
             unconfirmed: BTreeSet::new(),
             retry_set: false,
             retry_from: 0,
+            unsaid: BTreeMap::new(),
+            unsaid_from: 0,
             unknown: Default::default(),
             unknown_set: false,
             members: Arc::default(),
@@ -184,8 +191,37 @@ impl WatchWorker {
     }
 
     /// Whether one more watch of this worker's own would be kept.
-    pub fn has_room(&self) -> bool {
-        self.watches.len() < self.limit
+    fn has_room(&self) -> bool {
+        self.places_taken() < self.limit
+    }
+
+    fn places_taken(&self) -> usize {
+        self.watches.len() + self.unsaid.len()
+    }
+
+    /// Whether a routee of this worker may begin a watch, or give an earlier one of its own another
+    /// target, while so many have not been told yet of the ends of theirs: each of those has the
+    /// place of its watch until then.
+    ///
+    /// # Errors
+    /// [`TooManyWatches`] when all places are taken.
+    pub fn admit(&self, watcher: Watcher, untold: usize) -> Result<(), TooManyWatches> {
+        let others = self.places_taken() - usize::from(self.watchers.contains_key(&watcher));
+        match others + untold < self.limit {
+            true => Ok(()),
+            false => Err(TooManyWatches { most: self.limit }),
+        }
+    }
+
+    /// What is kept here for workers of other nodes and of this one: for whom, and by which of
+    /// their watches.
+    pub fn kept(&self) -> impl Iterator<Item = ((NodeRef, WorkerIndex), u64)> {
+        self.by_link.iter().flat_map(|(link, kept)| kept.iter().map(|(id, _)| (link.peer, *id)))
+    }
+
+    /// Whether one of this worker's own watches has this number.
+    pub fn watches(&self, id: u64) -> bool {
+        self.watches.contains_key(&id)
     }
 
     // ---- what is watched from here ----
@@ -254,9 +290,34 @@ impl WatchWorker {
         let op = Op::Watch { id, instance: InstanceId { life: watch.life, ..instance } };
         out.send(To::Peer(node, worker), op.code(), &op.body());
         self.unconfirmed.insert(id);
+        self.retry_later(out);
+    }
+
+    fn retry_later(&mut self, out: Out<'_, '_>) {
         if !self.retry_set {
             self.retry_set = true;
             out.after(RETRY, RETRY_TOKEN);
+        }
+    }
+
+    /// Says again what the other sides have not confirmed, or could not be told.
+    fn retry(&mut self, out: Out<'_, '_>) {
+        self.retry_set = false;
+        let (later, earlier) =
+            (self.unconfirmed.range(self.retry_from..), self.unconfirmed.range(..self.retry_from));
+        let watches = next_of(later.chain(earlier), &mut self.retry_from);
+        watches.into_iter().for_each(|id| self.ask(id, out));
+
+        let (later, earlier) =
+            (self.unsaid.range(self.unsaid_from..), self.unsaid.range(..self.unsaid_from));
+        let ends = next_of(later.chain(earlier).map(|(id, _)| id), &mut self.unsaid_from);
+        for id in ends {
+            if let Some(peer) = self.unsaid.remove(&id) {
+                say_end(id, peer, out);
+            }
+        }
+        if !self.unsaid.is_empty() {
+            self.retry_later(out);
         }
     }
 
@@ -291,8 +352,7 @@ impl WatchWorker {
         let Some(watch) = self.remove(id) else { return };
         out.count(STOPPED, 1);
         if let Target::Routee(RouteeId { node, worker, .. }) = watch.target {
-            let op = Op::Unwatch { id };
-            out.send(To::Peer(node, worker), op.code(), &op.body());
+            say_end(id, (node, worker), out);
         }
     }
 
@@ -378,6 +438,19 @@ impl WatchWorker {
     }
 }
 
+/// The next ones, going round; another round begins behind them.
+fn next_of<'a>(ids: impl Iterator<Item = &'a u64>, from: &mut u64) -> Vec<u64> {
+    let next: Vec<u64> = ids.copied().take(RETRIES_AT_ONCE).collect();
+    *from = next.last().map_or(0, |last| last + 1);
+    next
+}
+
+/// Lets the other side forget a watch.
+fn say_end(id: u64, (node, worker): (NodeRef, WorkerIndex), out: Out<'_, '_>) {
+    let op = Op::Unwatch { id };
+    out.send(To::Peer(node, worker), op.code(), &op.body());
+}
+
 fn tell(watcher: Watcher, reason: GoneReason, out: Out<'_, '_>) {
     match watcher {
         Watcher::Routee(instance, token) => {
@@ -434,10 +507,7 @@ impl WorkerPart for WatchWorker {
                 LinkChange::Opened => self.ask(id, out),
                 LinkChange::Closed => {
                     self.unconfirmed.insert(id);
-                    if !self.retry_set {
-                        self.retry_set = true;
-                        out.after(RETRY, RETRY_TOKEN);
-                    }
+                    self.retry_later(out);
                 }
             }
         }
@@ -491,14 +561,23 @@ impl WorkerPart for WatchWorker {
 
     fn timer(&mut self, token: u64, out: &mut Outlet<'_, Report>) {
         if token == RETRY_TOKEN {
-            self.retry_set = false;
-            let later = self.unconfirmed.range(self.retry_from..);
-            let again = later.chain(self.unconfirmed.range(..self.retry_from));
-            let again: Vec<u64> = again.copied().take(RETRIES_AT_ONCE).collect();
-            self.retry_from = again.last().map_or(0, |last| last + 1);
-            again.into_iter().for_each(|id| self.ask(id, out));
+            self.retry(out);
         } else {
             self.look_at_unknown(out);
+        }
+    }
+
+    fn crowded_out(
+        &mut self,
+        peer: (NodeRef, WorkerIndex),
+        op: u8,
+        body: &[u8],
+        out: &mut Outlet<'_, Report>,
+    ) {
+        // Watches are asked for again until they are confirmed.
+        if let Ok(Some(Op::Unwatch { id })) = Op::parse(op, body) {
+            self.unsaid.insert(id, peer);
+            self.retry_later(out);
         }
     }
 }

@@ -328,6 +328,7 @@ impl World {
     /// The simulation is over: nothing is under way any more.
     pub(super) fn check_end(&mut self) {
         self.check_open_watches();
+        self.check_kept_watches();
         self.check_reached();
         self.check_unknown_reasons();
         for life in self.living() {

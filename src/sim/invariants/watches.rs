@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::withdrawal::{Services, Site};
 use crate::base::{InstanceId, Rng, RouteeId, Time, WorkerIndex};
-use crate::part::watch::{GoneReason, Target};
+use crate::part::watch::{GoneReason, Target, WatchWorker};
 use crate::sim::events::LifeId;
 use crate::sim::ledger::Ledger;
 use crate::sim::process::{Fate, Life};
@@ -14,6 +14,9 @@ use crate::sim::world::World;
 
 /// The invariant's name.
 pub const NAME: &str = "a watch tells the truth once";
+
+/// The name of the other one.
+const KEPT: &str = "a watch that has ended is kept by nobody";
 
 /// How long after the healing watches must have caught up with what happened before.
 const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(8);
@@ -203,6 +206,29 @@ impl World {
         drop(ledger);
         if let Some(seen) = seen {
             self.blame(NAME, seen);
+        }
+    }
+}
+
+impl World {
+    /// In the end nobody keeps a watch that its watcher has ended.
+    pub(in crate::sim) fn check_kept_watches(&mut self) {
+        let halves = |life: LifeId| {
+            let workers = self.lives[life].body.iter().flat_map(|body| &body.workers);
+            workers.map(|core| &core.worker.parts().watch).collect::<Vec<_>>()
+        };
+        let living = self.living();
+        let stale = living.iter().find_map(|&keeper| {
+            let kept: Vec<_> = halves(keeper).into_iter().flat_map(WatchWorker::kept).collect();
+            kept.into_iter().find_map(|((node, worker), id)| {
+                let watcher = *living.iter().find(|life| self.lives[**life].me == node)?;
+                let half = *halves(watcher).get(usize::from(worker.0))?;
+                (!half.watches(id)).then_some((keeper, watcher, id))
+            })
+        });
+        if let Some((keeper, watcher, id)) = stale {
+            let seen = format!("life {keeper} keeps watch {id} of life {watcher}, which ended it");
+            self.blame(KEPT, seen);
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::base::{InstanceId, LifeNumber, RouteeId};
-use crate::part::watch::{ArchivedGone, Gone};
+use crate::base::{Incarnation, InstanceId, LifeNumber, NodeId, NodeRef, RouteeId};
+use crate::config::WatchConfig;
+use crate::part::Facts;
+use crate::part::watch::{ArchivedGone, Ended, Gone, GoneReason, Members, TooManyWatches};
 
 const WATCHER: HandlerId = HandlerId(2);
 
@@ -24,7 +26,7 @@ impl Routee for Watcher {
     fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
         assert_ne!(token, PANIC, "told to");
         let nobody = RouteeId { instance: InstanceId::running(NOBODY), ..cx.id() };
-        cx.watch::<Self>(nobody, token);
+        cx.watch::<Self>(nobody, token).expect("there are places");
     }
 }
 
@@ -89,4 +91,56 @@ fn what_waits_when_the_worker_stops_is_dead() {
     let counts = net.counts(0);
     assert_eq!((counts.dead[DeathReason::Stopped as usize], counts.in_flight()), (100, 0));
     assert_eq!(*told.lock().unwrap(), []);
+}
+
+/// Each end waits for its turn: who watches what is gone, again and again in one call, would have an
+/// endless list of them.
+#[test]
+fn a_call_that_watches_more_than_there_are_places_is_refused_by_name() {
+    let most = WatchConfig::default().max_watches;
+    let (mut net, told) = (Net::joined(2), Told::default());
+    let its = Arc::clone(&told);
+    let worker = &mut net.sides[0].worker;
+    worker.serve(WATCHER, RouteeFactory::new(move |_| Watcher(Arc::clone(&its))));
+    let gone = NodeRef { node: NodeId::from_name("gone"), incarnation: Incarnation(1) };
+    let end = Ended { node: gone, reason: GoneReason::NodeLeft };
+    let members = Members { nodes: Vec::new(), ends: vec![end] };
+    worker.told(&Facts { watch: Arc::new(members), ..Facts::default() });
+    let watch_many = |net: &mut Net| {
+        net.cx_of(0, WATCHER, |cx| {
+            let begun = |token: &u64| cx.watch::<Watcher>(gone, *token).is_ok();
+            (0..most as u64 + 1_000).filter(begun).count()
+        })
+    };
+    for round in 1..=2 {
+        assert_eq!(watch_many(&mut net), most);
+        assert_eq!(net.sides[0].worker.core.notices.len(), most);
+        let refused = net.cx_of(0, WATCHER, |cx| cx.watch::<Watcher>(gone, 0));
+        assert_eq!(refused, Err(TooManyWatches { most }));
+        net.settle();
+        assert_eq!(told.lock().unwrap().len(), round * most, "each that began was told of");
+    }
+}
+
+/// The link to the watched routee is full when its watcher stops watching.
+#[test]
+fn a_watch_that_is_stopped_is_forgotten_by_a_peer_that_was_slow() {
+    let mut net = Net::joined(2);
+    let worker = &mut net.sides[0].worker;
+    worker.serve(WATCHER, RouteeFactory::new(|_| Watcher(Told::default())));
+    let mut nodes = vec![reference(0).id.node, reference(1).id.node];
+    nodes.sort_by_key(|life| life.node);
+    let members = Members { nodes, ends: Vec::new() };
+    worker.told(&Facts { watch: Arc::new(members), ..Facts::default() });
+    net.cx_of(0, WATCHER, |cx| cx.watch::<Watcher>(&reference(1), 5)).expect("there are places");
+    net.settle();
+    let kept = |net: &Net| net.sides[1].worker.parts().watch.kept().count();
+    assert_eq!(kept(&net), 1);
+    while net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).is_ok() {}
+    net.cx_of(0, WATCHER, |cx| cx.unwatch(5));
+    net.settle();
+    assert_eq!(kept(&net), 1, "the word of its end found no room");
+    net.pass(500);
+    net.settle();
+    assert_eq!(kept(&net), 0, "it was said again");
 }
