@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::report::{CountsReport, MembersReport, StrangersReport, snake_case};
 use crate::api::{Node, PathTimes, Room, WorkerUse};
 use crate::base::MemberState;
+use crate::member::MAX_RECORDS;
 use crate::queue::times::{BOUNDS, Distribution};
 
 /// What the answer says it is.
@@ -224,6 +225,11 @@ fn members(out: &mut Gathered, report: &MembersReport) {
             out.sample(&labels, count as u64);
         }
     }
+    out.gauge(
+        "keyway_members_limit",
+        "Members that fit; a cluster that has so many lets nobody in.",
+    );
+    out.sample(&[], MAX_RECORDS as u64);
 }
 
 fn counts(out: &mut Gathered, counts: &CountsReport) {

@@ -175,6 +175,9 @@ pub struct HealthReport {
     /// While it has met no other node: what stands in the way, seed by seed, and what to do.
     #[serde(default)]
     pub joining: Option<String>,
+    /// What is not wrong yet and will be: the cluster nears the number of members that fit.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// Workers whose turn takes too long: a handler blocks or computes.
     #[serde(default)]
     pub stuck: Vec<StuckReport>,
@@ -333,6 +336,7 @@ impl HealthReport {
             state,
             usable_members: health.usable_members,
             joining: node.join_state().obstacle(),
+            warning: health.crowding.map(|crowding| crowding.to_string()),
             stuck: stuck.collect(),
         }
     }

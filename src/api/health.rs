@@ -8,6 +8,7 @@ use super::node::Node;
 use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
 use crate::control::lookout::HeldWorker;
+use crate::control::size::Crowding;
 use crate::queue::board::{Fill, WayState};
 use crate::queue::times::Distribution;
 use crate::runtime::published::Ended;
@@ -29,6 +30,9 @@ pub struct Health {
     pub ended: Option<Ended>,
     /// Members that can be sent to, as it sees them.
     pub usable_members: usize,
+    /// Set while the cluster has three quarters of the members that fit, or more: nothing is wrong
+    /// yet.
+    pub crowding: Option<Crowding>,
     /// Its workers, in order.
     pub workers: Vec<WorkerHealth>,
 }
@@ -84,6 +88,7 @@ impl Node {
             state: own.map(|own| own.state),
             ended: self.end(),
             usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
+            crowding: Crowding::of(&view),
             workers: workers.collect(),
         }
     }

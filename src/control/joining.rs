@@ -95,7 +95,10 @@ pub enum SeedState {
     #[error("answers, and has not let this node in yet")]
     Answers,
     /// Its cluster has as many members as fit.
-    #[error("has no room: its cluster keeps as many members as fit; remove those that are gone")]
+    #[error(
+        "has no room: its cluster has as many members as fit; remove those that will not come back \
+         (`keyway down NAME`), or set `membership.partition_policy` to \"remove-after\" on the members"
+    )]
     Full,
     /// It asks this node at the address that this node advertises, and what it sends there does not
     /// come.

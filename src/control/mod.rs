@@ -14,7 +14,7 @@ pub mod lookout;
 mod parts;
 pub mod seeds;
 mod serving;
-mod size;
+pub mod size;
 mod tables;
 mod telling;
 mod workers;
@@ -341,6 +341,10 @@ impl Control {
             Err(MemberError::NotReached { address }) => {
                 self.datagrams.taken += 1;
                 self.not_reached(now, from, address, sink);
+            }
+            Err(MemberError::DirectoryFull { .. }) => {
+                self.datagrams.taken += 1;
+                self.turned_away(now, from, sink);
             }
             Err(_) => self.datagrams.malformed += 1,
         }

@@ -1,15 +1,51 @@
 //! Warns before a cluster has as many members as fit: those that are gone and were never removed
 //! keep their places, and one day nobody is let in any more.
 
+use std::fmt;
+use std::net::SocketAddr;
+
 use super::log_line::LogLine;
 use super::{Control, ControlSink};
-use crate::base::{LogKind, LogLimiter, Time};
+use crate::base::{LogKind, LogLimiter, Time, View};
 use crate::member::MAX_RECORDS;
+
+/// What whoever operates a cluster can do about it.
+const MAKE_ROOM: &str = "remove those that will not come back (`keyway down NAME`, `Node::down`), or \
+     set `membership.partition_policy` to \"remove-after\" on the members";
 
 /// From how many members on there is a warning.
 const FROM: usize = MAX_RECORDS / 4 * 3;
 /// After how many more members there is another.
 const STEP: usize = MAX_RECORDS / 20;
+
+/// How near a cluster is to the number of members that fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowding {
+    /// How many members there are.
+    pub members: usize,
+    /// How many of them do not answer.
+    pub unreachable: usize,
+}
+
+impl Crowding {
+    /// Set from three quarters of the members that fit on.
+    pub fn of(view: &View) -> Option<Self> {
+        let members = view.members.len();
+        let unreachable = || view.members.iter().filter(|member| !member.reachable).count();
+        (members >= FROM).then(|| Self { members, unreachable: unreachable() })
+    }
+}
+
+impl fmt::Display for Crowding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { members, unreachable } = self;
+        write!(
+            f,
+            "the cluster has {members} of at most {MAX_RECORDS} members, {unreachable} of them \
+             unreachable; when it is full nobody is let in: {MAKE_ROOM}"
+        )
+    }
+}
 
 /// What was said last.
 #[derive(Debug, Default)]
@@ -34,11 +70,7 @@ impl SizeWarning {
         let kind = LogKind::Size;
         let left_out = self.log.line(now, kind)?;
         self.said_at = members;
-        let text = format!(
-            "the cluster has {members} of at most {MAX_RECORDS} members, {unreachable} of them \
-             unreachable; when it is full nobody is let in: remove those that will not come back, \
-             or set `membership.partition_policy` to \"remove-after\""
-        );
+        let text = Crowding { members, unreachable }.to_string();
         Some(LogLine { kind, left_out, text })
     }
 }
@@ -54,6 +86,16 @@ impl Control {
         if let Some(line) = self.size.follow(now, members.len(), unreachable) {
             sink.log(line);
         }
+    }
+
+    /// A newcomer was not let in, for want of room.
+    pub(super) fn turned_away(&mut self, now: Time, from: SocketAddr, sink: &mut dyn ControlSink) {
+        self.say(now, LogKind::Size, sink, || {
+            format!(
+                "{from} was not let in: the cluster has {MAX_RECORDS} members, as many as fit; \
+                 {MAKE_ROOM}"
+            )
+        });
     }
 }
 

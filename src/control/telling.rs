@@ -24,8 +24,12 @@ impl Control {
                 }
                 MemberEvent::Unreachable(member) => ("a member is unreachable", member),
                 MemberEvent::Reachable(member) => ("a member is reachable again", member),
+                MemberEvent::Removed(member) if member.state == MemberState::Left => {
+                    ("a member has left", member)
+                }
                 MemberEvent::Removed(member) => ("a member was removed", member),
             };
+            let what = if member.node_ref() == self.me { "this node" } else { what };
             self.say(now, LogKind::Member, sink, || {
                 format!("{what}: {} at {}, {:?}", member.name, member.address, member.state)
             });

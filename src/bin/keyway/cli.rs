@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Where the admin commands look for a node.
@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Node(Box<NodeArgs>),
     /// Print a script that completes these commands in a shell
     #[command(
-        after_help = "Example:\n  keyway completions bash > ~/.local/share/bash-completion/completions/keyway"
+        after_help = "Examples:\n  keyway completions bash > ~/.local/share/bash-completion/completions/keyway\n  keyway completions zsh > ~/.zfunc/_keyway\n  keyway completions fish > ~/.config/fish/completions/keyway.fish"
     )]
     Completions {
         /// Which shell: bash, zsh, fish, elvish or powershell
@@ -79,11 +79,11 @@ pub(crate) struct NodeArgs {
     pub(crate) config: Option<PathBuf>,
 
     /// Listen here, TCP and UDP; port 0 takes a free one [setting: bind]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) bind: Option<String>,
 
-    /// Tell others to reach this node here [setting: advertise]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Tell others to reach this node here, if that is not where it listens [setting: advertise]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) advertise: Option<String>,
 
     /// Join through this node; repeat it for several [setting: seeds]
@@ -99,7 +99,7 @@ pub(crate) struct NodeArgs {
     pub(crate) cluster: Option<String>,
 
     /// The file with the secret that all nodes share [setting: secret_file]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) secret_file: Option<String>,
 
     /// How many worker threads [setting: workers.count]
@@ -111,7 +111,7 @@ pub(crate) struct NodeArgs {
     pub(crate) role: Vec<String>,
 
     /// Open the admin port here; port 0 takes a free one [setting: admin]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(crate) admin: Option<String>,
 
     /// Any setting by its name, for example links.outbox_bytes=8388608
@@ -155,7 +155,7 @@ pub(crate) struct At {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operate {
-    /// Show the members as one node sees them
+    /// Show the members as one node sees them, and what they serve on which of their workers
     #[command(after_help = "Example:\n  keyway members --admin 127.0.0.1:7500")]
     Members(At),
 
@@ -167,11 +167,18 @@ pub(crate) enum Operate {
     #[command(after_help = "Example:\n  keyway counts --admin 127.0.0.1:7501")]
     Counts(At),
 
-    /// Show what came to a node's port and was not let in
-    #[command(after_help = "Example:\n  keyway strangers")]
+    /// Show what came to a node's port, and what of it was not let in
+    #[command(after_help = "\
+Connections are refused by name (the node's log has the reason) or because they broke, and turned
+away when too many are unfinished. Datagrams are not of this cluster when its name or secret is
+another's; the rest is of this cluster: taken, malformed, for what only newer nodes have, or for a
+part of this node from who is no member.
+
+Example:
+  keyway strangers")]
     Strangers(At),
 
-    /// Say whether a node is up; exits with 1 if it is not
+    /// Say whether a node is up, and if not why; exits with 1 if it is not
     #[command(after_help = "Example:\n  keyway health --admin 127.0.0.1:7500 && echo up")]
     Health(At),
 

@@ -74,6 +74,9 @@ fn health(at: &At) -> Result<(), Failure> {
     if let Some(obstacle) = &report.joining {
         line += &format!("; it has met no other node: {obstacle}");
     }
+    if let Some(warning) = &report.warning {
+        line += &format!("; {warning}");
+    }
     for stuck in &report.stuck {
         let path = stuck.path.as_deref().unwrap_or("an unknown path");
         line += &format!(

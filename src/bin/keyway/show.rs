@@ -135,7 +135,7 @@ pub(crate) fn strangers(report: &StrangersReport) -> String {
         line("datagrams not of this cluster", report.datagrams_not_ours),
         line("datagrams malformed", report.datagrams_malformed),
         line("datagrams skipped, of newer nodes", report.datagrams_skipped),
-        line("datagrams of no members", report.datagrams_no_members),
+        line("datagrams for parts, of no members", report.datagrams_no_members),
         line("control frames skipped, of newer nodes", report.control_frames_skipped),
     ])
 }
