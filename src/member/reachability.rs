@@ -186,6 +186,13 @@ impl Swim {
         std::mem::take(&mut self.effects.touched)
     }
 
+    /// After a renewal foca 2.0.0 forgets that it knows active members, and probes nobody until it
+    /// hears of one: which it never does if this node is cut off by then. So it is told to look.
+    pub fn look_around(&mut self, now: Time, sink: &mut dyn MemberSink) {
+        let outlet = Outlet { now, effects: &mut self.effects, sink };
+        let _ = self.detector.apply_many(std::iter::empty(), true, outlet);
+    }
+
     /// Whether this node had to renew its identity since this was last asked.
     pub fn take_renewed(&mut self) -> bool {
         std::mem::take(&mut self.effects.renewed)

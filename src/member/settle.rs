@@ -38,6 +38,7 @@ impl Membership {
         let returned = self.refresh_reachability(now);
         if self.swim.take_renewed() {
             self.stats.renewals += 1;
+            self.swim.look_around(now, sink);
             self.has_renewed(now, sink);
             self.push_own_everywhere(sink);
         }

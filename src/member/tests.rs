@@ -2,6 +2,7 @@
 
 mod bytes;
 mod chaos;
+mod cut;
 mod directory;
 mod door;
 mod effects;
