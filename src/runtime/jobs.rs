@@ -158,3 +158,33 @@ async fn talk(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whoever is looked at closes before anybody has called the look off. It must not be tried
+    /// without end: it runs on the thread that answers heartbeats.
+    #[test]
+    fn a_look_at_a_listener_that_closes_at_once_comes_to_an_end() {
+        let (done, ended) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let events = runtime.unwrap().block_on(async {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = listener.local_addr().unwrap();
+                thread::spawn(move || drop(listener.accept()));
+                let (mut jobs, mut told) = Jobs::new();
+                jobs.connect(JobId::default(), address, Shake::probe());
+                [told.recv().await.unwrap().1, told.recv().await.unwrap().1]
+            });
+            done.send(events).unwrap();
+        });
+        let [first, last] = ended.recv_timeout(Duration::from_secs(20)).expect("it does not end");
+        assert_eq!(first, JobEvent::Connected);
+        assert!(last.is_last(), "{last:?}");
+    }
+}

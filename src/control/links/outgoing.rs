@@ -250,6 +250,9 @@ impl Links {
         out: &mut Vec<LinkEffect>,
     ) {
         let Some(Job::Probe(probe)) = self.jobs.get_mut(&job) else { return };
+        if probe.resting {
+            return; // Somebody listens: how the connection ended does not matter.
+        }
         match event {
             JobEvent::Connected if probe.looks < PROBE_PAUSES.len() => {
                 out.push(LinkEffect::Abort(job));

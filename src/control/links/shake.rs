@@ -115,7 +115,9 @@ impl Shake {
         let expects = match &self.with {
             With::Peer(_, dialer) => dialer.expects(),
             With::Stranger(acceptor) => acceptor.expects(),
-            With::Listener => return Ok(Some(Step::Read)),
+            // It is not asked, and has nothing to say: but that it closes must be seen, since a
+            // connection that is over is readable for ever.
+            With::Listener => 1,
         };
         let had = self.came.len();
         self.came.resize(expects, 0);
@@ -163,7 +165,10 @@ impl Shake {
                     self.next = Some(refused(error, why));
                 }
             },
-            With::Listener => {}
+            With::Listener => {
+                let why = "whoever listens there speaks first".to_owned();
+                self.next = Some(JobEvent::Failed(Failure::Broken, why));
+            }
         }
     }
 
@@ -317,5 +322,8 @@ mod tests {
         assert_eq!(probe.step(&mut wire), Step::Tell(JobEvent::Connected));
         assert_eq!(probe.step(&mut wire), Step::Read);
         assert!(wire.to.is_empty());
+        wire.over = true;
+        let Step::Tell(last) = probe.step(&mut wire) else { panic!("it goes on") };
+        assert!(last.is_last(), "{last:?}");
     }
 }
