@@ -189,7 +189,8 @@ fn open(worker: &mut Worker) {
 
 fn turn(worker: &mut Worker, round: u64) {
     worker.begin(Time(round));
-    worker.run();
+    worker.gather();
+    while worker.run_one() {}
     for _ in 0..worker.own_chunks() {
         worker.own_chunk(u32::MAX);
     }

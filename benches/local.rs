@@ -154,7 +154,8 @@ fn decider(criterion: &mut Criterion) {
                 let began = Instant::now();
                 for round in 0..rounds {
                     worker.begin(Time(round));
-                    worker.run();
+                    worker.gather();
+                    while worker.run_one() {}
                     for _ in 0..worker.own_chunks() {
                         worker.own_chunk(u32::MAX);
                     }

@@ -100,8 +100,8 @@ fn crashed(number: usize) -> Vec<u8> {
     for timer in std::mem::take(&mut wishes.timers) {
         member.handle_timer(later, timer, &mut wishes);
     }
-    let calls = wishes.sent.into_iter().filter(|(to, _)| *to == elsewhere);
-    let mut entry = calls.last().unwrap().1.split_off(HEADER_BYTES);
+    let mut calls = wishes.sent.into_iter().filter(|(to, _)| *to == elsewhere);
+    let mut entry = calls.next_back().unwrap().1.split_off(HEADER_BYTES);
     entry[0] = DOWN;
     entry
 }
@@ -210,7 +210,6 @@ fn metric(node: &ReadyNode, line: &str) -> Option<u64> {
 #[test]
 fn a_cluster_that_fills_warns_early() {
     let holder = ReadyNode::start("holder", &[]);
-    let address: SocketAddr = holder.address.parse().unwrap();
     let speaker = Speaker::join(&holder);
     let health = || holder.json(&["health"]);
     // With less there is no warning.

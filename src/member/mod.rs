@@ -422,6 +422,10 @@ impl Membership {
             self.publish_own(now, sink);
         }
         self.settle(now, sink);
+        // What this node does itself is in its own view when it is done.
+        if self.unshown {
+            self.show(now, sink);
+        }
         Ok(())
     }
 

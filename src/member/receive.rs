@@ -198,7 +198,7 @@ impl Membership {
                         return Ok(());
                     }
                 }
-                self.after_records(now, from, to, sender, flags, news, sink);
+                self.after_records(now, (from, to), sender, flags, news, sink);
             }
             Body::Digest(theirs) => {
                 if theirs != self.digest() {
@@ -356,8 +356,7 @@ impl Membership {
     fn after_records(
         &mut self,
         now: Time,
-        from: SocketAddr,
-        to: SocketAddr,
+        (from, to): (SocketAddr, SocketAddr),
         sender: Sender,
         flags: u8,
         news: News,

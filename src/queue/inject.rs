@@ -57,6 +57,7 @@ pub fn injector<T: Weigh>(room: Room, waker: Waker) -> (Injector<T>, Injected<T>
         put: AtomicU64::new(0),
         taken: AtomicU64::new(0),
         gone: AtomicU64::new(0),
+        tombstones: AtomicU64::new(0),
         beside: AtomicU64::new(0),
         state: AtomicU64::new(WIDE),
         narrow_items: AtomicU64::new(0),
@@ -76,9 +77,10 @@ struct Shared<T> {
     put: AtomicU64,
     /// The weight of all that the consumer took out. Never ahead of `put`.
     taken: AtomicU64,
-    /// Items that the consumer took out, or is about to, less the tombstones that it put in: with
-    /// what waits, all that producers ever put in.
+    /// What the consumer took out, or is about to.
     gone: AtomicU64,
+    /// Tombstones that the consumer has put in.
+    tombstones: AtomicU64,
     /// How many messages producers put in beyond one for each item.
     beside: AtomicU64,
     /// Keeps producers from racing against the closing, and tells them why there is no place. Only
@@ -241,11 +243,12 @@ impl<T> Injector<T> {
     /// While it moves it may seem to be a few more for a moment, and never less: what a push was
     /// told about before is in it.
     pub fn handed_over(&self) -> u64 {
-        let Shared { queue, gone, beside, .. } = &*self.shared;
-        // What is taken out between these two counts twice; the other way round it would not at all.
+        let Shared { queue, gone, tombstones, beside, .. } = &*self.shared;
+        // In this order: what comes or goes meanwhile is counted twice, rather than not at all.
+        let tombstones = tombstones.load(Ordering::Acquire);
         let waiting = queue.len() as u64;
-        let gone = gone.load(Ordering::Acquire);
-        gone.wrapping_add(waiting).wrapping_add(beside.load(Ordering::Relaxed))
+        let put = gone.load(Ordering::Acquire) + waiting - tombstones;
+        put.wrapping_add(beside.load(Ordering::Relaxed))
     }
 
     /// How many items wait; a figure for observers, stale as soon as it is read.
@@ -275,7 +278,7 @@ impl<T: Weigh> Injected<T> {
         if self.is_empty() {
             return None;
         }
-        self.shift(1);
+        self.count_gone();
         let item = self.shared.queue.pop().flatten()?;
         let weight = item.weight() as u64;
         if weight > 0 {
@@ -292,15 +295,16 @@ impl<T: Weigh> Injected<T> {
             return;
         }
         self.shared.state.store(CLOSED, Ordering::Relaxed);
-        let mut tombstones = 0;
+        let (mut tombstones, mut put_in) = (0, 0);
         loop {
             if self.shared.queue.push(None).is_ok() {
                 tombstones += 1;
-                self.shift(u64::MAX);
+                put_in += 1;
+                self.shared.tombstones.store(put_in, Ordering::Release);
             } else if tombstones == self.shared.queue.capacity() {
                 return;
             } else {
-                self.shift(1);
+                self.count_gone();
                 // Nobody else takes anything out of it.
                 match self.shared.queue.pop().expect("a full queue has an item") {
                     Some(item) => each(item),
@@ -312,8 +316,8 @@ impl<T: Weigh> Injected<T> {
 
     /// Counts what is about to leave the queue, before it does: an observer never misses it.
     #[inline]
-    fn shift(&mut self, by: u64) {
-        self.gone = self.gone.wrapping_add(by);
+    fn count_gone(&mut self) {
+        self.gone += 1;
         self.shared.gone.store(self.gone, Ordering::Release);
     }
 

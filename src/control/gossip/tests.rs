@@ -297,7 +297,8 @@ fn what_a_node_says_takes_no_more_than_is_reckoned_for_it() {
 
 #[test]
 fn members_that_say_the_most_there_is_are_kept_within_what_each_may_say() {
-    let (mut gossip, mut sent, mut news) = (Gossip::new(node(0), ROUND, 1), Sent::default(), Vec::new());
+    let (mut gossip, mut sent, mut news) =
+        (Gossip::new(node(0), ROUND, 1), Sent::default(), Vec::new());
     gossip.follow(Time::ZERO, &view(0, 0..5), &[], &mut sent);
     let longest = [7; WORD_BYTES];
     for version in 1..=3 {

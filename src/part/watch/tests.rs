@@ -42,7 +42,7 @@ fn dialed(number: u64, peer: NodeRef) -> LinkRef {
 }
 
 fn accepted(number: u64, peer: NodeRef) -> LinkRef {
-    LinkRef { link: number, peer: (peer, W0), dialed: false }
+    LinkRef { dialed: false, ..dialed(number, peer) }
 }
 
 /// An effect in a form that can be compared.
@@ -588,11 +588,8 @@ fn frames_are_these_bytes() {
         (Op::Gone { id, reason: 8 }, 3, [8, 0, 0, 0, 0, 0, 0, 0]),
         (Op::Unwatch { id }, 4, [0; 8]),
     ] {
-        let body = op.body();
-        assert_eq!(
-            (op.code(), &body[..8], &body[8..]),
-            (code, &[6, 5, 0, 0, 0, 0, 0, 0][..], &rest[..])
-        );
+        let (body, name) = (op.body(), [6, 5, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((op.code(), &body[..8], &body[8..]), (code, &name[..], &rest[..]));
         assert_eq!(Op::parse(code, &body), Ok(Some(op)));
         for wrong in [&body[..15], &[&body[..], &[0]].concat()] {
             assert!(Op::parse(code, wrong).is_err());
