@@ -57,6 +57,8 @@ pub struct Asks<W, L, T> {
     timers: TimerWheel<Timer>,
     due: Vec<Timer>,
     open: usize,
+    /// Asks that have failed and whose waiters have not been told: their places are not free yet.
+    untold: usize,
     max_asks: usize,
     /// The memory of the frames that plans keep.
     kept_bytes: usize,
@@ -112,6 +114,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
             timers: TimerWheel::new(TICK, now),
             due: Vec::new(),
             open: 0,
+            untold: 0,
             max_asks,
             kept_bytes: 0,
             most_kept_bytes,
@@ -135,9 +138,15 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         self.table.next()
     }
 
+    /// So many asks have failed and keep their places until it is told.
+    #[inline]
+    pub fn hold_untold(&mut self, untold: usize) {
+        self.untold = untold;
+    }
+
     /// Whether no more can be opened.
     pub fn is_full(&self) -> bool {
-        self.open >= self.max_asks || self.table.is_full()
+        self.open + self.untold >= self.max_asks || self.table.is_full()
     }
 
     /// The memory of the frames that plans keep: as it is counted, and as it is.

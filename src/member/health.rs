@@ -61,8 +61,7 @@ impl Health {
     /// How long a suspicion lasts that began when so much had been missed.
     pub fn patience(&self, suspect: Duration, missed: Duration) -> Duration {
         let errors = suspect / PART_PER_ERROR * self.errors;
-        let strained = suspect * self.strain + (self.missed - missed);
-        suspect + errors + strained.min(suspect * MOST_STRAIN)
+        suspect + errors + suspect * self.strain + (self.missed - missed)
     }
 
     /// A probe's timer fired later than its answer may take, so that the answer may wait in the
@@ -131,7 +130,7 @@ mod tests {
         health.probed(None);
         assert_eq!(health.patience(SUSPECT, MS(300)), MS(1_100));
         health.ran(at(100_000), at(2_000));
-        assert_eq!(health.patience(SUSPECT, MS(0)), MS(9_000));
+        assert_eq!(health.patience(SUSPECT, MS(0)), MS(1_000 + 2_000 + 98_400));
     }
 
     #[test]

@@ -455,7 +455,7 @@ impl Membership {
             && !entry.record.member.reachable
         {
             let entry = entry.clone();
-            self.call_unreachable(&entry, sink);
+            self.call_unreachable(std::slice::from_ref(&entry), sink);
         }
         self.settle(now, sink);
     }

@@ -416,9 +416,13 @@ impl Swim {
         self.effects.health.missed()
     }
 
-    /// Calls everybody that is not suspected.
+    /// Calls everybody that this node does not suspect itself.
     fn call_all(&mut self, sink: &mut dyn MemberSink) {
-        let members = self.members().filter(|member| member.state() == State::Alive);
+        let suspicions = &self.effects.suspicions;
+        // Also those that only others suspect: this node would never come to a verdict on them.
+        let members = self.members().filter(|member| {
+            member.state() != State::Down && !suspicions.contains_key(&member.id().address)
+        });
         self.roll_call = RollCall::of(members.map(|member| *member.id()), self.missed());
         self.call_again(sink);
     }
@@ -434,7 +438,7 @@ impl Swim {
     fn end_call(&mut self, now: Time, token: foca::TimerToken, sink: &mut dyn MemberSink) {
         for id in std::mem::take(&mut self.roll_call).end(self.missed()) {
             let known = self.members().find(|known| *known.id() == id);
-            let Some(known) = known.filter(|known| known.state() == State::Alive) else { continue };
+            let Some(known) = known.filter(|known| known.state() != State::Down) else { continue };
             let incarnation = known.incarnation();
             self.apply(now, SwimMember::new(id, incarnation, State::Suspect), true, sink);
             let event = foca::Timer::ChangeSuspectToDown { member_id: id, incarnation, token };

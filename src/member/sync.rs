@@ -236,15 +236,21 @@ impl Membership {
         messages::remarks(self.sender(), &about, emit);
     }
 
-    /// Tells an unreachable member that it counts as dead; if it hears this it renews itself. One
-    /// that is only not known to be alive is asked, and its answer tells.
-    pub(super) fn call_unreachable(&mut self, entry: &Entry, sink: &mut dyn MemberSink) {
-        let member = &entry.record.member;
-        let belief = self.swim.belief(member.address, member.node_ref());
-        if belief == Belief::Unknown {
-            sink.send(member.address, &messages::digest(self.sender(), self.digest()));
-        } else {
-            self.remark(entry, belief, &[member.address], sink);
+    /// Tells unreachable members that they count as dead; who hears this renews itself. One that is
+    /// only not known to be alive is asked, and its answer tells. What is the same for all is made
+    /// once: there may be thousands of them.
+    pub(super) fn call_unreachable(&self, entries: &[Entry], sink: &mut dyn MemberSink) {
+        let beliefs = self.swim.beliefs();
+        let mut question = None;
+        for entry in entries {
+            let member = &entry.record.member;
+            let belief = beliefs.of(member);
+            if belief == Belief::Unknown {
+                let ask = || messages::digest(self.sender(), self.digest());
+                sink.send(member.address, question.get_or_insert_with(ask));
+            } else {
+                self.remark(entry, belief, &[member.address], sink);
+            }
         }
     }
 
@@ -255,9 +261,8 @@ impl Membership {
     /// Calls a few of the unreachable members.
     pub(super) fn recontact(&mut self, sink: &mut dyn MemberSink) {
         let unreachable = self.unreachable();
-        for entry in self.pick(unreachable, RECONTACT_FAN_OUT) {
-            self.call_unreachable(&entry, sink);
-        }
+        let picked = self.pick(unreachable, RECONTACT_FAN_OUT);
+        self.call_unreachable(&picked, sink);
     }
 
     /// Calls all unreachable members, because something suggests that a partition has healed.
@@ -266,9 +271,7 @@ impl Membership {
             return;
         }
         self.last_recall = Some(now);
-        for entry in self.unreachable() {
-            self.call_unreachable(&entry, sink);
-        }
+        self.call_unreachable(&self.unreachable(), sink);
     }
 }
 

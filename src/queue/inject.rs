@@ -59,6 +59,7 @@ pub fn injector<T: Weigh>(room: Room, waker: Waker) -> (Injector<T>, Injected<T>
         gone: AtomicU64::new(0),
         tombstones: AtomicU64::new(0),
         beside: AtomicU64::new(0),
+        void: AtomicU64::new(0),
         state: AtomicU64::new(WIDE),
         narrow_items: AtomicU64::new(0),
         narrow_bytes: AtomicU64::new(0),
@@ -83,8 +84,10 @@ struct Shared<T> {
     tombstones: AtomicU64,
     /// How many messages producers put in beyond one for each item.
     beside: AtomicU64,
+    /// Items without a message that producers have put in.
+    void: AtomicU64,
     /// Keeps producers from racing against the closing, and tells them why there is no place. Only
-    /// the consumer's thread writes it, and the two that follow.
+    /// the consumer writes it, and the two that follow, and whoever gives the consumer up.
     state: AtomicU64,
     narrow_items: AtomicU64,
     narrow_bytes: AtomicU64,
@@ -156,7 +159,7 @@ impl<T: Weigh> Injector<T> {
         match self.shared.queue.push(Some(item)) {
             Ok(()) => {
                 if messages == 0 {
-                    self.shared.beside.fetch_sub(1, Ordering::Relaxed);
+                    self.shared.void.fetch_add(1, Ordering::Release);
                 }
                 Ok(())
             }
@@ -243,11 +246,12 @@ impl<T> Injector<T> {
     /// While it moves it may seem to be a few more for a moment, and never less: what a push was
     /// told about before is in it.
     pub fn handed_over(&self) -> u64 {
-        let Shared { queue, gone, tombstones, beside, .. } = &*self.shared;
+        let Shared { queue, gone, tombstones, beside, void, .. } = &*self.shared;
         // In this order: what comes or goes meanwhile is counted twice, rather than not at all.
+        let void = void.load(Ordering::Acquire);
         let tombstones = tombstones.load(Ordering::Acquire);
         let waiting = queue.len() as u64;
-        let put = gone.load(Ordering::Acquire) + waiting - tombstones;
+        let put = gone.load(Ordering::Acquire) + waiting - tombstones - void;
         put.wrapping_add(beside.load(Ordering::Relaxed))
     }
 

@@ -139,6 +139,37 @@ fn what_was_handed_over_is_never_counted_as_less() {
     });
 }
 
+/// Carries no message.
+struct Void;
+
+impl Weigh for Void {
+    fn weight(&self) -> usize {
+        0
+    }
+
+    fn messages(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn what_carries_no_message_never_counts_as_less_than_none() {
+    bounded(3, || {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(ROOM, waker);
+        let producer = {
+            let injector = injector.clone();
+            thread::spawn(move || injector.push(Void).is_ok())
+        };
+        let seen = injector.handed_over();
+        assert!(seen <= 1, "{seen}");
+        injected.pop();
+        assert!(injector.handed_over() <= 1);
+        assert!(producer.join().unwrap());
+        assert_eq!(injector.handed_over(), 0);
+    });
+}
+
 #[test]
 fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
     bounded(3, || {

@@ -495,6 +495,7 @@ impl Driver {
                 () = tokio::time::sleep_until(next.into()) => {}
             }
             self.run_timers();
+            self.look_at_workers();
             self.pump();
         }
         let ended = self.give_up_on_held(ended);

@@ -221,6 +221,7 @@ impl Core {
                 Effect::Free(frame) => self.encoder.give(frame),
             }
         }
+        self.asks.hold_untold(self.failed_asks.len());
     }
 
     /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at

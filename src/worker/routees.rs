@@ -142,7 +142,8 @@ impl Worker {
         id: InstanceId,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> Option<bool> {
-        let slot = running(&mut self.routees, id)?;
+        // Nothing of users' runs any more on a worker that its node has given up.
+        let slot = running(&mut self.routees, id).filter(|_| !self.core.published.is_given_up())?;
         Some(slot.run(&mut self.core, run))
     }
 }

@@ -21,7 +21,8 @@ impl World {
             _ => None,
         };
         let since = sent_since.map(|since| since.max(self.net.impeded(conn, side)));
-        let is_slow = self.net.is_flying(conn, side);
+        // A few bytes at a time: a long message takes longer than anybody waits.
+        let is_slow = self.net.weather.piece_max < 100 && self.net.is_flying(conn, side);
         match since {
             Some(since) if now.since(since) >= PATIENCE && !is_slow => {
                 let (from, to) = self.net.slots(conn);
@@ -50,10 +51,11 @@ impl World {
             self.checks.flows_noticed += 1;
             return;
         };
-        // A worker that stops takes nothing more, and gives all of its connections up in a moment.
+        // A worker that stops gives all of its connections up in a moment: then it is asked again.
         let body = self.lives[life].body.as_deref();
         if body.is_some_and(|body| body.workers[index].ends.let_go) {
-            return;
+            let again = now.plus(NOTICED_WITHIN);
+            return self.net.queue.push(again, super::super::events::Event::Noticed(conn, side));
         }
         let due = self.runs_since(life, index).unwrap_or(now).plus(NOTICED_WITHIN);
         if now < due {

@@ -326,12 +326,12 @@ impl Turn {
             return;
         }
         self.pace.share();
+        // A look after each: what quick messages took says nothing about these.
         while worker.run_one() {
-            if self.pace.handled(1) && self.look(worker, io) {
+            if self.look(worker, io) {
                 return;
             }
         }
-        self.look(worker, io);
     }
 
     /// Handles what this worker sent to itself. Returns whether there may be more.

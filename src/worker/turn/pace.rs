@@ -11,7 +11,7 @@ use crate::base::{HandlerId, MessageTypeId, Time};
 pub(super) type Call = (HandlerId, Option<MessageTypeId>);
 
 /// How long messages are handled in one duty cycle for each kind of source, of which there are
-/// three.
+/// four: siblings, sockets, what is due, and the worker itself.
 const SHARE: Duration = Duration::from_micros(3_300);
 
 /// How long may pass from one look at the clock to the next.
@@ -85,6 +85,7 @@ impl Pace {
     pub fn sample(&mut self, now: Time) {
         self.sample = Sample::Begun(now);
         self.unsampled = SAMPLE_EVERY;
+        self.left = 1;
     }
 
     /// There was no message after all: the next one is timed. Returns whether one was to be.
