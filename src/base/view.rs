@@ -278,16 +278,14 @@ impl MemberEvent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::WorkerIndex;
-    use super::*;
-
-    fn member(name: &str) -> Member {
-        Member {
-            name: name.into(),
-            id: NodeId::from_name(name),
-            address: "127.0.0.1:7400".parse().expect("an address"),
-            incarnation: Incarnation(1),
+impl Member {
+    /// Up and reachable, with one worker, and nothing else of note.
+    pub(crate) fn plain(life: NodeRef, address: SocketAddr) -> Self {
+        Self {
+            name: "n".into(),
+            id: life.node,
+            address,
+            incarnation: life.incarnation,
             state: MemberState::Up,
             reachable: true,
             damped_until: None,
@@ -297,6 +295,22 @@ mod tests {
             metadata: BTreeMap::new(),
             app_version: "".into(),
             services: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::WorkerIndex;
+    use super::*;
+
+    fn member(name: &str) -> Member {
+        Member {
+            name: name.into(),
+            ..Member::plain(
+                NodeRef { node: NodeId::from_name(name), incarnation: Incarnation(1) },
+                "127.0.0.1:7400".parse().expect("an address"),
+            )
         }
     }
 

@@ -159,18 +159,8 @@ mod tests {
     fn member(name: &str, life: u64, workers: u16) -> Member {
         Member {
             name: name.into(),
-            id: NodeId::from_name(name),
-            address: ([127, 0, 0, 1], 7_400).into(),
-            incarnation: Incarnation(life),
-            state: MemberState::Up,
-            reachable: true,
-            damped_until: None,
             workers,
-            weight: 100,
-            roles: Default::default(),
-            metadata: Default::default(),
-            app_version: "".into(),
-            services: Vec::new(),
+            ..Member::plain(node(name, life), ([127, 0, 0, 1], 7_400).into())
         }
     }
 

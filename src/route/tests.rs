@@ -19,18 +19,10 @@ pub(in super::super) const LAYOUT: LayoutHash = LayoutHash(1);
 /// A member that is up and reachable, with two workers.
 pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Member {
     let name = format!("node-{number}");
+    let life = NodeRef { node: NodeId::from_name(&name), incarnation: Incarnation(1) };
     Member {
-        id: NodeId::from_name(&name),
         name: name.into(),
-        address: ([127, 0, 0, 1], 7_400 + number as u16).into(),
-        incarnation: Incarnation(1),
-        state: MemberState::Up,
-        reachable: true,
-        damped_until: None,
         workers: 2,
-        weight: 100,
-        roles: BTreeSet::new(),
-        metadata: BTreeMap::new(),
         app_version: "1".into(),
         services: (1..)
             .zip(services)
@@ -41,6 +33,7 @@ pub(in super::super) fn member(number: u64, services: &[(&str, &[&str])]) -> Mem
                 messages: messages.iter().map(|&name| MessageType::new(name, LAYOUT)).collect(),
             })
             .collect(),
+        ..Member::plain(life, ([127, 0, 0, 1], 7_400 + number as u16).into())
     }
 }
 

@@ -70,8 +70,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::base::{
-        HandlerId, Incarnation, LayoutHash, Member, MemberState, MessageType, NodeId, Placed,
-        Service,
+        HandlerId, Incarnation, LayoutHash, Member, MessageType, NodeId, NodeRef, Placed, Service,
     };
     use crate::config::MEMBER_BYTES;
 
@@ -79,21 +78,8 @@ mod tests {
     const RECORD_BYTES: usize = 8 << 10;
 
     fn member() -> Member {
-        Member {
-            name: "n".into(),
-            id: NodeId::from_name("n"),
-            address: "127.0.0.1:7400".parse().expect("an address"),
-            incarnation: Incarnation(1),
-            state: MemberState::Up,
-            reachable: true,
-            damped_until: None,
-            workers: 1,
-            weight: 100,
-            roles: Default::default(),
-            metadata: Default::default(),
-            app_version: "".into(),
-            services: Vec::new(),
-        }
+        let life = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        Member::plain(life, ([127, 0, 0, 1], 7_400).into())
     }
 
     /// As many different texts as fit a record, beside so many bytes for each, two for its length.

@@ -17,8 +17,7 @@ use super::*;
 use crate::Message;
 use crate::base::fate::Refusal;
 use crate::base::{
-    Incarnation, InstanceId, Member, MemberState, MessageType, NodeId, Placed, RouteeId, Service,
-    View,
+    Incarnation, InstanceId, Member, MessageType, NodeId, Placed, RouteeId, Service, View,
 };
 use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, Room, injector};
@@ -111,18 +110,8 @@ pub(super) fn member(index: usize) -> Member {
     };
     Member {
         name: format!("node {index}").into(),
-        id: node(index).node,
-        address: ([127, 0, 0, 1], 1000 + index as u16).into(),
-        incarnation: node(index).incarnation,
-        state: MemberState::Up,
-        reachable: true,
-        damped_until: None,
-        workers: 1,
-        weight: 100,
-        roles: Default::default(),
-        metadata: Default::default(),
-        app_version: "".into(),
         services: vec![service],
+        ..Member::plain(node(index), ([127, 0, 0, 1], 1000 + index as u16).into())
     }
 }
 

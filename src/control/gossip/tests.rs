@@ -1,7 +1,7 @@
 //! Many nodes that gossip over a network which loses datagrams.
 
 use super::*;
-use crate::base::{Incarnation, Member, MemberState, NodeId};
+use crate::base::{Incarnation, Member, NodeId};
 use crate::config::WORDS_BYTES;
 use crate::part::{ControlHalves, PartSettings};
 
@@ -17,21 +17,7 @@ fn address(number: usize) -> SocketAddr {
 }
 
 fn member(number: usize) -> Member {
-    Member {
-        id: NodeId(number as u64),
-        name: format!("n{number}").into(),
-        address: address(number),
-        incarnation: Incarnation(1),
-        state: MemberState::Up,
-        reachable: true,
-        damped_until: None,
-        workers: 1,
-        weight: 100,
-        roles: Default::default(),
-        metadata: Default::default(),
-        app_version: "".into(),
-        services: Vec::new(),
-    }
+    Member { name: format!("n{number}").into(), ..Member::plain(node(number), address(number)) }
 }
 
 fn view(me: usize, members: std::ops::Range<usize>) -> View {

@@ -4,8 +4,7 @@ use super::LinkEffect::*;
 use super::{DialOrder, Failure, LinkConfig, LogLine};
 use super::{IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{
-    DestinationId, Incarnation, LogKind, Member, MemberState, NodeId, NodeRef, Time, View,
-    WorkerIndex,
+    DestinationId, Incarnation, LogKind, Member, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::route::snapshot::{Destination, Reach};
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
@@ -30,18 +29,9 @@ fn node(number: u64) -> NodeRef {
 fn member(number: u64, reachable: bool) -> Member {
     Member {
         name: format!("n{number}").into(),
-        id: NodeId(number),
-        address: from(number as u8, 7_400),
-        incarnation: Incarnation(1),
-        state: MemberState::Up,
         reachable,
-        damped_until: None,
-        workers: 1,
         weight: 1,
-        roles: Default::default(),
-        metadata: Default::default(),
-        app_version: "".into(),
-        services: Vec::new(),
+        ..Member::plain(node(number), from(number as u8, 7_400))
     }
 }
 

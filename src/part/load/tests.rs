@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::base::{Incarnation, Member, MemberState, NodeId, View};
+use crate::base::{Incarnation, Member, NodeId, View};
 use crate::part::{ControlEffect, ControlEffects, ControlOutlet, ControlPart, PartId};
 
 fn node(number: u64) -> NodeRef {
@@ -12,19 +12,8 @@ fn node(number: u64) -> NodeRef {
 
 fn member(number: u64) -> Member {
     Member {
-        id: NodeId(number),
         name: format!("n{number}").into(),
-        address: "127.0.0.1:1".parse().unwrap(),
-        incarnation: Incarnation(1),
-        state: MemberState::Up,
-        reachable: true,
-        damped_until: None,
-        workers: 1,
-        weight: 100,
-        roles: Default::default(),
-        metadata: Default::default(),
-        app_version: "".into(),
-        services: Vec::new(),
+        ..Member::plain(node(number), "127.0.0.1:1".parse().unwrap())
     }
 }
 

@@ -433,18 +433,8 @@ fn frames_of_a_newer_peer_are_skipped_and_broken_ones_are_not() {
 fn member(name: &str, state: MemberState) -> Member {
     Member {
         name: name.into(),
-        id: NodeId::from_name(name),
-        address: "127.0.0.1:7400".parse().expect("an address"),
-        incarnation: Incarnation(1),
         state,
-        reachable: true,
-        damped_until: None,
-        workers: 1,
-        weight: 100,
-        roles: Default::default(),
-        metadata: BTreeMap::new(),
-        app_version: "".into(),
-        services: Vec::new(),
+        ..Member::plain(node(name, 1), "127.0.0.1:7400".parse().expect("an address"))
     }
 }
 
