@@ -249,6 +249,7 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
 }
 
 fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) -> Node {
+    let heard = started.heard;
     let doors = started
         .doors
         .into_iter()
@@ -264,16 +265,16 @@ fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) 
         unroute: started.unroute,
         watches,
         unwatch: started.unwatch,
-        snapshot: started.snapshot,
-        changes: started.changes,
-        events: started.events,
-        dead_letters: started.dead_letters,
-        ended: started.ended,
-        strangers: started.strangers,
-        join: started.join,
+        snapshot: heard.snapshot,
+        changes: heard.changes,
+        events: heard.events,
+        dead_letters: heard.dead_letters,
+        ended: heard.ended,
+        strangers: heard.strangers,
+        join: heard.join,
         loads: Default::default(),
-        given_up: started.given_up,
-        closing: started.closing,
+        given_up: heard.given_up,
+        closing: heard.closing,
         slow_turn,
         doors,
         buffers: started.buffers,

@@ -102,24 +102,8 @@ pub struct Started {
     pub unroute: mpsc::UnboundedSender<u32>,
     /// Where watches go that an application has dropped.
     pub unwatch: mpsc::UnboundedSender<u64>,
-    /// What to route by.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The same, to wait for.
-    pub changes: watch::Receiver<Arc<Snapshot>>,
-    /// Changes of membership.
-    pub events: StreamSender<MemberEvent>,
-    /// Messages that died here.
-    pub dead_letters: StreamSender<DeadLetter>,
-    /// Whether and how its life ended.
-    pub ended: watch::Receiver<Option<Ended>>,
-    /// What was not let in.
-    pub strangers: watch::Receiver<Strangers>,
-    /// How far it has got with joining.
-    pub join: watch::Receiver<JoinState>,
-    /// What was given up at its end.
-    pub given_up: Arc<OnceLock<GivenUp>>,
-    /// Whether it takes nothing more from application threads.
-    pub closing: Arc<AtomicBool>,
+    /// What the control thread publishes.
+    pub heard: Heard,
     /// By worker: the way in, how its links stand, its counts.
     pub doors: Vec<Door>,
     /// Free buffers.
@@ -189,8 +173,6 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             tracing::error!(%error, "the control thread could not use its sockets");
         }
     })?;
-    let Heard { snapshot, changes, events, dead_letters, .. } = heard;
-    let Heard { ended, strangers, join, given_up, closing, .. } = heard;
     Ok(Started {
         me,
         name,
@@ -199,15 +181,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         orders,
         unroute,
         unwatch,
-        snapshot,
-        changes,
-        events,
-        dead_letters,
-        ended,
-        strangers,
-        join,
-        given_up,
-        closing,
+        heard,
         doors,
         buffers,
         replies,
@@ -244,16 +218,25 @@ fn control_parts(
 }
 
 /// Where faces hear what the control thread publishes: the other ends of [`Published`].
-struct Heard {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    changes: watch::Receiver<Arc<Snapshot>>,
-    events: StreamSender<MemberEvent>,
-    dead_letters: StreamSender<DeadLetter>,
-    ended: watch::Receiver<Option<Ended>>,
-    strangers: watch::Receiver<Strangers>,
-    join: watch::Receiver<JoinState>,
-    given_up: Arc<OnceLock<GivenUp>>,
-    closing: Arc<AtomicBool>,
+pub struct Heard {
+    /// What to route by.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The same, to wait for.
+    pub changes: watch::Receiver<Arc<Snapshot>>,
+    /// Changes of membership.
+    pub events: StreamSender<MemberEvent>,
+    /// Messages that died here.
+    pub dead_letters: StreamSender<DeadLetter>,
+    /// Whether and how its life ended.
+    pub ended: watch::Receiver<Option<Ended>>,
+    /// What was not let in.
+    pub strangers: watch::Receiver<Strangers>,
+    /// How far it has got with joining.
+    pub join: watch::Receiver<JoinState>,
+    /// What was given up at its end.
+    pub given_up: Arc<OnceLock<GivenUp>>,
+    /// Whether it takes nothing more from application threads.
+    pub closing: Arc<AtomicBool>,
 }
 
 fn publish(control: &Control) -> (Published, Heard) {
