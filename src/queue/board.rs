@@ -88,8 +88,10 @@ impl Default for Board {
     }
 }
 
-/// What one worker shows of itself. Only the worker writes, as it goes along.
+/// What one worker shows of itself. Only the worker writes, as it goes along: in lines of the
+/// processor's cache that it shares with no other worker.
 #[derive(Default)]
+#[repr(align(64))]
 pub struct CountsBoard {
     /// What it has counted.
     pub tally: Tally,
