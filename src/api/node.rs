@@ -180,8 +180,7 @@ impl Node {
     /// How many messages ended how, over all workers, now. What was accepted is in flight until it
     /// has ended, also while a handler holds its worker: where [`Counts::in_flight`] is 0, whatever
     /// was sent before has had its end, but for an idempotent ask that rests between two attempts.
-    /// While messages move it may seem to be a few more than there
-    /// are, never less. What a [`Batch`](super::Batch) collects is counted when it is handed over.
+    /// While messages move there may seem to be a few more than there are, never fewer. What a [`Batch`](super::Batch) collects is counted when it is handed over.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
     }
