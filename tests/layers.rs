@@ -33,7 +33,7 @@ const MAX_LINES: usize = 600;
 /// be added, and what is out of the circle is taken off.
 const CIRCLES: &[(&str, &[&str])] = &[
     ("sim", &["invariants", "ledger", "load", "process", "world"]),
-    ("worker", &["context", "core", "handler", "inject", "routees", "select", "send", "work"]),
+    ("worker", &["context", "core", "handler", "routees", "work"]),
 ];
 
 /// Files that may hold `unsafe`.

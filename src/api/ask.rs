@@ -21,7 +21,7 @@ use crate::hash::HashKey;
 use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::wire::{Message, WireType};
-use crate::worker::send::place_of;
+use crate::worker::place::place_of;
 use crate::worker::{AppReply, AskOptions, Injection, Place, RouteeRef, Target};
 
 /// An ask that has not been sent yet: `.await` or [`Ask::wait`] sends it.

@@ -18,7 +18,8 @@ use crate::route::{LocalPreference, RouterSpec, Strategy, StrategyKind};
 use crate::runtime::proxies::{Order, OrderError};
 use crate::wire::{Chunk, Message};
 use crate::worker::outbox::{append, encode_single, with_arena};
-use crate::worker::send::{Choice, Route, places, single, tell_head};
+use crate::worker::place::{Route, places, single};
+use crate::worker::send::{Choice, tell_head};
 use crate::worker::{
     AppReply, AskOptions, KeyFunctions, Place, Registration, RouteeRef, RouterRef, Sender, Target,
 };

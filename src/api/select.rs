@@ -6,7 +6,7 @@ use super::shared::Shared;
 use crate::base::WorkerIndex;
 use crate::base::fate::Refusal;
 use crate::wire::Message;
-use crate::worker::send::place_of;
+use crate::worker::place::place_of;
 use crate::worker::{Pattern, RouteeRef};
 
 /// The handlers that fit a [`Pattern`], as application threads reach them. Handlers use the pattern

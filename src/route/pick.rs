@@ -1,5 +1,5 @@
 //! Picking a routee for one message. On its way the message comes from `api/router` or a `worker`
-//! -> here -> `wire/encode`.
+//! -> here -> `worker/place`.
 
 use super::accepted::Fit;
 use super::set::RouteeSet;

@@ -21,7 +21,8 @@ use crate::queue::reply::Ticket;
 use crate::route::{RouterSpec, StrategyKind};
 use crate::wire::WireType;
 use crate::worker::outbox::{append, with_arena};
-use crate::worker::send::{Choice, Place, Route, Sender, places, tell_head};
+use crate::worker::place::{Place, Route, places};
+use crate::worker::send::{Choice, Sender, tell_head};
 use crate::worker::{
     AppReply, AskOptions, Context, Handler, HandlerTable, Later, OnReply, Replier, Routee,
     RouteeFactory, RouterRef, Target,

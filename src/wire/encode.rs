@@ -1,4 +1,4 @@
-//! Walk of a message: `route/pick` comes before, `worker/outbox` after.
+//! Walk of a message: `worker/place` comes before, `worker/outbox` after.
 //!
 //! A message is serialised by rkyv straight into the tail of the chunk that will be written to the
 //! socket: no copy, no allocation.

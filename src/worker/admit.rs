@@ -4,10 +4,10 @@
 //! Takes hand-overs in: tells that are encoded already, asks that still need a correlation, replies
 //! that come later. And carries out what [`crate::ask`] decides about asks.
 
-use super::core::{Core, Target, Waiter};
+use super::core::{Core, Waiter};
 use super::dead::About;
 use super::link::LinkId;
-use super::send::{Place, single};
+use super::place::{Place, Target, single};
 use super::{InjectedAsk, Injection, Worker};
 use crate::ask::Effect;
 use crate::base::fate::{AskError, DeathReason, Refusal};

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use rkyv::Archive;
 
-use super::core::{Core, RouteeRef, Target, Waiter};
+use super::core::{Core, Waiter};
 use super::handler::{Later, OnReply};
 use super::inject::{Replier, ReplyTo};
 use super::link::LinkId;
+use super::place::{RouteeRef, Target, single};
 use super::router_ref::RouterRef;
 use super::select::Pattern;
-use super::send::{AskOptions, single};
+use super::send::AskOptions;
 use crate::base::fate::{AskError, Counts, Refusal};
 use crate::base::{InstanceId, NodeRef, RouteeId, Time, TimerKey, WorkerIndex};
 use crate::hash::HashKey;

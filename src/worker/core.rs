@@ -9,15 +9,15 @@ use std::time::Duration;
 use super::context::Context;
 use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
+use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
 use super::router_slot::{RouterSlot, slot_of};
-use super::send::{Place, Route, ask_head, explain, place_of, places, retry, route, tell_head};
+use super::send::{ask_head, retry, tell_head};
 use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;
 use crate::base::{
-    DestinationId, HandlerId, InstanceId, MessageTypeId, NodeRef, Path, RouteeId, Time, TypeRef,
-    WorkerIndex,
+    DestinationId, HandlerId, InstanceId, MessageTypeId, NodeRef, Time, TypeRef, WorkerIndex,
 };
 use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
@@ -60,22 +60,6 @@ impl Waiter {
 
 /// Casts the routee and the reply back to their types and calls `on_reply`.
 pub(super) type DeliverReply = fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Context<'_>);
-
-/// A target of an ask's plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Chosen before.
-    Place(Place),
-    /// Wherever a router sends a key when the attempt begins.
-    Router {
-        /// Its place in the snapshot.
-        router: u32,
-        /// What is asked.
-        message: &'static TypeRef,
-        /// The key's hash, if the message has a key.
-        key_hash: Option<u64>,
-    },
-}
 
 #[inline]
 fn link_of(
@@ -143,16 +127,6 @@ fn push<M: Message>(
         dirty.push(id);
     }
     Ok(())
-}
-
-/// A reference to a routee: the one of one registration of a path, on one worker of one life of a
-/// node. One that panics is followed by a fresh one, which the reference then stands for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteeRef {
-    /// Who it is.
-    pub id: RouteeId,
-    /// Where it is served.
-    pub path: Path,
 }
 
 pub struct Core {

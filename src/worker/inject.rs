@@ -3,10 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::core::Target;
 use super::link::LinkId;
 use super::outbox::{Buffers, Head, SMALL_CHUNK_BYTES, encode_single};
-use super::send::Place;
+use super::place::{Place, Target};
 use crate::ask::Plan;
 use crate::base::fate::{DeathReason, Refusal};
 use crate::base::{DestinationId, Time};

@@ -20,6 +20,7 @@ mod linking;
 mod mend;
 pub mod outbox;
 mod parts;
+pub mod place;
 pub mod purse;
 mod routees;
 pub mod router_ref;
@@ -39,15 +40,15 @@ use std::sync::Arc;
 
 pub use self::command::{Command, Report, SlowTurn};
 pub use self::context::{Context, WakeKey};
-pub use self::core::{RouteeRef, Target};
 pub use self::dead::Dead;
 pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
 pub use self::inject::{InjectedAsk, Injection, Replier};
 pub use self::link::{Link, LinkId, LinkState, Role};
 pub use self::outbox::{Buffers, Reply, encode_single};
+pub use self::place::{Place, RouteeRef, Target};
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
-pub use self::send::{AskOptions, Place, Sender};
+pub use self::send::{AskOptions, Sender};
 pub use self::usage::{PurseUsage, Usage};
 pub use self::work::{TooMuchWork, Work, WorkKey, WorkLost};
 

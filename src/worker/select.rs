@@ -1,9 +1,8 @@
 //! Finding handlers by path, with wildcards: what the faces' selections and handlers share.
 
+use super::place::RouteeRef;
 use crate::base::{InstanceId, NodeId, PathPattern, PatternError, RouteeId};
 use crate::route::snapshot::Snapshot;
-
-use super::RouteeRef;
 
 /// A [`PathPattern`] such as `/user/*/cache` or `/user/**`, for all nodes or one. It is looked up in
 /// the view of the moment each time it is used.
