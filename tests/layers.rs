@@ -33,7 +33,7 @@ const MAX_LINES: usize = 600;
 /// be added, and what is out of the circle is taken off.
 const CIRCLES: &[(&str, &[&str])] = &[
     ("sim", &["invariants", "ledger", "load", "process", "world"]),
-    ("worker", &["context", "core", "handler", "routees", "work"]),
+    ("worker", &["context", "handler"]),
 ];
 
 /// Files that may hold `unsafe`.

@@ -41,6 +41,14 @@ pub struct Context<'a> {
     pub(super) origin: Option<Origin>,
 }
 
+impl<'a> Context<'a> {
+    /// For a routee that is called for something else than a message.
+    #[inline]
+    pub(super) fn of(core: &'a mut Core, instance: InstanceId) -> Self {
+        Self { core, instance, origin: None }
+    }
+}
+
 impl Context<'_> {
     /// The time of this duty cycle, on the node's clock.
     #[inline]
@@ -301,7 +309,8 @@ pub(super) fn deliver_reply<H: OnReply<M>, M: Message>(
     routee: &mut dyn Any,
     token: u64,
     reply: Result<&[u8], AskError>,
-    cx: &mut Context<'_>,
+    core: &mut Core,
+    instance: InstanceId,
 ) {
     // The waiter holds the handler's id, and an id belongs to one type for good.
     let Some(routee) = routee.downcast_mut::<H>() else {
@@ -312,5 +321,5 @@ pub(super) fn deliver_reply<H: OnReply<M>, M: Message>(
         Ok(body) => <M::Reply as WireType>::access(body).ok_or(AskError::InvalidReply),
         Err(error) => Err(error),
     };
-    routee.on_reply(token, reply, cx);
+    routee.on_reply(token, reply, &mut Context::of(core, instance));
 }

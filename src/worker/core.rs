@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::Context;
+use super::inject::Injection;
 use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
 use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
 use super::router_slot::{RouterSlot, slot_of};
 use super::send::{ask_head, retry, tell_head};
+use super::work::{Outcome, Works};
 use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, DeathReason, Refusal};
@@ -27,9 +28,6 @@ use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{Picker, RouteeSet};
 use crate::wire::codec::two_words;
 use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
-
-use super::inject::Injection;
-use super::work::Works;
 
 /// What a worker's own timers are for.
 pub(super) enum Timer {
@@ -58,8 +56,12 @@ impl Waiter {
     }
 }
 
-/// Casts the routee and the reply back to their types and calls `on_reply`.
-pub(super) type DeliverReply = fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Context<'_>);
+/// Casts a routee and a reply back to their types, and has the one hear the other.
+pub(super) type DeliverReply =
+    fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Core, InstanceId);
+
+/// The same with the result of work.
+pub(super) type Then = Box<dyn FnOnce(&mut dyn Any, Outcome, &mut Core, InstanceId)>;
 
 #[inline]
 fn link_of(
@@ -163,7 +165,7 @@ pub struct Core {
     /// Messages of parts to routees, oldest first. No more than parts keep places for.
     pub(super) notices: VecDeque<(InstanceId, Chunk)>,
     /// What routees have begun elsewhere.
-    pub(super) works: Works,
+    pub(super) works: Works<Then>,
     pub(super) requests: Vec<Request>,
     pub(super) dirty: Vec<LinkId>,
     pub(super) parts: WorkerHalves,

@@ -3,7 +3,6 @@
 //! Each frame is looked at once: to which handler, does it take the type, is the body valid. Then
 //! the handler runs, right here, on the bytes as they were received.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::context::{Context, Origin};
 use super::core::{Core, Timer, Waiter};
 use super::dead::About;
 use super::link::{LinkId, LinkState, Role};
+use super::panics::caught;
 use super::routees::running;
 use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
@@ -235,11 +235,9 @@ impl Worker {
         self.core.published.pulse.calls(handler.0, frame.header.message.0);
         let instance = slot.id;
         let mut cx = Context { core: &mut self.core, instance, origin: Some(origin) };
-        let call =
-            AssertUnwindSafe(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx));
-        match catch_unwind(call) {
-            Ok(outcome) => outcome,
-            Err(_) => {
+        match caught(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx)) {
+            Some(outcome) => outcome,
+            None => {
                 self.restart(instance);
                 Err(DeathReason::HandlerPanicked)
             }
@@ -280,7 +278,7 @@ impl Worker {
             }
             Waiter::Routee { instance, token, deliver } => {
                 let panicked = self.with_routee(instance, |hosted, cx| {
-                    deliver(hosted.routee(), token, reply, cx);
+                    deliver(hosted.routee(), token, reply, cx.core, instance);
                 });
                 if panicked == Some(true) {
                     self.restart(instance);

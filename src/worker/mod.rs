@@ -19,6 +19,7 @@ pub mod link;
 mod linking;
 mod mend;
 pub mod outbox;
+mod panics;
 mod parts;
 pub mod place;
 pub mod purse;
@@ -34,6 +35,7 @@ mod tests;
 pub mod turn;
 mod usage;
 pub mod work;
+mod working;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

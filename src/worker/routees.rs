@@ -1,11 +1,10 @@
 //! The routees of a worker: they are made, replaced after a panic, woken, and ended with their path
 //! or with the worker.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::context::Context;
 use super::core::{Core, Waiter};
 use super::handler::Hosted;
+use super::panics::{caught, drop_quietly};
 use super::{Request, RouteeFactory, Worker};
 use crate::base::fate::WorkEnd;
 use crate::base::{HandlerId, InstanceId};
@@ -26,9 +25,8 @@ impl RouteeSlot {
     ) -> bool {
         core.published.pulse.calls(self.id.handler.0, 0);
         core.last_call = (self.id.handler, None);
-        let mut cx = Context { core, instance: self.id, origin: None };
-        let hosted = self.hosted.as_mut();
-        catch_unwind(AssertUnwindSafe(|| run(hosted, &mut cx))).is_err()
+        let mut cx = Context::of(core, self.id);
+        caught(|| run(self.hosted.as_mut(), &mut cx)).is_none()
     }
 
     /// Tells it that this is its end. There is no more to do for one that panics then.
@@ -36,11 +34,6 @@ impl RouteeSlot {
         self.run(core, |hosted, cx| hosted.stopped(cx));
         drop_quietly(self);
     }
-}
-
-/// A destructor that panics as well must not take the worker down.
-pub(super) fn drop_quietly<T>(gone: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
 }
 
 /// The routee that is meant, if it runs here.
@@ -57,7 +50,7 @@ impl Worker {
     /// and whoever serves the path is told.
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         let index = self.core.index;
-        let Ok(hosted) = catch_unwind(AssertUnwindSafe(|| factory.make(index))) else {
+        let Some(hosted) = caught(|| factory.make(index)) else {
             self.core.requests.push(Request::ServeFailed(handler));
             return;
         };
@@ -82,7 +75,7 @@ impl Worker {
             slot.end(&mut self.core);
             // What it began as it ended, too.
             self.core.forget_waits_of(id);
-            self.core.drop_work_of(id, WorkEnd::Withdrawn);
+            self.core.end_work_of(id, WorkEnd::Withdrawn);
             self.routee_changed(id, RouteeChange::Withdrawn);
         }
         self.core.requests.push(Request::Withdrawn(handler));
@@ -102,12 +95,12 @@ impl Worker {
     fn replace(&mut self, id: InstanceId) -> Option<InstanceId> {
         let index = self.core.index;
         let slot = running(&mut self.routees, id)?;
-        let fresh = catch_unwind(AssertUnwindSafe(|| slot.factory.make(index))).ok()?;
+        let fresh = caught(|| slot.factory.make(index))?;
         drop_quietly(std::mem::replace(&mut slot.hosted, fresh));
         slot.id.life = Some(self.next_life);
         self.next_life = self.next_life.next();
         let fresh = slot.id;
-        self.core.drop_work_of(id, WorkEnd::Replaced);
+        self.core.end_work_of(id, WorkEnd::Replaced);
         self.core.forget_waits_of(id);
         self.routee_changed(fresh, RouteeChange::Replaced);
         Some(fresh)
@@ -125,7 +118,8 @@ impl Worker {
         for slot in std::mem::take(&mut self.routees).into_iter().flatten() {
             slot.end(&mut self.core);
         }
-        self.core.drop_all_work();
+        let Core { works, published, .. } = &mut self.core;
+        works.end_all(WorkEnd::Stopped, &published.tally);
     }
 
     pub(super) fn wake(&mut self, id: InstanceId, token: u64) {
@@ -149,6 +143,12 @@ impl Worker {
 }
 
 impl Core {
+    /// Ends the work of a routee that is no more.
+    #[cold]
+    fn end_work_of(&mut self, id: InstanceId, end: WorkEnd) {
+        self.works.end_of(id, end, &self.published.tally);
+    }
+
     /// Calls off the times that a routee set, and gives up what it asked for: replies come late.
     #[cold]
     fn forget_waits_of(&mut self, id: InstanceId) {
