@@ -4,14 +4,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::inject::Injection;
 use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
 use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
 use super::router_slot::{RouterSlot, slot_of};
-use super::send::{ask_head, retry, tell_head};
+use super::send::tell_head;
 use super::work::{Outcome, Works};
 use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
@@ -114,7 +113,7 @@ fn open_link(
 
 /// Encodes one tell or ask into the outbox of a link that takes it.
 #[inline(always)]
-fn push<M: Message>(
+pub(super) fn push<M: Message>(
     link: &mut Link,
     id: LinkId,
     encoder: &mut Encoder,
@@ -325,88 +324,20 @@ impl Core {
         self.link_to(destination)
     }
 
+    /// Puts one encoded tell or ask into a link.
+    pub(super) fn push_request(&mut self, id: LinkId, frame: Chunk) {
+        let link = &mut self.links[id];
+        link.sent.requests += u64::from(frame.frames());
+        link.outbox.push_chunk(&mut self.encoder, frame);
+        self.mark_dirty(id);
+    }
+
     #[inline]
     pub(super) fn mark_dirty(&mut self, id: LinkId) {
         let link = &mut self.links[id];
         if !link.dirty {
             link.dirty = true;
             self.dirty.push(id);
-        }
-    }
-
-    // ---- asks ----
-
-    /// Sends an ask for a routee on this worker to one place.
-    #[inline]
-    pub(super) fn ask<M: Message>(
-        &mut self,
-        place: Result<Place, Refusal>,
-        message: &M,
-        within: Duration,
-        waiter: Waiter,
-    ) -> Result<(), Refusal> {
-        self.published.tally.sent.add(1);
-        let outcome = place.and_then(|place| self.ask_at(place, message, within, waiter));
-        self.refused(outcome)
-    }
-
-    #[inline]
-    fn ask_at<M: Message>(
-        &mut self,
-        place: Place,
-        message: &M,
-        within: Duration,
-        waiter: Waiter,
-    ) -> Result<(), Refusal> {
-        let link = self.link_to(place.destination)?;
-        if self.asks.is_full() {
-            self.reap();
-        }
-        let opened = self.asks.open(waiter, link, self.now.plus(within));
-        let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
-        let head = ask_head::<M>(place, correlation, within);
-        let Self { links, encoder, dirty, .. } = self;
-        match push(&mut links[link], link, encoder, dirty, &head, message) {
-            Ok(()) => {
-                self.published.tally.asks.add(1);
-                Ok(())
-            }
-            Err(refusal) => {
-                self.asks.cancel(correlation, &mut self.ask_effects);
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Sends an ask that may be sent again. What its later attempts come to is for its waiter.
-    pub(super) fn ask_again<M: Message>(
-        &mut self,
-        (place, again): (Result<Place, Refusal>, Target),
-        message: &M,
-        within: Duration,
-        waiter: Waiter,
-    ) -> Result<(), Refusal> {
-        let head = |place| ask_head::<M>(place, 0, within);
-        let encoded =
-            place.and_then(|place| Ok((place, self.encoder.single(&head(place), message)?)));
-        let outcome = encoded.and_then(|(place, frame)| {
-            let asked = (waiter, retry(place, again), frame);
-            let (now, deadline) = (self.now, self.now.plus(within));
-            self.asks.start(asked, deadline, now, &mut self.ask_effects).map_err(|(_, frame)| {
-                self.encoder.give(frame);
-                if self.asks.is_over() { Refusal::Stopped } else { Refusal::TooManyAsks }
-            })
-        });
-        match outcome {
-            Ok(_) => {
-                self.published.tally.asks.add(1);
-                self.carry_asks();
-                Ok(())
-            }
-            Err(refusal) => {
-                self.published.tally.sent.add(1);
-                self.refused(Err(refusal))
-            }
         }
     }
 

@@ -4,7 +4,7 @@
 use super::Request;
 use super::core::Core;
 use super::link::LinkId;
-use crate::base::fate::DeathReason;
+use crate::base::fate::{DeathReason, Refusal};
 use crate::base::{DestinationId, HandlerId, MessageTypeId, NodeRef, WorkerIndex};
 use crate::wire::Chunk;
 
@@ -61,6 +61,15 @@ pub(super) fn sum_up<'a>(notes: impl Iterator<Item = &'a mut Dead>, new: &mut De
     }
     new.about = None;
     bare.map(|count| *count += new.count).is_some()
+}
+
+/// The count for a message that was accepted on another thread but refused by its worker.
+pub(super) fn death(refusal: Refusal) -> DeathReason {
+    match refusal {
+        Refusal::QueueFull | Refusal::TooManyAsks => DeathReason::Overflow,
+        Refusal::Stopped => DeathReason::Stopped,
+        _ => DeathReason::Unreachable,
+    }
 }
 
 impl Core {

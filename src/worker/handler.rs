@@ -1,10 +1,10 @@
 //! What a user's handler is: traits, and their form that a worker can hold without knowing types.
 
 use std::any::{Any, TypeId};
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::context::Context;
+use super::replier::Later;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{MessageType, MessageTypeId, WorkerIndex};
 use crate::wire::{Message, WireType};
@@ -103,11 +103,6 @@ impl<R: WireType> IntoReply<R> for R {
         cx.send_reply(&self);
     }
 }
-
-/// Stands for a reply that comes later, through the [`Replier`](super::Replier) it was made with.
-#[derive(Debug)]
-#[must_use = "return it from `handle`"]
-pub struct Later<R>(pub(super) PhantomData<fn(R)>);
 
 impl<R: WireType> IntoReply<R> for Later<R> {
     fn send(self, _: &mut Context<'_>) {}

@@ -6,6 +6,8 @@
 //! [`link`], and at the other end [`deliver`](self) and [`handler`].
 
 mod admit;
+mod asking;
+mod asks;
 pub mod command;
 pub mod context;
 mod core;
@@ -23,6 +25,7 @@ mod panics;
 mod parts;
 pub mod place;
 pub mod purse;
+mod replier;
 mod routees;
 pub mod router_ref;
 mod router_slot;
@@ -43,11 +46,12 @@ use std::sync::Arc;
 pub use self::command::{Command, Report, SlowTurn};
 pub use self::context::{Context, WakeKey};
 pub use self::dead::Dead;
-pub use self::handler::{Handler, HandlerTable, IntoReply, Later, OnReply, Routee, RouteeFactory};
-pub use self::inject::{InjectedAsk, Injection, Replier};
+pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, RouteeFactory};
+pub use self::inject::{InjectedAsk, Injection};
 pub use self::link::{Link, LinkId, LinkState, Role};
 pub use self::outbox::{Buffers, Reply, encode_single};
 pub use self::place::{Place, RouteeRef, Target};
+pub use self::replier::{Later, Replier};
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
 pub use self::send::{AskOptions, Sender};

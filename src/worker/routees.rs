@@ -376,7 +376,7 @@ mod tests {
         let waiter = || Waiter::Routee {
             instance: old,
             token: 9,
-            deliver: super::super::context::deliver_reply::<Waiting, Ping>,
+            deliver: super::super::asking::deliver_reply::<Waiting, Ping>,
         };
         worker.end_ask(waiter(), Ok(&[]));
         worker.end_ask(waiter(), Err(AskError::Timeout));

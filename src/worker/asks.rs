@@ -1,0 +1,200 @@
+//! A worker's asks: each is sent, sent again, ended or given up. What is to be done about one is
+//! decided by [`crate::ask`], and carried out here.
+
+use std::time::Duration;
+
+use super::core::{Core, Waiter, push};
+use super::dead::{About, death};
+use super::link::LinkId;
+use super::place::{Place, Target, single};
+use super::send::{ask_head, retry};
+use crate::ask::Effect;
+use crate::base::DestinationId;
+use crate::base::fate::{AskError, DeathReason, Refusal};
+use crate::wire::Message;
+
+/// How often a full table of asks is looked over for what nobody waits for.
+const REAP_EVERY: Duration = Duration::from_millis(10);
+
+impl Core {
+    /// Sends an ask for a routee on this worker to one place.
+    #[inline]
+    pub(super) fn ask<M: Message>(
+        &mut self,
+        place: Result<Place, Refusal>,
+        message: &M,
+        within: Duration,
+        waiter: Waiter,
+    ) -> Result<(), Refusal> {
+        self.published.tally.sent.add(1);
+        let outcome = place.and_then(|place| self.ask_at(place, message, within, waiter));
+        self.refused(outcome)
+    }
+
+    #[inline]
+    fn ask_at<M: Message>(
+        &mut self,
+        place: Place,
+        message: &M,
+        within: Duration,
+        waiter: Waiter,
+    ) -> Result<(), Refusal> {
+        let link = self.link_to(place.destination)?;
+        if self.asks.is_full() {
+            self.reap();
+        }
+        let opened = self.asks.open(waiter, link, self.now.plus(within));
+        let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
+        let head = ask_head::<M>(place, correlation, within);
+        let Self { links, encoder, dirty, .. } = self;
+        match push(&mut links[link], link, encoder, dirty, &head, message) {
+            Ok(()) => {
+                self.published.tally.asks.add(1);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.asks.cancel(correlation, &mut self.ask_effects);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Sends an ask that may be sent again. What its later attempts come to is for its waiter.
+    pub(super) fn ask_again<M: Message>(
+        &mut self,
+        (place, again): (Result<Place, Refusal>, Target),
+        message: &M,
+        within: Duration,
+        waiter: Waiter,
+    ) -> Result<(), Refusal> {
+        let head = |place| ask_head::<M>(place, 0, within);
+        let encoded =
+            place.and_then(|place| Ok((place, self.encoder.single(&head(place), message)?)));
+        let outcome = encoded.and_then(|(place, frame)| {
+            let asked = (waiter, retry(place, again), frame);
+            let (now, deadline) = (self.now, self.now.plus(within));
+            self.asks.start(asked, deadline, now, &mut self.ask_effects).map_err(|(_, frame)| {
+                self.encoder.give(frame);
+                if self.asks.is_over() { Refusal::Stopped } else { Refusal::TooManyAsks }
+            })
+        });
+        match outcome {
+            Ok(_) => {
+                self.published.tally.asks.add(1);
+                self.carry_asks();
+                Ok(())
+            }
+            Err(refusal) => {
+                self.published.tally.sent.add(1);
+                self.refused(Err(refusal))
+            }
+        }
+    }
+
+    /// Gives up the asks that nobody waits for any more and of which no word came: their threads
+    /// found the queue full. Not for each ask that finds no place.
+    #[cold]
+    pub(super) fn reap(&mut self) {
+        if self.now < self.reaped_at.plus(REAP_EVERY) {
+            return;
+        }
+        self.reaped_at = self.now;
+        let gone = self.asks.find(|waiter| match waiter {
+            Waiter::Application { slot, generation } => {
+                !self.replies.is_waiting(*slot, *generation)
+            }
+            Waiter::Routee { .. } => false,
+        });
+        for ask in gone {
+            if self.asks.cancel(ask, &mut self.ask_effects).is_some() {
+                self.published.tally.failed_asks.add(1);
+            }
+        }
+        self.carry_asks();
+    }
+
+    /// An ask of an application has ended. Nobody's code runs for that.
+    pub(super) fn end_for_application(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        reply: Result<&[u8], AskError>,
+    ) {
+        match reply {
+            Ok(_) => self.published.tally.replies.add(1),
+            Err(_) => self.published.tally.failed_asks.add(1),
+        }
+        let full = AskError::Dead(DeathReason::RepliesFull);
+        let reply = reply.and_then(|body| self.buffers.hold_reply(body).ok_or(full));
+        let held = reply.is_ok();
+        if !self.replies.complete(slot, generation, reply) && held {
+            self.published.tally.late_replies.add(1);
+        }
+    }
+
+    /// Carries out what the asks decided, but for telling the routees that waited: each has its turn.
+    #[inline]
+    pub(super) fn carry_asks(&mut self) {
+        while let Some(effect) = self.ask_effects.pop_front() {
+            match effect {
+                Effect::Send { ask, attempt, target } => {
+                    if let Err(refusal) = self.attempt(ask, attempt, target) {
+                        let (now, out) = (self.now, &mut self.ask_effects);
+                        self.asks.not_sent(attempt, refusal, now, out);
+                    }
+                }
+                Effect::Fail(Waiter::Application { slot, generation }, error) => {
+                    self.end_for_application(slot, generation, Err(error));
+                }
+                Effect::Fail(waiter, error) => self.failed_asks.push_back((waiter, error)),
+                Effect::Free(frame) => self.encoder.give(frame),
+            }
+        }
+        self.asks.hold_untold(self.failed_asks.len());
+    }
+
+    /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at
+    /// which it has a place to go to.
+    fn attempt(&mut self, ask: u64, attempt: u64, target: usize) -> Result<(), Refusal> {
+        let target = self.asks.plan(ask).and_then(|(plan, _)| plan.targets.get(target).copied());
+        let place = match target.ok_or(Refusal::Stopped)? {
+            Target::Place(place) => place,
+            Target::Router { router, message, key_hash } => {
+                self.route(router, message, key_hash).and_then(single)?
+            }
+        };
+        self.published.tally.sent.add(1);
+        let link = match self.link_for_attempt(place.destination) {
+            Ok(link) => link,
+            Err(refusal) => {
+                self.published.tally.dead[death(refusal) as usize].add(1);
+                let node = self.node_at(place.destination);
+                let about = |node| {
+                    let (_, frame) = self.asks.plan(ask)?;
+                    let (_, message) = frame.requests().next()?;
+                    Some(About { node, handler: place.handler, message })
+                };
+                let about = node.and_then(about);
+                self.note_dead(death(refusal), 1, node, about);
+                return Err(refusal);
+            }
+        };
+        let (_, frame) = self.asks.plan(ask).ok_or(Refusal::Stopped)?;
+        let mut copy = self.buffers.take_fitting(frame.len());
+        copy.append(frame.bytes(), frame.frames());
+        copy.patch_first_target(place.handler);
+        copy.patch_first_correlation(attempt);
+        self.asks.sent(attempt, link);
+        self.push_request(link, copy);
+        Ok(())
+    }
+
+    /// As [`Core::link_for_accepted`], but not to a peer that is known not to answer: whoever chose
+    /// it did not know that yet.
+    fn link_for_attempt(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
+        match self.link_of(destination) {
+            Some(id) if self.links[id].silent => Err(Refusal::Unreachable),
+            _ => self.link_for_accepted(destination),
+        }
+    }
+}
