@@ -446,6 +446,35 @@ fn no_modules_of_one_folder_import_each_other_in_a_circle() {
 }
 
 #[test]
+fn the_worker_reads_from_the_bottom_up_as_its_front_page_says() {
+    const FOLDER: &str = "worker";
+    let sources = sources();
+    let front = sources.iter().find(|source| source.path == Path::new("worker/mod.rs")).unwrap();
+    let lines = front.text.lines().map_while(|line| line.strip_prefix("//!"));
+    let list = lines.filter(|line| line.starts_with(" - ") || line.starts_with("   "));
+    let told: Vec<&str> = list.flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
+    let place = |name: &str| match told.iter().position(|told| *told == name) {
+        Some(place) => place,
+        None => panic!("src/worker/mod.rs does not say where `{name}` stands"),
+    };
+    let imports = Imports::of(sources.iter().map(|it| (it.path.clone(), it.text.clone())));
+    let folder = vec![FOLDER.to_owned()];
+    for (from, to) in &imports.between_siblings()[&folder] {
+        assert!(place(to) < place(from), "`{to}` stands above `{from}`, which imports it");
+    }
+    let mut files = BTreeSet::from(["Worker"]);
+    for (from, text) in imports.code.iter().filter(|(from, _)| from.starts_with(&folder)) {
+        let Some(name) = from.get(1) else { continue };
+        files.insert(name);
+        let leads_to_front = |path: &String| imports.resolve(from, path).as_ref() == Some(&folder);
+        if used_paths(text).iter().any(leads_to_front) {
+            assert!(place(name) > place("Worker"), "`{name}` stands below `Worker`, and names it");
+        }
+    }
+    assert_eq!(told.iter().copied().collect::<BTreeSet<_>>(), files);
+}
+
+#[test]
 fn circles_are_found_whatever_way_the_import_is_written() {
     let circle = |files: &[(&str, &str)]| {
         let files = files.iter().map(|(path, text)| (path.into(), (*text).to_owned()));

@@ -4,10 +4,11 @@
 //! Takes hand-overs in: tells that are encoded already, asks that still need a correlation, replies
 //! that come later.
 
+use super::Worker;
+use super::burying::death;
 use super::core::{Core, Waiter};
-use super::dead::death;
+use super::inject::{InjectedAsk, Injection};
 use super::place::Place;
-use super::{InjectedAsk, Injection, Worker};
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{DestinationId, Time};
 use crate::wire::Chunk;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::burying::death;
 use super::core::{Core, Waiter, push};
-use super::dead::{About, death};
+use super::dead::About;
 use super::link::LinkId;
 use super::place::{Place, Target, single};
 use super::send::{ask_head, retry};

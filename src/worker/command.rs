@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dead, RouteeFactory};
+use super::dead::Dead;
+use super::handler::RouteeFactory;
 use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
 use crate::queue::Full;

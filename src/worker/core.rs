@@ -5,14 +5,15 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::inject::Injection;
+use super::inject::{AppReply, Injection};
+use super::limits::Limits;
 use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
 use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
+use super::request::Request;
 use super::router_slot::{RouterSlot, slot_of};
 use super::send::tell_head;
 use super::work::{Outcome, Works};
-use super::{AppReply, Limits, Request};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::timers::TimerWheel;

@@ -6,17 +6,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Worker;
 use super::context::{Context, Origin};
 use super::core::{Core, Timer, Waiter};
 use super::dead::About;
 use super::link::{LinkId, LinkState, Role};
 use super::panics::caught;
 use super::routees::running;
-use super::{ACK_EVERY, Worker};
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, InstanceId, MessageTypeId, WorkerIndex};
 use crate::wire::codec::{ReadResult, Reader};
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, Header, WireError, deframe};
+
+/// Requests that an accepted link may take before it acknowledges them without waiting for the
+/// timer.
+const ACK_EVERY: u64 = 4096;
 
 /// What became of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

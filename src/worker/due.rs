@@ -5,6 +5,8 @@
 use super::Worker;
 use super::core::Timer;
 use super::link::LinkState;
+use super::routees::running;
+use crate::base::fate::DeathReason;
 
 /// Results, and messages of parts, that a duty cycle takes at most, however quick their routees are.
 const MOST_OF_EACH: usize = 64;
@@ -102,6 +104,18 @@ impl Worker {
         }
         self.core.carry_out_parts();
         true
+    }
+
+    /// Brings the oldest message of a part to the routee that it is for. Not by the queue of messages
+    /// to itself, whose frames name no life.
+    #[cold]
+    fn take_notice(&mut self) {
+        let Some((to, chunk)) = self.core.notices.pop_front() else { return };
+        if running(&mut self.routees, to).is_some() {
+            self.deliver_chunk(self.core.own, chunk, u32::MAX);
+        } else {
+            self.core.bury_notice(chunk, DeathReason::UnknownHandler);
+        }
     }
 
     fn timer(&mut self, timer: Timer) {

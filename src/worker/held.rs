@@ -10,7 +10,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Injection, Worker};
+use super::Worker;
+use super::inject::Injection;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Time};
 use crate::queue::inject::{Room, Weigh};

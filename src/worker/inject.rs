@@ -1,10 +1,10 @@
-//! What other threads hand to a worker.
+//! What other threads hand to a worker, and what they get for it.
 
 use super::link::LinkId;
-use super::outbox::SMALL_CHUNK_BYTES;
+use super::outbox::{Reply, SMALL_CHUNK_BYTES};
 use super::place::{Place, Target};
 use crate::ask::Plan;
-use crate::base::fate::DeathReason;
+use crate::base::fate::{AskError, DeathReason};
 use crate::base::{DestinationId, Time};
 use crate::queue::inject::Weigh;
 use crate::wire::Chunk;
@@ -114,6 +114,9 @@ pub struct InjectedAsk {
     /// What is tried, if it is not sent to `first` once.
     pub plan: Option<Box<Plan<Target>>>,
 }
+
+/// What an application thread gets for an ask: one encoded reply frame, or why there is none.
+pub type AppReply = Result<Reply, AskError>;
 
 /// Where a reply goes: the link the ask came from, if it is still that link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

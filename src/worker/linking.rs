@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::Worker;
 use super::core::{Core, Timer};
 use super::link::{Link, LinkId, LinkState, Role};
 use super::purse::Account;
-use super::{Request, Worker};
+use super::request::Request;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{DestinationId, NodeRef, WorkerIndex};
 use crate::part::LinkChange;

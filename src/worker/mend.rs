@@ -2,8 +2,9 @@
 //! good, but the system repeats what it lost ever more seldom, so that whatever is written behind
 //! it waits for seconds. A new connection is open at once.
 
+use super::Worker;
 use super::link::{LinkId, LinkState};
-use super::{Request, Worker};
+use super::request::Request;
 
 impl Worker {
     /// The peer behind a dialed link is reachable again. A link that rests before its next dial

@@ -1,13 +1,24 @@
 //! Composes what there is one of per core: links, routees, routers, asks, timers. A decider: bytes,
 //! snapshots and times come in; frames in outboxes and requests to the driver go out.
 //!
-//! The files, in the order in which a message meets them: [`context`] (a handler sends) or
-//! [`inject`] and [`admit`](self) (another thread did), [`core`](self) (routing, asks), [`outbox`],
-//! [`link`], and at the other end [`deliver`](self) and [`handler`].
+//! The files, from the bottom up: each imports only from those before it.
+//!
+//! - what is written to others: `purse`, `outbox`, `link`
+//! - where messages go: `place`, `select`, `router_ref`, `router_slot`
+//! - what other threads hand over and get: `inject`, `replier`, `send`
+//! - what is kept and told: `limits`, `panics`, `work`, `dead`, `request`
+//! - all that handlers may touch: `core`, and what is done with it in `burying` and `asks`
+//! - what users see and write: `context`, `handler`, `asking`; and what control says: `command`
+//! - `Worker`, declared here, in parts: `routees`, `working`, `parts`, `deliver`, `admit`, `held`,
+//!   `linking`, `mend`, `due`, `usage`
+//! - in which order it does all this, and when: `turn`
+//!
+//! How a message walks through them stands in `docs/ARCHITECTURE.md`.
 
 mod admit;
 mod asking;
 mod asks;
+mod burying;
 pub mod command;
 pub mod context;
 mod core;
@@ -17,6 +28,7 @@ mod due;
 pub mod handler;
 mod held;
 pub mod inject;
+mod limits;
 pub mod link;
 mod linking;
 mod mend;
@@ -26,6 +38,7 @@ mod parts;
 pub mod place;
 pub mod purse;
 mod replier;
+mod request;
 mod routees;
 pub mod router_ref;
 mod router_slot;
@@ -47,11 +60,13 @@ pub use self::command::{Command, Report, SlowTurn};
 pub use self::context::{Context, WakeKey};
 pub use self::dead::Dead;
 pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, RouteeFactory};
-pub use self::inject::{InjectedAsk, Injection};
+pub use self::inject::{AppReply, InjectedAsk, Injection};
+pub use self::limits::Limits;
 pub use self::link::{Link, LinkId, LinkState, Role};
 pub use self::outbox::{Buffers, Reply, encode_single};
 pub use self::place::{Place, RouteeRef, Target};
 pub use self::replier::{Later, Replier};
+pub use self::request::Request;
 pub use self::router_ref::{KeyFunctions, Registration, RouterRef};
 pub use self::select::Pattern;
 pub use self::send::{AskOptions, Sender};
@@ -71,95 +86,14 @@ use crate::base::timers::TimerWheel;
 use crate::base::{
     DestinationId, HandlerId, LifeNumber, MessageTypeId, NodeRef, Time, WorkerIndex,
 };
-use crate::config::NodeConfig;
-use crate::part::{ControlReport, PartSettings, WorkerHalves};
+use crate::part::{PartSettings, WorkerHalves};
 use crate::queue::board::{CountsBoard, WayState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::wire::Chunk;
 
-/// What an application thread gets for an ask: one encoded reply frame, or why there is none.
-pub type AppReply = Result<Reply, AskError>;
-
-/// Requests that an accepted link may take before it acknowledges them without waiting for the
-/// timer.
-const ACK_EVERY: u64 = 4096;
-
 /// How fine the worker's timers are.
 const TIMER_TICK: std::time::Duration = std::time::Duration::from_millis(1);
-
-/// The capacities of a worker; all memory it can use follows from them.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The most exact bytes of one frame.
-    pub max_frame_bytes: u32,
-    /// Bytes that may wait for one peer.
-    pub outbox_bytes: usize,
-    /// What the outboxes of all links take together for requests; see [`purse`].
-    pub outboxes_bytes: usize,
-    /// Links that others may open.
-    pub max_accepted: usize,
-    /// Asks that may be open at a time.
-    pub max_asks: usize,
-    /// What frames may take that are kept to be sent again.
-    pub retry_bytes: usize,
-    /// Work that routees may have under way elsewhere at a time.
-    pub max_work: usize,
-    /// How long a request waits for its acknowledgement at most.
-    pub ack_interval_ms: u64,
-    /// The pause before the first re-dial on demand; doubles up to the next.
-    pub redial_min_ms: u64,
-    /// The longest pause between re-dials.
-    pub redial_max_ms: u64,
-}
-
-impl Limits {
-    /// What the settings say.
-    pub fn new(config: &NodeConfig) -> Self {
-        let NodeConfig { workers, links, .. } = config;
-        Self {
-            max_frame_bytes: links.max_frame_bytes as u32,
-            outbox_bytes: links.outbox_bytes,
-            outboxes_bytes: links.outboxes_bytes,
-            max_accepted: links.max_accepted,
-            max_asks: workers.max_asks,
-            retry_bytes: workers.retry_bytes,
-            max_work: workers.max_work,
-            ack_interval_ms: links.ack_interval_ms,
-            redial_min_ms: links.redial_min_ms,
-            redial_max_ms: links.redial_max_ms,
-        }
-    }
-}
-
-/// What a worker wants its driver to do.
-#[derive(Debug)]
-pub enum Request {
-    /// Open a connection to a destination of the snapshot, then call [`Worker::link_opened`] or
-    /// [`Worker::dial_failed`].
-    Dial {
-        /// Which destination.
-        destination: DestinationId,
-        /// The link it is for.
-        link: LinkId,
-    },
-    /// Close this link's socket; the worker has forgotten the link or will forget its connection.
-    Close(LinkId),
-    /// A link to this peer was lost. Look whether the peer still listens.
-    Suspect(NodeRef),
-    /// A link to this peer was opened.
-    Reached(NodeRef),
-    /// This handler's routee runs here now.
-    Served(HandlerId),
-    /// This handler's routee could not be made: the user's function panicked.
-    ServeFailed(HandlerId),
-    /// This handler's routee does not run here any more.
-    Withdrawn(HandlerId),
-    /// A part's half here tells its half in control.
-    Part(ControlReport),
-    /// Messages died.
-    DeadLetters(Dead),
-}
 
 /// The decider of one core.
 ///
@@ -167,8 +101,9 @@ pub enum Request {
 /// [`Worker::apply`], [`Worker::serve`], [`Worker::accept`], [`Worker::link_opened`] and their
 /// like for what control sent; [`Worker::inject`] for other threads' hand-overs;
 /// [`Worker::sibling_chunk`] and [`Worker::receive`] for arrived frames; [`Worker::gather`] and
-/// [`Worker::run_one`] for what is due, [`Worker::own_chunk`] for messages to itself. Then it takes [`Worker::requests`], writes
-/// the outboxes that [`Worker::take_dirty`] names and reports progress with [`Worker::written`].
+/// [`Worker::run_one`] for what is due, [`Worker::own_chunk`] for messages to itself. Then it takes
+/// [`Worker::requests`], writes the outboxes that [`Worker::take_dirty`] names and reports progress
+/// with [`Worker::written`].
 pub struct Worker {
     core: Core,
     held: Held,

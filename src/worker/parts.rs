@@ -1,11 +1,11 @@
 //! Where parts meet a worker: what happens here is passed to their halves, and what they want done
 //! is carried out once a turn.
 
+use super::Worker;
 use super::context::Context;
 use super::core::{Core, Timer};
 use super::link::{LinkId, Role};
-use super::routees::running;
-use super::{Request, Worker};
+use super::request::Request;
 use crate::base::fate::{DeathReason, Refusal};
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
 use crate::part::{
@@ -46,18 +46,6 @@ impl Worker {
 
     pub(super) fn routee_changed(&mut self, instance: InstanceId, change: RouteeChange) {
         self.core.parts.routee(instance, change);
-    }
-
-    /// Brings the oldest message of a part to the routee that it is for. Not by the queue of messages
-    /// to itself, whose frames name no life.
-    #[cold]
-    pub(super) fn take_notice(&mut self) {
-        let Some((to, chunk)) = self.core.notices.pop_front() else { return };
-        if running(&mut self.routees, to).is_some() {
-            self.deliver_chunk(self.core.own, chunk, u32::MAX);
-        } else {
-            self.core.bury_notice(chunk, DeathReason::UnknownHandler);
-        }
     }
 
     fn link_ref(&self, id: LinkId) -> Option<LinkRef> {
@@ -114,7 +102,7 @@ impl Core {
         }
     }
 
-    fn bury_notice(&mut self, chunk: Chunk, reason: DeathReason) {
+    pub(super) fn bury_notice(&mut self, chunk: Chunk, reason: DeathReason) {
         self.published.tally.dead[reason as usize].add(chunk.untouched_requests());
         let me = self.me;
         self.note_dead_in(reason, &chunk, Some(me));

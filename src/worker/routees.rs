@@ -1,11 +1,12 @@
 //! The routees of a worker: they are made, replaced after a panic, woken, and ended with their path
 //! or with the worker.
 
+use super::Worker;
 use super::context::Context;
 use super::core::{Core, Waiter};
-use super::handler::Hosted;
+use super::handler::{Hosted, RouteeFactory};
 use super::panics::{caught, drop_quietly};
-use super::{Request, RouteeFactory, Worker};
+use super::request::Request;
 use crate::base::fate::WorkEnd;
 use crate::base::{HandlerId, InstanceId};
 use crate::part::RouteeChange;

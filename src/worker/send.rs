@@ -8,8 +8,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::AppReply;
-use super::inject::{InjectedAsk, Injection};
+use super::inject::{AppReply, InjectedAsk, Injection};
 use super::outbox::{Buffers, Head, encode_single};
 use super::place::{Place, Route, Target, explain, places, route};
 use crate::ask::Plan;

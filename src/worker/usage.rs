@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::Worker;
+use super::link::Role;
 use super::purse::Account;
 use super::routees::running;
-use super::{Role, Worker};
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
 
 /// No handler's id: none has the last serial.

@@ -1,0 +1,36 @@
+//! What a worker wants done by whoever drives it.
+
+use super::dead::Dead;
+use super::link::LinkId;
+use crate::base::{DestinationId, HandlerId, NodeRef};
+use crate::part::ControlReport;
+
+/// What a worker wants its driver to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Open a connection to a destination of the snapshot, then call
+    /// [`Worker::link_opened`](super::Worker::link_opened) or
+    /// [`Worker::dial_failed`](super::Worker::dial_failed).
+    Dial {
+        /// Which destination.
+        destination: DestinationId,
+        /// The link it is for.
+        link: LinkId,
+    },
+    /// Close this link's socket; the worker has forgotten the link or will forget its connection.
+    Close(LinkId),
+    /// A link to this peer was lost. Look whether the peer still listens.
+    Suspect(NodeRef),
+    /// A link to this peer was opened.
+    Reached(NodeRef),
+    /// This handler's routee runs here now.
+    Served(HandlerId),
+    /// This handler's routee could not be made: the user's function panicked.
+    ServeFailed(HandlerId),
+    /// This handler's routee does not run here any more.
+    Withdrawn(HandlerId),
+    /// A part's half here tells its half in control.
+    Part(ControlReport),
+    /// Messages died.
+    DeadLetters(Dead),
+}
