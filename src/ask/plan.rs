@@ -58,7 +58,9 @@ impl<T> Plan<T> {
 pub(super) fn may_go_better(error: AskError) -> bool {
     match error {
         AskError::LinkLost => true,
-        AskError::Refused(refusal) => refusal != Refusal::TooManyAsks,
+        AskError::Refused(refusal) => {
+            !matches!(refusal, Refusal::TooManyAsks | Refusal::StrategyFailed)
+        }
         AskError::Dead(reason) => matches!(
             reason,
             DeathReason::UnknownHandler | DeathReason::Unreachable | DeathReason::Overflow

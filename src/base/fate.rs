@@ -79,6 +79,13 @@ reasons! {
         /// A handler wanted to wait for a reply on its worker's thread, which would wait for itself.
         #[error("a handler must not wait on its worker's thread; ask by its Context and reply later")]
         WouldBlock,
+        /// The application's own [`Strategy`](crate::route::Strategy) panicked, or picked a routee that is
+        /// not in the table.
+        #[error(
+            "the router's own strategy panicked, or picked a routee that is not in the table; correct \
+             its `pick`: the table may also be empty"
+        )]
+        StrategyFailed,
     }
 }
 

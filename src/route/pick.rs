@@ -1,12 +1,14 @@
 //! Picking a routee for one message. On its way the message comes from `api/router` or a `worker`
 //! -> here -> `worker/place`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::accepted::Fit;
 use super::set::RouteeSet;
 use super::spec::RouterSpec;
 use super::strategy::consistent_hash::owner;
 use super::strategy::round_robin::RoundRobin;
-use super::strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy as _, StrategyKind};
+use super::strategy::{NoRoutee, Pick, PickRequest, PickState, Strategy, StrategyKind};
 use super::table::RouteTable;
 use crate::base::TypeRef;
 
@@ -125,18 +127,32 @@ impl Picker {
 
     #[inline(never)]
     fn pick_other(&mut self, table: &RouteTable, request: &PickRequest) -> Pick {
-        match self.strategy.pick(table, request, &mut self.state) {
-            // Only an application's own strategy can come here.
-            Pick::One(index) if usize::from(index) >= table.len() => {
-                Pick::None(NoRoutee::InvalidPick)
-            }
-            pick => pick,
+        if let StrategyKind::Custom(strategy) = &self.strategy {
+            return pick_custom(&**strategy, table, request, &mut self.state);
         }
+        self.strategy.pick(table, request, &mut self.state)
     }
 
     /// The strategy.
     pub fn strategy(&self) -> &StrategyKind {
         &self.strategy
+    }
+}
+
+/// An application's own code. A worker picks with it too, also for asks that it sends again, where
+/// no handler's call would catch a panic.
+fn pick_custom(
+    strategy: &dyn Strategy,
+    table: &RouteTable,
+    request: &PickRequest,
+    state: &mut PickState,
+) -> Pick {
+    match catch_unwind(AssertUnwindSafe(|| strategy.pick(table, request, state))) {
+        Err(_) => Pick::None(NoRoutee::StrategyPanicked),
+        Ok(Pick::One(index)) if usize::from(index) >= table.len() => {
+            Pick::None(NoRoutee::InvalidPick)
+        }
+        Ok(pick) => pick,
     }
 }
 
@@ -154,10 +170,35 @@ fn readable(table: &RouteTable, message: &TypeRef, pick: Pick) -> Pick {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::strategy::Strategy;
     use super::super::table::tests::{cluster, table};
     use super::*;
     use crate::hash::HashSeed;
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Strategy for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+
+        fn pick(&self, table: &RouteTable, _: &PickRequest, _: &mut PickState) -> Pick {
+            Pick::One((7 % table.len()) as u16)
+        }
+    }
+
+    /// Whoever picks may be a worker's thread, which must not end with it.
+    #[test]
+    fn a_custom_strategy_that_panics_has_picked_nobody() {
+        let strategy = StrategyKind::Custom(Arc::new(Broken));
+        let spec = RouterSpec::new("/user/a".parse().unwrap(), strategy, HashSeed(1));
+        let mut picker = Picker::new(&spec, 1);
+        for (members, wanted) in [(0, Pick::None(NoRoutee::StrategyPanicked)), (3, Pick::One(1))] {
+            let table = RouteTable::build(&cluster(members), &spec, None);
+            let all = RouteeSet::all(table.len());
+            assert_eq!(picker.pick(&table, None, &all, &all), wanted);
+        }
+    }
 
     #[derive(Debug)]
     struct Fixed(Pick);

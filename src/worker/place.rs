@@ -66,7 +66,10 @@ pub fn route(state: &RouterState, pick: Pick) -> Result<Route, Refusal> {
         Pick::None(NoRoutee::NoneUsable) => Err(Refusal::Unreachable),
         Pick::None(NoRoutee::MissingKey) => Err(Refusal::MissingKey),
         Pick::None(NoRoutee::LayoutMismatch) => Err(Refusal::LayoutMismatch),
-        Pick::None(_) => Err(Refusal::NoRoutee),
+        Pick::None(NoRoutee::InvalidPick | NoRoutee::StrategyPanicked) => {
+            Err(Refusal::StrategyFailed)
+        }
+        Pick::None(NoRoutee::NoRoutees) => Err(Refusal::NoRoutee),
     }
 }
 

@@ -24,7 +24,8 @@ pub trait Strategy: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Picks for one message. Called on the hot path: no lock, no allocation.
+    /// Picks for one message. Called on the hot path: no lock, no allocation. The table may be
+    /// empty. One that panics has picked nobody, and the message is refused.
     fn pick(&self, table: &RouteTable, request: &PickRequest, state: &mut PickState) -> Pick;
 }
 
@@ -101,6 +102,9 @@ pub enum NoRoutee {
     /// The application's own strategy picked an index beyond the table.
     #[error("the custom strategy picked a routee that is not in the table: correct the strategy")]
     InvalidPick,
+    /// The application's own strategy panicked.
+    #[error("the custom strategy panicked: correct the strategy")]
+    StrategyPanicked,
 }
 
 macro_rules! strategies {
