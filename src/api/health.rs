@@ -79,7 +79,7 @@ impl Node {
         let now = self.now();
         let workers = readings.into_iter().zip(0..).map(|(reading, index)| {
             let held = HeldWorker::new(WorkerIndex(index), reading, now, own);
-            let HeldWorker { worker, path, message, turn } = held;
+            let HeldWorker { worker, path, message, turn, .. } = held;
             let stuck = turn >= STUCK_AFTER;
             let (path, message) = if stuck { (path, message) } else { (None, None) };
             WorkerHealth { worker, turn, stuck, path, message }

@@ -15,6 +15,8 @@ mod places;
 mod router;
 mod select;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod times;
 mod watch;
 

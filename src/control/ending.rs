@@ -12,41 +12,59 @@ use crate::worker::{Command, Report};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far the end has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
-    /// It has not begun.
-    #[default]
-    Running,
+    /// It has not begun; so many workers were lost.
+    Running(u16),
     /// So many workers have not stopped yet.
     Stopping(u16),
     Over,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self::Running(0)
+    }
 }
 
 impl Control {
     /// Ends the process: stops its workers. From here on nothing else is done. Ends with
     /// [`ControlSink::stopped`].
     pub fn stop(&mut self, now: Time, sink: &mut dyn ControlSink) {
-        if let Ending::Running = self.ending {
-            self.ending = Ending::Stopping(self.workers);
-            self.tell_all(sink, || Command::Stop);
-            sink.schedule(now.plus(PATIENCE), ControlTimer::Stop);
+        let Ending::Running(lost) = self.ending else { return };
+        let running = self.workers - lost;
+        self.ending = Ending::Stopping(running);
+        self.tell_all(sink, || Command::Stop);
+        sink.schedule(now.plus(PATIENCE), ControlTimer::Stop);
+        self.end_without(running, sink);
+    }
+
+    /// A worker is no more, though nobody told it to stop: the node cannot go on without it.
+    pub(super) fn lost_worker(&mut self) {
+        if let Ending::Running(lost) = &mut self.ending {
+            *lost += 1;
         }
     }
 
     /// Whether [`Control::stop`] was called.
     pub(super) fn is_ending(&self) -> bool {
-        !matches!(self.ending, Ending::Running)
+        !matches!(self.ending, Ending::Running(_))
     }
 
     /// What matters of reports at the end.
     pub(super) fn last_report(&mut self, report: &Report, sink: &mut dyn ControlSink) {
         let Ending::Stopping(running) = &mut self.ending else { return };
-        if let Report::Ended(_) = report {
+        if let Report::Ended(_) | Report::Lost(_) = report {
             *running -= 1;
-            if *running == 0 {
-                self.ending = Ending::Over;
-                sink.stopped(0);
-            }
+            let running = *running;
+            self.end_without(running, sink);
+        }
+    }
+
+    fn end_without(&mut self, running: u16, sink: &mut dyn ControlSink) {
+        if running == 0 {
+            self.ending = Ending::Over;
+            sink.stopped(0);
         }
     }
 

@@ -23,6 +23,9 @@ pub struct HeldWorker {
     pub message: Option<Arc<str>>,
     /// How long the turn has lasted so far.
     pub turn: Duration,
+    /// Whether it is no more: its thread has panicked, or the system's poll failed it. The path is
+    /// then the last that it called, if that is known.
+    pub lost: bool,
 }
 
 impl HeldWorker {
@@ -41,14 +44,17 @@ impl HeldWorker {
             Some(Arc::clone(&known.name))
         });
         let path = service.map(|service| service.path.clone());
-        Self { worker, path, message, turn: reading.turn(now) }
+        Self { worker, path, message, turn: reading.turn(now), lost: false }
     }
 }
 
 impl fmt::Display for HeldWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worker, path, message, turn } = self;
-        write!(f, "worker {worker} has been held for {} ms by ", turn.as_millis())?;
+        let Self { worker, path, message, turn, lost } = self;
+        match lost {
+            true => write!(f, "worker {worker} has panicked, or lost its poll, after a call of ")?,
+            false => write!(f, "worker {worker} has been held for {} ms by ", turn.as_millis())?,
+        }
         match path {
             Some(path) => write!(f, "the handler of {path}")?,
             None => f.write_str("a handler of a path that is not known")?,

@@ -31,6 +31,7 @@ impl Control {
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),
             Report::Drained(worker, drained) => self.drained(now, worker, drained, sink),
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
+            Report::Lost(_) => self.lost_worker(),
             // A worker names a handler once, and ends once.
             report @ (Report::SlowTurn(_) | Report::Ended(_)) => sink.overheard(report, Some(0)),
         }

@@ -92,6 +92,8 @@ struct Driver {
     log: LogLimiter,
     /// By worker: whether it has stopped.
     has_ended: Vec<bool>,
+    /// Workers that are no more, though nobody told them to stop.
+    lost: Vec<WorkerIndex>,
 }
 
 /// Where events come from.
@@ -232,6 +234,7 @@ impl ControlThread {
             next_look: Time::ZERO,
             log: LogLimiter::default(),
             has_ended: vec![false; self.doors.len()],
+            lost: Vec::new(),
             doors: self.doors,
         };
         Ok((driver, ports))
@@ -244,7 +247,8 @@ impl Driver {
         if let Some(drained) = self.effects.left {
             return Some(Ended::Left { drained });
         }
-        self.effects.fault.take().map(Ended::Fault)
+        let fault = self.effects.fault.take().map(Ended::Fault);
+        fault.or_else(|| self.lost.first().copied().map(Ended::WorkerLost))
     }
 
     /// Takes a datagram, and those behind it.
@@ -309,11 +313,12 @@ impl Driver {
         }
     }
 
-    /// A worker by what it has called last.
+    /// A worker that is held or lost, by what it has called last.
     fn held(&self, worker: WorkerIndex, now: Time) -> HeldWorker {
         let (_, _, shown) = &self.doors[usize::from(worker.0)];
         let own = self.names.member(self.control.me().node);
-        HeldWorker::new(worker, shown.pulse.read(), now, own)
+        let lost = self.lost.contains(&worker);
+        HeldWorker { lost, ..HeldWorker::new(worker, shown.pulse.read(), now, own) }
     }
 
     fn run_timers(&mut self) {
@@ -419,8 +424,10 @@ impl Driver {
     // ---- workers and faces ----
 
     fn report(&mut self, report: Report) {
-        if let Report::Ended(worker) = &report {
-            self.has_ended[usize::from(worker.0)] = true;
+        match &report {
+            Report::Ended(worker) => self.has_ended[usize::from(worker.0)] = true,
+            Report::Lost(worker) => self.lost.push(*worker),
+            _ => {}
         }
         self.control.report(self.clock.now(), report, &mut self.effects);
     }
@@ -508,7 +515,8 @@ impl Driver {
         }
         self.effects.end(ended);
     }
-    /// Gives up on workers that have not stopped: what they had has its fate before anybody hears
+
+    /// Gives up on workers that are lost or have not stopped: what they had has its fate before anybody hears
     /// that the node has ended.
     fn give_up_on_held(&mut self, ended: Ended) -> Ended {
         let now = self.clock.now();

@@ -2,6 +2,7 @@
 //! between them, and the ends of these that others hold.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -132,13 +133,15 @@ impl Recruit {
     /// When the system gives no thread.
     pub fn start(self) -> io::Result<()> {
         let index = self.parts.index;
+        let reports = self.ends.reports.clone();
         thread::Builder::new().name(format!("keyway-worker-{index}")).spawn(move || {
             if let Some(core) = self.core {
                 pin(core);
             }
-            if let Err(error) = self.made().run() {
-                tracing::error!(%index, %error, "a worker's poll failed");
-            }
+            let mut thread = None;
+            guard(index, &reports, || thread.insert(self.made()).run());
+            // What it holds of users' may panic as it goes, and there is nobody left to tell.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(thread)));
         })?;
         Ok(())
     }
@@ -151,6 +154,18 @@ impl Recruit {
         let worker = worker.published_on(Arc::clone(&ends.counts));
         WorkerThread { worker, turn, sleeper, ends }
     }
+}
+
+/// Runs a worker to its end. Control is told of one that nobody told to stop: the others would wait
+/// for it for ever, and so would whoever sent something through it.
+fn guard(index: WorkerIndex, reports: &mpsc::Sender<Report>, run: impl FnOnce() -> io::Result<()>) {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => tracing::error!(%index, %error, "a worker's poll failed"),
+        Err(_) => tracing::error!(%index, "a worker's thread has panicked: the node stops"),
+    }
+    // Nobody is there to need it, if control is gone.
+    let _ = reports.blocking_send(Report::Lost(index));
 }
 
 /// Where a worker sleeps, and how it is woken.
@@ -242,5 +257,22 @@ fn pin(core: usize) {
     set.set(core);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(core, %error, "a worker could not be pinned to its core and runs unpinned");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_is_told_of_a_worker_that_nobody_told_to_stop() {
+        let told = |run: fn() -> io::Result<()>| {
+            let (reports, mut heard) = mpsc::channel(1);
+            guard(WorkerIndex(3), &reports, run);
+            matches!(heard.try_recv(), Ok(Report::Lost(WorkerIndex(3))))
+        };
+        assert!(!told(|| Ok(())));
+        assert!(told(|| Err(io::ErrorKind::OutOfMemory.into())));
+        assert!(told(|| panic!("told to")));
     }
 }

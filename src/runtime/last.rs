@@ -8,7 +8,8 @@ use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::worker::Injection;
 
-/// A node has stopped without some of its workers: handlers hold them, and it waited for 5 s.
+/// A node has stopped without some of its workers: handlers hold them, and it waited for 5 s; or
+/// they were lost.
 ///
 /// What they had is given up. What was handed over and waits in a held worker's queue is dead as
 /// [`DeathReason::Stopped`]; all else may be with a handler or another node already, and counts as
@@ -18,8 +19,9 @@ use crate::worker::Injection;
 #[non_exhaustive]
 #[error(
     "the node has stopped, but not all of its workers: {}; {messages} messages were given up, of \
-     which {waiting} waited and are dead; what takes long belongs on another thread",
-    list(workers)
+     which {waiting} waited and are dead{}",
+    list(workers),
+    advice(workers)
 )]
 pub struct GivenUp {
     /// The workers, in order, and what holds them.
@@ -37,6 +39,13 @@ debug_as_display!(GivenUp);
 fn list(workers: &[HeldWorker]) -> String {
     let names: Vec<String> = workers.iter().map(HeldWorker::to_string).collect();
     names.join(", and ")
+}
+
+fn advice(workers: &[HeldWorker]) -> &'static str {
+    match workers.iter().all(|worker| worker.lost) {
+        true => "",
+        false => "; what takes long belongs on another thread",
+    }
 }
 
 /// What all workers have counted, hand-overs that wait included. How messages ended is read before
@@ -76,8 +85,8 @@ impl GivenUp {
         let waiting = waiting.sum::<u64>().min(messages);
         counts.dead[DeathReason::Stopped as usize] += waiting;
         counts.unknown += messages - waiting;
-        // Their turns have not ended, and so are not counted there.
-        counts.slow_turns += held.len() as u64;
+        // The turns of those that are held have not ended, and so are not counted there.
+        counts.slow_turns += held.iter().filter(|worker| !worker.lost).count() as u64;
         Self { workers: held, messages, waiting, counts: Box::new(counts) }
     }
 }

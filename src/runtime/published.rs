@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::last::GivenUp;
 use super::proxies::DeadLetter;
-use crate::base::MemberEvent;
+use crate::base::{MemberEvent, WorkerIndex};
 use crate::control::joining::JoinState;
 use crate::member::MemberFault;
 use crate::queue::stream::StreamSender;
@@ -48,6 +48,9 @@ pub enum Ended {
     Stopped,
     /// It could not go on.
     Fault(MemberFault),
+    /// It could not go on without this worker, whose thread has panicked, or whose poll the system
+    /// failed. What the worker had is counted as [`GivenUp`] says.
+    WorkerLost(WorkerIndex),
 }
 
 /// What came to this node's port that was not let in.

@@ -87,17 +87,17 @@ impl WorkerThread {
     ///
     /// # Errors
     /// Only when the system's poll itself fails.
-    pub fn run(self) -> io::Result<()> {
+    pub fn run(&mut self) -> io::Result<()> {
         mark_worker_thread();
-        let Self { mut worker, mut turn, sleeper, mut ends } = self;
+        let Self { worker, turn, sleeper, ends } = self;
         let mut events = Events::with_capacity(256);
         loop {
-            match turn.run(&mut worker, &mut ends) {
+            match turn.run(worker, ends) {
                 TurnOutcome::Again => poll(&mut ends.poll, &mut events, Some(Duration::ZERO))?,
                 TurnOutcome::Sleep => {
                     // From here on every producer that adds something wakes the poll.
                     sleeper.announce();
-                    let pause = turn.may_sleep(&worker, &mut ends);
+                    let pause = turn.may_sleep(worker, ends);
                     let outcome = poll(&mut ends.poll, &mut events, pause);
                     sleeper.awake();
                     outcome?;
@@ -111,7 +111,7 @@ impl WorkerThread {
                     turn.readable(link, over);
                 }
                 if event.is_writable() {
-                    turn.writable(&mut worker, link);
+                    turn.writable(worker, link);
                 }
             }
         }

@@ -149,6 +149,8 @@ pub enum Report {
     SlowTurn(SlowTurn),
     /// A worker has stopped.
     Ended(WorkerIndex),
+    /// A worker's thread has panicked, or the system's poll failed it: it is no more.
+    Lost(WorkerIndex),
 }
 
 /// A worker's turn took longer than it may; told once of a handler and type of message.

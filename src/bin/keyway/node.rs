@@ -179,6 +179,11 @@ fn epitaph(node: &Node, ended: Ended) -> Result<(), Failure> {
         Ended::Fault(fault) => {
             Err(Failure::new(FAULT, format!("node `{name}` cannot go on: {fault}")))
         }
+        Ended::WorkerLost(worker) => {
+            let given_up = node.given_up().map(|it| format!(": {it}")).unwrap_or_default();
+            let text = format!("node `{name}` cannot go on without its worker {worker}{given_up}");
+            Err(Failure::new(FAULT, text))
+        }
         Ended::Stopped => Err(Failure::new(FAILED, format!("node `{name}` was stopped"))),
     }
 }
