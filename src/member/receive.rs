@@ -155,7 +155,7 @@ impl Membership {
                 // Members are answered where they say that they are: who cannot be reached there
                 // must not learn that it counts as dead, and come back.
                 let to = held.record.member.address;
-                self.sender_is_alive(now, to, sender, sink);
+                self.sender_is_alive(now, to, sender, asks, sink);
                 Some(Peer { sender, from, to, is_member: true })
             }
             Some(held) if held.node_ref().incarnation >= sender.member.incarnation => {
@@ -183,12 +183,14 @@ impl Membership {
         let Peer { sender, from, to, is_member } = peer;
         match body {
             // Nobody has seen yet whether the sender is where it says, so its word does not count,
-            // whoever else knows it; but of this node itself it may know what this node missed.
+            // whoever else knows it; but of this node itself it may know what this node missed. That
+            // it finds this node silent is more likely its own fault.
             Body::Records { flags, entries, .. } if !is_member => {
                 let me = self.me().node;
-                let about_me = entries.iter().find(|entry| entry.record.member.id == me);
-                if let Some(entry) = about_me.filter(|_| flags & FLAG_ESTABLISHED != 0) {
-                    self.own_record_seen(now, from, flags, entry, sink);
+                let about_me = entries.into_iter().find(|entry| entry.record.member.id == me);
+                if let Some(mut entry) = about_me.filter(|_| flags & FLAG_ESTABLISHED != 0) {
+                    entry.belief = Belief::Unknown;
+                    self.own_record_seen(now, from, flags, &entry, sink);
                 }
             }
             Body::Records { flags, entries, .. } => {
@@ -207,8 +209,13 @@ impl Membership {
                 }
             }
             Body::Summary { complete, low, high, entries } => {
-                let range = complete.then_some((low, high));
-                self.compare(now, to, range, &entries, sink);
+                if is_member {
+                    self.take_beliefs(now, &entries, sink);
+                }
+                if self.stage == Stage::Running {
+                    let range = complete.then_some((low, high));
+                    self.compare(to, range, &entries, sink);
+                }
             }
             Body::Request(nodes) => self.send_records(&nodes, &[to], sink),
             Body::Prove { about, number } if about == self.me() => {
@@ -275,12 +282,14 @@ impl Membership {
     }
 
     /// The sender speaks, so it is alive; if its identity is known to be dead it must renew it,
-    /// and is told so.
+    /// and is told so. One that only asks is not: it may ask because it does not know this node, and
+    /// would ask again for ever.
     fn sender_is_alive(
         &mut self,
         now: Time,
         to: SocketAddr,
         sender: Sender,
+        asks: bool,
         sink: &mut dyn MemberSink,
     ) {
         let Some(entry) = self.current(sender.member) else { return };
@@ -289,8 +298,9 @@ impl Membership {
         match belief {
             Belief::Active { renewal, .. } if renewal >= sender.renewal => {}
             Belief::Down { renewal } if renewal >= sender.renewal => {
-                let entry = entry.clone();
-                self.remark(&entry, belief, &[to], sink);
+                if !asks {
+                    self.remark(entry, belief, &[to], sink);
+                }
             }
             _ => {
                 let alive = Belief::Active { renewal: sender.renewal, refuted: 0 };

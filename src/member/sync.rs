@@ -83,20 +83,15 @@ impl Membership {
         live.map(|entry| summary_entry(entry, self.belief(entry, &beliefs))).collect()
     }
 
-    /// Finds out who knows more about whom, sends what is newer here and asks for the rest.
-    pub(super) fn compare(
+    /// What a member believes of others, and of this node.
+    pub(super) fn take_beliefs(
         &mut self,
         now: Time,
-        from: SocketAddr,
-        range: Option<(NodeId, NodeId)>,
         entries: &[SummaryEntry],
         sink: &mut dyn MemberSink,
     ) {
-        let mut wanted = Vec::new();
-        let mut given = Vec::new();
         let me = self.me();
         for theirs in entries {
-            let node = theirs.member.node;
             if theirs.member == me {
                 if theirs.state == MemberState::Down {
                     return self.end(now, MemberFault::Removed, sink);
@@ -107,7 +102,25 @@ impl Membership {
                 }
                 let address = self.directory.own().member.address;
                 self.swim.believe(now, address, me, theirs.belief, true, sink);
+            } else if let Some(held) = self.current(theirs.member) {
+                let address = held.record.member.address;
+                self.swim.believe(now, address, theirs.member, theirs.belief, true, sink);
             }
+        }
+    }
+
+    /// Finds out who knows more about whom, sends what is newer here and asks for the rest.
+    pub(super) fn compare(
+        &self,
+        from: SocketAddr,
+        range: Option<(NodeId, NodeId)>,
+        entries: &[SummaryEntry],
+        sink: &mut dyn MemberSink,
+    ) {
+        let mut wanted = Vec::new();
+        let mut given = Vec::new();
+        for theirs in entries {
+            let node = theirs.member.node;
             let Some(held) = self.directory.get(node) else {
                 wanted.push(node);
                 continue;
@@ -124,10 +137,6 @@ impl Membership {
                     }
                 }
                 std::cmp::Ordering::Equal => {}
-            }
-            if theirs.member != me && held.node_ref() == theirs.member && held.record.is_live() {
-                let address = held.record.member.address;
-                self.swim.believe(now, address, theirs.member, theirs.belief, true, sink);
             }
         }
         if let Some((low, high)) = range {

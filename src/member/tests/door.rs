@@ -48,6 +48,76 @@ fn who_joins_through_a_node_that_cannot_be_reached_waits_for_a_better_seed() {
     net.until(S(2), |net| net.agreed(&[0, 1, 2, joiner], 4)).expect("it is in");
     net.run(S(10));
     assert!(net.agreed(&[0, 1, 2, joiner], 4) && joins(&net, 0, lost) == 0);
+    assert!([0, 1, 2, joiner].iter().all(|on| renewals(&net, *on) == 0));
+}
+
+fn renewals(net: &Net, on: usize) -> u64 {
+    net.nodes[on].membership.stats().renewals
+}
+
+#[test]
+fn the_verdicts_of_who_was_not_let_in_have_nobody_renew_itself() {
+    for seed in 0..10 {
+        let mut net = Net::cluster(93 + seed, 3);
+        if seed % 2 == 1 {
+            net.loss = 0.1;
+        }
+        // Both that call and that are called: a member may have such a one among its seeds.
+        let lost = misled(&mut net, "lost", 200, 9, &[9, 1]);
+        let member = net.add(seeded(&[0, 9]), local("member", address(10), 1));
+        net.until(S(3), |net| net.agreed(&[0, 1, 2, member], 4)).expect("it is in");
+        // Two that have met each other are established members, to each other.
+        net.block(&[0, 1, 2, 10], &[20, 21]);
+        let moved = net.add(seeded(&[20]), local("a", address(20), 9_000));
+        net.add(seeded(&[20, 0, 9]), local("b", address(21), 9_001));
+        net.run(S(3));
+        net.nodes[moved].address = address(12);
+        net.call(0, |membership, now, sink| {
+            membership.set_seeds(now, vec![address(1), address(9), address(12)], sink);
+        });
+        net.run(S(30));
+        for on in [0, 1, 2, member] {
+            assert_eq!(renewals(&net, on), 0, "seed {seed}, node {on}");
+            assert_eq!(joins(&net, on, lost), 0, "seed {seed}, node {on}");
+        }
+        assert!(net.agreed(&[0, 1, 2, member], 4), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_a_stranger_believes_of_a_node_has_it_not_renew_itself() {
+    let mut net = Net::cluster(94, 2);
+    let stranger = local("stranger", address(9), 77).into_record().unwrap();
+    let sender = Sender { member: stranger.member.node_ref(), renewal: 0 };
+    let own = net.nodes[0].membership.directory.own().clone();
+    let down = Belief::Down { renewal: 0 };
+    let mut said = Vec::new();
+    let flags = messages::FLAG_ESTABLISHED;
+    let mut packer = messages::Packer::records(flags, sender, |out| said.push(out.to_vec()));
+    packer.record(&own, down);
+    packer.finish();
+    let about = messages::SummaryEntry {
+        member: own.member.node_ref(),
+        version: own.version,
+        state: own.member.state,
+        belief: down,
+    };
+    messages::remarks(sender, &[about], |out| said.push(out.to_vec()));
+    assert_eq!(said.len(), 2);
+    for datagram in &said {
+        net.call(0, |membership, now, sink| {
+            membership.handle_datagram(now, address(9), datagram, sink).unwrap();
+        });
+        assert_eq!(renewals(&net, 0), 0, "kind {}", datagram[0]);
+    }
+    // Of a member it counts.
+    let member = net.nodes[1].membership.sender();
+    messages::remarks(member, &[about], |out| {
+        net.call(0, |membership, now, sink| {
+            membership.handle_datagram(now, address(1), out, sink).unwrap();
+        });
+    });
+    assert_eq!(renewals(&net, 0), 1);
 }
 
 #[test]
