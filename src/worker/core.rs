@@ -100,7 +100,9 @@ fn open_link(
     requests: &mut Vec<Request>,
 ) -> Result<(), Refusal> {
     match link.state {
-        LinkState::Open | LinkState::Dialing if link.parting => Err(Refusal::Stopped),
+        LinkState::Open | LinkState::Dialing | LinkState::Idle if link.parting => {
+            Err(Refusal::Stopped)
+        }
         LinkState::Open | LinkState::Dialing => Ok(()),
         LinkState::Idle if link.wanted => {
             link.state = LinkState::Dialing;
@@ -314,13 +316,22 @@ impl Core {
         destination: DestinationId,
     ) -> Result<LinkId, Refusal> {
         if let Some(id) = self.link_of(destination)
-            && let link = &self.links[id]
+            && let link = &mut self.links[id]
             && link.parting
             && !link.fin_queued
-            && matches!(link.state, LinkState::Open | LinkState::Dialing)
         {
-            let full = link.outbox.is_full(&self.encoder);
-            return if full { Err(Refusal::QueueFull) } else { Ok(id) };
+            match link.state {
+                LinkState::Open | LinkState::Dialing => {
+                    let full = link.outbox.is_full(&self.encoder);
+                    return if full { Err(Refusal::QueueFull) } else { Ok(id) };
+                }
+                LinkState::Idle => {
+                    link.state = LinkState::Dialing;
+                    self.requests.push(Request::Dial { destination, link: id });
+                    return Ok(id);
+                }
+                LinkState::Broken | LinkState::Finished => {}
+            }
         }
         self.link_to(destination)
     }

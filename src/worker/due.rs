@@ -129,11 +129,7 @@ impl Worker {
                     self.core.refresh_usable();
                 }
             }
-            Timer::Parting(id) => {
-                if self.core.links.get(id).is_some_and(|link| link.parting) {
-                    self.finish(id);
-                }
-            }
+            Timer::Parting(id) => self.part_when_all_is_sent(id),
             Timer::Part { part, token } => self.core.parts.timer(part, token),
         }
     }

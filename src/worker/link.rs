@@ -183,6 +183,11 @@ pub struct Link {
     pub(super) taken: Taken,
     /// The peer leaves: only what was accepted before goes out, then the farewell.
     pub(super) parting: bool,
+    /// Since when other threads are shown so.
+    pub(super) parting_since: Time,
+    /// How many messages other threads had handed over when the last of them looked that could
+    /// still take it for open.
+    pub(super) parting_behind: Option<u64>,
     pub(super) fin_queued: bool,
     pub(super) fin_received: bool,
     pub(super) redial_pause_ms: u64,
@@ -254,6 +259,8 @@ impl Link {
             sent: Sent::default(),
             taken: Taken::default(),
             parting: false,
+            parting_since: Time::NEVER,
+            parting_behind: None,
             fin_queued: false,
             fin_received: false,
             redial_pause_ms: 0,

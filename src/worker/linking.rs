@@ -9,7 +9,7 @@ use super::link::{Link, LinkId, LinkState, Role};
 use super::purse::Account;
 use super::request::Request;
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{DestinationId, NodeRef, WorkerIndex};
+use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::part::LinkChange;
 use crate::route::snapshot::{Destination, Reach, Snapshot};
 use crate::wire::{Fields, FrameKind};
@@ -20,6 +20,9 @@ const MEMBERS_PART: usize = 4;
 /// How long after its peer was found to be leaving a link takes what other threads were told is
 /// accepted: they look before they hand over, and a full queue lies between the two.
 pub(super) const PARTING: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// How often it is looked whether all of that has gone out.
+const PARTING_LOOK: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// On whose account replies to a peer wait: a node that is in no snapshot, or in none any more, is
 /// a client.
@@ -113,17 +116,50 @@ impl Worker {
             // What is lost meanwhile is dialed again when the peer is back.
             Reach::Usable | Reach::Unreachable | Reach::Gone => {}
             Reach::Leaving => match link.state {
-                LinkState::Open | LinkState::Dialing => {
+                LinkState::Open | LinkState::Dialing | LinkState::Idle => {
                     if !link.parting {
-                        link.parting = true;
+                        (link.parting, link.parting_since) = (true, self.core.now);
                         self.core.timers.insert(self.core.now.plus(PARTING), Timer::Parting(id));
                         self.core.refresh_usable();
                     }
                 }
-                LinkState::Idle | LinkState::Broken => link.state = LinkState::Finished,
+                LinkState::Broken => link.state = LinkState::Finished,
                 LinkState::Finished => {}
             },
         }
+    }
+
+    /// Other threads are shown now how the links stand. Where a handler took long, that is long after
+    /// it was found.
+    pub fn ways_shown(&mut self, now: Time) {
+        let since = self.core.now;
+        for (_, link) in self.core.links.iter_mut() {
+            if link.parting_since == since {
+                link.parting_since = now;
+            }
+        }
+    }
+
+    /// Ends a link whose peer leaves, as soon as everything has gone out that other threads were told
+    /// is accepted: what waits in the worker's queue, and what is held until the link has room.
+    pub(super) fn part_when_all_is_sent(&mut self, id: LinkId) {
+        let Core { links, injector, published, timers, now, .. } = &mut self.core;
+        let Some(link) = links.get_mut(id) else { return };
+        let over = link.parting_since.plus(PARTING);
+        if *now < over {
+            timers.insert(over, Timer::Parting(id));
+            return;
+        }
+        // For a moment it may have seemed to be a few more.
+        let made = injector.handed_over();
+        let behind = link.parting_behind.map_or(made, |known| known.min(made));
+        link.parting_behind = Some(behind);
+        let held = link.destination.is_some_and(|to| self.held.has(to));
+        if held || published.tally.handed.get() < behind {
+            timers.insert(now.plus(PARTING_LOOK), Timer::Parting(id));
+            return;
+        }
+        self.finish(id);
     }
 
     /// Brings accepted links in line with how far their peers can be reached. Those of a life that
@@ -162,6 +198,9 @@ impl Worker {
     pub(super) fn finish(&mut self, id: LinkId) {
         let core = &mut self.core;
         let link = &mut core.links[id];
+        if link.state == LinkState::Idle {
+            link.state = LinkState::Finished; // Nothing was ever said there.
+        }
         if link.fin_queued || !matches!(link.state, LinkState::Open | LinkState::Dialing) {
             return;
         }

@@ -20,6 +20,7 @@ mod dialing;
 mod drained;
 mod limits;
 mod notices;
+mod parting;
 
 // ---- the way of a message ----
 

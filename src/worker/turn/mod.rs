@@ -157,6 +157,7 @@ impl Turn {
             for (destination, state) in worker.way_states() {
                 io.show(destination, state);
             }
+            worker.ways_shown(io.now());
         }
         if let Some(longest) = self.pace.end(io.now(), worker.last_call(), self.slow) {
             self.note_slow(worker, longest);

@@ -16,15 +16,16 @@ use rkyv::util::AlignedVec;
 use super::io::Flow;
 use super::{Line, Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::DeathReason;
-use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, NodeRef, Time, View, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::queue::inject::{Injected, Injector};
+use crate::route::snapshot::{Destination, Destinations, Reach, Snapshot};
 use crate::wire::handshake::{Established, Purpose};
 use crate::wire::{Chunk, Fields, FrameKind, WireError};
 use crate::worker::core::Core;
 use crate::worker::outbox::Outbox;
-use crate::worker::testnet::{ArchivedPing, Net, Ping, destination, node, ping};
+use crate::worker::testnet::{ArchivedPing, Net, Ping, destination, member, node, ping};
 use crate::worker::{
     Command, Context, Handler, HandlerTable, Injection, LinkId, Report, Routee, RouteeFactory,
     Worker,
@@ -274,6 +275,24 @@ impl Bench {
         self.hands.clock.fetch_add(10_000, Ordering::Relaxed);
         (outcome, took)
     }
+}
+
+/// What tells a worker of so many nodes beside its own, and how far these can be reached.
+fn snapshot(version: u64, others: usize, reach: Reach) -> Command<usize> {
+    let place = |index: usize| Destination {
+        id: destination(index),
+        node: node(index),
+        worker: WorkerIndex(0),
+        address: member(index).address,
+        reach: if index == 0 { Reach::Usable } else { reach },
+        routed: true,
+        damped: false,
+    };
+    let members = (0..=others).map(member).collect();
+    let view = Arc::new(View::new(node(0), version, members));
+    let places = (0..=others).map(|index| Some(place(index))).collect();
+    let destinations = Destinations::new(places, destination(1).serial());
+    Command::Apply(Arc::new(Snapshot::new(version, view, destinations, Vec::new())))
 }
 
 const TURN: Duration = Duration::from_millis(12);

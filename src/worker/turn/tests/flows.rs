@@ -1,9 +1,7 @@
 //! From when on a connection is looked at, and what threads are told of one that is gone.
 
 use super::*;
-use crate::base::View;
-use crate::route::snapshot::{Destination, Destinations, Reach, Snapshot};
-use crate::worker::testnet::member;
+use crate::route::snapshot::Reach;
 
 const VANISHES: Flow =
     Flow { waiting: true, unacknowledged: true, silent: Duration::from_secs(60), probes: 0 };
@@ -65,22 +63,8 @@ fn what_is_written_after_a_long_rest_is_looked_at_again() {
 #[test]
 fn threads_are_told_once_that_a_destination_is_gone() {
     let mut bench = Bench::new();
-    let place = |index: usize| Destination {
-        id: destination(index),
-        node: node(index),
-        worker: WorkerIndex(0),
-        address: member(index).address,
-        reach: Reach::Usable,
-        routed: true,
-        damped: false,
-    };
     let apply = |bench: &mut Bench, version: u64, others: usize| {
-        let members = (0..=others).map(member).collect();
-        let view = Arc::new(View::new(node(0), version, members));
-        let places = (0..=others).map(|index| Some(place(index))).collect();
-        let destinations = Destinations::new(places, destination(1).serial());
-        let snapshot = Snapshot::new(version, view, destinations, Vec::new());
-        bench.hands.commands.push_back(Command::Apply(Arc::new(snapshot)));
+        bench.hands.commands.push_back(snapshot(version, others, Reach::Usable));
         bench.run();
         bench.hands.shown.drain(..).filter(|(of, _)| *of == destination(1)).collect::<Vec<_>>()
     };

@@ -1,4 +1,5 @@
-//! What a worker of a node that leaves says when it is asked whether it is drained.
+//! What a worker of a node that leaves says when it is asked whether it is drained, and when one is
+//! done with a node that leaves.
 
 use super::*;
 
@@ -24,4 +25,22 @@ fn a_hand_over_that_waits_for_its_turn_is_not_drained() {
     while bench.run().0 == TurnOutcome::Again {}
     assert_eq!(bench.worker.counts().delivered, 1);
     assert_eq!(drained(&mut bench), [true]);
+}
+
+/// The time for what was on its way to the worker begins when threads can see that the peer leaves.
+#[test]
+fn a_handler_that_takes_long_takes_nothing_of_the_time_for_what_was_accepted() {
+    let mut bench = Bench::new();
+    bench.hands.commands.push_back(snapshot(1, 1, Reach::Leaving));
+    bench.tell_itself(1, 300_000);
+    let (_, took) = bench.run();
+    assert!(took >= Duration::from_millis(300));
+    assert!(bench.hands.shown.contains(&(destination(1), WayState::Finished)));
+    bench.run();
+    // It looked a moment before, and was held up.
+    let late = Injection::Frames { destination: destination(1), frames: (bench.encode)(&ping(1)) };
+    assert!(bench.injector.push(late).is_ok());
+    bench.run();
+    let dials = bench.hands.reports.iter().filter(|it| matches!(it, Report::Dial { .. }));
+    assert_eq!((dials.count(), bench.worker.counts().dead_total()), (1, 0));
 }

@@ -1,0 +1,102 @@
+//! What was accepted for a peer that leaves goes out before the farewell, however long that takes.
+
+use super::*;
+
+const PARTING_MS: u64 = PARTING.as_millis() as u64;
+
+fn tell(net: &Net, key: u64, bytes: usize) -> Injection {
+    let message = Ping { key, what: REPLY, filler: vec![1; bytes] };
+    let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+    Injection::Frames { destination: destination(1), frames }
+}
+
+fn leaves(net: &mut Net) {
+    net.reach[1] = Reach::Leaving;
+    net.apply(0);
+}
+
+/// All has arrived, and both know that nothing more comes.
+fn has_ended_well(net: &mut Net, keys: impl Iterator<Item = u64>) {
+    for _ in 0..3 {
+        net.settle();
+        net.pass(PARTING_MS);
+    }
+    net.settle();
+    assert_eq!(net.seen(1, |seen| seen.keys.clone()), keys.collect::<Vec<_>>());
+    let counts = net.counts(0);
+    assert_eq!((counts.in_flight(), counts.dead_total()), (0, 0), "{counts:?}");
+    assert!(net.sides[0].worker.is_drained() && net.sides[1].worker.is_drained());
+}
+
+#[test]
+fn what_is_held_for_a_slow_peer_that_leaves_goes_out_before_the_farewell() {
+    let mut net = Net::joined(2);
+    let fitting = LIMITS.outbox_bytes as u64 / 1_000;
+    for key in 0..fitting + 10 {
+        let tell = tell(&net, key, 1_000);
+        net.sides[0].worker.inject(tell);
+    }
+    let ask = net.sides[0].inject_ask(1, &ping(fitting + 10), net.now.plus(WITHIN * 100), false);
+    assert!(net.sides[0].worker.is_holding());
+    leaves(&mut net);
+    for _ in 0..4 {
+        net.pass(PARTING_MS);
+        assert!(net.sides[0].worker.is_holding(), "its socket takes nothing meanwhile");
+    }
+    has_ended_well(&mut net, 0..=fitting + 10);
+    assert_eq!(number(ask.wait()), Ok(fitting + 11));
+}
+
+#[test]
+fn what_waits_in_the_workers_queue_goes_out_before_the_farewell() {
+    let mut net = Net::joined(2);
+    leaves(&mut net);
+    for key in 0..2 {
+        let late = tell(&net, key, 0);
+        assert!(net.sides[0].worker.core.injector.push(late).is_ok());
+    }
+    // A handler holds the worker, and then its timers have their turn before the queue.
+    net.pass(2 * PARTING_MS);
+    net.pass(2 * PARTING_MS);
+    has_ended_well(&mut net, 0..2);
+}
+
+#[test]
+fn what_comes_behind_the_farewell_does_not_hold_it_up() {
+    let mut net = Net::joined(2);
+    leaves(&mut net);
+    assert!(net.sides[0].worker.core.injector.push(tell(&net, 1, 0)).is_ok());
+    net.pass(PARTING_MS);
+    let own = Injection::Frames {
+        destination: destination(0),
+        frames: net.sides[0].encoded(FrameKind::Tell, &ping(2)),
+    };
+    assert!(net.sides[0].worker.core.injector.push(own).is_ok());
+    let first = net.sides[0].injected.pop().expect("it waits");
+    net.sides[0].worker.inject(first);
+    net.pass(10);
+    assert!(net.sides[0].worker.link(net.wires[0].dialed).unwrap().fin_queued);
+    has_ended_well(&mut net, 1..2);
+}
+
+#[test]
+fn a_link_on_which_nothing_was_sent_yet_is_dialed_for_what_was_accepted() {
+    let mut net = Net::new(2);
+    leaves(&mut net);
+    assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(1), &ping(9))), Err(Refusal::Stopped));
+    net.effects(0);
+    for key in 0..2 {
+        let late = tell(&net, key, 0);
+        net.sides[0].worker.inject(late);
+    }
+    assert_eq!(net.effects(0), [Effect::Dial(1)]);
+    net.open(0, 1);
+    has_ended_well(&mut net, 0..2);
+
+    let mut net = Net::new(2);
+    leaves(&mut net);
+    net.pass(PARTING_MS);
+    let late = tell(&net, 1, 0);
+    net.sides[0].worker.inject(late);
+    assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Stopped, 1, Some(1))]);
+}
