@@ -230,9 +230,7 @@ where
                 }
                 Poll::Ready(reply.and_then(|reply| {
                     let chunk = reply.into_chunk();
-                    let reply = R::access(chunk.bytes())
-                        .and_then(|archived| rkyv::deserialize::<R, Failure>(archived).ok())
-                        .ok_or(AskError::InvalidReply);
+                    let reply = R::owned(chunk.bytes()).ok_or(AskError::InvalidReply);
                     shared.buffers.give(chunk);
                     reply
                 }))

@@ -1,9 +1,10 @@
 //! What a type must be to travel: [`WireType`] for any body, [`Message`] for what handlers take.
 
+use rkyv::api::high::HighDeserializer;
 use rkyv::api::low::LowValidator;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Failure;
-use rkyv::{Archive, Portable, Serialize};
+use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use super::encode::BodySerializer;
 use super::layout::Layout;
@@ -30,6 +31,15 @@ pub trait WireType:
     #[inline]
     fn access(body: &[u8]) -> Option<&Self::Archived> {
         rkyv::api::low::access::<Self::Archived, Failure>(body).ok()
+    }
+
+    /// Checks a body and gives the value that it stands for; `None` as in [`WireType::access`].
+    fn owned(body: &[u8]) -> Option<Self>
+    where
+        Self: Sized,
+        Self::Archived: Deserialize<Self, HighDeserializer<Failure>>,
+    {
+        rkyv::deserialize(Self::access(body)?).ok()
     }
 }
 
