@@ -86,8 +86,8 @@
 //! What an application needs is re-exported here. The modules are the layers it is built of, from
 //! the bottom up: [`base`]; [`hash`], [`queue`], [`config`]; [`wire`]; the deciders [`member`],
 //! [`route`], [`ask`]; [`part`], capabilities beside plain routing; [`worker`] and [`control`], which
-//! compose them; [`net`]; the drivers [`runtime`] and [`sim`], the simulator; [`api`]; and, with the
-//! feature `admin`, a running node over HTTP.
+//! compose them; [`net`]; the drivers [`runtime`] and [`sim`], the simulator; [`api`]; [`testing`],
+//! your own routees in that simulator; and, with the feature `admin`, a running node over HTTP.
 
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;
@@ -107,6 +107,7 @@ pub mod queue;
 pub mod route;
 pub mod runtime;
 pub mod sim;
+pub mod testing;
 pub mod wire;
 pub mod worker;
 
@@ -193,7 +194,7 @@ pub use runtime::published::Ended;
 pub use wire::{Layout, Message};
 pub use worker::{
     AskOptions, Context, Handler, HandlerTable, IntoReply, Later, OnReply, Pattern, Replier,
-    Routee, RouteeRef, TooMuchWork, WakeKey, Work, WorkKey, WorkLost,
+    Routee, RouteeRef, RouterRef, TooMuchWork, WakeKey, Work, WorkKey, WorkLost,
 };
 
 /// The code in these documents is compiled and run as well.
@@ -201,4 +202,5 @@ pub use worker::{
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/ARCHITECTURE.md")]
 #[doc = include_str!("../docs/MESSAGES.md")]
+#[doc = include_str!("../docs/guide/testing.md")]
 struct Documents;

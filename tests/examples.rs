@@ -84,6 +84,13 @@ fn work_is_begun_once_for_all_who_ask_meanwhile() {
 }
 
 #[test]
+fn testing_shows_a_crash_and_a_cut_without_waiting() {
+    let output = run("testing", &[]);
+    let parts = ["4 items, 1 parcel", "20 clusters in which a node crashed", "has healed after"];
+    assert_says("testing", &output, &parts);
+}
+
+#[test]
 fn embed_answers_http_and_shuts_down_in_order() {
     let output = run("embed", &["--check"]);
     let http = output.find("HTTP takes no more requests").expect("it is interrupted");

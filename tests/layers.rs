@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["control"],
     &["net"],
     &["runtime", "sim"],
-    &["api"],
+    &["api", "testing"],
     &["admin"],
     &["bin"],
 ];

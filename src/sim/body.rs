@@ -90,6 +90,8 @@ impl World {
             backlog: Vec::new(),
             running_since: Time::ZERO,
             left: None,
+            closing: false.into(),
+            refused: Default::default(),
         }
     }
 

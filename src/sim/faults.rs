@@ -166,7 +166,7 @@ impl World {
 
     // ---- pauses ----
 
-    fn pause(&mut self, life: LifeId, until: Time) {
+    pub(super) fn pause(&mut self, life: LifeId, until: Time) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         if body.paused {
             return;

@@ -4,7 +4,7 @@
 //! What a driver in `runtime` does with sockets and threads, a file here does with events:
 //! [`control`](self) and [`worker`](self) drive the deciders, [`network`] stands for the kernel
 //! and the wire, [`world`] lets one thing happen after the other, [`faults`](self) breaks things,
-//! [`load`] is the application, and [`ledger`] knows what really happened to each message. The
+//! [`load`] is the application (or, on a [`stage`], somebody else's), and [`ledger`] knows what really happened to each message. The
 //! [`invariants`] hold the nodes against it.
 //!
 //! ```
@@ -37,6 +37,7 @@ mod routers;
 mod schedule;
 mod serving;
 mod socket;
+pub mod stage;
 mod talks;
 pub mod trace;
 pub mod weather;

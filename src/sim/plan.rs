@@ -10,7 +10,7 @@ use super::events::{Fault, SlotId};
 use super::network::{address, nowhere};
 use super::weather::Weather;
 use crate::base::{Rng, Time};
-use crate::config::{LoadConfig, MembershipConfig};
+use crate::config::{LoadConfig, MembershipConfig, NodeConfig};
 use crate::member::MemberConfig;
 use crate::part::PartSettings;
 use crate::queue::inject::Room;
@@ -295,6 +295,34 @@ impl Plan {
             plan.flaps.push((at, until));
             at = until.plus(Duration::from_millis(rng.random_range(1_000..=3_000)));
         }
+        plan
+    }
+
+    /// As a node is by default, on machines and a network where nothing goes wrong by itself, and
+    /// without a load: what happens follows from orders. The seed still decides how long everything
+    /// takes, and so what comes first.
+    pub fn quiet(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let mut plan = Self::draw(rng, scenario);
+        let config = NodeConfig::default();
+        plan.slots = usize::from(scenario.nodes);
+        (plan.misled, plan.newer, plan.calm) = (None, None, true);
+        plan.weather = Weather { socket_bytes: 262_144, ..plan.weather.healed() };
+        plan.faults.clear();
+        plan.slow.clear();
+        plan.late.clear();
+        plan.weights = vec![config.weight; plan.slots];
+        plan.traffic.threads = 0;
+        plan.limits = Limits::new(&config);
+        plan.member.settings = config.membership.clone();
+        plan.parts = PartSettings::default();
+        plan.leave_timeout_ms = config.membership.leave_timeout_ms;
+        plan.handshake_timeout_ms = config.links.handshake_timeout_ms;
+        plan.injections = Room { items: 1_024, bytes: 1 << 20 };
+        plan.rings = Room { items: 64, bytes: 1 << 20 };
+        plan.inboxes = InboxRoom {
+            usual_bytes: config.links.inbox_bytes,
+            all_bytes: config.links.inboxes_bytes,
+        };
         plan
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -11,6 +12,7 @@ use super::jobs::Jobs;
 use super::load::AppThread;
 use super::network::{Network, Owner};
 use super::socket::Socket;
+use crate::base::fate::Refusal;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::control::Control;
 use crate::queue::Full;
@@ -22,7 +24,7 @@ use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
 use crate::worker::command::{Command, Report, Waiting};
 use crate::worker::turn::Turn;
-use crate::worker::{AppReply, Buffers, Injection, LinkId, Worker};
+use crate::worker::{AppReply, Buffers, Injection, LinkId, Sender, Worker};
 
 /// How long handlers may seem to take until the clock is looked at.
 const SLOW_US: std::ops::Range<u64> = 0..5_000;
@@ -115,6 +117,10 @@ pub struct Body {
     pub running_since: Time,
     /// Set when control has left the cluster, with whether all was drained.
     pub left: Option<bool>,
+    /// It takes nothing more: applications see it when control has left.
+    pub closing: AtomicBool,
+    /// Refusals on threads of the application, by number.
+    pub refused: [AtomicU64; Refusal::ALL.len()],
 }
 
 /// A worker with what its thread holds.
@@ -179,6 +185,13 @@ pub struct Sums {
 }
 
 impl Body {
+    /// The way into a worker for the application's threads.
+    pub fn sender(&self, worker: usize) -> Sender<'_> {
+        let Ends { injector, board, .. } = &self.workers[worker].ends;
+        let Self { snapshot, buffers, replies, closing, refused, .. } = self;
+        Sender { snapshot, injector, board, buffers, replies, closing, refused }
+    }
+
     /// A worker tells control something; it comes in order.
     pub fn send_report(&mut self, net: &mut Network, life: LifeId, report: Report) {
         let at = net.after_us(net.weather.wake_us).max(self.reports_after);

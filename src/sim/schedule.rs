@@ -226,6 +226,8 @@ impl World {
         for report in reports {
             body.send_report(&mut self.net, life, report);
         }
-        self.check_turn(id, seen, gave || outcome != TurnOutcome::Again);
+        if self.application.is_none() {
+            self.check_turn(id, seen, gave || outcome != TurnOutcome::Again);
+        }
     }
 }

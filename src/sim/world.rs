@@ -1,7 +1,8 @@
 //! The simulated world: machines, the processes on them, the network between them, and the loop
 //! that lets one thing happen after the other.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -16,12 +17,11 @@ use super::plan::{Plan, Scenario};
 use super::process::{Fate, Life};
 use super::trace::Trace;
 use crate::ask::ASKERS_GRACE;
-use crate::base::fate::{AskError, DeathReason, Refusal};
+use crate::base::fate::{AskError, DeathReason};
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
 use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
 use crate::wire::ClusterKey;
-use crate::worker::Sender;
 
 /// How long after the healing everything must agree and flow.
 pub const BOUND: Duration = Duration::from_secs(10);
@@ -111,6 +111,9 @@ pub struct Result {
     pub violation: Option<Violation>,
 }
 
+/// What a process does when it starts, in a world whose routees are not the simulator's own.
+pub type Application = Arc<dyn Fn(&mut World, LifeId)>;
+
 /// Everything there is.
 pub struct World {
     pub(super) scenario: Scenario,
@@ -124,13 +127,23 @@ pub struct World {
     pub(super) checks: Checks,
     pub(super) healed_at: Option<Time>,
     pub(super) next_partition: u64,
+    /// Whose routees run, if not the simulator's own: then nobody knows the truth that most
+    /// invariants need.
+    pub(super) application: Option<Application>,
     end: Time,
     over: bool,
 }
 
 impl World {
-    /// A world in which nothing has happened.
+    /// A world in which the simulator's own load runs, and nothing has happened yet.
     pub fn new(scenario: Scenario, draw: fn(&mut Rng, &Scenario) -> Plan) -> Self {
+        let mut world = Self::empty(scenario, draw);
+        world.begin();
+        world
+    }
+
+    /// A world in which nothing is going to happen.
+    pub(super) fn empty(scenario: Scenario, draw: fn(&mut Rng, &Scenario) -> Plan) -> Self {
         let mut rng = Rng::seed_from_u64(scenario.seed);
         let plan = draw(&mut rng, &scenario);
         let trace = Trace::new(scenario.seed, scenario.print);
@@ -140,7 +153,7 @@ impl World {
         let key = ClusterKey::new("sim", Some(b"a secret for simulated nodes"))
             .expect("the name and the secret are fine");
         let end = Time::ZERO.plus(Duration::from_secs(scenario.seconds));
-        let mut world = Self {
+        Self {
             slots: vec![None; plan.slots],
             scenario,
             net,
@@ -150,27 +163,32 @@ impl World {
             checks: Checks::new(plan.slots),
             healed_at: None,
             next_partition: 0,
+            application: None,
             end,
             over: false,
             plan,
+        }
+    }
+
+    /// Lets the next thing happen, if one does by then; else it is then.
+    pub(super) fn step(&mut self, until: Time) -> bool {
+        let Some((at, event)) = self.net.queue.pop(until) else {
+            self.net.now = until;
+            return false;
         };
-        world.begin();
-        world
+        self.net.now = at;
+        self.ledger.lock().now = at;
+        if self.application.is_none() {
+            self.check_detection();
+        }
+        self.happen(event);
+        true
     }
 
     /// Lets everything happen.
     pub fn run(mut self) -> Result {
-        while let Some((at, event)) = self.net.queue.pop(self.end) {
-            self.net.now = at;
-            self.ledger.lock().now = at;
-            self.check_detection();
-            self.happen(event);
-            if self.over {
-                break;
-            }
-        }
+        while !self.over && self.step(self.end) {}
         if !self.over {
-            self.net.now = self.end;
             self.check_end();
         }
         let ledger = self.ledger.lock();
@@ -379,6 +397,13 @@ impl World {
         self.lives.push(Life { slot, me, born, fate, downed, leaving, misled, body });
         self.slots[slot] = Some(life);
         self.control(life, |control, now, sink| control.start(now, sink));
+        match self.application.clone() {
+            Some(application) => application(self, life),
+            None => self.begin_load(life),
+        }
+    }
+
+    fn begin_load(&mut self, life: LifeId) {
         let seed = HashSeed(self.key.hash_seed());
         for spec in load::routers(seed) {
             self.route(life, spec);
@@ -386,7 +411,7 @@ impl World {
         self.next_routers(life);
         self.serve(life);
         self.measure(life);
-        if self.net.newer == Some(slot) {
+        if self.net.newer == Some(self.lives[life].slot) {
             self.next_news(life);
         }
         for thread in 0..self.plan.traffic.threads {
@@ -413,6 +438,7 @@ impl World {
     pub(super) fn left(&mut self, life: LifeId, drained: bool) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         body.left = Some(drained);
+        body.closing.store(true, Ordering::Relaxed);
         self.net.queue.push(self.net.now, Event::Exit(life));
     }
 
@@ -422,10 +448,12 @@ impl World {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let drained = body.left == Some(true) && running == 0;
         body.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
-        if drained {
-            self.check_left(life);
+        if self.application.is_none() {
+            if drained {
+                self.check_left(life);
+            }
+            self.check_stopped(life, running);
         }
-        self.check_stopped(life, running);
         self.kill(life, Fate::Left);
     }
 
@@ -463,20 +491,12 @@ impl World {
     ) -> Option<T> {
         let now = self.lives[life].local(self.net.now);
         let body = self.lives[life].body.as_deref_mut()?;
-        let thread = &mut body.threads[thread];
-        let closing = AtomicBool::new(body.left.is_some());
-        let refused = [const { AtomicU64::new(0) }; Refusal::ALL.len()];
-        let sender = Sender {
-            snapshot: &body.snapshot,
-            injector: &body.workers[thread.worker].ends.injector,
-            board: &body.workers[thread.worker].ends.board,
-            buffers: &body.buffers,
-            replies: &body.replies,
-            closing: &closing,
-            refused: &refused,
-        };
+        let mut threads = std::mem::take(&mut body.threads);
+        let sender = body.sender(threads[thread].worker);
         let hands = Hands { sender, ledger: &self.ledger, now };
-        Some(act(thread, &hands))
+        let done = act(&mut threads[thread], &hands);
+        body.threads = threads;
+        Some(done)
     }
 
     /// Looks which asks of a thread have ended.

@@ -211,6 +211,11 @@ impl Worker {
         self.core.published.tally.counts()
     }
 
+    /// How many messages it has taken of what application threads handed over.
+    pub fn taken(&self) -> u64 {
+        self.core.published.tally.handed.get()
+    }
+
     /// The parts' halves.
     pub fn parts(&self) -> &WorkerHalves {
         &self.core.parts

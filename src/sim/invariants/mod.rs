@@ -165,6 +165,9 @@ impl Seen {
 impl World {
     /// Looks at what a call of control came to.
     pub(super) fn see(&mut self, life: LifeId, seen: Seen) {
+        if self.application.is_some() {
+            return self.hear(life, seen);
+        }
         match seen {
             Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
             Seen::Wanted(right_already) => self.check_wanted(life, right_already),
