@@ -19,6 +19,8 @@ pub enum LogKind {
     StrangerConnection,
     /// The system gives no connection, as when descriptors have run out.
     AcceptFailed,
+    /// A worker has no place for more links of others.
+    NoPlace,
     /// A link could not be opened.
     DialFailed,
     /// A peer broke the protocol.

@@ -26,6 +26,9 @@ impl Control {
             Report::Dial { worker, destination } => self.dial(now, worker, destination, sink),
             Report::Suspect(peer) => self.suspect(now, peer, sink),
             Report::Reached(peer) => self.peer_link_opened(now, peer, sink),
+            Report::NoPlace(worker, peer, count) => {
+                self.links(now, sink, |links, out| links.no_place(now, worker, peer, count, out));
+            }
             Report::Served(_, handler) => self.served(now, handler, sink),
             Report::ServeFailed(handler) => self.serve_failed(now, handler, sink),
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),

@@ -336,7 +336,11 @@ impl Worker {
     #[inline]
     fn after_receive(&mut self, id: LinkId) {
         let Some(link) = self.core.links.get_mut(id) else { return };
-        if !matches!(link.role, Role::Accepted { .. }) || link.taken.unreported() == 0 {
+        if !matches!(link.role, Role::Accepted { .. }) {
+            (link.heard, link.redial_pause_ms) = (true, 0);
+            return;
+        }
+        if link.taken.unreported() == 0 {
             return;
         }
         if link.taken.unreported() >= ACK_EVERY || link.fin_received {

@@ -2,6 +2,7 @@
 //! each message on it exact. And the places that a worker keeps its links in.
 
 use std::ops::{Index, IndexMut};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -191,6 +192,12 @@ pub struct Link {
     pub(super) fin_queued: bool,
     pub(super) fin_received: bool,
     pub(super) redial_pause_ms: u64,
+    /// When its present connection was opened (dialed links).
+    pub(super) opened_at: Time,
+    /// Whether anything came on its present connection (dialed links).
+    pub(super) heard: bool,
+    /// How many connections in a row were over at once, with nothing heard on them (dialed links).
+    pub(super) in_vain: u32,
     /// When the socket, or the sibling, last took bytes.
     pub(super) progressed_at: Time,
 }
@@ -264,6 +271,9 @@ impl Link {
             fin_queued: false,
             fin_received: false,
             redial_pause_ms: 0,
+            opened_at: Time::ZERO,
+            heard: false,
+            in_vain: 0,
             progressed_at: Time::ZERO,
         }
     }
@@ -305,6 +315,14 @@ impl Link {
     /// Whether nothing more is sent once its connection is lost.
     pub(super) fn is_over(&self) -> bool {
         self.fin_queued || self.parting || self.state == LinkState::Finished
+    }
+
+    /// Whether the peer let this node in and then closed, again: it has no place for it, or takes
+    /// nothing from it. Once is no sign; it may just have ended.
+    pub(super) fn was_in_vain_again(&mut self, now: Time, longest_rest: Duration) -> bool {
+        let good = self.heard || now.since(self.opened_at) >= longest_rest;
+        self.in_vain = if good { 0 } else { self.in_vain.saturating_add(1) };
+        self.in_vain > 1
     }
 
     /// Whether everything that was put on it has come to its end.

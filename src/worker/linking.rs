@@ -2,6 +2,7 @@
 //! peers, lost and dialed anew, and say at their end that nothing more comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Worker;
 use super::core::{Core, Timer};
@@ -19,7 +20,7 @@ const MEMBERS_PART: usize = 4;
 
 /// How long after its peer was found to be leaving a link takes what other threads were told is
 /// accepted: they look before they hand over, and a full queue lies between the two.
-pub(super) const PARTING: std::time::Duration = std::time::Duration::from_millis(250);
+pub(super) const PARTING: Duration = Duration::from_millis(250);
 
 /// How often it is looked whether all of that has gone out.
 const PARTING_LOOK: std::time::Duration = std::time::Duration::from_millis(2);
@@ -240,7 +241,7 @@ impl Worker {
             return None;
         }
         link.state = if link.fin_queued { LinkState::Finished } else { LinkState::Open };
-        link.redial_pause_ms = 0;
+        (link.opened_at, link.heard) = (self.core.now, false);
         link.connection = connection;
         link.sent.delivered = 0;
         link.sent.dead = 0;
@@ -258,20 +259,24 @@ impl Worker {
         let Some(id) = self.core.link_of(destination) else {
             return;
         };
+        if self.core.links[id].state == LinkState::Dialing {
+            self.rest(id);
+            self.core.refresh_usable();
+        }
+    }
+
+    /// A dialed link is not tried again for a while, for longer each time.
+    fn rest(&mut self, id: LinkId) {
         let limits = self.core.limits;
         let link = &mut self.core.links[id];
-        if link.state != LinkState::Dialing {
-            return;
-        }
         link.redial_pause_ms =
             (link.redial_pause_ms * 2).clamp(limits.redial_min_ms, limits.redial_max_ms);
-        let pause = std::time::Duration::from_millis(link.redial_pause_ms);
+        let pause = Duration::from_millis(link.redial_pause_ms);
         let finished = link.fin_queued || link.parting;
         link.state = if finished { LinkState::Finished } else { LinkState::Broken };
         self.lose(id, DeathReason::Unreachable);
         self.link_changed(id, LinkChange::Closed);
         self.core.timers.insert(self.core.now.plus(pause), Timer::Redial(id));
-        self.core.refresh_usable();
     }
 
     /// A peer's worker dialed this one. An older connection of the same pair is dropped with all
@@ -290,8 +295,11 @@ impl Worker {
         let snapshot = self.core.snapshot.as_ref();
         let known = snapshot.and_then(|snapshot| snapshot.destinations.find(node, worker));
         let reach = known.map(|known| known.reach);
-        let full = older.is_empty() && self.is_full_of_accepted(replies_to(reach));
-        if full || older.iter().any(|(_, other)| *other > epoch) {
+        if older.is_empty() && self.is_full_of_accepted(replies_to(reach)) {
+            self.core.requests.push(Request::NoPlace(node));
+            return None;
+        }
+        if older.iter().any(|(_, other)| *other > epoch) {
             return None;
         }
         for (id, _) in older {
@@ -348,6 +356,12 @@ impl Worker {
             }
             Role::Dialed { destination } => {
                 let finished = link.is_over();
+                let longest_rest = Duration::from_millis(self.core.limits.redial_max_ms);
+                let in_vain = link.was_in_vain_again(self.core.now, longest_rest);
+                if link.wanted && !finished && in_vain {
+                    self.rest(id);
+                    return self.core.refresh_usable();
+                }
                 let kept = link.outbox.rewind(&mut self.core.encoder);
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.

@@ -23,6 +23,8 @@ pub enum Request {
     Suspect(NodeRef),
     /// A link to this peer was opened.
     Reached(NodeRef),
+    /// A connection of this peer found no place: `links.max_accepted` is full.
+    NoPlace(NodeRef),
     /// This handler's routee runs here now.
     Served(HandlerId),
     /// This handler's routee could not be made: the user's function panicked.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Failure, Job, JobEvent, JobId, LinkEffect, Links};
-use crate::base::{LogKind, Time, WorkerIndex};
+use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
 
 /// How long a stranger may be silent.
@@ -191,6 +191,26 @@ impl Links {
             format!(
                 "a connection from node {node} was turned away: worker {worker} is held up by a \
                  handler, and too many connections wait for it"
+            )
+        });
+    }
+
+    /// Connections that were let in found no place on their worker, which has closed them.
+    pub fn no_place(
+        &mut self,
+        now: Time,
+        worker: WorkerIndex,
+        peer: NodeRef,
+        count: u64,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        self.counts.accepted = self.counts.accepted.saturating_sub(count);
+        self.counts.turned_away += count;
+        self.say(now, LogKind::NoPlace, out, || {
+            format!(
+                "a connection from node {} was closed: worker {worker} has no place for more links \
+                 of others; raise links.max_accepted, or have fewer nodes or workers dial it",
+                peer.node
             )
         });
     }

@@ -142,7 +142,7 @@ impl Control {
         self.links(now, sink, |links, out| links.say_to(now, to, address, word, body, out));
     }
 
-    fn links(
+    pub(in crate::control) fn links(
         &mut self,
         now: Time,
         sink: &mut dyn ControlSink,

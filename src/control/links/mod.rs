@@ -196,7 +196,7 @@ pub struct IncomingCounts {
     pub accepted: u64,
     /// Were refused, broke, or took too long.
     pub refused: u64,
-    /// Had to give way, or found no place, or their worker took no more.
+    /// Had to give way, or found no place, or their worker took no more or had no place.
     pub turned_away: u64,
 }
 

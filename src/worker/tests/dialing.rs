@@ -1,5 +1,7 @@
 //! How long links rest, which of two connections stays, and on whose account replies wait.
 
+use std::time::Duration;
+
 use super::*;
 use crate::worker::purse::Account;
 
@@ -48,6 +50,54 @@ fn a_link_to_a_peer_that_is_back_rests_as_shortly_as_one_that_never_failed() {
     net.effects(0);
     let rested = fail(&mut net, 1);
     assert!((short..=short + 2).contains(&rested), "{rested} ms");
+}
+
+/// Its workers have no place for more links, or it ends whatever it hears.
+#[test]
+fn a_peer_that_lets_in_and_closes_at_once_is_dialed_ever_more_seldom() {
+    let mut net = Net::new(2);
+    let (mut dials, mut suspects) = (0, 0);
+    let end = net.now.plus(Duration::from_secs(20));
+    while net.now < end {
+        // Somebody always wants to send; refusals while the link rests are no matter here.
+        let _ = net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1)));
+        for effect in net.effects(0) {
+            match effect {
+                Effect::Dial(_) => {
+                    dials += 1;
+                    let id = net.sides[0].worker.link_opened(destination(1)).expect("wanted");
+                    net.sides[0].worker.link_lost(id);
+                }
+                Effect::Suspect(_) => suspects += 1,
+                _ => {}
+            }
+        }
+        net.pass(1);
+    }
+    let most = 20_000 / LIMITS.redial_max_ms + 12;
+    assert!((3..=most).contains(&dials) && suspects <= most, "{dials} dials, {suspects} suspects");
+    // Once it takes what is said, links are as good as any.
+    while net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).is_err() {
+        net.pass(1);
+    }
+    if net.effects(0).contains(&Effect::Dial(1)) {
+        net.open(0, 1);
+    }
+    net.settle();
+    net.cut(0);
+    assert!(net.effects(0).contains(&Effect::Dial(1)), "at once");
+}
+
+#[test]
+fn a_connection_that_stood_for_long_in_silence_is_dialed_anew_at_once() {
+    let mut net = Net::new(2);
+    net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).unwrap();
+    for _ in 0..5 {
+        assert!(net.effects(0).contains(&Effect::Dial(1)));
+        let id = net.sides[0].worker.link_opened(destination(1)).unwrap();
+        net.pass(LIMITS.redial_max_ms);
+        net.sides[0].worker.link_lost(id);
+    }
 }
 
 #[test]

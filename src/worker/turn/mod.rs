@@ -395,6 +395,7 @@ impl Turn {
                 Request::Dial { destination, .. } => Report::Dial { worker: index, destination },
                 Request::Suspect(peer) => Report::Suspect(peer),
                 Request::Reached(peer) => Report::Reached(peer),
+                Request::NoPlace(peer) => Report::NoPlace(index, peer, 1),
                 Request::ServeFailed(handler) => Report::ServeFailed(handler),
                 Request::Served(handler) => Report::Served(index, handler),
                 Request::Withdrawn(handler) => Report::Withdrawn(index, handler),
@@ -433,7 +434,8 @@ impl Turn {
 }
 
 /// Keeps a report until control takes it. Dead letters that are alike are told together: as long as
-/// control is behind, there are no more than [`sum_up`] keeps apart.
+/// control is behind, there are no more than [`sum_up`] keeps apart. So are connections that found no
+/// place.
 fn keep(unsent: &mut Vec<Report>, mut report: Report) {
     if let Report::DeadLetters(new) = &mut report {
         let notes = unsent.iter_mut().filter_map(|kept| match kept {
@@ -441,6 +443,16 @@ fn keep(unsent: &mut Vec<Report>, mut report: Report) {
             _ => None,
         });
         if sum_up(notes, new) {
+            return;
+        }
+    }
+    if let Report::NoPlace(_, peer, count) = report {
+        let known = unsent.iter_mut().find_map(|kept| match kept {
+            Report::NoPlace(_, last, known) => Some((last, known)),
+            _ => None,
+        });
+        if let Some((last, known)) = known {
+            (*last, *known) = (peer, *known + count);
             return;
         }
     }
