@@ -98,6 +98,37 @@ struct Progress<T> {
     /// Those that have not failed.
     attempts: Vec<u64>,
     next: Option<TimerKey>,
+    /// What the others say of the message.
+    cause: Option<AskError>,
+}
+
+impl<T> Progress<T> {
+    /// An attempt has failed. That the message may have been handled outweighs that it was not.
+    fn note(&mut self, error: AskError) {
+        if self.cause != Some(AskError::LinkLost) {
+            self.cause = Some(error);
+        }
+    }
+
+    /// What the end of its last attempt says of the whole.
+    fn last_word(&self, error: AskError) -> AskError {
+        match error {
+            AskError::Refused(_) | AskError::Dead(DeathReason::UnknownHandler)
+                if self.cause == Some(AskError::LinkLost) =>
+            {
+                AskError::LinkLost
+            }
+            error => error,
+        }
+    }
+
+    /// What its deadline says, if it rests: whoever knows that the message was not handled says so.
+    fn timeout(&self) -> AskError {
+        match self.cause {
+            Some(cause) if self.attempts.is_empty() && cause != AskError::LinkLost => cause,
+            _ => AskError::Timeout,
+        }
+    }
 }
 
 enum Timer {
@@ -193,8 +224,9 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         if self.kept_bytes > 0 && self.kept_bytes + bytes > self.most_kept_bytes {
             return Err((waiter, frame));
         }
+        let attempts = Vec::new();
         let progress =
-            Progress { plan, frame, deadline, begun: 0, attempts: Vec::new(), next: None };
+            Progress { plan, frame, deadline, begun: 0, attempts, next: None, cause: None };
         match self.insert(waiter, Course::Planned(Box::new(progress)), deadline) {
             Ok(ask) => {
                 self.kept_bytes += bytes;
@@ -321,6 +353,22 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
     }
 
+    /// Where messages go has changed: what rests after a failure tries again at once.
+    pub fn hurry(&mut self, now: Time, out: &mut Effects<W>) {
+        if self.kept_bytes == 0 {
+            return;
+        }
+        let resting = self.table.find(|entry| match entry {
+            Entry::Ask(Ask { course: Course::Planned(progress), .. }) => {
+                progress.next.is_some() && progress.plan.advance == Advance::AfterFailure
+            }
+            Entry::Ask(_) | Entry::Attempt { .. } => false,
+        });
+        for ask in resting {
+            self.begin_next(ask, now, out);
+        }
+    }
+
     /// The links on which attempts of plans are open, once for each.
     pub fn attempted(&self) -> impl Iterator<Item = L> {
         self.table.iter().filter_map(|entry| match entry {
@@ -360,7 +408,10 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         self.timers.expire(now, |timer| due.push(timer));
         for timer in due.drain(..) {
             match timer {
-                Timer::Deadline(ask) => self.fail(ask, AskError::Timeout, out),
+                Timer::Deadline(ask) => {
+                    let error = self.progress(ask).map_or(AskError::Timeout, |it| it.timeout());
+                    self.fail(ask, error, out);
+                }
                 Timer::Next(ask) => {
                     if let Some(progress) = self.progress(ask) {
                         progress.next = None;
@@ -432,15 +483,14 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
                 return;
             }
             if !progress.plan.pause.is_zero() {
-                return self.pause(ask, now);
+                let pause = progress.plan.pause;
+                return self.pause(ask, now.plus(pause));
             }
         }
     }
 
-    /// Has the next attempt begin after the plan's pause.
-    fn pause(&mut self, ask: u64, now: Time) {
-        let Some(progress) = self.progress(ask) else { return };
-        let at = now.plus(progress.plan.pause);
+    /// Has the next attempt begin then.
+    fn pause(&mut self, ask: u64, at: Time) {
         let key = self.timers.insert(at, Timer::Next(ask));
         if let Some(progress) = self.progress(ask) {
             progress.next = Some(key);
@@ -466,15 +516,24 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
     fn go_on(&mut self, ask: u64, error: AskError, now: Time, out: &mut Effects<W>) {
         let closing = self.closing;
         let Some(progress) = self.progress(ask) else { return };
-        match progress.plan.advance {
-            Advance::AfterFailure if closing || !plan::may_go_better(error) => {
+        let Progress { plan, deadline, .. } = &*progress;
+        match plan.advance {
+            Advance::AfterFailure if closing || !plan.may_go_better(error) => {
+                let error = progress.last_word(error);
                 self.fail(ask, error, out);
             }
             // The deadline comes before the next attempt would.
-            Advance::AfterFailure if now.plus(progress.plan.pause) >= progress.deadline => {
-                self.fail(ask, AskError::Timeout, out);
+            Advance::AfterFailure if now.plus(plan.pause) >= *deadline => {
+                progress.note(error);
+                let error = progress.timeout();
+                self.fail(ask, error, out);
             }
-            Advance::AfterFailure => self.pause(ask, now),
+            Advance::AfterFailure => {
+                let most = (deadline.since(now) / 2).max(plan.pause);
+                let rest = plan.rest(progress.begun).min(most);
+                progress.note(error);
+                self.pause(ask, now.plus(rest));
+            }
             Advance::Overlapping => {
                 let more = progress.begun < progress.plan.targets.len();
                 if more && !closing && error != AskError::Refused(Refusal::TooManyAsks) {

@@ -167,24 +167,104 @@ fn a_retry_ends_with_what_no_other_attempt_would_mend() {
         assert_eq!(bench.failed(0, reason, 1), [Free, Fail("asker", error)]);
         bench.ended();
     }
-    // At its deadline, under way or at rest, and when it could not be sent before it.
+    // At its deadline, under way, and when it could not be sent before it.
     let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
     assert_eq!(bench.seen(), [Send('a')]);
     assert_eq!(bench.expire(1000), [Free, Fail("asker", AskError::Timeout)]);
     bench.ended();
     let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
     assert_eq!(bench.seen(), [Send('a')]);
-    let timeout = [Free, Fail("asker", AskError::Timeout)];
-    assert_eq!(bench.failed(0, DeathReason::Unreachable, 995), timeout);
+    let unreachable = AskError::Dead(DeathReason::Unreachable);
+    let ended = [Free, Fail("asker", unreachable)];
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 995), ended, "that is known");
     bench.ended();
     // On a node that stops.
     let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
     assert_eq!(bench.seen(), [Send('a')]);
     bench.asks.close_down();
-    let unreachable = AskError::Dead(DeathReason::Unreachable);
-    let ended = [Free, Fail("asker", unreachable)];
     assert_eq!(bench.failed(0, DeathReason::Unreachable, 1), ended);
     bench.ended();
+}
+
+/// Fails each attempt as it begins, by a refusal. Gives when each began, and how it ended.
+fn refused(bench: &mut Bench, refusal: Refusal) -> (Vec<u64>, Vec<Seen>) {
+    let mut begun = Vec::new();
+    for ms in 0..=1000 {
+        bench.asks.expire(at(ms), &mut bench.out);
+        while let Some(Effect::Send { attempt, .. }) = bench.out.front() {
+            begun.push(ms);
+            let attempt = *attempt;
+            bench.out.pop_front();
+            bench.asks.not_sent(attempt, refusal, at(ms), &mut bench.out);
+        }
+    }
+    (begun, bench.seen())
+}
+
+#[test]
+fn a_retry_rests_longer_and_longer_and_says_at_its_deadline_what_held_it_up() {
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    let (begun, seen) = refused(&mut bench, Refusal::Unreachable);
+    assert_eq!(begun[..8], [0, 10, 20, 30, 50, 90, 170, 270], "then every 100 ms");
+    assert!(begun.len() < 25 && begun[begun.len() - 1] > 970, "{begun:?}");
+    assert_eq!(seen, [Free, Fail("asker", AskError::Refused(Refusal::Unreachable))]);
+    bench.ended();
+
+    // One that may have been handled is not called refused.
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    bench.asks.link_lost(0, AskError::LinkLost, at(0), &mut bench.out);
+    let (_, seen) = refused(&mut bench, Refusal::Unreachable);
+    assert_eq!(seen, [Free, Fail("asker", AskError::Timeout)]);
+    bench.ended();
+}
+
+#[test]
+fn what_rests_tries_again_when_something_has_changed() {
+    let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    bench.asks.hurry(at(1), &mut bench.out);
+    assert_eq!(bench.seen(), [], "one attempt at a time");
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 2), []);
+    bench.asks.hurry(at(3), &mut bench.out);
+    assert_eq!(bench.seen(), [Send('b')]);
+    assert_eq!(bench.expire(500), [], "not a second time");
+    assert_eq!(bench.replied(1), (Some("asker"), vec![Free]));
+    bench.ended();
+    // A tail is chopped at its pace.
+    let (mut bench, _) = Bench::with(Plan::tail_chopping(vec!['a', 'b'], PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    bench.asks.hurry(at(1), &mut bench.out);
+    assert_eq!(bench.seen(), []);
+}
+
+#[test]
+fn a_retry_with_nobody_else_to_ask_ends_when_that_one_is_gone() {
+    let stopped = AskError::Refused(Refusal::Stopped);
+    let with = |plan| {
+        let (mut bench, _) = Bench::with(plan);
+        assert_eq!(bench.seen(), [Send('a')]);
+        bench
+    };
+    let mut bench = with(Plan::persist('a', PAUSE));
+    bench.asks.not_sent(bench.attempts[0], Refusal::Stopped, at(1), &mut bench.out);
+    assert_eq!(bench.seen(), [Free, Fail("asker", stopped)]);
+    bench.ended();
+    let mut bench = with(Plan::persist('a', PAUSE));
+    let unknown = DeathReason::UnknownHandler;
+    assert_eq!(bench.failed(0, unknown, 1), [Free, Fail("asker", AskError::Dead(unknown))]);
+    bench.ended();
+    // It may have been handled before.
+    let mut bench = with(Plan::persist('a', PAUSE));
+    bench.asks.link_lost(0, AskError::LinkLost, at(1), &mut bench.out);
+    assert_eq!((bench.seen(), bench.expire(11)), (vec![], vec![Send('a')]));
+    bench.asks.not_sent(bench.attempts[1], Refusal::Stopped, at(11), &mut bench.out);
+    assert_eq!(bench.seen(), [Free, Fail("asker", AskError::LinkLost)]);
+    bench.ended();
+    // With another one to ask that says nothing.
+    let mut bench = with(Plan::retry('a', 'b', PAUSE));
+    bench.asks.not_sent(bench.attempts[0], Refusal::Stopped, at(1), &mut bench.out);
+    assert_eq!((bench.seen(), bench.expire(11)), (vec![], vec![Send('b')]));
 }
 
 #[test]

@@ -261,7 +261,8 @@ counts! {
     /// How many messages ended how. For any node and any time:
     /// `sent = delivered + refused + dead + unknown + in flight`.
     pub struct Counts {
-        /// Messages that `tell` or `ask` was called with, refused ones included.
+        /// Messages that `tell` or `ask` was called with, refused ones included. An idempotent ask
+        /// is one for each attempt that had a link to go out on.
         pub sent: u64,
         /// Messages a handler took, as acknowledged by its node.
         pub delivered: u64,

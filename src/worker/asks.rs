@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use super::burying::death;
 use super::core::{Core, Waiter, push};
-use super::dead::About;
 use super::link::LinkId;
 use super::place::{Place, Target, single};
 use super::send::{ask_head, retry};
@@ -155,7 +153,7 @@ impl Core {
     }
 
     /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at
-    /// which it has a place to go to.
+    /// which it has a link to go out on.
     fn attempt(&mut self, ask: u64, attempt: u64, target: usize) -> Result<(), Refusal> {
         let target = self.asks.plan(ask).and_then(|(plan, _)| plan.targets.get(target).copied());
         let place = match target.ok_or(Refusal::Stopped)? {
@@ -164,28 +162,14 @@ impl Core {
                 self.route(router, message, key_hash).and_then(single)?
             }
         };
-        self.published.tally.sent.add(1);
-        let link = match self.link_for_attempt(place.destination) {
-            Ok(link) => link,
-            Err(refusal) => {
-                self.published.tally.dead[death(refusal) as usize].add(1);
-                let node = self.node_at(place.destination);
-                let about = |node| {
-                    let (_, frame) = self.asks.plan(ask)?;
-                    let (_, message) = frame.requests().next()?;
-                    Some(About { node, handler: place.handler, message })
-                };
-                let about = node.and_then(about);
-                self.note_dead(death(refusal), 1, node, about);
-                return Err(refusal);
-            }
-        };
+        let link = self.link_for_attempt(place.destination)?;
         let (_, frame) = self.asks.plan(ask).ok_or(Refusal::Stopped)?;
         let mut copy = self.buffers.take_fitting(frame.len());
         copy.append(frame.bytes(), frame.frames());
         copy.patch_first_target(place.handler);
         copy.patch_first_correlation(attempt);
         self.asks.sent(attempt, link);
+        self.published.tally.sent.add(1);
         self.push_request(link, copy);
         Ok(())
     }
@@ -195,6 +179,8 @@ impl Core {
     fn link_for_attempt(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
         match self.link_of(destination) {
             Some(id) if self.links[id].silent => Err(Refusal::Unreachable),
+            // The snapshot that names it is still on its way.
+            None if !self.knows(destination) => Err(Refusal::Unreachable),
             _ => self.link_for_accepted(destination),
         }
     }

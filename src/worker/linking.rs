@@ -60,9 +60,10 @@ impl Worker {
         self.give_up_attempts();
     }
 
-    /// What may be sent again does not wait for peers that do not answer.
+    /// What may be sent again does not wait for peers that do not answer, nor longer than it must.
     fn give_up_attempts(&mut self) {
         let Core { asks, ask_effects, links, now, .. } = &mut self.core;
+        asks.hurry(*now, ask_effects);
         let silent = |link| links.get(link).is_some_and(|link| link.silent);
         asks.give_up_on(silent, *now, ask_effects);
         self.core.carry_asks();

@@ -82,12 +82,15 @@ impl From<Duration> for AskOptions {
     }
 }
 
-/// How long an idempotent ask rests before its next attempt.
+/// How long an idempotent ask rests before its next attempt, at first.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// The plan of an idempotent ask.
 pub fn retry(first: Place, again: Target) -> Plan<Target> {
-    Plan::retry(Target::Place(first), again, RETRY_PAUSE)
+    match again {
+        Target::Place(same) if same == first => Plan::persist(again, RETRY_PAUSE),
+        again => Plan::retry(Target::Place(first), again, RETRY_PAUSE),
+    }
 }
 
 /// What one sender on an application thread picks with: the strategy's state, and which routees'

@@ -529,7 +529,47 @@ fn an_idempotent_ask_ends_at_its_deadline() {
         net.pass(1);
         net.check(0);
     }
-    assert_eq!(number(ticket.wait()), Err(AskError::Timeout));
+    assert_eq!(number(ticket.wait()), Err(AskError::Refused(Refusal::Joining)), "nobody is left");
     assert_eq!(net.counts(0).failed_asks, 1);
+    assert_eq!(net.counts(0).in_flight(), 0);
+}
+
+#[test]
+fn an_idempotent_ask_of_one_that_cannot_be_reached_is_no_message_until_it_can() {
+    let mut net = Net::joined(2);
+    let before = net.counts(0);
+    net.reach[1] = Reach::Unreachable;
+    net.apply(0);
+    let again = AskOptions::within(Duration::from_secs(60)).idempotent();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(51), again, 2)).unwrap();
+    for _ in 0..5_000 {
+        net.pass(1);
+    }
+    let counts = net.counts(0);
+    assert_eq!((counts.sent, counts.dead_total()), (before.sent, 0), "no attempt had a link");
+    assert_eq!((net.effects(0), net.outcomes(0)), (vec![], vec![]));
+    // It does not wait for its rest to end.
+    net.reach[1] = Reach::Usable;
+    net.apply(0);
+    net.settle();
+    assert_eq!(net.outcomes(0), [(2, Ok(52))]);
+    assert_eq!(net.counts(0).sent, before.sent + 1);
+}
+
+#[test]
+fn an_idempotent_ask_of_one_that_is_gone_ends_at_once() {
+    let mut net = Net::joined(3);
+    let again = AskOptions::within(Duration::from_secs(60)).idempotent();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(2), &ping(51), again, 2)).unwrap();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(51), again, 3)).unwrap();
+    net.sides[1].worker.withdraw(ECHO);
+    net.reach[2] = Reach::Gone;
+    net.apply(0);
+    net.pass(5);
+    net.settle();
+    let unknown = Err(AskError::Dead(DeathReason::UnknownHandler));
+    let mut outcomes = net.outcomes(0);
+    outcomes.sort_by_key(|(token, _)| *token);
+    assert_eq!(outcomes, [(2, Err(AskError::Refused(Refusal::Stopped))), (3, unknown)]);
     assert_eq!(net.counts(0).in_flight(), 0);
 }
