@@ -23,6 +23,8 @@ pub enum LogKind {
     NoPlace,
     /// A link could not be opened.
     DialFailed,
+    /// A peer refuses connections and lives all the same.
+    Contradicted,
     /// A peer broke the protocol.
     BrokenFrame,
     /// A link's socket could not be watched.

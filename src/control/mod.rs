@@ -411,11 +411,6 @@ impl Control {
         self.tables.want(self.membership.view(), sink);
     }
 
-    /// A connection to this peer was refused: its process is gone.
-    pub fn peer_refused(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
-        self.member(now, sink, |membership, sink| membership.peer_refused(now, peer, sink));
-    }
-
     /// A link to this peer was opened.
     pub fn peer_link_opened(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
         self.member(now, sink, |membership, sink| membership.peer_link_opened(now, peer, sink));

@@ -38,6 +38,7 @@ mod policy;
 mod reachability;
 mod receive;
 mod records;
+mod refusals;
 mod roll_call;
 mod settle;
 mod start;
@@ -67,6 +68,7 @@ pub use hello::Hello;
 pub use messages::MAX_DATAGRAM_BYTES;
 pub use policy::{Manual, PartitionPolicy, RemoveAfter, configured as configured_policy};
 pub use records::{MAX_RECORD_BYTES, MAX_RECORDS};
+pub use refusals::Refused;
 use start::usable;
 pub use start::{LocalMember, MemberConfig, MemberConfigError};
 pub use timer::MemberTimer;
@@ -79,6 +81,7 @@ use messages::{Message, Sender};
 use passing::Passing;
 use reachability::Swim;
 use records::{Directory, Entry, Record};
+use refusals::Refusals;
 use timer::TimerKind;
 use verdicts::Verdicts;
 
@@ -220,6 +223,7 @@ pub struct Membership {
     push_pending: bool,
     last_recall: Option<Time>,
     fitness: Fitness,
+    refusals: Refusals,
 }
 
 /// Changes of the own record closer together than this travel together.
@@ -280,6 +284,7 @@ impl Membership {
             push_pending: false,
             last_recall: None,
             fitness: Fitness::default(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -427,23 +432,6 @@ impl Membership {
             self.show(now, sink);
         }
         Ok(())
-    }
-
-    /// A link to this peer was reset and dialling it again was refused: no process listens there.
-    /// It counts as unreachable at once, here and wherever this can be told. A peer that is alive
-    /// after all answers by coming back.
-    pub fn peer_refused(&mut self, now: Time, peer: NodeRef, sink: &mut dyn MemberSink) {
-        if self.stage != Stage::Running {
-            return;
-        }
-        if let Some(entry) = self.current(peer)
-            && entry.record.member.reachable
-        {
-            let address = entry.record.member.address;
-            self.swim.give_up(now, address, peer, true, sink);
-            self.spread_verdict(now, peer, sink);
-        }
-        self.settle(now, sink);
     }
 
     /// A link to this peer opened: if it counts as unreachable it is called at once.

@@ -8,6 +8,7 @@ use super::{DialOrder, IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, L
 use crate::base::{DestinationId, LogKind, NodeRef, Time, WorkerIndex};
 use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
 use crate::control::{Control, ControlSink, ControlTimer};
+use crate::member::{MemberSink, Membership, Refused};
 use crate::part::PartId;
 use crate::wire::VersionRange;
 use crate::wire::handshake::{AcceptParams, DialParams, Established, TurnAway};
@@ -47,6 +48,25 @@ impl Control {
     pub fn suspect(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
         let view = std::sync::Arc::clone(self.membership.view());
         self.links(now, sink, |links, out| links.suspect(now, peer, &view, out));
+    }
+
+    /// A connection to this peer was refused: its process is gone, unless it has shown that it lives.
+    pub fn peer_refused(&mut self, now: Time, peer: NodeRef, sink: &mut dyn ControlSink) {
+        let refused = |membership: &mut Membership, sink: &mut dyn MemberSink| {
+            membership.peer_refused(now, peer, sink)
+        };
+        if self.member(now, sink, refused) == Refused::Contradicted
+            && let Some(member) = self.membership.view().member(peer.node)
+        {
+            let (name, address) = (member.name.clone(), member.address);
+            let text = || {
+                format!(
+                    "{name} answers datagrams, but a connection to {address} was refused: look for \
+                     what rejects TCP to there, as a firewall does; nothing sent from here arrives"
+                )
+            };
+            self.links(now, sink, |links, out| links.say(now, LogKind::Contradicted, out, text));
+        }
     }
 
     /// Finds out what is at a seed's address.

@@ -171,6 +171,35 @@ fn where_everyone_would_be_damped_nobody_is() {
     assert!(damped_at_once <= 1 && relapsed > 0, "{damped_at_once} {relapsed}");
 }
 
+/// What rejects connections to it lets datagrams through.
+#[test]
+fn a_member_that_refuses_connections_and_answers_is_given_up_ever_more_seldom() {
+    let mut net = Net::cluster(61, 3);
+    let victim = net.me(2);
+    let mut contradicted = 0;
+    for _ in 0..5 * 1_200 {
+        for on in [0, 1] {
+            let refused =
+                net.call(on, |membership, now, sink| membership.peer_refused(now, victim, sink));
+            contradicted += u32::from(refused == Refused::Contradicted);
+        }
+        net.run(MS(200));
+    }
+    let renewals = net.nodes[2].membership.stats().renewals;
+    assert!((2..=8).contains(&renewals), "{renewals} in 20 minutes");
+    assert!(contradicted > 10_000, "{contradicted}: whoever refuses is told of");
+    // Its death is noticed all the same, and another life of it is believed to be dead at once.
+    net.kill(2);
+    let noticed = |net: &Net| !net.reachable(0, victim.node);
+    net.until(S(6), noticed).expect("the detector finds it");
+    let again = net.add(seeded(&[0]), local("n2", address(2), 9_000));
+    net.until(S(3), |net| net.agreed(&[0, 1, again], 3)).expect("it is back");
+    let next = net.me(again);
+    let refused = net.call(0, |membership, now, sink| membership.peer_refused(now, next, sink));
+    assert_eq!(refused, Refused::Believed);
+    assert!(!net.nodes[0].membership.directory.get(next.node).unwrap().record.member.reachable);
+}
+
 #[test]
 fn damping_can_be_turned_off() {
     let mut net = Net::new(370);
