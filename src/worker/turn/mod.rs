@@ -140,12 +140,12 @@ impl Turn {
         worked |= self.take_hand_overs(worker, io);
         worked |= self.take_chunks(worker, io);
         worked |= self.read_sockets(worker, io);
-        self.run_due(worker, io);
+        let due = self.run_due(worker, io);
         let own = self.run_own(worker, io);
         self.report(worker, io);
-        // Handlers may have taken long. What is written now would seem to be as old as the turn, or
+        // Users' code may have taken long. What is written now would seem to be as old as the turn, or
         // as what was written before it.
-        let written_at = if worked || own { io.now() } else { now };
+        let written_at = if worked || due || own { io.now() } else { now };
         self.look_at_flows(worker, io, written_at);
         worked |= self.flush(worker, io, written_at);
         // A request that a flush made (a lost link) must not wait for the next event.
@@ -321,18 +321,19 @@ impl Turn {
         }
     }
 
-    /// Runs what is due.
-    fn run_due<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) {
+    /// Runs what is due. Returns whether there was any.
+    fn run_due<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
         if !worker.gather() {
-            return;
+            return false;
         }
         self.pace.share();
         // A look after each: what quick messages took says nothing about these.
         while worker.run_one() {
             if self.look(worker, io) {
-                return;
+                break;
             }
         }
+        true
     }
 
     /// Handles what this worker sent to itself. Returns whether there may be more.

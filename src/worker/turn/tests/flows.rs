@@ -60,6 +60,45 @@ fn what_is_written_after_a_long_rest_is_looked_at_again() {
     in_time(given_up(&mut bench, link));
 }
 
+/// Takes two seconds when it is woken.
+struct Sleepy(Arc<AtomicU64>);
+
+impl Routee for Sleepy {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Ping>();
+    }
+    fn wake(&mut self, _: u64, _: &mut Context<'_>) {
+        self.0.fetch_add(2_000_000_000, Ordering::Relaxed);
+    }
+}
+
+impl Handler<Ping> for Sleepy {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedPing, cx: &mut Context<'_>) -> u64 {
+        cx.wake_after(Duration::from_millis(20), 0);
+        0
+    }
+}
+
+/// What is written behind code that took long was written then, and not as its turn began.
+#[test]
+fn a_connection_has_its_time_after_a_routee_was_woken_for_long() {
+    let mut bench = Bench::new();
+    let clock = Arc::clone(&bench.hands.clock);
+    bench.worker.withdraw(SLOW);
+    bench.worker.serve(SLOW, RouteeFactory::new(move |_| Sleepy(Arc::clone(&clock))));
+    bench.link(1, &[1]);
+    bench.hands.flow = Some(QUIET);
+    bench.run();
+    let (link, _) = bench.hands.sockets[0];
+    // The acknowledgement, and the wake-up.
+    bench.hands.clock.fetch_add(25_000_000, Ordering::Relaxed);
+    bench.hands.flow = Some(VANISHES);
+    let (_, took) = bench.run();
+    assert!(took >= Duration::from_secs(2) && bench.hands.written.contains(&link));
+    in_time(given_up(&mut bench, link));
+}
+
 #[test]
 fn threads_are_told_once_that_a_destination_is_gone() {
     let mut bench = Bench::new();
