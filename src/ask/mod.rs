@@ -277,6 +277,16 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
     }
 
+    /// What is left of the deadline of an ask with a plan.
+    pub fn left(&self, ask: u64, now: Time) -> Option<std::time::Duration> {
+        match self.table.get(ask) {
+            Some(Entry::Ask(Ask { course: Course::Planned(progress), .. })) => {
+                Some(progress.deadline.since(now))
+            }
+            _ => None,
+        }
+    }
+
     /// Who waits for an ask.
     pub fn waiter(&self, ask: u64) -> Option<&W> {
         match self.table.get(ask) {
@@ -333,8 +343,22 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
 
     /// Nothing more comes on a link: what is open there has failed.
     pub fn link_lost(&mut self, link: L, error: AskError, now: Time, out: &mut Effects<W>) {
+        self.link_lost_but(&[], link, error, now, out);
+    }
+
+    /// The same, but for these, in order.
+    pub fn link_lost_but(
+        &mut self,
+        kept: &[u64],
+        link: L,
+        error: AskError,
+        now: Time,
+        out: &mut Effects<W>,
+    ) {
         for correlation in self.on_link(link) {
-            self.lost(correlation, error, now, out);
+            if kept.binary_search(&correlation).is_err() {
+                self.lost(correlation, error, now, out);
+            }
         }
     }
 

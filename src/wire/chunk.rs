@@ -1,10 +1,13 @@
 //! A run of encoded frames in one aligned buffer: what queues carry and one write takes.
 
 use std::fmt;
+use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 
-use super::header::{CORRELATION, FrameKind, HEADER_BYTES, at, padded};
+use super::header::{
+    CORRELATION, CORRELATION_AND_DEADLINE, DEADLINE_US, FrameKind, HEADER_BYTES, at, padded,
+};
 use crate::base::{HandlerId, MessageTypeId};
 
 /// Capacity of an ordinary chunk. One chunk is about what one `write` carries best on loopback,
@@ -150,17 +153,31 @@ impl Chunk {
         })
     }
 
+    /// The correlations of the asks no byte of which was consumed.
+    pub fn untouched_asks(&self) -> impl Iterator<Item = u64> {
+        let frames = self.headers().filter(|(start, _)| *start >= self.start);
+        frames.filter_map(|(start, header)| {
+            let is_ask = at::KIND.read(header) & 15 == FrameKind::Ask as u8;
+            let frame = self.bytes[start..self.end].first_chunk::<{ CORRELATION.end() }>()?;
+            is_ask.then(|| CORRELATION.read(frame))
+        })
+    }
+
     /// Drops the rest of a frame that was consumed in part.
     pub fn skip_partial_frame(&mut self) {
         let boundary = self.boundaries().find(|start| *start >= self.start);
         self.start = boundary.unwrap_or(self.end);
     }
 
-    /// Fills in the correlation of the first frame, which was encoded with a placeholder on a
-    /// thread that could not know it.
-    pub fn patch_first_correlation(&mut self, correlation: u64) {
-        let frame = self.bytes[self.start..].first_chunk_mut::<{ CORRELATION.end() }>();
-        CORRELATION.write(frame.expect("an ask has a correlation"), correlation);
+    /// Fills in what the first frame, an ask with a deadline, could not know when it was encoded: its
+    /// correlation, and what is left of its deadline as it is put on its way.
+    pub fn patch_first_ask(&mut self, correlation: u64, left: Duration) {
+        let frame = self.bytes[self.start..].first_chunk_mut::<{ DEADLINE_US.end() }>();
+        let frame = frame.expect("an ask has a correlation and a deadline");
+        let fields = at::FIELDS.read(frame) & CORRELATION_AND_DEADLINE;
+        assert_eq!(fields, CORRELATION_AND_DEADLINE, "they stand first of all fields");
+        CORRELATION.write(frame, correlation);
+        DEADLINE_US.write(frame, u64::try_from(left.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Points the first frame at another handler.

@@ -141,6 +141,14 @@ fields! {
 pub(super) const CORRELATION: Place<u64> = at::TARGET.then();
 const _: () = assert!(Bit::correlation as u8 == 0, "chunks are patched there");
 
+/// Where a deadline stands behind a correlation.
+pub(super) const DEADLINE_US: Place<u64> = CORRELATION.then();
+const _: () = assert!(Bit::deadline_us as u8 == 1, "chunks are patched there");
+
+/// What the fields of a frame with both say that they are.
+pub(super) const CORRELATION_AND_DEADLINE: u8 =
+    1 << Bit::correlation as u8 | 1 << Bit::deadline_us as u8;
+
 const KNOWN_FIELDS: u8 = ((1 << FIELDS.len()) - 1) as u8;
 
 /// The most bytes that [`Fields`] can take.

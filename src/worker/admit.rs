@@ -105,7 +105,7 @@ impl Worker {
         };
         match core.asks.open(waiter, link, deadline) {
             Ok(correlation) => {
-                frame.patch_first_correlation(correlation);
+                frame.patch_first_ask(correlation, deadline.since(core.now));
                 core.push_request(link, frame);
             }
             Err(waiter) => {

@@ -25,8 +25,9 @@ impl Core {
         within: Duration,
         waiter: Waiter,
     ) -> Result<(), Refusal> {
-        self.published.tally.sent.add(1);
+        // Counted afterwards, as a tell.
         let outcome = place.and_then(|place| self.ask_at(place, message, within, waiter));
+        self.published.tally.sent.add(1);
         self.refused(outcome)
     }
 
@@ -42,20 +43,18 @@ impl Core {
         if self.asks.is_full() {
             self.reap();
         }
-        let opened = self.asks.open(waiter, link, self.now.plus(within));
-        let correlation = opened.map_err(|_| Refusal::TooManyAsks)?;
+        if self.asks.is_full() || self.asks.is_over() {
+            return Err(Refusal::TooManyAsks);
+        }
+        // Opened once it is encoded: its own serialisation may panic.
+        let correlation = self.asks.next();
         let head = ask_head::<M>(place, correlation, within);
         let Self { links, encoder, dirty, .. } = self;
-        match push(&mut links[link], link, encoder, dirty, &head, message) {
-            Ok(()) => {
-                self.published.tally.asks.add(1);
-                Ok(())
-            }
-            Err(refusal) => {
-                self.asks.cancel(correlation, &mut self.ask_effects);
-                Err(refusal)
-            }
-        }
+        push(&mut links[link], link, encoder, dirty, &head, message)?;
+        let opened = self.asks.open(waiter, link, self.now.plus(within));
+        debug_assert_eq!(opened.ok(), Some(correlation), "there is a place for it");
+        self.published.tally.asks.add(1);
+        Ok(())
     }
 
     /// Sends an ask that may be sent again. What its later attempts come to is for its waiter.
@@ -119,16 +118,17 @@ impl Core {
         generation: u32,
         reply: Result<&[u8], AskError>,
     ) {
-        match reply {
-            Ok(_) => self.published.tally.replies.add(1),
-            Err(_) => self.published.tally.failed_asks.add(1),
-        }
         let full = AskError::Dead(DeathReason::RepliesFull);
         let reply = reply.and_then(|body| self.buffers.hold_reply(body).ok_or(full));
         let held = reply.is_ok();
-        if !self.replies.complete(slot, generation, reply) && held {
-            self.published.tally.late_replies.add(1);
+        // By its own clock it may have ended a moment before.
+        let heard = self.replies.complete(slot, generation, reply);
+        let tally = &self.published.tally;
+        match held && heard {
+            true => tally.replies.add(1),
+            false => tally.failed_asks.add(1),
         }
+        tally.late_replies.add(u64::from(held && !heard));
     }
 
     /// Carries out what the asks decided, but for telling the routees that waited: each has its turn.
@@ -163,11 +163,12 @@ impl Core {
             }
         };
         let link = self.link_for_attempt(place.destination)?;
+        let left = self.asks.left(ask, self.now).ok_or(Refusal::Stopped)?;
         let (_, frame) = self.asks.plan(ask).ok_or(Refusal::Stopped)?;
         let mut copy = self.buffers.take_fitting(frame.len());
         copy.append(frame.bytes(), frame.frames());
         copy.patch_first_target(place.handler);
-        copy.patch_first_correlation(attempt);
+        copy.patch_first_ask(attempt, left);
         self.asks.sent(attempt, link);
         self.published.tally.sent.add(1);
         self.push_request(link, copy);

@@ -236,8 +236,9 @@ impl Core {
         place: Result<Place, Refusal>,
         message: &M,
     ) -> Result<(), Refusal> {
-        self.published.tally.sent.add(1);
+        // Counted afterwards: when its own serialisation panics, nothing was sent.
         let sent = place.and_then(|place| self.push_tell(place, message));
+        self.published.tally.sent.add(1);
         self.refused(sent)
     }
 

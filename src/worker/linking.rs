@@ -364,6 +364,7 @@ impl Worker {
                     return self.core.refresh_usable();
                 }
                 let kept = link.outbox.rewind(&mut self.core.encoder);
+                let unwritten = link.outbox.unwritten_asks();
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.
                 link.state = if link.wanted && !finished {
@@ -375,10 +376,14 @@ impl Worker {
                     LinkState::Idle
                 };
                 self.core.settle(id, kept);
-                if self.core.links[id].state != LinkState::Dialing {
+                let goes_on = self.core.links[id].state == LinkState::Dialing;
+                if !goes_on {
                     self.core.bury(id, DeathReason::Unreachable);
                 }
-                self.fail_asks(id, AskError::LinkLost);
+                self.fail_asks_but(&unwritten, id, AskError::LinkLost);
+                if !goes_on {
+                    self.fail_asks(id, AskError::Dead(DeathReason::Unreachable));
+                }
                 self.link_changed(id, LinkChange::Closed);
                 self.core.refresh_usable();
             }
@@ -389,17 +394,22 @@ impl Worker {
     pub(super) fn lose(&mut self, id: LinkId, reason: DeathReason) {
         let link = &mut self.core.links[id];
         let kept = link.outbox.rewind(&mut self.core.encoder);
-        // Once anything was written an ask may have been handled, and must not be called dead.
-        let untouched = link.sent.requests == kept;
+        let unwritten = link.outbox.unwritten_asks();
         self.core.settle(id, kept);
         self.core.bury(id, reason);
-        let error = if untouched { AskError::Dead(reason) } else { AskError::LinkLost };
-        self.fail_asks(id, error);
+        self.fail_asks_but(&unwritten, id, AskError::LinkLost);
+        self.fail_asks(id, AskError::Dead(reason));
     }
 
     pub(super) fn fail_asks(&mut self, link: LinkId, error: AskError) {
+        self.fail_asks_but(&[], link, error);
+    }
+
+    /// Once anything of an ask was written it may have been handled, and must not be called dead; of
+    /// these nothing was.
+    fn fail_asks_but(&mut self, unwritten: &[u64], link: LinkId, error: AskError) {
         let Core { asks, ask_effects, now, .. } = &mut self.core;
-        asks.link_lost(link, error, *now, ask_effects);
+        asks.link_lost_but(unwritten, link, error, *now, ask_effects);
         self.core.carry_asks();
     }
 }

@@ -549,6 +549,13 @@ impl Outbox {
         self.chunks.iter().map(Chunk::untouched_requests).sum()
     }
 
+    /// The correlations of the asks of which nothing was written, sorted.
+    pub(super) fn unwritten_asks(&self) -> Vec<u64> {
+        let mut asks: Vec<u64> = self.chunks.iter().flat_map(Chunk::untouched_asks).collect();
+        asks.sort_unstable();
+        asks
+    }
+
     /// Drops everything.
     pub(super) fn clear(&mut self, encoder: &mut Encoder) {
         self.bytes = 0;

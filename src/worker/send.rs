@@ -32,7 +32,8 @@ pub fn tell_head<M: Message>(place: Place) -> Head {
     }
 }
 
-/// What an ask's frame says besides its body. A thread leaves the correlation to its worker.
+/// What an ask's frame says besides its body. A thread leaves the correlation to its worker, and what
+/// is left of the deadline by then.
 #[inline]
 pub fn ask_head<M: Message>(place: Place, correlation: u64, within: Duration) -> Head {
     let deadline_us = u64::try_from(within.as_micros()).unwrap_or(u64::MAX);

@@ -16,6 +16,7 @@ use crate::route::snapshot::Reach;
 use crate::wire::{CHUNK_BYTES, Fields, FrameKind, WireError, encode, encode_empty};
 
 mod abandoned;
+mod asks;
 mod dialing;
 mod drained;
 mod limits;
