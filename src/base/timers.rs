@@ -128,6 +128,7 @@ impl<T> TimerWheel<T> {
     }
 
     /// Stops a timer and gives its value back; `None` if it fired or was cancelled before.
+    #[inline] // Each ask that is answered comes by.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let node = self.nodes.get(key.index as usize)?;
         if node.generation != key.generation || node.list == FREE {

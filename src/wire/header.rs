@@ -113,6 +113,8 @@ macro_rules! fields {
             }
 
             /// Reads the fields that `bits` announces from as many bytes as [`fields_bytes`] says.
+            // Once: in line, it would keep what calls it from being in line.
+            #[inline(never)]
             fn read(bits: u8, bytes: &[u8]) -> Self {
                 let mut bytes = Reader::new(bytes);
                 Self { $($name: match bits & 1 << Bit::$name as u8 {

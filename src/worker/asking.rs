@@ -4,13 +4,11 @@ use std::any::Any;
 
 use rkyv::Archive;
 
-use super::context::Context;
-use super::core::{Core, Waiter};
+use super::core::{Context, Waiter};
 use super::handler::OnReply;
 use super::place::{RouteeRef, Target, single};
 use super::router_ref::RouterRef;
 use super::send::AskOptions;
-use crate::base::InstanceId;
 use crate::base::fate::{AskError, Refusal};
 use crate::hash::HashKey;
 use crate::wire::{Message, WireType};
@@ -105,8 +103,7 @@ pub(super) fn deliver_reply<H: OnReply<M>, M: Message>(
     routee: &mut dyn Any,
     token: u64,
     reply: Result<&[u8], AskError>,
-    core: &mut Core,
-    instance: InstanceId,
+    cx: &mut Context<'_>,
 ) {
     // The waiter holds the handler's id, and an id belongs to one type for good.
     let Some(routee) = routee.downcast_mut::<H>() else {
@@ -117,5 +114,5 @@ pub(super) fn deliver_reply<H: OnReply<M>, M: Message>(
         Ok(body) => <M::Reply as WireType>::access(body).ok_or(AskError::InvalidReply),
         Err(error) => Err(error),
     };
-    routee.on_reply(token, reply, &mut Context::of(core, instance));
+    routee.on_reply(token, reply, cx);
 }

@@ -1,49 +1,23 @@
-//! What a handler sees of its worker while it runs.
+//! What a handler can do while it runs: the verbs of its [`Context`]. Those for asks and for work stand
+//! in `asking` and `working`.
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::core::Core;
+use super::core::{Context, Origin};
 use super::inject::ReplyTo;
-use super::link::LinkId;
 use super::place::RouteeRef;
 use super::replier::{Later, Replier};
 use super::router_ref::RouterRef;
 use super::select::Pattern;
 use crate::base::fate::{Counts, Refusal};
-use crate::base::{InstanceId, NodeRef, RouteeId, Time, TimerKey, WorkerIndex};
+use crate::base::{NodeRef, RouteeId, Time, TimerKey, WorkerIndex};
 use crate::hash::HashKey;
 use crate::wire::{Message, WireType};
-
-/// Where the message that is being handled came from.
-#[derive(Clone, Copy)]
-pub(super) struct Origin {
-    pub link: LinkId,
-    pub correlation: Option<u64>,
-    pub deadline: Option<Time>,
-}
 
 /// A time that a handler has set, by which it can be called off: see [`Context::cancel_wake`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WakeKey(TimerKey);
-
-/// A handler's hands: send, ask, reply later, set times.
-///
-/// Nothing here locks, allocates or makes a system call; what is sent leaves at the end of the
-/// worker's duty cycle.
-pub struct Context<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) instance: InstanceId,
-    pub(super) origin: Option<Origin>,
-}
-
-impl<'a> Context<'a> {
-    /// For a routee that is called for something else than a message.
-    #[inline]
-    pub(super) fn of(core: &'a mut Core, instance: InstanceId) -> Self {
-        Self { core, instance, origin: None }
-    }
-}
 
 impl Context<'_> {
     /// The time of this duty cycle, on the node's clock.

@@ -56,12 +56,30 @@ impl Waiter {
     }
 }
 
-/// Casts a routee and a reply back to their types, and has the one hear the other.
-pub(super) type DeliverReply =
-    fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Core, InstanceId);
+/// Casts the routee and the reply back to their types and calls `on_reply`.
+pub(super) type DeliverReply = fn(&mut dyn Any, u64, Result<&[u8], AskError>, &mut Context<'_>);
 
 /// The same with the result of work.
-pub(super) type Then = Box<dyn FnOnce(&mut dyn Any, Outcome, &mut Core, InstanceId)>;
+pub(super) type Then = Box<dyn FnOnce(&mut dyn Any, Outcome, &mut Context<'_>)>;
+
+/// Where the message that is being handled came from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub link: LinkId,
+    pub correlation: Option<u64>,
+    pub deadline: Option<Time>,
+}
+
+/// A handler's hands: send, ask, reply later, set times.
+///
+/// Nothing here locks, allocates or makes a system call; what is sent leaves at the end of the
+/// worker's duty cycle.
+// Beside the core, which keeps functions that take one.
+pub struct Context<'a> {
+    pub(super) core: &'a mut Core,
+    pub(super) instance: InstanceId,
+    pub(super) origin: Option<Origin>,
+}
 
 #[inline]
 fn link_of(

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
-use super::context::{Context, Origin};
-use super::core::{Core, Timer, Waiter};
+use super::core::{Context, Core, Origin, Timer, Waiter};
 use super::dead::About;
 use super::link::{LinkId, LinkState, Role};
 use super::panics::caught;
@@ -240,8 +239,8 @@ impl Worker {
         let instance = slot.id;
         let mut cx = Context { core: &mut self.core, instance, origin: Some(origin) };
         match caught(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx)) {
-            Some(outcome) => outcome,
-            None => {
+            Ok(outcome) => outcome,
+            Err(_) => {
                 self.restart(instance);
                 Err(DeathReason::HandlerPanicked)
             }
@@ -282,7 +281,7 @@ impl Worker {
             }
             Waiter::Routee { instance, token, deliver } => {
                 let panicked = self.with_routee(instance, |hosted, cx| {
-                    deliver(hosted.routee(), token, reply, cx.core, instance);
+                    deliver(hosted.routee(), token, reply, cx);
                 });
                 if panicked == Some(true) {
                     self.restart(instance);

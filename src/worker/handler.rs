@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
-use super::context::Context;
+use super::core::Context;
 use super::replier::Later;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{MessageType, MessageTypeId, WorkerIndex};

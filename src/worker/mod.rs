@@ -57,7 +57,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use self::command::{Command, Report, SlowTurn};
-pub use self::context::{Context, WakeKey};
+pub use self::context::WakeKey;
+pub use self::core::Context;
 pub use self::dead::Dead;
 pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, RouteeFactory};
 pub use self::inject::{AppReply, InjectedAsk, Injection};

@@ -2,8 +2,7 @@
 //! is carried out once a turn.
 
 use super::Worker;
-use super::context::Context;
-use super::core::{Core, Timer};
+use super::core::{Context, Core, Timer};
 use super::link::{LinkId, Role};
 use super::request::Request;
 use crate::base::fate::{DeathReason, Refusal};

@@ -2,8 +2,7 @@
 //! or with the worker.
 
 use super::Worker;
-use super::context::Context;
-use super::core::{Core, Waiter};
+use super::core::{Context, Core, Waiter};
 use super::handler::{Hosted, RouteeFactory};
 use super::panics::{caught, drop_quietly};
 use super::request::Request;
@@ -26,8 +25,9 @@ impl RouteeSlot {
     ) -> bool {
         core.published.pulse.calls(self.id.handler.0, 0);
         core.last_call = (self.id.handler, None);
-        let mut cx = Context::of(core, self.id);
-        caught(|| run(self.hosted.as_mut(), &mut cx)).is_none()
+        let mut cx = Context { core, instance: self.id, origin: None };
+        let hosted = self.hosted.as_mut();
+        caught(|| run(hosted, &mut cx)).is_err()
     }
 
     /// Tells it that this is its end. There is no more to do for one that panics then.
@@ -51,7 +51,7 @@ impl Worker {
     /// and whoever serves the path is told.
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         let index = self.core.index;
-        let Some(hosted) = caught(|| factory.make(index)) else {
+        let Ok(hosted) = caught(|| factory.make(index)) else {
             self.core.requests.push(Request::ServeFailed(handler));
             return;
         };
@@ -96,7 +96,7 @@ impl Worker {
     fn replace(&mut self, id: InstanceId) -> Option<InstanceId> {
         let index = self.core.index;
         let slot = running(&mut self.routees, id)?;
-        let fresh = caught(|| slot.factory.make(index))?;
+        let fresh = caught(|| slot.factory.make(index)).ok()?;
         drop_quietly(std::mem::replace(&mut slot.hosted, fresh));
         slot.id.life = Some(self.next_life);
         self.next_life = self.next_life.next();

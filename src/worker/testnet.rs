@@ -11,7 +11,7 @@ use rkyv::util::AlignedVec;
 
 pub(super) use handlers::*;
 
-use super::context::Context;
+use super::core::Context;
 use super::outbox::Outbox;
 use super::*;
 use crate::Message;

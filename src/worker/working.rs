@@ -1,8 +1,7 @@
 //! What handlers do with work that goes on elsewhere: begin it, call it off, and take its result.
 
 use super::Worker;
-use super::context::Context;
-use super::core::{Core, Then};
+use super::core::{Context, Core, Then};
 use super::handler::Routee;
 use super::work::{TooMuchWork, Work, WorkKey, WorkLost};
 use crate::base::fate::WorkEnd;
@@ -52,11 +51,10 @@ impl Context<'_> {
         &mut self,
         then: impl FnOnce(&mut H, Result<T, WorkLost>, &mut Context<'_>) + 'static,
     ) -> Result<Work<T>, TooMuchWork> {
-        let then: Then = Box::new(move |routee, outcome, core, instance| {
+        let then: Then = Box::new(move |routee, outcome, cx| {
             let routee = routee.downcast_mut::<H>();
             debug_assert!(routee.is_some(), "work was begun for a routee of another type");
             let result = outcome.map(|result| result.downcast::<T>().map(|result| *result));
-            let cx = &mut Context::of(core, instance);
             match (routee, result) {
                 (Some(routee), Ok(Ok(result))) => then(routee, Ok(result), cx),
                 (Some(routee), Err(lost)) => then(routee, Err(lost), cx),
@@ -103,10 +101,7 @@ impl Worker {
             Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
         };
         self.core.published.tally.work_ended[end as usize].add(1);
-        let panicked = self.with_routee(routee, |hosted, cx| {
-            then(hosted.routee(), outcome, cx.core, routee);
-        });
-        if panicked == Some(true) {
+        if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx)) == Some(true) {
             self.restart(routee);
         }
     }
