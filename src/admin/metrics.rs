@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::report::{CountsReport, MembersReport, StrangersReport, snake_case};
+use super::report::{CountsReport, MembersReport, Reported, StrangersReport, snake_case};
 use crate::api::{Node, PathTimes, Room, WorkerUse};
 use crate::base::MemberState;
 use crate::member::MAX_RECORDS;
@@ -233,79 +233,19 @@ fn members(out: &mut Gathered, report: &MembersReport) {
 }
 
 fn counts(out: &mut Gathered, counts: &CountsReport) {
-    let single = [
-        ("keyway_messages_sent", "Messages to be sent, refused ones included.", counts.sent),
-        (
-            "keyway_messages_delivered",
-            "Messages a handler took, as acknowledged by its node.",
-            counts.delivered,
-        ),
-        (
-            "keyway_messages_dead_at_peer",
-            "Accepted messages that the receiving node reported dead.",
-            counts.dead_at_peer,
-        ),
-        (
-            "keyway_messages_unknown",
-            "Messages written to a link that was lost before they were acknowledged.",
-            counts.unknown,
-        ),
-        (
-            "keyway_messages_received",
-            "Messages from other nodes that handlers here took.",
-            counts.received,
-        ),
-        ("keyway_asks", "Asks that were accepted.", counts.asks),
-        ("keyway_asks_replied", "Asks that got their reply.", counts.replies),
-        ("keyway_asks_failed", "Asks that ended in an error.", counts.failed_asks),
-        (
-            "keyway_replies_late",
-            "Replies that came after their ask had ended.",
-            counts.late_replies,
-        ),
-        ("keyway_replies_lost", "Replies that could not be sent.", counts.lost_replies),
-        (
-            "keyway_wakes_void",
-            "Times set by routees that were gone before they came.",
-            counts.void_wakes,
-        ),
-        (
-            "keyway_slow_turns",
-            "Turns of workers that took longer than `workers.slow_turn_ms`.",
-            counts.slow_turns,
-        ),
-        (
-            "keyway_frames_skipped",
-            "Frames from newer nodes, of kinds or parts that this one does not know.",
-            counts.skipped_frames,
-        ),
-        ("keyway_work_begun", "Work that routees began on other threads.", counts.work_begun),
-    ];
-    for (name, help, value) in single {
-        out.counter(name, help);
-        out.sample(&[], value);
+    for (names, count) in counts.each() {
+        out.counter(names.metric, names.help);
+        match count {
+            Reported::One(count) => out.sample(&[], count),
+            Reported::By(label, counts) => {
+                for (reason, count) in counts {
+                    out.sample(&[(label, reason)], *count);
+                }
+            }
+        }
     }
     out.gauge("keyway_messages_in_flight", "Messages that have not ended yet.");
     out.sample(&[], counts.in_flight);
-    let by_reason = [
-        ("keyway_messages_refused", "Messages that were not accepted.", &counts.refused),
-        ("keyway_messages_dead", "Accepted messages known to be dead.", &counts.dead),
-        (
-            "keyway_messages_received_dead",
-            "Messages from other nodes that died here.",
-            &counts.received_dead,
-        ),
-    ];
-    for (name, help, reasons) in by_reason {
-        out.counter(name, help);
-        for (reason, count) in reasons {
-            out.sample(&[("reason", reason)], *count);
-        }
-    }
-    out.counter("keyway_work_ended", "Work of routees on other threads that has ended, and how.");
-    for (end, count) in &counts.work_ended {
-        out.sample(&[("end", end)], *count);
-    }
 }
 
 fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
@@ -438,6 +378,68 @@ impl Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fate::{Counts, each_another};
+
+    fn encoded(out: Gathered) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(out));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    /// What dashboards read.
+    const COUNTED: [&str; 18] = [
+        "keyway_messages_sent",
+        "keyway_messages_delivered",
+        "keyway_messages_dead_at_peer",
+        "keyway_messages_unknown",
+        "keyway_messages_received",
+        "keyway_asks",
+        "keyway_asks_replied",
+        "keyway_asks_failed",
+        "keyway_replies_late",
+        "keyway_replies_lost",
+        "keyway_wakes_void",
+        "keyway_slow_turns",
+        "keyway_frames_skipped",
+        "keyway_work_begun",
+        "keyway_messages_refused",
+        "keyway_messages_dead",
+        "keyway_messages_received_dead",
+        "keyway_work_ended",
+    ];
+
+    #[test]
+    fn every_count_has_a_family_of_its_own() {
+        let (counts, mut out) = (each_another(), Gathered::default());
+        super::counts(&mut out, &CountsReport::from(counts));
+        let text = encoded(out);
+        for family in COUNTED {
+            assert!(text.contains(&format!("# TYPE {family} counter\n")), "{family} in {text}");
+        }
+        for names in Counts::NAMES {
+            assert!(text.contains(&format!("# HELP {} {}\n", names.metric, names.help)), "{text}");
+        }
+        // Each number once, those of each reason too.
+        let told: Vec<u64> = text
+            .lines()
+            .filter(|line| line.starts_with("keyway_") && !line.contains("in_flight"))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
+            .collect();
+        let mut counted: Vec<u64> = format!("{}", serde_json::to_value(counts).unwrap())
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        assert!(counted.len() > Counts::NAMES.len());
+        counted.sort_unstable();
+        let mut told = told;
+        told.sort_unstable();
+        assert_eq!(told, counted);
+        let labels =
+            ["refused_total{reason=\"queue_full\"}", "work_ended_total{end=\"called_off\"}"];
+        assert!(labels.iter().all(|label| text.contains(label)), "{text}");
+    }
 
     #[test]
     fn families_come_with_their_samples_and_labels_are_escaped() {
@@ -451,10 +453,7 @@ mod tests {
         let mut times = Distribution { sum_ns: 2_000_000_500, ..Distribution::default() };
         (times.buckets[1], times.buckets[BOUNDS.len()]) = (2, 1);
         out.value(&[("path", "/p")], Value::Times(Box::new(times)));
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(out));
-        let mut text = String::new();
-        text::encode(&mut text, &registry).unwrap();
+        let text = encoded(out);
         let (text, histogram) = text.split_at(text.find("# HELP d").unwrap());
         assert_eq!(
             text,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::api::Node;
-use crate::base::fate::{Counts, DeathReason, Refusal, WorkEnd};
+use crate::base::fate::{CountNames, Counts, DeathReason, Refusal, WorkEnd, counts};
 use crate::base::{Member, MemberState, Service};
 
 /// The members as one node sees them.
@@ -89,51 +89,71 @@ pub struct RouterReport {
     pub table_digest: String,
 }
 
-/// How many messages ended how. `sent` is the sum of `delivered`, `refused`, `dead`,
-/// `dead_at_peer`, `unknown` and `in_flight`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CountsReport {
-    /// Messages that were to be sent, refused ones included.
-    pub sent: u64,
-    /// Messages a handler took, as acknowledged by its node.
-    pub delivered: u64,
-    /// Not accepted, by reason.
-    pub refused: BTreeMap<String, u64>,
-    /// Accepted and known to be dead, by reason.
-    pub dead: BTreeMap<String, u64>,
-    /// Accepted and reported dead by the receiving node, which counts the reasons.
-    pub dead_at_peer: u64,
-    /// Written to a link that was lost before they were acknowledged.
-    pub unknown: u64,
-    /// Not ended yet.
-    pub in_flight: u64,
-    /// Messages from other nodes that handlers here took.
-    pub received: u64,
-    /// Messages from other nodes that died here, by reason.
-    pub received_dead: BTreeMap<String, u64>,
-    /// Asks among `sent` that were accepted.
-    pub asks: u64,
-    /// Asks that got their reply.
-    pub replies: u64,
-    /// Asks that ended in an error.
-    pub failed_asks: u64,
-    /// Replies that came after their ask had ended.
-    pub late_replies: u64,
-    /// Replies that could not be sent.
-    pub lost_replies: u64,
-    /// Times set by routees that were gone before they came.
-    pub void_wakes: u64,
-    /// Turns of workers that took longer than `workers.slow_turn_ms`.
-    pub slow_turns: u64,
-    /// Frames from newer nodes that this one does not know.
-    pub skipped_frames: u64,
-    /// Work that routees have begun on other threads.
-    #[serde(default)]
-    pub work_begun: u64,
-    /// How it ended.
-    #[serde(default)]
-    pub work_ended: BTreeMap<String, u64>,
+/// A count in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported<'a> {
+    /// One number.
+    One(u64),
+    /// A number for each reason, and the word for what these are.
+    By(&'static str, &'a BTreeMap<String, u64>),
 }
+
+impl Reported<'_> {
+    /// All reasons together.
+    pub fn total(&self) -> u64 {
+        match self {
+            Self::One(count) => *count,
+            Self::By(_, counts) => counts.values().sum(),
+        }
+    }
+}
+
+macro_rules! report {
+    ($($count:ident $(by $label:ident of $reason:ident)?: $metric:literal, $row:literal, $help:literal;)+) => {
+        /// How many messages ended how. `sent` is the sum of `delivered`, `refused`, `dead`,
+        /// `dead_at_peer`, `unknown` and `in_flight`.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct CountsReport {
+            $(
+                #[doc = $help]
+                $(#[doc = concat!("By ", stringify!($label), ".")])?
+                #[serde(default)] // A node of another version may have none.
+                pub $count: report!(@type $($reason)?),
+            )+
+            /// Messages that have not ended yet.
+            pub in_flight: u64,
+        }
+
+        impl CountsReport {
+            /// All but `in_flight`, which follows from them, and what each is called.
+            pub fn each(&self) -> impl Iterator<Item = (CountNames, Reported<'_>)> {
+                let counts = [$(report!(@reported self.$count $(by $label)?)),+];
+                Counts::NAMES.into_iter().zip(counts)
+            }
+        }
+
+        impl From<Counts> for CountsReport {
+            fn from(counts: Counts) -> Self {
+                Self {
+                    $($count: report!(@value counts.$count $(by $reason)?),)+
+                    in_flight: counts.in_flight(),
+                }
+            }
+        }
+    };
+    (@type) => { u64 };
+    (@type $reason:ident) => { BTreeMap<String, u64> };
+    (@reported $self:ident.$count:ident) => { Reported::One($self.$count) };
+    (@reported $self:ident.$count:ident by $label:ident) => {
+        Reported::By(stringify!($label), &$self.$count)
+    };
+    (@value $counts:ident.$count:ident) => { $counts.$count };
+    (@value $counts:ident.$count:ident by $reason:ident) => {
+        by_reason(&$reason::ALL, &$counts.$count)
+    };
+}
+
+counts!(report);
 
 /// What came to the node's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,32 +291,6 @@ impl RoutersReport {
     }
 }
 
-impl From<Counts> for CountsReport {
-    fn from(counts: Counts) -> Self {
-        Self {
-            sent: counts.sent,
-            delivered: counts.delivered,
-            refused: by_reason(&Refusal::ALL, &counts.refused),
-            dead: by_reason(&DeathReason::ALL, &counts.dead),
-            dead_at_peer: counts.dead_at_peer,
-            unknown: counts.unknown,
-            in_flight: counts.in_flight(),
-            received: counts.received,
-            received_dead: by_reason(&DeathReason::ALL, &counts.received_dead),
-            asks: counts.asks,
-            replies: counts.replies,
-            failed_asks: counts.failed_asks,
-            late_replies: counts.late_replies,
-            lost_replies: counts.lost_replies,
-            void_wakes: counts.void_wakes,
-            slow_turns: counts.slow_turns,
-            skipped_frames: counts.skipped_frames,
-            work_begun: counts.work_begun,
-            work_ended: by_reason(&WorkEnd::ALL, &counts.work_ended),
-        }
-    }
-}
-
 impl StrangersReport {
     /// Up to now.
     pub fn of(node: &Node) -> Self {
@@ -362,6 +356,8 @@ pub(super) fn snake_case(variant: &impl Debug) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -369,6 +365,65 @@ mod tests {
         assert_eq!(snake_case(&Refusal::TooManyAsks), "too_many_asks");
         assert_eq!(snake_case(&MemberState::Up), "up");
         assert_eq!(snake_case(&crate::Ended::Left { drained: true }), "left");
+    }
+
+    /// What dashboards and scripts read.
+    const KEYS: [&str; 19] = [
+        "sent",
+        "delivered",
+        "refused",
+        "dead",
+        "dead_at_peer",
+        "unknown",
+        "in_flight",
+        "received",
+        "received_dead",
+        "asks",
+        "replies",
+        "failed_asks",
+        "late_replies",
+        "lost_replies",
+        "void_wakes",
+        "slow_turns",
+        "skipped_frames",
+        "work_begun",
+        "work_ended",
+    ];
+
+    #[test]
+    fn a_counts_report_has_every_count_under_its_own_name() {
+        let counts = crate::base::fate::each_another();
+        let report = serde_json::to_value(CountsReport::from(counts)).unwrap();
+        for key in KEYS {
+            assert!(report.get(key).is_some(), "`{key}` is gone: whoever reads it finds nothing");
+        }
+        for (key, count) in serde_json::to_value(counts).unwrap().as_object().unwrap() {
+            let told = match &report[key] {
+                Value::Object(by_reason) => by_reason.values().cloned().collect(),
+                number => vec![number.clone()],
+            };
+            let counted = count.as_array().cloned().unwrap_or_else(|| vec![count.clone()]);
+            let set = |numbers: Vec<Value>| -> BTreeSet<u64> {
+                numbers.iter().map(|number| number.as_u64().unwrap()).collect()
+            };
+            assert_eq!(set(told), set(counted), "{key}");
+        }
+        let back: CountsReport = serde_json::from_value(report).unwrap();
+        let names: Vec<_> = back.each().map(|(names, _)| names.name).collect();
+        assert_eq!(
+            names.len() + 1,
+            serde_json::to_value(&back).unwrap().as_object().unwrap().len()
+        );
+    }
+
+    #[test]
+    fn a_report_of_a_node_that_knows_fewer_counts_is_read() {
+        let older = r#"{"sent": 3, "delivered": 2, "refused": {"too_large": 1}, "in_flight": 0}"#;
+        let report: CountsReport = serde_json::from_str(older).unwrap();
+        let counts: BTreeMap<_, _> =
+            report.each().map(|(names, count)| (names.name, count.total())).collect();
+        assert_eq!((counts["sent"], counts["refused"], counts["work_ended"]), (3, 1, 0));
+        assert!(serde_json::from_str::<CountsReport>("{}").is_err(), "no report at all");
     }
 
     #[test]

@@ -198,29 +198,101 @@ impl<K: fmt::Debug> fmt::Debug for Named<'_, K> {
     }
 }
 
-/// A struct of counts: each a number, or one for each of the reasons that it goes by. What begins
-/// stands before its ends: see [`CountCells::read`].
+/// The list of all counts, handed to the macro `$make`. A new count is a line here and whatever counts
+/// it: reports, metrics and what commands print follow.
+///
+/// Each has its metric, its row in a table, and what it says; one that is counted by reasons has the
+/// label of its metric and the reasons. What begins stands before its ends: see [`CountCells::read`].
 macro_rules! counts {
-    (
-        $(#[$about:meta])*
-        pub struct Counts { $($(#[$count_about:meta])* pub $count:ident: u64 $(by $reason:ident)?,)+ }
-    ) => {
-        $(#[$about])*
+    ($make:ident) => {
+        $make! {
+            sent: "keyway_messages_sent", "sent",
+                "Messages to be sent, refused ones included.";
+            delivered: "keyway_messages_delivered", "  delivered",
+                "Messages a handler took, as acknowledged by its node.";
+            refused by reason of Refusal: "keyway_messages_refused", "  refused",
+                "Messages that were not accepted.";
+            dead by reason of DeathReason: "keyway_messages_dead", "  dead",
+                "Accepted messages known to be dead.";
+            dead_at_peer: "keyway_messages_dead_at_peer", "  dead at peer",
+                "Accepted messages that the receiving node reported dead; its own counts tell why.";
+            unknown: "keyway_messages_unknown", "  unknown, link lost",
+                "Messages written to a link that was lost before they were acknowledged, or with a \
+                 worker that the node gave up on when it stopped.";
+            received: "keyway_messages_received", "received",
+                "Messages from other nodes that handlers here took.";
+            received_dead by reason of DeathReason: "keyway_messages_received_dead", "received, dead",
+                "Messages from other nodes that died here.";
+            asks: "keyway_asks", "asks",
+                "Asks among those sent that were accepted.";
+            replies: "keyway_asks_replied", "  replied",
+                "Asks that got their reply.";
+            failed_asks: "keyway_asks_failed", "  failed",
+                "Asks that ended in an error.";
+            late_replies: "keyway_replies_late", "late replies",
+                "Replies that came after their ask had ended; thrown away.";
+            lost_replies: "keyway_replies_lost", "lost replies",
+                "Replies that could not be sent: the asker is gone, or its link is full.";
+            void_wakes: "keyway_wakes_void", "void wakes",
+                "Times that a routee had set, and that came after its end or were called off by it.";
+            slow_turns: "keyway_slow_turns", "slow turns",
+                "Turns of workers that took longer than `workers.slow_turn_ms`.";
+            skipped_frames: "keyway_frames_skipped", "skipped frames",
+                "Frames from newer nodes, of kinds or for parts that this one does not know.";
+            work_begun: "keyway_work_begun", "work begun",
+                "Work that routees began elsewhere; each ends in one of `work_ended`.";
+            work_ended by end of WorkEnd: "keyway_work_ended", "work ended",
+                "Work of routees elsewhere that has ended, and how.";
+        }
+    };
+}
+
+pub(crate) use counts;
+
+/// What a count is called where it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountNames {
+    /// In code and in reports.
+    pub name: &'static str,
+    /// Of its family of metrics.
+    pub metric: &'static str,
+    /// Of its row in a table; indented when it is a part of one before.
+    pub row: &'static str,
+    /// What it counts, in a sentence.
+    pub help: &'static str,
+}
+
+macro_rules! structs {
+    ($($count:ident $(by $label:ident of $reason:ident)?: $metric:literal, $row:literal, $help:literal;)+) => {
+        /// How many messages ended how. For any node and any time:
+        /// `sent = delivered + refused + dead + unknown + in flight`.
         #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
         pub struct Counts {
-            $($(#[$count_about])* pub $count: counts!(@type $($reason)?),)+
+            $(
+                #[doc = $help]
+                $(#[doc = concat!("By [`", stringify!($reason), "`].")])?
+                pub $count: structs!(@type $($reason)?),
+            )+
         }
 
         impl Counts {
+            /// What each is called, in the order in which they stand.
+            pub const NAMES: [CountNames; [$($row),+].len()] = [$(CountNames {
+                name: stringify!($count),
+                metric: $metric,
+                row: $row,
+                help: $help,
+            }),+];
+
             /// All numbers in a fixed order, those of each count together.
             fn parts(&mut self) -> impl DoubleEndedIterator<Item = &mut [u64]> {
-                [$(counts!(@slice self.$count $(by $reason)?)),+].into_iter()
+                [$(structs!(@slice self.$count $(by $reason)?)),+].into_iter()
             }
         }
 
         /// The same with a cell for each number, as whoever counts has it.
         pub struct CountCells<C> {
-            $($(#[$count_about])* pub $count: counts!(@cells C $($reason)?),)+
+            $(#[doc = $help] pub $count: structs!(@cells C $($reason)?),)+
         }
 
         impl<C: Default> Default for CountCells<C> {
@@ -232,14 +304,14 @@ macro_rules! counts {
         impl<C> CountCells<C> {
             /// In the order of [`Counts::parts`].
             fn parts(&self) -> impl DoubleEndedIterator<Item = &[C]> {
-                [$(counts!(@cell_slice self.$count $(by $reason)?)),+].into_iter()
+                [$(structs!(@cell_slice self.$count $(by $reason)?)),+].into_iter()
             }
         }
 
         impl fmt::Debug for Counts {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct("Counts")
-                    $(.field(stringify!($count), &counts!(@shown self.$count $(by $reason)?)))+
+                    $(.field(stringify!($count), &structs!(@shown self.$count $(by $reason)?)))+
                     .field("in_flight", &self.in_flight())
                     .finish()
             }
@@ -257,51 +329,7 @@ macro_rules! counts {
     (@shown $self:ident.$count:ident by $reason:ident) => { Named(&$reason::ALL, &$self.$count) };
 }
 
-counts! {
-    /// How many messages ended how. For any node and any time:
-    /// `sent = delivered + refused + dead + unknown + in flight`.
-    pub struct Counts {
-        /// Messages that `tell` or `ask` was called with, refused ones included. An idempotent ask
-        /// is one for each attempt that had a link to go out on.
-        pub sent: u64,
-        /// Messages a handler took, as acknowledged by its node.
-        pub delivered: u64,
-        /// By [`Refusal`].
-        pub refused: u64 by Refusal,
-        /// Accepted messages that this node knows to be dead, by [`DeathReason`].
-        pub dead: u64 by DeathReason,
-        /// Accepted messages that the receiving node reported dead (its own counts tell why).
-        pub dead_at_peer: u64,
-        /// Written to a link that was lost before they were acknowledged, or with a worker that the
-        /// node gave up on when it stopped.
-        pub unknown: u64,
-        /// Messages from other nodes that handlers here took.
-        pub received: u64,
-        /// Messages from other nodes that died here, by [`DeathReason`].
-        pub received_dead: u64 by DeathReason,
-        /// Asks among `sent` that were accepted.
-        pub asks: u64,
-        /// Asks that got their reply.
-        pub replies: u64,
-        /// Asks that ended in an error.
-        pub failed_asks: u64,
-        /// Replies that came after their ask had ended; thrown away.
-        pub late_replies: u64,
-        /// Replies that could not be sent (the asker is gone, or its link is full).
-        pub lost_replies: u64,
-        /// Times that a routee had set, and that came after its end or were called off by it: it was
-        /// withdrawn, or panicked and was replaced.
-        pub void_wakes: u64,
-        /// Turns of workers that took longer than `workers.slow_turn_ms`.
-        pub slow_turns: u64,
-        /// Frames from newer nodes, of kinds or for parts that this build does not know.
-        pub skipped_frames: u64,
-        /// Work that routees have begun elsewhere; each ends in one of `work_ended`.
-        pub work_begun: u64,
-        /// By [`WorkEnd`].
-        pub work_ended: u64 by WorkEnd,
-    }
-}
+counts!(structs);
 
 impl Counts {
     /// All refusals.
@@ -339,9 +367,32 @@ impl<C> CountCells<C> {
     }
 }
 
+/// Counts of which no two numbers are equal, nor is one in the digits of another.
+#[cfg(test)]
+pub(crate) fn each_another() -> Counts {
+    let next = std::cell::Cell::new(1_000_000);
+    CountCells::<()>::default().read(|()| {
+        next.set(next.get() + 1);
+        next.get()
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn every_count_is_called_by_names_of_its_own() {
+        let of = |name: fn(&CountNames) -> &str| -> BTreeSet<String> {
+            Counts::NAMES.iter().map(|names| name(names).trim().to_owned()).collect()
+        };
+        for names in [of(|it| it.name), of(|it| it.metric), of(|it| it.row), of(|it| it.help)] {
+            assert_eq!(names.len(), Counts::NAMES.len(), "two are alike: {names:?}");
+        }
+        assert!(of(|it| it.metric).iter().all(|metric| metric.starts_with("keyway_")));
+    }
 
     #[test]
     fn cells_carry_every_count_and_are_read_from_their_ends() {

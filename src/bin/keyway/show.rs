@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyway::admin::report::{
-    CountsReport, MemberReport, MembersReport, RoutersReport, StrangersReport,
+    CountsReport, MemberReport, MembersReport, Reported, RoutersReport, StrangersReport,
 };
 use serde_json::Value;
 
@@ -90,32 +90,16 @@ pub(crate) fn routers(report: &RoutersReport) -> String {
 }
 
 pub(crate) fn counts(report: &CountsReport) -> String {
-    let mut rows = vec![
-        line("sent", report.sent),
-        line("  delivered", report.delivered),
-        line("  refused", report.refused.values().sum()),
-    ];
-    rows.extend(reasons(&report.refused));
-    rows.push(line("  dead", report.dead.values().sum()));
-    rows.extend(reasons(&report.dead));
-    rows.extend([
-        line("  dead at peer", report.dead_at_peer),
-        line("  unknown, link lost", report.unknown),
-        line("  in flight", report.in_flight),
-        line("received", report.received),
-        line("received, dead", report.received_dead.values().sum()),
-    ]);
-    rows.extend(reasons(&report.received_dead));
-    rows.extend([
-        line("asks", report.asks),
-        line("  replied", report.replies),
-        line("  failed", report.failed_asks),
-        line("late replies", report.late_replies),
-        line("lost replies", report.lost_replies),
-    ]);
-    if report.work_begun > 0 {
-        rows.push(line("work begun", report.work_begun));
-        rows.extend(reasons(&report.work_ended));
+    let mut rows = vec![];
+    for (names, count) in report.each() {
+        rows.push(line(names.row, count.total()));
+        if let Reported::By(_, counts) = count {
+            rows.extend(reasons(counts));
+        }
+        if names.name == "unknown" {
+            // What is left of those sent, when all their ends are told.
+            rows.push(line("  in flight", report.in_flight));
+        }
     }
     table(&rows)
 }
@@ -201,6 +185,33 @@ mod tests {
     fn columns_line_up() {
         let rows = [["NAME", "N"], ["a", "10"], ["longer", "9"]].map(|row| row.map(str::to_owned));
         assert_eq!(table(&rows), "NAME     N\na       10\nlonger   9\n");
+    }
+
+    #[test]
+    fn every_count_is_printed_with_the_reasons_that_happened() {
+        let empty = CountsReport::from(keyway::Counts::default());
+        let rows = |report: &CountsReport| -> Vec<String> {
+            counts(report).lines().map(|row| row.split_whitespace().collect()).collect()
+        };
+        let names = || keyway::Counts::NAMES.map(|names| names.row.replace(' ', ""));
+        let all = rows(&empty);
+        assert_eq!(all.len(), names().len() + 1, "{all:?}");
+        assert!(names().iter().all(|name| all.contains(&format!("{name}0"))), "{all:?}");
+        assert!(all.contains(&"inflight0".to_owned()), "{all:?}");
+
+        let mut report = serde_json::to_value(&empty).unwrap();
+        for (number, (_, count)) in (1000..).zip(report.as_object_mut().unwrap()) {
+            match count.as_object_mut().and_then(|reasons| reasons.values_mut().last()) {
+                Some(reason) => *reason = number.into(),
+                None => *count = number.into(),
+            }
+        }
+        let shown = rows(&serde_json::from_value(report.clone()).unwrap());
+        for (number, (name, count)) in (1000..).zip(report.as_object().unwrap()) {
+            let ends = shown.iter().filter(|row| row.ends_with(&number.to_string())).count();
+            // The sum of all reasons, and the one that happened.
+            assert_eq!(ends, if count.is_object() { 2 } else { 1 }, "{name}: {shown:?}");
+        }
     }
 
     #[test]
