@@ -8,7 +8,7 @@ use keyway::sim::newer::Heard;
 use keyway::sim::{Result, Scenario, report, simulate, simulate_flapping};
 
 fn scenario(seed: u64) -> Scenario {
-    Scenario { seed, nodes: 5, workers: 2, seconds: 22, print: false }
+    Scenario { seed, nodes: 5, workers: 2, seconds: 22, ..Scenario::default() }
 }
 
 /// Runs them on two threads; the results come in the order of the scenarios.
@@ -26,7 +26,7 @@ fn run(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> Vec<Result> 
         }
     });
     let mut results = results.into_inner().unwrap();
-    results.sort_by_key(|result| scenarios.iter().position(|one| one.seed == result.seed));
+    results.sort_by_key(|result| scenarios.iter().position(|one| one.seed == result.scenario.seed));
     results
 }
 
@@ -135,7 +135,7 @@ fn what_was_fixed_stays_fixed() {
                 word.parse().unwrap_or_else(|error| panic!("{line}: {word}: {error}"))
             };
             let (seed, nodes, workers) = (number(), number() as u16, number() as u16);
-            Scenario { seed, nodes, workers, seconds: number(), print: false }
+            Scenario { seed, nodes, workers, seconds: number(), ..Scenario::default() }
         })
         .collect();
     assert!(!scenarios.is_empty(), "there are seeds that once failed");

@@ -10,7 +10,7 @@
 //! ```
 //! use keyway::sim::{Scenario, simulate};
 //!
-//! let scenario = Scenario { seed: 7, nodes: 3, workers: 1, seconds: 20, print: false };
+//! let scenario = Scenario { seed: 7, nodes: 3, workers: 1, seconds: 20, ..Scenario::default() };
 //! let result = simulate(scenario);
 //! assert_eq!(result.violation, None);
 //! assert_eq!(simulate(scenario).trace_hash, result.trace_hash);
@@ -34,18 +34,21 @@ pub mod plan;
 pub mod process;
 pub mod report;
 mod routers;
+pub mod scenario;
 mod schedule;
 mod serving;
+pub mod shrink;
 mod socket;
 pub mod stage;
 mod talks;
 pub mod trace;
 pub mod weather;
+pub mod without;
 mod worker;
 pub mod world;
 
-pub use plan::Scenario;
 pub use report::Summary;
+pub use scenario::{Print, Scenario};
 pub use world::Result;
 
 /// Runs one simulation to its end, or to the first thing that must not be.

@@ -8,7 +8,9 @@ use rand::RngExt;
 
 use super::events::{Fault, SlotId};
 use super::network::{address, nowhere};
+use super::scenario::Scenario;
 use super::weather::Weather;
+use super::without::{Part, Without};
 use crate::base::{Rng, Time};
 use crate::config::{LoadConfig, MembershipConfig, NodeConfig};
 use crate::member::MemberConfig;
@@ -16,21 +18,6 @@ use crate::part::PartSettings;
 use crate::queue::inject::Room;
 use crate::worker::Limits;
 use crate::worker::turn::InboxRoom;
-
-/// What is asked of one simulation.
-#[derive(Clone, Copy, Debug)]
-pub struct Scenario {
-    /// Everything follows from it.
-    pub seed: u64,
-    /// Nodes there are from the start.
-    pub nodes: u16,
-    /// Workers of each.
-    pub workers: u16,
-    /// Simulated time; at least 20 s, of which the last 15 are without faults.
-    pub seconds: u64,
-    /// Whether every event is printed.
-    pub print: bool,
-}
 
 /// A range in milliseconds.
 pub type RangeMs = (u64, u64);
@@ -326,6 +313,25 @@ impl Plan {
         plan
     }
 
+    /// Takes out of it what a scenario leaves out.
+    pub fn leave_out(&mut self, without: Without) {
+        for part in without.parts() {
+            match part {
+                Part::Fault(kind) => self.faults.retain(|known| known.fault != kind),
+                Part::Slow => self.slow.clear(),
+                Part::Late => self.late.clear(),
+                Part::Misled => self.misled = None,
+                Part::Newer => self.newer = None,
+                Part::Weather => self.weather = self.weather.healed(),
+                Part::Load => {
+                    let traffic = &mut self.traffic;
+                    (traffic.threads, traffic.every_ms, traffic.burst) = (1, (200, 2_000), (1, 1));
+                    (traffic.padding, traffic.panic_ppm) = (0, 0);
+                }
+            }
+        }
+    }
+
     /// Which machine is cut off again and again, if one is.
     pub fn flapping(&self) -> Option<SlotId> {
         (!self.flaps.is_empty()).then(|| self.slots - 1)
@@ -334,5 +340,42 @@ impl Plan {
     /// What every member record needs to be told apart by.
     pub fn name(slot: SlotId) -> String {
         format!("node-{slot}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_in_no_plan_and_the_rest_is_as_it_was() {
+        let mut all = Without::default();
+        while let Some(more) = all.one_more().next() {
+            all = more;
+        }
+        let mut seen = Vec::new();
+        for seed in 0..100 {
+            let scenario =
+                Scenario { seed, nodes: 5, workers: 2, seconds: 60, ..Scenario::default() };
+            let draw = || Plan::draw(&mut Rng::seed_from_u64(seed), &scenario);
+            let (drawn, mut bare) = (draw(), draw());
+            bare.leave_out(all);
+            assert!(bare.faults.is_empty() && bare.slow.is_empty() && bare.late.is_empty());
+            assert!(bare.misled.is_none() && bare.newer.is_none());
+            assert_eq!((bare.weather.loss_ppm, bare.traffic.burst), (0, (1, 1)));
+            assert_eq!(bare.limits.outbox_bytes, drawn.limits.outbox_bytes);
+            for (at, one) in Without::default().one_more().enumerate() {
+                let mut less = draw();
+                less.leave_out(one);
+                if format!("{less:?}") != format!("{drawn:?}") {
+                    seen.push(at);
+                }
+            }
+        }
+        let parts = all.parts().count();
+        let found = (0..parts).filter(|part| seen.contains(part)).count();
+        assert_eq!(found, parts, "each of them is drawn by some seed, and then left out");
     }
 }

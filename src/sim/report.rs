@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::invariants::Violation;
-use super::plan::Scenario;
+use super::scenario::Scenario;
 use super::world::Result;
 
 /// One seed that showed something that must not be.
@@ -34,18 +34,22 @@ pub struct Summary {
     pub wall_s: f64,
 }
 
-/// The command that replays a seed.
+/// The command that replays a seed, and tells it as a story.
 pub fn replay(scenario: &Scenario) -> String {
-    let Scenario { seed, nodes, workers, seconds, .. } = scenario;
+    let Scenario { seed, nodes, workers, seconds, without, .. } = scenario;
+    let without = match without.to_string() {
+        none if none.is_empty() => none,
+        some => format!(" --without {some}"),
+    };
     format!(
         "cargo run --release --bin keyway-sim -- --seed {seed} --seeds 1 --nodes {nodes} \
-         --workers {workers} --seconds {seconds} --trace"
+         --workers {workers} --seconds {seconds}{without} --story"
     )
 }
 
 impl Summary {
     /// Puts the results together, which are in the order of their seeds.
-    pub fn new(scenario: &Scenario, results: &[Result], wall: Duration) -> Self {
+    pub fn new(results: &[Result], wall: Duration) -> Self {
         let mut hash = 0x6b65_7977_6179_u64;
         let mut simulated = Duration::ZERO;
         let mut failures = Vec::new();
@@ -53,8 +57,8 @@ impl Summary {
             hash = (hash ^ result.trace_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
             simulated += result.simulated;
             if let Some(Violation { invariant, .. }) = result.violation {
-                let replay = replay(&Scenario { seed: result.seed, ..*scenario });
-                failures.push(Failure { seed: result.seed, invariant, replay });
+                let replay = replay(&result.scenario);
+                failures.push(Failure { seed: result.scenario.seed, invariant, replay });
             }
         }
         Self {

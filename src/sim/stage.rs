@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::events::{LifeId, SlotId};
 use super::invariants::{Seen, Violation};
-use super::plan::{Plan, Scenario};
+use super::plan::Plan;
 use super::process::{Body, Fate};
+use super::scenario::Scenario;
 use super::world::World;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, Counts};
@@ -105,7 +106,7 @@ impl Stage {
         workers: u16,
         set_up: impl Fn(&mut Process<'_>) + 'static,
     ) -> Self {
-        let scenario = Scenario { seed, nodes, workers, seconds: 0, print: false };
+        let scenario = Scenario { seed, nodes, workers, seconds: 0, ..Scenario::default() };
         let mut world = World::empty(scenario, Plan::quiet);
         world.application = Some(Arc::new(move |world, life| set_up(&mut Process { world, life })));
         Self { world, ways: Vec::new(), cuts: BTreeMap::new() }

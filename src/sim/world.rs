@@ -13,8 +13,9 @@ use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
 use super::newer::{self, Heard};
-use super::plan::{Plan, Scenario};
+use super::plan::Plan;
 use super::process::{Fate, Life};
+use super::scenario::Scenario;
 use super::trace::Trace;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, DeathReason};
@@ -35,7 +36,7 @@ const SOCKET_DATAGRAMS: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Result {
     /// Which.
-    pub seed: u64,
+    pub scenario: Scenario,
     /// Fingerprint of all that happened.
     pub trace_hash: u64,
     /// How many events there were.
@@ -145,7 +146,8 @@ impl World {
     /// A world in which nothing is going to happen.
     pub(super) fn empty(scenario: Scenario, draw: fn(&mut Rng, &Scenario) -> Plan) -> Self {
         let mut rng = Rng::seed_from_u64(scenario.seed);
-        let plan = draw(&mut rng, &scenario);
+        let mut plan = draw(&mut rng, &scenario);
+        plan.leave_out(scenario.without);
         let trace = Trace::new(scenario.seed, scenario.print);
         trace.say(|| format!("{plan:#?}"));
         let ledger = Shared::new(Ledger::new(rng.random(), plan.traffic.clone()));
@@ -193,7 +195,7 @@ impl World {
         }
         let ledger = self.ledger.lock();
         Result {
-            seed: self.scenario.seed,
+            scenario: self.scenario,
             trace_hash: self.net.trace.hash(),
             events: self.net.trace.events(),
             handled: ledger.handled_total(),

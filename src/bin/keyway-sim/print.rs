@@ -1,0 +1,104 @@
+//! What came of the seeds, in words.
+
+use std::io::Write;
+use std::time::Duration;
+
+use keyway::sim::newer::Heard;
+use keyway::sim::shrink::Smallest;
+use keyway::sim::{Result, Scenario, Summary, report};
+
+/// As `println!`; but whoever closes the other end of the pipe has read enough.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// All results, for a person to read.
+pub fn results(results: &[Result], summary: &Summary) {
+    for result in results {
+        if let Some(violation) = &result.violation {
+            say!("seed {}: {}", result.scenario.seed, violation.invariant);
+            say!("  seen after {:?}: {}", result.simulated, violation.seen);
+            say!("  replay: {}", report::replay(&result.scenario));
+        }
+    }
+    let times =
+        [("views agreed after the healing", results.iter().filter_map(|one| one.views_agreed))];
+    for (what, times) in times {
+        print_quantiles(what, report::quantiles(times));
+    }
+    let flows = report::quantiles(results.iter().filter_map(|one| one.traffic_flows));
+    print_quantiles("every routee answered every node", flows);
+    let sum = |of: fn(&Result) -> u64| results.iter().map(of).sum::<u64>();
+    say!(
+        "{} routees withdrawn, {} watchers told; {} messages came too late, {} asks were told why",
+        sum(|result| result.withdrawals),
+        sum(|result| result.withdrawals_told),
+        sum(|result| result.sent_late),
+        sum(|result| result.told_unknown),
+    );
+    say!(
+        "{} words of loads learned, {} times fresh; {} questions answered, {} told as lost; {} \
+         letters said, {} maybe lost",
+        sum(|result| result.load_words),
+        sum(|result| result.loads_fresh),
+        sum(|result| result.load_answers),
+        sum(|result| result.load_losses),
+        sum(|result| result.letters),
+        sum(|result| result.letters_lost),
+    );
+    say!(
+        "{} routers ended with their last holder, {} were asked for again; {} times a limit was \
+         kept as members changed",
+        sum(|result| result.routers_ended),
+        sum(|result| result.routers_shared),
+        sum(|result| result.limits_moved),
+    );
+    say!(
+        "{} times a path was served on some workers only: {} tables and {} messages went there, \
+         {} watchers of others were told",
+        sum(|result| result.placed_on_some),
+        sum(|result| result.placed_tables),
+        sum(|result| result.placed_handled),
+        sum(|result| result.not_served_told),
+    );
+    let unknown = |of: fn(&Heard) -> u64| results.iter().map(|one| of(&one.unknown)).sum::<u64>();
+    say!(
+        "of newer members: {} datagrams, {} letters, {} frames, {} reasons, {} refusals",
+        unknown(|of| of.datagrams),
+        unknown(|of| of.letters),
+        unknown(|of| of.frames),
+        unknown(|of| of.reasons),
+        unknown(|of| of.refusals),
+    );
+    let events: u64 = results.iter().map(|one| one.events).sum();
+    let handled: u64 = results.iter().map(|one| one.handled).sum();
+    say!(
+        "{} seeds, {} violations, {:.0} s simulated in {:.1} s ({:.0} per second), {events} \
+         events, {handled} messages, trace {}",
+        summary.seeds,
+        summary.violations,
+        summary.simulated_s,
+        summary.wall_s,
+        summary.simulated_s / summary.wall_s.max(1e-9),
+        summary.trace_hash,
+    );
+}
+
+fn print_quantiles(what: &str, quantiles: Option<[Duration; 3]>) {
+    if let Some([p50, p99, max]) = quantiles.map(|times| times.map(|time| time.as_millis())) {
+        say!("{what}: p50 {p50} ms, p99 {p99} ms, max {max} ms");
+    }
+}
+
+/// What is left of a seed that failed.
+pub fn smallest(smallest: &Smallest) {
+    let Smallest { scenario, violation, tried } = smallest;
+    let Scenario { seed, nodes, workers, seconds, without, .. } = scenario;
+    say!("after {tried} runs: seed {seed}, {nodes} nodes of {workers} workers, {seconds} s");
+    let without = without.to_string();
+    say!("  without: {}", if without.is_empty() { "nothing" } else { &without });
+    say!("  {}: {}", violation.invariant, violation.seen);
+    say!("  its story: {}", report::replay(scenario));
+}

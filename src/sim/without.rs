@@ -1,0 +1,107 @@
+//! What is left out of what a seed draws: to see whether it fails without that as well.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::events::Fault;
+
+/// Something that a seed may draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Faults of one kind.
+    Fault(Fault),
+    /// Machines that stop for moments all the time.
+    Slow,
+    /// Machines that start late.
+    Late,
+    /// A member that advertises a wrong address.
+    Misled,
+    /// A member that is newer than the others.
+    Newer,
+    /// Loss and delays of the network.
+    Weather,
+    /// More than a few small messages.
+    Load,
+}
+
+/// By the names that `--without` takes.
+const PARTS: [(&str, Part); 16] = [
+    ("crash", Part::Fault(Fault::Crash)),
+    ("pause", Part::Fault(Fault::Pause)),
+    ("partition", Part::Fault(Fault::Partition)),
+    ("reset", Part::Fault(Fault::Reset)),
+    ("leave", Part::Fault(Fault::Leave)),
+    ("mass-leave", Part::Fault(Fault::MassLeave)),
+    ("mass-join", Part::Fault(Fault::MassJoin)),
+    ("flow", Part::Fault(Fault::Flow)),
+    ("block", Part::Fault(Fault::Block)),
+    ("withdraw", Part::Fault(Fault::Withdraw)),
+    ("slow", Part::Slow),
+    ("late", Part::Late),
+    ("misled", Part::Misled),
+    ("newer", Part::Newer),
+    ("weather", Part::Weather),
+    ("load", Part::Load),
+];
+
+/// What is left out of a plan; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Without(u16);
+
+impl Without {
+    /// This and one thing more each, of all that is not left out yet.
+    pub fn one_more(self) -> impl Iterator<Item = Self> {
+        (0..PARTS.len()).map(move |place| Self(self.0 | 1 << place)).filter(move |it| *it != self)
+    }
+
+    /// What is left out.
+    pub fn parts(self) -> impl Iterator<Item = Part> {
+        self.named().map(|(_, part)| part)
+    }
+
+    fn named(self) -> impl Iterator<Item = (&'static str, Part)> {
+        let all = PARTS.into_iter().enumerate();
+        all.filter(move |(place, _)| self.0 & 1 << place != 0).map(|(_, part)| part)
+    }
+}
+
+/// As [`FromStr`] reads it; empty when nothing is left out.
+impl fmt::Display for Without {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.named().map(|(name, _)| name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl FromStr for Without {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut without = 0;
+        for name in text.split(',').filter(|name| !name.is_empty()) {
+            let place = PARTS.iter().position(|(known, _)| *known == name).ok_or_else(|| {
+                let known: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+                format!("there is no {name:?} to leave out; there are: {}", known.join(", "))
+            })?;
+            without |= 1 << place;
+        }
+        Ok(Self(without))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let without: Without = "crash,weather".parse().unwrap();
+        assert_eq!(without.to_string(), "crash,weather");
+        assert_eq!("".parse(), Ok(Without::default()));
+        assert_eq!(without.one_more().count(), PARTS.len() - 2);
+        let all = PARTS.map(|(name, _)| name).join(",");
+        assert_eq!(all.parse::<Without>().unwrap().to_string(), all);
+        let error = "crash,rain".parse::<Without>().unwrap_err();
+        assert!(error.contains("\"rain\"") && error.contains("mass-join"), "{error}");
+    }
+}
