@@ -94,7 +94,11 @@ pub enum MemberFault {
     },
     /// The cluster knows a later life of this node, at this or another address: this process was
     /// replaced while it was away, or its clock stands behind its previous life's.
-    #[error("this node was replaced by its incarnation {incarnation} at {by}")]
+    #[error(
+        "this node was replaced by its incarnation {incarnation} at {by}; if that is its own address, \
+         the clock of its machine has gone back since its last life: set the clock right, or give \
+         the node a member as a seed, which it asks before it starts"
+    )]
     Superseded {
         /// Where the later life is.
         by: SocketAddr,

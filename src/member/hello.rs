@@ -2,6 +2,7 @@
 //! seeds have heard of, so that a clock that went back keeps no node out. Seeds are asked before
 //! the node starts, for a short time; a node whose seeds do not answer goes by its clock.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ pub struct Hello {
     nonce: u64,
     began: Time,
     sent: u32,
-    answers: usize,
+    /// Whose answers have come.
+    answered: BTreeSet<SocketAddr>,
+    /// Somebody has heard of this node.
+    is_known: bool,
 }
 
 impl Hello {
@@ -33,7 +37,7 @@ impl Hello {
     pub fn new(now: Time, me: NodeRef, own: SocketAddr, seeds: &[SocketAddr], nonce: u64) -> Self {
         let others = seeds.iter().copied().filter(|seed| *seed != own);
         let seeds = others.take(MAX_SEEDS).collect();
-        Self { seeds, me, nonce, began: now, sent: 0, answers: 0 }
+        Self { seeds, me, nonce, began: now, sent: 0, answered: BTreeSet::new(), is_known: false }
     }
 
     /// Whom to ask.
@@ -51,24 +55,29 @@ impl Hello {
     }
 
     /// Takes an opened datagram; what is no answer is left aside.
-    pub fn take(&mut self, payload: &[u8]) {
+    pub fn take(&mut self, from: SocketAddr, payload: &[u8]) {
         let Ok(Message { body: Body::Known { nonce, incarnation }, .. }) = Message::read(payload)
         else {
             return;
         };
         if nonce == self.nonce {
-            self.answers += 1;
+            if self.seeds.contains(&from) {
+                self.answered.insert(from);
+            }
+            self.is_known |= incarnation > Incarnation(0);
             let next = Incarnation(incarnation.0.saturating_add(1));
             self.me.incarnation = self.me.incarnation.max(next);
         }
     }
 
-    /// How long to wait for the next datagram; `None` when it is over. The first answer is enough:
-    /// seeds compare what they know all the time.
+    /// How long to wait for the next datagram; `None` when it is over. The first answer of one that
+    /// has heard of this node is enough: seeds compare what they know all the time. One that has not
+    /// may have started a moment ago.
     pub fn wait(&self, now: Time) -> Option<Duration> {
         let end = if self.sent < 2 { AGAIN } else { PATIENCE };
         let left = end.saturating_sub(now.since(self.began));
-        let done = self.answers > 0 || self.seeds.is_empty() || now.since(self.began) >= PATIENCE;
+        let all = self.answered.len() == self.seeds.len();
+        let done = self.is_known || all || now.since(self.began) >= PATIENCE;
         (!done).then(|| left.max(Duration::from_millis(1)))
     }
 

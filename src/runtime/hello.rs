@@ -32,11 +32,11 @@ pub fn ask_seeds(
             }
         }
         socket.set_read_timeout(Some(wait))?;
-        if let Ok((length, _)) = socket.recv_from(&mut buffer)
+        if let Ok((length, from)) = socket.recv_from(&mut buffer)
             && let Ok(opened) = datagram::open(key, &buffer[..length])
             && opened.part == datagram::MEMBERSHIP
         {
-            hello.take(opened.payload);
+            hello.take(from, opened.payload);
         }
     }
     Ok(hello.me())

@@ -53,7 +53,7 @@ fn a_clock_that_went_back_keeps_no_node_out() {
     net.nodes[0].membership.handle_datagram(now, address(2), &asked, &mut sink).unwrap();
     let [Effect::Send(to, answer)] = &sink.0[..] else { panic!("{sink:?}") };
     assert_eq!(*to, address(2));
-    hello.take(answer);
+    hello.take(address(0), answer);
     assert_eq!(hello.wait(Time(1)), None);
     assert_eq!(hello.me().incarnation, Incarnation(before.incarnation.0 + 1));
     let again = net.add(seeded(&[0]), local("n2", address(2), hello.me().incarnation.0));
@@ -63,11 +63,42 @@ fn a_clock_that_went_back_keeps_no_node_out() {
     // Seeds that do not answer hold nobody up for long.
     let mut alone = Hello::new(Time(0), clock, address(9), &[address(0)], 78);
     assert!(alone.to_send(Time(0)).is_some());
-    alone.take(answer);
+    alone.take(address(0), answer);
     assert!(alone.wait(Time(1)).is_some(), "an answer to another hello");
     assert!(alone.to_send(Time(50_000_000)).is_some());
     assert_eq!(alone.wait(Time(120_000_000)), None);
     assert_eq!(alone.me(), clock);
+}
+
+/// One that has just started knows nothing, and answers first.
+#[test]
+fn an_answer_of_a_seed_that_has_not_heard_of_this_node_is_not_the_last_word() {
+    use crate::member::Hello;
+    let mut net = Net::cluster(72, 3);
+    let before = net.me(2);
+    net.call(2, |membership, now, sink| membership.left(now, sink));
+    net.run(S(1));
+    let fresh = net.add(seeded(&[7]), local("fresh", address(6), 1_000));
+    let clock = NodeRef { node: before.node, incarnation: Incarnation(5) };
+    let seeds = [address(6), address(0)];
+    let mut hello = Hello::new(Time(0), clock, address(2), &seeds, 77);
+    let asked = hello.to_send(Time(0)).unwrap();
+    let answer_of = |net: &mut Net, on: usize| {
+        let (now, mut sink) = (net.now, Recorder::default());
+        net.nodes[on].membership.handle_datagram(now, address(2), &asked, &mut sink).unwrap();
+        let [Effect::Send(_, answer)] = &sink.0[..] else { panic!("{sink:?}") };
+        answer.clone()
+    };
+    let (unknown, known) = (answer_of(&mut net, fresh), answer_of(&mut net, 0));
+    hello.take(address(6), &unknown);
+    hello.take(address(6), &unknown);
+    assert!(hello.wait(Time(1)).is_some(), "the other seed may know more");
+    let mut new = Hello::new(Time(0), clock, address(2), &seeds[..1], 77);
+    new.take(address(6), &unknown);
+    assert_eq!(new.wait(Time(1)), None, "nobody is left to ask");
+    hello.take(address(0), &known);
+    assert_eq!(hello.wait(Time(1)), None);
+    assert_eq!(hello.me().incarnation, Incarnation(before.incarnation.0 + 1));
 }
 
 #[test]
