@@ -264,3 +264,20 @@ fn a_node_that_advertises_a_wrong_address_says_so_and_nothing_else() {
         assert_eq!(said, [format!("this node has met no other yet; {why}")].into());
     }
 }
+
+/// The first words of a node were lost once, in its own process, and it was silent until it tried
+/// again.
+#[test]
+fn the_first_call_to_a_seed_is_sent() {
+    let seed = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let never = |bound: &str| format!("membership.seed_retry_{bound}_ms");
+    let node = builder().set(&never("max"), "60000").set(&never("min"), "60000");
+    let node = node.seed(seed.local_addr().unwrap()).start().unwrap();
+    seed.set_read_timeout(Some(LIMIT)).unwrap();
+    // Two only ask which life to begin with; the third calls.
+    for _ in 0..3 {
+        let (_, from) = seed.recv_from(&mut [0; 2_000]).expect("it is called");
+        assert_eq!(from, node.address());
+    }
+    assert_eq!(node.strangers().unsent, 0);
+}

@@ -277,6 +277,12 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
         out.sample(&[("outcome", outcome)], count);
     }
     out.counter(
+        "keyway_datagrams_unsent",
+        "Datagrams of the node that its system did not take: no room in the socket, no way to there, \
+         or not permitted.",
+    );
+    out.sample(&[], strangers.datagrams_unsent);
+    out.counter(
         "keyway_control_frames_skipped",
         "Frames from newer nodes' control threads, of kinds or parts that this one does not know.",
     );

@@ -177,6 +177,10 @@ pub struct StrangersReport {
     /// or of which this node has not heard yet.
     #[serde(default)]
     pub datagrams_no_members: u64,
+    /// The node's own datagrams that its system did not take: no room in the socket, no way to there,
+    /// or not permitted.
+    #[serde(default)]
+    pub datagrams_unsent: u64,
     /// Frames from other nodes' control threads that it does not know: their sender is newer.
     pub control_frames_skipped: u64,
 }
@@ -304,6 +308,7 @@ impl StrangersReport {
             datagrams_malformed: strangers.datagrams.malformed,
             datagrams_skipped: strangers.datagrams.skipped,
             datagrams_no_members: strangers.datagrams.no_members,
+            datagrams_unsent: strangers.unsent,
             control_frames_skipped: strangers.frames_skipped,
         }
     }

@@ -110,40 +110,56 @@ struct Ports {
 }
 
 impl ControlThread {
-    /// Runs until the node has left or is stopped.
+    /// Takes of the system what control needs beside its sockets, so that a node that does not get it
+    /// does not start.
     ///
     /// # Errors
-    /// When the sockets cannot be used.
-    pub fn run(self) -> std::io::Result<()> {
+    /// When there is no poll, or the sockets cannot be watched by it: descriptors are used up.
+    pub fn prepare(self) -> std::io::Result<Prepared> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (driver, ports) = {
+            let _within = runtime.enter();
+            self.open()?
+        };
+        Ok(Prepared { runtime, driver, ports })
+    }
+}
+
+/// Control with all that it needs, before its thread runs.
+pub struct Prepared {
+    runtime: tokio::runtime::Runtime,
+    driver: Driver,
+    ports: Ports,
+}
+
+impl Prepared {
+    /// Runs until the node has left or is stopped.
+    pub fn run(self) {
+        let Self { runtime, driver, ports } = self;
         // A panic of a user's policy or strategy ends the node: faces refuse at once, and each
         // worker stops at its next turn, when it sees that control is gone.
-        let ended = self.published.ended.clone();
-        let closing = Arc::clone(&self.published.closing);
+        let ended = driver.effects.published.ended.clone();
+        let closing = Arc::clone(&driver.effects.published.closing);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(self.drive())
+            runtime.block_on(Self::drive(driver, ports));
         }));
-        let outcome = outcome.unwrap_or_else(|_| {
+        if outcome.is_err() {
             tracing::error!("the control thread panicked: the node stops");
             closing.store(true, Ordering::SeqCst);
             ended.send_if_modified(|state| state.get_or_insert(Ended::Stopped) == &Ended::Stopped);
-            Ok(())
-        });
+        }
         // Handshakes that are under way end with the runtime.
         runtime.shutdown_background();
-        outcome
     }
 
-    async fn drive(self) -> std::io::Result<()> {
-        let (mut driver, mut ports) = self.open()?;
+    async fn drive(mut driver: Driver, mut ports: Ports) {
         driver.control.start(driver.clock.now(), &mut driver.effects);
         loop {
             driver.run_timers();
             driver.look_at_workers();
             driver.after_step();
             if let Some(ended) = driver.is_over() {
-                driver.end(ended).await;
-                return Ok(());
+                return driver.end(ended).await;
             }
             let next = driver.next_wake();
             tokio::select! {
@@ -169,8 +185,7 @@ impl ControlThread {
                 }
                 order = ports.orders.recv() => match order {
                     None | Some(Order::Stop) => {
-                        driver.end(Ended::Stopped).await;
-                        return Ok(());
+                        return driver.end(Ended::Stopped).await;
                     }
                     Some(order) => driver.order(order),
                 },
@@ -178,7 +193,9 @@ impl ControlThread {
             }
         }
     }
+}
 
+impl ControlThread {
     /// Parts what is driven from where events come from. Within the runtime only.
     fn open(self) -> std::io::Result<(Driver, Ports)> {
         self.listener.set_nonblocking(true)?;
@@ -199,6 +216,7 @@ impl ControlThread {
         let mailbox = |ring| Mailbox { ring, waiting: Waiting::default() };
         let effects = Effects {
             datagrams,
+            unsent: 0,
             workers: self.workers.into_iter().map(mailbox).collect(),
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -359,6 +377,7 @@ impl Driver {
             refused: incoming.refused,
             turned_away: incoming.turned_away,
             datagrams: self.control.datagrams(),
+            unsent: self.effects.unsent,
             frames_skipped: self.control.frames_skipped(),
         };
         if let Some(join) = self.control.join_news() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -34,6 +35,8 @@ pub(super) struct Discovered {
 /// What carries it out.
 pub(super) struct Effects {
     pub datagrams: Arc<UdpSocket>,
+    /// Datagrams that the system did not take.
+    pub unsent: u64,
     pub workers: Vec<Mailbox>,
     pub timers: BTreeMap<(Time, u64), ControlTimer>,
     pub next_timer: u64,
@@ -104,8 +107,12 @@ impl Effects {
 
 impl ControlSink for Effects {
     fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        // A full socket buffer loses a datagram, which membership expects of a network.
-        let _ = self.datagrams.try_send_to(datagram, to);
+        // Past tokio, which knows of no room before it has waited for some, and again after each time
+        // that there was none. A full socket buffer loses a datagram, which membership expects of a
+        // network.
+        if SockRef::from(&*self.datagrams).send_to(datagram, &to.into()).is_err() {
+            self.unsent += 1;
+        }
     }
 
     fn schedule(&mut self, at: Time, timer: ControlTimer) {

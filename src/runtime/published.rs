@@ -53,7 +53,7 @@ pub enum Ended {
     WorkerLost(WorkerIndex),
 }
 
-/// What came to this node's port that was not let in.
+/// What came to this node's port that was not let in, and what did not go out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Strangers {
     /// Connections that completed the handshake.
@@ -64,6 +64,9 @@ pub struct Strangers {
     pub turned_away: u64,
     /// What became of datagrams.
     pub datagrams: crate::control::DatagramCounts,
+    /// This node's own datagrams that its system did not take: no room in the socket, no way to there,
+    /// or not permitted.
+    pub unsent: u64,
     /// Frames from other nodes' control threads of kinds or parts that this one does not know.
     pub frames_skipped: u64,
 }

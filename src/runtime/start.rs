@@ -79,6 +79,12 @@ pub enum StartError {
     /// The system did not give a thread or a poll.
     #[error("starting a thread failed: {0}")]
     Thread(#[from] io::Error),
+    /// The system did not give what watches the node's sockets.
+    #[error(
+        "watching the node's sockets failed: {0}; if too many files are open, raise the limit \
+         (`ulimit -n`)"
+    )]
+    Poll(#[source] io::Error),
     /// Membership's settings do not fit.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -164,15 +170,13 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         doors: doors.clone(),
         slow_turn: Duration::from_millis(config.workers.slow_turn_ms),
     };
+    let control = control.prepare().map_err(StartError::Poll)?;
 
     for recruit in recruits {
         recruit.start()?;
     }
-    let thread = thread::Builder::new().name("keyway-control".into()).spawn(move || {
-        if let Err(error) = control.run() {
-            tracing::error!(%error, "the control thread could not use its sockets");
-        }
-    })?;
+    let thread =
+        thread::Builder::new().name("keyway-control".into()).spawn(move || control.run())?;
     Ok(Started {
         me,
         name,

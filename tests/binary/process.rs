@@ -41,8 +41,21 @@ impl Process {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_keyway"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
+        command.args(arguments);
+        Self::spawn(command, stderr, environment)
+    }
+
+    /// Starts it with so many descriptors at most.
+    pub fn start_limited(descriptors: u32, arguments: &[&str]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_keyway")]).args(arguments);
+        Self::spawn(command, Stdio::piped(), &[])
+    }
+
+    fn spawn(mut command: Command, stderr: Stdio, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

@@ -120,6 +120,7 @@ pub(crate) fn strangers(report: &StrangersReport) -> String {
         line("datagrams malformed", report.datagrams_malformed),
         line("datagrams skipped, of newer nodes", report.datagrams_skipped),
         line("datagrams for parts, of no members", report.datagrams_no_members),
+        line("own datagrams that were not sent", report.datagrams_unsent),
         line("control frames skipped, of newer nodes", report.control_frames_skipped),
     ])
 }
