@@ -170,8 +170,9 @@ fn readable(table: &RouteTable, message: &TypeRef, pick: Pick) -> Pick {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::table::tests::{cluster, table};
+    use super::super::table::tests::{LAYOUT, cluster, table, table_of};
     use super::*;
+    use crate::base::{LayoutHash, MessageType, MessageTypeId, View};
     use crate::hash::HashSeed;
 
     #[derive(Debug)]
@@ -233,5 +234,31 @@ mod tests {
         let (spec, table) = table(3, StrategyKind::Random);
         let all = RouteeSet::all(table.len() + 1);
         Picker::new(&spec, 1).pick(&table, None, &all, &all);
+    }
+
+    #[test]
+    fn who_would_misread_a_message_is_picked_for_none() {
+        let mut view = cluster(3);
+        let mut members = view.members.clone();
+        members[1].services[0].messages = vec![MessageType::new("x", LayoutHash(2))];
+        let misreading = members[1].node_ref();
+        view = View::new(view.me, 2, members);
+        let (spec, table) = table_of(view, StrategyKind::ConsistentHash);
+        let all = RouteeSet::all(table.len());
+        let id = MessageTypeId::of("x", LAYOUT);
+        let message = TypeRef { name: "x", layout: LAYOUT, id };
+        let mut refused = 0;
+        for key in 0..200_u64 {
+            let hash = Some(key << 55 | key);
+            let owner = table.owner(hash.unwrap(), &all).unwrap();
+            let misreads = table.routees()[usize::from(owner)].node == misreading;
+            let expected =
+                if misreads { Pick::None(NoRoutee::LayoutMismatch) } else { Pick::One(owner) };
+            assert_eq!(Picker::owner_for(&table, &message, hash, &all), expected);
+            let picked = Picker::new(&spec, 1).pick_for(&table, &message, hash, &all, &all);
+            assert_eq!(picked, expected);
+            refused += u32::from(misreads);
+        }
+        assert!((20..180).contains(&refused), "{refused} of 200 keys are of the one that misreads");
     }
 }

@@ -298,3 +298,45 @@ fn the_limit_is_exact() {
     let expected = HeaderError::TooLong { length: exact, limit: exact - 1 };
     assert_eq!(error, WireError::Header(expected));
 }
+
+/// A header that is right but for one thing is refused for that thing.
+#[test]
+fn whatever_is_wrong_with_a_header_is_named() {
+    let trace = Some([1; 4]);
+    let fields = Fields { correlation: Some(1), trace, ..Fields::default() };
+    let mut chunk = Chunk::with_capacity(1_024);
+    let (message, target) = (MessageTypeId(7), HandlerId(3));
+    encode_empty(&mut chunk, FrameKind::Ask, &fields, message, target, &[9; 40]).unwrap();
+    let right = aligned(chunk.bytes());
+    let header_and_fields = (HEADER_BYTES + padded(8 + 32)) as u32;
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = right.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    let found = |bytes: &[u8]| match deframe(bytes, LIMIT) {
+        Err(WireError::Header(error)) => Some(error),
+        _ => None,
+    };
+    assert_eq!(found(&right), None);
+    for bit in 0..16 {
+        let reserved = (1_u16 << bit).to_le_bytes();
+        assert_eq!(found(&with(6, &reserved)), Some(HeaderError::Reserved), "bit {bit}");
+    }
+    for bit in 5..8 {
+        let unknown = [right[5] | 1 << bit];
+        assert_eq!(found(&with(5, &unknown)), Some(HeaderError::Reserved), "field {bit}");
+    }
+    for version in (0..16).filter(|version| *version != HEADER_VERSION) {
+        let kind = [version << 4 | FrameKind::Ask as u8];
+        assert_eq!(found(&with(4, &kind)), Some(HeaderError::Version(version)));
+    }
+    for short in 0..header_and_fields {
+        let length = short.to_le_bytes();
+        assert_eq!(found(&with(0, &length)), Some(HeaderError::TooShort(short)));
+    }
+    assert_eq!(found(&with(0, &header_and_fields.to_le_bytes())), None);
+    let length = LIMIT + 1;
+    let too_long = HeaderError::TooLong { length, limit: LIMIT };
+    assert_eq!(found(&with(0, &length.to_le_bytes())), Some(too_long));
+}

@@ -152,40 +152,70 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::{View, WorkerIndex};
+    use crate::base::{LayoutHash, MessageType, View, WorkerIndex};
     use crate::hash::HashSeed;
     use crate::route::snapshot::{Destination, Destinations};
     use crate::route::{RouteTable, RouterSpec, StrategyKind};
     use crate::wire::Message;
-    use crate::worker::testnet::{Ping, destination, member, node};
+    use crate::worker::testnet::{Ping, destination, member, node, reference};
+
+    /// Three workers, of whom the given one does not answer.
+    fn destinations(silent: Option<usize>) -> Destinations {
+        let all = (0..3).map(|index| {
+            let answers = silent != Some(index);
+            Some(Destination {
+                id: destination(index),
+                node: node(index),
+                worker: WorkerIndex(0),
+                address: member(index).address,
+                reach: if answers { Reach::Usable } else { Reach::Unreachable },
+                routed: answers,
+                damped: false,
+            })
+        });
+        Destinations::new(all.collect(), NonZeroU32::MAX)
+    }
+
+    fn broadcast(view: &View, silent: Option<usize>) -> RouterState {
+        let spec = RouterSpec::new("/echo".parse().unwrap(), StrategyKind::Broadcast, HashSeed(1));
+        let table = RouteTable::build(view, &spec, None);
+        let places_of = table.routees().iter().map(|it| destination(it.node.node.0 as usize - 1));
+        let places_of: Arc<[DestinationId]> = places_of.collect();
+        RouterState::new(Arc::new(spec), Arc::new(table), places_of, &destinations(silent))
+    }
 
     #[test]
     fn a_broadcast_leaves_out_who_does_not_answer() {
         let view = View::new(node(0), 1, (0..3).map(member).collect());
-        let spec = RouterSpec::new("/echo".parse().unwrap(), StrategyKind::Broadcast, HashSeed(1));
-        let table = Arc::new(RouteTable::build(&view, &spec, None));
-        let places_of = table.routees().iter().map(|it| destination(it.node.node.0 as usize - 1));
-        let places_of: Arc<[DestinationId]> = places_of.collect();
         for silent in 0..3 {
-            let all = (0..3).map(|index| {
-                Some(Destination {
-                    id: destination(index),
-                    node: node(index),
-                    worker: WorkerIndex(0),
-                    address: member(index).address,
-                    reach: if index == silent { Reach::Unreachable } else { Reach::Usable },
-                    routed: index != silent,
-                    damped: false,
-                })
-            });
-            let all = Destinations::new(all.collect(), NonZeroU32::MAX);
-            let (spec, table) = (Arc::new(spec.clone()), Arc::clone(&table));
-            let state = RouterState::new(spec, table, Arc::clone(&places_of), &all);
+            let state = broadcast(&view, Some(silent));
             let mut told: Vec<_> =
                 places(&state, Ping::TYPE).map(|place| place.unwrap().destination).collect();
             told.sort();
             let others = (0..3).filter(|index| *index != silent).map(destination);
             assert_eq!(told, others.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn who_would_misread_a_message_gets_none_and_the_others_do() {
+        let mut members: Vec<_> = (0..3).map(member).collect();
+        let other = LayoutHash(Ping::LAYOUT.0 ^ 1);
+        members[1].services[0].messages = vec![MessageType::new(Ping::NAME, other)];
+        let view = Arc::new(View::new(node(0), 1, members));
+        let refused = Err(Refusal::LayoutMismatch);
+        let expected = [Ok(destination(0)), refused, Ok(destination(2))];
+
+        let mut told: Vec<_> = places(&broadcast(&view, None), Ping::TYPE)
+            .map(|place| place.map(|place| place.destination))
+            .collect();
+        told.sort_by_key(|outcome| outcome.unwrap_or(destination(1)));
+        assert_eq!(told, expected);
+
+        let snapshot = Snapshot::new(1, view, destinations(None), Vec::new());
+        for (index, expected) in expected.into_iter().enumerate() {
+            let place = place_of(&snapshot, &reference(index), Ping::TYPE);
+            assert_eq!(place.map(|place| place.destination), expected, "node {index}");
         }
     }
 }

@@ -35,3 +35,20 @@ fn an_ask_that_rests_between_two_attempts_keeps_a_worker_from_being_drained() {
     assert_eq!(number(ticket.wait()), Ok(2), "it went to this node itself");
     assert!(net.sides[0].worker.is_drained());
 }
+
+#[test]
+fn each_message_that_is_not_acknowledged_keeps_a_worker_from_being_drained() {
+    let mut net = Net::joined(2);
+    for count in 1..=3 {
+        assert!(net.sides[0].worker.is_drained());
+        for key in 0..count {
+            net.cx(0, |cx| cx.tell_to(&reference(1), &ping(key))).unwrap();
+        }
+        // No time passes, so that all is handled there and nothing is acknowledged yet.
+        while net.turn() {}
+        assert_eq!(net.seen(1, |seen| std::mem::take(&mut seen.keys)).len(), count as usize);
+        assert_eq!(net.counts(0).in_flight(), u64::from(count));
+        assert!(!net.sides[0].worker.is_drained(), "{count} may still be lost");
+        net.settle();
+    }
+}

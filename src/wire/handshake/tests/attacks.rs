@@ -106,6 +106,46 @@ fn what_was_recorded_is_of_no_use_under_another_nonce() {
     assert_eq!(steps, [Ok(DialStep::More), Err(HandshakeError::WrongProof)]);
 }
 
+/// Proofs that somebody without the secret could make up: nothing, one byte again and again, a right
+/// proof of which some is missing, what the other side has said itself.
+fn made_up(right: &[u8], told: &Recording) -> Vec<Vec<u8>> {
+    let mut proofs: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte; right.len()]).collect();
+    for kept in 0..right.len() {
+        let (mut zeros_after, mut zeros_before) = (right.to_vec(), right.to_vec());
+        zeros_after[kept..].fill(0);
+        zeros_before[..kept + 1].fill(0);
+        proofs.extend([zeros_after, zeros_before]);
+    }
+    for said in [&told.hello, &told.welcome, &told.proof, &told.ready] {
+        proofs.extend(said.windows(right.len()).map(<[u8]>::to_vec));
+    }
+    proofs.retain(|proof| proof != right);
+    proofs
+}
+
+#[test]
+fn no_made_up_proof_lets_anybody_in() {
+    for secret in [SECRET, None] {
+        let told = record(secret);
+        let (prefix, right) = told.proof.split_at(PREFIX_LEN);
+        for proof in made_up(right, &told) {
+            let mut acceptor = acceptor(secret);
+            feed_acceptor(&mut acceptor, &told.hello, false);
+            let steps = feed_acceptor(&mut acceptor, &[prefix, &proof].concat(), false);
+            let send = refusal(VersionRange::SUPPORTED, 7, 0, NOBODY);
+            let refused = AcceptStep::Refuse { send, error: HandshakeError::WrongProof };
+            assert_eq!(steps.last(), Some(&refused), "{proof:?}");
+        }
+        let (prefix, right) = told.ready.split_at(PREFIX_LEN);
+        for proof in made_up(right, &told) {
+            let (mut dialer, _) = dialer(secret);
+            feed_dialer(&mut dialer, &told.welcome, false);
+            let steps = feed_dialer(&mut dialer, &[prefix, &proof].concat(), false);
+            assert_eq!(steps.last(), Some(&Err(HandshakeError::WrongProof)), "{proof:?}");
+        }
+    }
+}
+
 #[test]
 fn a_dialer_is_not_fooled_by_its_own_words() {
     // Everything it says comes straight back.
