@@ -1,0 +1,113 @@
+//! Holds the list to the sources as they are, without building anything.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Mistakes that must be on the list whatever else is.
+const KINDS: &[&str] = &[
+    "acknowledgement-one-behind",
+    "correlation-kept-after-timeout",
+    "ask-timer-not-cancelled",
+    "removed-life-not-told",
+    "digest-without-weight",
+    "drained-one-early",
+    "outbox-dropped-on-redial",
+    "broadcast-skips-the-last",
+    "slots-by-place",
+    "unreachable-never-cleared",
+    "tombstones-forgotten",
+    "received-count-kept-over-reconnect",
+    "wheel-wraps",
+    "empty-proof-accepted",
+    "frame-over-the-limit-accepted",
+    "refused-chunk-goes-to-the-end",
+    "detector-never-gives-up",
+    "leave-without-drain",
+];
+
+const LEAST: usize = 60;
+
+fn all() -> Vec<Mistake> {
+    mistakes::load(&root()).unwrap()
+}
+
+#[test]
+fn every_text_stands_once_in_its_file_and_the_edited_files_are_rust() {
+    let edited = edits::apply(&all(), |file| read(&root(), file)).unwrap();
+    assert!(edited.len() > 20);
+    for (path, text) in &edited {
+        if let Err(error) = syn::parse_file(text) {
+            panic!("{path} is not Rust with its mistakes in it: {error}");
+        }
+    }
+}
+
+#[test]
+fn names_are_short_and_each_is_given_once() {
+    let mut names = BTreeSet::new();
+    for Mistake { name, what, .. } in all() {
+        assert!(name.len() <= 48, "{name} is long");
+        assert!(
+            name.chars().all(|c| c.is_ascii_lowercase() || "-0123456789".contains(c)),
+            "{name}"
+        );
+        assert!(what.ends_with('.') && what.len() <= 140, "{name}: one sentence, not too long");
+        assert!(names.insert(name.clone()), "two mistakes are called {name}");
+    }
+}
+
+#[test]
+fn the_list_has_every_layer_and_every_kind_that_must_be_there() {
+    let all = all();
+    assert!(all.len() >= LEAST, "only {} mistakes", all.len());
+    for layer in mistakes::LAYERS {
+        assert!(all.iter().any(|one| one.layer == *layer), "no mistake in {layer}");
+    }
+    for kind in KINDS {
+        assert!(all.iter().any(|one| one.name == *kind), "no mistake of the kind {kind}");
+    }
+}
+
+#[test]
+fn whoever_asks_a_test_says_why_the_simulator_cannot_tell() {
+    let all = all();
+    for one in &all {
+        assert_eq!(one.test.is_some(), one.because.is_some(), "{}: test and because", one.name);
+        if let Noticer::Test { target, filter } = one.noticer() {
+            assert!(!filter.is_empty() && !one.flapping, "{}", one.name);
+            let path = root().join("tests").join(target).with_extension("rs");
+            assert!(target == "lib" || path.is_file(), "{}: no test target {target}", one.name);
+        }
+    }
+}
+
+fn mistake(name: &str, find: &str, put: &str) -> Mistake {
+    let [name, what, find, put] = [name, "", find, put].map(str::to_owned);
+    let file = "src/base/mod.rs".to_owned();
+    let (test, because, flapping) = (None, None, false);
+    Mistake { layer: "ask", name, what, file, find, put, test, because, flapping }
+}
+
+fn applied(mistakes: &[Mistake]) -> Result<String, String> {
+    let mut edited = edits::apply(mistakes, |_| Ok("a(b, c); d(b);".to_owned()))?;
+    Ok(edited.remove("src/base/mod.rs").unwrap())
+}
+
+#[test]
+fn edits_ask_for_their_own_switch() {
+    let two = [mistake("one", "d(b)", "d(b + PLANTED)"), mistake("two", "c", "PLANTED")];
+    let text = applied(&two).unwrap();
+    let on = |number| format!("crate::base::planted::on({number})");
+    assert_eq!(text, format!("a(b, {}); d(b + {});\npub mod planted;\n", on(1), on(0)));
+}
+
+#[test]
+fn edits_that_no_longer_fit_are_refused() {
+    let refused = |mistakes: &[Mistake]| applied(mistakes).unwrap_err();
+    assert!(refused(&[mistake("one", "e", "PLANTED")]).contains("stands 0 times"));
+    assert!(refused(&[mistake("one", "b", "PLANTED")]).contains("stands 2 times"));
+    assert!(refused(&[mistake("one", "c", "d")]).contains("does not ask"));
+    let two = [mistake("one", "(b, c)", "PLANTED"), mistake("two", "c);", "PLANTED")];
+    assert!(refused(&two).contains("one and two edit the same text"));
+}
