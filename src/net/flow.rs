@@ -47,3 +47,34 @@ fn read(words: &[u32; WORDS], came: usize) -> Flow {
         probes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_shut_window_is_no_sign_of_death() {
+        let mut words = [0; WORDS];
+        (words[UNACKNOWLEDGED], words[WINDOW]) = (3, 1_000);
+        (words[LAST_DATA_CAME], words[LAST_ACK_CAME]) = (900, 700);
+        words[0] = u32::from_ne_bytes([1, 0, 0, 2]);
+        let open = read(&words, WORDS);
+        let silent = Duration::from_millis(700);
+        assert_eq!(open, Flow { waiting: true, unacknowledged: true, silent, probes: 2 });
+        words[WINDOW] = 0;
+        let shut = read(&words, WORDS);
+        assert_eq!(shut, Flow { unacknowledged: false, ..open });
+        // A system that does not tell the window is taken at its word.
+        assert_eq!(read(&words, WINDOW), open);
+
+        (words[UNACKNOWLEDGED], words[NOT_SENT]) = (0, 1);
+        assert_eq!(
+            read(&words, WORDS),
+            Flow { unacknowledged: false, ..open },
+            "it is not sent yet"
+        );
+        words[NOT_SENT] = 0;
+        let rests = Flow { waiting: false, unacknowledged: false, ..open };
+        assert_eq!(read(&words, WORDS), rests);
+    }
+}

@@ -176,4 +176,20 @@ mod tests {
         }
         assert_eq!(sizes, [4, 8, 16, 32, 64, 64]);
     }
+
+    #[test]
+    fn it_takes_no_more_than_it_is_allowed_whatever_is_needed() {
+        let mut inbox = Inbox::new(64 << 10);
+        inbox.allow(10_000);
+        let mut came = 0;
+        while came < 10_000 {
+            let room = inbox.room().len();
+            came += room;
+            assert!(inbox.bytes.len() <= 10_000, "it grew to {}", inbox.bytes.len());
+            fill(&mut inbox, &vec![1; room]);
+            inbox.consumed(0, 65_536);
+        }
+        inbox.allow(20_000);
+        assert!(inbox.room().len() <= 10_000);
+    }
 }

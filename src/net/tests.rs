@@ -1,11 +1,15 @@
 //! A link's bytes come in pieces of any size: the same frames come out of them, in order, once.
 
+use std::io;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::inbox::Inbox;
+use super::link::read;
 use crate::base::{HandlerId, MessageTypeId};
 use crate::wire::{Chunk, Deframed, Fields, FrameKind, HEADER_BYTES, deframe, encode_empty};
+use crate::worker::turn::Moved;
 
 const LIMIT: u32 = 8 * 1024;
 
@@ -95,4 +99,32 @@ fn every_cut_of_two_frames_gives_both() {
         assert_eq!(out, [(0, bodies[0].clone()), (1, bodies[1].clone())], "cut at {cut}");
     }
     assert_eq!(read_in_pieces(&bytes, &[1], 64).len(), 2, "byte by byte");
+}
+
+/// Gives what it is told to, one after the other.
+struct Stream(Vec<io::Result<usize>>);
+
+impl io::Read for Stream {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.remove(0)
+    }
+}
+
+#[test]
+fn a_read_says_how_it_ended() {
+    const ROOM: usize = 64;
+    let fails = |kind: io::ErrorKind| Err(io::Error::from(kind));
+    let interrupted = || fails(io::ErrorKind::Interrupted);
+    for (answers, expected) in [
+        (vec![Ok(5)], Moved::Bytes { count: 5, more: false }),
+        (vec![Ok(ROOM)], Moved::Bytes { count: ROOM, more: true }),
+        (vec![interrupted(), interrupted(), Ok(5)], Moved::Bytes { count: 5, more: false }),
+        (vec![fails(io::ErrorKind::WouldBlock)], Moved::Blocked),
+        (vec![Ok(0)], Moved::Closed),
+        (vec![fails(io::ErrorKind::ConnectionReset)], Moved::Closed),
+    ] {
+        let mut stream = Stream(answers);
+        assert_eq!(read(&mut stream, &mut Inbox::new(ROOM)), expected);
+        assert!(stream.0.is_empty(), "{expected:?}: it did not ask again");
+    }
 }

@@ -107,3 +107,23 @@ impl AsRef<RouterRef> for RouterRef {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_router_ends_with_the_last_that_holds_it_and_once() {
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        let its = Arc::clone(&ended);
+        let registration = Registration::new(7, move |id| its.lock().unwrap().push(id));
+        let first = Arc::new(registration);
+        let second = Arc::clone(&first);
+        drop(first);
+        assert!(ended.lock().unwrap().is_empty(), "it is held");
+        drop(second);
+        assert_eq!(*ended.lock().unwrap(), [7]);
+    }
+}

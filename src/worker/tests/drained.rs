@@ -52,3 +52,15 @@ fn each_message_that_is_not_acknowledged_keeps_a_worker_from_being_drained() {
         net.settle();
     }
 }
+
+#[test]
+fn a_leaver_tries_no_ask_anew() {
+    let mut net = Net::joined(2);
+    let ticket = net.sides[0].inject_ask(1, &doing(1, LATER), net.now.plus(WITHIN), true);
+    net.settle();
+    net.sides[0].worker.finish_all();
+    net.cut(0);
+    net.settle();
+    net.pass(WITHIN.as_millis() as u64 + 1);
+    assert_eq!(number(ticket.wait()), Err(AskError::LinkLost));
+}

@@ -34,6 +34,22 @@ fn a_full_outbox_refuses_and_takes_again_when_written() {
 }
 
 #[test]
+fn requests_are_not_read_where_their_replies_are_not_taken() {
+    let mut net = Net::joined(2);
+    for (side, link, rests) in [(1, net.wires[0].accepted, true), (0, net.wires[0].dialed, false)] {
+        let worker = &mut net.sides[side].worker;
+        assert!(!worker.is_choked(link));
+        let Core { links, encoder, .. } = &mut worker.core;
+        let outbox = &mut links[link].outbox;
+        while outbox.bytes() < LIMITS.outbox_bytes {
+            outbox.push_control(encoder, FrameKind::Ack, &Fields::default(), 0, &[0; 16]);
+        }
+        // What was dialed is read all the same, or both sides would wait for each other.
+        assert_eq!(worker.is_choked(link), rests);
+    }
+}
+
+#[test]
 fn hand_overs_to_a_link_without_room_wait_in_order_and_hold_nobody_up() {
     let mut net = Net::joined(3);
     let tell = |net: &mut Net, to: usize, key: u64, bytes: usize| {
