@@ -70,6 +70,15 @@ pub fn block_on_until<F: Future>(future: F, deadline: std::time::Instant) -> Opt
     }
 }
 
+/// As [`block_on_until`], for at most a while; one that is longer than time itself has no end.
+#[cfg(not(loom))]
+pub fn block_on_within<F: Future>(future: F, within: std::time::Duration) -> Option<F::Output> {
+    match std::time::Instant::now().checked_add(within) {
+        Some(deadline) => block_on_until(future, deadline),
+        None => Some(block_on(future)),
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -79,6 +88,13 @@ mod tests {
         let deadline = std::time::Instant::now() + std::time::Duration::from_millis(10);
         assert_eq!(block_on_until(std::future::pending::<()>(), deadline), None);
         assert_eq!(block_on_until(async { 5 }, deadline), Some(5));
+    }
+
+    #[test]
+    fn a_wait_may_be_for_ever() {
+        assert_eq!(block_on_within(std::future::ready(5), std::time::Duration::MAX), Some(5));
+        let none = block_on_within(std::future::pending::<()>(), std::time::Duration::ZERO);
+        assert_eq!(none, None);
     }
 
     #[test]

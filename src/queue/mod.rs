@@ -7,6 +7,7 @@
 //! | a worker | a worker | [`WeighedSender`] |
 //! | a worker | the thread that asked | [`ReplySlots`] |
 //! | work elsewhere | the worker that had it begun | [`finished`] |
+//! | whoever finds that queue full | a worker | [`spill`], a note each at most |
 //! | anyone | anyone | [`Pool`], for buffers on their way back |
 //! | a worker | whoever looks | [`board`], for facts that need no queue |
 //! | control | any number of readers | [`stream`] |
@@ -27,6 +28,8 @@ pub mod pool;
 pub mod reply;
 pub mod ring;
 #[cfg(not(loom))]
+pub mod spill;
+#[cfg(not(loom))]
 pub mod stream;
 mod sync;
 #[cfg(not(loom))]
@@ -42,7 +45,7 @@ mod models;
 pub use allowance::{Allowance, Taken};
 pub use block_on::block_on;
 #[cfg(not(loom))]
-pub use block_on::block_on_until;
+pub use block_on::{block_on_until, block_on_within};
 pub use inject::{Injected, Injector, Room, Weigh, injector};
 pub use pool::Pool;
 pub use reply::{ReplySlots, Ticket};

@@ -44,7 +44,7 @@ impl Worker {
                         encoder.give(frame);
                         self.core.lose_reply(to.link, to.correlation);
                     }
-                    (Err(reason), _) => self.core.fail(to.link, to.correlation, reason),
+                    (Err(reason), _) => self.core.no_reply((to, reason)),
                 }
             }
         }

@@ -145,7 +145,7 @@ impl Context<'_> {
             to,
             self.core.injector.clone(),
             self.core.buffers.clone(),
-            self.core.repliers.clone(),
+            self.core.repliers.holder(),
         );
         (Later(PhantomData), replier)
     }

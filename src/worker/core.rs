@@ -5,7 +5,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::inject::{AppReply, Injection};
+use super::inject::{AppReply, Injection, NoReply};
 use super::limits::Limits;
 use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
@@ -24,6 +24,7 @@ use crate::part::{PartId, WorkerHalves};
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
+use crate::queue::spill::Spill;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{Picker, RouteeSet};
 use crate::wire::codec::two_words;
@@ -191,8 +192,9 @@ pub struct Core {
     pub(super) parts: WorkerHalves,
     pub(super) injector: Injector<Injection>,
     pub(super) rng_seed: u64,
-    /// Held by every replier that is still to reply; counts them.
-    pub(super) repliers: Arc<()>,
+    /// Held by every replier that is still to reply, and where those say so that found the worker's
+    /// queue full.
+    pub(super) repliers: Spill<NoReply>,
     /// Whose code of the user's ran last: which handler, and for which type of message.
     pub(super) last_call: (HandlerId, Option<MessageTypeId>),
     /// Whether a link's state changed since the driver last looked.
@@ -392,6 +394,14 @@ impl Core {
                 self.fail(link, correlation, DeathReason::ReplyTooLarge);
             }
         }
+    }
+
+    /// Whoever was to reply later does not.
+    #[cold]
+    pub(super) fn no_reply(&mut self, (to, reason): NoReply) {
+        let made = matches!(reason, DeathReason::RepliesFull | DeathReason::ReplyTooLarge);
+        self.published.tally.lost_replies.add(u64::from(made));
+        self.fail(to.link, to.correlation, reason);
     }
 
     /// A link holds more replies than its peer can expect to be kept for it.

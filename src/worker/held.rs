@@ -134,6 +134,12 @@ impl Worker {
         !self.held.is_empty()
     }
 
+    /// Whether replies found no room of which their askers have not been told.
+    #[inline]
+    pub fn has_unsaid(&self) -> bool {
+        self.core.repliers.has_notes()
+    }
+
     /// Takes one hand-over from another thread, or keeps it until its link has room.
     #[inline]
     pub fn inject(&mut self, injection: Injection) {
@@ -147,9 +153,13 @@ impl Worker {
         }
     }
 
-    /// Takes in what has found room meanwhile. To be called once a duty cycle.
+    /// Takes in what has found room meanwhile, and tells those whose replies found none. To be called
+    /// once a duty cycle.
     #[inline]
     pub fn admit_held(&mut self) {
+        if self.core.repliers.has_notes() {
+            self.core.repliers.take().into_iter().for_each(|note| self.core.no_reply(note));
+        }
         if !self.held.is_empty() {
             self.admit_some();
             self.core.injector.narrow(self.held.queue_takes());

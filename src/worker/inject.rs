@@ -124,3 +124,6 @@ pub struct ReplyTo {
     pub(super) link: LinkId,
     pub(super) correlation: u64,
 }
+
+/// Who gets no reply, and why.
+pub(super) type NoReply = (ReplyTo, DeathReason);

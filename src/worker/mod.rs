@@ -91,6 +91,7 @@ use crate::part::{PartSettings, WorkerHalves};
 use crate::queue::board::{CountsBoard, WayState};
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
+use crate::queue::spill::Spill;
 use crate::wire::Chunk;
 
 /// How fine the worker's timers are.
@@ -158,6 +159,7 @@ impl Worker {
             siblings.push(id);
         }
         let held = Held::new(parts.injector.room());
+        let repliers = Spill::new(parts.injector.waker());
         let core = Core {
             me: parts.me,
             index: parts.index,
@@ -188,7 +190,7 @@ impl Worker {
             parts: WorkerHalves::new(parts.me, parts.index, &parts.settings),
             injector: parts.injector,
             rng_seed: parts.seed,
-            repliers: Arc::new(()),
+            repliers,
             last_call: (HandlerId(0), None),
             ways_changed: false,
             published: Arc::default(),
@@ -331,7 +333,8 @@ impl Worker {
             && self.core.parts.is_drained()
             && self.core.notices.is_empty()
             && self.core.works.is_empty()
-            && Arc::strong_count(&self.core.repliers) == 1
+            && !self.core.repliers.is_held()
+            && !self.core.repliers.has_notes()
             && self.core.links.iter().all(|(_, link)| link.is_settled())
     }
 

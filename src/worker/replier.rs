@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::inject::{Injection, ReplyTo};
+use super::inject::{Injection, NoReply, ReplyTo};
 use super::outbox::{Buffers, Head, encode_single};
 use crate::base::fate::{DeathReason, Refusal};
 use crate::queue::inject::Injector;
+use crate::queue::spill::Holder;
 use crate::wire::WireType;
 
 /// Stands for a reply that comes later, through the [`Replier`] it was made with.
@@ -21,8 +22,19 @@ pub struct Later<R>(pub(super) PhantomData<fn(R)>);
 pub struct Replier<R> {
     state: Option<(ReplyTo, Injector<Injection>, Arc<Buffers>)>,
     /// Dropped last: until then the worker is not drained.
-    _open: Arc<()>,
+    open: Holder<NoReply>,
     reply: PhantomData<fn(R)>,
+}
+
+impl<R> Replier<R> {
+    /// There will be no reply: the asker is told, also where the worker's queue is full.
+    fn give_up(&mut self, reason: DeathReason) {
+        let Some((to, injector, _)) = self.state.take() else { return };
+        let told = injector.push(Injection::Reply { to, frame: Err(reason) });
+        if told.is_err() && !injector.is_closed() {
+            self.open.leave((to, reason));
+        }
+    }
 }
 
 impl<R: WireType> Replier<R> {
@@ -30,38 +42,59 @@ impl<R: WireType> Replier<R> {
         to: Option<ReplyTo>,
         injector: Injector<Injection>,
         buffers: Arc<Buffers>,
-        open: Arc<()>,
+        open: Holder<NoReply>,
     ) -> Self {
-        Self { state: to.map(|to| (to, injector, buffers)), _open: open, reply: PhantomData }
+        Self { state: to.map(|to| (to, injector, buffers)), open, reply: PhantomData }
     }
 
     /// Sends the reply.
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`] and [`Refusal::Unserialisable`] as for any message (the asker is told
-    /// so), [`Refusal::QueueFull`] when the worker is far behind, [`Refusal::Stopped`] when it has
-    /// stopped.
+    /// [`Refusal::TooLarge`] and [`Refusal::Unserialisable`] as for any message,
+    /// [`Refusal::QueueFull`] when the worker is far behind (the asker is told so in all three),
+    /// [`Refusal::Stopped`] when it has stopped.
     pub fn reply(mut self, reply: &R) -> Result<(), Refusal> {
-        let Some((to, injector, buffers)) = self.state.take() else {
+        let outcome = self.try_reply(reply);
+        if outcome == Err(Refusal::QueueFull) {
+            self.give_up(DeathReason::RepliesFull);
+        }
+        outcome
+    }
+
+    /// As [`Replier::reply`], but the ask stays open when the worker is far behind: it can be tried
+    /// again. Otherwise there is no more to do, and a second reply goes nowhere.
+    ///
+    /// # Errors
+    /// As [`Replier::reply`].
+    pub fn try_reply(&mut self, reply: &R) -> Result<(), Refusal> {
+        let Some((to, injector, buffers)) = &self.state else {
             return Ok(()); // The message was a tell: nobody waits.
         };
-        let (frame, outcome) = match encode_single(&buffers, &Head::reply(to.correlation), reply) {
-            Ok(frame) => (Ok(frame), Ok(())),
-            Err(refusal) => (Err(DeathReason::ReplyTooLarge), Err(refusal)),
+        let frame = match encode_single(buffers, &Head::reply(to.correlation), reply) {
+            Ok(frame) => frame,
+            Err(refusal) => {
+                self.give_up(DeathReason::ReplyTooLarge);
+                return Err(refusal);
+            }
         };
-        injector
-            .push(Injection::Reply { to, frame })
-            .map_err(|_| if injector.is_closed() { Refusal::Stopped } else { Refusal::QueueFull })
-            .and(outcome)
+        let Err(full) = injector.push(Injection::Reply { to: *to, frame: Ok(frame) }) else {
+            self.state = None;
+            return Ok(());
+        };
+        if let Injection::Reply { frame: Ok(frame), .. } = full.into_inner() {
+            buffers.give(frame);
+        }
+        if injector.is_closed() {
+            self.state = None;
+            return Err(Refusal::Stopped);
+        }
+        Err(Refusal::QueueFull)
     }
 }
 
 impl<R> Drop for Replier<R> {
     fn drop(&mut self) {
-        if let Some((to, injector, _)) = self.state.take() {
-            // When even this does not fit, the asker's deadline tells it.
-            let _ = injector.push(Injection::Reply { to, frame: Err(DeathReason::NoReply) });
-        }
+        self.give_up(DeathReason::NoReply);
     }
 }
 

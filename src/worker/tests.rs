@@ -22,6 +22,7 @@ mod drained;
 mod limits;
 mod notices;
 mod parting;
+mod repliers;
 
 // ---- the way of a message ----
 

@@ -190,6 +190,7 @@ impl Turn {
         worker.sleeps(now);
         if io.has_command()
             || worker.has_results()
+            || worker.has_unsaid()
             || (worker.takes_hand_overs() && io.has_hand_over())
             || self.siblings().any(|sibling| io.has_chunk(sibling))
         {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::fate::AskError;
 use crate::base::{InstanceId, RouteeId};
+use crate::worker::inject::ReplyTo;
 use crate::worker::{AskOptions, OnReply, RouteeRef};
 
 const BUSY: HandlerId = HandlerId(3);
@@ -102,4 +103,17 @@ fn all_that_is_due_at_once_comes_in_slices_and_messages_come_between() {
     while bench.run().0 == TurnOutcome::Again {}
     assert_eq!(bench.worker.counts().in_flight(), 0);
     assert!(bench.worker.is_drained());
+}
+
+/// Nobody waits for the next event when an asker is to be told that there is no reply.
+#[test]
+fn a_worker_does_not_sleep_on_a_reply_that_found_no_room() {
+    let mut bench = Bench::new();
+    while bench.run().0 == TurnOutcome::Again {}
+    assert_ne!(bench.turn.may_sleep(&bench.worker, &mut bench.hands), Some(Duration::ZERO));
+    let to = ReplyTo { link: bench.worker.own_link(), correlation: 1 };
+    bench.worker.core.repliers.holder().leave((to, DeathReason::RepliesFull));
+    assert_eq!(bench.turn.may_sleep(&bench.worker, &mut bench.hands), Some(Duration::ZERO));
+    bench.run();
+    assert_eq!(bench.worker.counts().lost_replies, 1);
 }
