@@ -88,10 +88,10 @@ pub enum OrderError {
         /// What is wrong with it.
         why: PlacementError,
     },
-    /// The user's function that makes the routee panicked.
+    /// The user's function that makes the routee panicked, or the routee's own `started`.
     #[error(
-        "cannot serve {path}: the function that makes its routee panicked, on one worker at least; \
-         the path is free again"
+        "cannot serve {path}: the function that makes its routee panicked, or the routee did as it \
+         was started, on one worker at least; the path is free again"
     )]
     FactoryPanicked {
         /// Which path.

@@ -54,6 +54,9 @@ pub trait Routee: Sized + 'static {
 
     /// Called once on the routee's worker before its first message, and again on the fresh
     /// instance after a panic.
+    ///
+    /// When it panics as the path is served, the path is not. When it panics after that, the message
+    /// that comes next to the next fresh instance starts that one first, or is dead.
     fn started(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
     }
@@ -208,6 +211,55 @@ impl<H: Routee> Hosted for Host<H> {
 
     fn routee(&mut self) -> &mut dyn Any {
         &mut self.routee
+    }
+}
+
+/// One whose predecessor panicked as it was started. It is started with its first message, of which a
+/// panic is the end: would it be started at once, one that always panics would keep its worker busy
+/// by itself.
+pub(super) struct LateStart {
+    hosted: Box<dyn Hosted>,
+    started: bool,
+}
+
+impl LateStart {
+    pub fn with(hosted: Box<dyn Hosted>) -> Box<dyn Hosted> {
+        Box::new(Self { hosted, started: false })
+    }
+}
+
+impl Hosted for LateStart {
+    fn deliver(
+        &mut self,
+        message: MessageTypeId,
+        body: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<(), DeathReason> {
+        if !self.started {
+            // Not for this message: a reply in there is none to its asker.
+            let instance = cx.instance;
+            self.started(&mut Context { core: cx.core, instance, origin: None });
+        }
+        self.hosted.deliver(message, body, cx)
+    }
+
+    fn started(&mut self, cx: &mut Context<'_>) {
+        self.hosted.started(cx);
+        self.started = true;
+    }
+
+    fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
+        self.hosted.wake(token, cx);
+    }
+
+    fn stopped(&mut self, cx: &mut Context<'_>) {
+        if self.started {
+            self.hosted.stopped(cx);
+        }
+    }
+
+    fn routee(&mut self) -> &mut dyn Any {
+        self.hosted.routee()
     }
 }
 

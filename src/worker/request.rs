@@ -27,7 +27,8 @@ pub enum Request {
     NoPlace(NodeRef),
     /// This handler's routee runs here now.
     Served(HandlerId),
-    /// This handler's routee could not be made: the user's function panicked.
+    /// This handler's routee could not be made: the user's function panicked, or it did as it was
+    /// started.
     ServeFailed(HandlerId),
     /// This handler's routee does not run here any more.
     Withdrawn(HandlerId),

@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::core::{Context, Core, Waiter};
-use super::handler::{Hosted, RouteeFactory};
+use super::handler::{Hosted, LateStart, RouteeFactory};
 use super::panics::{caught, drop_quietly};
 use super::request::Request;
 use crate::base::fate::WorkEnd;
@@ -47,11 +47,12 @@ pub(super) fn running(
 }
 
 impl Worker {
-    /// Starts this worker's routee of a path. If the user's function panics there is none here,
-    /// and whoever serves the path is told.
+    /// Starts this worker's routee of a path. If the user's function panics, or the routee as it is
+    /// started, there is none here, and whoever serves the path is told.
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         let index = self.core.index;
         let Ok(hosted) = caught(|| factory.make(index)) else {
+            drop_quietly(factory);
             self.core.requests.push(Request::ServeFailed(handler));
             return;
         };
@@ -60,9 +61,15 @@ impl Worker {
         }
         let id = InstanceId { handler, life: Some(self.next_life) };
         self.next_life = self.next_life.next();
-        self.routees[handler.slot()] = Some(RouteeSlot { id, factory, hosted });
+        let slot = RouteeSlot { id, factory, hosted };
+        drop_quietly(self.routees[handler.slot()].replace(slot));
         self.routee_changed(id, RouteeChange::Started);
-        self.start_routee(id);
+        if self.with_routee(id, |hosted, cx| hosted.started(cx)) == Some(true) {
+            drop_quietly(self.routees[handler.slot()].take());
+            self.forget(id);
+            self.core.requests.push(Request::ServeFailed(handler));
+            return;
+        }
         self.core.requests.push(Request::Served(handler));
     }
 
@@ -75,29 +82,39 @@ impl Worker {
             let id = slot.id;
             slot.end(&mut self.core);
             // What it began as it ended, too.
-            self.core.forget_waits_of(id);
-            self.core.end_work_of(id, WorkEnd::Withdrawn);
-            self.routee_changed(id, RouteeChange::Withdrawn);
+            self.forget(id);
         }
         self.core.requests.push(Request::Withdrawn(handler));
+    }
+
+    /// A routee has gone, with its path.
+    fn forget(&mut self, id: InstanceId) {
+        self.core.forget_waits_of(id);
+        self.core.end_work_of(id, WorkEnd::Withdrawn);
+        self.routee_changed(id, RouteeChange::Withdrawn);
     }
 
     /// Replaces a routee whose state may be broken after a panic by a fresh one.
     #[cold]
     pub(super) fn restart(&mut self, id: InstanceId) {
-        if let Some(fresh) = self.replace(id) {
-            self.start_routee(fresh);
+        let Some(fresh) = self.replace(id, |fresh| fresh) else { return };
+        if self.with_routee(fresh, |hosted, cx| hosted.started(cx)) == Some(true) {
+            self.replace(fresh, LateStart::with);
         }
     }
 
     /// The fresh one has another life, which gets nothing that this one waited for. None when not
     /// even a fresh routee could be made; the old one stays then.
     #[cold]
-    fn replace(&mut self, id: InstanceId) -> Option<InstanceId> {
+    fn replace(
+        &mut self,
+        id: InstanceId,
+        host: impl FnOnce(Box<dyn Hosted>) -> Box<dyn Hosted>,
+    ) -> Option<InstanceId> {
         let index = self.core.index;
         let slot = running(&mut self.routees, id)?;
         let fresh = caught(|| slot.factory.make(index)).ok()?;
-        drop_quietly(std::mem::replace(&mut slot.hosted, fresh));
+        drop_quietly(std::mem::replace(&mut slot.hosted, host(fresh)));
         slot.id.life = Some(self.next_life);
         self.next_life = self.next_life.next();
         let fresh = slot.id;
@@ -105,13 +122,6 @@ impl Worker {
         self.core.forget_waits_of(id);
         self.routee_changed(fresh, RouteeChange::Replaced);
         Some(fresh)
-    }
-
-    fn start_routee(&mut self, id: InstanceId) {
-        if self.with_routee(id, |hosted, cx| hosted.started(cx)) == Some(true) {
-            // Not started again: one that panics whenever it starts would never come to an end.
-            self.replace(id);
-        }
     }
 
     /// Tells every routee that its worker stops.
@@ -175,14 +185,15 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::super::testnet::{
-        CALLER, Caller, DROP, ECHO, Echo, Effect, Net, Ping, ROUND_ROBIN, WITHIN, doing, ping,
-        reference,
+        ArchivedPing, CALLER, Caller, DROP, ECHO, Echo, Effect, Net, PANIC as PANICS, Ping, REPLY,
+        ROUND_ROBIN, WITHIN, doing, ping, reference,
     };
-    use super::super::{AskOptions, HandlerTable, OnReply, Routee};
+    use super::super::{AskOptions, Handler, HandlerTable, OnReply, Routee};
     use super::*;
     use crate::base::LifeNumber;
     use crate::base::fate::{AskError, DeathReason};
@@ -404,5 +415,94 @@ mod tests {
         let ends = [Effect::Served(2), Effect::Withdrawn(2), Effect::Withdrawn(2)];
         assert_eq!(net.effects(0)[..3], ends);
         assert_eq!(Arc::strong_count(&steps), 1, "its factory is gone as well");
+    }
+
+    const SHAKY: HandlerId = HandlerId(2);
+
+    /// Panics so many times as it is started, and notes when it was and what it has handled.
+    #[derive(Clone, Default)]
+    struct Shaky {
+        panics: Arc<AtomicU64>,
+        seen: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    impl Shaky {
+        fn took(&self) -> Vec<&'static str> {
+            std::mem::take(&mut self.seen.lock().unwrap())
+        }
+    }
+
+    impl Routee for Shaky {
+        fn register(handlers: &mut HandlerTable<Self>) {
+            handlers.add::<Ping>();
+        }
+        fn started(&mut self, cx: &mut Context<'_>) {
+            cx.wake_after(Duration::from_secs(60), 1);
+            if self.panics.load(Ordering::Relaxed) > 0 {
+                self.panics.fetch_sub(1, Ordering::Relaxed);
+                panic!("told to");
+            }
+            self.seen.lock().unwrap().push("started");
+        }
+    }
+
+    impl Handler<Ping> for Shaky {
+        type Reply = u64;
+        fn handle(&mut self, ping: &ArchivedPing, _: &mut Context<'_>) -> u64 {
+            assert_ne!(ping.what.to_native(), PANICS, "told to");
+            self.seen.lock().unwrap().push("handled");
+            0
+        }
+    }
+
+    fn tell_shaky(net: &mut Net, what: u64) {
+        let mut to = reference(0);
+        to.id.instance = InstanceId::running(SHAKY);
+        net.cx(0, |cx| cx.tell_to(&to, &doing(1, what))).unwrap();
+        net.settle();
+    }
+
+    #[test]
+    fn a_path_whose_routee_panics_as_it_is_started_is_not_served() {
+        let (mut net, shaky) = (Net::new(1), Shaky::default());
+        let its = shaky.clone();
+        let factory = RouteeFactory::new(move |_| its.clone());
+        shaky.panics.store(1, Ordering::Relaxed);
+        net.sides[0].worker.serve(SHAKY, factory.clone());
+        assert_eq!(net.effects(0), [Effect::ServeFailed(SHAKY.0)]);
+        assert!(net.sides[0].worker.core.wakes.is_empty(), "what it began is called off");
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(net.effects(0), [Effect::Dead(DeathReason::UnknownHandler, 1, Some(0))]);
+        net.sides[0].worker.serve(SHAKY, factory);
+        assert_eq!(net.effects(0), [Effect::Served(SHAKY.0)]);
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(shaky.took(), ["started", "handled"]);
+    }
+
+    #[test]
+    fn no_routee_handles_a_message_before_it_was_started() {
+        let (mut net, shaky) = (Net::new(1), Shaky::default());
+        let its = shaky.clone();
+        net.sides[0].worker.serve(SHAKY, RouteeFactory::new(move |_| its.clone()));
+        assert_eq!(shaky.took(), ["started"]);
+        // The fresh one panics as it is started; the next one is started with its first message.
+        shaky.panics.store(1, Ordering::Relaxed);
+        tell_shaky(&mut net, PANICS);
+        assert_eq!(shaky.took(), [""; 0]);
+        tell_shaky(&mut net, REPLY);
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(shaky.took(), ["started", "handled", "handled"]);
+        // One that always panics is tried with each message, and not for ever.
+        shaky.panics.store(5, Ordering::Relaxed);
+        tell_shaky(&mut net, PANICS);
+        for _ in 0..2 {
+            tell_shaky(&mut net, REPLY);
+        }
+        assert_eq!((shaky.took(), shaky.panics.load(Ordering::Relaxed)), (vec![], 0));
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(shaky.took(), ["started", "handled"]);
+        let counts = net.counts(0);
+        assert_eq!(counts.dead[DeathReason::HandlerPanicked as usize], 4, "{counts:?}");
+        assert_eq!(counts.in_flight(), 0);
     }
 }
