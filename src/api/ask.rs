@@ -4,7 +4,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rkyv::Deserialize;
 use rkyv::api::high::HighDeserializer;
@@ -18,7 +18,7 @@ use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, Refusal};
 use crate::base::{DestinationId, Path, Time, WorkerIndex};
 use crate::hash::HashKey;
-use crate::queue::block_on::{block_on, block_on_until, is_worker_thread};
+use crate::queue::block_on::{block_on_within, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::wire::{Message, WireType};
 use crate::worker::place::place_of;
@@ -88,13 +88,10 @@ impl<'a, M: Message> Ask<'a, M> {
             self.to.shared().count_refusal(Refusal::WouldBlock);
             return Err(Refusal::WouldBlock.into());
         }
-        let until = Instant::now().checked_add(self.options.within.saturating_add(ASKERS_GRACE));
+        let within = self.options.within.saturating_add(ASKERS_GRACE);
         let mut future = self.into_future();
         future.is_kept = true;
-        match until {
-            Some(until) => block_on_until(future, until).unwrap_or(Err(AskError::Timeout)),
-            None => block_on(future),
-        }
+        block_on_within(future, within).unwrap_or(Err(AskError::Timeout))
     }
 }
 

@@ -60,7 +60,12 @@ macro_rules! stream {
             /// # Errors
             /// As [`Self::next`].
             pub fn try_next(&mut self) -> Result<Option<$item>, EventGap> {
-                Ok(self.items.try_next()?.map(Arc::unwrap_or_clone))
+                // Looked at before the items: what came last is not missed.
+                let over = self.ended.borrow().is_some();
+                match self.items.try_next()? {
+                    None if over => Err(EventGap::Stopped),
+                    item => Ok(item.map(Arc::unwrap_or_clone)),
+                }
             }
 
             /// The next one, blocking the thread.

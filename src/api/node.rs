@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -18,7 +18,7 @@ use crate::base::{
 };
 use crate::control::joining::JoinState;
 use crate::queue::block_on;
-use crate::queue::block_on::{block_on_until, is_worker_thread};
+use crate::queue::block_on::{block_on_within, is_worker_thread};
 use crate::route::{RouterSpec, StrategyKind};
 use crate::runtime::last::GivenUp;
 use crate::runtime::proxies::{Order, OrderError};
@@ -247,7 +247,7 @@ impl Node {
             }
             return false;
         }
-        let ready = block_on_until(self.members_ready(members), Instant::now() + within);
+        let ready = block_on_within(self.members_ready(members), within);
         matches!(ready, Some(Ok(())))
     }
 

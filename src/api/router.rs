@@ -1,7 +1,7 @@
 //! Walk of a message: it starts here, on an application thread; `route/pick` comes next.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -11,7 +11,7 @@ use crate::base::debug_as_display;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Path, PathError, Time, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
-use crate::queue::block_on::{block_on_until, is_worker_thread};
+use crate::queue::block_on::{block_on_within, is_worker_thread};
 use crate::queue::reply::Ticket;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{LocalPreference, RouterSpec, Strategy, StrategyKind};
@@ -250,7 +250,7 @@ impl Router {
         let state = Arc::clone(self.state(&snapshot));
         let mut choice = Choice::new(&state.spec, self.shared.clock.now().0);
         choice.look(&self.shared.sender(self.home, &snapshot), &state);
-        Batch { router: self, snapshot, state, choice, chunks: Vec::new(), places: Vec::new() }
+        Batch { router: self, snapshot, state, choice, runs: Vec::new(), by_slot: Vec::new() }
     }
 
     /// How many routees take messages now: those of unreachable nodes do not.
@@ -304,8 +304,7 @@ impl Router {
         if is_worker_thread() {
             return Err(NotReady::WouldBlock);
         }
-        let deadline = Instant::now() + within;
-        block_on_until(self.ready(routees), deadline).unwrap_or_else(|| {
+        block_on_within(self.ready(routees), within).unwrap_or_else(|| {
             Err(NotReady::TimedOut { routees: self.routee_count(), wanted: routees })
         })
     }
@@ -360,7 +359,8 @@ impl Router {
 }
 
 /// Collects tells of one router, one run of frames per routee's worker, and hands them over when a
-/// run is long enough, at [`Batch::flush`], and when dropped.
+/// run is long enough, at [`Batch::flush`], and when dropped. It takes 64 KiB for each routee's worker
+/// that it meets, for as long as it lives.
 ///
 /// It routes by the table of the moment it was made in: make a new one for each burst.
 pub struct Batch<'a> {
@@ -369,8 +369,15 @@ pub struct Batch<'a> {
     state: Arc<RouterState>,
     choice: Choice,
     /// Runs under way, one per destination met so far.
-    chunks: Vec<Chunk>,
-    places: Vec<DestinationId>,
+    runs: Vec<Run>,
+    /// By the slot of a destination: which run is its own.
+    by_slot: Vec<Option<u32>>,
+}
+
+/// Frames for one destination.
+struct Run {
+    destination: DestinationId,
+    frames: Chunk,
 }
 
 impl Batch<'_> {
@@ -380,7 +387,32 @@ impl Batch<'_> {
     /// As [`Router::tell`]. [`Refusal::QueueFull`] can also mean that a finished run was not taken;
     /// it is kept, and this message was not added.
     pub fn tell<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
-        self.add(message).map_err(|refusal| self.refused(refusal))
+        let key_hash = self.router.reference.key_hash(message);
+        let route = self.choice.route(&self.state, M::TYPE, key_hash);
+        match route.map_err(|refusal| self.sender().explain(refusal)) {
+            Ok(Route::All) => self.add_to_each(message),
+            Ok(Route::One(place)) => self.add(Ok(place), message),
+            Err(refusal) => self.add(Err(refusal), message),
+        }
+    }
+
+    /// Adds a copy for each routee. Each is a message of its own in the counts.
+    fn add_to_each<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
+        let state = Arc::clone(&self.state);
+        let mut outcome = Ok(());
+        for place in places(&state, M::TYPE) {
+            outcome = outcome.and(self.add(place, message));
+        }
+        outcome
+    }
+
+    fn add<M: Message>(
+        &mut self,
+        place: Result<Place, Refusal>,
+        message: &M,
+    ) -> Result<(), Refusal> {
+        let outcome = place.and_then(|place| self.push(place, message));
+        outcome.map_err(|refusal| self.refused(refusal))
     }
 
     #[cold]
@@ -394,36 +426,27 @@ impl Batch<'_> {
         self.router.shared.sender(self.router.home, &self.snapshot)
     }
 
-    fn add<M: Message>(&mut self, message: &M) -> Result<(), Refusal> {
-        let key_hash = self.router.reference.key_hash(message);
-        let route = self.choice.route(&self.state, M::TYPE, key_hash);
-        match route.map_err(|refusal| self.sender().explain(refusal))? {
-            Route::One(place) => self.push(place, message),
-            Route::All => {
-                let state = Arc::clone(&self.state);
-                let mut outcome = Ok(());
-                for place in places(&state, M::TYPE) {
-                    outcome = outcome.and(place.and_then(|place| self.push(place, message)));
-                }
-                outcome
-            }
+    /// The run for a destination; a new one, if its link takes anything.
+    fn run_for(&mut self, destination: DestinationId) -> Result<usize, Refusal> {
+        let slot = destination.slot();
+        if let Some(Some(run)) = self.by_slot.get(slot) {
+            return Ok(*run as usize);
         }
+        self.sender().check(destination)?;
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
+        }
+        self.by_slot[slot] = Some(self.runs.len() as u32);
+        self.runs.push(Run { destination, frames: self.router.shared.buffers.take_large() });
+        Ok(self.runs.len() - 1)
     }
 
     fn push<M: Message>(&mut self, place: Place, message: &M) -> Result<(), Refusal> {
         let buffers = &self.router.shared.buffers;
-        let run = match self.places.iter().position(|known| *known == place.destination) {
-            Some(run) => run,
-            None => {
-                self.sender().check(place.destination)?;
-                self.places.push(place.destination);
-                self.chunks.push(buffers.take_large());
-                self.chunks.len() - 1
-            }
-        };
+        let run = self.run_for(place.destination)?;
         let head = tell_head::<M>(place);
         for _ in 0..2 {
-            let (chunk, limit) = (&mut self.chunks[run], buffers.max_frame_bytes);
+            let (chunk, limit) = (&mut self.runs[run].frames, buffers.max_frame_bytes);
             if with_arena(|arena| append(chunk, arena, limit, &head, message))?.is_some() {
                 return Ok(());
             }
@@ -443,11 +466,11 @@ impl Batch<'_> {
     /// Hands one run over; an empty one takes its place.
     fn hand_over(&mut self, run: usize) -> Result<(), Refusal> {
         let buffers = &self.router.shared.buffers;
-        let destination = self.places[run];
+        let destination = self.runs[run].destination;
         self.sender().check(destination)?;
-        let frames = std::mem::replace(&mut self.chunks[run], buffers.take_large());
+        let frames = std::mem::replace(&mut self.runs[run].frames, buffers.take_large());
         self.sender().hand_over(destination, frames).map_err(|(refusal, frames)| {
-            buffers.give(std::mem::replace(&mut self.chunks[run], frames));
+            buffers.give(std::mem::replace(&mut self.runs[run].frames, frames));
             refusal
         })
     }
@@ -458,24 +481,29 @@ impl Batch<'_> {
     /// The first refusal; what was refused stays in the batch and can be flushed again.
     pub fn flush(&mut self) -> Result<(), Refusal> {
         let mut outcome = Ok(());
-        for run in 0..self.chunks.len() {
-            if !self.chunks[run].is_empty() {
-                outcome = outcome.and(self.hand_over(run));
-            }
+        for run in 0..self.runs.len() {
+            outcome = outcome.and(self.flush_run(run));
         }
         outcome
+    }
+
+    fn flush_run(&mut self, run: usize) -> Result<(), Refusal> {
+        if self.runs[run].frames.is_empty() { Ok(()) } else { self.hand_over(run) }
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         // What is not taken even now is counted as refused, frame by frame.
-        let _ = self.flush();
-        for chunk in std::mem::take(&mut self.chunks) {
-            for _ in 0..chunk.untouched_requests() {
-                let _ = self.sender().refuse::<()>(Err(Refusal::QueueFull));
+        for run in 0..self.runs.len() {
+            if let Err(refusal) = self.flush_run(run) {
+                for _ in 0..self.runs[run].frames.untouched_requests() {
+                    self.refused(refusal);
+                }
             }
-            self.router.shared.buffers.give(chunk);
+        }
+        for Run { frames, .. } in std::mem::take(&mut self.runs) {
+            self.router.shared.buffers.give(frames);
         }
     }
 }

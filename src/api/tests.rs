@@ -6,8 +6,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::*;
 use crate::Message;
-use crate::base::WorkerIndex;
-use crate::base::fate::{AskError, DeathReason};
+use crate::base::fate::{AskError, DeathReason, Refusal};
+use crate::base::{NodeId, NodeRef, WorkerIndex};
 use crate::runtime::published::Ended;
 use crate::wire::Chunk;
 use crate::worker::{Context, Handler, HandlerTable, Injection, Later, Replier, Routee};
@@ -75,4 +75,80 @@ fn a_node_ends_by_name_when_one_of_its_workers_panics() {
     assert!(given_up.workers.iter().map(|lost| (lost.worker.0, lost.lost)).eq([(1, true)]));
     assert!(given_up.to_string().contains("worker 1 has panicked"), "{given_up}");
     assert_eq!(given_up.counts.in_flight(), 0, "{given_up:?}");
+}
+
+/// Answers at once.
+struct Quick;
+
+impl Routee for Quick {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Wait>();
+    }
+}
+
+impl Handler<Wait> for Quick {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedWait, _: &mut Context<'_>) -> u64 {
+        7
+    }
+}
+
+/// A node with a path that it serves on two workers.
+fn serving() -> Node {
+    let node = Node::builder().bind("127.0.0.1:0").workers(2).start().expect("starts");
+    node.serve("/user/quick", |_| Quick).expect("serves");
+    node
+}
+
+#[test]
+fn a_wait_for_ever_is_no_mistake() {
+    let node = serving();
+    assert!(node.wait_members(1, Duration::MAX), "it is one");
+    let router = node.router("/user/quick").build().expect("builds");
+    router.wait_ready(2, Duration::MAX).expect("is served");
+    assert_eq!(router.ask(&Wait).within(Duration::MAX).wait(), Ok(7));
+    let nobody = NodeRef { node: NodeId(1), ..node.id() };
+    let mut watch = node.watch(nobody).expect("is watched");
+    watch.wait(Duration::MAX).expect("this node runs").expect("there is none");
+    node.stop().expect("nothing holds it");
+}
+
+#[test]
+fn what_a_batch_is_refused_is_counted_once_by_its_reason() {
+    let node = serving();
+    let each = node.router("/user/quick").broadcast().build().expect("builds");
+    let one = node.router("/user/quick").build().expect("builds");
+    for router in [&each, &one] {
+        router.wait_ready(2, LIMIT).expect("is served");
+    }
+    let (mut to_each, mut to_one) = (each.batch(), one.batch());
+    for _ in 0..3 {
+        to_one.tell(&Wait).expect("is kept in the batch");
+    }
+    let counts = node.stop().expect("nothing holds it");
+    assert_eq!(counts.refused_total(), 0);
+    assert_eq!(to_each.tell(&Wait), Err(Refusal::Stopped));
+    let stopped = || {
+        let counts = each.shared().counts();
+        (counts.refused[Refusal::Stopped as usize], counts.refused_total())
+    };
+    assert_eq!(stopped(), (2, 2), "a copy for each routee");
+    assert_eq!(to_one.flush(), Err(Refusal::Stopped));
+    drop((to_each, to_one));
+    assert_eq!(stopped(), (5, 5), "and what was left, by why it was");
+}
+
+#[test]
+fn a_stream_says_that_it_is_over_to_those_who_do_not_wait() {
+    let node = serving();
+    let (mut events, mut letters) = (node.events(), node.dead_letters());
+    // Holds what the node's faces share.
+    let _router = node.router("/user/quick").build().expect("builds");
+    assert_eq!(letters.try_next(), Ok(None));
+    node.stop().expect("nothing holds it");
+    let since = Instant::now();
+    while events.try_next() != Err(EventGap::Stopped) {
+        assert!(since.elapsed() < LIMIT);
+    }
+    assert_eq!(letters.try_next(), Err(EventGap::Stopped));
 }

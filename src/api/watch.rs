@@ -1,7 +1,7 @@
 //! Watching: a handler or an application learns, exactly once, that a routee or a node is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -10,7 +10,7 @@ use super::node::Node;
 use crate::base::{NodeRef, RouteeId};
 use crate::part::watch::{GoneReason, Notify, Order, Target, TooManyWatches, Watcher, WorkerOrder};
 use crate::queue::Taken;
-use crate::queue::block_on::{block_on_until, is_worker_thread};
+use crate::queue::block_on::{block_on_within, is_worker_thread};
 use crate::runtime::proxies;
 use crate::runtime::published::Ended;
 use crate::worker::{Context, Handler, RouteeRef};
@@ -147,7 +147,7 @@ impl Watch {
         if is_worker_thread() {
             return Err(NodeError::WouldBlock);
         }
-        block_on_until(self.gone(), Instant::now() + within).transpose()
+        block_on_within(self.gone(), within).transpose()
     }
 }
 

@@ -99,7 +99,8 @@ pub struct MemoryBound {
 impl MemoryBound {
     /// What a node takes beside this, in words that complete «not in it are ...».
     pub const OUTSIDE: &str = "what handlers hold, the times that they have set, and what work on \
-                               other threads captured and brings back; route tables (of keyed \
+                               other threads captured and brings back; batches of applications, \
+                               64 KiB for each worker that one sends to; route tables (of keyed \
                                routers over the same routees together 1 MiB, at the default \
                                `slot_bits`, and as much again while it changes); member records (up \
                                to some 400 KiB a member that describes itself in many short texts); \
