@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use keyway::sim::invariants::fates::Seen;
 use keyway::sim::newer::Heard;
 use keyway::sim::{Result, Scenario, report, simulate, simulate_flapping};
 
@@ -106,6 +107,23 @@ fn two_hundred_seeds_hold() {
     let forgotten = sum(|result| result.forgotten);
     println!("{forgotten} times somebody was gone, and nothing was kept of it");
     assert!(forgotten > 100);
+    // Messages of every fate came to their ends, and what was told of them was true.
+    type Ends = fn(&Seen) -> u64;
+    let ends: [(&str, Ends); 8] = [
+        ("refused", |seen| seen.refused),
+        ("delivered", |seen| seen.delivered),
+        ("dead", |seen| seen.dead),
+        ("unknown", |seen| seen.unknown),
+        ("attempts handled", |seen| seen.attempts),
+        ("broadcasts", |seen| seen.broadcasts),
+        ("ends of asks", |seen| seen.told),
+        ("times found", |seen| seen.found),
+    ];
+    for (what, of) in ends {
+        let count = results.iter().map(|result| of(&result.fates)).sum::<u64>();
+        println!("{count} {what}");
+        assert!(count > 1_000, "{count} {what}");
+    }
     // Newer members said what others do not know, on every way, and it cost nothing.
     let newer = results.iter().filter(|result| result.unknown.total() > 0).count();
     let unknown = sum(|result| result.unknown.total());

@@ -5,32 +5,26 @@ use std::collections::BTreeMap;
 
 use rand::{RngExt, SeedableRng};
 
-use super::events::LifeId;
+use super::events::{ConnId, CoreId, LifeId, Side};
+use super::invariants::fates::{self, Fates};
 use super::invariants::load::{self, QuestionId, Truth};
 use super::invariants::placement::{self, Placements};
 use super::invariants::routers::Routers;
 use super::invariants::watches::Watches;
 use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
+use super::messages::{MessageId, SenderId};
 use super::plan::Traffic;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, NodeRef, Rng, Time};
 use crate::part::load::{Load, LoadError, Loads};
 use crate::part::watch::GoneReason;
-
-/// Who numbers messages: one thread of an application, or one worker's routee.
-pub type SenderId = usize;
-
-/// One numbered stream of messages.
-struct Sender {
-    next: u64,
-}
+use crate::worker::outbox::Outbox;
 
 /// An ask that a routee made and that has not ended yet.
 struct OpenAsk {
     site: Site,
-    /// Each routee that is made sends under a number of its own.
-    asker: SenderId,
+    id: MessageId,
 }
 
 /// The truth about one simulation's messages.
@@ -57,7 +51,10 @@ pub struct Ledger {
     pub placements: Placements,
     /// Who holds which routers.
     pub routers: Routers,
-    senders: Vec<Sender>,
+    /// What becomes of messages.
+    pub fates: Fates,
+    /// Whether messages are followed on connections: not those of users' own routees.
+    pub follows: bool,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
     next_token: u64,
@@ -84,7 +81,8 @@ impl Ledger {
             loads: Truth::default(),
             placements: Placements::default(),
             routers: Routers::default(),
-            senders: Vec::new(),
+            fates: Fates::default(),
+            follows: true,
             order: Order::default(),
             asks: BTreeMap::new(),
             next_token: 0,
@@ -97,26 +95,16 @@ impl Ledger {
     /// A process has begun.
     pub fn add_life(&mut self, me: NodeRef, workers: usize) {
         self.services.add_life(me, workers);
+        self.fates.add_life(workers);
         self.loads.add_life(me);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
     }
 
-    /// A new stream of numbered messages.
-    pub fn add_sender(&mut self) -> SenderId {
-        self.senders.push(Sender { next: 0 });
-        self.senders.len() - 1
-    }
-
-    /// The number for a sender's next message.
-    pub fn number(&self, sender: SenderId) -> u64 {
-        self.senders[sender].next
-    }
-
-    /// The message with that number was accepted. A refused one leaves its number to the next, so
-    /// that a refused message that arrives all the same shows as a duplicate.
-    pub fn accepted(&mut self, sender: SenderId) {
-        self.senders[sender].next += 1;
+    /// A message was refused to its sender, by the sender's worker if that has `counted` it.
+    pub fn refused(&mut self, id: MessageId, counted: bool) {
+        let seen = self.fates.refused(id, counted);
+        self.judge(fates::NAME, seen);
     }
 
     /// A token that stands for one ask.
@@ -130,71 +118,66 @@ impl Ledger {
         self.violation.get_or_insert(Violation { invariant, seen });
     }
 
-    /// A routee is made.
-    pub fn made(&mut self, site: Site) -> SenderId {
-        if let Err(seen) = self.placements.made(site) {
-            self.blame(placement::NAME, seen);
+    /// Notes what was found wrong, if anything was.
+    pub fn judge(&mut self, invariant: &'static str, found: Result<(), String>) {
+        if let Err(seen) = found {
+            self.blame(invariant, seen);
         }
-        self.add_sender()
     }
 
-    /// A handler took a message. `number` is none for messages that may come twice.
-    pub fn handled(
-        &mut self,
-        site: Site,
-        sender: SenderId,
-        sender_life: LifeId,
-        number: Option<u64>,
-    ) {
+    /// A routee is made.
+    pub fn made(&mut self, site: Site) -> SenderId {
+        let made = self.placements.made(site);
+        self.judge(placement::NAME, made);
+        self.fates.add_sender((site.life, site.worker))
+    }
+
+    /// A handler took a message; it may be one that comes `again`.
+    pub fn handled(&mut self, site: Site, id: MessageId, sender_life: LifeId, again: bool) {
         self.handled += 1;
-        if let Err(seen) = self.placements.handles(site) {
-            self.blame(placement::NAME, seen);
-        }
+        let placed = self.placements.handles(site);
+        self.judge(placement::NAME, placed);
         let receiver = (site.life, site.worker);
-        let known = sender_life < self.handled_of.len() && sender < self.senders.len();
-        if !known {
-            self.blame(
-                "content",
-                format!(
-                    "a message came from sender {sender} of life {sender_life}, which never was"
-                ),
-            );
-            return;
+        if sender_life >= self.handled_of.len() || !self.fates.has_sender(id.sender) {
+            let seen = format!("{id} of life {sender_life} came, neither of which ever was");
+            return self.blame("content", seen);
         }
         self.handled_of[sender_life] += 1;
         if sender_life != receiver.0 {
             self.handled_at[receiver.0][receiver.1] += 1;
         }
-        if let Some(number) = number
-            && let Err(seen) = self.order.arrived(receiver, sender, number)
-        {
-            self.blame(Order::NAME, seen);
+        let got = self.fates.got(receiver, self.services.me(site.life), id);
+        self.judge(fates::NAME, got);
+        if !again {
+            let arrived = self.order.arrived(receiver, id);
+            self.judge(Order::NAME, arrived);
         }
     }
 
     /// A handler was told by its own worker that what it watched is gone: a message as well.
-    pub fn noticed(&mut self, life: LifeId, token: u64, reason: GoneReason) {
-        self.handled_of[life] += 1;
+    pub fn noticed(&mut self, site: Site, token: u64, reason: GoneReason) {
+        self.handled_of[site.life] += 1;
+        self.fates.noticed((site.life, site.worker));
         self.watches.told(token, reason);
     }
 
     /// A process shows what loads it knows.
     pub fn shown(&mut self, life: LifeId, loads: &Loads) {
-        if let Err(seen) = self.loads.shown(life, self.now, loads) {
-            self.blame(load::NAME, seen);
-        }
+        let shown = self.loads.shown(life, self.now, loads);
+        self.judge(load::NAME, shown);
     }
 
-    /// An ask has failed.
-    pub fn failed(&mut self, error: AskError) {
-        self.unknown_reasons += u64::from(error == AskError::Dead(DeathReason::Other));
+    /// Whoever asked is told how that ended.
+    pub fn told(&mut self, id: MessageId, end: Result<(), AskError>) {
+        self.unknown_reasons += u64::from(end == Err(AskError::Dead(DeathReason::Other)));
+        let told = self.fates.told(id, end);
+        self.judge(fates::NAME, told);
     }
 
     /// A process's question for a load has ended.
     pub fn answered(&mut self, id: QuestionId, outcome: Result<Load, LoadError>) {
-        if let Err(seen) = self.loads.ended(id, self.now, outcome) {
-            self.blame(load::NAME, seen);
-        }
+        let ended = self.loads.ended(id, self.now, outcome);
+        self.judge(load::NAME, ended);
     }
 
     /// Messages of one process that handlers took, anywhere.
@@ -214,9 +197,8 @@ impl Ledger {
 
     /// A routee takes a message that was sent to a handler.
     pub fn addressed(&mut self, site: Site, to: HandlerId) {
-        if let Err(seen) = self.services.takes(site, to) {
-            self.blame(withdrawal::NAME, seen);
-        }
+        let taken = self.services.takes(site, to);
+        self.judge(withdrawal::NAME, taken);
     }
 
     /// A routee hears that it is its end: if it is withdrawn, what it waits for never comes.
@@ -228,14 +210,14 @@ impl Ledger {
     }
 
     /// A routee's ask was accepted.
-    pub fn opened(&mut self, token: u64, site: Site, asker: SenderId) {
-        self.asks.insert(token, OpenAsk { site, asker });
+    pub fn opened(&mut self, token: u64, site: Site, id: MessageId) {
+        self.asks.insert(token, OpenAsk { site, id });
     }
 
-    /// A routee's ask has ended, as this routee was told.
-    pub fn ended(&mut self, token: u64, told: SenderId) {
+    /// A routee's ask has ended so, as this routee was told.
+    pub fn ended(&mut self, token: u64, told: SenderId, end: Result<(), AskError>) {
         let seen = match self.asks.remove(&token) {
-            Some(ask) if ask.asker == told => return,
+            Some(ask) if ask.id.sender == told => return self.told(ask.id, end),
             Some(_) => format!("the end of ask {token} was told to a routee that did not ask"),
             None => format!("the ask {token} of a routee ended a second time, or after its asker"),
         };
@@ -244,7 +226,7 @@ impl Ledger {
 
     /// A routee is about to panic: none of its asks ends for anybody.
     pub fn forget_asks_of(&mut self, asker: SenderId) {
-        self.asks.retain(|_, ask| ask.asker != asker);
+        self.asks.retain(|_, ask| ask.id.sender != asker);
     }
 
     /// How many asks of a process's routees have not ended.
@@ -255,6 +237,37 @@ impl Ledger {
     /// A process is gone with all its asks.
     pub fn forget(&mut self, life: LifeId) {
         self.asks.retain(|_, ask| ask.site.life != life);
+    }
+
+    /// A worker has written so many bytes of an outbox.
+    pub fn wrote(
+        &mut self,
+        (conn, side): (ConnId, Side),
+        core: CoreId,
+        outbox: &Outbox,
+        count: usize,
+    ) {
+        if side == 0 && self.follows {
+            let wrote = self.fates.wrote(conn, core, outbox, count);
+            self.judge(fates::NAME, wrote);
+        }
+    }
+
+    /// A worker is done with these bytes that came to it.
+    pub fn took(&mut self, (conn, side): (ConnId, Side), core: CoreId, bytes: &[u8]) {
+        let took = match side {
+            _ if !self.follows => Ok(()),
+            0 => self.fates.heard(conn, core, bytes),
+            _ => self.fates.took(conn, core, bytes),
+        };
+        self.judge(fates::NAME, took);
+    }
+
+    /// A worker has closed a connection.
+    pub fn closed(&mut self, (conn, side): (ConnId, Side), core: CoreId) {
+        if side == 0 {
+            self.fates.closed(conn, core);
+        }
     }
 
     /// A random number from a range.

@@ -6,19 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use rand::RngExt;
-use rkyv::{Archive, Deserialize, Serialize};
-
 use super::events::LifeId;
-use super::invariants::asks;
 use super::invariants::withdrawal::Site;
-use super::ledger::{Ledger, SenderId};
+use super::invariants::{asks, fates};
+use super::ledger::Ledger;
+use super::messages::{
+    ANY, Answer, ArchivedAnswer, ArchivedFrom, ArchivedNote, ArchivedQuestion, ArchivedRiddle,
+    From, MessageId, Note, Question, Riddle, SenderId,
+};
 use crate::base::fate::AskError;
 use crate::base::{HandlerId, Path, Time};
 use crate::hash::{HashKey, HashSeed};
 use crate::part::watch::{ArchivedGone, Gone};
 use crate::queue::reply::Ticket;
+use crate::route::snapshot::RouterState;
 use crate::route::{RouterSpec, StrategyKind};
+use crate::wire::Message as _;
 use crate::wire::WireType;
 use crate::worker::outbox::{append, with_arena};
 use crate::worker::place::{Place, Route, places};
@@ -27,7 +30,7 @@ use crate::worker::{
     AppReply, AskOptions, Context, Handler, HandlerTable, Later, OnReply, Replier, Routee,
     RouteeFactory, RouterRef, Target,
 };
-use crate::{Layout, Message};
+use rand::RngExt;
 
 /// Where all routees serve.
 const PATH: &str = "/user/witness";
@@ -47,53 +50,6 @@ pub fn routers(seed: HashSeed) -> Vec<RouterSpec> {
             spec
         })
         .collect()
-}
-
-/// Where a message comes from.
-#[derive(Clone, Copy, Debug, Archive, Serialize, Deserialize, Layout)]
-pub struct From {
-    sender: u64,
-    life: u32,
-    /// The handler it was sent to; unknown where a router chose in passing.
-    to: u32,
-    number: u64,
-}
-
-/// Takes no answer.
-#[derive(Archive, Serialize, Deserialize, Message)]
-#[message(name = "sim.note", key = key)]
-struct Note {
-    key: u64,
-    from: From,
-    panic: bool,
-    padding: Vec<u8>,
-}
-
-/// Answered at once.
-#[derive(Archive, Serialize, Deserialize, Message)]
-#[message(name = "sim.question", key = key, reply = Answer)]
-struct Question {
-    key: u64,
-    from: From,
-    token: u64,
-    /// May be sent again, and so come twice.
-    again: bool,
-    padding: Vec<u8>,
-}
-
-/// Answered later, or never.
-#[derive(Archive, Serialize, Deserialize, Message)]
-#[message(name = "sim.riddle", key = key, reply = Answer)]
-struct Riddle {
-    key: u64,
-    from: From,
-    token: u64,
-}
-
-/// To a question or riddle: its token.
-#[derive(Archive, Serialize, Deserialize, Layout)]
-struct Answer {
-    token: u64,
 }
 
 /// The truth, shared by all handlers of one simulation, which run in one thread.
@@ -197,12 +153,8 @@ impl Witness {
     fn send(&mut self, cx: &mut Context<'_>) {
         let mut ledger = self.ledger.lock();
         let Draft { key, router, asks, padding, panic } = draft(&mut ledger);
-        let from = From {
-            sender: self.sender as u64,
-            life: self.site.life as u32,
-            to: ANY,
-            number: ledger.number(self.sender),
-        };
+        let id = ledger.fates.sends(self.sender, false);
+        let from = From::new(self.site.life, id, ANY);
         let within = Duration::from_millis({
             let range = ledger.traffic.deadline_ms;
             ledger.draw(range)
@@ -219,40 +171,48 @@ impl Witness {
                 cx.ask::<Self, _>(&router, &question, within, token)
             };
             if sent.is_ok() {
-                self.ledger.lock().opened(token, self.site, self.sender);
+                self.ledger.lock().opened(token, self.site, id);
             }
             sent
+        } else if router.id == BROADCAST {
+            return self.broadcast(cx, &router, id, &Note { key, from, panic, padding });
         } else {
             cx.tell(&router, &Note { key, from, panic, padding })
         };
-        // Of a broadcast some copies may have gone out although others were refused.
-        if sent.is_ok() || router.id == BROADCAST {
-            self.ledger.lock().accepted(self.sender);
+        if sent.is_err() {
+            self.ledger.lock().refused(id, true);
+        }
+    }
+
+    fn broadcast(&self, cx: &mut Context<'_>, router: &RouterRef, id: MessageId, note: &Note) {
+        let before = cx.counts();
+        let outcome = cx.tell(router, note);
+        let after = cx.counts();
+        let sent = after.sent - before.sent;
+        let refused = after.refused_total() - before.refused_total();
+        let mut ledger = self.ledger.lock();
+        let seen = ledger.fates.broadcast(id, router.id, (sent, refused));
+        ledger.judge(fates::NAME, seen);
+        if outcome.is_ok() != (refused == 0) {
+            let seen =
+                format!("{refused} copies of {id} were refused, and it is told: {outcome:?}");
+            ledger.blame(fates::NAME, seen);
         }
     }
 
     fn note(&self, from: &ArchivedFrom, again: bool) {
-        let number = (!again).then_some(from.number.to_native());
         let to = from.to.to_native();
         let mut ledger = self.ledger.lock();
         // One that is asked again may be asked elsewhere.
         if to != ANY && !again {
             ledger.addressed(self.site, HandlerId(to));
         }
-        ledger.handled(
-            self.site,
-            from.sender.to_native() as usize,
-            from.life.to_native() as usize,
-            number,
-        );
+        ledger.handled(self.site, from.id(), from.life.to_native() as usize, again);
     }
 
     fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>) {
         let mut ledger = self.ledger.lock();
-        ledger.ended(token, self.sender);
-        if let Err(error) = reply {
-            ledger.failed(error);
-        }
+        ledger.ended(token, self.sender, reply.map(drop));
         if let Ok(answer) = reply
             && answer.token != token
         {
@@ -308,7 +268,7 @@ impl Handler<Gone> for Witness {
     type Reply = ();
 
     fn handle(&mut self, gone: &ArchivedGone, _: &mut Context<'_>) {
-        self.ledger.lock().noticed(self.site.life, gone.token.to_native(), gone.reason());
+        self.ledger.lock().noticed(self.site, gone.token.to_native(), gone.reason());
     }
 }
 
@@ -333,9 +293,6 @@ impl OnReply<Riddle> for Witness {
         self.replied(token, reply);
     }
 }
-
-/// Stands for a handler that the sender does not know.
-const ANY: u32 = u32::MAX;
 
 /// The router's number that sends to all.
 const BROADCAST: u32 = 2;
@@ -372,6 +329,7 @@ fn draft(ledger: &mut Ledger) -> Draft {
 /// An ask that an application waits for.
 pub struct Pending {
     ticket: Ticket<AppReply>,
+    id: MessageId,
     token: u64,
     deadline: Time,
     /// Its routee had been withdrawn before, and it goes to no other.
@@ -408,6 +366,11 @@ impl Pending {
         }
     }
 
+    /// Which message it is.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
     /// Whether its routee had been withdrawn before it was handed in.
     pub fn is_late(&self) -> bool {
         self.late
@@ -435,6 +398,15 @@ impl Hands<'_> {
         let to = self.sender.snapshot.destinations.get(place.destination);
         to.is_some_and(|to| ledger.services.is_late(to.node, to.worker, place.handler))
     }
+
+    /// A message is about to be sent to all routees of a router.
+    fn check_all(&self, state: &RouterState, to: &[Place]) {
+        let destinations = &self.sender.snapshot.destinations;
+        let to = to.iter().filter_map(|place| destinations.get(place.destination));
+        let mut ledger = self.ledger.lock();
+        let seen = ledger.fates.goes_to(state, to.map(|to| (to.node, to.worker)));
+        ledger.judge(fates::NAME, seen);
+    }
 }
 
 /// A thread of the application.
@@ -452,7 +424,7 @@ pub struct AppThread {
 impl AppThread {
     /// A thread that has sent nothing yet.
     pub fn new(life: LifeId, worker: usize, ledger: &Shared, seed: HashSeed, chance: u64) -> Self {
-        let sender = ledger.lock().add_sender();
+        let sender = ledger.lock().fates.add_sender((life, worker));
         let choices = routers(seed).iter().map(|spec| Choice::new(spec, chance)).collect();
         Self { worker, pending: Vec::new(), life, sender, choices, seed }
     }
@@ -492,6 +464,7 @@ impl AppThread {
             Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
             Ok(Route::All) => {
                 let all: Vec<_> = places(state, message).flatten().collect();
+                hands.check_all(state, &all);
                 self.tell(hands, draft, &all);
             }
             Err(_) => {}
@@ -501,17 +474,15 @@ impl AppThread {
     fn tell(&mut self, hands: &Hands<'_>, draft: Draft, to: &[Place]) {
         let Draft { key, padding, panic, .. } = draft;
         let mut ledger = hands.ledger.lock();
-        let first = ledger.number(self.sender);
         let run = if to.len() == 1 { ledger.rng.random_range(1..=3) } else { 1 };
-        let mut note = Note { key, from: self.from(first, ANY), panic, padding };
-        let mut accepted = false;
         let buffers = hands.sender.buffers;
         for place in to {
             hands.is_late(&mut ledger, *place);
-            note.from.to = place.handler.0;
+            let ids: Vec<_> = (0..run).map(|_| ledger.fates.sends(self.sender, false)).collect();
             let mut frames = buffers.take_large();
-            for number in first..first + run {
-                note.from.number = number;
+            for id in &ids {
+                let from = From::new(self.life, *id, place.handler.0);
+                let note = Note { key, from, panic, padding: padding.clone() };
                 let head = tell_head::<Note>(*place);
                 let limit = buffers.max_frame_bytes;
                 with_arena(|arena| append(&mut frames, arena, limit, &head, &note))
@@ -519,17 +490,10 @@ impl AppThread {
                     .flatten()
                     .expect("a chunk has room for a few small messages");
             }
-            accepted |= hands.sender.hand_over(place.destination, frames).is_ok();
-        }
-        if accepted {
-            for _ in 0..run {
-                ledger.accepted(self.sender);
+            if hands.sender.hand_over(place.destination, frames).is_err() {
+                ids.into_iter().for_each(|id| ledger.refused(id, false));
             }
         }
-    }
-
-    fn from(&self, number: u64, to: u32) -> From {
-        From { sender: self.sender as u64, life: self.life as u32, to, number }
     }
 
     fn ask(&mut self, hands: &Hands<'_>, draft: Draft, place: Place) {
@@ -539,23 +503,14 @@ impl AppThread {
         let idempotent = ledger.rng.random_range(0..3) == 0;
         let options = AskOptions { within, idempotent };
         let asked = self.ask_one(hands, &mut ledger, draft, place, options);
-        if let Some(pending) = asked {
-            self.pending.push(pending);
-            if !idempotent {
-                ledger.accepted(self.sender);
-            }
-        }
+        self.pending.extend(asked);
     }
 
     /// Asks one routee and nobody else.
     pub fn probe(&mut self, hands: &Hands<'_>, place: Place, within: Duration) -> Option<Pending> {
         let mut ledger = hands.ledger.lock();
         let draft = Draft { key: 0, router: 0, asks: true, padding: Vec::new(), panic: false };
-        let asked = self.ask_one(hands, &mut ledger, draft, place, within.into());
-        if asked.is_some() {
-            ledger.accepted(self.sender);
-        }
-        asked
+        self.ask_one(hands, &mut ledger, draft, place, within.into())
     }
 
     fn ask_one(
@@ -567,17 +522,22 @@ impl AppThread {
         options: AskOptions,
     ) -> Option<Pending> {
         let token = ledger.token();
+        let id = ledger.fates.sends(self.sender, options.idempotent);
         let key_hash = Some(draft.key.hash_key(self.seed));
         let again = Target::Router { router: draft.router, message: Question::TYPE, key_hash };
         let question = Question {
             key: draft.key,
-            from: self.from(ledger.number(self.sender), place.handler.0),
+            from: From::new(self.life, id, place.handler.0),
             token,
             again: options.idempotent,
             padding: draft.padding,
         };
-        let ticket = hands.sender.ask(Ok(place), again, &question, options, hands.now).ok()?;
+        let asked = hands.sender.ask(Ok(place), again, &question, options, hands.now);
+        let Ok(ticket) = asked else {
+            ledger.refused(id, false);
+            return None;
+        };
         let late = hands.is_late(ledger, place) && !options.idempotent;
-        Some(Pending { ticket, token, deadline: hands.now.plus(options.within), late })
+        Some(Pending { ticket, id, token, deadline: hands.now.plus(options.within), late })
     }
 }

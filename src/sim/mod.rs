@@ -27,6 +27,7 @@ mod jobs;
 pub mod ledger;
 pub mod load;
 mod measuring;
+mod messages;
 pub mod network;
 pub mod newer;
 mod news;

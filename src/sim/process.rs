@@ -157,8 +157,8 @@ pub struct Ends {
     pub injected: Injected<Injection>,
     /// To each sibling.
     pub to: Vec<WeighedSender<Chunk>>,
-    /// To whom chunks went in its turn.
-    pub gave: Vec<WorkerIndex>,
+    /// To whom chunks went in its turn, and how many messages in each.
+    pub gave: Vec<(WorkerIndex, u64)>,
     /// From each sibling.
     pub from: Vec<SiblingRing>,
     /// Usual size of a link's receive buffer.
@@ -184,12 +184,25 @@ pub struct Sums {
     pub delivered: u64,
 }
 
+impl Core {
+    /// Messages that wait in it, or on their way to it from its siblings.
+    fn waiting_messages(&self) -> u64 {
+        let rings = self.ends.from.iter().flat_map(|ring| ring.seen.iter());
+        self.worker.waiting_messages() + self.turn.waiting_messages() + rings.sum::<u64>()
+    }
+}
+
 impl Body {
     /// The way into a worker for the application's threads.
     pub fn sender(&self, worker: usize) -> Sender<'_> {
         let Ends { injector, board, .. } = &self.workers[worker].ends;
         let Self { snapshot, buffers, replies, closing, refused, .. } = self;
         Sender { snapshot, injector, board, buffers, replies, closing, refused }
+    }
+
+    /// Messages that wait anywhere in the process, of those that its workers have taken in.
+    pub fn waiting_messages(&self) -> u64 {
+        self.workers.iter().map(Core::waiting_messages).sum()
     }
 
     /// A worker tells control something; it comes in order.
@@ -229,6 +242,11 @@ impl<T> Mail<T> {
         self.0.front().map(|(at, _)| *at)
     }
 
+    /// All that is on its way.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, what)| what)
+    }
+
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -239,8 +257,8 @@ impl<T> Mail<T> {
 pub struct SiblingRing {
     /// What it sent.
     pub chunks: WeighedReceiver<Chunk>,
-    /// One for each.
-    pub seen: Mail<()>,
+    /// For each, how many messages it carries.
+    pub seen: Mail<u64>,
 }
 
 impl SiblingRing {
@@ -268,8 +286,9 @@ impl Ends {
 
     /// Hands a chunk to a sibling, if there is room; it can be seen a little after the turn.
     pub fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
+        let messages = chunk.untouched_requests();
         self.to[usize::from(to.0)].push_quiet(chunk)?;
-        self.gave.push(to);
+        self.gave.push((to, messages));
         Ok(())
     }
 

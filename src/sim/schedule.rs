@@ -89,10 +89,10 @@ impl Body {
     /// What a worker gave its siblings in a turn can be seen a little later. Whether it gave any.
     fn show_chunks(&mut self, net: &mut Network, (life, index): CoreId) -> bool {
         let gave = std::mem::take(&mut self.workers[index].ends.gave);
-        for sibling in &gave {
+        for (sibling, messages) in &gave {
             let sibling = usize::from(sibling.0);
             let core = &mut self.workers[sibling];
-            let at = core.ends.from[index].seen.push(net.after_us(net.weather.wake_us), ());
+            let at = core.ends.from[index].seen.push(net.after_us(net.weather.wake_us), *messages);
             core.wake(net, (life, sibling), at);
         }
         !gave.is_empty()
@@ -212,7 +212,8 @@ impl World {
         let Core { worker, turn, ends, .. } = &mut body.workers[index];
         ends.awaited = awaited;
         let (clock, seen) = (Clock::new(now), Turned::default());
-        let mut hands = Hands { ends, net: &mut self.net, clock, reports: Vec::new(), seen };
+        let (net, ledger, reports) = (&mut self.net, &self.ledger, Vec::new());
+        let mut hands = Hands { ends, net, ledger, clock, reports, seen };
         let outcome = turn.run(worker, &mut hands);
         hands.clock = Clock::new(now);
         let pause = match outcome {

@@ -108,6 +108,7 @@ impl Stage {
     ) -> Self {
         let scenario = Scenario { seed, nodes, workers, seconds: 0, ..Scenario::default() };
         let mut world = World::empty(scenario, Plan::quiet);
+        world.ledger.lock().follows = false;
         world.application = Some(Arc::new(move |world, life| set_up(&mut Process { world, life })));
         Self { world, ways: Vec::new(), cuts: BTreeMap::new() }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::events::{ConnId, Side};
 use super::invariants::turns::Turned;
+use super::load::Shared;
 use super::network::Network;
 use super::process::{Clock, Ends};
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
@@ -19,6 +20,7 @@ use crate::worker::{Command, Injection, LinkId, Report};
 pub struct Hands<'a> {
     pub ends: &'a mut Ends,
     pub net: &'a mut Network,
+    pub ledger: &'a Shared,
     pub clock: Clock,
     pub reports: Vec<Report>,
     /// What is looked at after the turn.
@@ -33,7 +35,14 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_command(&mut self) -> Option<Command<Self::Connection>> {
-        self.seen.took(self.ends.commands.pop(self.net.now))
+        let command = self.seen.took(self.ends.commands.pop(self.net.now));
+        let fates = &mut self.ledger.lock().fates;
+        match &command {
+            Some(Command::Apply(snapshot)) => fates.applied(self.ends.id, snapshot),
+            Some(Command::Stop) => fates.stops(self.ends.id),
+            _ => {}
+        }
+        command
     }
 
     fn has_command(&self) -> bool {
@@ -45,6 +54,9 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
+        if let Report::Ended(_) = report {
+            self.ledger.lock().fates.stopped(self.ends.id);
+        }
         self.reports.push(report);
         Ok(())
     }
@@ -96,6 +108,7 @@ impl WorkerIo for Hands<'_> {
 
     fn close(&mut self, link: LinkId) {
         if let Some(socket) = self.ends.detach(link) {
+            self.ledger.lock().closed((socket.conn, socket.side), self.ends.id);
             self.net.close(socket.conn, socket.side);
         }
     }
@@ -114,7 +127,12 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn consumed(&mut self, link: LinkId, count: usize, need: usize) {
+        let id = self.ends.id;
         if let Some(socket) = self.ends.socket(link) {
+            if count > 0 {
+                let bytes = &socket.inbox.bytes()[..count];
+                self.ledger.lock().took((socket.conn, socket.side), id, bytes);
+            }
             socket.inbox.consumed(count, need);
         }
     }
@@ -127,8 +145,13 @@ impl WorkerIo for Hands<'_> {
 
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.seen.writes(outbox);
-        let socket = self.ends.socket(link);
-        self.seen.went(socket.map_or(Moved::Closed, |socket| socket.write(self.net, outbox)))
+        let id = self.ends.id;
+        let Some(socket) = self.ends.socket(link) else { return self.seen.went(Moved::Closed) };
+        let moved = socket.write(self.net, outbox);
+        if let Moved::Bytes { count: count @ 1.., .. } = moved {
+            self.ledger.lock().wrote((socket.conn, socket.side), id, outbox, count);
+        }
+        self.seen.went(moved)
     }
 
     fn flow(&mut self, link: LinkId) -> Option<Flow> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use super::events::{Event, LifeId, SlotId};
-use super::invariants::{Checks, Violation};
+use super::invariants::{Checks, Violation, fates};
 use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
 use super::network::{Network, Owner, address};
@@ -106,6 +106,8 @@ pub struct Result {
     pub letters_lost: u64,
     /// How often a link was rightly closed for a long message that did not come to its end.
     pub stalled: u64,
+    /// Ends of messages that were looked at, and were true.
+    pub fates: fates::Seen,
     /// What a newer member said and others did not know.
     pub unknown: Heard,
     /// What was found wrong.
@@ -182,6 +184,7 @@ impl World {
         self.ledger.lock().now = at;
         if self.application.is_none() {
             self.check_detection();
+            self.find_messages();
         }
         self.happen(event);
         true
@@ -230,6 +233,7 @@ impl World {
             letters: self.checks.letters.said,
             letters_lost: self.checks.letters.lost,
             stalled: self.checks.stalled,
+            fates: ledger.fates.seen,
             unknown: self.checks.newer.all,
             violation: ledger.violation.clone(),
         }
@@ -426,6 +430,9 @@ impl World {
         if self.lives[life].body.is_none() {
             return;
         }
+        if self.application.is_none() {
+            self.find_messages_of(life);
+        }
         self.net.trace.note(self.net.now, life, "killed", fate as u64);
         let slot = self.lives[life].slot;
         self.slots[slot] = None;
@@ -516,18 +523,19 @@ impl World {
         }
         let mut wrong = None;
         body.threads[thread].pending.retain_mut(|ask| match ask.look() {
-            Outcome::Answered if ask.is_late() => {
-                wrong.get_or_insert("what was withdrawn answered an ask".into());
+            Outcome::Answered => {
+                self.ledger.lock().told(ask.id(), Ok(()));
+                if ask.is_late() {
+                    wrong.get_or_insert("what was withdrawn answered an ask".into());
+                }
                 false
             }
-            Outcome::Failed(error) if ask.is_late() => {
-                let judged = self.ledger.lock().services.failed_late(error);
-                wrong = wrong.take().or(judged.err());
-                false
-            }
-            Outcome::Answered => false,
             Outcome::Failed(error) => {
-                self.ledger.lock().failed(error);
+                let mut ledger = self.ledger.lock();
+                ledger.told(ask.id(), Err(error));
+                if ask.is_late() {
+                    wrong = wrong.take().or(ledger.services.failed_late(error).err());
+                }
                 false
             }
             Outcome::Wrong(seen) => {

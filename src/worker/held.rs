@@ -55,7 +55,6 @@ impl Held {
     }
 
     /// How many messages wait.
-    #[cfg(test)]
     pub fn messages(&self) -> u64 {
         self.lists.iter().flat_map(|list| &list.waiting).map(Weigh::messages).sum()
     }

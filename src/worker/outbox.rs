@@ -315,6 +315,11 @@ impl Outbox {
         (self.held, self.account)
     }
 
+    /// How many tells and asks wait, of those no byte of which was written.
+    pub(super) fn untouched_requests(&self) -> u64 {
+        self.chunks.iter().map(Chunk::untouched_requests).sum()
+    }
+
     /// How many chunks wait.
     #[inline]
     pub fn chunk_count(&self) -> usize {
@@ -546,7 +551,7 @@ impl Outbox {
             }
         }
         self.bytes = self.chunks.iter().map(Chunk::len).sum();
-        self.chunks.iter().map(Chunk::untouched_requests).sum()
+        self.untouched_requests()
     }
 
     /// The correlations of the asks of which nothing was written, sorted.

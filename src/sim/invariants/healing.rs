@@ -171,17 +171,20 @@ impl World {
         let mut probes = std::mem::take(&mut self.checks.healing.probes);
         let mut open = None;
         for probe in probes.iter_mut().filter(|probe| !probe.answered) {
-            let ended = match probe.pending.as_mut().map(Pending::look) {
-                Some(Outcome::Open) => false,
-                Some(Outcome::Answered) => {
+            let outcome = probe.pending.as_mut().map(|pending| (pending.id(), pending.look()));
+            let ended = match outcome {
+                Some((_, Outcome::Open)) => false,
+                Some((id, Outcome::Answered)) => {
+                    self.ledger.lock().told(id, Ok(()));
                     probe.answered = true;
                     continue;
                 }
-                Some(Outcome::Wrong(seen)) => {
+                Some((_, Outcome::Wrong(seen))) => {
                     self.blame(super::asks::NAME, format!("life {}: {seen}", probe.from));
                     true
                 }
-                Some(Outcome::Failed(error)) => {
+                Some((id, Outcome::Failed(error))) => {
+                    self.ledger.lock().told(id, Err(error));
                     self.net
                         .trace
                         .say(|| format!("probe {} -> {:?}: {error}", probe.from, probe.to));

@@ -6,6 +6,7 @@ pub mod bounds;
 pub mod counts;
 pub mod detection;
 pub mod door;
+pub mod fates;
 pub mod flapping;
 pub mod flows;
 pub mod forgetting;
@@ -17,6 +18,7 @@ pub mod log;
 pub mod masks;
 pub mod newer;
 pub mod order;
+mod passage;
 pub mod placement;
 pub mod protocol;
 pub mod removal;
@@ -281,13 +283,17 @@ impl World {
             ended: total.ended + core.sums.ended,
             delivered: total.delivered + core.sums.delivered,
         });
-        let ledger = self.ledger.lock();
+        let mut ledger = self.ledger.lock();
         let handled = ledger.handled_of(life);
         let taken = ledger.handled_at(life, index);
+        let fates = ledger.fates.check((life, index), &counts);
         drop(ledger);
         let name = |seen: String| format!("life {life}, worker {index}: {seen}");
         if let Err(seen) = counts::running(total, received, handled, taken) {
             self.blame(counts::NAME, name(seen));
+        }
+        if let Err(seen) = fates {
+            self.blame(fates::NAME, name(seen));
         }
         if let Err(seen) = asks {
             self.blame(asks::NAME, name(seen));
@@ -361,7 +367,7 @@ impl World {
         }
     }
 
-    fn total_counts(&self, life: LifeId) -> crate::base::fate::Counts {
+    pub(super) fn total_counts(&self, life: LifeId) -> crate::base::fate::Counts {
         let mut total = crate::base::fate::Counts::default();
         for core in self.lives[life].body.iter().flat_map(|body| &body.workers) {
             total += core.worker.counts();

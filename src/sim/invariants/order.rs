@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::sim::events::LifeId;
-use crate::sim::ledger::SenderId;
+use crate::sim::messages::{MessageId, SenderId};
 
 /// The last number that each routee had from each sender.
 #[derive(Default)]
@@ -22,8 +22,7 @@ impl Order {
     pub fn arrived(
         &mut self,
         (life, worker): (LifeId, usize),
-        sender: SenderId,
-        number: u64,
+        MessageId { sender, number }: MessageId,
     ) -> Result<(), String> {
         match self.last.insert((life, worker, sender), number) {
             Some(last) if last >= number => Err(format!(

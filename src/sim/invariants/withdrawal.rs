@@ -57,6 +57,11 @@ impl Services {
         self.processes.push(Process { me, workers, handlers: Vec::new(), announced: 0 });
     }
 
+    /// Who a process is.
+    pub fn me(&self, life: LifeId) -> NodeRef {
+        self.processes[life].me
+    }
+
     /// Processes there have been.
     pub fn lives(&self) -> usize {
         self.processes.len()

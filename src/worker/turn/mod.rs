@@ -209,6 +209,11 @@ impl Turn {
         due
     }
 
+    /// Messages of siblings that were taken from their rings and not handled yet.
+    pub fn waiting_messages(&self) -> u64 {
+        self.rests.iter().flatten().map(Chunk::untouched_requests).sum()
+    }
+
     fn siblings(&self) -> impl Iterator<Item = WorkerIndex> + use<> {
         let (first, workers, me) = (self.first, self.workers, self.index);
         let others = (0..workers).map(move |place| WorkerIndex((first + place) % workers));
