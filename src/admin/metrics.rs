@@ -67,13 +67,20 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
 
 fn worker_figures(out: &mut Gathered, workers: &[WorkerUse]) {
     type Read = fn(&WorkerUse) -> Value;
-    let each: [(&str, &str, MetricType, Read); 10] = [
+    let each: [(&str, &str, MetricType, Read); 11] = [
         (
             "keyway_worker_busy_seconds",
-            "Time since the node's start in which the worker did not sleep, spinning included; its \
-             rate is the share of a core in use.",
+            "Time since the node's start in which the worker had something to do; its rate is how \
+             busy it is.",
             MetricType::Counter,
             |worker| Value::Seconds(worker.awake.as_secs_f64()),
+        ),
+        (
+            "keyway_worker_spinning_seconds",
+            "Time since the node's start in which the worker looked for something to do, for \
+             `workers.spin_us` each time; with the busy time, its rate is the share of a core in use.",
+            MetricType::Counter,
+            |worker| Value::Seconds(worker.spinning.as_secs_f64()),
         ),
         (
             "keyway_worker_asleep_seconds",

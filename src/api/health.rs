@@ -100,8 +100,10 @@ impl Node {
 pub struct WorkerUse {
     /// Which one.
     pub worker: WorkerIndex,
-    /// How long it has not slept since the node's start; looking for work counts.
+    /// How long it has had something to do since the node's start.
     pub awake: Duration,
+    /// How long it has looked for something to do, for `workers.spin_us` each time.
+    pub spinning: Duration,
     /// How long it has slept since the node's start.
     pub asleep: Duration,
     /// How long its present turn has lasted; zero while it sleeps.
@@ -222,11 +224,8 @@ impl Node {
         let snapshot = self.shared.snapshot.load();
         let others = || snapshot.destinations.iter().filter(|known| known.node != self.shared.me);
         let of_door = |(index, door): (usize, &Door)| {
+            let spent = door.counts.time_spent(|| self.now());
             let reading = door.counts.pulse.read();
-            let at = self.now();
-            let now = at.0;
-            let since = |since: Option<u64>| since.map_or(0, |since| now.saturating_sub(since));
-            let asleep = reading.slept_ns + since(reading.asleep_since_ns);
             let mut ways = Ways::default();
             for destination in others() {
                 match door.board.get(destination.id) {
@@ -238,9 +237,10 @@ impl Node {
             }
             WorkerUse {
                 worker: WorkerIndex(index as u16),
-                awake: Duration::from_nanos(now.saturating_sub(asleep)),
-                asleep: Duration::from_nanos(asleep),
-                turn: reading.turn(at),
+                awake: Duration::from_nanos(spent.awake_ns),
+                spinning: Duration::from_nanos(spent.spun_ns),
+                asleep: Duration::from_nanos(spent.asleep_ns),
+                turn: reading.turn(self.now()),
                 queued: door.injector.len(),
                 queue_capacity: door.injector.capacity(),
                 ways,

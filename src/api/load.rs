@@ -21,15 +21,12 @@ impl Shared {
         let read = Box::new(move || {
             let mut sum = Reading::default();
             for board in &boards {
+                let spent = board.time_spent(|| clock.now());
+                sum.asleep_ns += spent.asleep_ns + spent.spun_ns;
+                sum.awake_ns += spent.awake_ns;
                 let pulse = board.pulse.read();
                 // After the reading, so that it is no later.
-                let at = clock.now();
-                let now = at.0;
-                let asleep = pulse.asleep_since_ns.map_or(0, |since| now.saturating_sub(since));
-                let asleep = pulse.slept_ns + asleep;
-                sum.asleep_ns += asleep;
-                sum.awake_ns += now.saturating_sub(asleep);
-                sum.stuck |= pulse.turn(at) >= STUCK_AFTER;
+                sum.stuck |= pulse.turn(clock.now()) >= STUCK_AFTER;
             }
             sum
         });

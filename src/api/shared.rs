@@ -77,12 +77,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The node's counts.
+    /// The node's counts. Each only rises, over all of the node's life.
     pub fn counts(&self) -> Counts {
-        let mut counts = match self.given_up.get() {
-            Some(given_up) => *given_up.counts,
-            None => self.counted(),
-        };
+        let mut counts = self.counted();
         for (count, refused) in counts.refused.iter_mut().zip(&self.refused) {
             let refused = refused.load(Ordering::Relaxed);
             *count += refused;
@@ -91,12 +88,18 @@ impl Shared {
         counts
     }
 
-    /// What workers have counted so far, turns that are slow already included.
+    /// What workers have counted so far, or had when some of them were given up.
     fn counted(&self) -> Counts {
-        let mut counts = count(self.doors.iter().map(|door| (&door.injector, &*door.counts)));
-        let now = self.clock.now();
-        let turns = self.doors.iter().map(|door| door.counts.pulse.read().turn(now));
-        counts.slow_turns += turns.filter(|turn| *turn > self.slow_turn).count() as u64;
+        let workers = self.doors.iter().map(|door| (&door.injector, &*door.counts));
+        let counts = count(workers, self.clock.now(), self.slow_turn);
+        // What a worker counts after that is no part of the last counts.
+        while self.doors.iter().any(|door| door.counts.is_given_up()) {
+            if let Some(given_up) = self.given_up.get() {
+                return *given_up.counts;
+            }
+            // They are being summed up.
+            std::thread::yield_now();
+        }
         counts
     }
 

@@ -79,6 +79,11 @@ impl Lookout {
         Self { slow, told: vec![None; workers] }
     }
 
+    /// How long a turn may last before it is slow.
+    pub fn slow(&self) -> Duration {
+        self.slow
+    }
+
     /// How long after one look the next one is due.
     pub fn pause(&self) -> Duration {
         self.slow.max(MOST_OFTEN)

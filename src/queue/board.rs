@@ -102,6 +102,33 @@ pub struct CountsBoard {
     /// How long its handlers take.
     pub times: HandlerTimes,
     given_up: AtomicBool,
+    shown: Shown,
+}
+
+/// The most that observers were told of what never falls. What a worker writes in two places is
+/// seen in part while it writes, and a little less than before would look like a restart.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Shown {
+    slow_turns: AtomicU64,
+    awake_ns: AtomicU64,
+    asleep_ns: AtomicU64,
+    spun_ns: AtomicU64,
+}
+
+fn never_less(shown: &AtomicU64, now: u64) -> u64 {
+    shown.fetch_max(now, Ordering::Relaxed).max(now)
+}
+
+/// How long a worker did what, since its node's start. Each only grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeSpent {
+    /// It had something to do.
+    pub awake_ns: u64,
+    /// It looked for something to do.
+    pub spun_ns: u64,
+    /// It slept.
+    pub asleep_ns: u64,
 }
 
 impl CountsBoard {
@@ -119,6 +146,24 @@ impl CountsBoard {
     #[inline]
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// How many turns have taken longer than this, the present one included. Never falls.
+    pub fn slow_turns(&self, now: Time, slow: Duration) -> u64 {
+        // Those that have ended first: see `Pulse::ends_slowly`.
+        let ended = self.tally.slow_turns.get();
+        let present = self.pulse.read().turn(now) > slow;
+        never_less(&self.shown.slow_turns, ended + u64::from(present))
+    }
+
+    /// How long the worker did what, up to now.
+    pub fn time_spent(&self, clock: impl Fn() -> Time) -> TimeSpent {
+        let TimeSpent { awake_ns, spun_ns, asleep_ns } = self.pulse.time_spent(clock);
+        TimeSpent {
+            awake_ns: never_less(&self.shown.awake_ns, awake_ns),
+            spun_ns: never_less(&self.shown.spun_ns, spun_ns),
+            asleep_ns: never_less(&self.shown.asleep_ns, asleep_ns),
+        }
     }
 }
 
@@ -165,9 +210,12 @@ pub struct Pulse {
     turn_since_ns: AtomicU64,
     /// What the turn called last: the handler plus one, 0 for none yet, and the message's type.
     call: AtomicU64,
-    /// When it fell asleep, plus one; 0 while it is awake.
-    asleep_since_ns: AtomicU64,
-    slept_ns: AtomicU64,
+    /// In one word, since both belong together. While it is awake: twice how long it has slept.
+    /// While it sleeps: twice the time since which it would have slept without a break, and one.
+    slept: AtomicU64,
+    /// The turn found nothing to do.
+    idle: AtomicBool,
+    spun_ns: AtomicU64,
 }
 
 /// What a [`Pulse`] says.
@@ -179,23 +227,46 @@ pub struct PulseReading {
     pub handler: Option<u32>,
     /// For which type of message; `None` when it was woken or got a reply.
     pub message: Option<u32>,
-    /// How long it has slept in all, the present sleep not counted.
-    pub slept_ns: u64,
-    /// When it fell asleep, while it sleeps.
-    pub asleep_since_ns: Option<u64>,
+}
+
+/// How long a worker has slept by now, by what [`Pulse`] has of it.
+fn asleep(word: u64, now_ns: u64) -> u64 {
+    if word & 1 == 1 { now_ns.saturating_sub(word >> 1) } else { word >> 1 }
 }
 
 impl Pulse {
     /// A turn begins. Relaxed, as everything here: each fact stands for itself.
     #[inline]
     pub fn turn(&self, now_ns: u64) {
-        let asleep = self.asleep_since_ns.load(Ordering::Relaxed);
-        if asleep > 0 {
-            let slept = self.slept_ns.load(Ordering::Relaxed);
-            self.slept_ns.store(slept + now_ns.saturating_sub(asleep - 1), Ordering::Relaxed);
-            self.asleep_since_ns.store(0, Ordering::Relaxed);
+        let slept = self.slept.load(Ordering::Relaxed);
+        if slept & 1 == 1 {
+            self.slept.store(asleep(slept, now_ns) << 1, Ordering::Relaxed);
         }
+        self.count_idle(now_ns);
         self.call.store(0, Ordering::Relaxed);
+        self.turn_since_ns.store(now_ns + 1, Ordering::Relaxed);
+    }
+
+    /// The turn that began last has found nothing to do: it is no work.
+    #[inline]
+    pub fn idles(&self) {
+        self.idle.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn count_idle(&self, now_ns: u64) {
+        if self.idle.load(Ordering::Relaxed) {
+            self.idle.store(false, Ordering::Relaxed);
+            if let Some(since) = self.turn_since_ns.load(Ordering::Relaxed).checked_sub(1) {
+                let spun = self.spun_ns.load(Ordering::Relaxed) + now_ns.saturating_sub(since);
+                self.spun_ns.store(spun, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The turn is over, and is about to be counted as slow: whoever sees it counted does not see
+    /// it here any more.
+    pub fn ends_slowly(&self, now_ns: u64) {
         self.turn_since_ns.store(now_ns + 1, Ordering::Relaxed);
     }
 
@@ -209,8 +280,13 @@ impl Pulse {
     /// The worker goes to sleep, or ends.
     #[inline]
     pub fn sleeps(&self, now_ns: u64) {
+        self.count_idle(now_ns);
         self.turn_since_ns.store(0, Ordering::Relaxed);
-        self.asleep_since_ns.store(now_ns + 1, Ordering::Relaxed);
+        let slept = self.slept.load(Ordering::Relaxed);
+        if slept & 1 == 0 {
+            let without_a_break = now_ns.saturating_sub(slept >> 1);
+            self.slept.store(without_a_break << 1 | 1, Ordering::Relaxed);
+        }
     }
 
     /// What it says now.
@@ -221,8 +297,21 @@ impl Pulse {
             turn_since_ns: word(&self.turn_since_ns),
             handler: (call >> 32).checked_sub(1).map(|handler| handler as u32),
             message: Some(call as u32).filter(|message| *message > 0),
-            slept_ns: self.slept_ns.load(Ordering::Relaxed),
-            asleep_since_ns: word(&self.asleep_since_ns),
+        }
+    }
+
+    fn time_spent(&self, clock: impl Fn() -> Time) -> TimeSpent {
+        let mut slept = self.slept.load(Ordering::Acquire);
+        loop {
+            let now = clock().0;
+            let still = self.slept.load(Ordering::Acquire);
+            // Of one moment: it neither fell asleep nor woke up while the clock was read.
+            if std::mem::replace(&mut slept, still) == still {
+                let asleep_ns = asleep(still, now);
+                let spun_ns = self.spun_ns.load(Ordering::Relaxed);
+                let awake_ns = now.saturating_sub(asleep_ns + spun_ns);
+                return TimeSpent { awake_ns, spun_ns, asleep_ns };
+            }
         }
     }
 }
@@ -272,16 +361,51 @@ mod tests {
         pulse.calls(u32::MAX - 1, 0);
         let reading = pulse.read();
         assert_eq!((reading.handler, reading.message), (Some(u32::MAX - 1), None));
+        let asleep = |at: u64| pulse.time_spent(|| Time(at)).asleep_ns;
         pulse.sleeps(10);
-        assert_eq!((pulse.read().turn_since_ns, pulse.read().asleep_since_ns), (None, Some(10)));
+        assert_eq!((pulse.read().turn_since_ns, asleep(10), asleep(24)), (None, 0, 14));
         pulse.turn(25);
-        let expected = PulseReading {
-            turn_since_ns: Some(25),
-            handler: None,
-            message: None,
-            slept_ns: 15,
-            asleep_since_ns: None,
+        let expected = PulseReading { turn_since_ns: Some(25), handler: None, message: None };
+        assert_eq!((pulse.read(), asleep(25), asleep(99)), (expected, 15, 15));
+    }
+
+    #[test]
+    fn looking_for_work_is_neither_work_nor_sleep() {
+        let board = CountsBoard::new();
+        let spent = |at: u64| {
+            let TimeSpent { awake_ns, spun_ns, asleep_ns } = board.time_spent(|| Time(at));
+            (awake_ns, spun_ns, asleep_ns)
         };
-        assert_eq!(pulse.read(), expected);
+        board.pulse.turn(0);
+        board.pulse.turn(10);
+        board.pulse.idles();
+        board.pulse.turn(13);
+        assert_eq!(spent(13), (10, 3, 0));
+        board.pulse.idles();
+        board.pulse.sleeps(15);
+        assert_eq!(spent(20), (10, 5, 5));
+        board.pulse.sleeps(21);
+        board.pulse.turn(25);
+        board.pulse.turn(26);
+        assert_eq!(spent(26), (11, 5, 10));
+    }
+
+    #[test]
+    fn what_is_shown_of_a_slow_turn_never_falls_while_it_ends() {
+        let board = CountsBoard::new();
+        let shown = |at: u64| board.slow_turns(Time(at), Duration::from_nanos(10));
+        board.pulse.turn(100);
+        assert_eq!((shown(110), shown(111)), (0, 1));
+        // Whatever is seen of its end.
+        board.pulse.ends_slowly(120);
+        assert_eq!(shown(121), 1);
+        board.tally.slow_turns.add(1);
+        assert_eq!(shown(122), 1);
+        board.pulse.turn(123);
+        assert_eq!((shown(133), shown(134)), (1, 2), "the next one is slow as well");
+        board.pulse.ends_slowly(134);
+        board.tally.slow_turns.add(1);
+        board.pulse.sleeps(135);
+        assert_eq!(shown(1_000), 2);
     }
 }

@@ -13,8 +13,9 @@
 //! into a queue that stays open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::sync::{ArrayQueue, AtomicU64, Ordering};
+use super::sync::{ArrayQueue, AtomicU64, Ordering, thread};
 use super::{Full, Waker};
 
 /// What an item of a queue holds beside its place.
@@ -56,17 +57,17 @@ pub fn injector<T: Weigh>(room: Room, waker: Waker) -> (Injector<T>, Injected<T>
         bytes: room.bytes as u64,
         put: AtomicU64::new(0),
         taken: AtomicU64::new(0),
-        gone: AtomicU64::new(0),
+        moves: AtomicU64::new(0),
         tombstones: AtomicU64::new(0),
-        beside: AtomicU64::new(0),
-        void: AtomicU64::new(0),
+        beside: Twice::default(),
+        void: Twice::default(),
         state: AtomicU64::new(WIDE),
         narrow_items: AtomicU64::new(0),
         narrow_bytes: AtomicU64::new(0),
     });
     (
         Injector { shared: shared.clone(), waker },
-        Injected { shared, closed: false, taken: 0, gone: 0 },
+        Injected { shared, closed: false, taken: 0, moved: 0 },
     )
 }
 
@@ -78,20 +79,52 @@ struct Shared<T> {
     put: AtomicU64,
     /// The weight of all that the consumer took out. Never ahead of `put`.
     taken: AtomicU64,
-    /// What the consumer took out, or is about to.
-    gone: AtomicU64,
+    /// Twice what the consumer took out and put in, and one more while it does either: what is read
+    /// of it between two equal even readings is of one moment.
+    moves: AtomicU64,
     /// Tombstones that the consumer has put in.
     tombstones: AtomicU64,
     /// How many messages producers put in beyond one for each item.
-    beside: AtomicU64,
-    /// Items without a message that producers have put in.
-    void: AtomicU64,
+    beside: Twice,
+    /// Items without a message that producers put in.
+    void: Twice,
     /// Keeps producers from racing against the closing, and tells them why there is no place. Only
     /// the consumer writes it, and the two that follow, and whoever gives the consumer up.
     state: AtomicU64,
     narrow_items: AtomicU64,
     narrow_bytes: AtomicU64,
 }
+
+/// What is counted before it is put in and once more behind that, so that an observer sees whether
+/// somebody is in the middle of it.
+#[derive(Default)]
+struct Twice {
+    begun: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Twice {
+    #[inline]
+    fn begin(&self, more: u64) {
+        self.begun.fetch_add(more, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn end(&self, more: u64, put_in: bool) {
+        if put_in {
+            self.done.fetch_add(more, Ordering::Release);
+        } else {
+            self.begun.fetch_sub(more, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How often an observer looks for a moment at which nobody is in the middle of anything.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 50_000 };
+
+/// After so many it sleeps now and then: whoever is in the middle of something may wait for a core,
+/// on a busy machine for as long as others may use it.
+const QUICK_LOOKS: u32 = 5_000;
 
 /// All that there is room for is taken.
 const WIDE: u64 = 0;
@@ -151,29 +184,26 @@ impl<T: Weigh> Injector<T> {
         if weight > 0 && !self.shared.reserve(weight) {
             return Err(Full(item));
         }
-        // A single message is counted by its place: see `handed_over`.
-        let messages = item.messages();
-        if messages > 1 {
-            self.shared.beside.fetch_add(messages - 1, Ordering::Relaxed);
-        }
-        match self.shared.queue.push(Some(item)) {
-            Ok(()) => {
-                if messages == 0 {
-                    self.shared.void.fetch_add(1, Ordering::Release);
-                }
-                Ok(())
+        let pushed = match item.messages() {
+            // It is counted by its place: see `handed_over`.
+            1 => self.shared.queue.push(Some(item)),
+            0 => self.push_counted(item, &self.shared.void, 1),
+            more => self.push_counted(item, &self.shared.beside, more - 1),
+        };
+        pushed.map_err(|item| {
+            if weight > 0 {
+                self.shared.put.fetch_sub(weight, Ordering::Relaxed);
             }
-            Err(item) => {
-                if weight > 0 {
-                    self.shared.put.fetch_sub(weight, Ordering::Relaxed);
-                }
-                if messages > 1 {
-                    self.shared.beside.fetch_sub(messages - 1, Ordering::Relaxed);
-                }
-                // Not even a tombstone is ever handed back: only what was pushed.
-                Err(Full(item.expect("it was an item")))
-            }
-        }
+            // Not even a tombstone is ever handed back: only what was pushed.
+            Full(item.expect("it was an item"))
+        })
+    }
+
+    fn push_counted(&self, item: T, count: &Twice, more: u64) -> Result<(), Option<T>> {
+        count.begin(more);
+        let pushed = self.shared.queue.push(Some(item));
+        count.end(more, pushed.is_ok());
+        pushed
     }
 
     /// Whether a queue that is not wide takes such an item.
@@ -242,17 +272,42 @@ impl<T> Injector<T> {
         Room { items: self.capacity(), bytes: self.shared.bytes as usize }
     }
 
-    /// How many messages were ever handed over, whether the worker has taken them or they wait.
-    /// While it moves it may seem to be a few more for a moment, and never less: what a push was
-    /// told about before is in it.
+    /// How many messages were ever handed over, whether the worker has taken them or they wait. It
+    /// never falls, and what a push was told about before is in it. Only where no quiet moment is
+    /// found in more than a second may it seem to be a few more.
     pub fn handed_over(&self) -> u64 {
-        let Shared { queue, gone, tombstones, beside, void, .. } = &*self.shared;
+        for look in 1..=LOOKS {
+            if let Some(exact) = self.handed_over_now() {
+                return exact;
+            }
+            if look > QUICK_LOOKS && look.is_multiple_of(32) {
+                std::thread::sleep(Duration::from_millis(1));
+            } else if look.is_multiple_of(64) {
+                thread::yield_now();
+            }
+        }
+        let Shared { queue, moves, tombstones, beside, void, .. } = &*self.shared;
         // In this order: what comes or goes meanwhile is counted twice, rather than not at all.
-        let void = void.load(Ordering::Acquire);
+        let void = void.done.load(Ordering::Acquire);
         let tombstones = tombstones.load(Ordering::Acquire);
         let waiting = queue.len() as u64;
-        let put = gone.load(Ordering::Acquire) + waiting - tombstones - void;
-        put.wrapping_add(beside.load(Ordering::Relaxed))
+        let moved = moves.load(Ordering::Acquire).div_ceil(2);
+        moved + waiting - 2 * tombstones - void + beside.begun.load(Ordering::Relaxed)
+    }
+
+    /// The same, exactly as it is at one moment; `None` if somebody was in the middle of something.
+    pub(super) fn handed_over_now(&self) -> Option<u64> {
+        let Shared { queue, moves, tombstones, beside, void, .. } = &*self.shared;
+        // Acquire, and in this order: whoever is seen in the queue's length is seen to have begun.
+        let (more, less) = (beside.done.load(Ordering::Acquire), void.done.load(Ordering::Acquire));
+        let before = moves.load(Ordering::Acquire);
+        let tombstones = tombstones.load(Ordering::Acquire);
+        let waiting = queue.len() as u64;
+        let still = before.is_multiple_of(2)
+            && moves.load(Ordering::Acquire) == before
+            && beside.begun.load(Ordering::Acquire) == more
+            && void.begun.load(Ordering::Acquire) == less;
+        still.then(|| before / 2 + waiting + more - 2 * tombstones - less)
     }
 
     /// How many items wait; a figure for observers, stale as soon as it is read.
@@ -272,7 +327,7 @@ pub struct Injected<T> {
     closed: bool,
     /// As in the shared part, which nobody else writes.
     taken: u64,
-    gone: u64,
+    moved: u64,
 }
 
 impl<T: Weigh> Injected<T> {
@@ -282,8 +337,7 @@ impl<T: Weigh> Injected<T> {
         if self.is_empty() {
             return None;
         }
-        self.count_gone();
-        let item = self.shared.queue.pop().flatten()?;
+        let item = self.take().flatten()?;
         let weight = item.weight() as u64;
         if weight > 0 {
             self.taken = self.taken.wrapping_add(weight);
@@ -299,18 +353,16 @@ impl<T: Weigh> Injected<T> {
             return;
         }
         self.shared.state.store(CLOSED, Ordering::Relaxed);
-        let (mut tombstones, mut put_in) = (0, 0);
+        let mut tombstones = 0;
         loop {
-            if self.shared.queue.push(None).is_ok() {
+            let is_put_in = self.bury();
+            if is_put_in {
                 tombstones += 1;
-                put_in += 1;
-                self.shared.tombstones.store(put_in, Ordering::Release);
             } else if tombstones == self.shared.queue.capacity() {
                 return;
             } else {
-                self.count_gone();
                 // Nobody else takes anything out of it.
-                match self.shared.queue.pop().expect("a full queue has an item") {
+                match self.take().expect("a full queue has an item") {
                     Some(item) => each(item),
                     None => tombstones -= 1,
                 }
@@ -318,11 +370,27 @@ impl<T: Weigh> Injected<T> {
         }
     }
 
-    /// Counts what is about to leave the queue, before it does: an observer never misses it.
+    /// Puts in a tombstone, if there is a place.
+    fn bury(&mut self) -> bool {
+        let Shared { queue, moves, tombstones, .. } = &*self.shared;
+        moves.store(2 * self.moved + 1, Ordering::Release);
+        let is_put_in = queue.push(None).is_ok();
+        if is_put_in {
+            self.moved += 1;
+            tombstones.store(tombstones.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
+        moves.store(2 * self.moved, Ordering::Release);
+        is_put_in
+    }
+
+    /// Takes out what comes next. It is counted before it leaves, so that no observer misses it.
     #[inline]
-    fn count_gone(&mut self) {
-        self.gone += 1;
-        self.shared.gone.store(self.gone, Ordering::Release);
+    fn take(&mut self) -> Option<Option<T>> {
+        self.shared.moves.store(2 * self.moved + 1, Ordering::Release);
+        let item = self.shared.queue.pop();
+        self.moved += u64::from(item.is_some());
+        self.shared.moves.store(2 * self.moved, Ordering::Release);
+        item
     }
 
     /// Takes up to `max` items; returns how many there were.
@@ -480,6 +548,54 @@ mod tests {
         });
         assert!(ends.is_ok());
         assert_eq!(injector.handed_over(), EACH);
+    }
+
+    #[test]
+    fn what_is_handed_over_is_never_more_than_what_was_pushed_and_never_falls() {
+        /// So many messages.
+        struct Batch(u64);
+        impl Weigh for Batch {
+            fn weight(&self) -> usize {
+                0
+            }
+            fn messages(&self) -> u64 {
+                self.0
+            }
+        }
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(room(8), waker);
+        let (begun, over) = (std::sync::atomic::AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let (injector, begun, over) = (&injector, &begun, &over);
+            let producer = scope.spawn(move || {
+                let mut accepted = 0;
+                // Many are refused, since others wait.
+                for messages in (0..1_000_000_u64).map(|number| number * 7 % 5) {
+                    begun.store(accepted + messages, Ordering::SeqCst);
+                    accepted += messages * u64::from(injector.push(Batch(messages)).is_ok());
+                }
+                over.store(1, Ordering::SeqCst);
+                accepted
+            });
+            scope.spawn(move || {
+                let mut last = 0;
+                while over.load(Ordering::SeqCst) == 0 {
+                    let seen = injector.handed_over();
+                    assert!(seen >= last, "it falls from {last} to {seen}");
+                    let begun = begun.load(Ordering::SeqCst);
+                    assert!(seen <= begun, "{seen} of {begun}");
+                    last = seen;
+                }
+            });
+            while over.load(Ordering::SeqCst) == 0 {
+                injected.drain(3, drop);
+                std::hint::spin_loop();
+            }
+            let accepted = producer.join().unwrap();
+            assert_eq!(injector.handed_over(), accepted);
+            injected.close(drop);
+            assert_eq!(injector.handed_over(), accepted);
+        });
     }
 
     #[test]

@@ -19,13 +19,7 @@ impl Count {
         self.0.store(so_far.wrapping_add(more), Ordering::Release);
     }
 
-    /// Takes back what was counted, here or where a reader adds to it. As [`Count::add`].
-    #[inline]
-    pub fn take_back(&self, fewer: u64) {
-        self.add(fewer.wrapping_neg());
-    }
-
-    /// How many there are; wraps where more was taken back than was counted here.
+    /// How many there are.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -59,7 +53,7 @@ impl Tally {
     /// As the worker itself knows it: what waits in its queue is not in it.
     pub fn counts(&self) -> Counts {
         let ended = self.ended();
-        Counts { sent: self.sent.get().wrapping_add(self.handed.get()), ..ended }
+        Counts { sent: self.sent.get() + self.handed.get(), ..ended }
     }
 }
 
@@ -68,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_handed_over_is_sent_as_well_and_may_be_taken_back() {
+    fn what_was_handed_over_is_sent_as_well() {
         let tally = Tally::default();
         tally.handed.add(3);
         tally.sent.add(2);
@@ -76,7 +70,5 @@ mod tests {
         let expected = Counts { sent: 5, dead: tally.counts().dead, ..Counts::default() };
         assert_eq!((tally.counts(), tally.counts().dead[4]), (expected, 1));
         assert_eq!(tally.ended(), Counts { sent: 0, ..expected });
-        tally.sent.take_back(4);
-        assert_eq!(tally.counts().sent, 1, "more was taken back than was counted here");
     }
 }

@@ -545,10 +545,10 @@ impl Driver {
             return ended;
         }
         let doors = self.doors.iter().map(|(injector, _, shown)| (injector, &**shown));
-        let given_up = GivenUp::close(held, doors);
+        let given_up = GivenUp::close(held, doors, now, self.lookout.slow());
+        // Before the log, which may take its time: whoever reads the counts waits for it.
+        let given_up = self.effects.published.given_up.get_or_init(|| given_up);
         tracing::error!("{given_up}");
-        // A node ends once.
-        let _ = self.effects.published.given_up.set(given_up);
         match ended {
             Ended::Left { .. } => Ended::Left { drained: false },
             other => other,

@@ -1,8 +1,10 @@
 //! The last counts of a node that does not wait any longer for workers which handlers hold. What
 //! they had gets its fate here, and whoever stopped the node is told by name.
 
-use crate::base::debug_as_display;
+use std::time::Duration;
+
 use crate::base::fate::{Counts, DeathReason};
+use crate::base::{Time, debug_as_display};
 use crate::control::lookout::HeldWorker;
 use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
@@ -48,18 +50,22 @@ fn advice(workers: &[HeldWorker]) -> &'static str {
     }
 }
 
-/// What all workers have counted, hand-overs that wait included. How messages ended is read before
+/// What all workers have counted, hand-overs that wait and turns that are slow by now included. How
+/// messages ended is read before
 /// how many were sent, of all workers: so one that has not ended is never missing, whatever moves
 /// meanwhile.
 pub fn count<'a>(
     workers: impl Iterator<Item = (&'a Injector<Injection>, &'a CountsBoard)> + Clone,
+    now: Time,
+    slow: Duration,
 ) -> Counts {
     let mut counts = Counts::default();
     for (_, board) in workers.clone() {
-        counts += board.tally.ended();
+        let slow_turns = board.slow_turns(now, slow);
+        counts += Counts { slow_turns, ..board.tally.ended() };
     }
     for (injector, board) in workers {
-        counts.sent += board.tally.sent.get().wrapping_add(injector.handed_over());
+        counts.sent += board.tally.sent.get() + injector.handed_over();
     }
     counts
 }
@@ -70,6 +76,8 @@ impl GivenUp {
     pub fn close<'a>(
         held: Vec<HeldWorker>,
         workers: impl Iterator<Item = (&'a Injector<Injection>, &'a CountsBoard)> + Clone,
+        now: Time,
+        slow: Duration,
     ) -> Self {
         let is_held = |index: usize| held.iter().any(|held| usize::from(held.worker.0) == index);
         let theirs = workers.clone().enumerate().filter(|(index, _)| is_held(*index));
@@ -77,7 +85,7 @@ impl GivenUp {
             injector.shut();
             board.give_up();
         }
-        let mut counts = count(workers);
+        let mut counts = count(workers, now, slow);
         let messages = counts.in_flight();
         let waiting = theirs.map(|(_, (injector, board))| {
             injector.handed_over().saturating_sub(board.tally.handed.get())
@@ -85,8 +93,6 @@ impl GivenUp {
         let waiting = waiting.sum::<u64>().min(messages);
         counts.dead[DeathReason::Stopped as usize] += waiting;
         counts.unknown += messages - waiting;
-        // The turns of those that are held have not ended, and so are not counted there.
-        counts.slow_turns += held.iter().filter(|worker| !worker.lost).count() as u64;
         Self { workers: held, messages, waiting, counts: Box::new(counts) }
     }
 }

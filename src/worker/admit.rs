@@ -6,7 +6,7 @@
 
 use super::Worker;
 use super::burying::death;
-use super::core::{Core, Waiter};
+use super::core::{Core, HandedOver, Waiter};
 use super::inject::{InjectedAsk, Injection};
 use super::place::Place;
 use crate::base::fate::{AskError, DeathReason, Refusal};
@@ -81,12 +81,14 @@ impl Worker {
         match plan {
             None => self.ask_once(waiter, first, frame, deadline),
             Some(plan) => {
+                let about = frame.requests().next();
                 let Core { asks, ask_effects, now, .. } = &mut self.core;
                 match asks.start((waiter, *plan, frame), deadline, *now, ask_effects) {
-                    Ok(_) => {
+                    Ok(ask) => {
+                        let (destination, reason) = (first.destination, DeathReason::Overflow);
+                        let handed_over = HandedOver { destination, about, reason };
+                        self.core.handed_over.insert(ask, handed_over);
                         self.core.carry_asks();
-                        // Each attempt counts as a message: what was handed over is none besides.
-                        self.core.published.tally.sent.take_back(1);
                     }
                     Err((waiter, frame)) => {
                         self.refuse_ask(waiter, first.destination, frame, Refusal::TooManyAsks);

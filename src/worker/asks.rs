@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Waiter, push};
+use super::burying::death;
+use super::core::{Core, HandedOver, Waiter, push};
+use super::dead::About;
 use super::link::LinkId;
 use super::place::{Place, Target, single};
 use super::send::{ask_head, retry};
@@ -138,6 +140,9 @@ impl Core {
             match effect {
                 Effect::Send { ask, attempt, target } => {
                     if let Err(refusal) = self.attempt(ask, attempt, target) {
+                        if let Some(handed_over) = self.handed_over.get_mut(&ask) {
+                            handed_over.reason = death(refusal);
+                        }
                         let (now, out) = (self.now, &mut self.ask_effects);
                         self.asks.not_sent(attempt, refusal, now, out);
                     }
@@ -150,6 +155,9 @@ impl Core {
             }
         }
         self.asks.hold_untold(self.failed_asks.len());
+        if !self.handed_over.is_empty() {
+            self.end_handed_over();
+        }
     }
 
     /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at
@@ -170,9 +178,28 @@ impl Core {
         copy.patch_first_target(place.handler);
         copy.patch_first_ask(attempt, left);
         self.asks.sent(attempt, link);
-        self.published.tally.sent.add(1);
+        if self.handed_over.remove(&ask).is_none() {
+            self.published.tally.sent.add(1);
+        }
         self.push_request(link, copy);
         Ok(())
+    }
+
+    /// The asks that have ended, and of which no attempt had a link: what was counted when they were
+    /// handed over is dead.
+    #[cold]
+    fn end_handed_over(&mut self) {
+        let asks = self.handed_over.keys().copied();
+        let ended: Vec<u64> = asks.filter(|ask| self.asks.plan(*ask).is_none()).collect();
+        for ask in ended {
+            let Some(handed_over) = self.handed_over.remove(&ask) else { continue };
+            let HandedOver { destination, about, reason } = handed_over;
+            self.published.tally.dead[reason as usize].add(1);
+            let node = self.node_at(destination);
+            let about = node.zip(about);
+            let about = about.map(|(node, (handler, message))| About { node, handler, message });
+            self.note_dead(reason, 1, node, about);
+        }
     }
 
     /// As [`Core::link_for_accepted`], but not to a peer that is known not to answer: whoever chose

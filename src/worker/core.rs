@@ -2,7 +2,7 @@
 //! counts. The routees themselves live beside it, so that one can run while this is borrowed.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::inject::{AppReply, Injection, NoReply};
@@ -152,6 +152,15 @@ pub(super) fn push<M: Message>(
     Ok(())
 }
 
+/// A planned ask of another thread, which was counted as a message when it was handed over: its first
+/// attempt that has a link is that message.
+pub(super) struct HandedOver {
+    pub destination: DestinationId,
+    pub about: Option<(HandlerId, MessageTypeId)>,
+    /// What it is dead of should there be no such attempt.
+    pub reason: DeathReason,
+}
+
 pub struct Core {
     pub(super) me: NodeRef,
     pub(super) index: WorkerIndex,
@@ -175,6 +184,8 @@ pub struct Core {
     pub(super) failed_asks: VecDeque<(Waiter, AskError)>,
     /// By slot of an application's reply: the ask that was last sent for it.
     pub(super) app_asks: Vec<u64>,
+    /// Planned asks of other threads of which no attempt has had a link yet.
+    pub(super) handed_over: BTreeMap<u64, HandedOver>,
     /// When a full table of asks was last looked over.
     pub(super) reaped_at: Time,
     pub(super) replies: ReplySlots<AppReply>,

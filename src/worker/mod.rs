@@ -178,6 +178,7 @@ impl Worker {
             ask_effects: Default::default(),
             failed_asks: Default::default(),
             app_asks: Vec::new(),
+            handed_over: Default::default(),
             reaped_at: Time::ZERO,
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),

@@ -420,6 +420,8 @@ impl Net {
             })
             .sum();
         let waits = worker.core.notices.len() as u64 + worker.held.messages();
+        // Asks that were handed over and rest until one of their attempts has a link.
+        let waits = waits + worker.core.handed_over.len() as u64;
         let under_way = under_way + waits;
         let counts = worker.counts();
         let ended =

@@ -6,7 +6,7 @@ use super::Worker;
 use super::link::Role;
 use super::purse::Account;
 use super::routees::running;
-use crate::base::{HandlerId, InstanceId, MessageTypeId};
+use crate::base::{HandlerId, InstanceId, MessageTypeId, Time};
 
 /// No handler's id: none has the last serial.
 const NO_CALL: (HandlerId, Option<MessageTypeId>) = (HandlerId(u32::MAX), None);
@@ -50,9 +50,17 @@ pub struct PurseUsage {
 }
 
 impl Worker {
-    /// A duty cycle took longer than it may.
-    pub(super) fn count_slow_turn(&mut self) {
+    /// A duty cycle took longer than it may, and is over by now.
+    pub(super) fn count_slow_turn(&mut self, now: Time) {
+        // In this order, so that whoever reads both never counts the turn twice.
+        self.core.published.pulse.ends_slowly(now.0);
         self.core.published.tally.slow_turns.add(1);
+    }
+
+    /// The duty cycle found nothing to do.
+    #[inline]
+    pub(super) fn idles(&self) {
+        self.core.published.pulse.idles();
     }
 
     /// Shows how full it is.

@@ -159,18 +159,22 @@ impl Turn {
             }
             worker.ways_shown(io.now());
         }
-        if let Some(longest) = self.pace.end(io.now(), worker.last_call(), self.slow) {
-            self.note_slow(worker, longest);
+        let end = io.now();
+        if let Some(longest) = self.pace.end(end, worker.last_call(), self.slow) {
+            self.note_slow(worker, longest, end);
         }
         if worked || worker.has_work() {
             self.last_work = now;
         }
-        let busy = own
+        let waits = own
             || worker.has_work()
             || !self.ready.is_empty()
             || !self.unsent.is_empty()
-            || self.rests.iter().any(Option::is_some)
-            || now.since(self.last_work) < self.spin;
+            || self.rests.iter().any(Option::is_some);
+        if !waits && !worked && !due {
+            worker.idles();
+        }
+        let busy = waits || now.since(self.last_work) < self.spin;
         if !busy || now.since(self.last_shown) >= SHOW_EVERY {
             self.last_shown = now;
             worker.show_fill();
@@ -427,8 +431,8 @@ impl Turn {
     }
 
     #[cold]
-    fn note_slow(&mut self, worker: &mut Worker, longest: Longest) {
-        worker.count_slow_turn();
+    fn note_slow(&mut self, worker: &mut Worker, longest: Longest, now: Time) {
+        worker.count_slow_turn(now);
         let Longest { took, messages, last } = longest;
         if self.named.contains(&last) || self.named.len() >= MOST_SLOW {
             return;
