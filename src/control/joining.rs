@@ -161,9 +161,10 @@ impl SeedState {
         }
     }
 
-    /// Whether it says how far one gets to the seed, and nothing of why it refuses.
-    fn is_of_the_way(self) -> bool {
-        matches!(self, Self::Down | Self::Silent | Self::NoDatagrams | Self::Busy)
+    /// Whether it says why a connection to the seed is refused, and not only how far one gets.
+    fn is_refusal(self) -> bool {
+        let way = matches!(self, Self::Down | Self::Silent | Self::NoDatagrams | Self::Busy);
+        !way && !matches!(self, Self::Called | Self::Answers)
     }
 
     /// What a datagram from the seed says of it that does not open; `None` for nothing certain.
@@ -182,12 +183,34 @@ impl SeedState {
     }
 }
 
-/// One seed, as far as it is known.
+/// One seed, as far as it is known. What it says at different times and in different ways is kept
+/// apart, so that what weighs more is not lost by what merely came later.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seed {
+    /// What is told of it: what weighs most of the rest.
     state: SeedState,
     /// When a datagram of it last came that opened.
     heard: Option<Time>,
+    /// Why it does not let this node in, as it said so by a datagram, and when it last did.
+    said: Option<(SeedState, Time)>,
+    /// What was last seen of it otherwise.
+    seen: SeedState,
+}
+
+impl Seed {
+    /// What weighs most: what it says of this node, for as long as it goes on saying so; that a
+    /// connection to it is refused by name, until one is not; that it answers; and last how far one
+    /// gets to it.
+    fn weigh(&mut self, now: Time, lately: Duration) -> SeedState {
+        let lately = |at: Time| now.since(at) < lately;
+        self.said = self.said.filter(|(_, at)| lately(*at));
+        match (self.said, self.seen) {
+            (Some((said, _)), _) => said,
+            (None, seen) if seen.is_refusal() => seen,
+            (None, _) if self.heard.is_some_and(lately) => SeedState::Answers,
+            (None, seen) => seen,
+        }
+    }
 }
 
 /// What is known of the seeds while nobody has been met.
@@ -260,23 +283,28 @@ impl Joining {
 
     /// A datagram of the seed came and opened: what it says of this node is certain.
     pub fn heard(&mut self, now: Time, seed: SocketAddr, state: SeedState) {
-        let Some(known) = self.seeds.get_mut(&seed).filter(|_| !self.joined) else { return };
-        known.heard = Some(now);
-        let says_more = matches!(known.state, SeedState::Full | SeedState::CannotReach(_));
-        if state != SeedState::Answers || !says_more {
-            self.news |= known.state != state;
-            known.state = state;
-        }
+        self.note(now, seed, |known| {
+            known.heard = Some(now);
+            if state != SeedState::Answers {
+                known.said = Some((state, now));
+            }
+        });
     }
 
     /// Something else was seen of the seed: what a connection shows, or a datagram that did not
-    /// open. A seed that is heard has said more by that, unless it is refused for a reason.
+    /// open. That it has no time takes nothing back.
     pub fn saw(&mut self, now: Time, seed: SocketAddr, state: SeedState) {
+        self.note(now, seed, |known| {
+            if state != SeedState::Busy || !known.seen.is_refusal() {
+                known.seen = state;
+            }
+        });
+    }
+
+    fn note(&mut self, now: Time, seed: SocketAddr, note: impl FnOnce(&mut Seed)) {
         let Some(known) = self.seeds.get_mut(&seed).filter(|_| !self.joined) else { return };
-        let heard = known.heard.is_some_and(|at| now.since(at) < self.lately);
-        if heard && (known.state != SeedState::Answers || state.is_of_the_way()) {
-            return;
-        }
+        note(known);
+        let state = known.weigh(now, self.lately);
         self.news |= known.state != state;
         known.state = state;
     }
@@ -509,6 +537,43 @@ mod tests {
         assert_eq!(joining.seeds[&seed(1)].state, SeedState::Answers);
         joining.saw(at(2), seed(1), SeedState::NameTaken);
         assert_eq!(joining.seeds[&seed(1)].state, SeedState::NameTaken);
+    }
+
+    #[test]
+    fn why_a_seed_refuses_stays_until_it_is_over() {
+        let refusals = [
+            SeedState::NotKeyway,
+            SeedState::OtherVersion,
+            SeedState::OtherCluster,
+            SeedState::OtherSecret,
+            SeedState::SecretOnlyHere,
+            SeedState::SecretOnlyThere,
+            SeedState::NameTaken,
+            SeedState::Itself,
+        ];
+        for refusal in refusals {
+            let mut joining = joining();
+            joining.follow([seed(1)].into_iter(), false);
+            let state = |joining: &Joining| joining.seeds[&seed(1)].state;
+            joining.saw(at(0), seed(1), refusal);
+            joining.news = false;
+            for ms in 1..100 {
+                joining.heard(at(ms * 100), seed(1), SeedState::Answers);
+                assert_eq!(state(&joining), refusal, "it answers all the time");
+                joining.saw(at(ms * 100), seed(1), SeedState::Busy);
+                assert_eq!(state(&joining), refusal, "it does not say more every time");
+            }
+            assert!(!joining.news, "nothing else is told meanwhile");
+            // What it says of this node weighs more, as long as it says so.
+            joining.heard(at(10_000), seed(1), SeedState::Full);
+            joining.heard(at(19_000), seed(1), SeedState::Answers);
+            assert_eq!(state(&joining), SeedState::Full);
+            joining.heard(at(20_000), seed(1), SeedState::Answers);
+            assert_eq!(state(&joining), refusal);
+            // A connection is not refused any more.
+            joining.saw(at(20_001), seed(1), SeedState::NoDatagrams);
+            assert_eq!(state(&joining), SeedState::Answers);
+        }
     }
 
     #[test]
