@@ -79,13 +79,17 @@ impl<T> StreamSender<T> {
         kept.pushed += 1;
         kept.bytes += bytes;
         kept.items.push_back((Arc::new(item), bytes));
+        let mut gone = Vec::new();
         while kept.items.len() > self.most.items
             || (kept.bytes > self.most.bytes && kept.items.len() > 1)
         {
-            let Some((_, bytes)) = kept.items.pop_front() else { break };
+            let Some((item, bytes)) = kept.items.pop_front() else { break };
             kept.bytes -= bytes;
+            gone.push(item);
         }
         drop(kept);
+        // Nobody waits while they are freed, and what they do then may use the stream.
+        drop(gone);
         self.news.send_replace(());
     }
 }
@@ -155,7 +159,10 @@ impl<T> Drop for StreamReader<T> {
         kept.readers -= 1;
         if kept.readers == 0 {
             kept.bytes = 0;
-            kept.items = VecDeque::new();
+            let gone = std::mem::take(&mut kept.items);
+            drop(kept);
+            // As in `push`.
+            drop(gone);
         }
     }
 }
@@ -215,6 +222,33 @@ mod tests {
         stream.push(8, 1);
         assert_eq!(kept(&stream), (1, 1));
         assert_eq!(read(&mut reader), Ok(Some(8)));
+    }
+
+    #[test]
+    fn what_is_dropped_is_freed_while_the_stream_can_be_used() {
+        use std::sync::OnceLock;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        static STREAM: OnceLock<StreamSender<Item>> = OnceLock::new();
+        static FREED: AtomicUsize = AtomicUsize::new(0);
+        struct Item;
+        impl Drop for Item {
+            fn drop(&mut self) {
+                let stream = STREAM.get().expect("it is there");
+                assert!(stream.kept.try_lock().is_ok(), "it is freed under the lock");
+                FREED.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let stream = STREAM.get_or_init(|| StreamSender::new(Keeps { items: 3, bytes: 30 }));
+        stream.push(Item, 1);
+        assert_eq!(FREED.load(Ordering::SeqCst), 1, "nobody reads it");
+        let reader = stream.subscribe();
+        (0..5).for_each(|_| stream.push(Item, 1));
+        assert_eq!(FREED.load(Ordering::SeqCst), 3, "too many");
+        stream.push(Item, 29);
+        assert_eq!(FREED.load(Ordering::SeqCst), 5, "too large together");
+        drop(reader);
+        assert_eq!(FREED.load(Ordering::SeqCst), 7, "nobody reads them any more");
     }
 
     #[test]
