@@ -183,6 +183,23 @@ macro_rules! parts {
                 }
             }
 
+            /// A part's frame was dropped since the link to a peer cannot be opened now.
+            pub fn cut_off(
+                &mut self,
+                part: PartId,
+                peer: (NodeRef, WorkerIndex),
+                op: u8,
+                body: &[u8],
+            ) {
+                match part.0 {
+                    $($number => {
+                        let mut out = Outlet::new(part, &mut self.effects);
+                        self.$field.cut_off(peer, op, body, &mut out);
+                    })*
+                    _ => {}
+                }
+            }
+
             /// Whether no half keeps a leaving node.
             pub fn is_drained(&self) -> bool {
                 self.effects.is_empty() $(&& self.$field.is_drained())*

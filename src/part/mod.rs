@@ -129,6 +129,16 @@ pub trait WorkerPart {
         _out: &mut Outlet<'_, Self::Report>,
     ) {
     }
+    /// The link to this peer cannot be opened at the moment: of what [`Outlet::send`] took for it,
+    /// this was dropped.
+    fn cut_off(
+        &mut self,
+        _peer: (NodeRef, WorkerIndex),
+        _op: u8,
+        _body: &[u8],
+        _out: &mut Outlet<'_, Self::Report>,
+    ) {
+    }
     /// Whether a node that leaves has nothing more to wait for here.
     fn is_drained(&self) -> bool {
         true

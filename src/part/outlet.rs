@@ -16,10 +16,11 @@ use crate::wire::{Chunk, EncodeError, Fields, FrameKind, Message, encode};
 pub enum To {
     /// Back on this link; dropped when it is gone.
     Link(LinkRef),
-    /// To a worker of a node, on the link dialed to it, which is opened if need be; dropped when
-    /// it cannot be, which the part sees as [`LinkChange::Closed`](super::LinkChange::Closed), and
-    /// when it is full, which the part is told
-    /// ([`WorkerPart::crowded_out`](super::WorkerPart::crowded_out)).
+    /// To a worker of a node, on the link dialed to it, which is opened if need be. Dropped at once,
+    /// and the part is told, when the link is full
+    /// ([`WorkerPart::crowded_out`](super::WorkerPart::crowded_out)), or cannot be opened now
+    /// ([`WorkerPart::cut_off`](super::WorkerPart::cut_off)). What is dropped later the part sees as
+    /// [`LinkChange::Closed`](super::LinkChange::Closed).
     Peer(NodeRef, WorkerIndex),
 }
 

@@ -66,13 +66,13 @@ impl Core {
     #[cold]
     fn carry_out_some(&mut self) {
         let mut effects = std::mem::take(&mut self.parts.effects);
-        let mut crowded_out = Vec::new();
+        let mut dropped = Vec::new();
         for effect in effects.list.drain(..) {
             match effect {
                 WorkerEffect::Send { part, to, op, body } => {
                     let sent = self.send_part_frame(part, to, op, &effects.bytes[body.clone()]);
-                    if let (Err(Refusal::QueueFull), To::Peer(node, worker)) = (sent, to) {
-                        crowded_out.push((part, (node, worker), op, body));
+                    if let (Err(refusal), To::Peer(node, worker)) = (sent, to) {
+                        dropped.push((refusal, part, (node, worker), op, body));
                     }
                 }
                 WorkerEffect::Deliver(to, chunk) => {
@@ -91,8 +91,12 @@ impl Core {
                 }
             }
         }
-        for (part, peer, op, body) in crowded_out {
-            self.parts.crowded_out(part, peer, op, &effects.bytes[body]);
+        for (refusal, part, peer, op, body) in dropped {
+            let body = &effects.bytes[body];
+            match refusal {
+                Refusal::QueueFull => self.parts.crowded_out(part, peer, op, body),
+                _ => self.parts.cut_off(part, peer, op, body),
+            }
         }
         effects.bytes.clear();
         // No other part is called in here. What these want waits for the next turn, in a new list.

@@ -11,7 +11,7 @@ use crate::base::{HandlerId, InstanceId, LifeNumber, NodeRef, RouteeId, WorkerIn
 use crate::part::{LinkChange, LinkRef, Outlet, RouteeChange, To, WorkerPart};
 use crate::wire::WireError;
 
-/// How long a watch that was asked for waits for its confirmation before it is asked for again.
+/// How long a watch whose asking was dropped waits before it is asked for again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// A node may be unknown for two of these at most before it counts as gone, and for one at least:
@@ -130,6 +130,9 @@ struct Watch {
     target: Target,
     /// The life that the other side keeps the watch for; `None` before it said so.
     life: Option<LifeNumber>,
+    /// The link has taken the asking: it comes to an answer, or the link to its end. A second one
+    /// would only fill a link that is blocked.
+    asked: bool,
 }
 
 /// A worker's half.
@@ -140,7 +143,7 @@ pub struct WatchWorker {
     watches: BTreeMap<u64, Watch>,
     watchers: BTreeMap<Watcher, u64>,
     by_node: BTreeMap<NodeRef, BTreeSet<u64>>,
-    /// Watches that the other side has not confirmed; a timer runs while there are some.
+    /// Watches that the other side has not confirmed; a timer runs while no link has taken some.
     unconfirmed: BTreeSet<u64>,
     retry_set: bool,
     /// Where the next round of asking again begins, so that each comes to its turn.
@@ -240,7 +243,7 @@ impl WatchWorker {
             Target::Routee(routee) => routee.instance.life,
             Target::Node(_) => None,
         };
-        self.watches.insert(id, Watch { watcher, target, life });
+        self.watches.insert(id, Watch { watcher, target, life, asked: false });
         self.watchers.insert(watcher, id);
         self.by_node.entry(node).or_default().insert(id);
         match self.members.know(node) {
@@ -285,8 +288,9 @@ impl WatchWorker {
 
     /// Asks the other side to keep a watch, and sees to it that it is asked again.
     fn ask(&mut self, id: u64, out: Out<'_, '_>) {
-        let Some(watch) = self.watches.get(&id) else { return };
+        let Some(watch) = self.watches.get_mut(&id) else { return };
         let Target::Routee(RouteeId { node, worker, instance }) = watch.target else { return };
+        watch.asked = true;
         let op = Op::Watch { id, instance: InstanceId { life: watch.life, ..instance } };
         out.send(To::Peer(node, worker), op.code(), &op.body());
         self.unconfirmed.insert(id);
@@ -300,12 +304,25 @@ impl WatchWorker {
         }
     }
 
-    /// Says again what the other sides have not confirmed, or could not be told.
+    /// The asking for a watch was dropped: it is asked for again.
+    fn unask(&mut self, id: u64, out: Out<'_, '_>) {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.asked = false;
+            self.unconfirmed.insert(id);
+            self.retry_later(out);
+        }
+    }
+
+    /// Says again what no link has taken.
     fn retry(&mut self, out: Out<'_, '_>) {
         self.retry_set = false;
         let (later, earlier) =
             (self.unconfirmed.range(self.retry_from..), self.unconfirmed.range(..self.retry_from));
-        let watches = next_of(later.chain(earlier), &mut self.retry_from);
+        let unasked = |id: &&u64| self.watches.get(*id).is_some_and(|watch| !watch.asked);
+        let watches = next_of(later.chain(earlier).filter(unasked), &mut self.retry_from);
+        if watches.len() == RETRIES_AT_ONCE {
+            self.retry_later(out);
+        }
         watches.into_iter().for_each(|id| self.ask(id, out));
 
         let (later, earlier) =
@@ -505,10 +522,7 @@ impl WorkerPart for WatchWorker {
         for id in self.to_peer(link.peer) {
             match change {
                 LinkChange::Opened => self.ask(id, out),
-                LinkChange::Closed => {
-                    self.unconfirmed.insert(id);
-                    self.retry_later(out);
-                }
+                LinkChange::Closed => self.unask(id, out),
             }
         }
     }
@@ -574,10 +588,26 @@ impl WorkerPart for WatchWorker {
         body: &[u8],
         out: &mut Outlet<'_, Report>,
     ) {
-        // Watches are asked for again until they are confirmed.
-        if let Ok(Some(Op::Unwatch { id })) = Op::parse(op, body) {
-            self.unsaid.insert(id, peer);
-            self.retry_later(out);
+        match Op::parse(op, body) {
+            Ok(Some(Op::Watch { id, .. })) => self.unask(id, out),
+            Ok(Some(Op::Unwatch { id })) => {
+                self.unsaid.insert(id, peer);
+                self.retry_later(out);
+            }
+            _ => {}
+        }
+    }
+
+    fn cut_off(
+        &mut self,
+        _: (NodeRef, WorkerIndex),
+        op: u8,
+        body: &[u8],
+        out: &mut Outlet<'_, Report>,
+    ) {
+        // Who cannot be reached keeps nothing for this worker, so that ends need not be said.
+        if let Ok(Some(Op::Watch { id, .. })) = Op::parse(op, body) {
+            self.unask(id, out);
         }
     }
 }
