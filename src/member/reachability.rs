@@ -29,6 +29,9 @@ const FAN_OUT: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 /// How often one node passes one piece of news on, beyond the push to everybody.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(8).unwrap();
 
+/// So many members this node may be unsure of without looking whether it still is.
+const FEW_UNSURE: usize = 64;
+
 type Detector = Foca<SwimId, SwimCodec, Rng, NoCustomBroadcast>;
 
 /// The failure detector of one node.
@@ -43,7 +46,11 @@ pub(super) struct Swim {
     /// As long as nobody else says so they are not known to be down, and so need not renew
     /// themselves because of this node's deafness.
     unsure: BTreeMap<SocketAddr, (SwimId, u16)>,
+    /// With so many of them those that it is sure of by now are forgotten.
+    unsure_limit: usize,
     roll_call: RollCall,
+    #[cfg(test)]
+    looked_at: std::cell::Cell<u64>,
 }
 
 /// What the detector's calls leave behind, besides what went into the sink.
@@ -173,7 +180,10 @@ impl Swim {
             probe_timeout: Duration::from_millis(config.probe_timeout_ms),
             doubted: None,
             unsure: BTreeMap::new(),
+            unsure_limit: FEW_UNSURE,
             roll_call: RollCall::default(),
+            #[cfg(test)]
+            looked_at: Default::default(),
         }
     }
 
@@ -203,7 +213,13 @@ impl Swim {
     }
 
     pub fn identities(&self) -> usize {
-        self.members().len()
+        self.detector.iter_membership_state().len()
+    }
+
+    /// How many entries were looked at so far, one after another.
+    #[cfg(test)]
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at.get()
     }
 
     /// Everything that is believed, by address.
@@ -365,15 +381,32 @@ impl Swim {
             return Vec::new();
         }
         self.run(now, event, sink);
-        std::mem::take(&mut self.effects.downed)
+        let given_up = std::mem::take(&mut self.effects.downed);
+        if self.members().any(|known| *known == suspected) {
+            // With a renewal of this node's identity foca 2.0.0 forgets what it had to do by then, and
+            // would hold a member in suspicion for good.
+            self.apply(now, SwimMember::new(id, incarnation, State::Down), true, sink);
+            return vec![id];
+        }
+        given_up
+    }
+
+    #[cfg(test)]
+    pub fn suspects(&self, address: SocketAddr) -> bool {
+        self.effects.suspicions.contains_key(&address)
     }
 
     fn be_unsure(&mut self, id: SwimId, incarnation: u16) {
-        let mut unsure = std::mem::take(&mut self.unsure);
-        // Others may have come back meanwhile under another identity, or be forgotten.
-        unsure.retain(|_, (id, _)| self.is_down(*id));
-        unsure.insert(id.address, (id, incarnation));
-        self.unsure = unsure;
+        if self.unsure.len() >= self.unsure_limit {
+            // Others may have come back meanwhile under another identity, or be forgotten. One look
+            // for as many as have come since the last one.
+            let down = self.members().filter(|known| known.state() == State::Down);
+            let down: BTreeMap<SocketAddr, SwimId> =
+                down.map(|known| (known.id().address, *known.id())).collect();
+            self.unsure.retain(|address, (id, _)| down.get(address) == Some(id));
+            self.unsure_limit = FEW_UNSURE + 2 * self.unsure.len();
+        }
+        self.unsure.insert(id.address, (id, incarnation));
     }
 
     fn is_down(&self, id: SwimId) -> bool {
@@ -407,8 +440,11 @@ impl Swim {
     }
 
     /// Everybody that the detector knows.
-    fn members(&self) -> impl ExactSizeIterator<Item = &SwimMember<SwimId>> {
-        self.detector.iter_membership_state()
+    fn members(&self) -> impl Iterator<Item = &SwimMember<SwimId>> {
+        let members = self.detector.iter_membership_state();
+        #[cfg(test)]
+        self.looked_at.set(self.looked_at.get() + members.len() as u64);
+        members
     }
 
     /// For how long in all this node should have run and did not.
@@ -416,14 +452,16 @@ impl Swim {
         self.effects.health.missed()
     }
 
-    /// Calls everybody that this node does not suspect itself.
+    /// Calls those that this node does not suspect itself: everybody, or the next ones of many.
     fn call_all(&mut self, sink: &mut dyn MemberSink) {
         let suspicions = &self.effects.suspicions;
         // Also those that only others suspect: this node would never come to a verdict on them.
         let members = self.members().filter(|member| {
             member.state() != State::Down && !suspicions.contains_key(&member.id().address)
         });
-        self.roll_call = RollCall::of(members.map(|member| *member.id()), self.missed());
+        let may_be = members.map(|member| (member.id().address, *member.id())).collect();
+        let missed = self.missed();
+        self.roll_call.begin(&may_be, missed);
         self.call_again(sink);
     }
 
@@ -436,12 +474,24 @@ impl Swim {
 
     /// The probe period is over: who has not answered is suspected.
     fn end_call(&mut self, now: Time, token: foca::TimerToken, sink: &mut dyn MemberSink) {
-        for id in std::mem::take(&mut self.roll_call).end(self.missed()) {
-            let known = self.members().find(|known| *known.id() == id);
-            let Some(known) = known.filter(|known| known.state() != State::Down) else { continue };
-            let incarnation = known.incarnation();
-            self.apply(now, SwimMember::new(id, incarnation, State::Suspect), true, sink);
-            let event = foca::Timer::ChangeSuspectToDown { member_id: id, incarnation, token };
+        let missed = self.missed();
+        let silent = self.roll_call.end(missed);
+        if silent.is_empty() {
+            return;
+        }
+        // One look at all of them, however many are silent.
+        let members = self.members().filter(|known| {
+            known.state() != State::Down && silent.get(&known.id().address) == Some(known.id())
+        });
+        let suspect = |known: &SwimMember<SwimId>| {
+            SwimMember::new(*known.id(), known.incarnation(), State::Suspect)
+        };
+        let mut suspects: Vec<_> = members.map(suspect).collect();
+        suspects.sort_by_key(|suspect| suspect.id().address);
+        self.apply_all(now, suspects.iter().cloned(), true, sink);
+        for suspect in suspects {
+            let (member_id, incarnation) = (*suspect.id(), suspect.incarnation());
+            let event = foca::Timer::ChangeSuspectToDown { member_id, incarnation, token };
             // The outlet begins a suspicion of it.
             let mut outlet = Outlet { now, effects: &mut self.effects, sink };
             foca::Runtime::submit_after(&mut outlet, event, Duration::ZERO);
@@ -559,8 +609,18 @@ impl Swim {
         spread: bool,
         sink: &mut dyn MemberSink,
     ) {
+        self.apply_all(now, std::iter::once(update), spread, sink);
+    }
+
+    fn apply_all(
+        &mut self,
+        now: Time,
+        updates: impl Iterator<Item = SwimMember<SwimId>>,
+        spread: bool,
+        sink: &mut dyn MemberSink,
+    ) {
         let outlet = Outlet { now, effects: &mut self.effects, sink };
-        let _ = self.detector.apply_many(std::iter::once(update), spread, outlet);
+        let _ = self.detector.apply_many(updates, spread, outlet);
         self.effects.downed.clear();
     }
 }

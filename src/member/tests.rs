@@ -2,6 +2,7 @@
 
 mod bytes;
 mod chaos;
+mod crowd;
 mod cut;
 mod directory;
 mod door;

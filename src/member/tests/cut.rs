@@ -29,3 +29,28 @@ fn who_is_cut_off_just_after_it_was_told_that_it_was_given_up_sees_nobody() {
         }
     }
 }
+
+/// Whom a node suspects when it renews itself it must decide about all the same, at whatever moment
+/// of the suspicion that is.
+#[test]
+fn who_is_suspected_when_a_node_renews_itself_is_given_up_in_time() {
+    for moment_ms in (0..1_000).step_by(50) {
+        let mut net = Net::cluster(500 + moment_ms, 2);
+        net.run(S(2));
+        let (own, other) = (net.me(0), net.me(1));
+        net.kill(1);
+        let suspects = |net: &Net| net.nodes[0].membership.swim.suspects(address(1));
+        net.until(S(3), suspects).expect("it is suspected");
+        net.run(MS(moment_ms));
+        let renewals = net.nodes[0].membership.stats().renewals;
+        net.call(0, |membership, now, sink| {
+            let down = Belief::Down { renewal: membership.swim.id().renewal };
+            membership.swim.believe(now, address(0), own, down, true, sink);
+            membership.settle(now, sink);
+        });
+        assert_eq!(net.nodes[0].membership.stats().renewals, renewals + 1);
+        // What a suspicion lasts, and half as long again for an error.
+        let given_up = |net: &Net| !net.reachable(0, other.node);
+        assert!(net.until(MS(1_600), given_up).is_some(), "renewed after {moment_ms} ms");
+    }
+}
