@@ -338,6 +338,10 @@ impl Control {
                 self.datagrams.taken += 1;
                 self.joining.heard(now, from, SeedState::Full);
             }
+            Err(MemberError::NotListed { limit }) => {
+                self.datagrams.taken += 1;
+                self.not_listed(now, from, limit, sink);
+            }
             Err(MemberError::NotReached { address }) => {
                 self.datagrams.taken += 1;
                 self.not_reached(now, from, address, sink);

@@ -88,6 +88,22 @@ impl Control {
         }
     }
 
+    /// A member has no room for this node, which others know.
+    pub(super) fn not_listed(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        limit: u32,
+        sink: &mut dyn ControlSink,
+    ) {
+        self.say(now, LogKind::Size, sink, || {
+            format!(
+                "the member at {from} does not list this node, and sends it nothing: it keeps {limit} \
+                 members, as many as fit; {MAKE_ROOM}"
+            )
+        });
+    }
+
     /// A newcomer was not let in, for want of room.
     pub(super) fn turned_away(&mut self, now: Time, from: SocketAddr, sink: &mut dyn ControlSink) {
         self.say(now, LogKind::Size, sink, || {

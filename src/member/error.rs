@@ -44,6 +44,15 @@ pub enum MemberError {
         /// How many records fit.
         limit: u32,
     },
+    /// A member says that it has no room for this node, which others know.
+    #[error(
+        "a member does not list this node: it keeps {limit} member records already; remove members \
+         that will not come back"
+    )]
+    NotListed {
+        /// How many records fit.
+        limit: u32,
+    },
     /// Members ask this node at the address it advertises, and what they send does not come.
     #[error(
         "nobody can reach this node at {address}, which it advertises: set `advertise` to the \

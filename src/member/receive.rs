@@ -57,7 +57,7 @@ impl Membership {
             }
             _ => {
                 // Who it is comes first: a stranger must not take a member's address.
-                self.request(&[src.member.node], from, sink);
+                self.ask_who(src.member, from, sink);
                 self.swim.answer_unknown(now, &checked, sink);
                 return Ok(());
             }
@@ -129,9 +129,12 @@ impl Membership {
                 sink.send(from, &messages::known(self.sender(), nonce, latest));
                 Some(Ok(()))
             }
-            // A node that is a member hears nothing new by it.
-            Body::Full { about, limit } if about == me.incarnation && !self.established => {
-                Some(Err(MemberError::ClusterFull { limit }))
+            Body::Full { about, limit } if about == me.incarnation => {
+                Some(Err(match self.established {
+                    false => MemberError::ClusterFull { limit },
+                    // Only the sender has no place for it.
+                    true => MemberError::NotListed { limit },
+                }))
             }
             Body::Unproven { about } if about == me.incarnation => Some(self.is_awaited(now)),
             Body::Full { .. } | Body::Unproven { .. } => Some(Ok(())),
@@ -164,11 +167,26 @@ impl Membership {
             }
             _ => {
                 if !asks {
-                    self.request(&[sender.member.node], from, sink);
+                    self.ask_who(sender.member, from, sink);
                 }
                 Some(Peer { sender, from, to: from, is_member: false })
             }
         }
+    }
+
+    /// Asks who a sender is that is not known here, unless there is no place for it: then it is told
+    /// that, since it would be asked again and again and never be listed.
+    fn ask_who(&self, sender: NodeRef, from: SocketAddr, sink: &mut dyn MemberSink) {
+        if self.directory.has_place(sender.node) {
+            self.request(&[sender.node], from, sink);
+        } else {
+            self.tell_no_room(from, sender, sink);
+        }
+    }
+
+    fn tell_no_room(&self, from: SocketAddr, sender: NodeRef, sink: &mut dyn MemberSink) {
+        let limit = self.directory.limit() as u32;
+        sink.send(from, &messages::full(self.sender(), sender.incarnation, limit));
     }
 
     /// What is said by somebody who may say it.
@@ -261,10 +279,7 @@ impl Membership {
         match self.take_record(now, from, flags, entry, news, sink) {
             Merge::Refused => Ok(false),
             Merge::Full => {
-                if flags & FLAG_JOIN != 0 {
-                    let (about, limit) = (member.incarnation, MAX_RECORDS as u32);
-                    sink.send(from, &messages::full(self.sender(), about, limit));
-                }
+                self.tell_no_room(from, entry.record.member.node_ref(), sink);
                 Err(MemberError::DirectoryFull { limit: MAX_RECORDS })
             }
             _ => Ok(true),

@@ -342,7 +342,18 @@ impl Directory {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether a record of this node is held, or would find room.
+    pub fn has_place(&self, node: NodeId) -> bool {
+        self.entries.contains_key(&node) || self.has_room()
+    }
+
+    /// How many records it keeps at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether one more record would find room.
+    pub fn has_room(&self) -> bool {
         let gone = |entry: &Entry| entry.gone_since.is_some() && !self.is_own(entry);
         self.entries.len() < self.limit || self.entries.values().any(gone)
     }

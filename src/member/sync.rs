@@ -119,10 +119,12 @@ impl Membership {
     ) {
         let mut wanted = Vec::new();
         let mut given = Vec::new();
+        let has_room = self.directory.has_room();
         for theirs in entries {
             let node = theirs.member.node;
             let Some(held) = self.directory.get(node) else {
-                wanted.push(node);
+                // What finds no room would be asked for again in each round.
+                wanted.extend(has_room.then_some(node));
                 continue;
             };
             let rank = (held.node_ref().incarnation, held.record.rank());

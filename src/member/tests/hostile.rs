@@ -238,3 +238,49 @@ fn a_flood_of_members_is_bounded() {
     let told = newcomer.handle_datagram(Time(1), address(7), answer, &mut Recorder::default());
     assert_eq!(told, Err(MemberError::ClusterFull { limit: MAX_RECORDS as u32 }));
 }
+
+/// Whoever speaks to a node that has no place for it is told so, however it speaks, and is not asked
+/// for a record that would be refused.
+#[test]
+fn who_finds_no_place_is_told_so_by_whatever_it_sends() {
+    let mut membership = running();
+    let own = membership.directory.own().clone();
+    membership.directory = Directory::new(own, 1);
+    let outsider = local("outsider", address(8), 7);
+    let mut outsider = Membership::new(seeded(&[1, 8]), outsider, Box::new(Manual), 3).unwrap();
+    let mut sink = Recorder::default();
+    outsider.start(Time::ZERO, &mut sink);
+    let (sender, record) = (outsider.sender(), outsider.directory.own().clone());
+    let mut swim = vec![KIND_SWIM];
+    let id = membership.swim.id();
+    crate::member::identity::put_ping(&outsider.swim.id(), &id, None, &mut swim);
+    let mut spoken = vec![swim, messages::digest(sender, 7)];
+    for flags in [0, FLAG_ESTABLISHED, messages::FLAG_JOIN] {
+        let mut packer = Packer::records(flags, sender, |bytes| spoken.push(bytes.to_vec()));
+        packer.record(&record, Belief::Active { renewal: 0, refuted: 0 });
+        packer.finish();
+    }
+    for payload in spoken {
+        sink.0.clear();
+        let _ = membership.handle_datagram(Time(1_000), address(8), &payload, &mut sink);
+        let read = |effect: &Effect| match effect {
+            Effect::Send(to, bytes) if bytes[0] != KIND_SWIM => {
+                assert_eq!(*to, address(8));
+                Some((Message::read(bytes).unwrap().body, bytes.clone()))
+            }
+            _ => None,
+        };
+        let answers: Vec<_> = sink.0.iter().filter_map(read).collect();
+        let asks = answers.iter().any(|(body, _)| matches!(body, Body::Request(_)));
+        let full = answers.iter().find(|(body, _)| matches!(body, Body::Full { .. }));
+        let Some((_, full)) = full.filter(|_| !asks) else { panic!("{payload:?}: {answers:?}") };
+        for (established, told) in [
+            (false, MemberError::ClusterFull { limit: 1 }),
+            (true, MemberError::NotListed { limit: 1 }),
+        ] {
+            outsider.established = established;
+            let heard = outsider.handle_datagram(Time(1), address(1), full, &mut sink);
+            assert_eq!(heard, Err(told));
+        }
+    }
+}
