@@ -1,11 +1,18 @@
 //! How things end: a routee that cannot be made, a reply that is late, a stream whose node is gone.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use keyway::base::{Incarnation, MemberState};
+use keyway::wire::handshake::{
+    ANY_INCARNATION, ANY_NODE, DialParams, DialStep, Dialer, HandshakeError, Purpose,
+};
+use keyway::wire::{ClusterKey, VersionRange};
 use keyway::{
-    AskError, Context, DeathReason, EventGap, Handler, Later, Message, Node, NodeError, NotReady,
-    Refusal, Replier, Routee, Router,
+    AskError, Context, DeathReason, EventGap, Handler, Later, Message, Node, NodeError, NodeId,
+    NodeRef, NotReady, Refusal, Replier, Routee, Router, WorkerIndex,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -88,6 +95,33 @@ fn a_routee_that_panics_while_it_is_made_is_an_error_of_serve() {
     assert_eq!(router.ask(&Work).within(LIMIT).wait(), Ok(7));
 }
 
+/// Opens a link to a node from a stranger, and drops it.
+fn dial(to: &Node, wanted: NodeRef) -> Result<(), HandshakeError> {
+    let params = DialParams {
+        key: ClusterKey::new("keyway", None).unwrap(),
+        purpose: Purpose::Workers,
+        me: NodeRef { node: NodeId::from_name("a stranger"), incarnation: Incarnation(1) },
+        from_worker: WorkerIndex(0),
+        to: wanted,
+        to_worker: WorkerIndex(0),
+        link_epoch: 1,
+        versions: VersionRange::SUPPORTED,
+    };
+    let mut stream = TcpStream::connect(to.address()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let (mut dialer, hello) = Dialer::new(params, [7; 32]);
+    stream.write_all(&hello).unwrap();
+    loop {
+        let mut bytes = vec![0; dialer.expects()];
+        stream.read_exact(&mut bytes).unwrap();
+        match dialer.receive(&bytes)? {
+            DialStep::More => {}
+            DialStep::Send(answer) => stream.write_all(&answer).unwrap(),
+            DialStep::Done(_) => return Ok(()),
+        }
+    }
+}
+
 #[test]
 fn a_leaving_node_waits_for_the_replies_it_owes() {
     let asking = node(None);
@@ -99,6 +133,15 @@ fn a_leaving_node_waits_for_the_replies_it_owes() {
     while serving.counts().received == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
+    // Who would join by it is told; who knows it may still have something for it.
+    serving.begin_leave().unwrap();
+    let leaves = || serving.view().members.iter().any(|it| it.state == MemberState::Leaving);
+    while !leaves() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let anyone = NodeRef { node: ANY_NODE, incarnation: ANY_INCARNATION };
+    assert_eq!(dial(&serving, anyone), Err(HandshakeError::ShuttingDown));
+    assert_eq!(dial(&serving, serving.id()), Ok(()));
     assert!(serving.leave_and_wait().unwrap(), "everything was drained");
     assert_eq!(asker.join().unwrap(), Ok(7));
 }

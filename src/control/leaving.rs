@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{Time, WorkerIndex};
+use crate::wire::handshake::TurnAway;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,15 @@ impl Leaving {
         first
     }
 
+    /// Whom it lets in no more, by this: once it has said farewell nobody has anything for it.
+    pub fn turn_away(&self) -> Option<TurnAway> {
+        match self.stage {
+            Stage::Member => None,
+            Stage::Draining { .. } | Stage::Parting { .. } => Some(TurnAway::Leaving),
+            Stage::Farewell { .. } | Stage::Gone => Some(TurnAway::ShuttingDown),
+        }
+    }
+
     pub fn answer(&mut self, now: Time, worker: WorkerIndex, drained: bool) -> Step {
         let Stage::Draining { since } = self.stage else { return Step::Nothing };
         let Some(looks) = self.drained.get_mut(usize::from(worker.0)) else {
@@ -117,7 +127,9 @@ mod tests {
     #[test]
     fn all_workers_must_be_drained_twice_after_the_grace() {
         let mut leaving = leaving();
+        assert_eq!(leaving.turn_away(), None);
         assert!(leaving.begin(Time(0)));
+        assert_eq!(leaving.turn_away(), Some(TurnAway::Leaving));
         assert_eq!(leaving.check(Time(20 * MS)), Step::Wait);
         assert_eq!(leaving.check(Time(100 * MS)), Step::Ask);
         assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(0), true), Step::Nothing);
@@ -126,7 +138,9 @@ mod tests {
         assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(1), true), Step::Nothing);
         assert_eq!(leaving.answer(Time(141 * MS), WorkerIndex(1), true), Step::Finish);
         assert_eq!(leaving.check(Time(142 * MS)), Step::Wait);
+        assert_eq!(leaving.turn_away(), Some(TurnAway::Leaving));
         assert_eq!(leaving.check(Time(181 * MS)), Step::Farewell);
+        assert_eq!(leaving.turn_away(), Some(TurnAway::ShuttingDown));
         assert_eq!(leaving.check(Time(201 * MS)), Step::Wait);
         assert_eq!(leaving.check(Time(431 * MS)), Step::Gone { drained: true });
         assert_eq!(leaving.check(Time(500 * MS)), Step::Nothing);

@@ -234,7 +234,7 @@ impl Control {
             me: self.me,
             workers: self.workers,
             versions: VersionRange::SUPPORTED,
-            turn_away: None,
+            turn_away: self.leaving.turn_away(),
         }
     }
 

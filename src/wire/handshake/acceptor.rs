@@ -6,7 +6,7 @@ use super::error::HandshakeError;
 use super::messages::{
     Hello, Incoming, Kind, NONCE_LEN, Prefix, Refusal, RefusalCode, Role, Transcript, Welcome,
 };
-use super::{Established, Purpose, is_wanted};
+use super::{ANY_NODE, Established, Purpose, is_wanted};
 use crate::base::NodeRef;
 
 /// What an accepting node knows of itself.
@@ -32,6 +32,9 @@ pub enum TurnAway {
     Busy,
     /// The node is about to stop.
     ShuttingDown,
+    /// The node leaves its cluster. Members that know it may still have something for it and are let
+    /// in; who only greets, and would join by it, is told that it is about to stop.
+    Leaving,
 }
 
 impl TurnAway {
@@ -44,7 +47,7 @@ impl TurnAway {
     fn error(self) -> HandshakeError {
         match self {
             Self::Busy => HandshakeError::Busy,
-            Self::ShuttingDown => HandshakeError::ShuttingDown,
+            Self::ShuttingDown | Self::Leaving => HandshakeError::ShuttingDown,
         }
     }
 }
@@ -187,8 +190,10 @@ impl Acceptor {
             (false, true) => return Err(HandshakeError::SecretOnlyThere),
             (true, true) | (false, false) => {}
         }
-        if let Some(reason) = turn_away {
-            return Err(reason.error());
+        match turn_away {
+            Some(TurnAway::Leaving) if hello.wanted.node != ANY_NODE => {}
+            Some(reason) => return Err(reason.error()),
+            None => {}
         }
         // Before the look at whom it wants: a node that finds itself under a seed address wants
         // to know that, and not that it is someone else.

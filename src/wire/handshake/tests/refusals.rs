@@ -5,7 +5,7 @@ use super::*;
 /// A dialer and an acceptor that do not fit, what the acceptor says, and what either side calls it.
 type Refused = (DialParams, AcceptParams, Vec<u8>, HandshakeError, HandshakeError);
 
-fn refusals_of_a_hello() -> [Refused; 9] {
+fn refusals_of_a_hello() -> [Refused; 10] {
     let dial = || dial_params(SECRET);
     let accept = || accept_params(SECRET);
     let without = |secret| key("shop", secret);
@@ -70,6 +70,13 @@ fn refusals_of_a_hello() -> [Refused; 9] {
         (
             dial(),
             AcceptParams { turn_away: Some(TurnAway::ShuttingDown), ..accept() },
+            refusal(supported, 11, 0, NOBODY),
+            HandshakeError::ShuttingDown,
+            HandshakeError::ShuttingDown,
+        ),
+        (
+            DialParams { to: NodeRef { node: ANY_NODE, incarnation: ANY_INCARNATION }, ..dial() },
+            AcceptParams { turn_away: Some(TurnAway::Leaving), ..accept() },
             refusal(supported, 11, 0, NOBODY),
             HandshakeError::ShuttingDown,
             HandshakeError::ShuttingDown,
