@@ -223,7 +223,8 @@ where
                 if let Some((begun, path)) = timed.take()
                     && reply.is_ok()
                 {
-                    shared.ask_times.record(&path, shared.clock.now().since(begun));
+                    let now = shared.clock.now();
+                    shared.ask_times.record(&path, now.since(begun), now);
                 }
                 Poll::Ready(reply.and_then(|reply| {
                     let chunk = reply.into_chunk();
