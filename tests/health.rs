@@ -186,9 +186,50 @@ fn metrics_tell_how_long_handlers_and_asks_take_by_path_and_how_full_things_are(
         "keyway_worker_inbox_bytes{worker=\"0\"} 0",
         "keyway_worker_open_asks{worker=\"0\"} 0",
         "keyway_worker_busy_seconds_total{worker=\"0\"}",
+        "keyway_worker_spinning_seconds_total{worker=\"0\"}",
+        "keyway_worker_accepted_links{worker=\"0\"} 0",
+        "keyway_worker_accepted_links_limit{worker=\"0\"} 4096",
+        "keyway_membership_total{event=\"renewals\"} 0",
+        "keyway_membership_total{event=\"not_listed\"} 0",
         "keyway_destinations{worker=\"0\",state=\"open\"}",
         "keyway_work_ended_total{end=\"done\"} 0",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+}
+
+#[test]
+fn looking_for_work_is_not_being_busy() {
+    let spin = Duration::from_secs(1);
+    let node = Node::builder().bind("127.0.0.1:0").workers(1).spin(spin).start().expect("starts");
+    let spent = || {
+        let used = &node.worker_use()[0];
+        (used.awake, used.spinning)
+    };
+    let (awake, spun) = spent();
+    let while_looking = Duration::from_millis(500);
+    // Whatever wakes it, it looks for more work behind that.
+    within(Duration::from_secs(60), "it looks for work", || spent().1 > spun + while_looking);
+    let (busy, spun) = (spent().0 - awake, spent().1 - spun);
+    assert!(busy * 4 < spun, "busy for {busy:?}, looking for {spun:?}");
+}
+
+#[test]
+fn links_that_others_open_are_shown() {
+    let node = |seed: Option<&Node>| {
+        let builder = Node::builder().bind("127.0.0.1:0").workers(1);
+        seed.into_iter().fold(builder, |builder, seed| builder.seed(seed.address()))
+    };
+    let taking = node(None).start().expect("starts");
+    taking.serve("/user/work", |_| Sleeper).expect("serves");
+    let accepted = || taking.worker_use()[0].fill.accepted_links.taken;
+    assert_eq!(accepted(), 0);
+    let asking = node(Some(&taking)).start().expect("starts");
+    let router = asking.router("/user/work").build().expect("builds");
+    let limit = Duration::from_secs(20);
+    router.wait_ready(1, limit).expect("is served");
+    assert_eq!(router.ask(&Sleep { ms: 0 }).within(limit).wait(), Ok(0));
+    within(limit, "the link is shown", || accepted() == 1);
+    asking.stop().expect("nothing holds it");
+    within(limit, "and its end", || accepted() == 0);
 }

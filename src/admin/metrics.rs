@@ -67,7 +67,7 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
 
 fn worker_figures(out: &mut Gathered, workers: &[WorkerUse]) {
     type Read = fn(&WorkerUse) -> Value;
-    let each: [(&str, &str, MetricType, Read); 11] = [
+    let each: [(&str, &str, MetricType, Read); 13] = [
         (
             "keyway_worker_busy_seconds",
             "Time since the node's start in which the worker had something to do; its rate is how \
@@ -123,6 +123,18 @@ fn worker_figures(out: &mut Gathered, workers: &[WorkerUse]) {
             "Bytes that were received and wait to be handled.",
             MetricType::Gauge,
             |worker| Value::Whole(worker.fill.inbox_bytes),
+        ),
+        (
+            "keyway_worker_accepted_links",
+            "Links that workers of other nodes have opened to the worker.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.accepted_links.taken),
+        ),
+        (
+            "keyway_worker_accepted_links_limit",
+            "Links that workers of other nodes may open to the worker: `links.max_accepted`.",
+            MetricType::Gauge,
+            |worker| Value::Whole(worker.fill.accepted_links.most),
         ),
         (
             "keyway_worker_open_asks",
@@ -289,6 +301,20 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
          or not permitted.",
     );
     out.sample(&[], strangers.datagrams_unsent);
+    out.counter(
+        "keyway_membership",
+        "What membership has counted: renewals, how often others took this node for dead although \
+         it was not; verdicts, how often this node itself gave a member up; names_refused, records \
+         that another member's name kept out; not_listed, records that found no room.",
+    );
+    for (event, count) in [
+        ("renewals", strangers.renewals),
+        ("verdicts", strangers.verdicts),
+        ("names_refused", strangers.names_refused),
+        ("not_listed", strangers.not_listed),
+    ] {
+        out.sample(&[("event", event)], count);
+    }
     out.counter(
         "keyway_control_frames_skipped",
         "Frames from newer nodes' control threads, of kinds or parts that this one does not know.",

@@ -183,6 +183,18 @@ pub struct StrangersReport {
     pub datagrams_unsent: u64,
     /// Frames from other nodes' control threads that it does not know: their sender is newer.
     pub control_frames_skipped: u64,
+    /// How often others took this node for dead although it was not.
+    #[serde(default)]
+    pub renewals: u64,
+    /// How often this node itself gave a member up.
+    #[serde(default)]
+    pub verdicts: u64,
+    /// Records of members that were left out, since another member that answers has their name.
+    #[serde(default)]
+    pub names_refused: u64,
+    /// Records of members that found no room.
+    #[serde(default)]
+    pub not_listed: u64,
 }
 
 /// Whether the node takes messages.
@@ -310,6 +322,10 @@ impl StrangersReport {
             datagrams_no_members: strangers.datagrams.no_members,
             datagrams_unsent: strangers.unsent,
             control_frames_skipped: strangers.frames_skipped,
+            renewals: strangers.membership.renewals,
+            verdicts: strangers.membership.verdicts,
+            names_refused: strangers.membership.names_refused,
+            not_listed: strangers.membership.directory_full,
         }
     }
 }

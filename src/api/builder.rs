@@ -259,6 +259,7 @@ fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) 
         me: started.me,
         name: started.name,
         address: started.address,
+        bound: started.bound,
         clock: started.clock,
         seed,
         orders: started.orders,

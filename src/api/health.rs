@@ -9,7 +9,7 @@ use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
 use crate::control::lookout::HeldWorker;
 use crate::control::size::Crowding;
-use crate::queue::board::{Fill, WayState};
+use crate::queue::board::{Fill, Gauge, WayState};
 use crate::queue::times::Distribution;
 use crate::runtime::published::Ended;
 
@@ -128,6 +128,8 @@ pub struct WorkerFill {
     pub work: u64,
     /// Hand-overs of application threads that wait for room on their links.
     pub held: u64,
+    /// Links that workers of other nodes have opened to it, of those it takes.
+    pub accepted_links: Room,
     /// Bytes in outboxes: requests to others.
     pub requests: Room,
     /// Bytes in outboxes: replies to members.
@@ -151,14 +153,13 @@ pub struct Room {
 
 impl From<&Fill> for WorkerFill {
     fn from(fill: &Fill) -> Self {
-        let [requests, replies, client_replies] = fill
-            .outboxes
-            .each_ref()
-            .map(|(taken, most)| Room { taken: taken.get(), most: most.get() });
+        let room = |(taken, most): &(Gauge, Gauge)| Room { taken: taken.get(), most: most.get() };
+        let [requests, replies, client_replies] = fill.outboxes.each_ref().map(room);
         Self {
             asks: fill.asks.get(),
             work: fill.work.get(),
             held: fill.held.get(),
+            accepted_links: room(&fill.accepted),
             requests,
             replies,
             client_replies,

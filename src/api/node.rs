@@ -149,6 +149,11 @@ impl Node {
         &self.shared.name
     }
 
+    /// Where it listens: what `bind` became. Others may reach it elsewhere.
+    pub fn bound(&self) -> SocketAddr {
+        self.shared.bound
+    }
+
     /// Where others reach it.
     pub fn address(&self) -> SocketAddr {
         self.shared.address

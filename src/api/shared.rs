@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub me: NodeRef,
     pub name: Arc<str>,
     pub address: std::net::SocketAddr,
+    pub bound: std::net::SocketAddr,
     pub clock: Clock,
     pub seed: HashSeed,
     pub orders: mpsc::Sender<Order>,

@@ -41,8 +41,8 @@ use crate::base::{
     HandlerId, LogKind, LogLimiter, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::member::{
-    LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberTimer, Membership,
-    PartitionPolicy,
+    LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberStats, MemberTimer,
+    Membership, PartitionPolicy,
 };
 use crate::part::{ControlHalves, PartId, PartSettings};
 use crate::route::job::{TableJob, TablesMade};
@@ -438,6 +438,11 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) -> Result<(), MemberError> {
         self.member(now, sink, |membership, sink| membership.down(now, node, sink))
+    }
+
+    /// What membership has counted.
+    pub fn member_stats(&self) -> MemberStats {
+        self.membership.stats()
     }
 
     /// Begins a graceful leave: the others stop sending here, what is under way is finished, then

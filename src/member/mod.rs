@@ -100,7 +100,7 @@ pub trait MemberSink {
 }
 
 /// Counters for the operator; they only rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MemberStats {
     /// Datagrams that could not be read.
     pub malformed: u64,

@@ -193,6 +193,8 @@ pub struct Fill {
     pub work: Gauge,
     /// Hand-overs that wait for room on their links.
     pub held: Gauge,
+    /// Links that other nodes' workers have opened, and may.
+    pub accepted: (Gauge, Gauge),
     /// Bytes that outboxes hold, and may: of requests, of replies to members, to clients.
     pub outboxes: [(Gauge, Gauge); 3],
     /// Items in the rings from siblings and control.

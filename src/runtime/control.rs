@@ -379,6 +379,7 @@ impl Driver {
             datagrams: self.control.datagrams(),
             unsent: self.effects.unsent,
             frames_skipped: self.control.frames_skipped(),
+            membership: self.control.member_stats(),
         };
         if let Some(join) = self.control.join_news() {
             self.effects.published.join.send_replace(join);

@@ -69,6 +69,8 @@ pub struct Strangers {
     pub unsent: u64,
     /// Frames from other nodes' control threads of kinds or parts that this one does not know.
     pub frames_skipped: u64,
+    /// What membership has counted.
+    pub membership: crate::member::MemberStats,
 }
 
 #[cfg(test)]

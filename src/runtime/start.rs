@@ -100,6 +100,8 @@ pub struct Started {
     pub name: Arc<str>,
     /// Where others reach it.
     pub address: SocketAddr,
+    /// Where it listens.
+    pub bound: SocketAddr,
     /// Its clock.
     pub clock: Clock,
     /// Where orders go.
@@ -181,6 +183,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         me,
         name,
         address,
+        bound,
         clock,
         orders,
         unroute,

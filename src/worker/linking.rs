@@ -319,16 +319,19 @@ impl Worker {
     /// cannot fill.
     fn is_full_of_accepted(&self, account: Account) -> bool {
         let most = self.core.limits.max_accepted;
-        let accepted = || {
-            self.core.links.iter().filter(|(_, link)| matches!(link.role, Role::Accepted { .. }))
-        };
         match account {
             Account::Clients => {
-                let clients = accepted().filter(|(_, link)| link.outbox.held().1 == account);
-                clients.count() >= most - most / MEMBERS_PART || accepted().count() >= most
+                let clients = self.accepted().filter(|link| link.outbox.held().1 == account);
+                clients.count() >= most - most / MEMBERS_PART || self.accepted().count() >= most
             }
-            _ => accepted().count() >= most,
+            _ => self.accepted().count() >= most,
         }
+    }
+
+    /// The links that others have opened.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = &Link> {
+        let links = self.core.links.iter().map(|(_, link)| link);
+        links.filter(|link| matches!(link.role, Role::Accepted { .. }))
     }
 
     /// A link's connection was closed or broke.

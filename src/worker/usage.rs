@@ -70,6 +70,8 @@ impl Worker {
         fill.asks.set(core.asks.len() + core.failed_asks.len());
         fill.work.set(core.works.len());
         fill.held.set(self.held.count());
+        fill.accepted.0.set(self.accepted().count());
+        fill.accepted.1.set(core.limits.max_accepted);
         for (cells, account) in fill.outboxes.iter().zip(Account::ALL) {
             let (taken, most) = core.encoder.purses().state(account);
             cells.0.set(taken);

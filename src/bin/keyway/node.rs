@@ -65,7 +65,8 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
         .map_err(failed)?;
     tracing::info!(
         node = %node.name(),
-        address = %node.address(),
+        address = %node.bound(),
+        advertised = %node.address(),
         cluster,
         admin = %admin_name(admin.as_ref()),
         "listening for other nodes"

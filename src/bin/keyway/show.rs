@@ -122,6 +122,10 @@ pub(crate) fn strangers(report: &StrangersReport) -> String {
         line("datagrams for parts, of no members", report.datagrams_no_members),
         line("own datagrams that were not sent", report.datagrams_unsent),
         line("control frames skipped, of newer nodes", report.control_frames_skipped),
+        line("times this node was taken for dead", report.renewals),
+        line("times this node gave a member up", report.verdicts),
+        line("member records refused, name in use", report.names_refused),
+        line("member records without room", report.not_listed),
     ])
 }
 
