@@ -259,9 +259,14 @@ fn a_node_that_advertises_a_wrong_address_says_so_and_nothing_else() {
         assert_eq!(obstacle.as_ref(), Some(why));
         assert!(why.contains("set `advertise`") && why.contains(&nowhere), "{why}");
     }
-    for (joiner, why) in &joiners {
-        let said: BTreeSet<String> = reasons(joiner).into_iter().collect();
-        assert_eq!(said, [format!("this node has met no other yet; {why}")].into());
+    for ((joiner, why), seed) in joiners.iter().zip([direct, refused, silent]) {
+        // A machine that is slow may take more than a round to learn of it. Until then there is only
+        // one other thing to say of a seed that answers.
+        let line = |why: &str| format!("this node has met no other yet; {why}");
+        let before = line(&format!("the seed {seed} {}", SeedState::Answers));
+        let said: Vec<String> = reasons(joiner);
+        let said: BTreeSet<&String> = said.iter().skip_while(|said| **said == before).collect();
+        assert_eq!(said, [&line(why)].into());
     }
 }
 
