@@ -170,6 +170,52 @@ fn what_carries_no_message_never_counts_as_less_than_none() {
     });
 }
 
+/// So many messages.
+struct Run(u64);
+
+impl Weigh for Run {
+    fn weight(&self) -> usize {
+        0
+    }
+
+    fn messages(&self) -> u64 {
+        self.0
+    }
+}
+
+#[test]
+fn what_is_counted_at_a_quiet_moment_is_what_was_handed_over_by_then() {
+    bounded(3, || {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, mut injected) = injector(ROOM, waker);
+        let (begun, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let producer = {
+            let (injector, begun, done) = (injector.clone(), begun.clone(), done.clone());
+            thread::spawn(move || {
+                begun.store(3, Ordering::Release);
+                assert!(injector.push(Run(3)).is_ok());
+                done.store(3, Ordering::Release);
+                assert!(injector.push(Run(0)).is_ok());
+            })
+        };
+        let observer = {
+            let (injector, begun, done) = (injector.clone(), begun, done);
+            thread::spawn(move || {
+                let least = done.load(Ordering::Acquire) as u64;
+                if let Some(seen) = injector.handed_over_now() {
+                    assert!(seen >= least, "{seen} of {least}");
+                    let most = begun.load(Ordering::Acquire) as u64;
+                    assert!(seen <= most, "{seen} of {most}");
+                }
+            })
+        };
+        injected.pop();
+        producer.join().unwrap();
+        observer.join().unwrap();
+        assert_eq!(injector.handed_over_now(), Some(3));
+    });
+}
+
 #[test]
 fn an_injected_item_reaches_a_worker_that_goes_to_sleep() {
     bounded(3, || {

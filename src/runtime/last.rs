@@ -96,3 +96,28 @@ impl GivenUp {
         Self { workers: held, messages, waiting, counts: Box::new(counts) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::WorkerIndex;
+    use crate::queue::inject::{Room, injector};
+    use crate::queue::sleeper;
+
+    #[test]
+    fn a_worker_that_is_given_up_counts_as_slow_by_the_limit_only() {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (injector, _injected) = injector::<Injection>(Room { items: 1, bytes: 1 }, waker);
+        let now = Time(5_000_000_000);
+        for (slow_ms, slow_turns) in [(4_999, 1), (5_000, 0), (600_000, 0)] {
+            let board = CountsBoard::new();
+            board.pulse.turn(0);
+            let held = HeldWorker::new(WorkerIndex(0), board.pulse.read(), now, None);
+            let slow = Duration::from_millis(slow_ms);
+            let workers = std::iter::once((&injector, &board));
+            let shown = count(workers.clone(), now, slow).slow_turns;
+            let counts = GivenUp::close(vec![held], workers, now, slow).counts;
+            assert_eq!((shown, counts.slow_turns), (slow_turns, slow_turns), "{slow_ms} ms");
+        }
+    }
+}
