@@ -9,7 +9,7 @@
 //! ```text
 //!  config, error, policy     what users set, and what they are told
 //!  codec, messages           bytes on the wire, read once
-//!  identity, belief, reachability
+//!  identity, belief, outlet, reachability
 //!                            the failure detector behind a boundary of ours
 //!  roll_call                 how it finds out that many are gone at once
 //!  health                    how far this node trusts its own doubts
@@ -33,6 +33,7 @@ mod hello;
 mod identity;
 mod join;
 mod messages;
+mod outlet;
 mod passing;
 mod policy;
 mod reachability;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Foca, Member as SwimMember, NoCustomBroadcast, Notification, PeriodicParams, State};
+use foca::{Foca, Member as SwimMember, NoCustomBroadcast, PeriodicParams, State};
 
 use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 
@@ -17,8 +17,8 @@ use super::MemberSink;
 use super::belief::Belief;
 use super::health::Health;
 use super::identity::{self, Checked, DATAGRAM_BYTES, KIND_SWIM, SwimCodec, SwimId};
+use super::outlet::{Effects, Outlet};
 use super::roll_call::RollCall;
-use super::timer::{MemberTimer, TimerKind};
 use crate::config::MembershipConfig;
 
 /// How many identities the detector may hold; more than this only a broken or hostile member
@@ -53,96 +53,9 @@ pub(super) struct Swim {
     looked_at: std::cell::Cell<u64>,
 }
 
-/// What the detector's calls leave behind, besides what went into the sink.
-struct Effects {
-    datagram: Vec<u8>,
-    /// Nodes whose reachability may be another now.
-    touched: BTreeSet<NodeId>,
-    renewed: bool,
-    downed: Vec<SwimId>,
-    suspect: Duration,
-    health: Health,
-    /// By address: this node's own suspicions.
-    suspicions: BTreeMap<SocketAddr, Suspicion>,
-    /// Whom the probe that has just ended found silent.
-    silent: Option<SwimId>,
-}
-
-/// A member that did not answer this node's probe, until it refutes or is given up.
-#[derive(Clone, Debug)]
-struct Suspicion {
-    began: Time,
-    /// What this node had missed then.
-    missed: Duration,
-    /// What the detector wants to be called with at the end.
-    timer: foca::Timer<SwimId>,
-}
-
 /// A suspected member is asked this often within its time, and told of the suspicion with it: news
 /// that travel by gossip alone may come too late in a large cluster.
 const ASKED_WHILE_SUSPECT: u32 = 4;
-
-struct Outlet<'a> {
-    now: Time,
-    effects: &'a mut Effects,
-    sink: &'a mut dyn MemberSink,
-}
-
-impl foca::Runtime<SwimId> for Outlet<'_> {
-    fn notify(&mut self, notification: Notification<'_, SwimId>) {
-        match notification {
-            Notification::MemberUp(id) => {
-                self.effects.touched.insert(id.member.node);
-            }
-            Notification::Rename(old, new) => {
-                self.effects.touched.extend([old.member.node, new.member.node]);
-            }
-            Notification::MemberDown(id) => {
-                self.effects.touched.insert(id.member.node);
-                self.effects.downed.push(*id);
-            }
-            Notification::Rejoin(_) => {
-                self.effects.renewed = true;
-                self.effects.health.erred();
-            }
-            Notification::Active | Notification::Idle | Notification::Defunct => {}
-        }
-    }
-
-    fn send_to(&mut self, to: SwimId, data: &[u8]) {
-        let datagram = &mut self.effects.datagram;
-        datagram.clear();
-        datagram.push(KIND_SWIM);
-        datagram.extend_from_slice(data);
-        self.sink.send(to.address, datagram);
-    }
-
-    fn submit_after(&mut self, event: foca::Timer<SwimId>, after: Duration) {
-        let effects = &mut *self.effects;
-        let after = match &event {
-            foca::Timer::ChangeSuspectToDown { member_id, .. } => {
-                effects.silent = Some(*member_id);
-                let known = effects.suspicions.get(&member_id.address);
-                if known.is_some_and(|known| known.timer == event) {
-                    return;
-                }
-                let missed = effects.health.missed();
-                let suspicion = Suspicion { began: self.now, missed, timer: event.clone() };
-                effects.suspicions.insert(member_id.address, suspicion);
-                Duration::ZERO
-            }
-            _ => after,
-        };
-        self.schedule(after, event);
-    }
-}
-
-impl Outlet<'_> {
-    fn schedule(&mut self, after: Duration, event: foca::Timer<SwimId>) {
-        let timer = MemberTimer { due: self.now.plus(after), kind: TimerKind::Swim(event) };
-        self.sink.schedule(timer.due, timer);
-    }
-}
 
 impl Swim {
     pub fn new(id: SwimId, config: &MembershipConfig, rng: Rng) -> Self {

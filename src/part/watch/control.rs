@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::worker::{Ended, Members, Report, Watcher, WorkerOrder};
+use super::members::{Ended, Members};
+use super::worker::{Report, Watcher, WorkerOrder};
 use super::{GoneReason, Target};
 use crate::base::{MemberEvent, MemberState, View, WorkerIndex};
 use crate::part::{ControlOutlet, ControlPart};

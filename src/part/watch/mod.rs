@@ -6,6 +6,7 @@
 //! lost link asked for. What becomes of whole nodes is told by the view.
 
 mod control;
+mod members;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -14,7 +15,8 @@ mod worker;
 use rkyv::{Archive, Serialize};
 
 pub use self::control::{Notify, Order, WatchControl};
-pub use self::worker::{Ended, Members, Report, WatchWorker, Watcher, WorkerOrder};
+pub use self::members::{Ended, Members};
+pub use self::worker::{Report, WatchWorker, Watcher, WorkerOrder};
 use super::Part;
 use crate::Message;
 use crate::base::{NodeRef, RouteeId, WorkerIndex};

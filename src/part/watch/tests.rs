@@ -1,14 +1,16 @@
 //! Each half alone: inputs go in, the whole list of effects is compared.
 
+mod once;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::control::{Notify, Order, WatchControl};
+use super::members::{Ended, Members};
 use super::wire::Op;
 use super::worker::{
-    BEGUN, Ended, GONE, Members, REFUSED, Report, STOPPED, UNKNOWN_FRAMES, WatchWorker, Watcher,
-    WorkerOrder,
+    BEGUN, GONE, REFUSED, Report, STOPPED, UNKNOWN_FRAMES, WatchWorker, Watcher, WorkerOrder,
 };
 use super::{Gone, GoneReason, Target, TooManyWatches};
 use crate::base::{
@@ -268,34 +270,6 @@ fn a_watch_that_is_stopped_says_nothing_more() {
     let gone = Op::Gone { id: 1, reason: GoneReason::Replaced as u32 };
     assert_eq!(half.frame(dialed(5, b), gone), []);
     assert_eq!(half.told(&members(&[], &[(b, GoneReason::NodeDown)])), []);
-}
-
-/// A link that is blocked for minutes would fill with what is said again.
-#[test]
-fn a_watch_is_asked_for_once_on_a_link_and_again_when_that_was_dropped() {
-    let b = node("b", 1);
-    let mut half = Half::new(8);
-    half.told(&members(&[b], &[]));
-    let asked = || Seen::Send(To::Peer(b, W0), op_watch(1, 0));
-    let begun = half.watch(ME, carts_on(b));
-    assert_eq!(begun, [Seen::Count(BEGUN, 1), asked(), Seen::After(RETRY, 0)]);
-    // The link has taken it, and brings no answer.
-    assert_eq!(half.timer(0), []);
-    assert_eq!(half.link(dialed(5, b), LinkChange::Closed), [Seen::After(RETRY, 0)]);
-    for _ in 0..3 {
-        assert_eq!(half.timer(0), [asked(), Seen::After(RETRY, 0)]);
-        assert_eq!(half.crowded_out(b, op_watch(1, 0)), [], "the timer runs");
-    }
-    assert_eq!(half.timer(0), [asked(), Seen::After(RETRY, 0)]);
-    assert_eq!(half.cut_off(b, op_watch(1, 0)), []);
-    assert_eq!(half.timer(0), [asked(), Seen::After(RETRY, 0)]);
-    for _ in 0..10 {
-        assert_eq!(half.timer(0), [], "no more until it is answered");
-    }
-    assert_eq!(half.crowded_out(b, op_watch(1, 0)), [Seen::After(RETRY, 0)], "late");
-    assert_eq!(half.timer(0), [asked(), Seen::After(RETRY, 0)]);
-    assert_eq!(half.frame(dialed(6, b), watching_op(1, 4)), []);
-    assert_eq!(half.timer(0), []);
 }
 
 /// Otherwise the other side would keep it for as long as the link lives.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::members::{Known, Members};
 use super::wire::Op;
 use super::{Gone, GoneReason, Target, TooManyWatches};
 use crate::base::{HandlerId, InstanceId, LifeNumber, NodeRef, RouteeId, WorkerIndex};
@@ -33,54 +34,6 @@ const RETRY_TOKEN: u64 = 0;
 
 /// Token of the timer that looks at watches of unknown nodes.
 const UNKNOWN_TOKEN: u64 = 1;
-
-/// What control publishes: who is a member, and how those ended that are not any more.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Members {
-    /// The lives of nodes in the view, in its order.
-    pub nodes: Vec<NodeRef>,
-    /// The last ends, oldest first.
-    pub ends: Vec<Ended>,
-}
-
-/// How a life of a node ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Which life of which node.
-    pub node: NodeRef,
-    /// Left, or removed.
-    pub reason: GoneReason,
-}
-
-/// What is known of a node.
-enum Known {
-    Member,
-    Gone(GoneReason),
-    /// Not, or not yet.
-    Not,
-}
-
-impl Members {
-    fn know(&self, node: NodeRef) -> Known {
-        if let Ok(at) = self.nodes.binary_search_by_key(&node.node, |known| known.node) {
-            let life = self.nodes[at].incarnation;
-            if life == node.incarnation {
-                return Known::Member;
-            } else if life > node.incarnation {
-                return Known::Gone(GoneReason::NodeRestarted);
-            }
-        }
-        let ends = || self.ends.iter().rev().filter(|end| end.node.node == node.node);
-        if let Some(end) = ends().find(|end| end.node == node) {
-            return Known::Gone(end.reason);
-        }
-        // A later life of it is over as well.
-        match ends().any(|end| end.node.incarnation > node.incarnation) {
-            true => Known::Gone(GoneReason::NodeRestarted),
-            false => Known::Not,
-        }
-    }
-}
 
 /// Who watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
