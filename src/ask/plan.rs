@@ -16,7 +16,7 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 pub struct Plan<T> {
     /// Whom to try, in order; at least one.
     pub targets: Vec<T>,
-    /// The rest between two attempts; after some that have failed it grows, see [`Plan::rest`].
+    /// The rest between two attempts; after some that have failed it grows, see `Plan::rest`.
     pub pause: Duration,
     /// When the next target is tried.
     pub advance: Advance,

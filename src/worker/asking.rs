@@ -19,7 +19,8 @@ impl Context<'_> {
     /// a panic gets no reply that it did not ask for.
     ///
     /// `H` is the handler's own type: `cx.ask::<Self, _>(&self.carts, &message, within, token)`.
-    /// `within` is a [`Duration`], or [`AskOptions`] for one that may be sent again.
+    /// `within` is a [`Duration`](std::time::Duration), or [`AskOptions`] for one that may be sent
+    /// again.
     ///
     /// # Errors
     /// A [`Refusal`] names why it was not accepted; `on_reply` is not called then.
