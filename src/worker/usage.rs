@@ -104,10 +104,11 @@ impl Worker {
     }
 
     /// Messages that were sent or handed over, and wait in here: for room, to be written, of those no
-    /// byte of which was, or for a routee of this worker.
+    /// byte of which was, for a routee of this worker, or for an attempt that has a link.
     pub fn waiting_messages(&self) -> u64 {
         let outboxes = self.core.links.iter().map(|(_, link)| link.outbox.untouched_requests());
-        outboxes.sum::<u64>() + self.held.messages() + self.core.notices.len() as u64
+        let waits = self.core.notices.len() + self.core.handed_over.len();
+        outboxes.sum::<u64>() + self.held.messages() + waits as u64
     }
 
     /// How much it holds at the moment.
