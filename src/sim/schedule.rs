@@ -213,7 +213,8 @@ impl World {
         ends.awaited = awaited;
         let (clock, seen) = (Clock::new(now), Turned::default());
         let (net, ledger, reports) = (&mut self.net, &self.ledger, Vec::new());
-        let mut hands = Hands { ends, net, ledger, clock, reports, seen };
+        let limits = &self.plan.limits;
+        let mut hands = Hands { ends, net, ledger, limits, clock, reports, seen };
         let outcome = turn.run(worker, &mut hands);
         hands.clock = Clock::new(now);
         let pause = match outcome {

@@ -14,13 +14,14 @@ use crate::queue::board::WayState;
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::{Flow, Line, Moved, WorkerIo};
-use crate::worker::{Command, Injection, LinkId, Report};
+use crate::worker::{Command, Injection, Limits, LinkId, Report};
 
 /// What one turn of a worker moves.
 pub struct Hands<'a> {
     pub ends: &'a mut Ends,
     pub net: &'a mut Network,
     pub ledger: &'a Shared,
+    pub limits: &'a Limits,
     pub clock: Clock,
     pub reports: Vec<Report>,
     /// What is looked at after the turn.
@@ -144,7 +145,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
-        self.seen.writes(outbox);
+        self.seen.writes(outbox, self.limits);
         let id = self.ends.id;
         let Some(socket) = self.ends.socket(link) else { return self.seen.went(Moved::Closed) };
         let moved = socket.write(self.net, outbox);

@@ -163,6 +163,18 @@ impl Chunk {
         })
     }
 
+    /// Of each tell, ask and reply no byte of which was consumed: whether it is a request, and how
+    /// many bytes it takes.
+    pub fn messages(&self) -> impl Iterator<Item = (bool, usize)> {
+        let headers = self.headers().filter(|(start, _)| *start >= self.start);
+        headers.filter_map(|(_, header)| {
+            let kind = at::KIND.read(header) & 15;
+            let is_request = kind == FrameKind::Tell as u8 || kind == FrameKind::Ask as u8;
+            let is_message = is_request || kind == FrameKind::Reply as u8;
+            is_message.then(|| (is_request, padded(at::LENGTH.read(header) as usize)))
+        })
+    }
+
     /// Drops the rest of a frame that was consumed in part.
     pub fn skip_partial_frame(&mut self) {
         let boundary = self.boundaries().find(|start| *start >= self.start);

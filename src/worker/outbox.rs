@@ -320,6 +320,12 @@ impl Outbox {
         self.chunks.iter().map(Chunk::untouched_requests).sum()
     }
 
+    /// Of each message that waits, if no byte of it was written: whether it is a request, and how
+    /// many bytes it takes.
+    pub fn messages(&self) -> impl Iterator<Item = (bool, usize)> {
+        self.chunks.iter().flat_map(Chunk::messages)
+    }
+
     /// How many chunks wait.
     #[inline]
     pub fn chunk_count(&self) -> usize {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::link::Role;
+use super::outbox::Outbox;
 use super::purse::Account;
 use super::routees::running;
 use crate::base::{HandlerId, InstanceId, MessageTypeId, Time};
@@ -101,6 +102,11 @@ impl Worker {
             NO_CALL => self.core.last_call = self.unsampled_call,
             _ => {}
         }
+    }
+
+    /// What waits for each link.
+    pub fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        self.core.links.iter().map(|(_, link)| &link.outbox)
     }
 
     /// Messages that were sent or handed over, and wait in here: for room, to be written, of those no

@@ -32,6 +32,18 @@ pub fn results(results: &[Result], summary: &Summary) {
     print_quantiles("every routee answered every node", flows);
     let sum = |of: fn(&Result) -> u64| results.iter().map(of).sum::<u64>();
     say!(
+        "fates: {} refused, {} delivered, {} dead, {} unknown, {} attempts handled, {} broadcasts, \
+         {} ends of asks; {} times all that was under way was found",
+        sum(|result| result.fates.refused),
+        sum(|result| result.fates.delivered),
+        sum(|result| result.fates.dead),
+        sum(|result| result.fates.unknown),
+        sum(|result| result.fates.attempts),
+        sum(|result| result.fates.broadcasts),
+        sum(|result| result.fates.told),
+        sum(|result| result.fates.found),
+    );
+    say!(
         "{} routees withdrawn, {} watchers told; {} messages came too late, {} asks were told why",
         sum(|result| result.withdrawals),
         sum(|result| result.withdrawals_told),

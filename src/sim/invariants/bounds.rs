@@ -3,8 +3,9 @@
 
 use crate::base::View;
 use crate::wire::{CHUNK_BYTES, padded};
+use crate::worker::outbox::Outbox;
 use crate::worker::purse::Account;
-use crate::worker::turn::InboxRoom;
+use crate::worker::turn::inboxes::{InboxRoom, InboxUsage};
 use crate::worker::{Limits, PurseUsage, Usage};
 
 /// The invariant's name.
@@ -80,21 +81,58 @@ fn check_purse(
     Ok(())
 }
 
+/// The most messages of an application that come into an outbox together.
+const TOGETHER: usize = 3;
+
+/// What waits in an outbox: nothing was added to it that had its limit already. Frames of the
+/// protocol always find room, and are not counted.
+///
+/// # Errors
+/// How much there is before the message that should have been refused.
+pub fn check_outbox(outbox: &Outbox, limits: &Limits) -> Result<(), String> {
+    if outbox.bytes() <= limits.outbox_bytes {
+        return Ok(());
+    }
+    let (mut bytes, mut last) = (0, [0; TOGETHER - 1]);
+    for (is_request, length) in outbox.messages() {
+        // Replies may fill an outbox twice over.
+        let (before, limit) = match is_request {
+            true => (bytes - last.iter().sum::<usize>(), limits.outbox_bytes),
+            false => (bytes, 2 * limits.outbox_bytes),
+        };
+        if before >= limit {
+            let what = if is_request { "request" } else { "reply" };
+            return Err(format!(
+                "a {what} was added to an outbox with {before} bytes, where there may be {limit}"
+            ));
+        }
+        bytes += length;
+        last.rotate_left(1);
+        last[TOGETHER - 2] = if is_request { length } else { 0 };
+    }
+    Ok(())
+}
+
 /// What a worker's receive buffers may take, as it is counted and as it is.
 ///
 /// # Errors
 /// When both differ, or it is too much.
 pub fn check_inboxes(
-    (counted, granted): (usize, usize),
+    accounts: [InboxUsage; 4],
     room: &InboxRoom,
     limits: &Limits,
 ) -> Result<(), String> {
-    // Of each quarter one message may take more, if it is longer.
-    let limit = room.all_bytes + 2 * padded(limits.max_frame_bytes as usize);
-    if counted != granted || granted > limit {
-        return Err(format!(
-            "receive buffers may take {granted} bytes, counted as {counted}, of {limit}"
-        ));
+    for InboxUsage { what, counted, granted, links } in accounts {
+        // One long message may take more than a quarter, if it is alone.
+        let quarter = room.all_bytes / 4;
+        let alone = padded(limits.max_frame_bytes as usize);
+        let limit = if what.is_long() && links <= 1 { quarter.max(alone) } else { quarter };
+        if counted != granted || granted > limit {
+            return Err(format!(
+                "receive buffers may take {granted} bytes for {what:?} on {links} links, counted as \
+                 {counted}, of {limit}"
+            ));
+        }
     }
     Ok(())
 }

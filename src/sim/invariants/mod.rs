@@ -268,7 +268,7 @@ impl World {
     /// A worker's duty cycle is over. `fullest` is the most bytes an outbox held in it, by account.
     pub(super) fn check_worker(&mut self, life: LifeId, index: usize, fullest: [usize; 3]) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let core = &mut body.workers[index];
+        let (core, limits) = (&mut body.workers[index], &self.plan.limits);
         let counts = core.worker.counts();
         core.sums = counts::sums(&counts);
         let usage = core.worker.usage();
@@ -276,8 +276,11 @@ impl World {
         let received = counts.received;
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
         let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits).and_then(|()| {
-            bounds::check_inboxes(core.turn.inbox_bytes(), &self.plan.inboxes, &self.plan.limits)
+            bounds::check_inboxes(core.turn.inbox_usage(), &self.plan.inboxes, &self.plan.limits)
         });
+        let mut outboxes = core.worker.outboxes().map(|it| bounds::check_outbox(it, limits));
+        let bounds = bounds.and_then(|()| outboxes.try_for_each(|found| found));
+        drop(outboxes);
         let total = body.workers.iter().fold(Sums::default(), |total, core| Sums {
             sent: total.sent + core.sums.sent,
             ended: total.ended + core.sums.ended,

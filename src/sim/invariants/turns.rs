@@ -1,16 +1,16 @@
 //! What a worker's hands saw in one turn is looked at when it is over.
 
-use super::{flows, protocol};
+use super::{bounds, flows, protocol};
 use crate::sim::events::{ConnId, CoreId, Side};
 use crate::sim::network::Network;
 use crate::sim::socket::Socket;
 use crate::sim::world::World;
 use crate::wire::WireError;
+use crate::worker::Limits;
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::Moved;
 
 /// What was seen in one turn.
-#[derive(Default)]
 pub struct Turned {
     /// Something was taken or moved.
     moved: bool,
@@ -22,6 +22,15 @@ pub struct Turned {
     wronged: bool,
     /// By account: the most bytes that an outbox held before it was written.
     fullest: [usize; 3],
+    /// Something was added to one that had its limit already.
+    overfull: Result<(), String>,
+}
+
+impl Default for Turned {
+    fn default() -> Self {
+        let (broken, stalled, fullest) = Default::default();
+        Self { moved: false, broken, stalled, wronged: false, fullest, overfull: Ok(()) }
+    }
 }
 
 impl Turned {
@@ -51,9 +60,12 @@ impl Turned {
     }
 
     /// An outbox is about to be written.
-    pub fn writes(&mut self, outbox: &Outbox) {
+    pub fn writes(&mut self, outbox: &Outbox, limits: &Limits) {
         let fullest = &mut self.fullest[outbox.held().1 as usize];
         *fullest = outbox.bytes().max(*fullest);
+        if self.overfull.is_ok() {
+            self.overfull = bounds::check_outbox(outbox, limits);
+        }
     }
 }
 
@@ -69,6 +81,9 @@ impl World {
         }
         if seen.wronged {
             self.blame(flows::NAME, format!("life {life} gave up a link whose peer acknowledges"));
+        }
+        if let Err(found) = seen.overfull {
+            self.blame(bounds::NAME, format!("life {life}, worker {index}: {found}"));
         }
         self.check_worker(life, index, seen.fullest);
     }

@@ -41,6 +41,41 @@ pub struct InboxRoom {
     pub all_bytes: usize,
 }
 
+/// What a part of the room is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// What usually comes on links of members.
+    Members,
+    /// What usually comes on links of clients.
+    Clients,
+    /// Long messages of members.
+    LongOfMembers,
+    /// Long messages of clients.
+    LongOfClients,
+}
+
+impl Purpose {
+    const ALL: [Self; 4] = [Self::Members, Self::Clients, Self::LongOfMembers, Self::LongOfClients];
+
+    /// Whether it is for long messages.
+    pub fn is_long(self) -> bool {
+        matches!(self, Self::LongOfMembers | Self::LongOfClients)
+    }
+}
+
+/// What is taken of a quarter of the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxUsage {
+    /// For what.
+    pub what: Purpose,
+    /// As it is counted.
+    pub counted: usize,
+    /// As the links have it.
+    pub granted: usize,
+    /// How many links have some of it.
+    pub links: usize,
+}
+
 /// Whose long messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
@@ -145,9 +180,14 @@ impl Inboxes {
     pub fn widen(&mut self, grant: &mut Grant, whose: Whose, now: Time) -> Widened {
         grant.filled = now;
         if grant.of != whose {
-            // Its peer has become a member, or is none any more.
-            self.windows[grant.of as usize] -= grant.window - FIRST_BYTES;
-            self.windows[whose as usize] += grant.window - FIRST_BYTES;
+            // Its peer has become a member, or is none any more. What it has stays with the others
+            // until there is room for it.
+            let moved = grant.window - FIRST_BYTES;
+            if self.windows[whose as usize] + moved > self.room.all_bytes / 4 {
+                return Widened::No;
+            }
+            self.windows[grant.of as usize] -= moved;
+            self.windows[whose as usize] += moved;
             grant.of = whose;
         }
         let larger = (2 * grant.window).min(self.room.usual_bytes);
@@ -182,9 +222,9 @@ impl Inboxes {
         }
         let taken = &self.frames[whose as usize];
         // A message that is longer than all the room has its turn when it is alone.
-        let own = if grant.whose == whose { grant.frame } else { 0 };
+        let (own, moved) = if grant.whose == whose { (grant.frame, 0) } else { (0, grant.frame) };
         let alone = *taken == own;
-        if !alone && *taken + more > self.room.all_bytes / 4 {
+        if !alone && *taken + moved + more > self.room.all_bytes / 4 {
             (grant.wanted, grant.wanting) = (need, whose);
             return false;
         }
@@ -215,8 +255,33 @@ impl Inboxes {
     }
 
     /// What is taken, as it is counted.
-    pub fn taken(&self) -> usize {
+    #[cfg(test)]
+    fn taken(&self) -> usize {
         self.windows.iter().chain(&self.frames).sum()
+    }
+
+    /// What is taken of each quarter, as it is counted and as these links have it.
+    pub fn usage<'a>(&self, grants: impl Iterator<Item = &'a Grant> + Clone) -> [InboxUsage; 4] {
+        Purpose::ALL.map(|what| {
+            let of = |grant: &Grant| match what {
+                Purpose::Members | Purpose::Clients if grant.of as usize == what as usize => {
+                    grant.window - FIRST_BYTES
+                }
+                Purpose::LongOfMembers | Purpose::LongOfClients
+                    if grant.whose as usize + 2 == what as usize =>
+                {
+                    grant.frame
+                }
+                _ => 0,
+            };
+            let granted = grants.clone().map(of);
+            InboxUsage {
+                what,
+                counted: [self.windows, self.frames].concat()[what as usize],
+                granted: granted.clone().sum(),
+                links: granted.filter(|bytes| *bytes > 0).count(),
+            }
+        })
     }
 }
 
@@ -319,6 +384,41 @@ mod tests {
         }
         assert_eq!((grants[0].window, grants[99].window), (64 << 10, FIRST_BYTES));
         assert!(inboxes.taken() <= 512 << 10);
+    }
+
+    #[test]
+    fn what_a_link_has_moves_to_another_account_only_where_there_is_room() {
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        let quarter = 256 << 10;
+        let held = |inboxes: &Inboxes, grants: &[Grant]| {
+            inboxes.usage(grants.iter()).map(|usage| {
+                assert_eq!(usage.counted, usage.granted, "{usage:?}");
+                assert!(usage.granted <= quarter, "{usage:?}");
+                usage.granted
+            })
+        };
+        let mut grants = [FIRST_GRANT; 100];
+        for whose in [Whose::Client, Whose::Member] {
+            let half = if whose == Whose::Client { 0..50 } else { 50..100 };
+            for grant in &mut grants[half] {
+                while inboxes.widen(grant, whose, Time::ZERO) == Widened::Yes {}
+            }
+        }
+        // All clients become members, and all members clients.
+        for place in 0..100 {
+            let whose = if place < 50 { Whose::Member } else { Whose::Client };
+            inboxes.widen(&mut grants[place], whose, Time::ZERO);
+            held(&inboxes, &grants);
+        }
+        // So do those with long messages.
+        let mut grants = [FIRST_GRANT; 4];
+        let mut inboxes = Inboxes::new(InboxRoom { usual_bytes: 64 << 10, all_bytes: 1 << 20 });
+        for (grant, whose) in grants.iter_mut().zip([Whose::Client, Whose::Client, Whose::Member]) {
+            assert!(inboxes.fit(grant, whose, 100 << 10));
+        }
+        assert!(!inboxes.fit(&mut grants[0], Whose::Member, 200 << 10), "both would be too much");
+        let [.., members, clients] = held(&inboxes, &grants);
+        assert_eq!((members, clients), (96 << 10, 192 << 10));
     }
 
     const SECOND: u64 = 1_000_000_000;

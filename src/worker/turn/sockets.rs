@@ -1,6 +1,6 @@
 //! Reads and writes: which link, when, and how much of it.
 
-use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, Whose, Widened, spare, stalled};
+use super::inboxes::{FIRST_BYTES, FIRST_GRANT, Grant, InboxUsage, Whose, Widened, spare, stalled};
 use super::{Moved, Turn, WorkerIo, show};
 use crate::base::{LogKind, Time};
 use crate::wire::WireError;
@@ -306,10 +306,9 @@ impl Turn {
         true
     }
 
-    /// How much receive buffers may take beyond their first bytes: as it is counted, and as it is.
-    pub fn inbox_bytes(&self) -> (usize, usize) {
-        let granted = self.ports.iter().map(|port| port.grant.bytes() - FIRST_BYTES);
-        (self.inboxes.taken(), granted.sum())
+    /// How much receive buffers may take beyond their first bytes.
+    pub fn inbox_usage(&self) -> [InboxUsage; 4] {
+        self.inboxes.usage(self.ports.iter().map(|port| &port.grant))
     }
 
     /// Handles what was received. Says whether a frame came to its end, and what the one that comes
