@@ -9,6 +9,7 @@
 //! a number of its own, so that attempts that overlap are told apart.
 
 mod plan;
+mod progress;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use plan::{Advance, Plan};
+use progress::Progress;
 pub use table::AskTable;
 
 use crate::base::Time;
@@ -86,49 +88,6 @@ enum Course<L, T> {
     /// Sent once, on this link.
     Once(L),
     Planned(Box<Progress<T>>),
-}
-
-/// How far a plan has got.
-struct Progress<T> {
-    plan: Plan<T>,
-    frame: Chunk,
-    deadline: Time,
-    /// How many attempts have been begun.
-    begun: usize,
-    /// Those that have not failed.
-    attempts: Vec<u64>,
-    next: Option<TimerKey>,
-    /// What the others say of the message.
-    cause: Option<AskError>,
-}
-
-impl<T> Progress<T> {
-    /// An attempt has failed. That the message may have been handled outweighs that it was not.
-    fn note(&mut self, error: AskError) {
-        if self.cause != Some(AskError::LinkLost) {
-            self.cause = Some(error);
-        }
-    }
-
-    /// What the end of its last attempt says of the whole.
-    fn last_word(&self, error: AskError) -> AskError {
-        match error {
-            AskError::Refused(_) | AskError::Dead(DeathReason::UnknownHandler)
-                if self.cause == Some(AskError::LinkLost) =>
-            {
-                AskError::LinkLost
-            }
-            error => error,
-        }
-    }
-
-    /// What its deadline says, if it rests: whoever knows that the message was not handled says so.
-    fn timeout(&self) -> AskError {
-        match self.cause {
-            Some(cause) if self.attempts.is_empty() && cause != AskError::LinkLost => cause,
-            _ => AskError::Timeout,
-        }
-    }
 }
 
 enum Timer {
