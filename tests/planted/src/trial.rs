@@ -14,7 +14,7 @@ const SEED_LIMIT: Duration = Duration::from_secs(5);
 /// How long a program may take beyond its seeds.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long tests may take.
-const TEST_LIMIT: Duration = Duration::from_secs(300);
+const TEST_LIMIT: Duration = Duration::from_secs(120);
 /// From one start to the next.
 const APART: u64 = 1_000_000;
 
