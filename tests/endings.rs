@@ -216,6 +216,18 @@ fn blocked() -> (Arc<OnceLock<Node>>, Router) {
     (node, built)
 }
 
+/// With no future about, for whose sake somebody looks over the open asks.
+#[test]
+fn a_thread_that_waits_keeps_its_deadline_by_itself() {
+    let (_node, router) = blocked();
+    router.tell(&Block { ms: 1500 }).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let (within, began) = (Duration::from_millis(100), Instant::now());
+    assert_eq!(router.ask(&Block { ms: 0 }).within(within).wait(), Err(AskError::Timeout));
+    let took = began.elapsed();
+    assert!(took >= within && took < Duration::from_millis(800), "{took:?}");
+}
+
 #[test]
 fn an_asker_keeps_its_deadline_whatever_its_worker_does() {
     let (node, router) = blocked();

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn it_takes_no_more_than_it_is_allowed_whatever_is_needed() {
-        let mut inbox = Inbox::new(64 << 10);
+        let mut inbox = Inbox::new(64);
         inbox.allow(10_000);
         let mut came = 0;
         while came < 10_000 {
