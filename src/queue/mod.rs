@@ -3,7 +3,7 @@
 //! | from | to | through |
 //! |---|---|---|
 //! | application threads | a worker | [`Injector`] |
-//! | control | a worker | [`RingSender`] |
+//! | control | a worker | [`RingSender`], and [`Latest`] for what a newer one replaces |
 //! | a worker | a worker | [`WeighedSender`] |
 //! | a worker | the thread that asked | [`ReplySlots`] |
 //! | work elsewhere | the worker that had it begun | [`finished`] |
@@ -24,6 +24,7 @@ pub mod block_on;
 pub mod board;
 pub mod finished;
 pub mod inject;
+pub mod latest;
 pub mod pool;
 pub mod reply;
 pub mod ring;
@@ -47,6 +48,7 @@ pub use block_on::block_on;
 #[cfg(not(loom))]
 pub use block_on::{block_on_until, block_on_within};
 pub use inject::{Injected, Injector, Room, Weigh, injector};
+pub use latest::Latest;
 pub use pool::Pool;
 pub use reply::{ReplySlots, Ticket};
 pub use ring::{RingReceiver, RingSender, ring};

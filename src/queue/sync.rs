@@ -65,6 +65,13 @@ mod model {
             Ok(())
         }
 
+        pub(in crate::queue) fn force_push(&self, item: T) -> Option<T> {
+            let mut items = self.items.lock().unwrap();
+            let oldest = if items.len() == self.capacity { items.pop_front() } else { None };
+            items.push_back(item);
+            oldest
+        }
+
         pub(in crate::queue) fn pop(&self) -> Option<T> {
             self.items.lock().unwrap().pop_front()
         }

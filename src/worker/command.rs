@@ -9,7 +9,7 @@ use super::dead::Dead;
 use super::handler::RouteeFactory;
 use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
-use crate::queue::Full;
+use crate::queue::{Full, Latest};
 use crate::route::snapshot::Snapshot;
 use crate::wire::handshake::Established;
 
@@ -17,6 +17,9 @@ use crate::wire::handshake::Established;
 pub enum Command<C> {
     /// The cluster or a router changed.
     Apply(Arc<Snapshot>),
+    /// The same, in the worker's ring: what is in this place. A worker that is held up is told once,
+    /// and finds the latest.
+    NewSnapshot(Latest<Arc<Snapshot>>),
     /// Run a routee of this path.
     Serve(HandlerId, RouteeFactory),
     /// End the routee of this path, and say so, whether or not there is one.
@@ -29,6 +32,8 @@ pub enum Command<C> {
     DialFailed(DestinationId),
     /// What parts published.
     Facts(Facts),
+    /// The same, in the worker's ring, as with snapshots.
+    NewFacts(Latest<Facts>),
     /// For a part's half on this worker.
     Part(WorkerOrder),
     /// Say whether everything is drained.
@@ -44,6 +49,8 @@ impl<C> Command<C> {
     pub fn with<D>(self, take: impl FnOnce(C) -> Option<D>) -> Option<Command<D>> {
         Some(match self {
             Self::Apply(snapshot) => Command::Apply(snapshot),
+            Self::NewSnapshot(latest) => Command::NewSnapshot(latest),
+            Self::NewFacts(latest) => Command::NewFacts(latest),
             Self::Serve(handler, factory) => Command::Serve(handler, factory),
             Self::Withdraw(handler) => Command::Withdraw(handler),
             Self::Accepted(connection, established) => {
@@ -73,11 +80,15 @@ pub const MOST_WAITING: usize = 64;
 pub struct Waiting<C> {
     commands: VecDeque<Command<C>>,
     accepted: usize,
+    /// Of which the ring has told the worker already.
+    snapshot: Latest<Arc<Snapshot>>,
+    facts: Latest<Facts>,
 }
 
 impl<C> Default for Waiting<C> {
     fn default() -> Self {
-        Self { commands: VecDeque::new(), accepted: 0 }
+        let (snapshot, facts) = Default::default();
+        Self { commands: VecDeque::new(), accepted: 0, snapshot, facts }
     }
 }
 
@@ -106,17 +117,38 @@ impl<C> Waiting<C> {
         }
     }
 
-    /// Hands over what the ring takes.
+    /// Hands over what the ring takes. Of snapshots and facts it holds one each: a newer one takes
+    /// the place of what the worker has not looked at yet.
     pub fn pump(&mut self, mut push: impl FnMut(Command<C>) -> Result<(), Full<Command<C>>>) {
         while let Some(command) = self.commands.pop_front() {
             let accepted = usize::from(matches!(command, Command::Accepted(..)));
-            if let Err(full) = push(command) {
-                self.commands.push_front(full.0);
+            let pushed = match command {
+                Command::Apply(snapshot) => tell(&self.snapshot, snapshot, |latest| {
+                    push(Command::NewSnapshot(latest)).is_ok()
+                })
+                .map_err(Command::Apply),
+                Command::Facts(facts) => {
+                    tell(&self.facts, facts, |latest| push(Command::NewFacts(latest)).is_ok())
+                        .map_err(Command::Facts)
+                }
+                command => push(command).map_err(|full| full.0),
+            };
+            if let Err(command) = pushed {
+                self.commands.push_front(command);
                 return;
             }
             self.accepted -= accepted;
         }
     }
+}
+
+/// Puts a newer one there, and has the worker told if it does not know that there is one. Gives it
+/// back when the worker cannot be told.
+fn tell<T>(latest: &Latest<T>, newer: T, push: impl FnOnce(Latest<T>) -> bool) -> Result<(), T> {
+    if latest.put(newer) && !push(latest.clone()) {
+        return latest.take().map_or(Ok(()), Err);
+    }
+    Ok(())
 }
 
 /// From a worker to control.
@@ -207,8 +239,8 @@ mod tests {
                     return Err(Full(command));
                 }
                 seen.push(match command {
-                    Command::Apply(snapshot) => snapshot.version,
-                    Command::Facts(_) => 100,
+                    Command::NewSnapshot(latest) => latest.take().unwrap().version,
+                    Command::NewFacts(latest) => latest.take().map_or(0, |_| 100),
                     Command::Finish => 101,
                     Command::Stop => 102,
                     _ => 103,
@@ -217,6 +249,34 @@ mod tests {
             });
         }
         assert_eq!(seen, [3, 100, 101, 4, 102]);
+    }
+
+    /// A view of a thousand members takes megabytes, and there is a new one for each flip.
+    #[test]
+    fn a_worker_that_takes_nothing_for_long_holds_one_snapshot() {
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let view = Arc::new(View::new(me, 0, Vec::new()));
+        let snapshots: Vec<_> =
+            (0..900).map(|_| Arc::new(Snapshot::empty(Arc::clone(&view)))).collect();
+        let mut waiting = Waiting::<()>::default();
+        let mut ring = Vec::new();
+        for snapshot in &snapshots {
+            waiting.push(Command::Apply(Arc::clone(snapshot)));
+            waiting.push(Command::Facts(Facts::default()));
+            waiting.push(Command::AskDrained);
+            waiting.pump(|command| {
+                ring.push(command);
+                Ok(())
+            });
+        }
+        let held = snapshots.iter().map(|snapshot| Arc::strong_count(snapshot) - 1).sum::<usize>();
+        assert_eq!((held, ring.len()), (1, 902));
+        let mut latest = ring.iter().filter_map(|command| match command {
+            Command::NewSnapshot(latest) => latest.take(),
+            _ => None,
+        });
+        assert!(Arc::ptr_eq(&latest.next().unwrap(), snapshots.last().unwrap()));
+        assert!(latest.next().is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod sockets;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::flow::Looks;
@@ -33,6 +34,7 @@ use super::{Command, LinkId, Report, Request, SlowTurn, Worker};
 use crate::base::{LogLimiter, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
+use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
 
 /// Hand-overs that are taken per turn, so that sockets get their share.
@@ -229,11 +231,11 @@ impl Turn {
         while let Some(command) = io.next_command() {
             any = true;
             match command {
-                Command::Apply(snapshot) => {
-                    worker.apply(snapshot);
-                    // A connection that was given up must bring nothing more: a dialed link keeps
-                    // its name across connections.
-                    self.report(worker, io);
+                Command::Apply(snapshot) => self.apply(worker, io, snapshot),
+                Command::NewSnapshot(latest) => {
+                    if let Some(snapshot) = latest.take() {
+                        self.apply(worker, io, snapshot);
+                    }
                 }
                 Command::Serve(handler, factory) => worker.serve(handler, factory),
                 Command::Withdraw(handler) => worker.withdraw(handler),
@@ -248,6 +250,11 @@ impl Turn {
                 }
                 Command::DialFailed(destination) => worker.dial_failed(destination),
                 Command::Facts(facts) => worker.told(&facts),
+                Command::NewFacts(latest) => {
+                    if let Some(facts) = latest.take() {
+                        worker.told(&facts);
+                    }
+                }
                 Command::Part(order) => worker.part_order(order),
                 Command::AskDrained => {
                     let drained = !self.is_queued(io) && worker.is_drained();
@@ -262,6 +269,13 @@ impl Turn {
             self.stage.stop();
         }
         any
+    }
+
+    fn apply<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I, snapshot: Arc<Snapshot>) {
+        worker.apply(snapshot);
+        // A connection that was given up must bring nothing more: a dialed link keeps its name
+        // across connections.
+        self.report(worker, io);
     }
 
     fn is_queued<I: WorkerIo>(&self, io: &I) -> bool {
