@@ -57,7 +57,10 @@ const FAREWELL: Duration = Duration::from_millis(250);
 const PARTING: Duration = Duration::from_millis(40);
 
 impl Leaving {
+    /// However long news take to spread, half of the time is for draining: workers that are never
+    /// asked would never be drained.
     pub fn new(grace: Duration, timeout: Duration, workers: u16) -> Self {
+        let grace = grace.min(timeout / 2);
         Self { stage: Stage::Member, grace, timeout, drained: vec![0; usize::from(workers)] }
     }
 
@@ -153,6 +156,16 @@ mod tests {
         assert_eq!(leaving.check(Time(1000 * MS)), Step::Finish);
         assert_eq!(leaving.check(Time(1040 * MS)), Step::Farewell);
         assert_eq!(leaving.check(Time(1290 * MS)), Step::Gone { drained: false });
+    }
+
+    #[test]
+    fn workers_are_asked_however_seldom_news_are_gossiped() {
+        let mut leaving = Leaving::new(Duration::from_secs(60), Duration::from_secs(1), 1);
+        leaving.begin(Time(0));
+        assert_eq!(leaving.check(Time(480 * MS)), Step::Wait);
+        assert_eq!(leaving.check(Time(500 * MS)), Step::Ask);
+        assert_eq!(leaving.answer(Time(501 * MS), WorkerIndex(0), true), Step::Nothing);
+        assert_eq!(leaving.answer(Time(521 * MS), WorkerIndex(0), true), Step::Finish);
     }
 
     #[test]
