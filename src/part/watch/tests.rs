@@ -1,5 +1,6 @@
 //! Each half alone: inputs go in, the whole list of effects is compared.
 
+mod late;
 mod once;
 
 use std::collections::BTreeMap;

@@ -458,6 +458,10 @@ impl WorkerPart for WatchWorker {
                 let reason = u8::try_from(reason).ok().and_then(GoneReason::from_code);
                 self.end(id, reason.unwrap_or(GoneReason::Withdrawn), out);
             }
+            // The word that it has ended may have come first, and keeps no place there.
+            Some(Op::Watching { id, .. }) if from.dialed && !self.watches.contains_key(&id) => {
+                say_end(id, from.peer, out);
+            }
             // About a watch that was stopped meanwhile.
             Some(Op::Watching { .. } | Op::Gone { .. }) => {}
         }
@@ -504,10 +508,15 @@ impl WorkerPart for WatchWorker {
     }
 
     fn told(&mut self, members: &Arc<Members>, out: &mut Outlet<'_, Report>) {
-        self.members = Arc::clone(members);
+        let before = std::mem::replace(&mut self.members, Arc::clone(members));
         let nodes: Vec<NodeRef> = self.by_node.keys().copied().collect();
         for node in nodes {
-            let Known::Gone(reason) = members.know(node) else { continue };
+            let reason = match members.know(node) {
+                Known::Gone(reason) => reason,
+                // More have ended since than are remembered.
+                Known::Not if matches!(before.know(node), Known::Member) => GoneReason::NodeDown,
+                Known::Member | Known::Not => continue,
+            };
             for id in self.by_node.get(&node).cloned().unwrap_or_default() {
                 self.end(id, reason, out);
             }
