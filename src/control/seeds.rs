@@ -1,5 +1,6 @@
 //! What of the addresses that discovery finds is used, and when it looks again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,6 +40,16 @@ impl FoundSeeds {
             }
         }
         sorted
+    }
+
+    /// What was found, with what was `known` of it first and in that order: who answers in another
+    /// order each time has found nothing new, and of too many the same are used.
+    pub fn in_known_order(known: &[SocketAddr], found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let mut left: BTreeSet<SocketAddr> = found.iter().copied().collect();
+        let kept: Vec<SocketAddr> = known.iter().copied().filter(|it| left.remove(it)).collect();
+        let new = found.into_iter().filter(|it| left.remove(it));
+        let new: Vec<SocketAddr> = new.collect();
+        [kept, new].concat()
     }
 
     /// Why none of it can be used, if some was found.
@@ -96,5 +107,21 @@ mod tests {
     fn addresses_that_are_all_used_are_no_complaint() {
         let sorted = FoundSeeds::sort_out(bind(), vec![bind()]);
         assert_eq!(sorted.complaint(bind()), None);
+    }
+
+    #[test]
+    fn what_is_found_in_another_order_is_the_same() {
+        let host = |host| SocketAddr::from(([10, 0, 0, host], 7_400));
+        let known = [host(1), host(2), host(3)];
+        let found = FoundSeeds::in_known_order(&known, vec![host(3), host(1), host(2), host(1)]);
+        assert_eq!(found, known);
+        // Of many, those that are used stay.
+        let many: Vec<_> = (0..200).rev().map(host).collect();
+        let found = FoundSeeds::in_known_order(&known, many);
+        assert_eq!(
+            (&found[..4], found.len()),
+            (&[known[0], known[1], known[2], host(199)][..], 200)
+        );
+        assert_eq!(FoundSeeds::in_known_order(&known, vec![host(3)]), [host(3)]);
     }
 }

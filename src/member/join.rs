@@ -24,7 +24,10 @@ impl Membership {
     /// are not in view. Of more than [`MAX_SEEDS`](crate::config::MAX_SEEDS) the first are used.
     pub fn set_seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn MemberSink) {
         let seeds = usable(seeds);
-        if seeds == self.seeds && !self.awaits_seeds {
+        // In another order they are no others: name servers turn their answers round.
+        let same =
+            seeds.len() == self.seeds.len() && seeds.iter().all(|it| self.seeds.contains(it));
+        if same && !self.awaits_seeds {
             return;
         }
         self.awaits_seeds = false;

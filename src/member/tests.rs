@@ -432,6 +432,19 @@ fn a_record_of_the_largest_size_spreads_and_a_larger_one_is_refused() {
 }
 
 #[test]
+fn seeds_in_another_order_are_no_others() {
+    let mut net = Net::new(8);
+    let node = add(&mut net, 0, &[7, 8]);
+    net.run(S(20));
+    let before = net.sent;
+    for order in [[8, 7], [7, 8]] {
+        let seeds = order.map(address).to_vec();
+        net.call(node, |membership, now, sink| membership.set_seeds(now, seeds, sink));
+    }
+    assert_eq!(net.sent, before, "they are called when it is time");
+}
+
+#[test]
 fn seeds_can_be_found_later() {
     let mut net = Net::cluster(21, 2);
     let late = add(&mut net, 5, &[7]);

@@ -94,7 +94,7 @@ impl Control {
     ) {
         sink.schedule(now.plus(DISCOVERY_INTERVAL), ControlTimer::Discover);
         let found = match outcome {
-            Ok(found) => found,
+            Ok(found) => FoundSeeds::in_known_order(&self.found_seeds, found),
             Err(error) => {
                 if self.awaits_seeds() {
                     self.await_seeds(&error);
