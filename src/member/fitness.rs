@@ -113,10 +113,9 @@ impl Membership {
             return false;
         };
         // Whom this node gave up while it heard nobody may answer all the same.
-        let answers = |entry: &&Entry| {
-            let member = &entry.record.member;
-            member.reachable || self.swim.is_unsure_of(member.address, member.node_ref())
-        };
+        let unsure = self.swim.unsure();
+        let answers =
+            |entry: &&Entry| entry.record.member.reachable || unsure.contains(&entry.node_ref());
         let (mut renewed, mut answering) = (0, 0);
         for entry in self.directory.live().filter(answers) {
             answering += 1;

@@ -148,11 +148,11 @@ impl Swim {
         belief_of(known.filter(|known| !self.is_unsure(known)), member)
     }
 
-    /// Whether this node gave this life of a member up while it heard nobody, and has not heard since
-    /// whether it answers.
-    pub fn is_unsure_of(&self, address: SocketAddr, member: NodeRef) -> bool {
-        let unsure = self.unsure.get(&address).filter(|(id, _)| id.member == member);
-        unsure.is_some_and(|(id, _)| self.is_down(*id))
+    /// Whom this node gave up while it heard nobody, and of whom it has not heard since whether they
+    /// answer.
+    pub fn unsure(&self) -> BTreeSet<NodeRef> {
+        let unsure = self.members().filter(|known| self.is_unsure(known));
+        unsure.map(|known| known.id().member).collect()
     }
 
     fn is_unsure(&self, known: &SwimMember<SwimId>) -> bool {
