@@ -206,16 +206,67 @@ fn a_cut_is_seen_on_both_sides_and_heals() {
 
 #[test]
 fn who_leaves_loses_nothing_and_is_gone() {
-    let mut cluster = cluster(3, 8);
-    for cart in 0..50 {
-        cluster.tell(1, &carts(), &Add { cart }).unwrap();
+    for seed in 0..5 {
+        let prices = Probe::<Price>::default();
+        let mut cluster = Cluster::of(3).seed(seed).serve(PRICES, prices.routee()).start();
+        let router = Router::consistent_hash(PRICES);
+        cluster.run_until_ready(1, &router, 3);
+        for cart in 0..50 {
+            cluster.tell(1, &router, &Price { cart, items: 1 }).unwrap();
+        }
+        cluster.leave(1);
+        assert!(cluster.run_until(seconds(20), |it| !it.is_running(1)));
+        let mut taken: Vec<u64> = prices.taken().iter().map(|price| price.cart).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..50).collect::<Vec<_>>());
+        assert_eq!(cluster.reachable(0), [0, 2]);
+        assert!(cluster.view(0).member(keyway::NodeId::from_name("node-1")).is_none());
     }
+}
+
+#[test]
+fn as_much_may_be_under_way_as_on_a_real_node_and_may_be_looked_at_again() {
+    let mut cluster = cluster(2, 12);
+    for cart in 0..2_000 {
+        cluster.tell(0, &carts(), &Add { cart }).unwrap();
+    }
+    let options = AskOptions::default();
+    let mut asked: Vec<_> =
+        (0..1_000).map(|cart| cluster.begin_ask(0, &carts(), &Add { cart }, options)).collect();
+    let all = |it: &Cluster| asked.iter_mut().all(|asked| asked.look(it).is_some());
+    assert!(cluster.run_until(seconds(2), all));
+    for asked in asked {
+        assert_eq!(asked.end(&mut cluster), Ok(2));
+    }
+}
+
+#[test]
+fn an_ask_that_was_answered_before_its_node_was_gone_has_its_answer() {
+    let mut cluster = cluster(2, 13);
+    let options = AskOptions::default();
+    let answered = cluster.begin_ask(0, &carts(), &Add { cart: 1 }, options);
+    cluster.run_for(seconds(1));
+    let open = cluster.begin_ask(0, &carts(), &Add { cart: 1 }, options);
+    cluster.crash(0);
+    assert_eq!(answered.end(&mut cluster), Ok(1));
+    assert_eq!(open.end(&mut cluster), Err(AskError::Dead(DeathReason::Stopped)));
+}
+
+#[test]
+#[should_panic(expected = "node 0 could not serve a path: what makes its routees")]
+fn a_routee_that_cannot_be_made_is_no_fault_of_the_nodes() {
+    fn none(_: keyway::WorkerIndex) -> Carts {
+        std::panic::resume_unwind(Box::new("as it was told"))
+    }
+    Cluster::of(1).serve(CARTS, none).start().run_for(seconds(1));
+}
+
+#[test]
+#[should_panic(expected = "node 1 is paused: it cannot leave")]
+fn who_is_paused_does_nothing() {
+    let mut cluster = cluster(2, 14);
+    cluster.pause(1);
     cluster.leave(1);
-    assert!(cluster.run_until(seconds(20), |it| !it.is_running(1)));
-    assert_eq!(cluster.reachable(0), [0, 2]);
-    assert!(cluster.view(0).member(keyway::NodeId::from_name("node-1")).is_none());
-    let lost: u64 = [0, 2].iter().map(|node| cluster.counts(*node).unknown).sum();
-    assert_eq!(lost, 0);
 }
 
 #[test]

@@ -31,8 +31,6 @@ use crate::worker::{AppReply, Buffers, Worker, WorkerParts};
 const HANDSHAKES: usize = 32;
 /// As by default.
 const SLOW_TURN: Duration = Duration::from_millis(100);
-/// Asks of application threads that may be open per process.
-const REPLY_SLOTS: usize = 256;
 
 /// A worker's ends of the rings to and from each sibling.
 type Rings = (Vec<WeighedSender<Chunk>>, Vec<SiblingRing>);
@@ -60,8 +58,8 @@ impl World {
     ) -> Body {
         let control = self.make_control(slot, name, me);
         let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
-        let buffers = Arc::new(Buffers::new(256, 256, max_frame_bytes, 1 << 20));
-        let replies = ReplySlots::new(REPLY_SLOTS);
+        let buffers = Arc::new(Buffers::new(256, 256, max_frame_bytes, self.plan.replies_bytes));
+        let replies = ReplySlots::new(self.plan.reply_slots);
         let seed = HashSeed(self.key.hash_seed());
         let workers = self.scenario.workers;
         let rings = make_rings(usize::from(workers), self.plan.rings);

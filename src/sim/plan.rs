@@ -97,6 +97,10 @@ pub struct Plan {
     pub rings: Room,
     /// What receive buffers take.
     pub inboxes: InboxRoom,
+    /// Asks of application threads that may be open per process.
+    pub reply_slots: usize,
+    /// Bytes of large replies that may wait there.
+    pub replies_bytes: usize,
 }
 
 /// The faults of a seed make all members flap, and soon after the last one all must be used again.
@@ -256,6 +260,8 @@ impl Plan {
                 usual_bytes: 4 << 10,
                 all_bytes: one_of(rng, &[16 << 10, 1 << 20]),
             },
+            reply_slots: 256,
+            replies_bytes: 1 << 20,
             // Either the places or the bytes are few.
             rings: one_of(
                 rng,
@@ -304,8 +310,10 @@ impl Plan {
         plan.parts = PartSettings::default();
         plan.leave_timeout_ms = config.membership.leave_timeout_ms;
         plan.handshake_timeout_ms = config.links.handshake_timeout_ms;
-        plan.injections = Room { items: 1_024, bytes: 1 << 20 };
-        plan.rings = Room { items: 64, bytes: 1 << 20 };
+        let NodeConfig { workers, .. } = &config;
+        plan.injections = Room { items: workers.inject_capacity, bytes: workers.inject_bytes };
+        plan.rings = Room { items: workers.ring_capacity, bytes: workers.ring_bytes };
+        (plan.reply_slots, plan.replies_bytes) = (workers.max_asks, workers.replies_bytes);
         plan.inboxes = InboxRoom {
             usual_bytes: config.links.inbox_bytes,
             all_bytes: config.links.inboxes_bytes,

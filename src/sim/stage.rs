@@ -15,12 +15,15 @@ use super::world::World;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, Counts};
 use crate::base::{NodeId, Path, Placement, Time};
-use crate::control::ServeError;
+use crate::control::{ServeError, ServeFailure};
 use crate::hash::HashSeed;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{RouterSpec, SpecError};
 use crate::worker::send::Choice;
 use crate::worker::{RouteeFactory, RouterRef, Sender};
+
+/// What the application did that ends its run, in the place of an invariant.
+pub const NOT_SERVED: &str = "every path is served";
 
 /// A process that is starting.
 pub struct Process<'a> {
@@ -360,7 +363,14 @@ impl World {
     pub(super) fn hear(&mut self, life: LifeId, seen: Seen) {
         match seen {
             Seen::Served(_, Err(why)) if !self.lives[life].leaving => {
-                self.blame("serving", format!("a path was not served: {why:?}"));
+                let node = self.lives[life].slot;
+                let why = match why {
+                    ServeFailure::FactoryPanicked => {
+                        "what makes its routees, or their `started`, panicked".to_owned()
+                    }
+                    ServeFailure::Member(error) => error.to_string(),
+                };
+                self.blame(NOT_SERVED, format!("node {node} could not serve a path: {why}"));
             }
             Seen::Fault(_) => self.kill(life, Fate::Downed),
             Seen::Left(drained) => self.left(life, drained),

@@ -1,7 +1,6 @@
 //! A cluster in a test: what is sent into it, what goes wrong in it, and what is seen of it.
 
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,7 +17,8 @@ use crate::base::{MemberState, NodeId, Time, View};
 use crate::hash::HashSeed;
 use crate::queue::reply::Ticket;
 use crate::route::RouterSpec;
-use crate::sim::stage::{Hands, OpenError, Stage};
+use crate::sim::invariants::Violation;
+use crate::sim::stage::{Hands, NOT_SERVED, OpenError, Stage};
 use crate::wire::{Message, WireType};
 use crate::worker::place::{Route, single};
 use crate::worker::{AppReply, AskOptions, Target};
@@ -93,13 +93,7 @@ impl Cluster {
     }
 
     fn step(&mut self, until: Time) -> bool {
-        self.stage.step(until).unwrap_or_else(|violation| {
-            panic!(
-                "the simulated nodes did what no node may, which is a fault of theirs and not of \
-                 this test: {}: {}",
-                violation.invariant, violation.seen
-            )
-        })
+        self.stage.step(until).unwrap_or_else(|violation| broken(&violation))
     }
 
     // ---- what goes wrong ----
@@ -132,14 +126,14 @@ impl Cluster {
     /// A node begins to leave, as by [`Node::leave`](crate::Node::leave); time has to pass until it
     /// has.
     pub fn leave(&mut self, node: usize) {
-        self.running(node);
+        self.acting(node, "leave");
         self.stage.leave(node);
     }
 
     /// One node is told that another one will not come back, as by [`Node::down`](crate::Node::down).
-    /// Whether it knew that one as a member.
+    /// Whether it removes it: not if that one is no member, or is the node itself.
     pub fn down(&mut self, by: usize, node: usize) -> bool {
-        self.running(by);
+        self.acting(by, "remove a member");
         self.known(node);
         self.stage.down(by, node)
     }
@@ -204,7 +198,8 @@ impl Cluster {
         self.stage.counts(node).expect("it runs")
     }
 
-    /// How many routees a node's router has that take messages now.
+    /// How many routees a node's router has that take messages now. The first use of a router on a
+    /// node takes the moment that its table takes.
     pub fn routees(&mut self, from: usize, router: &Router) -> usize {
         let spec = self.open(from, router);
         self.stage.routees(from, &spec)
@@ -269,7 +264,8 @@ impl Cluster {
         self.begin_ask(from, router, message, AskOptions::default()).end(self)
     }
 
-    /// Asks with other options, and does not wait: no time passes.
+    /// Asks with other options, and does not wait for the outcome. No time passes, but for the first
+    /// use of a router on a node, as in [`Cluster::tell`].
     pub fn begin_ask<M: Message>(
         &mut self,
         from: usize,
@@ -286,18 +282,22 @@ impl Cluster {
         });
         let until = self.stage.now().plus(options.within.saturating_add(2 * ASKERS_GRACE));
         let life = self.stage.running(from).unwrap_or(usize::MAX);
-        Asked { sent: sent.unwrap_or(Err(Refusal::Stopped)), life, until, reply: PhantomData }
+        let state = match sent.unwrap_or(Err(Refusal::Stopped)) {
+            Ok(ticket) => State::Open(ticket),
+            Err(refusal) => State::Over(Err(refusal.into())),
+        };
+        Asked { state, life, until }
     }
 
     /// Sees to it that a node has this router.
     fn open(&mut self, from: usize, router: &Router) -> RouterSpec {
-        self.running(from);
-        assert!(!self.stage.is_paused(from), "node {from} is paused: it cannot send");
+        self.acting(from, "send");
         let spec = router.spec(HashSeed(self.stage.seed()));
         match self.stage.open(from, &spec) {
-            Ok(_) => spec,
+            Ok(true) => spec,
+            Ok(false) => panic!("node {from} has made no table for the router to {}", spec.path),
             Err(OpenError::Spec(error)) => panic!("cannot make a router: {error}"),
-            Err(OpenError::Violation(_)) => panic!("the simulated nodes failed"),
+            Err(OpenError::Violation(violation)) => broken(&violation),
         }
     }
 
@@ -309,6 +309,24 @@ impl Cluster {
     fn running(&self, node: usize) {
         assert!(self.is_running(node), "node {node} does not run");
     }
+
+    /// It must run, and not be paused.
+    fn acting(&self, node: usize, what: &str) {
+        self.running(node);
+        assert!(!self.stage.is_paused(node), "node {node} is paused: it cannot {what}");
+    }
+}
+
+/// The run cannot go on.
+fn broken(violation: &Violation) -> ! {
+    let Violation { invariant, seen } = violation;
+    if *invariant == NOT_SERVED {
+        panic!("{seen}");
+    }
+    panic!(
+        "the simulated nodes did what no node may, which is a fault of theirs and not of this test: \
+         {invariant}: {seen}"
+    )
 }
 
 fn route<M: Message>(hands: &mut Hands<'_>, message: &M) -> Result<Route, Refusal> {
@@ -320,50 +338,52 @@ fn route<M: Message>(hands: &mut Hands<'_>, message: &M) -> Result<Route, Refusa
 
 /// An ask that is under way: see [`Cluster::begin_ask`].
 pub struct Asked<R> {
-    sent: Result<Ticket<AppReply>, Refusal>,
+    state: State<R>,
     life: usize,
     until: Time,
-    reply: PhantomData<fn() -> R>,
+}
+
+enum State<R> {
+    Open(Ticket<AppReply>),
+    Over(Result<R, AskError>),
 }
 
 impl<R: WireType> Asked<R>
 where
     R::Archived: Deserialize<R, HighDeserializer<Failure>>,
 {
-    /// Looks whether it has ended; no time passes. Give the outcome up or keep it: it is told once.
-    pub fn look(&mut self, cluster: &Cluster) -> Option<Result<R, AskError>> {
-        let ticket = match &mut self.sent {
-            Ok(ticket) => ticket,
-            Err(refusal) => return Some(Err((*refusal).into())),
-        };
-        if !cluster.stage.expire(self.life) {
-            return Some(Err(AskError::Dead(DeathReason::Stopped)));
+    /// Looks whether it has ended, and how; no time passes. It may be looked at again.
+    pub fn look(&mut self, cluster: &Cluster) -> Option<&Result<R, AskError>> {
+        if let State::Open(ticket) = &mut self.state {
+            let runs = cluster.stage.expire(self.life);
+            let outcome = match Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(reply) => reply.and_then(|reply| {
+                    R::owned(reply.into_chunk().bytes()).ok_or(AskError::InvalidReply)
+                }),
+                Poll::Pending if runs => return None,
+                // Whoever asked is gone.
+                Poll::Pending => Err(AskError::Dead(DeathReason::Stopped)),
+            };
+            self.state = State::Over(outcome);
         }
-        match Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => None,
-            Poll::Ready(reply) => Some(reply.and_then(|reply| {
-                R::owned(reply.into_chunk().bytes()).ok_or(AskError::InvalidReply)
-            })),
+        match &self.state {
+            State::Open(_) => None,
+            State::Over(outcome) => Some(outcome),
         }
     }
 
-    /// Lets time pass until it has ended.
+    /// Lets time pass until it has ended, which it does a moment after its deadline at the latest.
     ///
     /// # Errors
     /// Why there is no reply.
-    ///
-    /// # Panics
-    /// When it does not end, because its node is paused.
     pub fn end(mut self, cluster: &mut Cluster) -> Result<R, AskError> {
-        loop {
-            if let Some(outcome) = self.look(cluster) {
-                return outcome;
-            }
+        while self.look(cluster).is_none() {
             let happened = cluster.step(self.until);
-            assert!(
-                happened || cluster.stage.now() < self.until,
-                "an ask has not ended: is its node paused?"
-            );
+            assert!(happened || cluster.stage.now() < self.until, "an ask outlives its deadline");
+        }
+        match self.state {
+            State::Over(outcome) => outcome,
+            State::Open(_) => unreachable!("it has just been looked at"),
         }
     }
 }

@@ -4,6 +4,7 @@ mod print;
 mod progress;
 mod seeds;
 
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -130,21 +131,21 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     if arguments.fresh {
         arguments.seed = fresh_seed();
-        println!("the first fresh seed is {}", arguments.seed);
+        print::first(arguments.seed);
     }
     let began = Instant::now();
     let results = run(&arguments);
     let summary = Summary::new(&results, began.elapsed());
     print::results(&results, &summary);
+    if arguments.shrink {
+        shrink_first(&results);
+    }
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
         if let Err(error) = std::fs::write(path, text + "\n") {
             eprintln!("cannot write the summary to {}: {error}", path.display());
             return ExitCode::from(2);
         }
-    }
-    if arguments.shrink {
-        shrink_first(&results);
     }
     if summary.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -170,7 +171,11 @@ fn run(arguments: &Arguments) -> Vec<Result> {
                         return;
                     }
                     let seed = arguments.seed.wrapping_add(number);
-                    let result = simulate(arguments.scenario(seed));
+                    let scenario = arguments.scenario(seed);
+                    let result = catch_unwind(|| simulate(scenario)).unwrap_or_else(|panic| {
+                        print::panicked(&scenario);
+                        resume_unwind(panic)
+                    });
                     let mut results = results.lock().expect("no thread panics while it holds it");
                     results.push((number, result));
                     let done = results.len() as u64;
@@ -192,11 +197,13 @@ fn shrink_first(results: &[Result]) {
     let Some((result, violation)) =
         results.iter().find_map(|result| Some((result, result.violation.clone()?)))
     else {
-        println!("no seed failed: there is nothing to shrink");
-        return;
+        return print::nothing_to_shrink();
     };
     let scenario = Scenario { print: Print::Nothing, ..result.scenario };
-    println!("shrinking seed {}, which takes up to some hundred runs ..", scenario.seed);
-    let smallest = shrink(scenario, violation, |scenario| simulate(*scenario).violation);
+    print::shrinks(scenario.seed);
+    // One that panics shows something else.
+    let smallest = shrink(scenario, violation, |scenario| {
+        catch_unwind(|| simulate(*scenario).violation).unwrap_or_default()
+    });
     print::smallest(&smallest);
 }

@@ -114,3 +114,23 @@ pub fn smallest(smallest: &Smallest) {
     say!("  {}: {}", violation.invariant, violation.seen);
     say!("  its story: {}", report::replay(scenario));
 }
+
+/// Where fresh seeds begin.
+pub fn first(seed: u64) {
+    say!("the first fresh seed is {seed}");
+}
+
+/// A decider panicked in a seed.
+pub fn panicked(scenario: &Scenario) {
+    say!("seed {} panicked; replay: {}", scenario.seed, report::replay(scenario));
+}
+
+/// No seed failed.
+pub fn nothing_to_shrink() {
+    say!("no seed failed: there is nothing to shrink");
+}
+
+/// A seed is made small.
+pub fn shrinks(seed: u64) {
+    say!("shrinking seed {seed}, which takes up to some hundred runs ..");
+}
