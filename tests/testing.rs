@@ -82,22 +82,33 @@ impl Handler<Add> for Pricing {
     }
 }
 
+/// Says it to its neighbour at once.
+#[derive(Routee)]
+#[routee(handles(Add))]
+struct Teller(RouterRef);
+
+impl Handler<Add> for Teller {
+    type Reply = u32;
+
+    fn handle(&mut self, add: &ArchivedAdd, cx: &mut Context<'_>) -> u32 {
+        cx.tell(&self.0, &Price { cart: add.cart.to_native(), items: 0 }).unwrap();
+        0
+    }
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// With as few slots as there can be: their tables are made in no time.
 fn carts() -> Router {
-    Router::consistent_hash(CARTS)
+    Router::consistent_hash(CARTS).with(|spec| spec.slot_bits = 10)
 }
 
 fn cluster(nodes: u16, seed: u64) -> Cluster {
     let mut cluster = Cluster::of(nodes).workers(2).seed(seed).serve(CARTS, |_| Carts::default());
     cluster = cluster.each(|node| assert!(node.index() < 5));
-    let mut cluster = cluster.start();
-    for node in 0..usize::from(nodes) {
-        cluster.run_until_ready(node, &carts(), 2 * usize::from(nodes));
-    }
-    cluster
+    cluster.start()
 }
 
 #[test]
@@ -209,8 +220,7 @@ fn who_leaves_loses_nothing_and_is_gone() {
     for seed in 0..5 {
         let prices = Probe::<Price>::default();
         let mut cluster = Cluster::of(3).seed(seed).serve(PRICES, prices.routee()).start();
-        let router = Router::consistent_hash(PRICES);
-        cluster.run_until_ready(1, &router, 3);
+        let router = Router::round_robin(PRICES);
         for cart in 0..50 {
             cluster.tell(1, &router, &Price { cart, items: 1 }).unwrap();
         }
@@ -316,10 +326,41 @@ fn a_routee_by_itself_shows_its_replies_and_what_it_sends() {
 }
 
 #[test]
+fn whoever_is_served_is_known_to_all_from_the_start() {
+    for seed in 0..20 {
+        let nodes = 1 + seed as u16 % 3;
+        let mut cluster = cluster(nodes, seed);
+        for node in 0..usize::from(nodes) {
+            assert_eq!(cluster.routees(node, &carts()), 2 * usize::from(nodes), "seed {seed}");
+            for cart in 0..10 {
+                assert_eq!(cluster.ask(node, &carts(), &Add { cart }), Ok(node as u32 + 1));
+            }
+        }
+        // Its first message to a neighbour as well.
+        let prices = Probe::<Price>::default();
+        let served = prices.clone();
+        let mut solo = Solo::with(move |node| {
+            node.serve(PRICES, served.routee());
+            let prices = node.router(&Router::round_robin(PRICES));
+            move |_| Teller(prices.clone())
+        });
+        assert_eq!(solo.ask(&Add { cart: 1 }), Ok(0));
+        solo.run_for(Duration::from_millis(1));
+        assert_eq!(prices.taken().len(), 1);
+    }
+}
+
+#[test]
+#[should_panic(expected = "cannot serve /user/carts: it serves that path already")]
+fn a_path_is_served_once() {
+    let twice = Cluster::of(1).serve(CARTS, |_| Carts::default());
+    twice.serve(CARTS, |_| Carts::default()).start();
+}
+
+#[test]
 fn a_probe_answers_as_it_is_told() {
     let probe = Probe::<Add>::answering(|add| add.cart as u32 * 2);
     let mut cluster = Cluster::of(2).serve(CARTS, probe.routee()).start();
-    cluster.run_until_ready(0, &carts(), 2);
     assert_eq!(cluster.ask(0, &carts(), &Add { cart: 21 }), Ok(42));
     assert_eq!(probe.taken().len(), 1);
 }

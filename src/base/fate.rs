@@ -247,6 +247,7 @@ macro_rules! counts {
     };
 }
 
+#[cfg(feature = "admin")]
 pub(crate) use counts;
 
 /// What a count is called where it is shown.

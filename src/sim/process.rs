@@ -80,6 +80,9 @@ pub struct Life {
     pub leaving: bool,
     /// It advertises an address that leads nowhere, or to another machine.
     pub misled: bool,
+    /// How many paths its application serves from its start on, and how many routers it has, where
+    /// that is not the simulator's own.
+    pub set_up: (usize, usize),
     /// What there is of it while it lives.
     pub body: Option<Box<Body>>,
 }

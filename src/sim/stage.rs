@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::events::{LifeId, SlotId};
 use super::invariants::{Seen, Violation};
 use super::plan::Plan;
-use super::process::{Body, Fate};
+use super::process::{Body, Fate, Life};
 use super::scenario::Scenario;
 use super::world::World;
 use crate::ask::ASKERS_GRACE;
 use crate::base::fate::{AskError, Counts};
-use crate::base::{NodeId, Path, Placement, Time};
+use crate::base::{MemberState, NodeId, Path, Placement, Time};
 use crate::control::{ServeError, ServeFailure};
 use crate::hash::HashSeed;
 use crate::route::snapshot::{RouterState, Snapshot};
@@ -55,6 +55,7 @@ impl Process<'_> {
         let served = self.world.control(self.life, |control, _, sink| {
             control.serve(path, placement, factory, sink).map(drop)
         });
+        self.world.lives[self.life].set_up.0 += 1;
         served.expect("who is starting is there")
     }
 
@@ -65,7 +66,10 @@ impl Process<'_> {
     pub fn route(&mut self, spec: RouterSpec) -> Result<RouterRef, SpecError> {
         let seed = self.seed();
         let made = self.world.control(self.life, |control, _, sink| control.route(spec, sink));
-        Ok(RouterRef::new(made.expect("who is starting is there")?, seed))
+        let id = made.expect("who is starting is there")?;
+        let routers = &mut self.world.lives[self.life].set_up.1;
+        *routers = (*routers).max(id as usize + 1);
+        Ok(RouterRef::new(id, seed))
     }
 }
 
@@ -242,6 +246,29 @@ impl Stage {
     /// Whether the process there is paused.
     pub fn is_paused(&self, slot: SlotId) -> bool {
         self.body(slot).is_some_and(|body| body.paused)
+    }
+
+    /// Whether every process knows all others with all that they serve, and all its routers route by
+    /// that.
+    pub fn is_set_up(&self) -> bool {
+        let living = || self.world.slots.iter().flatten().map(|life| &self.world.lives[*life]);
+        living().all(|life| {
+            let Some(body) = &life.body else { return false };
+            let snapshot = &body.snapshot;
+            let known = |other: &Life| {
+                let member = snapshot.view.member(other.me.node);
+                member.is_some_and(|member| {
+                    let serves = member.services.len() == other.set_up.0;
+                    serves && member.state == MemberState::Up && member.node_ref() == other.me
+                })
+            };
+            let roster = snapshot.view.roster_digest;
+            let routes =
+                |(_, state): (u32, &Arc<RouterState>)| state.table.roster_digest() == roster;
+            living().all(known)
+                && snapshot.routers().count() >= life.set_up.1
+                && snapshot.routers().all(routes)
+        })
     }
 
     /// What a process has published last.

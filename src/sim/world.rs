@@ -400,7 +400,8 @@ impl World {
         let (born, fate) = (now, Fate::Alive);
         let (downed, leaving, body) = (false, false, Some(body));
         let misled = self.plan.misled.is_some_and(|(misled, _)| misled == slot);
-        self.lives.push(Life { slot, me, born, fate, downed, leaving, misled, body });
+        let set_up = (0, 0);
+        self.lives.push(Life { slot, me, born, fate, downed, leaving, misled, set_up, body });
         self.slots[slot] = Some(life);
         self.control(life, |control, now, sink| control.start(now, sink));
         match self.application.clone() {

@@ -62,6 +62,7 @@ impl Cluster {
     }
 
     /// Lets so much time pass.
+    #[track_caller]
     pub fn run_for(&mut self, time: Duration) {
         let until = self.stage.now().plus(time);
         while self.step(until) {}
@@ -69,6 +70,7 @@ impl Cluster {
 
     /// Lets time pass until something is so, which is looked at every simulated millisecond, and at
     /// most so long. Whether it is.
+    #[track_caller]
     pub fn run_until(&mut self, within: Duration, mut so: impl FnMut(&Self) -> bool) -> bool {
         let until = self.stage.now().plus(within);
         loop {
@@ -85,6 +87,7 @@ impl Cluster {
 
     /// Lets time pass until every message that was sent has come to its end: nothing is in flight on
     /// any node that runs. At most so long; whether it is so.
+    #[track_caller]
     pub fn run_until_quiet(&mut self, within: Duration) -> bool {
         self.run_until(within, |cluster| {
             let mut running = (0..cluster.names.len()).filter(|node| cluster.is_running(*node));
@@ -92,6 +95,7 @@ impl Cluster {
         })
     }
 
+    #[track_caller]
     fn step(&mut self, until: Time) -> bool {
         self.stage.step(until).unwrap_or_else(|violation| broken(&violation))
     }
@@ -99,6 +103,7 @@ impl Cluster {
     // ---- what goes wrong ----
 
     /// Starts a node that does not run, as a new process on the same machine.
+    #[track_caller]
     pub fn start(&mut self, node: usize) {
         self.known(node);
         assert!(!self.is_running(node), "node {node} runs already");
@@ -106,18 +111,21 @@ impl Cluster {
     }
 
     /// Kills a node, as SIGKILL or a loss of power does: it says goodbye to nobody.
+    #[track_caller]
     pub fn crash(&mut self, node: usize) {
         self.running(node);
         self.stage.kill(node);
     }
 
     /// Stops a node in its tracks, as SIGSTOP does, until [`Cluster::resume`].
+    #[track_caller]
     pub fn pause(&mut self, node: usize) {
         self.running(node);
         self.stage.pause(node);
     }
 
     /// Lets a paused node go on.
+    #[track_caller]
     pub fn resume(&mut self, node: usize) {
         self.known(node);
         self.stage.resume(node);
@@ -125,6 +133,7 @@ impl Cluster {
 
     /// A node begins to leave, as by [`Node::leave`](crate::Node::leave); time has to pass until it
     /// has.
+    #[track_caller]
     pub fn leave(&mut self, node: usize) {
         self.acting(node, "leave");
         self.stage.leave(node);
@@ -132,6 +141,7 @@ impl Cluster {
 
     /// One node is told that another one will not come back, as by [`Node::down`](crate::Node::down).
     /// Whether it removes it: not if that one is no member, or is the node itself.
+    #[track_caller]
     pub fn down(&mut self, by: usize, node: usize) -> bool {
         self.acting(by, "remove a member");
         self.known(node);
@@ -140,6 +150,7 @@ impl Cluster {
 
     /// From now on nothing passes between the nodes on the one side and those on the other, until
     /// [`Cluster::heal`]. Others reach both.
+    #[track_caller]
     pub fn cut(&mut self, one: &[usize], other: &[usize]) {
         for from in one {
             for to in other {
@@ -150,6 +161,7 @@ impl Cluster {
     }
 
     /// From now on nothing passes from one node to another; what that one says still arrives.
+    #[track_caller]
     pub fn cut_one_way(&mut self, from: usize, to: usize) {
         self.known(from);
         self.known(to);
@@ -171,18 +183,25 @@ impl Cluster {
     // ---- what is seen ----
 
     /// Whether a node runs: also one that is paused.
+    #[track_caller]
     pub fn is_running(&self, node: usize) -> bool {
         self.known(node);
         self.stage.is_running(node)
     }
 
+    pub(super) fn is_set_up(&self) -> bool {
+        self.stage.is_set_up()
+    }
+
     /// What a node holds to be true about its cluster.
+    #[track_caller]
     pub fn view(&self, node: usize) -> Arc<View> {
         self.running(node);
         Arc::clone(&self.stage.snapshot(node).expect("it runs").view)
     }
 
     /// The nodes that a node sees as members which answer, itself included, in order.
+    #[track_caller]
     pub fn reachable(&self, node: usize) -> Vec<usize> {
         let view = self.view(node);
         let here = |id: &NodeId| {
@@ -193,6 +212,7 @@ impl Cluster {
     }
 
     /// What became of the messages that a node sent, as [`Node::counts`](crate::Node::counts).
+    #[track_caller]
     pub fn counts(&self, node: usize) -> Counts {
         self.running(node);
         self.stage.counts(node).expect("it runs")
@@ -200,6 +220,7 @@ impl Cluster {
 
     /// How many routees a node's router has that take messages now. The first use of a router on a
     /// node takes the moment that its table takes.
+    #[track_caller]
     pub fn routees(&mut self, from: usize, router: &Router) -> usize {
         let spec = self.open(from, router);
         self.stage.routees(from, &spec)
@@ -209,6 +230,7 @@ impl Cluster {
     ///
     /// # Panics
     /// When it has not.
+    #[track_caller]
     pub fn run_until_ready(&mut self, from: usize, router: &Router, routees: usize) {
         let spec = self.open(from, router);
         let ready = self.run_until(READY_WITHIN, |it| it.stage.routees(from, &spec) >= routees);
@@ -233,6 +255,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Why it was not accepted.
+    #[track_caller]
     pub fn tell<M: Message>(
         &mut self,
         from: usize,
@@ -252,6 +275,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Why there is no reply.
+    #[track_caller]
     pub fn ask<M: Message>(
         &mut self,
         from: usize,
@@ -266,6 +290,7 @@ impl Cluster {
 
     /// Asks with other options, and does not wait for the outcome. No time passes, but for the first
     /// use of a router on a node, as in [`Cluster::tell`].
+    #[track_caller]
     pub fn begin_ask<M: Message>(
         &mut self,
         from: usize,
@@ -290,6 +315,7 @@ impl Cluster {
     }
 
     /// Sees to it that a node has this router.
+    #[track_caller]
     fn open(&mut self, from: usize, router: &Router) -> RouterSpec {
         self.acting(from, "send");
         let spec = router.spec(HashSeed(self.stage.seed()));
@@ -301,16 +327,19 @@ impl Cluster {
         }
     }
 
+    #[track_caller]
     fn known(&self, node: usize) {
         let last = self.names.len() - 1;
         assert!(node <= last, "there is no node {node}: they are 0 to {last}");
     }
 
+    #[track_caller]
     fn running(&self, node: usize) {
         assert!(self.is_running(node), "node {node} does not run");
     }
 
     /// It must run, and not be paused.
+    #[track_caller]
     fn acting(&self, node: usize, what: &str) {
         self.running(node);
         assert!(!self.stage.is_paused(node), "node {node} is paused: it cannot {what}");
@@ -318,6 +347,7 @@ impl Cluster {
 }
 
 /// The run cannot go on.
+#[track_caller]
 fn broken(violation: &Violation) -> ! {
     let Violation { invariant, seen } = violation;
     if *invariant == NOT_SERVED {
@@ -376,6 +406,7 @@ where
     ///
     /// # Errors
     /// Why there is no reply.
+    #[track_caller]
     pub fn end(mut self, cluster: &mut Cluster) -> Result<R, AskError> {
         while self.look(cluster).is_none() {
             let happened = cluster.step(self.until);

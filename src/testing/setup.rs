@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::router::Router;
 use crate::base::{Path, Placement, WorkerIndex};
+use crate::control::ServeError;
 use crate::sim::stage::{Process, Stage};
 use crate::worker::{Routee, RouteeFactory, RouterRef};
 
@@ -67,11 +68,13 @@ impl ClusterBuilder {
         self
     }
 
-    /// Starts all nodes, and runs until each has all as members.
+    /// Starts all nodes, and runs until each knows all others and what they serve, and has the tables
+    /// of the routers that it was set up with.
     ///
     /// # Panics
     /// With no nodes or more than 4,096, no workers or more than 64, and when a path cannot be
     /// served.
+    #[track_caller]
     pub fn start(self) -> Cluster {
         let Self { nodes, workers, seed, setups } = self;
         assert!((1..=4_096).contains(&nodes), "a cluster has 1 to 4096 nodes, not {nodes}");
@@ -85,11 +88,8 @@ impl ClusterBuilder {
         for node in 0..usize::from(nodes) {
             cluster.start(node);
         }
-        let all = usize::from(nodes);
-        let formed = cluster.run_until(FORMED_WITHIN, |cluster| {
-            (0..all).all(|node| cluster.reachable(node).len() == all)
-        });
-        assert!(formed, "{all} nodes have not found each other within {FORMED_WITHIN:?}");
+        let formed = cluster.run_until(FORMED_WITHIN, Cluster::is_set_up);
+        assert!(formed, "{nodes} nodes have not found each other within {FORMED_WITHIN:?}");
         cluster
     }
 }
@@ -121,6 +121,7 @@ impl NodeSetup<'_, '_> {
     ///
     /// # Panics
     /// As [`NodeSetup::serve`], and when the node does not have these workers.
+    #[track_caller]
     pub fn serve_on<H: Routee>(
         &mut self,
         path: &str,
@@ -131,7 +132,16 @@ impl NodeSetup<'_, '_> {
         let parsed =
             Path::new(path).unwrap_or_else(|error| panic!("node {index} cannot serve: {error}"));
         let served = self.process.serve(parsed, placement, RouteeFactory::new(make));
-        served.unwrap_or_else(|why| panic!("node {index} cannot serve {path}: {why:?}"));
+        let why = match served {
+            Ok(()) => return,
+            Err(ServeError::PathTaken) => "it serves that path already".to_owned(),
+            Err(ServeError::SameMessage { name, other }) => {
+                format!("its message types {name:?} and {other:?} stand for the same on the wire")
+            }
+            Err(ServeError::TooMany) => "it serves as many paths as a node can".to_owned(),
+            Err(ServeError::Placement(error)) => error.to_string(),
+        };
+        panic!("node {index} cannot serve {path}: {why}");
     }
 
     /// A router for this node's routees: what they hold in place of a [`Router`](crate::Router),
@@ -139,6 +149,7 @@ impl NodeSetup<'_, '_> {
     ///
     /// # Panics
     /// When its options do not fit.
+    #[track_caller]
     pub fn router(&mut self, router: &Router) -> RouterRef {
         let spec = router.spec(self.process.seed());
         self.process.route(spec).unwrap_or_else(|error| panic!("cannot make a router: {error}"))

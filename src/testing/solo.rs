@@ -45,9 +45,7 @@ impl Solo {
             let make = setup(node);
             node.serve(PATH, make);
         });
-        let mut solo = Self { cluster: cluster.start(), router: Router::round_robin(PATH) };
-        solo.cluster.run_until_ready(0, &solo.router, 1);
-        solo
+        Self { cluster: cluster.start(), router: Router::round_robin(PATH) }
     }
 
     /// Sends it a message, and lets the time pass that it takes to handle it.

@@ -76,6 +76,11 @@ pub trait Routee: Sized + 'static {
 }
 
 /// Gets the replies to asks made with [`Context::ask`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` asks `{M}` and does not take the replies",
+    label = "has no `OnReply<{M}>`",
+    note = "write `impl OnReply<{M}> for {Self}`: its `on_reply` gets each reply, or why there is none"
+)]
 pub trait OnReply<M: Message>: Routee {
     /// Called exactly once per accepted ask, with the token that was given to it.
     fn on_reply(
