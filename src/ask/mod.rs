@@ -46,8 +46,13 @@ pub enum Effect<W> {
     },
     /// The ask has ended without a reply: tell who waits.
     Fail(W, AskError),
-    /// The frame is not needed any more.
-    Free(Chunk),
+    /// An ask with a plan has ended, in whatever way: its frame is not needed any more.
+    Free {
+        /// Which ask.
+        ask: u64,
+        /// What it kept.
+        frame: Chunk,
+    },
 }
 
 /// What is to be done, oldest first.
@@ -544,13 +549,13 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         self.open -= 1;
         self.timers.cancel(deadline);
         if let Course::Planned(progress) = course {
-            self.give_up(*progress, out);
+            self.give_up(ask, *progress, out);
         }
         Some(waiter)
     }
 
     #[cold]
-    fn give_up(&mut self, progress: Progress<T>, out: &mut Effects<W>) {
+    fn give_up(&mut self, ask: u64, progress: Progress<T>, out: &mut Effects<W>) {
         for attempt in progress.attempts {
             self.table.close(attempt);
         }
@@ -558,7 +563,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
             self.timers.cancel(key);
         }
         self.kept_bytes -= progress.frame.capacity();
-        out.push_back(Effect::Free(progress.frame));
+        out.push_back(Effect::Free { ask, frame: progress.frame });
     }
 }
 

@@ -59,7 +59,7 @@ impl Bench {
                     Send(target)
                 }
                 Effect::Fail(waiter, error) => Fail(waiter, error),
-                Effect::Free(_) => Free,
+                Effect::Free { .. } => Free,
             });
         }
         seen

@@ -151,13 +151,13 @@ impl Core {
                     self.end_for_application(slot, generation, Err(error));
                 }
                 Effect::Fail(waiter, error) => self.failed_asks.push_back((waiter, error)),
-                Effect::Free(frame) => self.encoder.give(frame),
+                Effect::Free { ask, frame } => {
+                    self.encoder.give(frame);
+                    self.end_handed_over(ask);
+                }
             }
         }
         self.asks.hold_untold(self.failed_asks.len());
-        if !self.handed_over.is_empty() {
-            self.end_handed_over();
-        }
     }
 
     /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at
@@ -185,21 +185,17 @@ impl Core {
         Ok(())
     }
 
-    /// The asks that have ended, and of which no attempt had a link: what was counted when they were
+    /// An ask with a plan has ended. If none of its attempts had a link, what was counted when it was
     /// handed over is dead.
     #[cold]
-    fn end_handed_over(&mut self) {
-        let asks = self.handed_over.keys().copied();
-        let ended: Vec<u64> = asks.filter(|ask| self.asks.plan(*ask).is_none()).collect();
-        for ask in ended {
-            let Some(handed_over) = self.handed_over.remove(&ask) else { continue };
-            let HandedOver { destination, about, reason } = handed_over;
-            self.published.tally.dead[reason as usize].add(1);
-            let node = self.node_at(destination);
-            let about = node.zip(about);
-            let about = about.map(|(node, (handler, message))| About { node, handler, message });
-            self.note_dead(reason, 1, node, about);
-        }
+    fn end_handed_over(&mut self, ask: u64) {
+        let Some(handed_over) = self.handed_over.remove(&ask) else { return };
+        let HandedOver { destination, about, reason } = handed_over;
+        self.published.tally.dead[reason as usize].add(1);
+        let node = self.node_at(destination);
+        let about = node.zip(about);
+        let about = about.map(|(node, (handler, message))| About { node, handler, message });
+        self.note_dead(reason, 1, node, about);
     }
 
     /// As [`Core::link_for_accepted`], but not to a peer that is known not to answer: whoever chose

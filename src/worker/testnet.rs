@@ -234,7 +234,11 @@ impl Net {
 
     /// Two sides with a link from the first to the second.
     pub(super) fn joined(size: usize) -> Self {
-        let mut net = Self::new(size);
+        Self::joined_with_limits(size, LIMITS)
+    }
+
+    pub(super) fn joined_with_limits(size: usize, limits: Limits) -> Self {
+        let mut net = Self::with_limits(size, limits);
         net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1_000))).unwrap();
         assert_eq!(net.effects(0), [Effect::Dial(1)]);
         net.open(0, 1);

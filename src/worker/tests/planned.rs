@@ -1,5 +1,7 @@
 //! How asks with a plan are counted.
 
+use std::time::Instant;
+
 use super::*;
 
 #[test]
@@ -26,4 +28,81 @@ fn an_ask_that_was_counted_as_sent_when_it_was_handed_over_is_not_counted_again_
     assert!(number(ticket.wait()).is_err());
     assert_eq!(sent(&net), (before.0 + 1, before.1 + 1));
     assert_eq!(net.counts(0).in_flight(), 0);
+}
+
+/// How long it takes at the best of several times. A busy machine leaves one of them alone.
+fn best(net: &mut Net, mut once: impl FnMut(&mut Net, u64) -> Duration) -> Duration {
+    let times = (0..50).map(|key| once(net, key));
+    times.min().expect("there are some")
+}
+
+/// To take the reply to an ask of a routee in.
+fn reply_takes(net: &mut Net, key: u64) -> Duration {
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(key), WITHIN, key)).unwrap();
+    net.write(0, net.wires[0].dialed, usize::MAX);
+    net.read(0, false, usize::MAX).unwrap();
+    net.write(1, net.wires[0].accepted, usize::MAX);
+    let began = Instant::now();
+    net.read(0, true, usize::MAX).unwrap();
+    let took = began.elapsed();
+    assert_eq!(net.outcomes(0), [(key, Ok(key + 1))]);
+    took
+}
+
+/// To take an idempotent ask of another thread in, for a node that cannot be reached.
+fn hand_over_takes(net: &mut Net, key: u64) -> Duration {
+    let deadline = net.now.plus(WITHIN);
+    let began = Instant::now();
+    drop(net.sides[0].inject_ask(2, &ping(key), deadline, true));
+    began.elapsed()
+}
+
+#[test]
+fn asks_that_rest_cost_nothing_where_others_are_handed_over_and_replied_to() {
+    const RESTING: usize = 4_000;
+    let limits = Limits { max_asks: 2 * RESTING, retry_bytes: 64 << 20, ..LIMITS };
+    let mut net = Net::joined_with_limits(3, limits);
+    net.reach[2] = Reach::Unreachable;
+    net.apply(0);
+    let (reply, hand_over) = (best(&mut net, reply_takes), best(&mut net, hand_over_takes));
+    let resting = |net: &Net| net.sides[0].worker.core.handed_over.len();
+    for key in resting(&net)..RESTING {
+        hand_over_takes(&mut net, key as u64);
+    }
+    assert_eq!(resting(&net), RESTING);
+    let (crowded, handed_over) = (best(&mut net, reply_takes), best(&mut net, hand_over_takes));
+    assert!(crowded < 5 * reply, "a reply took {reply:?}, and among many {crowded:?}");
+    assert!(handed_over < 5 * hand_over, "it took {hand_over:?}, and among many {handed_over:?}");
+    // Each of them has its one end, when nobody is left.
+    let waits = resting(&net) as u64;
+    let before = net.counts(0);
+    net.reach = vec![Reach::Gone; 3];
+    net.apply(0);
+    net.check(0);
+    net.pass(WITHIN.as_millis() as u64);
+    net.check(0);
+    let counts = net.counts(0);
+    assert_eq!((resting(&net), counts.dead_total()), (0, before.dead_total() + waits));
+    assert_eq!((counts.sent, counts.in_flight()), (before.sent, 0), "{counts:?}");
+}
+
+#[test]
+fn an_ask_that_rests_is_dead_as_soon_as_it_is_called_off() {
+    let mut net = Net::joined(3);
+    net.reach[2] = Reach::Unreachable;
+    net.apply(0);
+    let before = net.counts(0);
+    let deadline = net.now.plus(WITHIN);
+    let tickets = [0, 1].map(|key| net.sides[0].inject_ask(2, &ping(key), deadline, true));
+    let (slot, generation) = (tickets[0].slot(), tickets[0].generation());
+    net.sides[0].worker.inject(Injection::Cancel { slot, generation });
+    net.check(0);
+    let counts = net.counts(0);
+    assert_eq!((counts.dead_total(), counts.in_flight()), (before.dead_total() + 1, 1));
+    // The other one has a link at last, and is no second message.
+    net.reach[2] = Reach::Usable;
+    net.apply(0);
+    let counts = net.counts(0);
+    assert_eq!((counts.sent, counts.dead_total()), (before.sent + 2, before.dead_total() + 1));
+    assert_eq!(net.sides[0].worker.core.handed_over.len(), 0);
 }
