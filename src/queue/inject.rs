@@ -286,6 +286,15 @@ impl<T> Injector<T> {
                 thread::yield_now();
             }
         }
+        self.handed_over_at_most()
+    }
+
+    /// The same at once, for whoever must not wait: where somebody is in the middle of something it
+    /// may seem to be a few more.
+    pub fn handed_over_at_most(&self) -> u64 {
+        if let Some(exact) = self.handed_over_now() {
+            return exact;
+        }
         let Shared { queue, moves, tombstones, beside, void, .. } = &*self.shared;
         // In this order: what comes or goes meanwhile is counted twice, rather than not at all.
         let void = void.done.load(Ordering::Acquire);
@@ -308,6 +317,15 @@ impl<T> Injector<T> {
             && beside.begun.load(Ordering::Acquire) == more
             && void.begun.load(Ordering::Acquire) == less;
         still.then(|| before / 2 + waiting + more - 2 * tombstones - less)
+    }
+
+    /// Has it look from now on, or no longer, as if a thread that puts something in waited for a core.
+    #[cfg(test)]
+    pub fn has_somebody_in_the_middle(&self, has: bool) {
+        match has {
+            true => self.shared.beside.begin(1),
+            false => self.shared.beside.end(1, false),
+        }
     }
 
     /// How many items wait; a figure for observers, stale as soon as it is read.

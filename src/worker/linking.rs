@@ -153,7 +153,7 @@ impl Worker {
             return;
         }
         // For a moment it may have seemed to be a few more.
-        let made = injector.handed_over();
+        let made = injector.handed_over_at_most();
         let behind = link.parting_behind.map_or(made, |known| known.min(made));
         link.parting_behind = Some(behind);
         let held = link.destination.is_some_and(|to| self.held.has(to));

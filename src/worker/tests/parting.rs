@@ -1,5 +1,7 @@
 //! What was accepted for a peer that leaves goes out before the farewell, however long that takes.
 
+use std::time::Instant;
+
 use super::*;
 
 const PARTING_MS: u64 = PARTING.as_millis() as u64;
@@ -99,4 +101,20 @@ fn a_link_on_which_nothing_was_sent_yet_is_dialed_for_what_was_accepted() {
     let late = tell(&net, 1, 0);
     net.sides[0].worker.inject(late);
     assert_eq!(net.effects(0), [Effect::Dead(DeathReason::Stopped, 1, Some(1))]);
+}
+
+#[test]
+fn a_worker_does_not_wait_for_a_thread_that_is_in_the_middle_of_a_hand_over() {
+    let mut net = Net::joined(2);
+    leaves(&mut net);
+    let is_over = |net: &Net| net.sides[0].worker.link(net.wires[0].dialed).unwrap().fin_queued;
+    net.sides[0].worker.core.injector.has_somebody_in_the_middle(true);
+    let began = Instant::now();
+    net.pass(PARTING_MS);
+    assert!(began.elapsed() < Duration::from_millis(700), "it slept: {:?}", began.elapsed());
+    assert!(!is_over(&net), "that may be for the one that leaves");
+    net.sides[0].worker.core.injector.has_somebody_in_the_middle(false);
+    net.pass(10);
+    assert!(is_over(&net));
+    has_ended_well(&mut net, 0..0);
 }
