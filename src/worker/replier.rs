@@ -21,6 +21,8 @@ pub struct Later<R>(pub(super) PhantomData<fn(R)>);
 #[must_use = "an ask waits for this reply"]
 pub struct Replier<R> {
     state: Option<(ReplyTo, Injector<Injection>, Arc<Buffers>)>,
+    /// What a reply is told for which nobody waits: the refusal that has ended the ask, if one has.
+    ended: Result<(), Refusal>,
     /// Dropped last: until then the worker is not drained.
     open: Holder<NoReply>,
     reply: PhantomData<fn(R)>,
@@ -44,7 +46,8 @@ impl<R: WireType> Replier<R> {
         buffers: Arc<Buffers>,
         open: Holder<NoReply>,
     ) -> Self {
-        Self { state: to.map(|to| (to, injector, buffers)), open, reply: PhantomData }
+        let state = to.map(|to| (to, injector, buffers));
+        Self { state, ended: Ok(()), open, reply: PhantomData }
     }
 
     /// Sends the reply.
@@ -62,19 +65,21 @@ impl<R: WireType> Replier<R> {
     }
 
     /// As [`Replier::reply`], but the ask stays open when the worker is far behind: it can be tried
-    /// again. Otherwise there is no more to do, and a second reply goes nowhere.
+    /// again. Otherwise the ask has ended, and a second reply goes nowhere: what was returned first
+    /// is returned again.
     ///
     /// # Errors
     /// As [`Replier::reply`].
     pub fn try_reply(&mut self, reply: &R) -> Result<(), Refusal> {
         let Some((to, injector, buffers)) = &self.state else {
-            return Ok(()); // The message was a tell: nobody waits.
+            return self.ended; // As it has; or the message was a tell.
         };
         let frame = match encode_single(buffers, &Head::reply(to.correlation), reply) {
             Ok(frame) => frame,
             Err(refusal) => {
                 self.give_up(DeathReason::ReplyTooLarge);
-                return Err(refusal);
+                self.ended = Err(refusal);
+                return self.ended;
             }
         };
         let Err(full) = injector.push(Injection::Reply { to: *to, frame: Ok(frame) }) else {
@@ -86,7 +91,8 @@ impl<R: WireType> Replier<R> {
         }
         if injector.is_closed() {
             self.state = None;
-            return Err(Refusal::Stopped);
+            self.ended = Err(Refusal::Stopped);
+            return self.ended;
         }
         Err(Refusal::QueueFull)
     }

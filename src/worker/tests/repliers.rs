@@ -1,6 +1,7 @@
 //! Replies that come later, and find the queue of the worker full that is to send them.
 
 use super::*;
+use crate::worker::inject::ReplyTo;
 
 /// The repliers of so many asks, while nothing more fits into the queue of their worker.
 fn crowded(asks: u64) -> (Net, Vec<Replier<u64>>) {
@@ -45,4 +46,36 @@ fn a_reply_that_found_no_room_can_be_tried_again() {
     net.settle();
     assert_eq!(net.outcomes(0), [(0, Ok(7))]);
     assert_eq!((net.counts(0).late_replies, net.counts(1).lost_replies), (0, 0));
+}
+
+#[test]
+fn a_reply_behind_one_that_was_refused_is_refused_as_well() {
+    let mut net = Net::joined(2);
+    let correlation = net.sides[0].worker.core.asks.next();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &doing(0, LATER), WITHIN, 0)).unwrap();
+    net.settle();
+    // In the place of the one that the handler was given, whose replies have all one size.
+    let given = net.seen(1, |seen| std::mem::take(&mut seen.repliers));
+    let replier = |net: &Net, to| {
+        let Side { worker, buffers, .. } = &net.sides[1];
+        let (injector, open) = (worker.core.injector.clone(), worker.core.repliers.holder());
+        Replier::<String>::new(to, injector, Arc::clone(buffers), open)
+    };
+    let to = Some(ReplyTo { link: net.wires[0].accepted, correlation });
+    let (small, large) = ("small".to_owned(), "x".repeat(2 * LIMITS.max_frame_bytes as usize));
+
+    let mut refused = replier(&net, to);
+    assert_eq!(refused.try_reply(&large), Err(Refusal::TooLarge));
+    assert_eq!(refused.try_reply(&small), Err(Refusal::TooLarge), "it goes nowhere");
+    net.settle();
+    assert_eq!(net.outcomes(0), [(0, Err(AskError::Dead(DeathReason::ReplyTooLarge)))]);
+    assert_eq!(refused.reply(&small), Err(Refusal::TooLarge));
+
+    let mut stopped = replier(&net, to);
+    net.sides[1].injected.close(|_| {});
+    for _ in 0..2 {
+        assert_eq!(stopped.try_reply(&small), Err(Refusal::Stopped));
+    }
+    assert_eq!(replier(&net, None).try_reply(&small), Ok(()), "nobody waits for that of a tell");
+    drop(given);
 }
