@@ -578,11 +578,10 @@ fn shells_are_told_how_to_complete_the_commands() {
 /// Whatever it is that the system does not give any more: starting fails, and says so.
 #[test]
 fn a_node_that_gets_too_few_descriptors_does_not_start() {
-    let (mut refused, mut started) = (0, 0);
+    let mut started = 0;
     for most in 8..32 {
         let mut node = Process::start_limited(most, &node_arguments("few", &[]));
-        let deadline = Instant::now() + LIMIT;
-        let mut ended = false;
+        let (deadline, mut ended) = (Instant::now() + LIMIT, false);
         while !ended && !node.stdout().starts_with("ready: ") {
             assert!(Instant::now() < deadline, "{most}: {}", node.stderr());
             std::thread::sleep(Duration::from_millis(5));
@@ -596,7 +595,6 @@ fn a_node_that_gets_too_few_descriptors_does_not_start() {
         let said = node.stderr();
         assert!(said.contains("Too many open files"), "{most}: {said}");
         assert!(!said.contains("has stopped"), "{most}: it never ran: {said}");
-        refused += 1;
     }
-    assert!(refused > 5 && started > 0, "{refused} refused, {started} started");
+    assert!((1..24 - 5).contains(&started), "{started} of 24 started");
 }

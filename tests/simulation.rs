@@ -107,6 +107,11 @@ fn two_hundred_seeds_hold() {
     let forgotten = sum(|result| result.forgotten);
     println!("{forgotten} times somebody was gone, and nothing was kept of it");
     assert!(forgotten > 100);
+    assert_fates(&results);
+    assert_newer(&results);
+}
+
+fn assert_fates(results: &[Result]) {
     // Messages of every fate came to their ends, and what was told of them was true.
     type Ends = fn(&Seen) -> u64;
     let ends: [(&str, Ends); 8] = [
@@ -124,6 +129,10 @@ fn two_hundred_seeds_hold() {
         println!("{count} {what}");
         assert!(count > 1_000, "{count} {what}");
     }
+}
+
+fn assert_newer(results: &[Result]) {
+    let sum = |of: fn(&Result) -> u64| results.iter().map(of).sum::<u64>();
     // Newer members said what others do not know, on every way, and it cost nothing.
     let newer = results.iter().filter(|result| result.unknown.total() > 0).count();
     let unknown = sum(|result| result.unknown.total());

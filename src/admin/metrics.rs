@@ -65,91 +65,99 @@ fn workers(out: &mut Gathered, workers: &[WorkerUse]) {
     destinations(out, workers);
 }
 
+/// A metric of each worker: its name, what it says, its kind, and where it is read.
+type Figure = (&'static str, &'static str, MetricType, fn(&WorkerUse) -> Value);
+
+/// What a worker does with its time.
+const TIMES: [Figure; 4] = [
+    (
+        "keyway_worker_busy_seconds",
+        "Time since the node's start in which the worker had something to do; its rate is how \
+         busy it is.",
+        MetricType::Counter,
+        |worker| Value::Seconds(worker.awake.as_secs_f64()),
+    ),
+    (
+        "keyway_worker_spinning_seconds",
+        "Time since the node's start in which the worker looked for something to do, for \
+         `workers.spin_us` each time; with the busy time, its rate is the share of a core in use.",
+        MetricType::Counter,
+        |worker| Value::Seconds(worker.spinning.as_secs_f64()),
+    ),
+    (
+        "keyway_worker_asleep_seconds",
+        "Time since the node's start in which the worker slept.",
+        MetricType::Counter,
+        |worker| Value::Seconds(worker.asleep.as_secs_f64()),
+    ),
+    (
+        "keyway_worker_turn_seconds",
+        "How long the worker's present turn has lasted; 0 while it sleeps.",
+        MetricType::Gauge,
+        |worker| Value::Seconds(worker.turn.as_secs_f64()),
+    ),
+];
+
+/// What waits at a worker.
+const WAITING: [Figure; 9] = [
+    (
+        "keyway_worker_queue_items",
+        "Hand-overs of application threads that wait for the worker.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.queued as u64),
+    ),
+    (
+        "keyway_worker_queue_capacity_items",
+        "Hand-overs of application threads that the worker's queue has room for.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.queue_capacity as u64),
+    ),
+    (
+        "keyway_worker_held_items",
+        "Hand-overs of application threads that were taken in and wait for room on their link.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.held),
+    ),
+    (
+        "keyway_worker_ring_items",
+        "Items that wait in the rings from sibling workers and from control.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.rings),
+    ),
+    (
+        "keyway_worker_inbox_bytes",
+        "Bytes that were received and wait to be handled.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.inbox_bytes),
+    ),
+    (
+        "keyway_worker_accepted_links",
+        "Links that workers of other nodes have opened to the worker.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.accepted_links.taken),
+    ),
+    (
+        "keyway_worker_accepted_links_limit",
+        "Links that workers of other nodes may open to the worker: `links.max_accepted`.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.accepted_links.most),
+    ),
+    (
+        "keyway_worker_open_asks",
+        "Asks through this worker that have not ended yet.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.asks),
+    ),
+    (
+        "keyway_worker_open_work",
+        "Work of its routees that is under way on other threads.",
+        MetricType::Gauge,
+        |worker| Value::Whole(worker.fill.work),
+    ),
+];
+
 fn worker_figures(out: &mut Gathered, workers: &[WorkerUse]) {
-    type Read = fn(&WorkerUse) -> Value;
-    let each: [(&str, &str, MetricType, Read); 13] = [
-        (
-            "keyway_worker_busy_seconds",
-            "Time since the node's start in which the worker had something to do; its rate is how \
-             busy it is.",
-            MetricType::Counter,
-            |worker| Value::Seconds(worker.awake.as_secs_f64()),
-        ),
-        (
-            "keyway_worker_spinning_seconds",
-            "Time since the node's start in which the worker looked for something to do, for \
-             `workers.spin_us` each time; with the busy time, its rate is the share of a core in use.",
-            MetricType::Counter,
-            |worker| Value::Seconds(worker.spinning.as_secs_f64()),
-        ),
-        (
-            "keyway_worker_asleep_seconds",
-            "Time since the node's start in which the worker slept.",
-            MetricType::Counter,
-            |worker| Value::Seconds(worker.asleep.as_secs_f64()),
-        ),
-        (
-            "keyway_worker_turn_seconds",
-            "How long the worker's present turn has lasted; 0 while it sleeps.",
-            MetricType::Gauge,
-            |worker| Value::Seconds(worker.turn.as_secs_f64()),
-        ),
-        (
-            "keyway_worker_queue_items",
-            "Hand-overs of application threads that wait for the worker.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.queued as u64),
-        ),
-        (
-            "keyway_worker_queue_capacity_items",
-            "Hand-overs of application threads that the worker's queue has room for.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.queue_capacity as u64),
-        ),
-        (
-            "keyway_worker_held_items",
-            "Hand-overs of application threads that were taken in and wait for room on their link.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.held),
-        ),
-        (
-            "keyway_worker_ring_items",
-            "Items that wait in the rings from sibling workers and from control.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.rings),
-        ),
-        (
-            "keyway_worker_inbox_bytes",
-            "Bytes that were received and wait to be handled.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.inbox_bytes),
-        ),
-        (
-            "keyway_worker_accepted_links",
-            "Links that workers of other nodes have opened to the worker.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.accepted_links.taken),
-        ),
-        (
-            "keyway_worker_accepted_links_limit",
-            "Links that workers of other nodes may open to the worker: `links.max_accepted`.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.accepted_links.most),
-        ),
-        (
-            "keyway_worker_open_asks",
-            "Asks through this worker that have not ended yet.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.asks),
-        ),
-        (
-            "keyway_worker_open_work",
-            "Work of its routees that is under way on other threads.",
-            MetricType::Gauge,
-            |worker| Value::Whole(worker.fill.work),
-        ),
-    ];
-    for (name, help, kind, read) in each {
+    for (name, help, kind, read) in TIMES.into_iter().chain(WAITING) {
         out.family(name, help, kind);
         for worker in workers {
             out.value(&[("worker", &worker.worker.to_string())], read(worker));

@@ -36,7 +36,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_command(&mut self) -> Option<Command<Self::Connection>> {
-        let command = self.seen.took(self.ends.commands.pop(self.net.now));
+        let command = self.seen.took(self.ends.commands.pop(self.net.now)).map(Command::found);
         let fates = &mut self.ledger.lock().fates;
         match &command {
             Some(Command::Apply(snapshot)) => fates.applied(self.ends.id, snapshot),

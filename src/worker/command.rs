@@ -45,6 +45,17 @@ pub enum Command<C> {
 }
 
 impl<C> Command<C> {
+    /// The same; a snapshot that waits in its place is taken out of there.
+    pub fn found(self) -> Self {
+        match self {
+            Self::NewSnapshot(latest) => match latest.take() {
+                Some(snapshot) => Self::Apply(snapshot),
+                None => Self::NewSnapshot(latest),
+            },
+            other => other,
+        }
+    }
+
     /// The same with the connection that `take` finds; nothing if there is none.
     pub fn with<D>(self, take: impl FnOnce(C) -> Option<D>) -> Option<Command<D>> {
         Some(match self {

@@ -14,8 +14,7 @@ macro_rules! say {
     }};
 }
 
-/// All results, for a person to read.
-pub fn results(results: &[Result], summary: &Summary) {
+fn failures(results: &[Result]) {
     for result in results {
         if let Some(violation) = &result.violation {
             say!("seed {}: {}", result.scenario.seed, violation.invariant);
@@ -23,6 +22,11 @@ pub fn results(results: &[Result], summary: &Summary) {
             say!("  replay: {}", report::replay(&result.scenario));
         }
     }
+}
+
+/// All results, for a person to read.
+pub fn results(results: &[Result], summary: &Summary) {
+    failures(results);
     let times =
         [("views agreed after the healing", results.iter().filter_map(|one| one.views_agreed))];
     for (what, times) in times {

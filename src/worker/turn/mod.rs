@@ -230,13 +230,10 @@ impl Turn {
         let mut any = false;
         while let Some(command) = io.next_command() {
             any = true;
-            match command {
+            match command.found() {
                 Command::Apply(snapshot) => self.apply(worker, io, snapshot),
-                Command::NewSnapshot(latest) => {
-                    if let Some(snapshot) = latest.take() {
-                        self.apply(worker, io, snapshot);
-                    }
-                }
+                // It was found by an earlier command.
+                Command::NewSnapshot(_) => {}
                 Command::Serve(handler, factory) => worker.serve(handler, factory),
                 Command::Withdraw(handler) => worker.withdraw(handler),
                 Command::Accepted(connection, established) => {

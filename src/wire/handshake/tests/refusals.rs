@@ -5,7 +5,36 @@ use super::*;
 /// A dialer and an acceptor that do not fit, what the acceptor says, and what either side calls it.
 type Refused = (DialParams, AcceptParams, Vec<u8>, HandshakeError, HandshakeError);
 
-fn refusals_of_a_hello() -> [Refused; 10] {
+fn turned_away() -> [Refused; 3] {
+    let dial = || dial_params(SECRET);
+    let accept = || accept_params(SECRET);
+    let supported = VersionRange::SUPPORTED;
+    [
+        (
+            dial(),
+            AcceptParams { turn_away: Some(TurnAway::Busy), ..accept() },
+            refusal(supported, 10, 0, NOBODY),
+            HandshakeError::Busy,
+            HandshakeError::Busy,
+        ),
+        (
+            dial(),
+            AcceptParams { turn_away: Some(TurnAway::ShuttingDown), ..accept() },
+            refusal(supported, 11, 0, NOBODY),
+            HandshakeError::ShuttingDown,
+            HandshakeError::ShuttingDown,
+        ),
+        (
+            DialParams { to: NodeRef { node: ANY_NODE, incarnation: ANY_INCARNATION }, ..dial() },
+            AcceptParams { turn_away: Some(TurnAway::Leaving), ..accept() },
+            refusal(supported, 11, 0, NOBODY),
+            HandshakeError::ShuttingDown,
+            HandshakeError::ShuttingDown,
+        ),
+    ]
+}
+
+fn refusals_of_a_hello() -> [Refused; 7] {
     let dial = || dial_params(SECRET);
     let accept = || accept_params(SECRET);
     let without = |secret| key("shop", secret);
@@ -61,27 +90,6 @@ fn refusals_of_a_hello() -> [Refused; 10] {
             wrong_node(NodeRef { node: NodeId(5), incarnation: ANY_INCARNATION }, B),
         ),
         (
-            dial(),
-            AcceptParams { turn_away: Some(TurnAway::Busy), ..accept() },
-            refusal(supported, 10, 0, NOBODY),
-            HandshakeError::Busy,
-            HandshakeError::Busy,
-        ),
-        (
-            dial(),
-            AcceptParams { turn_away: Some(TurnAway::ShuttingDown), ..accept() },
-            refusal(supported, 11, 0, NOBODY),
-            HandshakeError::ShuttingDown,
-            HandshakeError::ShuttingDown,
-        ),
-        (
-            DialParams { to: NodeRef { node: ANY_NODE, incarnation: ANY_INCARNATION }, ..dial() },
-            AcceptParams { turn_away: Some(TurnAway::Leaving), ..accept() },
-            refusal(supported, 11, 0, NOBODY),
-            HandshakeError::ShuttingDown,
-            HandshakeError::ShuttingDown,
-        ),
-        (
             DialParams { me: b_reborn, ..dial() },
             accept(),
             refusal(supported, 12, 0, B),
@@ -93,7 +101,9 @@ fn refusals_of_a_hello() -> [Refused; 10] {
 
 #[test]
 fn every_refusal_of_a_hello_is_named_on_both_sides() {
-    for (dial, accept, bytes, acceptor_error, dialer_error) in refusals_of_a_hello() {
+    for (dial, accept, bytes, acceptor_error, dialer_error) in
+        refusals_of_a_hello().into_iter().chain(turned_away())
+    {
         let (mut dialer, hello) = Dialer::new(dial, DIALER_NONCE);
         let mut acceptor = Acceptor::new(accept, ACCEPTOR_NONCE);
         assert_eq!(
