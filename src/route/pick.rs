@@ -249,11 +249,12 @@ mod tests {
         let message = TypeRef { name: "x", layout: LAYOUT, id };
         let mut refused = 0;
         for key in 0..200_u64 {
-            let hash = Some(key << 55 | key);
-            let owner = table.owner(hash.unwrap(), &all).unwrap();
+            let hash = key << 55 | key;
+            let owner = table.owner(hash, &all).unwrap();
             let misreads = table.routees()[usize::from(owner)].node == misreading;
             let expected =
                 if misreads { Pick::None(NoRoutee::LayoutMismatch) } else { Pick::One(owner) };
+            let hash = Some(hash);
             assert_eq!(Picker::owner_for(&table, &message, hash, &all), expected);
             let picked = Picker::new(&spec, 1).pick_for(&table, &message, hash, &all, &all);
             assert_eq!(picked, expected);

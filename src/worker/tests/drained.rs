@@ -47,7 +47,7 @@ fn each_message_that_is_not_acknowledged_keeps_a_worker_from_being_drained() {
         // No time passes, so that all is handled there and nothing is acknowledged yet.
         while net.turn() {}
         assert_eq!(net.seen(1, |seen| std::mem::take(&mut seen.keys)).len(), count as usize);
-        assert_eq!(net.counts(0).in_flight(), u64::from(count));
+        assert_eq!(net.counts(0).in_flight(), count);
         assert!(!net.sides[0].worker.is_drained(), "{count} may still be lost");
         net.settle();
     }
