@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod log;
 mod node;
 mod operate;
 mod samples;

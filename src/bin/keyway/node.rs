@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::cli::{NodeArgs, level};
+use super::log::{Log, Rest};
 use super::samples::Samples;
 use super::{FAILED, FAULT, Failure, REFUSED, say};
 
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
         say(describe(&config));
         return Ok(());
     }
-    start_log(arguments.log)?;
+    let _rest_of_the_log = start_log(arguments.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -120,7 +121,7 @@ fn describe(config: &NodeConfig) -> String {
     out
 }
 
-fn start_log(flag: Option<LevelFilter>) -> Result<(), Failure> {
+fn start_log(flag: Option<LevelFilter>) -> Result<Rest, Failure> {
     let variable = match env::var_os(LOG_VARIABLE) {
         Some(text) => Some(level(&text.to_string_lossy()).map_err(|allowed| {
             let shown: String = text.to_string_lossy().chars().take(100).collect();
@@ -129,15 +130,17 @@ fn start_log(flag: Option<LevelFilter>) -> Result<(), Failure> {
         })?),
         None => None,
     };
+    let (log, rest) = Log::to_stderr()
+        .map_err(|error| Failure::new(FAILED, format!("starting a thread failed: {error}")))?;
     tracing_subscriber::fmt()
         .with_max_level(flag.or(variable).unwrap_or(LevelFilter::INFO))
-        .with_writer(std::io::stderr)
+        .with_writer(move || log.clone())
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would complain of a log that nobody reads on stderr itself, and panic.
         .log_internal_errors(false)
         .init();
-    Ok(())
+    Ok(rest)
 }
 
 fn admin_name(admin: Option<&Admin>) -> String {
