@@ -50,7 +50,10 @@ impl World {
             if is_silent(life) || self.plan.slow.contains(&life.slot) {
                 continue;
             }
-            let Some(body) = &life.body else { continue };
+            // Who has left is told nothing more: its process only waits for its workers.
+            let Some(body) = life.body.as_ref().filter(|body| body.left.is_none()) else {
+                continue;
+            };
             let shown = body.snapshot.view.members.iter().filter(|member| {
                 member.reachable
                     && member.state <= MemberState::Up
