@@ -279,7 +279,8 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
     out.counter(
         "keyway_connections",
         "Connections to the node's port: accepted; refused, by name or because they broke; \
-         turned_away, because too many were unfinished, or a worker was held up or had no place.",
+         turned_away, because too many were unfinished, or a worker was held up, or had no place \
+         for one that was accepted.",
     );
     for (outcome, count) in [
         ("accepted", strangers.accepted),

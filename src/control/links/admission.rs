@@ -204,7 +204,7 @@ impl Links {
         count: u64,
         out: &mut Vec<LinkEffect>,
     ) {
-        self.counts.accepted = self.counts.accepted.saturating_sub(count);
+        // They were counted as accepted, and shown so: what is exported as a counter never falls.
         self.counts.turned_away += count;
         self.say(now, LogKind::NoPlace, out, || {
             format!(
