@@ -125,6 +125,7 @@ pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};
 pub use control::lookout::HeldWorker;
 pub use control::size::Crowding;
+pub use control::troubles::{PeerTrouble, Trouble};
 pub use hash::{HashKey, HashSeed};
 pub use keyway_macros::Layout;
 /// Makes a type a message, which nodes can send to each other.

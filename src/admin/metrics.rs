@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::report::{CountsReport, MembersReport, Reported, StrangersReport, snake_case};
 use crate::api::{Node, PathTimes, Room, WorkerUse};
 use crate::base::MemberState;
+use crate::control::troubles::PeerTrouble;
 use crate::member::MAX_RECORDS;
 use crate::queue::times::{BOUNDS, Distribution};
 
@@ -37,6 +38,14 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
     out.gauge("keyway_workers_stuck", "Workers whose turn has lasted more than 100 ms.");
     out.sample(&[], health.stuck().count() as u64);
     members(&mut out, &MembersReport::of(node));
+    out.gauge(
+        "keyway_peers_in_trouble",
+        "Nodes that run and do not get what is sent to them, or are not let in, by what is wrong.",
+    );
+    for what in PeerTrouble::SHORT {
+        let alike = health.troubles.iter().filter(|trouble| trouble.what.short() == what);
+        out.sample(&[("trouble", what)], alike.count() as u64);
+    }
     workers(&mut out, &node.worker_use());
     paths(&mut out, &node.path_times());
     counts(&mut out, &CountsReport::from(node.counts()));

@@ -39,6 +39,10 @@ pub struct MemberReport {
     /// Set while it answers and gets no keys, because it fell silent again and again: for how long
     /// it has to go on answering.
     pub damped_ms: Option<u64>,
+    /// What is wrong with the way there although it answers, in a few words: see
+    /// [`PeerTrouble::short`](crate::PeerTrouble::short).
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// How many workers it has.
     pub workers: u16,
     /// Which part of the time its workers did not sleep, in thousandths, as it said last.
@@ -202,15 +206,20 @@ pub struct StrangersReport {
 pub struct HealthReport {
     /// The node's name.
     pub name: String,
-    /// True if its own state is `up`, it goes on, and no worker has stood still for a second.
+    /// True if its own state is `up`, it goes on, others can reach it, and no worker has stood still
+    /// for a second.
     pub healthy: bool,
     /// Its own state, or how it ended.
     pub state: String,
     /// Members that can be sent to, as it sees them.
     pub usable_members: usize,
-    /// While it has met no other node: what stands in the way, seed by seed, and what to do.
+    /// While it has met no other node, or is listed by none: what stands in the way, seed by seed,
+    /// and what to do.
     #[serde(default)]
     pub joining: Option<String>,
+    /// What is wrong between it and others: who, where, and what to do.
+    #[serde(default)]
+    pub troubles: Vec<String>,
     /// What is not wrong yet and will be: the cluster nears the number of members that fit.
     #[serde(default)]
     pub warning: Option<String>,
@@ -258,6 +267,8 @@ impl MembersReport {
 impl MemberReport {
     fn of(node: &Node, member: &Member) -> Self {
         let load = node.load(member.node_ref());
+        let troubles = node.troubles();
+        let trouble = troubles.iter().find(|trouble| trouble.peer == member.node_ref());
         let service = |service: &Service| {
             (service.path.to_string(), ServiceReport::of(service, member.workers))
         };
@@ -272,6 +283,7 @@ impl MemberReport {
             state: member.state,
             reachable: member.reachable,
             damped_ms: node.damped_for(member).map(|left| left.as_millis() as u64),
+            trouble: trouble.map(|trouble| trouble.what.short().to_owned()),
             workers: member.workers,
             busy_per_mille: load.map(|load| load.busy_per_mille),
             stuck: load.is_some_and(|load| load.stuck),
@@ -350,7 +362,8 @@ impl HealthReport {
             healthy: health.is_healthy(),
             state,
             usable_members: health.usable_members,
-            joining: node.join_state().obstacle(),
+            joining: health.join.obstacle(),
+            troubles: health.troubles.iter().map(ToString::to_string).collect(),
             warning: health.crowding.map(|crowding| crowding.to_string()),
             stuck: stuck.collect(),
         }

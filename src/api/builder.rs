@@ -275,6 +275,7 @@ fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) 
         join: heard.join,
         loads: Default::default(),
         given_up: heard.given_up,
+        troubles: heard.troubles,
         closing: heard.closing,
         slow_turn,
         doors,

@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::node::Node;
 use super::shared::Door;
 use crate::base::{MemberState, Path, WorkerIndex};
+use crate::control::joining::JoinState;
 use crate::control::lookout::HeldWorker;
 use crate::control::size::Crowding;
+use crate::control::troubles::Trouble;
 use crate::queue::board::{Fill, Gauge, WayState};
 use crate::queue::times::Distribution;
 use crate::runtime::published::Ended;
@@ -28,6 +30,11 @@ pub struct Health {
     pub state: Option<MemberState>,
     /// How it ended, if it has.
     pub ended: Option<Ended>,
+    /// How far it has got with joining.
+    pub join: JoinState,
+    /// What is wrong between it and others, which makes it no less healthy itself: see
+    /// [`Node::troubles`].
+    pub troubles: Arc<[Trouble]>,
     /// Members that can be sent to, as it sees them.
     pub usable_members: usize,
     /// Set while the cluster has three quarters of the members that fit, or more: nothing is wrong
@@ -55,11 +62,12 @@ pub struct WorkerHealth {
 }
 
 impl Health {
-    /// Whether it takes messages: its own state is `Up`, it goes on, and no worker has stood still
-    /// for more than a second.
+    /// Whether it takes messages: its own state is `Up`, it goes on, others can reach it, and no
+    /// worker has stood still for more than a second.
     pub fn is_healthy(&self) -> bool {
         let up = self.ended.is_none() && self.state == Some(MemberState::Up);
-        up && self.workers.iter().all(|worker| worker.turn < UNHEALTHY_AFTER)
+        let unreached = matches!(self.join, JoinState::Unreached { .. });
+        up && !unreached && self.workers.iter().all(|worker| worker.turn < UNHEALTHY_AFTER)
     }
 
     /// The workers that stand still.
@@ -87,6 +95,8 @@ impl Node {
         Health {
             state: own.map(|own| own.state),
             ended: self.end(),
+            join: self.join_state(),
+            troubles: self.troubles(),
             usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
             crowding: Crowding::of(&view),
             workers: workers.collect(),

@@ -17,6 +17,7 @@ use crate::base::{
     LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted,
 };
 use crate::control::joining::JoinState;
+use crate::control::troubles::Trouble;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
 use crate::route::{RouterSpec, StrategyKind};
@@ -200,6 +201,14 @@ impl Node {
     /// log says the same.
     pub fn join_state(&self) -> JoinState {
         self.shared.join.borrow().clone()
+    }
+
+    /// What is wrong between this node and others that run: connections that do not come about where
+    /// datagrams arrive, peers that have no place for its links, nodes that call and do not answer
+    /// at the address they advertise. By node; the log says the same when it begins, rarely again,
+    /// and when it is over.
+    pub fn troubles(&self) -> Arc<[Trouble]> {
+        self.shared.troubles.borrow().clone()
     }
 
     /// The routers of this node: path, strategy, routees, digest of the table.

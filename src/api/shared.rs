@@ -13,6 +13,7 @@ use super::times::AskTimes;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::control::joining::JoinState;
+use crate::control::troubles::Trouble;
 use crate::hash::HashSeed;
 use crate::part::load::Loads;
 use crate::queue::board::{Board, CountsBoard};
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub ended: watch::Receiver<Option<Ended>>,
     pub strangers: watch::Receiver<Strangers>,
     pub join: watch::Receiver<JoinState>,
+    pub troubles: watch::Receiver<Arc<[Trouble]>>,
     /// As the part last showed them.
     pub loads: Arc<ArcSwap<Loads>>,
     /// What was given up at the node's end.

@@ -23,8 +23,16 @@ pub enum LogKind {
     NoPlace,
     /// A link could not be opened.
     DialFailed,
-    /// A peer refuses connections and lives all the same.
-    Contradicted,
+    /// A member runs, and connections to it do not come about.
+    Trouble,
+    /// That is over.
+    TroubleOver,
+    /// A node calls, and does not answer at the address that it advertises.
+    NotThere,
+    /// Others cannot reach this node at the address that it advertises.
+    Unreached,
+    /// What this node's leave waits for.
+    Leaving,
     /// A peer broke the protocol.
     BrokenFrame,
     /// A link's socket could not be watched.

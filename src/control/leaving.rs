@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use super::{Control, ControlSink, ControlTimer};
 use crate::base::{Time, WorkerIndex};
 use crate::wire::handshake::TurnAway;
+use crate::worker::Command;
+
+/// How often a leaving node asks its workers whether they are drained.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +118,49 @@ impl Leaving {
                 self.stage = Stage::Gone;
                 Step::Gone { drained }
             }
+        }
+    }
+}
+
+impl Control {
+    /// Begins a graceful leave: the others stop sending here, what is under way is finished, then
+    /// the node is gone. Ends with [`ControlSink::left`].
+    pub fn leave(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        if self.leaving.begin(now) {
+            self.member(now, sink, |membership, sink| membership.leave(now, sink));
+            sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+        }
+    }
+
+    /// A worker said whether it is drained.
+    pub fn drained(
+        &mut self,
+        now: Time,
+        worker: WorkerIndex,
+        drained: bool,
+        sink: &mut dyn ControlSink,
+    ) {
+        let step = self.leaving.answer(now, worker, drained);
+        self.leave_step(now, step, sink);
+    }
+
+    pub(super) fn leave_step(&mut self, now: Time, step: Step, sink: &mut dyn ControlSink) {
+        match step {
+            Step::Nothing => {}
+            Step::Wait => sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain),
+            Step::Ask => {
+                self.tell_all(sink, || Command::AskDrained);
+                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+            }
+            Step::Finish => {
+                self.tell_all(sink, || Command::Finish);
+                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+            }
+            Step::Farewell => {
+                self.member(now, sink, |membership, sink| membership.left(now, sink));
+                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
+            }
+            Step::Gone { drained } => sink.left(drained),
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod destinations;
 mod ending;
 mod gossip;
+mod join_state;
 pub mod joining;
 mod leaving;
 pub mod letters;
@@ -12,11 +13,14 @@ pub mod links;
 mod log_line;
 pub mod lookout;
 mod parts;
+mod repeats;
 pub mod seeds;
 mod serving;
 pub mod size;
 mod tables;
 mod telling;
+pub mod troubles;
+mod unreached;
 mod workers;
 
 use std::net::SocketAddr;
@@ -27,7 +31,7 @@ use self::destinations::{Destinations, Ended};
 use self::ending::Ending;
 use self::gossip::{Gossip, News};
 use self::joining::{Joining, SeedState};
-use self::leaving::{Leaving, Step};
+use self::leaving::Leaving;
 use self::letters::DeadLetter;
 use self::links::shake::Shake;
 use self::links::{JobId, LinkConfig, LinkEffect, LinkTimer, Links};
@@ -37,8 +41,10 @@ use self::serving::Serving;
 pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::size::SizeWarning;
 use self::tables::Tables;
+use self::troubles::{PeerTrouble, Trouble, Troubles};
+use self::unreached::Unreached;
 use crate::base::{
-    HandlerId, LogKind, LogLimiter, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
+    HandlerId, LogKind, LogLimiter, Member, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberStats, MemberTimer,
@@ -51,9 +57,6 @@ use crate::route::{RouterSpec, SpecError};
 use crate::wire::auth::ClusterKey;
 use crate::wire::datagram;
 use crate::worker::{Command, Report};
-
-/// How often a leaving node asks its workers whether they are drained.
-const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 /// Datagrams that are taken in a row, before timers and everything else have their turn.
 pub const DATAGRAMS_PER_TURN: usize = 256;
@@ -135,6 +138,10 @@ pub enum ControlTimer {
     Discover,
     /// Seeds are greeted, if nobody has been met.
     Join,
+    /// It is looked whether what was wrong with peers is over.
+    Troubles,
+    /// Whether others still say that they cannot reach this node.
+    Unreached,
     /// The others have heard that this handler is withdrawn.
     Withdraw(HandlerId),
     /// News is passed on.
@@ -215,6 +222,8 @@ pub struct Control {
     /// As discovery gave them last.
     found_seeds: Vec<SocketAddr>,
     joining: Joining,
+    unreached: Unreached,
+    troubles: Troubles,
     size: SizeWarning,
     log: LogLimiter,
     ending: Ending,
@@ -260,6 +269,8 @@ impl Control {
             bind: parts.bind,
             found_seeds,
             joining,
+            unreached: Unreached::new(retry_max_ms),
+            troubles: Troubles::default(),
             size: SizeWarning::default(),
             log: LogLimiter::default(),
             ending: Ending::default(),
@@ -370,6 +381,8 @@ impl Control {
             }
             ControlTimer::Link(timer) => self.link_timer(now, timer, sink),
             ControlTimer::Join => self.join_round(now, sink),
+            ControlTimer::Troubles => self.look_at_troubles(now, sink),
+            ControlTimer::Unreached => self.unreached_due(now, sink),
             ControlTimer::Discover => sink.discover(),
             ControlTimer::Withdraw(handler) => self.withdraw_due(now, handler, sink),
             ControlTimer::Gossip => self.gossip_round(now, sink),
@@ -445,47 +458,6 @@ impl Control {
         self.membership.stats()
     }
 
-    /// Begins a graceful leave: the others stop sending here, what is under way is finished, then
-    /// the node is gone. Ends with [`ControlSink::left`].
-    pub fn leave(&mut self, now: Time, sink: &mut dyn ControlSink) {
-        if self.leaving.begin(now) {
-            self.member(now, sink, |membership, sink| membership.leave(now, sink));
-            sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
-        }
-    }
-
-    /// A worker said whether it is drained.
-    pub fn drained(
-        &mut self,
-        now: Time,
-        worker: WorkerIndex,
-        drained: bool,
-        sink: &mut dyn ControlSink,
-    ) {
-        let step = self.leaving.answer(now, worker, drained);
-        self.leave_step(now, step, sink);
-    }
-
-    fn leave_step(&mut self, now: Time, step: Step, sink: &mut dyn ControlSink) {
-        match step {
-            Step::Nothing => {}
-            Step::Wait => sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain),
-            Step::Ask => {
-                self.tell_all(sink, || Command::AskDrained);
-                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
-            }
-            Step::Finish => {
-                self.tell_all(sink, || Command::Finish);
-                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
-            }
-            Step::Farewell => {
-                self.member(now, sink, |membership, sink| membership.left(now, sink));
-                sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
-            }
-            Step::Gone { drained } => sink.left(drained),
-        }
-    }
-
     /// Calls membership, seals what it sends, and brings routers in line when the view changed.
     fn member<T>(
         &mut self,
@@ -498,11 +470,13 @@ impl Control {
             key: &self.key,
             sealed: &mut self.sealed,
             sink,
+            now,
+            not_proven: Vec::new(),
             changed: None,
             fault: None,
         };
         let outcome = call(&mut self.membership, &mut adapter);
-        let (changed, fault) = (adapter.changed, adapter.fault);
+        let (changed, fault, not_proven) = (adapter.changed, adapter.fault, adapter.not_proven);
         if let Some(events) = changed {
             self.ended.follow(&events);
             self.follow_view(sink);
@@ -511,8 +485,12 @@ impl Control {
             self.say_events(now, &events, sink);
             self.links_follow(now, sink);
             self.joining_follows(now, sink);
+            self.troubles_follow(now, sink);
             self.warn_of_size(now, sink);
             self.parts_follow_view(now, &events, sink);
+        }
+        for seen in not_proven {
+            self.in_trouble(now, seen, sink);
         }
         if let Some(fault) = fault {
             sink.fault(fault);
@@ -560,6 +538,9 @@ struct Adapter<'a> {
     key: &'a ClusterKey,
     sealed: &'a mut Vec<u8>,
     sink: &'a mut dyn ControlSink,
+    now: Time,
+    /// Who has not shown yet that it is where it says.
+    not_proven: Vec<Trouble>,
     /// The events of a change of the view.
     changed: Option<Vec<MemberEvent>>,
     /// The end, which is told last.
@@ -582,6 +563,11 @@ impl MemberSink for Adapter<'_> {
 
     fn view_changed(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
         self.changed.get_or_insert_default().extend_from_slice(events);
+    }
+
+    fn not_proven(&mut self, member: &Member, from: SocketAddr) {
+        let what = PeerTrouble::NotThere { from };
+        self.not_proven.push(troubles::of(self.now, member, what));
     }
 
     fn fault(&mut self, fault: MemberFault) {

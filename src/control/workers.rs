@@ -25,7 +25,10 @@ impl Control {
             report if self.is_ending() => self.last_report(&report, sink),
             Report::Dial { worker, destination } => self.dial(now, worker, destination, sink),
             Report::Suspect(peer) => self.suspect(now, peer, sink),
-            Report::Reached(peer) => self.peer_link_opened(now, peer, sink),
+            Report::Reached(peer) => {
+                self.out_of_trouble(now, peer, false, sink);
+                self.peer_link_opened(now, peer, sink);
+            }
             Report::NoPlace(worker, peer, count) => {
                 self.links(now, sink, |links, out| links.no_place(now, worker, peer, count, out));
             }

@@ -60,6 +60,11 @@ fn period(now: Time) -> u64 {
 }
 
 impl Membership {
+    /// Whether another node was seen to list this one.
+    pub fn is_listed(&self) -> bool {
+        self.established
+    }
+
     /// The flags of records that this node sends.
     pub(super) fn flags(&self, flags: u8) -> u8 {
         if self.established { flags | FLAG_ESTABLISHED } else { flags }
@@ -79,6 +84,7 @@ impl Membership {
         if proof.is_some_and(|number| self.door.proves(now, member, number)) {
             return true;
         }
+        sink.not_proven(member, from);
         let number = self.door.number(period(now), member);
         sink.send(member.address, &messages::prove(self.sender(), member.node_ref(), number));
         if from != member.address {

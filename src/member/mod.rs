@@ -60,7 +60,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use crate::base::pace::Pace;
-use crate::base::{MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
+use crate::base::{Member, MemberEvent, MemberState, NodeId, NodeRef, Rng, Service, Time, View};
 use crate::config::MembershipConfig;
 use crate::wire::codec::Unreadable;
 
@@ -96,6 +96,9 @@ pub trait MemberSink {
     fn schedule(&mut self, at: Time, timer: MemberTimer);
     /// The view has changed; the events lead from the last one to this one.
     fn view_changed(&mut self, view: &Arc<View>, events: &[MemberEvent]);
+    /// A node calls from there and has not shown yet that it is at the address that it advertises,
+    /// where it was asked. Told each time, and at first of every newcomer.
+    fn not_proven(&mut self, _member: &Member, _from: SocketAddr) {}
     /// Membership is over. Nothing else follows.
     fn fault(&mut self, fault: MemberFault);
 }

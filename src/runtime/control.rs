@@ -384,6 +384,9 @@ impl Driver {
         if let Some(join) = self.control.join_news() {
             self.effects.published.join.send_replace(join);
         }
+        if let Some(troubles) = self.control.trouble_news() {
+            self.effects.published.troubles.send_replace(troubles);
+        }
         let strangers = self.strangers;
         self.effects.published.strangers.send_if_modified(|known| {
             let changed = *known != strangers;

@@ -10,6 +10,7 @@ use super::last::GivenUp;
 use super::proxies::DeadLetter;
 use crate::base::{MemberEvent, WorkerIndex};
 use crate::control::joining::JoinState;
+use crate::control::troubles::Trouble;
 use crate::member::MemberFault;
 use crate::queue::stream::StreamSender;
 use crate::route::snapshot::Snapshot;
@@ -30,6 +31,8 @@ pub struct Published {
     pub strangers: watch::Sender<Strangers>,
     /// How far it has got with joining.
     pub join: watch::Sender<JoinState>,
+    /// What is wrong between it and others.
+    pub troubles: watch::Sender<Arc<[Trouble]>>,
     /// What was given up at the end, if something was; set before `ended` is.
     pub given_up: Arc<OnceLock<GivenUp>>,
     /// Set before the workers are stopped: from then on application threads are refused.

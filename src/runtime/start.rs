@@ -23,6 +23,7 @@ use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
 use crate::config::{DEAD_LETTERS_BYTES, EVENTS_BYTES, NodeConfig, STREAM_ITEMS};
 use crate::control::joining::JoinState;
 use crate::control::links::LinkConfig;
+use crate::control::troubles::Trouble;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::Discovery;
@@ -240,6 +241,8 @@ pub struct Heard {
     pub strangers: watch::Receiver<Strangers>,
     /// How far it has got with joining.
     pub join: watch::Receiver<JoinState>,
+    /// What is wrong between it and others.
+    pub troubles: watch::Receiver<Arc<[Trouble]>>,
     /// What was given up at its end.
     pub given_up: Arc<OnceLock<GivenUp>>,
     /// Whether it takes nothing more from application threads.
@@ -254,6 +257,7 @@ fn publish(control: &Control) -> (Published, Heard) {
     let (ended, end) = watch::channel(None);
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let (join, joins) = watch::channel(control.join_state());
+    let (troubles, trouble) = watch::channel(Arc::default());
     let (given_up, closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
     let heard = Heard {
         snapshot: Arc::clone(&snapshot),
@@ -263,6 +267,7 @@ fn publish(control: &Control) -> (Published, Heard) {
         ended: end,
         strangers: stranger_counts,
         join: joins,
+        troubles: trouble,
         given_up: Arc::clone(&given_up),
         closing: Arc::clone(&closing),
     };
@@ -274,6 +279,7 @@ fn publish(control: &Control) -> (Published, Heard) {
         ended,
         strangers,
         join,
+        troubles,
         given_up,
         closing,
     };

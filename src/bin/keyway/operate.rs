@@ -72,7 +72,10 @@ fn health(at: &At) -> Result<(), Failure> {
         report.name, report.state, report.usable_members
     );
     if let Some(obstacle) = &report.joining {
-        line += &format!("; it has met no other node: {obstacle}");
+        line += &format!("; it is not in its cluster: {obstacle}");
+    }
+    for trouble in &report.troubles {
+        line += &format!("; {trouble}");
     }
     if let Some(warning) = &report.warning {
         line += &format!("; {warning}");

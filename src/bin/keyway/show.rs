@@ -66,10 +66,14 @@ fn busy(member: &MemberReport) -> String {
 
 fn state(member: &MemberReport) -> String {
     let state = format!("{:?}", member.state).to_lowercase();
-    match (member.reachable, member.damped_ms) {
+    let state = match (member.reachable, member.damped_ms) {
         (false, _) => format!("{state}, unreachable"),
         (true, Some(left)) => format!("{state}, damped for {} s", left.div_ceil(1_000)),
         (true, None) => state,
+    };
+    match &member.trouble {
+        Some(trouble) => format!("{state}, {trouble}"),
+        None => state,
     }
 }
 
@@ -243,6 +247,7 @@ mod tests {
             state: keyway::MemberState::Up,
             reachable: true,
             damped_ms: None,
+            trouble: None,
             workers: 1,
             busy_per_mille: Some(2),
             stuck: false,

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::outgoing::CONNECT;
+use super::outgoing::{CONNECT, unopened};
 use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{HandlerId, LogKind, MessageTypeId, NodeRef, Time, WorkerIndex};
 use crate::part::PartId;
@@ -244,6 +244,8 @@ impl Links {
             return self.end_outgoing(now, job, &why, out);
         }
         if channel.connected || now.since(channel.since) >= limit {
+            let (to, what) = (channel.to, unopened(channel.connected));
+            out.push(LinkEffect::Trouble(to, what));
             let why = format!("{address} did not complete the handshake within {limit:?}");
             return self.end_outgoing(now, job, &why, out);
         }

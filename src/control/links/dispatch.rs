@@ -7,6 +7,7 @@ use super::shake::Shake;
 use super::{DialOrder, IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{DestinationId, LogKind, NodeRef, Time, WorkerIndex};
 use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
+use crate::control::troubles::PeerTrouble;
 use crate::control::{Control, ControlSink, ControlTimer};
 use crate::member::{MemberSink, Membership, Refused};
 use crate::part::PartId;
@@ -55,17 +56,8 @@ impl Control {
         let refused = |membership: &mut Membership, sink: &mut dyn MemberSink| {
             membership.peer_refused(now, peer, sink)
         };
-        if self.member(now, sink, refused) == Refused::Contradicted
-            && let Some(member) = self.membership.view().member(peer.node)
-        {
-            let (name, address) = (member.name.clone(), member.address);
-            let text = || {
-                format!(
-                    "{name} answers datagrams, but a connection to {address} was refused: look for \
-                     what rejects TCP to there, as a firewall does; nothing sent from here arrives"
-                )
-            };
-            self.links(now, sink, |links, out| links.say(now, LogKind::Contradicted, out, text));
+        if self.member(now, sink, refused) == Refused::Contradicted {
+            self.member_in_trouble(now, peer, PeerTrouble::Refuses, sink);
         }
     }
 
@@ -178,6 +170,8 @@ impl Control {
                 LinkEffect::Schedule(at, timer) => sink.schedule(at, ControlTimer::Link(timer)),
                 LinkEffect::Refused(peer) => self.peer_refused(now, peer, sink),
                 LinkEffect::Reached(peer) => self.peer_link_opened(now, peer, sink),
+                LinkEffect::Trouble(peer, what) => self.member_in_trouble(now, peer, what, sink),
+                LinkEffect::Listens(peer) => self.out_of_trouble(now, peer, true, sink),
                 LinkEffect::Greeted(seed, state) => self.seed_greeted(now, seed, state, sink),
                 LinkEffect::Accept(job) => {
                     let shake = Shake::accept(self.accept_params(), sink.nonce());

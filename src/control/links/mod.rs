@@ -22,10 +22,11 @@ use std::time::Duration;
 use self::admission::{Incoming, Source};
 pub use self::channels::WORD_BYTES;
 use self::channels::{Channels, Heard, Outgoing};
-use self::outgoing::{Dial, Greeting, Probe};
+use self::outgoing::{Dial, Greeting, Look, Probe};
 use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::SeedState;
 use crate::control::log_line::LogLine;
+use crate::control::troubles::PeerTrouble;
 use crate::part::PartId;
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
 
@@ -98,6 +99,10 @@ pub enum LinkEffect {
     Schedule(Time, LinkTimer),
     /// No process listens at this peer's address. For membership.
     Refused(NodeRef),
+    /// Connections to this peer do not come about, and why. For control.
+    Trouble(NodeRef, PeerTrouble),
+    /// Somebody listens at this peer's address again. For control.
+    Listens(NodeRef),
     /// This peer reached this node, or was reached. For membership.
     Reached(NodeRef),
     /// What a seed is like that was greeted. For control.
@@ -204,6 +209,7 @@ enum Job {
     Incoming(Incoming),
     Dial(Dial),
     Probe(Probe),
+    Look(Look),
     Greeting(Greeting),
     Outgoing(Box<Outgoing>),
     Heard(Heard),
@@ -215,6 +221,7 @@ impl Job {
             Self::Incoming(incoming) => incoming.deadline,
             Self::Dial(dial) => dial.deadline,
             Self::Probe(probe) => probe.deadline,
+            Self::Look(look) => look.deadline,
             Self::Greeting(greeting) => greeting.deadline,
             Self::Outgoing(channel) => channel.deadline,
             // Its dialer closes it.
@@ -289,6 +296,7 @@ impl Links {
             Some(Job::Incoming(_)) => self.incoming_event(now, job, event, out),
             Some(Job::Dial(_)) => self.dial_event(now, job, event, out),
             Some(Job::Probe(_)) => self.probe_event(now, job, event, out),
+            Some(Job::Look(_)) => self.look_event(job, event, out),
             Some(Job::Greeting(_)) => self.greeting_event(job, event, out),
             Some(Job::Outgoing(_)) => self.outgoing_event(now, job, event, out),
             Some(Job::Heard(_)) => self.heard_event(now, job, event, out),
@@ -331,6 +339,7 @@ impl Links {
                 Some(Job::Incoming(_)) => self.incoming_late(now, job, out),
                 Some(Job::Dial(_)) => self.dial_late(now, job, out),
                 Some(Job::Probe(_)) => self.probe_late(now, job, out),
+                Some(Job::Look(_)) => self.look_late(job, out),
                 Some(Job::Greeting(_)) => self.greeting_late(job, out),
                 Some(Job::Outgoing(_)) => self.outgoing_late(now, job, out),
                 Some(Job::Heard(_)) | None => {}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::{ANYONE, SeedState};
+use crate::control::troubles::PeerTrouble;
 use crate::route::snapshot::Destination;
 use crate::wire::handshake::Purpose;
 
@@ -38,6 +39,13 @@ pub(super) struct Probe {
     looks: usize,
     /// Between two of them.
     resting: bool,
+    pub deadline: Time,
+}
+
+/// A look whether somebody listens again where connections did not come about. Unlike a probe it
+/// tells membership nothing: the peer is known to run.
+pub(super) struct Look {
+    peer: NodeRef,
     pub deadline: Time,
 }
 
@@ -188,9 +196,11 @@ impl Links {
         let limit = self.config.handshake_timeout;
         out.push(LinkEffect::Abort(job));
         if dial.connected || now.since(dial.since) >= limit {
-            let address = dial.target.address;
+            let (peer, address) = (dial.target.node, dial.target.address);
+            let what = unopened(dial.connected);
             let why = format!("{address} did not complete the handshake within {limit:?}");
             self.give_up(now, job, &why, out);
+            out.push(LinkEffect::Trouble(peer, what));
             return;
         }
         let (since, worker, target) = (dial.since, dial.worker, dial.target);
@@ -283,4 +293,40 @@ impl Links {
             out.push(LinkEffect::Abort(job));
         }
     }
+
+    // ---- looks ----
+
+    /// Whether somebody listens at the address of a peer that is known to run.
+    pub fn look_again(
+        &mut self,
+        now: Time,
+        peer: NodeRef,
+        address: SocketAddr,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        if self.jobs.values().any(|job| matches!(job, Job::Look(look) if look.peer == peer)) {
+            return;
+        }
+        let deadline = now.plus(CONNECT.min(self.config.handshake_timeout));
+        let job = self.add(Job::Look(Look { peer, deadline }));
+        out.push(LinkEffect::Probe { job, address });
+        self.arm(out);
+    }
+
+    pub(super) fn look_event(&mut self, job: JobId, event: JobEvent, out: &mut Vec<LinkEffect>) {
+        let Some(Job::Look(look)) = self.jobs.remove(&job) else { return };
+        if event == JobEvent::Connected {
+            out.extend([LinkEffect::Abort(job), LinkEffect::Listens(look.peer)]);
+        }
+    }
+
+    pub(super) fn look_late(&mut self, job: JobId, out: &mut Vec<LinkEffect>) {
+        self.jobs.remove(&job);
+        out.push(LinkEffect::Abort(job));
+    }
+}
+
+/// What is wrong with a peer that runs and to which no link was opened in time.
+pub(super) fn unopened(connected: bool) -> PeerTrouble {
+    if connected { PeerTrouble::Mute } else { PeerTrouble::Vanish }
 }

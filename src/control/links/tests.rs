@@ -6,6 +6,7 @@ use super::{IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{
     DestinationId, Incarnation, LogKind, Member, NodeId, NodeRef, Time, View, WorkerIndex,
 };
+use crate::control::troubles::PeerTrouble;
 use crate::route::snapshot::{Destination, Reach};
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
 use std::net::SocketAddr;
@@ -252,7 +253,8 @@ fn a_dial_that_meets_silence_asks_again_each_second_and_ends() {
     }
     let text = "a link could not be opened: 10.0.0.2:7400 did not complete the handshake within 5s";
     let failed = DialFailed { worker: WorkerIndex(0), destination: target(2).id };
-    assert_eq!(scene.sweep(5_000), [Abort(5), line(LogKind::DialFailed, text), failed]);
+    let vanish = Trouble(node(2), PeerTrouble::Vanish);
+    assert_eq!(scene.sweep(5_000), [Abort(5), line(LogKind::DialFailed, text), failed, vanish]);
 }
 
 #[test]
@@ -261,7 +263,8 @@ fn a_connected_peer_has_the_whole_time_for_its_handshake() {
     scene.dial(0, 2);
     scene.event(1, 1, JobEvent::Connected);
     assert_eq!(scene.sweep(1_000), [sweep_at(5_000)]);
-    assert!(scene.sweep(5_000).contains(&Abort(1)));
+    let late = scene.sweep(5_000);
+    assert!(late.contains(&Abort(1)) && late.contains(&Trouble(node(2), PeerTrouble::Mute)));
 }
 
 #[test]
@@ -312,4 +315,22 @@ fn a_suspect_is_looked_at_four_times_and_never_twice_at_once() {
     // That nothing comes through says nothing about the process.
     let broken = JobEvent::Failed(Failure::Broken, String::new());
     assert_eq!(scene.event(54, 4, broken), []);
+}
+
+#[test]
+fn a_look_tells_that_somebody_listens_again_and_nothing_else() {
+    let mut scene = Scene::new();
+    let address = from(2, 7_400);
+    let look = |scene: &mut Scene, ms| {
+        scene.run(|links, out| links.look_again(at(ms), node(2), address, out))
+    };
+    assert_eq!(look(&mut scene, 0), [Probe { job: 1, address }, sweep_at(1_000)]);
+    assert_eq!(look(&mut scene, 1), [], "one at a time");
+    assert_eq!(scene.sweep(1_000), [Abort(1)]);
+    for (job, how) in [(2, Failure::Refused), (3, Failure::Broken)] {
+        look(&mut scene, 1_000);
+        assert_eq!(scene.event(1_001, job, JobEvent::Failed(how, String::new())), []);
+    }
+    look(&mut scene, 2_000);
+    assert_eq!(scene.event(2_001, 4, JobEvent::Connected), [Abort(4), Listens(node(2))]);
 }

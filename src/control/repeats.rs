@@ -1,0 +1,73 @@
+//! Complaints that are the same again and again: they are told at once, and then ever more seldom.
+
+use std::time::Duration;
+
+use crate::base::Time;
+
+/// The pause after the first time; it doubles with each.
+const FIRST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// How often one complaint came, and when it was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Repeats {
+    told: Option<Time>,
+    pause: Duration,
+    /// How often it came since it was told.
+    times: u64,
+}
+
+impl Repeats {
+    /// It comes once more.
+    pub fn count(&mut self) {
+        self.times += 1;
+    }
+
+    /// Whether it is to be told now.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.times > 0 && self.told.is_none_or(|told| now >= told.plus(self.pause))
+    }
+
+    /// It is told. Gives how often it came since the last time, this one included; nothing the
+    /// first time.
+    pub fn tell(&mut self, now: Time) -> Option<u64> {
+        let before = self.told.replace(now);
+        self.pause = if before.is_none() { FIRST } else { (self.pause * 2).min(LONGEST) };
+        let times = std::mem::take(&mut self.times);
+        before.map(|_| times)
+    }
+
+    /// Whether it was ever told.
+    pub fn was_told(&self) -> bool {
+        self.told.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_repeats_is_told_at_once_and_then_ever_more_seldom() {
+        let mut repeats = Repeats::default();
+        let mut told = Vec::new();
+        for second in 0..20_000 {
+            let now = Time(second * 1_000_000_000);
+            repeats.count();
+            if repeats.is_due(now) {
+                told.push((second, repeats.tell(now)));
+            }
+        }
+        let at: Vec<u64> = told.iter().map(|(second, _)| *second).collect();
+        assert_eq!(at, [0, 60, 180, 420, 900, 1_860, 3_780, 7_380, 10_980, 14_580, 18_180]);
+        assert_eq!((told[0].1, told[1].1, told[10].1), (None, Some(60), Some(3_600)));
+    }
+
+    #[test]
+    fn what_does_not_come_again_is_not_told_again() {
+        let mut repeats = Repeats::default();
+        repeats.count();
+        repeats.tell(Time(0));
+        assert!(!repeats.is_due(Time(3_600_000_000_000)));
+    }
+}

@@ -1,0 +1,419 @@
+//! Peers that run and do not get what is sent to them, or do not get in: what is wrong is named while
+//! it lasts, by a line of the log when it begins, rarely again, and when it is over.
+//!
+//! Membership does not see any of it: its datagrams arrive. Whatever begins it is seen on the way
+//! to a connection, and it ends when a link opens, when a look finds that somebody listens there
+//! again, when the peer is gone, or when nothing of the kind was seen for a while.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::log_line::LogLine;
+use super::repeats::Repeats;
+use super::{Control, ControlSink, ControlTimer};
+use crate::base::{LogKind, LogLimiter, Member, NodeRef, Time};
+
+/// How often it is looked whether something is over.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long what no look can find out lasts after it was last seen.
+const LASTS: Duration = Duration::from_secs(60);
+/// The same for strangers: who wants to be let in calls every few seconds.
+const STRANGER_LASTS: Duration = Duration::from_secs(20);
+/// And for a member that answers nothing any more.
+const UNREACHABLE_LASTS: Duration = Duration::from_secs(10);
+/// How long a stranger may take to answer at its address before that is told.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What is kept of members.
+const MOST: usize = 64;
+/// And of nodes that are none: anybody may cause these, where there is no secret.
+const MOST_STRANGERS: usize = 16;
+
+/// What is wrong between this node and a peer that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerTrouble {
+    /// It answers datagrams, and its machine or a firewall refuses connections.
+    Refuses,
+    /// It answers datagrams, and nothing comes back on connections.
+    Vanish,
+    /// It answers datagrams and takes connections, and says nothing on them.
+    Mute,
+    /// It has no place for more links.
+    NoPlace,
+    /// It calls, and does not answer at the address that it advertises: it is no member here.
+    NotThere {
+        /// Where its datagrams come from.
+        from: SocketAddr,
+    },
+}
+
+impl PeerTrouble {
+    /// Every kind in its few words, for whoever counts by them.
+    pub const SHORT: [&str; 5] = [
+        Self::Refuses.short(),
+        Self::Vanish.short(),
+        Self::Mute.short(),
+        Self::NoPlace.short(),
+        "not at its address",
+    ];
+
+    /// In a few words, for a table or a label.
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::Refuses => "refuses connections",
+            Self::Vanish => "connections vanish",
+            Self::Mute => "takes connections and is silent",
+            Self::NoPlace => "has no place for more links",
+            Self::NotThere { .. } => "not at its address",
+        }
+    }
+}
+
+/// One peer's trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trouble {
+    /// Which life of which node.
+    pub peer: NodeRef,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The address that it advertises.
+    pub address: SocketAddr,
+    /// What is wrong.
+    pub what: PeerTrouble,
+    /// Since when it is known, by this node's clock.
+    pub since: Time,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, address, .. } = self;
+        match self.what {
+            PeerTrouble::Refuses => write!(
+                f,
+                "{name} answers datagrams, but a connection to {address} was refused: look for \
+                 what rejects TCP to there, as a firewall does; nothing sent from here arrives"
+            ),
+            PeerTrouble::Vanish => write!(
+                f,
+                "{name} answers datagrams, but nothing comes back on connections to {address}: \
+                 look for what drops TCP to there, as a firewall does; nothing sent from here \
+                 arrives"
+            ),
+            PeerTrouble::Mute => write!(
+                f,
+                "{name} answers datagrams and {address} takes connections, but no handshake is \
+                 completed there: look for what stands between, as a proxy does; nothing sent \
+                 from here arrives"
+            ),
+            PeerTrouble::NoPlace => write!(
+                f,
+                "{name} at {address} has no place for more links: raise `links.max_accepted` \
+                 there, or have fewer nodes or workers send to it"
+            ),
+            PeerTrouble::NotThere { from } if from == *address => write!(
+                f,
+                "{name} calls from {address} and does not answer there, so that it is not let in: \
+                 look for what drops UDP to there, as a firewall does"
+            ),
+            PeerTrouble::NotThere { from } => write!(
+                f,
+                "{name} calls from {from} and does not answer at {address}, which it advertises, \
+                 so that it is not let in: set its `advertise` to the address at which others \
+                 reach it"
+            ),
+        }
+    }
+}
+
+struct Known {
+    trouble: Trouble,
+    /// When it was last seen.
+    last: Time,
+    repeats: Repeats,
+}
+
+impl Known {
+    /// Whether it is told: a newcomer may still answer.
+    fn counts(&self, now: Time) -> bool {
+        let waits = matches!(self.trouble.what, PeerTrouble::NotThere { .. });
+        !waits || now.since(self.trouble.since) >= PATIENCE
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self.trouble.what, PeerTrouble::NotThere { .. })
+    }
+
+    /// Whether a look can find that it is over.
+    fn can_be_looked_at(&self) -> bool {
+        matches!(self.trouble.what, PeerTrouble::Refuses | PeerTrouble::Vanish)
+    }
+
+    fn is_forgotten(&self, now: Time, is_reachable: bool) -> bool {
+        let lasts = match (self.is_stranger(), is_reachable) {
+            (true, _) => STRANGER_LASTS,
+            // That it does not answer at all says enough, unless it is for a moment only.
+            (false, false) => UNREACHABLE_LASTS,
+            (false, true) if self.can_be_looked_at() => return false,
+            (false, true) => LASTS,
+        };
+        now.since(self.last) >= lasts
+    }
+}
+
+/// All that is known.
+#[derive(Default)]
+pub(super) struct Troubles {
+    known: BTreeMap<NodeRef, Known>,
+    /// What whoever asks is told.
+    shown: Arc<[Trouble]>,
+    news: bool,
+    /// The next look is scheduled.
+    looking: bool,
+    log: LogLimiter,
+}
+
+impl Troubles {
+    /// It was seen. What there is no place for is left out.
+    fn saw(&mut self, now: Time, seen: Trouble) {
+        let kind = |what: &PeerTrouble| std::mem::discriminant(what);
+        match self.known.get_mut(&seen.peer) {
+            Some(known) if kind(&known.trouble.what) == kind(&seen.what) => {
+                known.last = now;
+                known.repeats.count();
+                known.trouble = Trouble { since: known.trouble.since, ..seen };
+            }
+            other => {
+                let is_known = other.is_some();
+                let mut known = Known { trouble: seen, last: now, repeats: Repeats::default() };
+                known.repeats.count();
+                let alike = |other: &&Known| other.is_stranger() == known.is_stranger();
+                let most = if known.is_stranger() { MOST_STRANGERS } else { MOST };
+                if is_known || self.known.values().filter(alike).count() < most {
+                    self.known.insert(known.trouble.peer, known);
+                }
+            }
+        }
+    }
+
+    /// Takes out what is over. Gives the lines that say so.
+    fn end(&mut self, now: Time, is_over: impl Fn(&Known) -> bool) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        let log = &mut self.log;
+        self.known.retain(|_, known| {
+            let over = is_over(known);
+            if over && known.repeats.was_told() {
+                let kind = LogKind::TroubleOver;
+                if let Some(left_out) = log.line(now, kind) {
+                    let Trouble { name, address, what, since, .. } = &known.trouble;
+                    let (what, lasted) = (what.short(), now.since(*since).as_secs());
+                    let text = format!("{name} at {address}: over, after {lasted} s: {what}");
+                    lines.push(LogLine { kind, left_out, text });
+                }
+            }
+            !over
+        });
+        lines
+    }
+
+    /// Gives the lines of what is to be told now, and keeps what whoever asks is told.
+    fn tell(&mut self, now: Time) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        for known in self.known.values_mut().filter(|known| known.counts(now)) {
+            // Strangers must not keep members out of the log.
+            let kind = if known.is_stranger() { LogKind::NotThere } else { LogKind::Trouble };
+            if !known.repeats.is_due(now) {
+                continue;
+            }
+            let Some(left_out) = self.log.line(now, kind) else { continue };
+            let mut text = known.trouble.to_string();
+            if let Some(times) = known.repeats.tell(now) {
+                let lasted = now.since(known.trouble.since).as_secs();
+                text += &format!("; so for {lasted} s, {times} times since it was last said");
+            }
+            lines.push(LogLine { kind, left_out, text });
+        }
+        let counts = self.known.values().filter(|known| known.counts(now));
+        let shown: Arc<[Trouble]> = counts.map(|known| known.trouble.clone()).collect();
+        self.news |= shown != self.shown;
+        self.shown = shown;
+        lines
+    }
+}
+
+impl Control {
+    /// What is wrong between this node and others, if that has changed since it was last asked for.
+    pub fn trouble_news(&mut self) -> Option<Arc<[Trouble]>> {
+        std::mem::take(&mut self.troubles.news).then(|| Arc::clone(&self.troubles.shown))
+    }
+
+    /// Something is wrong with a member. One that answers no datagrams either is unreachable, which
+    /// says enough.
+    pub(super) fn member_in_trouble(
+        &mut self,
+        now: Time,
+        peer: NodeRef,
+        what: PeerTrouble,
+        sink: &mut dyn ControlSink,
+    ) {
+        let member = self.membership.view().member(peer.node);
+        let member = member.filter(|member| member.node_ref() == peer && member.reachable);
+        if let Some(seen) = member.map(|member| of(now, member, what)) {
+            self.in_trouble(now, seen, sink);
+        }
+    }
+
+    pub(super) fn in_trouble(&mut self, now: Time, seen: Trouble, sink: &mut dyn ControlSink) {
+        self.troubles.saw(now, seen);
+        self.tell_troubles(now, Vec::new(), sink);
+    }
+
+    /// Messages to this peer get through, or somebody listens there.
+    pub(super) fn out_of_trouble(
+        &mut self,
+        now: Time,
+        peer: NodeRef,
+        by_look: bool,
+        sink: &mut dyn ControlSink,
+    ) {
+        if self.troubles.known.contains_key(&peer) {
+            let over = |known: &Known| {
+                known.trouble.peer == peer && (!by_look || known.can_be_looked_at())
+            };
+            let lines = self.troubles.end(now, over);
+            self.tell_troubles(now, lines, sink);
+        }
+    }
+
+    /// The view is another one: who is gone has no trouble any more, and who was not let in may be in
+    /// by now, also with another life.
+    pub(super) fn troubles_follow(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        if self.troubles.known.is_empty() {
+            return;
+        }
+        let view = Arc::clone(self.membership.view());
+        let lines = self.troubles.end(now, |known| {
+            let peer = known.trouble.peer;
+            match view.member(peer.node) {
+                Some(member) if known.is_stranger() => {
+                    member.reachable && member.incarnation >= peer.incarnation
+                }
+                Some(member) => member.node_ref() != peer,
+                None => !known.is_stranger(),
+            }
+        });
+        self.tell_troubles(now, lines, sink);
+    }
+
+    /// It is looked whether something is over.
+    pub(super) fn look_at_troubles(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        self.troubles.looking = false;
+        let view = Arc::clone(self.membership.view());
+        // That nothing was seen for long shows not that it is over: nobody is told so.
+        self.troubles.known.retain(|_, known| {
+            let member = view.member(known.trouble.peer.node);
+            !known.is_forgotten(now, member.is_some_and(|member| member.reachable))
+        });
+        self.tell_troubles(now, Vec::new(), sink);
+        let known = self.troubles.known.values().filter(|known| known.can_be_looked_at());
+        let looks: Vec<_> = known.map(|it| (it.trouble.peer, it.trouble.address)).collect();
+        self.links(now, sink, |links, out| {
+            for (peer, address) in looks {
+                links.look_again(now, peer, address, out);
+            }
+        });
+    }
+
+    fn tell_troubles(&mut self, now: Time, before: Vec<LogLine>, sink: &mut dyn ControlSink) {
+        for line in before.into_iter().chain(self.troubles.tell(now)) {
+            sink.log(line);
+        }
+        if !self.troubles.known.is_empty() && !self.troubles.looking {
+            self.troubles.looking = true;
+            sink.schedule(now.plus(LOOK), ControlTimer::Troubles);
+        }
+    }
+}
+
+/// A member's trouble as it is seen now.
+pub(super) fn of(now: Time, member: &Member, what: PeerTrouble) -> Trouble {
+    let (peer, name) = (member.node_ref(), Arc::clone(&member.name));
+    Trouble { peer, name, address: member.address, what, since: now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Incarnation, NodeId};
+
+    fn at(second: u64) -> Time {
+        Time(second * 1_000_000_000)
+    }
+
+    fn seen(number: u64, now: Time, what: PeerTrouble) -> Trouble {
+        let peer = NodeRef { node: NodeId(number), incarnation: Incarnation(1) };
+        let address = SocketAddr::from(([10, 0, 0, 1], 7_400));
+        Trouble { peer, name: format!("n{number}").into(), address, what, since: now }
+    }
+
+    fn stranger(number: u64, now: Time) -> Trouble {
+        let from = SocketAddr::from(([10, 0, 0, 2], 7_400));
+        seen(number, now, PeerTrouble::NotThere { from })
+    }
+
+    #[test]
+    fn what_goes_on_is_told_rarely_and_its_end_once() {
+        let mut troubles = Troubles::default();
+        let mut told = Vec::new();
+        for second in (0..600).step_by(2) {
+            troubles.saw(at(second), seen(1, at(second), PeerTrouble::Refuses));
+            told.extend(troubles.tell(at(second)).into_iter().map(|line| (second, line.text)));
+        }
+        let when: Vec<u64> = told.iter().map(|(second, _)| *second).collect();
+        assert_eq!(when, [0, 60, 180, 420]);
+        assert!(told[0].1.contains("a connection to 10.0.0.1:7400 was refused"), "{told:?}");
+        assert!(told[1].1.ends_with("so for 60 s, 30 times since it was last said"), "{told:?}");
+        assert!(troubles.news && troubles.shown.len() == 1);
+        assert_eq!(troubles.shown[0].since, at(0));
+
+        // Another thing is wrong with it: that is told at once.
+        troubles.saw(at(601), seen(1, at(601), PeerTrouble::Vanish));
+        assert_eq!(troubles.tell(at(601)).len(), 1);
+        let over = troubles.end(at(610), |_| true);
+        assert_eq!(over[0].text, "n1 at 10.0.0.1:7400: over, after 9 s: connections vanish");
+        assert_eq!((troubles.tell(at(611)), troubles.shown.len()), (vec![], 0));
+    }
+
+    #[test]
+    fn a_newcomer_has_a_second_to_answer() {
+        let mut troubles = Troubles::default();
+        troubles.saw(at(0), stranger(1, at(0)));
+        assert_eq!((troubles.tell(at(0)), troubles.shown.len()), (vec![], 0));
+        assert_eq!(troubles.end(at(0), |_| true), [], "nobody was told");
+        troubles.saw(at(0), stranger(1, at(0)));
+        let line = troubles.tell(at(1)).remove(0);
+        assert_eq!((line.kind, troubles.shown.len()), (LogKind::NotThere, 1));
+    }
+
+    #[test]
+    fn however_many_strangers_call_members_are_named() {
+        let mut troubles = Troubles::default();
+        for number in 0..10_000 {
+            troubles.saw(at(0), stranger(number, at(0)));
+        }
+        assert_eq!(troubles.tell(at(5)).len(), 1, "a line a second of a kind");
+        for number in 20_000..30_000 {
+            troubles.saw(at(5), seen(number, at(5), PeerTrouble::Vanish));
+        }
+        assert_eq!(troubles.tell(at(5)).len(), 1);
+        assert_eq!(troubles.shown.len(), MOST + MOST_STRANGERS);
+        // Those that found no place in the log come to it later.
+        for second in 6..100 {
+            troubles.tell(at(second));
+        }
+        assert!(troubles.known.values().all(|known| known.repeats.was_told()));
+    }
+}

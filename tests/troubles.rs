@@ -1,0 +1,248 @@
+//! Peers that run and cannot be sent to, and nodes that call and cannot be reached: what is said of
+//! them, by real nodes, and that it ends.
+#![cfg(feature = "admin")]
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyway::admin::report::{HealthReport, MembersReport};
+use keyway::{
+    Context, Handler, JoinState, Message, Node, NodeBuilder, PeerTrouble, Routee, Router,
+};
+use rkyv::{Archive, Deserialize, Serialize};
+use socket2::SockRef;
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "troubles.ask", key = key, reply = u64)]
+struct Ask {
+    key: u64,
+}
+
+#[derive(Routee)]
+#[routee(handles(Ask))]
+struct Echo;
+
+impl Handler<Ask> for Echo {
+    type Reply = u64;
+    fn handle(&mut self, ask: &ArchivedAsk, _: &mut Context<'_>) -> u64 {
+        ask.key.to_native()
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(40);
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn builder(name: &str) -> NodeBuilder {
+    let builder = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
+    builder.name(name).set("links.handshake_timeout_ms", "1000")
+}
+
+/// A place of its own.
+fn place() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A port that passes datagrams on to a node, and what it answers back, as one that is forwarded
+/// does. Which node that is, is said later. TCP is another matter.
+fn datagrams_only() -> (SocketAddr, Arc<Mutex<Option<SocketAddr>>>) {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0"));
+    let (near, far) = (Arc::new(near), Arc::new(far.unwrap()));
+    let address = near.local_addr().unwrap();
+    let (to, client) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+    let pass = |from: &Arc<UdpSocket>, on: &Arc<UdpSocket>, note: bool| {
+        let (from, on, to) = (Arc::clone(from), Arc::clone(on), Arc::clone(&to));
+        let client = Arc::clone(&client);
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok((bytes, sender)) = from.recv_from(&mut buffer) {
+                if note {
+                    *client.lock().unwrap() = Some(sender);
+                }
+                let whom: Option<SocketAddr> =
+                    if note { &to } else { &client }.lock().unwrap().to_owned();
+                if let Some(whom) = whom {
+                    let _ = on.send_to(&buffer[..bytes], whom);
+                }
+            }
+        });
+    };
+    pass(&near, &far, true);
+    pass(&far, &near, false);
+    (address, to)
+}
+
+/// Passes connections on.
+fn pass_connections(listener: TcpListener, to: SocketAddr) {
+    thread::spawn(move || {
+        for from in listener.incoming() {
+            let (Ok(from), Ok(to)) = (from, TcpStream::connect(to)) else { continue };
+            for (mut from, mut to) in
+                [(from.try_clone().unwrap(), to.try_clone().unwrap()), (to, from)]
+            {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                });
+            }
+        }
+    });
+}
+
+/// Two members that know each other by datagrams, and what is sent from the first to the second goes
+/// to a port of ours over TCP.
+struct Scene {
+    asker: Node,
+    served: Node,
+    router: Router,
+    port: SocketAddr,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (port, to) = datagrams_only();
+        let asker = builder("asker").start().unwrap();
+        let served = builder("served").advertise(port).seed(asker.address()).start().unwrap();
+        *to.lock().unwrap() = Some(served.bound());
+        served.serve("/echo", |_| Echo).unwrap();
+        let router = asker.router("/echo").consistent_hash().build().unwrap();
+        router.wait_ready(1, LIMIT).unwrap();
+        Self { asker, served, router, port }
+    }
+
+    fn ask(&self) -> bool {
+        self.router.ask(&Ask { key: 1 }).within(Duration::from_millis(300)).wait() == Ok(1)
+    }
+
+    fn troubles(&self) -> Vec<PeerTrouble> {
+        self.asker.troubles().iter().map(|trouble| trouble.what).collect()
+    }
+
+    /// Asks until this is said, wherever it is said.
+    fn says(&self, what: PeerTrouble) {
+        eventually(what.short(), || {
+            assert!(!self.ask(), "there is no way");
+            self.troubles() == [what]
+        });
+        let health = self.asker.health();
+        assert!(health.is_healthy(), "the asker itself is well: {health:?}");
+        let trouble = &health.troubles[0];
+        assert_eq!((&*trouble.name, trouble.address), ("served", self.port));
+        assert_eq!(HealthReport::of(&self.asker).troubles, [trouble.to_string()]);
+        let members = MembersReport::of(&self.asker).members;
+        let shown: Vec<_> = members.iter().map(|member| member.trouble.as_deref()).collect();
+        assert_eq!(shown, [None, Some(what.short())], "asker, served");
+        assert!(members.iter().all(|member| member.reachable), "its datagrams come");
+    }
+
+    /// Once connections are passed on nothing is said any more, whether or not anybody asks.
+    fn is_over(&self, listener: TcpListener) {
+        pass_connections(listener, self.served.bound());
+        eventually("it is over", || self.troubles().is_empty());
+        eventually("asks are replied to", || self.ask());
+        assert!(self.troubles().is_empty());
+        assert!(HealthReport::of(&self.asker).troubles.is_empty());
+    }
+}
+
+#[test]
+fn a_member_whose_connections_vanish_is_named_until_they_come_about() {
+    let scene = Scene::new();
+    // No room for one more: what asks for a connection is dropped, as by a firewall.
+    let listener = TcpListener::bind(scene.port).unwrap();
+    SockRef::from(&listener).listen(0).unwrap();
+    let fill: Vec<_> = (0..8)
+        .map(|_| {
+            let socket = socket2::Socket::new(
+                socket2::Domain::IPV4,
+                socket2::Type::STREAM,
+                Some(socket2::Protocol::TCP),
+            );
+            let socket = socket.unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&scene.port.into());
+            socket
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(100));
+    scene.says(PeerTrouble::Vanish);
+    drop(fill);
+    SockRef::from(&listener).listen(128).unwrap();
+    scene.is_over(listener);
+}
+
+#[test]
+fn a_member_that_refuses_connections_is_named_until_it_takes_them() {
+    let scene = Scene::new();
+    scene.says(PeerTrouble::Refuses);
+    scene.is_over(TcpListener::bind(scene.port).unwrap());
+}
+
+#[test]
+fn a_member_that_takes_connections_and_says_nothing_is_named() {
+    let scene = Scene::new();
+    let silent = TcpListener::bind(scene.port).unwrap();
+    scene.says(PeerTrouble::Mute);
+    drop(silent);
+}
+
+/// Both have both as seeds, and one advertises what leads nowhere: it sees the other, which answers
+/// it, and is seen by nobody.
+#[test]
+fn a_node_that_advertises_a_wrong_address_is_not_healthy_on_either_side_until_it_is_right() {
+    let [first, lost] = [place(), place()];
+    let nowhere = place();
+    let start = |name: &str, bind: SocketAddr| {
+        let builder = builder(name).bind(bind).seed(first).seed(lost);
+        builder.set("membership.seed_retry_max_ms", "1000")
+    };
+    let member = start("member", first).start().unwrap();
+    let stray = start("stray", lost).advertise(nowhere).start().unwrap();
+    let why = JoinState::Unreached { address: nowhere, by: vec![first] };
+    eventually("it is told that nobody reaches it", || stray.join_state() == why);
+    let health = stray.health();
+    assert!(!health.is_healthy() && health.join == why, "{health:?}");
+    let words = HealthReport::of(&stray).joining.unwrap();
+    for word in [&*first.to_string(), &*nowhere.to_string(), "set `advertise`"] {
+        assert!(words.contains(word), "{words}");
+    }
+
+    let what = PeerTrouble::NotThere { from: lost };
+    eventually("the member says so too", || {
+        member.troubles().iter().any(|trouble| trouble.what == what)
+    });
+    assert_eq!(member.view().members.len(), 1, "it is not let in");
+    let trouble = &member.troubles()[0];
+    assert_eq!((&*trouble.name, trouble.address), ("stray", nowhere));
+    let words = trouble.to_string();
+    assert!(words.contains(&lost.to_string()) && words.contains("`advertise`"), "{words}");
+    // For as long as it is so.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert_eq!(stray.join_state(), why);
+        assert_eq!(member.troubles().len(), 1);
+        thread::sleep(Duration::from_millis(10));
+    }
+
+    // The address leads to it from now on.
+    let (near, there) = (UdpSocket::bind(nowhere).unwrap(), lost);
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok((bytes, _)) = near.recv_from(&mut buffer) {
+            let _ = near.send_to(&buffer[..bytes], there);
+        }
+    });
+    eventually("all is well", || {
+        let joined = [&member, &stray].iter().all(|node| node.join_state() == JoinState::Joined);
+        joined && member.troubles().is_empty() && stray.health().is_healthy()
+    });
+    assert_eq!((member.end(), stray.end()), (None, None));
+}
