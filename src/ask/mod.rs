@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 
 pub use plan::{Advance, Plan};
 use progress::Progress;
+pub use progress::left_open;
 pub use table::AskTable;
 
 use crate::base::Time;
@@ -190,7 +191,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
         let attempts = Vec::new();
         let progress =
-            Progress { plan, frame, deadline, begun: 0, attempts, next: None, cause: None };
+            Progress { plan, frame, deadline, begun: 0, attempts, next: None, said: None };
         match self.insert(waiter, Course::Planned(Box::new(progress)), deadline) {
             Ok(ask) => {
                 self.kept_bytes += bytes;
@@ -271,6 +272,18 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         if let Some(Entry::Attempt { ask, .. }) = self.table.get(attempt) {
             self.attempt_failed(*ask, attempt, AskError::Refused(refusal), now, out);
         }
+    }
+
+    /// An attempt could not be sent, and no later one can be: what it goes by has ended. The ask ends
+    /// with what was known of it before.
+    pub fn nowhere_left(&mut self, attempt: u64, out: &mut Effects<W>) {
+        let Some(Entry::Attempt { ask, .. }) = self.table.get(attempt) else { return };
+        let ask = *ask;
+        self.table.close(attempt);
+        let Some(progress) = self.progress(ask) else { return };
+        progress.attempts.retain(|open| *open != attempt);
+        let said = progress.said.unwrap_or(AskError::Refused(Refusal::NoRoutee));
+        self.fail(ask, said, out);
     }
 
     /// A reply came on a link. Gives who waited for it; `None` when it answers nothing any more.
@@ -416,12 +429,14 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         self.closing = true;
     }
 
-    /// Ends all that is left, and opens no more.
+    /// Ends all that is left, and opens no more. What is said of it must be true of what is under way,
+    /// so links are given up first; what some attempt of an ask came to outweighs it.
     pub fn end_all(&mut self, error: AskError, out: &mut Effects<W>) {
         self.closing = true;
         self.over = true;
         for ask in self.find(|_| true) {
-            self.fail(ask, error, out);
+            let said = self.progress(ask).map_or(error, |progress| progress.note(error));
+            self.fail(ask, said, out);
         }
     }
 
@@ -504,22 +519,20 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
     fn go_on(&mut self, ask: u64, error: AskError, now: Time, out: &mut Effects<W>) {
         let closing = self.closing;
         let Some(progress) = self.progress(ask) else { return };
+        let said = progress.note(error);
         let Progress { plan, deadline, .. } = &*progress;
         match plan.advance {
             Advance::AfterFailure if closing || !plan.may_go_better(error) => {
-                let error = progress.last_word(error);
-                self.fail(ask, error, out);
+                self.fail(ask, said, out);
             }
             // The deadline comes before the next attempt would.
             Advance::AfterFailure if now.plus(plan.pause) >= *deadline => {
-                progress.note(error);
                 let error = progress.timeout();
                 self.fail(ask, error, out);
             }
             Advance::AfterFailure => {
                 let most = (deadline.since(now) / 2).max(plan.pause);
                 let rest = plan.rest(progress.begun).min(most);
-                progress.note(error);
                 self.pause(ask, now.plus(rest));
             }
             Advance::Overlapping => {
@@ -527,7 +540,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
                 if more && !closing && error != AskError::Refused(Refusal::TooManyAsks) {
                     self.begin_next(ask, now, out);
                 } else if progress.attempts.is_empty() {
-                    self.fail(ask, error, out);
+                    self.fail(ask, said, out);
                 }
             }
         }

@@ -341,3 +341,120 @@ fn frames_that_are_kept_take_so_many_bytes() {
     bench.asks.end_all(AskError::LinkLost, &mut bench.out);
     assert_eq!(bench.asks.kept_bytes(), (0, 0));
 }
+
+/// How attempts may end.
+const ENDS: [AskError; 9] = [
+    AskError::Refused(Refusal::Unreachable),
+    AskError::Refused(Refusal::Stopped),
+    AskError::Dead(DeathReason::Unreachable),
+    AskError::Dead(DeathReason::UnknownHandler),
+    AskError::Dead(DeathReason::Stopped),
+    AskError::Dead(DeathReason::Overflow),
+    AskError::Dead(DeathReason::HandlerPanicked),
+    AskError::Dead(DeathReason::NoReply),
+    AskError::LinkLost,
+];
+
+/// Whether whoever is told this would think that nobody handled the message to its end.
+fn denies(word: AskError) -> bool {
+    use DeathReason::{NoReply, RepliesFull, ReplyTooLarge};
+    let had_it = matches!(word, AskError::Dead(NoReply | RepliesFull | ReplyTooLarge));
+    matches!(word, AskError::Refused(_) | AskError::Dead(_)) && !had_it
+}
+
+fn denies_all(word: AskError) -> bool {
+    denies(word) && word != AskError::Dead(DeathReason::HandlerPanicked)
+}
+
+/// Ends attempts as they begin, in this order, each under way until all that begin with it have
+/// begun; then the node stops. Gives what the asker was told, and the ends that there were.
+fn ended_by(plan: Plan<char>, ends: &[AskError], closes_at: usize) -> (AskError, Vec<AskError>) {
+    let (mut bench, _) = Bench::with(plan);
+    let (mut was, mut ms) = (Vec::new(), 0);
+    let told = |seen: Vec<Seen>| {
+        seen.into_iter().find_map(|it| if let Fail(_, error) = it { Some(error) } else { None })
+    };
+    for (index, end) in ends.iter().enumerate() {
+        if index == closes_at {
+            bench.asks.close_down();
+        }
+        // Whatever rests or pauses begins.
+        while was.len() == bench.attempts.len() {
+            if let Some(word) = told(bench.seen()) {
+                return (word, was);
+            }
+            if was.len() < bench.attempts.len() {
+                break;
+            }
+            ms += 1;
+            bench.asks.expire(at(ms), &mut bench.out);
+        }
+        let (attempt, link, now) = (bench.attempts[was.len()], was.len() as u32, at(ms));
+        was.push(*end);
+        match *end {
+            AskError::Refused(refusal) => {
+                bench.asks.not_sent(attempt, refusal, now, &mut bench.out);
+            }
+            AskError::Dead(reason) => {
+                assert!(bench.asks.failed(attempt, link, reason, now, &mut bench.out));
+            }
+            lost => bench.asks.link_lost(link, lost, now, &mut bench.out),
+        }
+        if let Some(word) = told(bench.seen()) {
+            return (word, was);
+        }
+    }
+    let open = bench.attempts.len() - was.len();
+    for link in was.len()..bench.attempts.len() {
+        was.push(AskError::LinkLost);
+        bench.asks.link_lost(link as u32, AskError::LinkLost, at(ms), &mut bench.out);
+    }
+    let word = told(bench.seen());
+    bench.asks.end_all(AskError::Dead(DeathReason::Stopped), &mut bench.out);
+    let word = word.or_else(|| told(bench.seen())).expect("it has an end");
+    assert!(open == 0 || word == AskError::LinkLost, "{word:?} after {was:?}");
+    (word, was)
+}
+
+#[test]
+fn no_last_word_denies_what_an_earlier_attempt_may_have_done() {
+    let plans = [
+        Plan::retry('a', 'b', PAUSE),
+        Plan::persist('a', PAUSE),
+        Plan::first_of(vec!['a', 'b', 'c']),
+        Plan::tail_chopping(vec!['a', 'b', 'c'], PAUSE),
+    ];
+    let mut several = 0;
+    for plan in plans {
+        for number in 0..ENDS.len().pow(3) * 4 {
+            let (ends, closes_at) = (number / 4, number % 4);
+            let ends = [ends % 9, ends / 9 % 9, ends / 81].map(|end| ENDS[end]);
+            let (word, was) = ended_by(plan.clone(), &ends, closes_at);
+            several += usize::from(was.len() > 1);
+            let lost = was.contains(&AskError::LinkLost);
+            assert!(!lost || !denies(word), "{word:?} after {was:?} of {plan:?}");
+            let had_it = |end: &AskError| !denies_all(*end);
+            assert!(!was.iter().any(had_it) || !denies_all(word), "{word:?} after {was:?}");
+            // Nor does it doubt what is known.
+            let known = was.iter().all(|end| denies_all(*end));
+            assert!(!known || denies_all(word), "{word:?} after {was:?}");
+        }
+    }
+    assert!(several > 1_000);
+}
+
+#[test]
+fn an_ask_whose_router_has_ended_ends_with_what_was_known_of_it() {
+    for (before, word) in [
+        (AskError::LinkLost, AskError::LinkLost),
+        (AskError::Dead(DeathReason::Unreachable), AskError::Dead(DeathReason::Unreachable)),
+    ] {
+        let (mut bench, _) = Bench::with(Plan::retry('a', 'b', PAUSE));
+        assert_eq!(bench.seen(), [Send('a')]);
+        bench.asks.link_lost(0, before, at(1), &mut bench.out);
+        assert_eq!(bench.expire(11), [Send('b')]);
+        bench.asks.nowhere_left(bench.attempts[1], &mut bench.out);
+        assert_eq!(bench.seen(), [Free, Fail("asker", word)]);
+        bench.ended();
+    }
+}

@@ -514,6 +514,7 @@ impl Control {
             self.destinations.all().clone(),
             self.tables.states(),
         );
+        let snapshot = snapshot.with_ended_routers(self.tables.ended());
         let snapshot = Arc::new(snapshot.with_ended(self.ended.latest()));
         self.tell_all(sink, || Command::Apply(Arc::clone(&snapshot)));
         sink.publish(snapshot);

@@ -12,7 +12,7 @@ use super::ControlSink;
 use super::destinations::Destinations;
 use crate::base::{DestinationId, View};
 use crate::route::job::{TableJob, TablesMade, WantedTable};
-use crate::route::snapshot::{MAX_ROUTERS, RouterState, router_id, router_slot};
+use crate::route::snapshot::{MAX_ROUTERS, RouterState, router_id, router_serial, router_slot};
 use crate::route::{RouteTable, RouterSpec, SpecError};
 
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(super) struct Tables {
     /// Slots whose router has ended, with the serial of the next one there. The oldest is used
     /// first, so that an id comes again only after 65,536 others in its slot.
     free: VecDeque<(u16, u16)>,
+    /// By slot: the id of the last router there that has ended.
+    ended: Arc<[Option<u32>]>,
     /// Whether a job is under way.
     making: bool,
 }
@@ -74,8 +76,12 @@ impl Tables {
         }
         let slot = router_slot(id);
         self.routers[slot] = None;
-        let serial = (id >> 16) as u16;
+        let serial = router_serial(id);
         self.free.push_back((slot as u16, serial.wrapping_add(1)));
+        let mut ended = self.ended.to_vec();
+        ended.resize(self.routers.len(), None);
+        ended[slot] = Some(id);
+        self.ended = ended.into();
         true
     }
 
@@ -86,6 +92,11 @@ impl Tables {
     /// Whether a router has its first table.
     pub fn has_table(&mut self, id: u32) -> bool {
         self.router(id).is_some_and(|router| router.state.is_some())
+    }
+
+    /// By slot: the id of the last router there that has ended.
+    pub fn ended(&self) -> Arc<[Option<u32>]> {
+        Arc::clone(&self.ended)
     }
 
     /// By slot: the routers that have a table.

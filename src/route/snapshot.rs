@@ -150,6 +150,12 @@ pub fn router_id(slot: u16, serial: u16) -> u32 {
     u32::from(serial) << SLOT_BITS | u32::from(slot)
 }
 
+/// The number that [`router_id`] was given.
+#[inline]
+pub fn router_serial(id: u32) -> u16 {
+    (id >> SLOT_BITS) as u16
+}
+
 /// The cluster at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -161,6 +167,8 @@ pub struct Snapshot {
     pub destinations: Destinations,
     /// The routers of this node with their ids, by slot.
     routers: Vec<Option<(u32, Arc<RouterState>)>>,
+    /// By slot: the id of the last router there that has ended.
+    ended_routers: Arc<[Option<u32>]>,
     /// The last lives of members that are over, oldest first. A worker that was behind may never
     /// have seen them as members.
     pub ended: Arc<[NodeRef]>,
@@ -174,7 +182,13 @@ impl Snapshot {
         destinations: Destinations,
         routers: Vec<Option<(u32, Arc<RouterState>)>>,
     ) -> Self {
-        Self { version, view, destinations, routers, ended: Arc::default() }
+        let (ended_routers, ended) = Default::default();
+        Self { version, view, destinations, routers, ended_routers, ended }
+    }
+
+    /// The same, with the last router of each slot that has ended.
+    pub fn with_ended_routers(self, ended_routers: Arc<[Option<u32>]>) -> Self {
+        Self { ended_routers, ..self }
     }
 
     /// The same, with the last lives that are over.
@@ -209,6 +223,17 @@ impl Snapshot {
         }
     }
 
+    /// Whether the router with this id has ended. One that is not there need not have: it may be in
+    /// a later snapshot.
+    pub fn has_ended(&self, id: u32) -> bool {
+        let last = self.ended_routers.get(router_slot(id)).copied().flatten();
+        // Serials go round.
+        last.is_some_and(|last| {
+            let behind = router_serial(last).wrapping_sub(router_serial(id));
+            behind <= u16::MAX / 2
+        })
+    }
+
     /// The routers by slot, with their ids.
     pub fn slots(&self) -> &[Option<(u32, Arc<RouterState>)>] {
         &self.routers
@@ -217,5 +242,28 @@ impl Snapshot {
     /// The routers that there are, with their ids.
     pub fn routers(&self) -> impl Iterator<Item = (u32, &Arc<RouterState>)> {
         self.routers.iter().flatten().map(|(id, state)| (*id, state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Incarnation, NodeId};
+
+    #[test]
+    fn what_has_ended_is_told_from_what_is_still_to_come() {
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let ended = |last: Option<u32>| {
+            let snapshot = Snapshot::empty(Arc::new(View::new(me, 0, Vec::new())));
+            snapshot.with_ended_routers([None, last].into())
+        };
+        let of = |last: u16, serials: [u16; 5]| {
+            let snapshot = ended(Some(router_id(1, last)));
+            assert!(!snapshot.has_ended(router_id(0, last)) && !snapshot.has_ended(2));
+            serials.map(|serial| snapshot.has_ended(router_id(1, serial)))
+        };
+        assert_eq!(of(5, [0, 4, 5, 6, 7]), [true, true, true, false, false]);
+        assert_eq!(of(1, [65_535, 0, 1, 2, 30_000]), [true, true, true, false, false]);
+        assert!(!ended(None).has_ended(router_id(1, 0)));
     }
 }

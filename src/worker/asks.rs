@@ -139,7 +139,9 @@ impl Core {
         while let Some(effect) = self.ask_effects.pop_front() {
             match effect {
                 Effect::Send { ask, attempt, target } => {
-                    if let Err(refusal) = self.attempt(ask, attempt, target) {
+                    if self.goes_nowhere(ask, target) {
+                        self.asks.nowhere_left(attempt, &mut self.ask_effects);
+                    } else if let Err(refusal) = self.attempt(ask, attempt, target) {
                         if let Some(handed_over) = self.handed_over.get_mut(&ask) {
                             handed_over.reason = death(refusal);
                         }
@@ -158,6 +160,14 @@ impl Core {
             }
         }
         self.asks.hold_untold(self.failed_asks.len());
+    }
+
+    /// Whether no attempt of an ask can go anywhere any more, since the router that its plan goes by
+    /// has ended.
+    fn goes_nowhere(&self, ask: u64, target: usize) -> bool {
+        let target = self.asks.plan(ask).and_then(|(plan, _)| plan.targets.get(target));
+        let Some(Target::Router { router, .. }) = target else { return false };
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.has_ended(*router))
     }
 
     /// Sends a copy of an ask's frame to a target of its plan. A message counts from the moment at

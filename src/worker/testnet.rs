@@ -91,6 +91,8 @@ pub(super) struct Net {
     pub(super) version: u64,
     /// Lives that snapshots say are over.
     pub(super) ended: Vec<NodeRef>,
+    /// Routers that they say are over.
+    pub(super) ended_routers: Vec<u32>,
 }
 
 /// As every worker names the only one of a node.
@@ -140,6 +142,7 @@ impl Net {
             reach: vec![Reach::Usable; size],
             version: 0,
             ended: Vec::new(),
+            ended_routers: Vec::new(),
         };
         for side in 0..size {
             net.apply(side);
@@ -194,8 +197,12 @@ impl Net {
                 Arc::new(RouterState::new(spec, table, places, &destinations))
             })
             .enumerate();
-        let routers = routers.map(|(id, state)| Some((id as u32, state))).collect();
+        let is_there = |id: &u32| !self.ended_routers.contains(id);
+        let routers = routers.map(|(id, state)| Some((id as u32, state)));
+        let routers = routers.map(|one| one.filter(|(id, _)| is_there(id))).collect();
+        let ended = (0..3).map(|id| self.ended_routers.contains(&id).then_some(id)).collect();
         let snapshot = Snapshot::new(self.version, view, destinations, routers);
+        let snapshot = snapshot.with_ended_routers(ended);
         let snapshot = snapshot.with_ended(self.ended.as_slice().into());
         self.sides[side].worker.apply(Arc::new(snapshot));
     }

@@ -163,3 +163,34 @@ fn a_message_whose_serialisation_panics_was_not_sent() {
     net.settle();
     assert_eq!(net.outcomes(0), [(2, Ok(6))]);
 }
+
+/// Whoever asked has dropped the router, and waits on for the reply.
+#[test]
+fn an_ask_whose_router_is_dropped_ends_as_soon_as_it_would_be_sent_again() {
+    let again = AskOptions::within(Duration::from_secs(60)).idempotent();
+    for lost in [false, true] {
+        let mut net = Net::joined(2);
+        let deadline = net.now.plus(again.within);
+        let by_thread = net.sides[0].inject_ask(1, &ping(41), deadline, true);
+        net.cx(0, |cx| cx.ask_keyed::<Caller, _>(KEYED, &7u64, &ping(51), again, 1)).unwrap();
+        if lost {
+            net.write(0, net.wires[0].dialed, usize::MAX);
+        }
+        net.cut(0);
+        net.sides[0].worker.dial_failed(destination(1));
+        net.reach = vec![Reach::Unreachable; 2];
+        net.apply(0);
+        net.pass(50);
+        assert_eq!(net.outcomes(0), [], "nobody can be reached, and somebody may be");
+        net.ended_routers = vec![0, 1, 2];
+        net.apply(0);
+        net.settle();
+        let word = match lost {
+            true => AskError::LinkLost,
+            false => AskError::Refused(Refusal::Joining),
+        };
+        assert_eq!(net.outcomes(0), [(1, Err(word))]);
+        assert_eq!((net.counts(0).in_flight(), net.counts(0).failed_asks), (0, 2));
+        assert_eq!(number(by_thread.wait()), Err(word));
+    }
+}
