@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use keyway::{
-    Context, DeathReason, Handler, Message, Node, Placement, Refusal, Routee, Router, WorkerIndex,
+    AskError, Context, DeathReason, Handler, Message, Node, Placement, Refusal, Routee, Router,
+    WorkerIndex,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -497,6 +498,27 @@ fn what_a_stopping_node_gives_up_is_named_and_counted_once() {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
     assert_eq!(holder.tell(&Order::Pass { hops: 0 }), Err(Refusal::Stopped));
+}
+
+/// What it asks for may have been handled, by the handler that holds the worker for one.
+#[test]
+fn nobody_who_asked_through_a_worker_that_is_given_up_is_told_that_it_was_not_handled() {
+    let (node, gate, holder, _) = holding(2);
+    let _opened = Opened(Arc::clone(&gate));
+    // Each hands over to another worker.
+    let routers = [holder.clone(), holder.clone()];
+    let hold = Order::Hold { own: 0, others: 0 };
+    let ask = |router: &Router| router.ask(&hold).within(10 * LIMIT).into_future();
+    let mut asks = vec![ask(&routers[0])];
+    gate.wait_held();
+    asks.extend(routers.iter().map(ask));
+    within("all are in flight", || node.counts().in_flight() == 3);
+    let given_up = node.stop().expect_err("a handler holds one of its workers");
+    assert_eq!(given_up.counts.in_flight(), 0, "{given_up}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for ask in asks {
+        assert_eq!(runtime.block_on(ask), Err(AskError::LinkLost));
+    }
 }
 
 #[test]

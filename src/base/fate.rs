@@ -179,9 +179,11 @@ pub enum AskError {
     /// The message was not handled, or not to its end.
     #[error("the ask was not handled: {0}")]
     Dead(DeathReason),
-    /// The link was lost after the message was written. It may have been handled.
+    /// The link was lost after the message was written, or with it the worker that the node gave up
+    /// on when it stopped. It may have been handled.
     #[error(
-        "the link was lost before the reply came; the message may or may not have been handled"
+        "the link, or the worker that it was on, was lost before the reply came; the message may or \
+         may not have been handled"
     )]
     LinkLost,
     /// The reply is not a valid archive of the reply type: both sides must declare the same one.

@@ -18,7 +18,7 @@ use super::jobs::Jobs;
 use super::last::GivenUp;
 use super::proxies::{Command, Order, OrderError, Report};
 use super::published::{Ended, Published, Strangers};
-use crate::base::fate::{AskError, DeathReason};
+use crate::ask::left_open;
 use crate::base::{
     HandlerId, LogKind, LogLimiter, Path, Placement, Time, View, WorkerIndex, counted,
 };
@@ -529,8 +529,8 @@ impl Driver {
             self.pump();
         }
         let ended = self.give_up_on_held(ended);
-        // An ask that no worker got to see any more ends here.
-        self.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
+        let some_given_up = self.effects.published.given_up.get().is_some();
+        self.replies.close(|| Err(left_open(some_given_up)));
         if let Ended::Left { drained } = ended {
             for leaver in self.leavers.drain(..) {
                 let _ = leaver.send(drained);

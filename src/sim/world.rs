@@ -17,8 +17,8 @@ use super::plan::Plan;
 use super::process::{Fate, Life};
 use super::scenario::Scenario;
 use super::trace::Trace;
-use crate::ask::ASKERS_GRACE;
-use crate::base::fate::{AskError, DeathReason};
+use crate::ask::{ASKERS_GRACE, left_open};
+use crate::base::fate::AskError;
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
 use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
@@ -457,7 +457,7 @@ impl World {
     pub(super) fn stopped(&mut self, life: LifeId, running: u16) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let drained = body.left == Some(true) && running == 0;
-        body.replies.close(|| Err(AskError::Dead(DeathReason::Stopped)));
+        body.replies.close(|| Err(left_open(running > 0)));
         if self.application.is_none() {
             if drained {
                 self.check_left(life);

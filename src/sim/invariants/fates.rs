@@ -429,9 +429,7 @@ impl Fates {
         *known |= TOLD;
         match end {
             Err(error) if is_unhandled(error) => {
-                if *known & AGAIN == 0 {
-                    *known |= DEAD;
-                }
+                *known |= DEAD;
                 if was_handled {
                     return Err(format!("{id} was handled, and its asker is told: {error}"));
                 }
