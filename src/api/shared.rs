@@ -22,7 +22,7 @@ use crate::queue::reply::ReplySlots;
 use crate::queue::stream::StreamSender;
 use crate::route::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
-use crate::runtime::last::{GivenUp, count};
+use crate::runtime::last::{GivenUp, counted};
 use crate::runtime::proxies::{DeadLetter, Order};
 use crate::runtime::published::{Ended, Strangers};
 use crate::worker::{AppReply, Buffers, Injection, RouteeRef, Sender};
@@ -91,19 +91,10 @@ impl Shared {
         counts
     }
 
-    /// What workers have counted so far, or had when some of them were given up.
     fn counted(&self) -> Counts {
         let workers = self.doors.iter().map(|door| (&door.injector, &*door.counts));
-        let counts = count(workers, self.clock.now(), self.slow_turn);
-        // What a worker counts after that is no part of the last counts.
-        while self.doors.iter().any(|door| door.counts.is_given_up()) {
-            if let Some(given_up) = self.given_up.get() {
-                return *given_up.counts;
-            }
-            // They are being summed up.
-            std::thread::yield_now();
-        }
-        counts
+        let now = (self.clock.now(), self.slow_turn);
+        counted(workers, now, &self.given_up, || self.ended.borrow().is_some())
     }
 
     pub fn home(&self) -> WorkerIndex {
