@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::{Incarnation, NodeRef, Time};
-use crate::config::MAX_SEEDS;
 
 use super::messages::{self, Body, Message, Sender};
+use super::start::{usable, without_label};
 
 /// How long seeds have to answer. One that runs does so within a round trip.
 const PATIENCE: Duration = Duration::from_millis(120);
@@ -35,8 +35,9 @@ impl Hello {
     /// `me` holds the incarnation that the clock says; `own` is this node's address, which is not
     /// asked. The nonce tells answers to this hello from replayed ones.
     pub fn new(now: Time, me: NodeRef, own: SocketAddr, seeds: &[SocketAddr], nonce: u64) -> Self {
-        let others = seeds.iter().copied().filter(|seed| *seed != own);
-        let seeds = others.take(MAX_SEEDS).collect();
+        // Once each: it is waited for as many answers as there are seeds.
+        let own = without_label(own);
+        let seeds = usable(seeds.iter().copied().filter(|seed| without_label(*seed) != own));
         Self { seeds, me, nonce, began: now, sent: 0, answered: BTreeSet::new(), is_known: false }
     }
 

@@ -23,9 +23,18 @@ pub struct MemberConfig {
 }
 
 /// The seeds that are used: each once, and no more than [`MAX_SEEDS`].
-pub(super) fn usable(seeds: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn usable(seeds: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut known = BTreeSet::new();
-    seeds.into_iter().filter(|seed| known.insert(*seed)).take(MAX_SEEDS).collect()
+    let seeds = seeds.into_iter().map(without_label);
+    seeds.filter(|seed| known.insert(*seed)).take(MAX_SEEDS).collect()
+}
+
+/// A flow label is no part of an address: it is not sent, and nothing that comes has it.
+pub(super) fn without_label(mut address: SocketAddr) -> SocketAddr {
+    if let SocketAddr::V6(address) = &mut address {
+        address.set_flowinfo(0);
+    }
+    address
 }
 
 fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), MemberConfigError> {
@@ -111,17 +120,13 @@ pub struct LocalMember {
 }
 
 impl LocalMember {
-    pub(super) fn into_record(mut self) -> Result<Record, MemberConfigError> {
-        if let SocketAddr::V6(address) = &mut self.address {
-            // A flow label is no part of an address and is not sent.
-            address.set_flowinfo(0);
-        }
+    pub(super) fn into_record(self) -> Result<Record, MemberConfigError> {
         let id = NodeId::from_name(&self.name);
         let mut record = Record {
             member: Member {
                 name: self.name,
                 id,
-                address: self.address,
+                address: without_label(self.address),
                 incarnation: self.incarnation,
                 state: MemberState::Joining,
                 reachable: true,

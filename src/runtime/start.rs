@@ -23,6 +23,7 @@ use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
 use crate::config::{DEAD_LETTERS_BYTES, EVENTS_BYTES, NodeConfig, STREAM_ITEMS};
 use crate::control::joining::JoinState;
 use crate::control::links::LinkConfig;
+use crate::control::seeds::FoundSeeds;
 use crate::control::troubles::Trouble;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
@@ -144,7 +145,9 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
             (Vec::new(), Some(error.to_string()))
         }
     };
-    let me = ask_seeds(&datagrams, &key, clock, me, address, &seeds, seed)?;
+    // The others cannot be reached, and would be waited for.
+    let reached = FoundSeeds::sort_out(config.bind, seeds.clone()).usable;
+    let me = ask_seeds(&datagrams, &key, clock, me, address, &reached, seed)?;
     let local = local(&config, &name, address, me.incarnation);
     let member = MemberConfig { seeds, settings: config.membership.clone() };
     let mut control = Control::new(control_parts(&config, local, member, key, policy, seed))?;

@@ -70,6 +70,24 @@ fn a_clock_that_went_back_keeps_no_node_out() {
     assert_eq!(alone.me(), clock);
 }
 
+/// A name and an address, or two names, may lead to one seed.
+#[test]
+fn a_seed_that_is_listed_twice_is_asked_once_and_answers_once() {
+    use crate::config::MAX_SEEDS;
+    use crate::member::Hello;
+    use std::net::SocketAddrV6;
+    let v6 = |label| SocketAddr::from(SocketAddrV6::new("fd00::1".parse().unwrap(), 1, label, 0));
+    let me = NodeRef { node: NodeId(7), incarnation: Incarnation(5) };
+    let listed = [vec![address(0); MAX_SEEDS], vec![v6(3), v6(0), address(9), address(0)]].concat();
+    let mut hello = Hello::new(Time(0), me, address(9), &listed, 77);
+    assert_eq!(hello.seeds(), [address(0), v6(0)]);
+    let answer = messages::known(Sender { member: me, renewal: 0 }, 77, Incarnation(0));
+    hello.take(address(0), &answer);
+    assert!(hello.wait(Time(1)).is_some());
+    hello.take(v6(0), &answer);
+    assert_eq!(hello.wait(Time(1)), None, "all of them have answered");
+}
+
 /// One that has just started knows nothing, and answers first.
 #[test]
 fn an_answer_of_a_seed_that_has_not_heard_of_this_node_is_not_the_last_word() {
