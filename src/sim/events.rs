@@ -1,8 +1,7 @@
 //! What will happen and when: one queue for the whole simulated world. Events of one moment happen
 //! in the order in which they were put in.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 
 use slab::Slab;
 
@@ -121,36 +120,92 @@ pub enum Event {
     Quiet,
 }
 
-/// The events to come, in order.
-#[derive(Default)]
+/// The events to come, in order: a radix heap. What comes later than the event that was taken last
+/// waits in the bucket of the highest bit in which the two times differ. All in one bucket come
+/// before all in the next, and all of one time are in the same, in the order in which they were put
+/// in; so only the lowest one is ever looked through, and what is in it moves to lower ones.
 pub struct Queue {
-    order: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    /// When the last event was.
+    last: Time,
+    /// What comes at that time as well.
+    due: VecDeque<usize>,
+    later: [Vec<(Time, usize)>; 64],
+    /// Which of these are not empty, as bits.
+    filled: u64,
     events: Slab<Event>,
-    sequence: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            last: Time::ZERO,
+            due: VecDeque::new(),
+            later: std::array::from_fn(|_| Vec::new()),
+            filled: 0,
+            events: Slab::new(),
+        }
+    }
 }
 
 impl Queue {
-    /// Adds an event.
+    /// Adds an event. It does not come before one that was taken.
     pub fn push(&mut self, at: Time, event: Event) {
-        self.sequence += 1;
         let place = self.events.insert(event);
-        self.order.push(Reverse((at, self.sequence, place)));
+        self.put(at.max(self.last), place);
     }
 
     /// Takes the next event, if it comes no later than `until`.
     pub fn pop(&mut self, until: Time) -> Option<(Time, Event)> {
-        let Reverse((at, _, _)) = self.order.peek()?;
-        if *at > until {
+        if self.due.is_empty() {
+            self.advance(until);
+        }
+        if self.last > until {
             return None;
         }
-        let Reverse((at, _, place)) = self.order.pop()?;
-        Some((at, self.events.remove(place)))
+        let place = self.due.pop_front()?;
+        Some((self.last, self.events.remove(place)))
+    }
+
+    fn put(&mut self, at: Time, place: usize) {
+        match (at.0 ^ self.last.0).checked_ilog2() {
+            None => self.due.push_back(place),
+            Some(bit) => {
+                self.later[bit as usize].push((at, place));
+                self.filled |= 1 << bit;
+            }
+        }
+    }
+
+    /// Goes on to the time of the next event, if that is no later than `until`.
+    fn advance(&mut self, until: Time) {
+        let lowest = self.filled.trailing_zeros() as usize;
+        let Some(bucket) = self.later.get_mut(lowest) else { return };
+        let Some(next) = bucket.iter().map(|(at, _)| *at).min().filter(|at| *at <= until) else {
+            return;
+        };
+        let mut moving = std::mem::take(bucket);
+        self.filled &= !(1 << lowest);
+        self.last = next;
+        for (at, place) in moving.drain(..) {
+            self.put(at, place);
+        }
+        self.later[lowest] = moving;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
+    use crate::base::Rng;
+
+    fn pop_slot(queue: &mut Queue, until: u64) -> Option<(u64, SlotId)> {
+        match queue.pop(Time(until)) {
+            Some((at, Event::Start(slot))) => Some((at.0, slot)),
+            _ => None,
+        }
+    }
 
     #[test]
     fn events_come_by_time_and_then_by_order() {
@@ -158,11 +213,35 @@ mod tests {
         for (at, slot) in [(5, 0), (3, 1), (5, 2), (3, 3)] {
             queue.push(Time(at), Event::Start(slot));
         }
-        let mut slots = Vec::new();
-        while let Some((_, Event::Start(slot))) = queue.pop(Time(4)) {
-            slots.push(slot);
+        assert_eq!(pop_slot(&mut queue, 4), Some((3, 1)));
+        assert_eq!(pop_slot(&mut queue, 4), Some((3, 3)));
+        assert_eq!(pop_slot(&mut queue, 4), None);
+        // What was not due is in no way of what comes before it.
+        queue.push(Time(4), Event::Start(4));
+        assert_eq!(pop_slot(&mut queue, 5), Some((4, 4)));
+        assert_eq!(pop_slot(&mut queue, 5), Some((5, 0)));
+    }
+
+    #[test]
+    fn whatever_is_put_in_and_taken_comes_as_from_a_sorted_list() {
+        let mut rng = Rng::seed_from_u64(7);
+        let (mut queue, mut list) = (Queue::default(), Vec::new());
+        let mut now = 0;
+        for slot in 0..20_000 {
+            // From equal times to the end of all.
+            let reach: u64 = u64::MAX >> rng.random_range(1..64_u32);
+            let at = now + rng.random_range(0..=reach) / 2;
+            queue.push(Time(at), Event::Start(slot));
+            list.push((at, slot));
+            while rng.random_range(0..2) == 0 {
+                let until = now + rng.random_range(0..1_000_000);
+                list.sort_unstable();
+                let first = list.first().copied().filter(|(at, _)| *at <= until);
+                assert_eq!(pop_slot(&mut queue, until), first);
+                let Some((at, _)) = first else { break };
+                (now, _) = (at, list.remove(0));
+            }
         }
-        assert_eq!(slots, [1, 3]);
-        assert!(matches!(queue.pop(Time(5)), Some((Time(5), Event::Start(0)))));
+        assert!(list.len() < 19_000, "most are never due");
     }
 }
