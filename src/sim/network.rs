@@ -124,6 +124,8 @@ pub struct Network {
     conns: Vec<Conn>,
     open: Vec<ConnId>,
     blocked: Vec<(u64, SlotId, SlotId)>,
+    /// From each machine to each: how many of these say so.
+    blocks: Vec<Vec<u32>>,
     spare: Vec<Vec<u8>>,
     /// Workers that are held by a handler.
     pub busy: BTreeSet<(LifeId, usize)>,
@@ -156,6 +158,7 @@ impl Network {
             conns: Vec::new(),
             open: Vec::new(),
             blocked: Vec::new(),
+            blocks: Vec::new(),
             spare: Vec::new(),
             busy: BTreeSet::new(),
             flows: FlowCounts::default(),
@@ -180,21 +183,33 @@ impl Network {
     /// Blocks one direction between two machines until [`Network::unblock`] with the same number.
     pub fn block(&mut self, number: u64, from: SlotId, to: SlotId) {
         self.blocked.push((number, from, to));
+        if self.blocks.len() <= from {
+            self.blocks.resize_with(from + 1, Vec::new);
+        }
+        let blocks = &mut self.blocks[from];
+        if blocks.len() <= to {
+            blocks.resize(to + 1, 0);
+        }
+        blocks[to] += 1;
     }
 
     /// Ends one partition.
     pub fn unblock(&mut self, number: u64) {
-        self.blocked.retain(|(known, _, _)| *known != number);
+        for (_, from, to) in self.blocked.extract_if(.., |(known, _, _)| *known == number) {
+            self.blocks[from][to] -= 1;
+        }
     }
 
     /// Ends all partitions.
     pub fn unblock_all(&mut self) {
         self.blocked.clear();
+        self.blocks.clear();
     }
 
     /// Whether nothing arrives, datagrams that are under way included.
     pub fn is_blocked(&self, from: SlotId, to: SlotId) -> bool {
-        self.blocked.iter().any(|(_, f, t)| (*f, *t) == (from, to))
+        !self.blocked.is_empty()
+            && self.blocks.get(from).and_then(|blocks| blocks.get(to)).is_some_and(|it| *it > 0)
     }
 
     // ---- datagrams ----

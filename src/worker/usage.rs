@@ -120,18 +120,18 @@ impl Worker {
     /// How much it holds at the moment.
     pub fn usage(&self) -> Usage {
         let core = &self.core;
-        let purse = |account| {
+        let mut purses = Account::ALL.map(|account| {
             let (taken, most) = core.encoder.purses().state(account);
             let share = core.encoder.purses().share(account);
-            let outboxes = core.links.iter().map(|(_, link)| &link.outbox);
-            let mut usage = PurseUsage { taken, most, held: 0, outboxes: 0, share, fullest: 0 };
-            for outbox in outboxes.filter(|outbox| outbox.held().1 == account) {
-                usage.outboxes += 1;
-                usage.held += outbox.held().0;
-                usage.fullest = usage.fullest.max(outbox.bytes());
-            }
-            usage
-        };
+            PurseUsage { taken, most, held: 0, outboxes: 0, share, fullest: 0 }
+        });
+        for (_, link) in core.links.iter() {
+            let (held, account) = link.outbox.held();
+            let purse = &mut purses[account as usize];
+            purse.outboxes += 1;
+            purse.held += held;
+            purse.fullest = purse.fullest.max(link.outbox.bytes());
+        }
         let stranded = |link| {
             let dialed = core.links.get(link).filter(|it| matches!(it.role, Role::Dialed { .. }));
             let destination = dialed.and_then(|link| link.destination);
@@ -146,10 +146,10 @@ impl Worker {
             asks: core.asks.len() + core.failed_asks.len(),
             timers: core.timers.len() + core.wakes.len() + core.asks.timers(),
             held: self.held.count(),
-            fullest_outbox: core.links.iter().map(|(_, l)| l.outbox.bytes()).max().unwrap_or(0),
+            fullest_outbox: purses.iter().map(|purse| purse.fullest).max().unwrap_or(0),
             kept_bytes: core.asks.kept_bytes(),
             stranded_attempts: core.asks.attempted().filter(|link| stranded(*link)).count(),
-            purses: Account::ALL.map(purse),
+            purses,
         }
     }
 }

@@ -2,9 +2,10 @@
 //! those who are cut off from the others, and where most are gone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{MemberState, NodeRef, Time};
+use crate::base::{MemberState, NodeRef, Time, View};
 use crate::sim::events::LifeId;
 use crate::sim::process::Life;
 use crate::sim::world::World;
@@ -26,7 +27,41 @@ const STEP: Duration = Duration::from_millis(50);
 pub struct Detection {
     looked_at: Time,
     /// Since when this life has run and shown that silent one as reachable.
-    unnoticed: BTreeMap<(LifeId, NodeRef), Time>,
+    unnoticed: BTreeMap<(LifeId, LifeId), Time>,
+    by_node: BTreeMap<NodeRef, LifeId>,
+    /// By life: the view that it showed when it was looked at last.
+    shown: Vec<Shown>,
+}
+
+/// Of one view: whom it shows as reachable.
+#[derive(Default)]
+struct Shown {
+    view: Option<Arc<View>>,
+    reachable: Vec<LifeId>,
+}
+
+impl Detection {
+    /// There are more lives.
+    fn follow(&mut self, lives: &[Life]) {
+        for (id, life) in lives.iter().enumerate().skip(self.shown.len()) {
+            self.by_node.insert(life.me, id);
+            self.shown.push(Shown::default());
+        }
+    }
+
+    /// Whom a life shows as reachable.
+    fn reachable(&mut self, life: LifeId, view: &Arc<View>) -> &[LifeId] {
+        let Self { by_node, shown, .. } = self;
+        let shown = &mut shown[life];
+        if !shown.view.as_ref().is_some_and(|before| Arc::ptr_eq(before, view)) {
+            let members = view.members.iter();
+            let usable = members.filter(|it| it.reachable && it.state <= MemberState::Up);
+            shown.reachable.clear();
+            shown.reachable.extend(usable.filter_map(|it| by_node.get(&it.node_ref())));
+            shown.view = Some(Arc::clone(view));
+        }
+        &shown.reachable
+    }
 }
 
 /// Whether it can answer.
@@ -41,10 +76,11 @@ impl World {
         if now.since(self.checks.detection.looked_at) < STEP {
             return;
         }
-        let before = std::mem::take(&mut self.checks.detection.unnoticed);
+        let detection = &mut self.checks.detection;
+        detection.looked_at = now;
+        detection.follow(&self.lives);
+        let before = std::mem::take(&mut detection.unnoticed);
         let mut unnoticed = BTreeMap::new();
-        let silent: BTreeMap<NodeRef, bool> =
-            self.lives.iter().map(|life| (life.me, is_silent(life))).collect();
         for (id, life) in self.lives.iter().enumerate() {
             // Who is late itself may be late with this.
             if is_silent(life) || self.plan.slow.contains(&life.slot) {
@@ -54,23 +90,21 @@ impl World {
             let Some(body) = life.body.as_ref().filter(|body| body.left.is_none()) else {
                 continue;
             };
-            let shown = body.snapshot.view.members.iter().filter(|member| {
-                member.reachable
-                    && member.state <= MemberState::Up
-                    && silent.get(&member.node_ref()) == Some(&true)
-            });
-            for member in shown.map(|member| member.node_ref()) {
-                let since = before.get(&(id, member)).copied().unwrap_or(now);
-                unnoticed.insert((id, member), since);
+            for member in detection.reachable(id, &body.snapshot.view) {
+                if is_silent(&self.lives[*member]) {
+                    let since = before.get(&(id, *member)).copied().unwrap_or(now);
+                    unnoticed.insert((id, *member), since);
+                }
             }
         }
         let lossy = self.plan.weather.loss_ppm > FEW_LOST_PPM;
         let bound = if lossy { BOUND_WITH_LOSS } else { BOUND } + STEP;
         let late = unnoticed.iter().find(|(_, since)| now.since(**since) > bound);
         let late = late.map(|((life, member), since)| {
+            let member = self.lives[*member].me;
             format!("life {life} has shown {member} as reachable for {:?}", now.since(*since))
         });
-        self.checks.detection = Detection { looked_at: now, unnoticed };
+        self.checks.detection.unnoticed = unnoticed;
         if let Some(seen) = late {
             self.blame(NAME, seen);
         }

@@ -13,19 +13,30 @@ fn is_member(view: &View, node: NodeRef) -> bool {
     view.member(node.node).is_some_and(|member| member.node_ref() == node)
 }
 
+/// One of these nodes that is no member. They are found fast where they come in the members' order.
+fn stranger(view: &View, mut nodes: impl Iterator<Item = NodeRef>) -> Option<NodeRef> {
+    let mut next = 0;
+    nodes.find(|node| {
+        let members = &view.members;
+        next += members[next..].iter().take_while(|member| member.id < node.node).count();
+        let is_next = members.get(next).is_some_and(|member| member.node_ref() == *node);
+        !is_next && !is_member(view, *node)
+    })
+}
+
 impl World {
     /// A process was told something, or its view is another one.
     pub(in crate::sim) fn check_kept(&mut self, life: LifeId) {
         let Some(body) = self.lives[life].body.as_deref() else { return };
         let (control, view) = (&body.control, body.control.view());
         let ledger = &mut *self.ledger.lock();
-        let words = control.speakers().map(|node| ("a word", node));
-        let loads = ledger.loads.known(life).map(|node| ("a load", node));
-        let channels = control.spoken_to().map(|node| ("a channel", node));
         let me = control.me();
-        let mut kept = words.chain(loads).chain(channels);
-        let wrong = kept.find(|(_, node)| *node != me && !is_member(view, *node));
-        drop(kept);
+        let wrong = |what, nodes: &mut dyn Iterator<Item = NodeRef>| {
+            stranger(view, nodes.filter(|node| *node != me)).map(|node| (what, node))
+        };
+        let wrong = wrong("a word", &mut control.speakers())
+            .or_else(|| wrong("a load", &mut ledger.loads.known(life)))
+            .or_else(|| wrong("a channel", &mut control.spoken_to()));
         if let Some((what, node)) = wrong {
             let seen = format!("life {life} keeps {what} of {node}, which is no member");
             ledger.blame(NAME, seen);

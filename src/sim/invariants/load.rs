@@ -43,6 +43,11 @@ struct Known {
     /// What it knows of others: the place of each word among those that were said.
     places: BTreeMap<NodeRef, usize>,
     shown: Loads,
+    /// How often that was another.
+    version: u64,
+    /// By life: which of its words is the oldest that this one may know, and that it knew that or a
+    /// later one as of this version.
+    fresh: Vec<Option<(usize, u64)>>,
     /// Questions that went over channels.
     asked: Vec<QuestionId>,
     open: Vec<QuestionId>,
@@ -99,6 +104,8 @@ impl Truth {
             said: Vec::new(),
             places: BTreeMap::new(),
             shown: Loads::default(),
+            version: 0,
+            fresh: Vec::new(),
             asked: Vec::new(),
             open: Vec::new(),
             broke: None,
@@ -143,6 +150,7 @@ impl Truth {
             }
         }
         self.lives[life].shown = Loads::clone(loads);
+        self.lives[life].version += 1;
         Ok(())
     }
 
@@ -192,22 +200,35 @@ impl Truth {
         self.lives[life].places.contains_key(&node)
     }
 
-    /// Whether one process knows what another one said [`FRESH`] before, or later.
+    /// Whether all of these processes know what another one said [`FRESH`] before, or later.
     ///
     /// # Errors
-    /// What it knows instead.
-    fn is_fresh(&mut self, life: LifeId, of: LifeId, now: Time) -> Result<(), String> {
-        let (known, other) = (&self.lives[life], &self.lives[of]);
-        let Some(due) = other.said.iter().rposition(|(at, _)| now.since(*at) >= FRESH) else {
-            return Ok(());
-        };
-        let knows = known.shown.get(&other.me);
-        if !other.said[due..].iter().any(|(_, said)| Some(said) == knows) {
-            let said = other.said[due];
-            return Err(format!("life {life} knows {knows:?} of life {of}, which said {said:?}"));
+    /// What one knows instead.
+    fn are_fresh(&mut self, all: &[LifeId], of: LifeId, now: Time) -> Result<(), String> {
+        let due = self.lives[of].said.iter().rposition(|(at, _)| now.since(*at) >= FRESH);
+        let Some(due) = due else { return Ok(()) };
+        for life in all.iter().filter(|life| **life != of) {
+            let known = &self.lives[*life];
+            let seen = Some((due, known.version));
+            if known.fresh.get(of) != Some(&seen) {
+                self.is_fresh(*life, of, due)?;
+                let fresh = &mut self.lives[*life].fresh;
+                fresh.resize(fresh.len().max(of + 1), None);
+                fresh[of] = seen;
+            }
+            self.fresh += 1;
         }
-        self.fresh += 1;
         Ok(())
+    }
+
+    fn is_fresh(&self, life: LifeId, of: LifeId, due: usize) -> Result<(), String> {
+        let (known, other) = (&self.lives[life], &self.lives[of]);
+        let knows = known.shown.get(&other.me);
+        if other.said[due..].iter().any(|(_, said)| Some(said) == knows) {
+            return Ok(());
+        }
+        let said = other.said[due];
+        Err(format!("life {life} knows {knows:?} of life {of}, which said {said:?}"))
     }
 
     // ---- questions ----
@@ -339,11 +360,9 @@ impl World {
         }
         let staying = self.staying();
         let ledger = &mut *self.ledger.lock();
-        for life in &staying {
-            for of in staying.iter().filter(|of| *of != life) {
-                if let Err(seen) = ledger.loads.is_fresh(*life, *of, now) {
-                    ledger.blame(NAME, seen);
-                }
+        for of in &staying {
+            if let Err(seen) = ledger.loads.are_fresh(&staying, *of, now) {
+                ledger.blame(NAME, seen);
             }
         }
     }

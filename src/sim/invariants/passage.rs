@@ -41,6 +41,8 @@ const ASKS: usize = 64;
 #[derive(Default)]
 pub struct Passage {
     flows: BTreeMap<ConnId, Flow>,
+    /// By process: how many messages wait in `open` of flows that it has not closed.
+    open: Vec<u64>,
 }
 
 /// The whole frames at the front of some bytes.
@@ -70,6 +72,10 @@ impl Passage {
         count: usize,
         each: &mut dyn FnMut(&Frame<'_>) -> Option<Request>,
     ) {
+        if self.open.len() <= from.0 {
+            self.open.resize(from.0 + 1, 0);
+        }
+        let open = &mut self.open[from.0];
         let flow = self.flows.entry(conn).or_insert_with(|| Flow {
             from,
             rest: 0,
@@ -94,6 +100,7 @@ impl Passage {
                     && let Some(request) = each(&frame)
                 {
                     flow.open.push_back(Written { request, handled: false });
+                    *open += u64::from(!flow.closed);
                 }
                 flow.rest = full.saturating_sub(left);
                 left = left.saturating_sub(full);
@@ -173,6 +180,9 @@ impl Passage {
                 flow.open_asks = flow.asks.len();
             }
             flow.taken -= more;
+            if !flow.closed {
+                self.open[flow.from.0] -= more as u64;
+            }
             flow.acknowledged = (delivered, dead);
             if delivered != delivered_before + handled {
                 return Err(format!(
@@ -192,6 +202,7 @@ impl Passage {
         if std::mem::replace(&mut flow.closed, true) {
             return 0;
         }
+        self.open[flow.from.0] -= flow.open.len() as u64;
         let asks = std::mem::take(&mut flow.asks);
         flow.open.iter().map(|written| written.request.id).chain(asks).for_each(each);
         flow.open.len() as u64
@@ -205,13 +216,19 @@ impl Passage {
 
     /// How many messages a process has written and not heard of, on what it has not closed.
     pub fn open_of(&self, life: LifeId) -> u64 {
-        let flows = self.flows.values().filter(|flow| flow.from.0 == life && !flow.closed);
-        flows.map(|flow| flow.open.len() as u64).sum()
+        self.open.get(life).copied().unwrap_or(0)
     }
 
     /// Forgets what both ends have closed.
     pub fn forget(&mut self, is_over: impl Fn(ConnId) -> bool) {
-        self.flows.retain(|conn, _| !is_over(*conn));
+        let Self { flows, open } = self;
+        flows.retain(|conn, flow| {
+            let over = is_over(*conn);
+            if over && !flow.closed {
+                open[flow.from.0] -= flow.open.len() as u64;
+            }
+            !over
+        });
     }
 }
 

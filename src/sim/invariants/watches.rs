@@ -1,6 +1,6 @@
 //! A watch tells its watcher exactly once, only what is true, and in the end always.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand::RngExt;
 
@@ -32,8 +32,6 @@ struct Open {
     known: bool,
     /// How often the target had been replaced when the watch began.
     replaced: u32,
-    /// When it was first seen after watches must have caught up.
-    seen_at: Option<Time>,
     /// How often the target had been replaced when it must have heard of the watch.
     settled: Option<u32>,
 }
@@ -46,6 +44,10 @@ pub struct Watches {
     dropped: BTreeSet<u64>,
     /// Watches that began since the world last looked.
     begun: Vec<u64>,
+    /// Whether watches must have caught up.
+    settles: bool,
+    /// When watches were first seen since then, of which it is not known what replaced their targets.
+    settling: VecDeque<(Time, u64)>,
     replaced: BTreeMap<Site, u32>,
     /// Notices that the world has not looked at.
     told: Vec<(u64, Option<Open>, GoneReason)>,
@@ -76,15 +78,7 @@ impl Watches {
         let target = Site { life, worker, serving };
         let replaced = self.replaced.get(&target).copied().unwrap_or(0);
         self.next_token += 1;
-        let open = Open {
-            watcher,
-            target,
-            whole_node,
-            known: false,
-            replaced,
-            seen_at: None,
-            settled: None,
-        };
+        let open = Open { watcher, target, whole_node, known: false, replaced, settled: None };
         self.open.insert(self.next_token, open);
         self.begun.push(self.next_token);
         let what = if whole_node {
@@ -119,6 +113,25 @@ impl Watches {
         own
     }
 
+    /// Watches must have caught up: of those that are there for long enough, their targets keep them,
+    /// for the instance that runs.
+    fn settle(&mut self, now: Time) {
+        let Self { open, begun, settles, settling, replaced, .. } = self;
+        if std::mem::replace(settles, true) {
+            settling.extend(begun.iter().map(|token| (now, *token)));
+        } else {
+            settling.extend(open.keys().map(|token| (now, *token)));
+        }
+        while let Some((at, token)) = settling.front()
+            && now.since(*at) >= ARRIVED
+        {
+            if let Some(open) = open.get_mut(token) {
+                open.settled = Some(replaced.get(&open.target).copied().unwrap_or(0));
+            }
+            settling.pop_front();
+        }
+    }
+
     /// A watcher was told.
     pub fn told(&mut self, token: u64, reason: GoneReason) {
         if !self.dropped.remove(&token) {
@@ -136,14 +149,7 @@ impl World {
         let mut ledger = self.ledger.lock();
         let Ledger { watches, services, placements, .. } = &mut *ledger;
         if settles {
-            for open in watches.open.values_mut().filter(|open| open.settled.is_none()) {
-                let since = *open.seen_at.get_or_insert(now);
-                // By now its target keeps it, for the instance that runs.
-                if now.since(since) >= ARRIVED {
-                    let replaced = watches.replaced.get(&open.target).copied();
-                    open.settled = Some(replaced.unwrap_or(0));
-                }
-            }
+            watches.settle(now);
         }
         for token in std::mem::take(&mut watches.begun) {
             let Some(open) = watches.open.get_mut(&token) else { continue };
