@@ -51,10 +51,10 @@ fn local(table: &RouteTable, usable: &RouteeSet, state: &mut PickState) -> Optio
 
 fn weighted(table: &RouteTable, usable: &RouteeSet, state: &mut PickState) -> Option<u16> {
     let max = table.max_weight();
+    let weight_of = |routee: u16| table.routees()[usize::from(routee)].weight.max(1);
     let mut cursor = state.cursor;
-    // The heaviest routee takes part in every lap, so this ends within one and a bit, unless all
-    // usable ones are light. Then laps in which nobody takes part would be walked for nothing: the
-    // next routee gets the turn.
+    // The heaviest routee takes part in every lap, so this ends within one and a bit, as long as it
+    // is usable.
     for _ in 0..=usable.count() {
         let routee = match usable.at_or_after(cursor) {
             Some(routee) => routee,
@@ -63,13 +63,27 @@ fn weighted(table: &RouteTable, usable: &RouteeSet, state: &mut PickState) -> Op
                 usable.at_or_after(0)?
             }
         };
-        let weight = table.routees()[usize::from(routee)].weight;
-        // Lap numbers are shifted by the index, or the light ones would all come in the same laps.
-        let lap = (u64::from(state.lap) + u64::from(routee)) * u64::from(weight);
-        if lap % u64::from(max) + u64::from(weight) >= u64::from(max) {
+        if next_lap(routee, weight_of(routee), state.lap.into(), max) == u64::from(state.lap) {
             return Some(routee);
         }
         cursor = routee + 1;
     }
-    usable.next_from(state.cursor)
+    // Laps in which nobody takes part are not walked.
+    let next = usable.iter().map(|routee| {
+        let lap = u64::from(state.lap) + u64::from(routee < cursor);
+        (next_lap(routee, weight_of(routee), lap, max), routee)
+    });
+    let (lap, routee) = next.min()?;
+    state.lap = (lap % u64::from(max)) as u32;
+    Some(routee)
+}
+
+/// The first lap, from `lap` on, in which a routee takes part.
+fn next_lap(routee: u16, weight: u32, lap: u64, max: u32) -> u64 {
+    let (weight, max) = (u64::from(weight), u64::from(max));
+    // Lap numbers are shifted by the index, or the light ones would all come in the same laps. A
+    // routee takes part in a lap at whose end its share has grown by a whole turn.
+    let shifted = lap + u64::from(routee);
+    let turns = shifted * weight / max;
+    ((turns + 1) * max).div_ceil(weight) - 1 - u64::from(routee)
 }

@@ -107,6 +107,26 @@ fn weighted_turns_are_exact_over_a_period() {
 }
 
 #[test]
+fn weights_are_kept_to_whoever_of_the_routees_is_usable() {
+    let weights = [100, 25, 50, 100, 1, 75];
+    let (spec, table) = table_of(with_weights(&weights), StrategyKind::RoundRobin);
+    let weight = |index: usize| table.routees()[index].weight;
+    // Of six nodes with two workers each, every choice of those that answer.
+    for answer in 1_u32..64 {
+        let usable = RouteeSet::from_fn(table.len(), |index| answer >> (index / 2) & 1 == 1);
+        let total: u32 =
+            (0..table.len()).filter(|at| usable.contains(*at as u16)).map(weight).sum();
+        let mut picker = Picker::new(&spec, answer.into());
+        picked(&mut picker, &table, &usable, 3);
+        let counts = counts(&mut picker, &table, &usable, total as usize * 2);
+        for (index, count) in counts.into_iter().enumerate() {
+            let share = if usable.contains(index as u16) { weight(index) as usize * 2 } else { 0 };
+            assert_eq!(count, share, "routee {index} of weight {}, {answer:b}", weight(index));
+        }
+    }
+}
+
+#[test]
 fn light_routees_still_serve_alone() {
     let (spec, table) = table_of(with_weights(&[1_000, 1, 1]), StrategyKind::RoundRobin);
     let light = |index: usize| table.routees()[index].weight == 1;
