@@ -138,12 +138,18 @@ pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Resul
     Ok(Place { destination, handler })
 }
 
-/// Tells a table that is empty because this node is not open yet from one that nobody serves.
+/// Tells a table that is empty because this node is not open yet, or is no member any more, from one
+/// that nobody serves.
 #[cold]
 pub fn explain(refusal: Refusal, snapshot: &Snapshot) -> Refusal {
     let me = snapshot.view.member(snapshot.view.me.node);
-    let joining = me.is_none_or(|me| me.state == MemberState::Joining);
-    if refusal == Refusal::NoRoutee && joining { Refusal::Joining } else { refusal }
+    match me.map(|me| me.state) {
+        _ if refusal != Refusal::NoRoutee => refusal,
+        Some(MemberState::Joining) => Refusal::Joining,
+        None if snapshot.view.version == 0 => Refusal::Joining,
+        None => Refusal::Stopped,
+        Some(_) => refusal,
+    }
 }
 
 #[cfg(test)]
