@@ -280,6 +280,25 @@ fn who_is_paused_does_nothing() {
 }
 
 #[test]
+fn a_router_may_be_new_on_a_node_that_is_leaving() {
+    let mut refused = 0;
+    for seed in 0..30 {
+        let mut cluster = cluster(2, seed);
+        cluster.leave(1);
+        for new in 0.. {
+            let router = Router::round_robin(&format!("/user/new-{new}"));
+            let told = cluster.tell(1, &router, &Add { cart: new });
+            assert!(matches!(told, Err(Refusal::NoRoutee | Refusal::Stopped)), "{told:?}");
+            refused += u32::from(told == Err(Refusal::Stopped));
+            if !cluster.is_running(1) {
+                break;
+            }
+        }
+    }
+    assert!(refused > 0, "no node ended while a router was made");
+}
+
+#[test]
 fn an_operator_removes_who_crashed() {
     let mut cluster = cluster(3, 9);
     cluster.crash(2);

@@ -30,6 +30,11 @@ const LOOK: Duration = Duration::from_millis(1);
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A simulated cluster. See the [module](self::super).
+///
+/// # Panics
+/// Its methods take nodes by their number from 0 and panic when there is none of that number; those
+/// that need one that runs, or runs on and is not paused, panic when it does not; and all that let
+/// time pass do when an invariant of the simulator breaks. Each says the seed.
 pub struct Cluster {
     stage: Stage,
     seed: u64,
@@ -110,7 +115,8 @@ impl Cluster {
         self.stage.start(node);
     }
 
-    /// Kills a node, as SIGKILL or a loss of power does: it says goodbye to nobody.
+    /// Kills a node, as SIGKILL does: it says goodbye to nobody, but the system closes its
+    /// connections. For a loss of power, cut it off first.
     #[track_caller]
     pub fn crash(&mut self, node: usize) {
         self.running(node);
@@ -321,6 +327,8 @@ impl Cluster {
         let spec = router.spec(HashSeed(self.stage.seed()));
         match self.stage.open(from, &spec) {
             Ok(true) => spec,
+            // It ended meanwhile, and refuses what is sent on it.
+            Ok(false) if !self.is_running(from) => spec,
             Ok(false) => panic!("node {from} has made no table for the router to {}", spec.path),
             Err(OpenError::Spec(error)) => panic!("cannot make a router: {error}"),
             Err(OpenError::Violation(violation)) => broken(&violation),

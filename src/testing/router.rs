@@ -9,7 +9,7 @@ use crate::route::{RouterSpec, Strategy, StrategyKind};
 /// A description of a router, for [`Cluster::tell`](super::Cluster::tell) and
 /// [`Cluster::ask`](super::Cluster::ask), or for a routee: see
 /// [`NodeSetup::router`](super::NodeSetup::router). Each node makes its own of it, and those that are
-/// described alike are one. Keys are those of the messages.
+/// described alike are one; of your own strategies, clones of one `Router` are. Keys are those of the messages.
 #[derive(Clone, Debug)]
 pub struct Router {
     spec: RouterSpec,

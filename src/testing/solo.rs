@@ -48,7 +48,8 @@ impl Solo {
         Self { cluster: cluster.start(), router: Router::round_robin(PATH) }
     }
 
-    /// Sends it a message, and lets the time pass that it takes to handle it.
+    /// Sends it a message, and lets time pass until it and all that came of it have ended, for a
+    /// second at most.
     ///
     /// # Errors
     /// Why it was not accepted.
