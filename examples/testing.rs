@@ -1,5 +1,5 @@
-//! Your own routees in a simulated cluster: a crash, a cut and a pause, in one thread and without
-//! waiting for any of it.
+//! Your own routees by themselves and in a simulated cluster with crashes and a cut, in one thread
+//! and without waiting for any of it.
 //!
 //! `cargo run --example testing`
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! /// What it is, in the words of `--print-config` and of the field's documentation.
-//! probe_timeout_ms: u64 = 80, Number(10, 30_000), under_half_of probe_period_ms;
+//! probe_timeout_ms: u64 = 80, Number(10, 4_999), under_half_of probe_period_ms;
 //! ```
 //!
 //! That is a name (its unit last: `_ms`, `_us`, `_bytes`), a type, a default, and one of the kinds

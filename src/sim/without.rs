@@ -46,7 +46,7 @@ const PARTS: [(&str, Part); 16] = [
 
 /// What is left out of a plan; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Without(u16);
+pub struct Without(u32);
 
 impl Without {
     /// This and one thing more each, of all that is not left out yet.
