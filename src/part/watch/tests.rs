@@ -390,7 +390,11 @@ fn both_sides_keep_no_more_than_they_may() {
     half.told(&members(&[b], &[]));
     half.routee(RouteeChange::Started);
     for id in [1, 2] {
-        half.frame(from, op_watch(id, 0));
+        // What comes twice has one place, also when it is the last one.
+        for _ in 0..2 {
+            let kept = [Seen::Send(To::Link(from), watching_op(id, 1))];
+            assert_eq!(half.frame(from, op_watch(id, 0)), kept);
+        }
         half.watch(Watcher::Application(id), Target::Node(b));
     }
     let many = GoneReason::TooManyWatches;

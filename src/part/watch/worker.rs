@@ -349,12 +349,15 @@ impl WatchWorker {
     fn keep(&mut self, from: LinkRef, id: u64, instance: InstanceId, out: Out<'_, '_>) {
         let handler = instance.handler;
         let running = self.lives.get(&handler).copied();
+        let kept = self.watched.get(&handler).is_some_and(|all| all.contains(&(from, id)));
         let refusal = match running {
             None => Some(GoneReason::Withdrawn),
             running if !instance.is(InstanceId { handler, life: running }) => {
                 Some(GoneReason::Replaced)
             }
-            Some(_) if self.watched_count >= self.limit => Some(GoneReason::TooManyWatches),
+            Some(_) if !kept && self.watched_count >= self.limit => {
+                Some(GoneReason::TooManyWatches)
+            }
             Some(_) => None,
         };
         let answer = match (refusal, running) {
