@@ -26,9 +26,9 @@ const OP_ANSWER: u8 = 2;
 /// How much the workers did since the node's start, as its driver knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// How long they have not slept, all together, in nanoseconds.
+    /// How long they have worked, all together, in nanoseconds.
     pub awake_ns: u64,
-    /// How long they have slept.
+    /// How long they have slept, or looked for work.
     pub asleep_ns: u64,
     /// Whether one of them stands still.
     pub stuck: bool,

@@ -23,8 +23,8 @@ pub struct LoadPart;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Load {
-    /// Which part of the time its workers did not sleep, in thousandths, all of them together;
-    /// looking for work counts.
+    /// Which part of the time its workers worked, in thousandths, all of them together; looking for
+    /// work does not count.
     pub busy_per_mille: u16,
     /// Whether one of its workers stands still: a handler blocks it.
     pub stuck: bool,
