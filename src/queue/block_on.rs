@@ -1,5 +1,6 @@
 //! Runs one future on the calling thread: for callers that have no runtime.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -24,7 +25,33 @@ thread_local! {
 }
 
 std::thread_local! {
-    static WORKER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One wait of this thread, which may be within another: a future that is waited for may wait for
+/// one itself.
+struct Wait;
+
+impl Wait {
+    fn begin() -> Self {
+        DEPTH.with(|depth| depth.set(depth.get() + 1));
+        Self
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let outer = DEPTH.with(|depth| depth.replace(depth.get() - 1)) - 1;
+        if outer > 0 {
+            // All waits of a thread are woken alike: this one may have taken a wake-up that was
+            // meant for the outer one, which looks again now.
+            thread::current().unpark();
+        }
+    }
+}
+
+std::thread_local! {
+    static WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Says that this thread is a worker's, on which nothing must wait: handlers run here, and what one
@@ -35,7 +62,7 @@ pub fn mark_worker_thread() {
 
 /// Whether [`mark_worker_thread`] was called on this thread.
 pub fn is_worker_thread() -> bool {
-    WORKER.with(std::cell::Cell::get)
+    WORKER.with(Cell::get)
 }
 
 /// Parks the thread until the future is ready, and returns what it gives.
@@ -43,6 +70,7 @@ pub fn is_worker_thread() -> bool {
 /// Futures that need a runtime's own timers or sockets do not work here; everything in this crate
 /// does. Must not be called on a runtime's or worker's thread, which it would hold up.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    let _wait = Wait::begin();
     let mut future = pin!(future);
     let waker = UNPARK_ME.with(Waker::clone);
     let mut context = Context::from_waker(&waker);
@@ -58,6 +86,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// As [`block_on`], but gives up at the deadline, and then returns `None`.
 #[cfg(not(loom))]
 pub fn block_on_until<F: Future>(future: F, deadline: std::time::Instant) -> Option<F::Output> {
+    let _wait = Wait::begin();
     let mut future = pin!(future);
     let waker = UNPARK_ME.with(Waker::clone);
     let mut context = Context::from_waker(&waker);
@@ -81,6 +110,8 @@ pub fn block_on_within<F: Future>(future: F, within: std::time::Duration) -> Opt
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -103,5 +134,32 @@ mod tests {
         let thread = std::thread::spawn(move || done.send(7).unwrap());
         assert_eq!(block_on(async { wait.await.unwrap() + block_on(async { 1 }) }), 8);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_wait_within_another_leaves_it_its_wake_up() {
+        for _ in 0..50 {
+            let (first, mut outer) = tokio::sync::oneshot::channel();
+            let (second, inner) = tokio::sync::oneshot::channel();
+            let thread = std::thread::spawn(move || {
+                // The inner wait is parked, and takes the wake-up of the outer one's future.
+                std::thread::sleep(Duration::from_millis(5));
+                first.send(7).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+                second.send(1).unwrap();
+            });
+            let mut inner = Some(inner);
+            let both = std::future::poll_fn(|context| {
+                let polled = pin!(&mut outer).poll(context);
+                if polled.is_pending()
+                    && let Some(inner) = inner.take()
+                {
+                    assert_eq!(block_on(inner), Ok(1));
+                }
+                polled
+            });
+            assert_eq!(block_on_within(both, Duration::from_secs(10)), Some(Ok(7)));
+            thread.join().unwrap();
+        }
     }
 }
