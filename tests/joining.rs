@@ -186,6 +186,35 @@ fn a_name_that_resolves_later_is_joined_through() {
     });
 }
 
+/// Panics until there is an address.
+struct Panics(Arc<Mutex<Option<SocketAddr>>>);
+
+impl Discovery for Panics {
+    fn name(&self) -> &str {
+        "panics"
+    }
+
+    fn discover(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let known = *self.0.lock().unwrap();
+        Ok(vec![known.expect("there is an address")])
+    }
+}
+
+#[test]
+fn a_discovery_that_panics_is_asked_again() {
+    let seed = builder().start().unwrap();
+    let address = Arc::new(Mutex::new(None));
+    let joiner = builder().discovery(Panics(Arc::clone(&address))).start().unwrap();
+    has_no_address(&joiner, "it panicked");
+    // Once more where it may block.
+    std::thread::sleep(Duration::from_secs(4));
+    has_no_address(&joiner, "it panicked");
+    *address.lock().unwrap() = Some(seed.address());
+    eventually("both have met", || {
+        [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
+    });
+}
+
 /// Passes a node's datagrams on to a seed and what it answers back, as a port that is forwarded
 /// does; what a connection meets there is another thing.
 fn datagrams_only(to: SocketAddr) -> SocketAddr {

@@ -165,7 +165,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Finds addresses to join through in a way of your own, instead of by `seeds`.
+    /// Finds addresses to join through in a way of your own, instead of by `seeds`. The first look is
+    /// the start's own: in an async program, start a node whose discovery takes its time by
+    /// `spawn_blocking`.
     pub fn discovery(mut self, discovery: impl Discovery) -> Self {
         self.discovery = Some(Box::new(discovery));
         self

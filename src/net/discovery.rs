@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Finds the addresses of nodes that may be members already.
 ///
-/// A node looks at the start and then every few seconds, on a thread where blocking is allowed.
-/// What is found is a hint: addresses may be dead, or this node's own, and a look that fails
-/// changes nothing. A node whose first look fails waits for one that succeeds, as it does for a seed
+/// A node looks first on the thread that starts it, before the start returns, and then every few
+/// seconds, on one where blocking is allowed; the next look waits for the one before. What is found
+/// is a hint: addresses may be dead, or this node's own, and a look that fails, or panics, changes
+/// nothing. A node whose first look fails waits for one that succeeds, as it does for a seed
 /// that is down; one that is told that there are no seeds forms a cluster alone.
 ///
 /// ```
@@ -39,6 +41,17 @@ pub trait Discovery: Send + 'static {
     /// # Errors
     /// When nothing could be learned this time.
     fn discover(&mut self) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// Looks once. A panic is an error too: the next look may succeed.
+///
+/// # Errors
+/// Why nothing was learned.
+pub fn look(discovery: &mut dyn Discovery) -> Result<Vec<SocketAddr>, String> {
+    match catch_unwind(AssertUnwindSafe(|| discovery.discover())) {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(_) => Err("it panicked".to_owned()),
+    }
 }
 
 /// The `seeds` of the configuration: addresses, or host names, each of which stands for all its

@@ -440,7 +440,7 @@ impl Driver {
 
     fn discovered(&mut self, discovered: Discovered) {
         let Discovered { discovery, source, outcome } = discovered;
-        self.effects.discovery = discovery;
+        self.effects.discovery = Some(discovery);
         self.control.discovered(self.clock.now(), &source, outcome, &mut self.effects);
     }
 

@@ -17,7 +17,7 @@ use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
 use crate::control::{ControlSink, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
-use crate::net::discovery::Discovery;
+use crate::net::discovery::{Discovery, look};
 use crate::net::random_nonce;
 use crate::queue::ring::RingSender;
 use crate::route::job::TableJob;
@@ -25,9 +25,9 @@ use crate::route::snapshot::Snapshot;
 use crate::worker::Report;
 use crate::worker::command::Waiting;
 
-/// What discovery found, and itself, unless it panicked.
+/// What discovery found, and itself.
 pub(super) struct Discovered {
-    pub discovery: Option<Box<dyn Discovery>>,
+    pub discovery: Box<dyn Discovery>,
     pub source: String,
     pub outcome: Result<Vec<SocketAddr>, String>,
 }
@@ -80,17 +80,14 @@ impl Effects {
         let tell = self.discovered.clone();
         tokio::spawn(async move {
             let source = discovery.name().to_owned();
-            let look = tokio::task::spawn_blocking(move || {
-                let outcome = discovery.discover();
-                (discovery, outcome.map_err(|error| error.to_string()))
+            let looked = tokio::task::spawn_blocking(move || {
+                let outcome = look(&mut *discovery);
+                Discovered { discovery, source, outcome }
             });
-            let (discovery, outcome) = match look.await {
-                Ok((discovery, outcome)) => (Some(discovery), outcome),
-                // It is not asked again; what it found stays.
-                Err(error) => (None, Err(error.to_string())),
-            };
             // Nobody listens any more when the node ends.
-            let _ = tell.send(Discovered { discovery, source, outcome }).await;
+            if let Ok(discovered) = looked.await {
+                let _ = tell.send(discovered).await;
+            }
         });
     }
 

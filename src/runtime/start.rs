@@ -27,7 +27,7 @@ use crate::control::seeds::FoundSeeds;
 use crate::control::troubles::Trouble;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
-use crate::net::discovery::Discovery;
+use crate::net::discovery::{Discovery, look};
 use crate::part::PartSettings;
 use crate::queue::reply::ReplySlots;
 use crate::queue::stream::{Keeps, StreamSender};
@@ -138,11 +138,11 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let clock = Clock::start();
     let seed = seed(me);
 
-    let (seeds, no_address) = match discovery.discover() {
+    let (seeds, no_address) = match look(&mut *discovery) {
         Ok(seeds) => (seeds, None),
         Err(error) => {
             tracing::warn!(source = discovery.name(), %error, "discovery failed");
-            (Vec::new(), Some(error.to_string()))
+            (Vec::new(), Some(error))
         }
     };
     // The others cannot be reached, and would be waited for.
