@@ -123,6 +123,7 @@ pub use base::{
 };
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};
+pub use control::leaving::LeaveWaits;
 pub use control::lookout::HeldWorker;
 pub use control::size::Crowding;
 pub use control::troubles::{PeerTrouble, Trouble};

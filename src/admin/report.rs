@@ -217,6 +217,9 @@ pub struct HealthReport {
     /// and what to do.
     #[serde(default)]
     pub joining: Option<String>,
+    /// What its leave waits for, once that takes longer than a second.
+    #[serde(default)]
+    pub leaving: Option<String>,
     /// What is wrong between it and others: who, where, and what to do.
     #[serde(default)]
     pub troubles: Vec<String>,
@@ -363,6 +366,7 @@ impl HealthReport {
             state,
             usable_members: health.usable_members,
             joining: health.join.obstacle(),
+            leaving: node.leave_waits_for().map(|waits| waits.to_string()),
             troubles: health.troubles.iter().map(ToString::to_string).collect(),
             warning: health.crowding.map(|crowding| crowding.to_string()),
             stuck: stuck.collect(),

@@ -1,7 +1,8 @@
 //! Async code on the user's own runtime, begun by handlers: whose output is a reply, or comes back to
 //! the routee. With a bound on how much runs at once.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -9,8 +10,15 @@ use tokio::sync::Semaphore;
 
 use super::log;
 use crate::base::{LogKind, counted};
+use crate::queue::gate::for_handler;
 use crate::wire::WireType;
 use crate::worker::{Context, Later, Routee, TooMuchWork, WorkKey, WorkLost};
+
+/// A future of a handler: what it sends while its node leaves is a part of what was under way.
+async fn on_behalf<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| for_handler(|| future.as_mut().poll(cx))).await
+}
 
 /// Runs replies as futures on a tokio runtime, at most so many at a time.
 ///
@@ -70,7 +78,7 @@ impl AsyncReplies {
         // Without a permit the replier is dropped here, which tells the asker.
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             self.runtime.spawn(async move {
-                let reply = future.await;
+                let reply = on_behalf(future).await;
                 if let Err(refusal) = replier.reply(&reply)
                     && let Some(left_out) = log::line(LogKind::AsyncReply)
                 {
@@ -171,7 +179,7 @@ impl AsyncWork {
         let work = cx.begin_work(then)?;
         let key = work.key();
         let task = self.runtime.spawn(async move {
-            let result = future.await;
+            let result = on_behalf(future).await;
             // Before the routee hears of it, so that it can begin the next one then.
             drop(permit);
             work.done(result);

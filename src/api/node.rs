@@ -17,6 +17,7 @@ use crate::base::{
     LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted,
 };
 use crate::control::joining::JoinState;
+use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
@@ -31,6 +32,15 @@ impl Shared {
     /// Whether this thread may wait for an answer.
     pub(super) fn may_wait(&self) -> Result<(), NodeError> {
         if is_worker_thread() { Err(NodeError::WouldBlock) } else { Ok(()) }
+    }
+
+    /// Lets application threads begin nothing new.
+    fn begin_leave(&self) -> Result<(), NodeError> {
+        if self.gate.is_closed() {
+            return Err(NodeError::Stopped); // Control may still be there, and ends.
+        }
+        self.gate.leave();
+        Ok(())
     }
 
     pub(super) fn order(&self, order: Order) -> Result<(), NodeError> {
@@ -280,9 +290,16 @@ impl Node {
     /// Leaves gracefully: the others stop sending here, what is under way is finished, then the
     /// node stops. Gives true if everything was drained in time.
     ///
+    /// From the start of it on, what the application's threads tell and ask through this node is
+    /// refused as [`Refusal::Leaving`]: otherwise it might never be drained. Handlers still send, by
+    /// their context or a router, and so do the futures that they run by
+    /// [`AsyncReplies`](crate::AsyncReplies) and [`AsyncWork`](crate::AsyncWork); what they had begun
+    /// before is waited for. [`Node::leave_waits_for`] tells for what.
+    ///
     /// # Errors
     /// When the node had stopped already.
     pub async fn leave(self) -> Result<bool, NodeError> {
+        self.shared.begin_leave()?;
         let (answer, answered) = oneshot::channel();
         self.shared.order(Order::Leave(answer))?;
         answered.await.map_err(|_| NodeError::Stopped)
@@ -290,14 +307,21 @@ impl Node {
 
     /// Begins to leave as [`Node::leave`] does and returns at once, for nodes that are shared;
     /// [`Node::ended`] tells when it is over and whether everything was drained. A second time
-    /// changes nothing.
+    /// changes nothing while it goes on.
     ///
     /// # Errors
     /// When the node had stopped already.
     pub fn begin_leave(&self) -> Result<(), NodeError> {
+        self.shared.begin_leave()?;
         // Nobody waits for this answer: `ended` says the same.
         let (answer, _) = oneshot::channel();
         self.shared.order(Order::Leave(answer))
+    }
+
+    /// What its leave waits for, once that takes longer than a second; and after a leave that was not
+    /// drained in time, what it gave up on. The log says the same.
+    pub fn leave_waits_for(&self) -> Option<Arc<LeaveWaits>> {
+        self.shared.leave.borrow().clone()
     }
 
     /// As [`Node::leave`], blocking the thread.

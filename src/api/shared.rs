@@ -1,6 +1,6 @@
 //! What all faces of one node share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use super::times::AskTimes;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
 use crate::control::joining::JoinState;
+use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
 use crate::hash::HashSeed;
 use crate::part::load::Loads;
 use crate::queue::board::{Board, CountsBoard};
+use crate::queue::gate::Gate;
 use crate::queue::inject::Injector;
 use crate::queue::reply::ReplySlots;
 use crate::queue::stream::StreamSender;
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     pub ended: watch::Receiver<Option<Ended>>,
     pub strangers: watch::Receiver<Strangers>,
     pub join: watch::Receiver<JoinState>,
+    pub leave: watch::Receiver<Option<Arc<LeaveWaits>>>,
     pub troubles: watch::Receiver<Arc<[Trouble]>>,
     /// As the part last showed them.
     pub loads: Arc<ArcSwap<Loads>>,
@@ -64,8 +67,8 @@ pub(crate) struct Shared {
     pub given_up: Arc<OnceLock<GivenUp>>,
     /// How long a turn may last before it counts as slow.
     pub slow_turn: Duration,
-    /// Whether the node takes nothing more.
-    pub closing: Arc<AtomicBool>,
+    /// Whether the node takes messages.
+    pub gate: Arc<Gate>,
     pub doors: Vec<Door>,
     pub buffers: Arc<Buffers>,
     pub replies: ReplySlots<AppReply>,
@@ -122,7 +125,7 @@ impl Shared {
             board: &door.board,
             buffers: &self.buffers,
             replies: &self.replies,
-            closing: &self.closing,
+            gate: &self.gate,
             refused: &self.refused,
         }
     }

@@ -378,6 +378,15 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         })
     }
 
+    /// The links on which asks are open, once for each.
+    pub fn links(&self) -> impl Iterator<Item = L> {
+        self.table.iter().filter_map(|entry| match entry {
+            Entry::Ask(Ask { course: Course::Once(link), .. }) => Some(*link),
+            Entry::Attempt { link, .. } => *link,
+            Entry::Ask(_) => None,
+        })
+    }
+
     /// Whether anything is open on a link.
     pub fn waits_on(&self, link: L) -> bool {
         !self.on_link(link).is_empty()

@@ -86,6 +86,10 @@ reasons! {
              its `pick`: the table may also be empty"
         )]
         StrategyFailed,
+        /// This node leaves: its application's threads begin nothing new here, while handlers finish
+        /// what they have.
+        #[error("this node is leaving its cluster and takes nothing new; send from another node")]
+        Leaving,
     }
 }
 

@@ -1,11 +1,14 @@
 //! The steps of a graceful leave: wait until the others know, until all is drained, say goodbye.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::leave_waits::LeaveWaits;
+use super::log_line::LogLine;
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{Time, WorkerIndex};
+use crate::base::{LogKind, LogLimiter, Time, View, WorkerIndex};
 use crate::wire::handshake::TurnAway;
-use crate::worker::Command;
+use crate::worker::{Command, Undrained};
 
 /// How often a leaving node asks its workers whether they are drained.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -47,13 +50,35 @@ pub(super) struct Leaving {
     stage: Stage,
     grace: Duration,
     timeout: Duration,
-    /// By worker: how many times in a row it said that it was drained.
-    drained: Vec<u8>,
+    workers: Vec<Answers>,
+    /// After how much of the draining it is said next what it waits for.
+    say_after: Duration,
+    /// As it was said last.
+    waits: Option<Arc<LeaveWaits>>,
+    news: bool,
+    log: LogLimiter,
+}
+
+/// What one worker says of itself.
+#[derive(Default)]
+struct Answers {
+    /// How many times in a row it said that it was drained.
+    drained: u8,
+    /// What it had left to do when it answered last.
+    undrained: Undrained,
+    /// When that was.
+    last: Option<Time>,
 }
 
 /// A worker must be found drained so many times in a row: a message between two of them can hide
 /// from one look.
 const LOOKS: u8 = 2;
+
+/// After how long, beyond the grace, it is said what a leave waits for.
+const SAY_AFTER: Duration = Duration::from_secs(1);
+
+/// A worker that does not answer for so long is held by a handler.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long membership repeats its farewell.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -66,7 +91,17 @@ impl Leaving {
     /// asked would never be drained.
     pub fn new(grace: Duration, timeout: Duration, workers: u16) -> Self {
         let grace = grace.min(timeout / 2);
-        Self { stage: Stage::Member, grace, timeout, drained: vec![0; usize::from(workers)] }
+        let workers = (0..workers).map(|_| Answers::default()).collect();
+        Self {
+            stage: Stage::Member,
+            grace,
+            timeout,
+            workers,
+            say_after: grace.saturating_add(SAY_AFTER),
+            waits: None,
+            news: false,
+            log: LogLimiter::default(),
+        }
     }
 
     pub fn begin(&mut self, now: Time) -> bool {
@@ -86,17 +121,53 @@ impl Leaving {
         }
     }
 
-    pub fn answer(&mut self, now: Time, worker: WorkerIndex, drained: bool) -> Step {
+    /// What a worker has left to do, if anything.
+    pub fn answer(&mut self, now: Time, worker: WorkerIndex, undrained: Option<Undrained>) -> Step {
         let Stage::Draining { since } = self.stage else { return Step::Nothing };
-        let Some(looks) = self.drained.get_mut(usize::from(worker.0)) else {
+        let Some(answers) = self.workers.get_mut(usize::from(worker.0)) else {
             return Step::Nothing;
         };
-        *looks = if drained { looks.saturating_add(1) } else { 0 };
-        if now.since(since) >= self.grace && self.drained.iter().all(|looks| *looks >= LOOKS) {
+        let looks = if undrained.is_none() { answers.drained.saturating_add(1) } else { 0 };
+        let undrained = undrained.unwrap_or_default();
+        *answers = Answers { drained: looks, undrained, last: Some(now) };
+        if now.since(since) >= self.grace && self.workers.iter().all(|it| it.drained >= LOOKS) {
             self.stage = Stage::Parting { since: now, drained: true };
             return Step::Finish;
         }
         Step::Nothing
+    }
+
+    /// What it waits for, when that is to be said: after a second, two, four and so on, and when it
+    /// gives up.
+    fn waits(&mut self, now: Time, view: &View) -> Option<LogLine> {
+        let (lasted, gave_up) = match self.stage {
+            Stage::Draining { since } => (now.since(since), false),
+            Stage::Parting { since, drained: false } if since == now => (self.timeout, true),
+            _ => return None,
+        };
+        if lasted < self.say_after && !gave_up {
+            return None;
+        }
+        self.say_after = lasted * 2;
+        let mut all = Undrained::default();
+        self.workers.iter().for_each(|answers| all.add(&answers.undrained));
+        let silent =
+            |last: &Option<Time>| last.is_none_or(|last| now.since(last) >= ANSWERS_WITHIN);
+        let held = self.workers.iter().zip(0..).filter(|(answers, _)| silent(&answers.last));
+        let held = held.map(|(_, worker)| WorkerIndex(worker)).collect();
+        let waits = Arc::new(LeaveWaits::new(&all, held, view));
+        self.waits = Some(Arc::clone(&waits));
+        self.news = true;
+        let kind = LogKind::Leaving;
+        let left_out = self.log.line(now, kind)?;
+        let ms = lasted.as_millis();
+        let text = match gave_up {
+            true => format!(
+                "this node goes after {ms} ms, `membership.leave_timeout_ms`, and gives up on {waits}"
+            ),
+            false => format!("this node has been leaving for {ms} ms and waits for {waits}"),
+        };
+        Some(LogLine { kind, left_out, text })
     }
 
     pub fn check(&mut self, now: Time) -> Step {
@@ -132,19 +203,33 @@ impl Control {
         }
     }
 
-    /// A worker said whether it is drained.
+    /// A worker said what it has left to do.
     pub fn drained(
         &mut self,
         now: Time,
         worker: WorkerIndex,
-        drained: bool,
+        undrained: Option<Undrained>,
         sink: &mut dyn ControlSink,
     ) {
-        let step = self.leaving.answer(now, worker, drained);
+        let step = self.leaving.answer(now, worker, undrained);
         self.leave_step(now, step, sink);
     }
 
-    pub(super) fn leave_step(&mut self, now: Time, step: Step, sink: &mut dyn ControlSink) {
+    /// What the leave waits for, if that was said anew since it was last asked for.
+    pub fn leave_news(&mut self) -> Option<Arc<LeaveWaits>> {
+        std::mem::take(&mut self.leaving.news).then(|| self.leaving.waits.clone()).flatten()
+    }
+
+    /// The next look whether it is drained, or gone.
+    pub(super) fn leave_due(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        let step = self.leaving.check(now);
+        if let Some(line) = self.leaving.waits(now, self.membership.view()) {
+            sink.log(line);
+        }
+        self.leave_step(now, step, sink);
+    }
+
+    fn leave_step(&mut self, now: Time, step: Step, sink: &mut dyn ControlSink) {
         match step {
             Step::Nothing => {}
             Step::Wait => sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain),
@@ -168,11 +253,17 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{Incarnation, Member, NodeId, NodeRef};
 
     const MS: u64 = 1_000_000;
 
     fn leaving() -> Leaving {
         Leaving::new(Duration::from_millis(100), Duration::from_secs(1), 2)
+    }
+
+    /// A worker with something left to do.
+    fn busy() -> Option<Undrained> {
+        Some(Undrained { asks: 2, ..Undrained::default() })
     }
 
     #[test]
@@ -183,11 +274,11 @@ mod tests {
         assert_eq!(leaving.turn_away(), Some(TurnAway::Leaving));
         assert_eq!(leaving.check(Time(20 * MS)), Step::Wait);
         assert_eq!(leaving.check(Time(100 * MS)), Step::Ask);
-        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(0), true), Step::Nothing);
-        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(1), false), Step::Nothing);
-        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(0), true), Step::Nothing);
-        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(1), true), Step::Nothing);
-        assert_eq!(leaving.answer(Time(141 * MS), WorkerIndex(1), true), Step::Finish);
+        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(0), None), Step::Nothing);
+        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(1), busy()), Step::Nothing);
+        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(0), None), Step::Nothing);
+        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(1), None), Step::Nothing);
+        assert_eq!(leaving.answer(Time(141 * MS), WorkerIndex(1), None), Step::Finish);
         assert_eq!(leaving.check(Time(142 * MS)), Step::Wait);
         assert_eq!(leaving.turn_away(), Some(TurnAway::Leaving));
         assert_eq!(leaving.check(Time(181 * MS)), Step::Farewell);
@@ -212,8 +303,8 @@ mod tests {
         leaving.begin(Time(0));
         assert_eq!(leaving.check(Time(480 * MS)), Step::Wait);
         assert_eq!(leaving.check(Time(500 * MS)), Step::Ask);
-        assert_eq!(leaving.answer(Time(501 * MS), WorkerIndex(0), true), Step::Nothing);
-        assert_eq!(leaving.answer(Time(521 * MS), WorkerIndex(0), true), Step::Finish);
+        assert_eq!(leaving.answer(Time(501 * MS), WorkerIndex(0), None), Step::Nothing);
+        assert_eq!(leaving.answer(Time(521 * MS), WorkerIndex(0), None), Step::Finish);
     }
 
     #[test]
@@ -221,5 +312,35 @@ mod tests {
         let mut leaving = leaving();
         assert!(leaving.begin(Time(0)));
         assert!(!leaving.begin(Time(5)));
+    }
+
+    #[test]
+    fn what_it_waits_for_is_said_ever_more_seldom_and_at_the_end() {
+        let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(10), 2);
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let peer = NodeRef { node: NodeId(2), ..me };
+        let member =
+            Member { name: "slow".into(), ..Member::plain(peer, ([10, 0, 0, 1], 7).into()) };
+        let view = View::new(me, 0, vec![member]);
+        leaving.begin(Time(0));
+        let mut said = Vec::new();
+        for ms in (0..=10_100).step_by(20) {
+            let now = Time(ms * MS);
+            leaving.check(now);
+            // The second worker is held and says nothing.
+            let waits = Undrained { asks: 2, peers: [peer].into(), ..Undrained::default() };
+            leaving.answer(now, WorkerIndex(0), Some(waits));
+            said.extend(leaving.waits(now, &view).map(|line| (ms, line.text)));
+        }
+        let when: Vec<u64> = said.iter().map(|(ms, _)| *ms).collect();
+        assert_eq!(when, [1_000, 2_000, 4_000, 8_000, 10_000]);
+        let waits = "2 asks without a reply; handlers that hold the workers 1; the peers slow at \
+                     10.0.0.1:7, which have not answered or taken all";
+        assert_eq!(
+            said[0].1,
+            format!("this node has been leaving for 1000 ms and waits for {waits}")
+        );
+        assert!(said[4].1.ends_with(&format!("gives up on {waits}")), "{}", said[4].1);
+        assert_eq!(leaving.waits.as_ref().unwrap().to_string(), waits);
     }
 }

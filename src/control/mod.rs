@@ -7,7 +7,8 @@ mod ending;
 mod gossip;
 mod join_state;
 pub mod joining;
-mod leaving;
+mod leave_waits;
+pub mod leaving;
 pub mod letters;
 pub mod links;
 mod log_line;
@@ -375,10 +376,7 @@ impl Control {
                     membership.handle_timer(now, timer, sink)
                 });
             }
-            ControlTimer::Drain => {
-                let step = self.leaving.check(now);
-                self.leave_step(now, step, sink);
-            }
+            ControlTimer::Drain => self.leave_due(now, sink),
             ControlTimer::Link(timer) => self.link_timer(now, timer, sink),
             ControlTimer::Join => self.join_round(now, sink),
             ControlTimer::Troubles => self.look_at_troubles(now, sink),

@@ -35,7 +35,9 @@ impl Control {
             Report::Served(_, handler) => self.served(now, handler, sink),
             Report::ServeFailed(handler) => self.serve_failed(now, handler, sink),
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),
-            Report::Drained(worker, drained) => self.drained(now, worker, drained, sink),
+            Report::Drained(worker, undrained) => {
+                self.drained(now, worker, undrained.map(|it| *it), sink);
+            }
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
             Report::Lost(_) => self.lost_worker(),
             // A worker names a handler once, and ends once.

@@ -23,6 +23,8 @@ pub mod block_on;
 #[cfg(not(loom))]
 pub mod board;
 pub mod finished;
+#[cfg(not(loom))]
+pub mod gate;
 pub mod inject;
 pub mod latest;
 pub mod pool;

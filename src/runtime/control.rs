@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
@@ -139,13 +138,13 @@ impl Prepared {
         // A panic of a user's policy or strategy ends the node: faces refuse at once, and each
         // worker stops at its next turn, when it sees that control is gone.
         let ended = driver.effects.published.ended.clone();
-        let closing = Arc::clone(&driver.effects.published.closing);
+        let gate = Arc::clone(&driver.effects.published.gate);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             runtime.block_on(Self::drive(driver, ports));
         }));
         if outcome.is_err() {
             tracing::error!("the control thread panicked: the node stops");
-            closing.store(true, Ordering::SeqCst);
+            gate.close();
             ended.send_if_modified(|state| state.get_or_insert(Ended::Stopped) == &Ended::Stopped);
         }
         // Handshakes that are under way end with the runtime.
@@ -384,6 +383,9 @@ impl Driver {
         if let Some(join) = self.control.join_news() {
             self.effects.published.join.send_replace(join);
         }
+        if let Some(waits) = self.control.leave_news() {
+            self.effects.published.leave.send_replace(Some(waits));
+        }
         if let Some(troubles) = self.control.trouble_news() {
             self.effects.published.troubles.send_replace(troubles);
         }
@@ -512,7 +514,7 @@ impl Driver {
 
     /// Stops the workers, and tells everybody when they have.
     async fn end(&mut self, ended: Ended) {
-        self.effects.published.closing.store(true, Ordering::SeqCst);
+        self.effects.published.gate.close();
         self.note_names();
         self.control.stop(self.clock.now(), &mut self.effects);
         while !self.effects.stopped {

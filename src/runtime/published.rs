@@ -1,6 +1,5 @@
 //! What the control thread tells everybody.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -10,8 +9,10 @@ use super::last::GivenUp;
 use super::proxies::DeadLetter;
 use crate::base::{MemberEvent, WorkerIndex};
 use crate::control::joining::JoinState;
+use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
 use crate::member::MemberFault;
+use crate::queue::gate::Gate;
 use crate::queue::stream::StreamSender;
 use crate::route::snapshot::Snapshot;
 
@@ -31,12 +32,14 @@ pub struct Published {
     pub strangers: watch::Sender<Strangers>,
     /// How far it has got with joining.
     pub join: watch::Sender<JoinState>,
+    /// What its leave waits for, or gave up on.
+    pub leave: watch::Sender<Option<Arc<LeaveWaits>>>,
     /// What is wrong between it and others.
     pub troubles: watch::Sender<Arc<[Trouble]>>,
     /// What was given up at the end, if something was; set before `ended` is.
     pub given_up: Arc<OnceLock<GivenUp>>,
-    /// Set before the workers are stopped: from then on application threads are refused.
-    pub closing: Arc<AtomicBool>,
+    /// Closed before the workers are stopped: from then on application threads are refused.
+    pub gate: Arc<Gate>,
 }
 
 /// How a node's life ended.

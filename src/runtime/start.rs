@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::base::debug_as_display;
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
 use crate::config::{DEAD_LETTERS_BYTES, EVENTS_BYTES, NodeConfig, STREAM_ITEMS};
 use crate::control::joining::JoinState;
+use crate::control::leaving::LeaveWaits;
 use crate::control::links::LinkConfig;
 use crate::control::seeds::FoundSeeds;
 use crate::control::troubles::Trouble;
@@ -29,6 +29,7 @@ use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::{Discovery, look};
 use crate::part::PartSettings;
+use crate::queue::gate::Gate;
 use crate::queue::reply::ReplySlots;
 use crate::queue::stream::{Keeps, StreamSender};
 use crate::route::snapshot::Snapshot;
@@ -244,12 +245,14 @@ pub struct Heard {
     pub strangers: watch::Receiver<Strangers>,
     /// How far it has got with joining.
     pub join: watch::Receiver<JoinState>,
+    /// What its leave waits for, or gave up on.
+    pub leave: watch::Receiver<Option<Arc<LeaveWaits>>>,
     /// What is wrong between it and others.
     pub troubles: watch::Receiver<Arc<[Trouble]>>,
     /// What was given up at its end.
     pub given_up: Arc<OnceLock<GivenUp>>,
-    /// Whether it takes nothing more from application threads.
-    pub closing: Arc<AtomicBool>,
+    /// Whether it takes messages from application threads.
+    pub gate: Arc<Gate>,
 }
 
 fn publish(control: &Control) -> (Published, Heard) {
@@ -261,7 +264,8 @@ fn publish(control: &Control) -> (Published, Heard) {
     let (strangers, stranger_counts) = watch::channel(Strangers::default());
     let (join, joins) = watch::channel(control.join_state());
     let (troubles, trouble) = watch::channel(Arc::default());
-    let (given_up, closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let (leave, leaves) = watch::channel(None);
+    let (given_up, gate) = (Arc::default(), Arc::<Gate>::default());
     let heard = Heard {
         snapshot: Arc::clone(&snapshot),
         changes: changed,
@@ -270,9 +274,10 @@ fn publish(control: &Control) -> (Published, Heard) {
         ended: end,
         strangers: stranger_counts,
         join: joins,
+        leave: leaves,
         troubles: trouble,
         given_up: Arc::clone(&given_up),
-        closing: Arc::clone(&closing),
+        gate: Arc::clone(&gate),
     };
     let published = Published {
         snapshot,
@@ -282,9 +287,10 @@ fn publish(control: &Control) -> (Published, Heard) {
         ended,
         strangers,
         join,
+        leave,
         troubles,
         given_up,
-        closing,
+        gate,
     };
     (published, heard)
 }

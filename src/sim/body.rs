@@ -88,7 +88,7 @@ impl World {
             backlog: Vec::new(),
             running_since: Time::ZERO,
             left: None,
-            closing: false.into(),
+            gate: Default::default(),
             refused: Default::default(),
         }
     }

@@ -122,13 +122,21 @@ impl World {
         }
     }
 
+    /// The application's threads are refused at once, as by `Node::begin_leave`.
+    pub(super) fn begin_leave(&mut self, life: LifeId) {
+        self.lives[life].leaving = true;
+        if let Some(body) = &self.lives[life].body {
+            body.gate.leave();
+        }
+        self.control(life, |control, now, sink| control.leave(now, sink));
+    }
+
     fn leave(&mut self, life: LifeId) {
         if self.is_wanted(life) {
             return;
         }
         self.net.trace.say(|| format!("life {life} leaves"));
-        self.lives[life].leaving = true;
-        self.control(life, |control, now, sink| control.leave(now, sink));
+        self.begin_leave(life);
         let slot = self.lives[life].slot;
         if self.net.rng.random_range(0..2) == 0 {
             let after = self.plan.leave_timeout_ms + 500;

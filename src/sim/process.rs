@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -17,6 +17,7 @@ use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::control::Control;
 use crate::queue::Full;
 use crate::queue::board::Board;
+use crate::queue::gate::Gate;
 use crate::queue::inject::{Injected, Injector};
 use crate::queue::reply::ReplySlots;
 use crate::queue::weighed::{WeighedReceiver, WeighedSender};
@@ -120,8 +121,8 @@ pub struct Body {
     pub running_since: Time,
     /// Set when control has left the cluster, with whether all was drained.
     pub left: Option<bool>,
-    /// It takes nothing more: applications see it when control has left.
-    pub closing: AtomicBool,
+    /// Whether it takes messages: not from the start of a leave on.
+    pub gate: Gate,
     /// Refusals on threads of the application, by number.
     pub refused: [AtomicU64; Refusal::ALL.len()],
 }
@@ -199,8 +200,8 @@ impl Body {
     /// The way into a worker for the application's threads.
     pub fn sender(&self, worker: usize) -> Sender<'_> {
         let Ends { injector, board, .. } = &self.workers[worker].ends;
-        let Self { snapshot, buffers, replies, closing, refused, .. } = self;
-        Sender { snapshot, injector, board, buffers, replies, closing, refused }
+        let Self { snapshot, buffers, replies, gate, refused, .. } = self;
+        Sender { snapshot, injector, board, buffers, replies, gate, refused }
     }
 
     /// Messages that wait anywhere in the process, of those that its workers have taken in.

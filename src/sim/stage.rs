@@ -197,8 +197,7 @@ impl Stage {
     pub fn leave(&mut self, slot: SlotId) -> bool {
         let life = self.life(slot);
         if let Some(life) = life {
-            self.world.lives[life].leaving = true;
-            self.world.control(life, |control, now, sink| control.leave(now, sink));
+            self.world.begin_leave(life);
         }
         life.is_some()
     }

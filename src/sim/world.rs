@@ -2,7 +2,6 @@
 //! that lets one thing happen after the other.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -448,7 +447,7 @@ impl World {
     pub(super) fn left(&mut self, life: LifeId, drained: bool) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         body.left = Some(drained);
-        body.closing.store(true, Ordering::Relaxed);
+        body.gate.close();
         self.net.queue.push(self.net.now, Event::Exit(life));
     }
 

@@ -1,7 +1,7 @@
 //! What control and a worker say to each other. `C` is a connection that has shaken hands, as its
 //! driver holds it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,8 +185,8 @@ pub enum Report {
     ServeFailed(HandlerId),
     /// A worker does not run this handler any more.
     Withdrawn(WorkerIndex, HandlerId),
-    /// The answer to [`Command::AskDrained`].
-    Drained(WorkerIndex, bool),
+    /// The answer to [`Command::AskDrained`]: what is left to do, if anything.
+    Drained(WorkerIndex, Option<Box<Undrained>>),
     /// A part's half on a worker has something to say.
     Part(WorkerIndex, ControlReport),
     /// Messages died on a worker.
@@ -197,6 +197,44 @@ pub enum Report {
     Ended(WorkerIndex),
     /// A worker's thread has panicked, or the system's poll failed it: it is no more.
     Lost(WorkerIndex),
+}
+
+/// Peers that keep a worker from being drained and are named.
+const MOST_PEERS: usize = 8;
+
+/// What keeps a worker from being drained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undrained {
+    /// What waits within the node: hand-overs, messages between its workers, news for routees.
+    pub waiting: usize,
+    /// Asks that have not ended.
+    pub asks: usize,
+    /// Pieces of work under way elsewhere.
+    pub work: usize,
+    /// Whether somebody may still reply later.
+    pub owes_replies: bool,
+    /// Some of the peers that asks wait for, that have not acknowledged or taken what is for them, or
+    /// that have not said yet that they send no more.
+    pub peers: BTreeSet<NodeRef>,
+}
+
+impl Undrained {
+    /// Adds what keeps another worker.
+    pub fn add(&mut self, other: &Self) {
+        self.waiting += other.waiting;
+        self.asks += other.asks;
+        self.work += other.work;
+        self.owes_replies |= other.owes_replies;
+        for peer in &other.peers {
+            self.name(*peer);
+        }
+    }
+
+    pub(super) fn name(&mut self, peer: NodeRef) {
+        if self.peers.len() < MOST_PEERS {
+            self.peers.insert(peer);
+        }
+    }
 }
 
 /// A worker's turn took longer than it may; told once of a handler and type of message.

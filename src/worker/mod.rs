@@ -10,7 +10,7 @@
 //! - all that handlers may touch: `core`, and what is done with it in `burying` and `asks`
 //! - what users see and write: `context`, `handler`, `asking`; and what control says: `command`
 //! - `Worker`, declared here, in parts: `routees`, `working`, `parts`, `deliver`, `admit`, `held`,
-//!   `linking`, `mend`, `due`, `usage`
+//!   `linking`, `mend`, `due`, `usage`, `drained`
 //! - in which order it does all this, and when: `turn`
 //!
 //! How a message walks through them stands in `docs/ARCHITECTURE.md`.
@@ -24,6 +24,7 @@ pub mod context;
 mod core;
 pub mod dead;
 mod deliver;
+mod drained;
 mod due;
 pub mod handler;
 mod held;
@@ -56,7 +57,7 @@ mod working;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use self::command::{Command, Report, SlowTurn};
+pub use self::command::{Command, Report, SlowTurn, Undrained};
 pub use self::context::WakeKey;
 pub use self::core::Context;
 pub use self::dead::Dead;
@@ -323,20 +324,6 @@ impl Worker {
         let others =
             self.core.timers.next_deadline().into_iter().chain(self.core.wakes.next_deadline());
         asks.into_iter().chain(others).min()
-    }
-
-    /// Whether every message that came in or went out has come to its end, and every peer that
-    /// sent to this worker said that it will send no more.
-    pub fn is_drained(&self) -> bool {
-        self.core.asks.is_empty()
-            && self.core.failed_asks.is_empty()
-            && self.held.is_empty()
-            && self.core.parts.is_drained()
-            && self.core.notices.is_empty()
-            && self.core.works.is_empty()
-            && !self.core.repliers.is_held()
-            && !self.core.repliers.has_notes()
-            && self.core.links.iter().all(|(_, link)| link.is_settled())
     }
 
     /// Whether reading from a link should rest, because what its peer asked for is not taken by

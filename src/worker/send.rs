@@ -5,7 +5,7 @@
 //! is made. A [`Sender`] holds what an application thread decides by: it chooses, refuses, encodes,
 //! and hands over to its worker. The faces and the simulator's threads share it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::inject::{AppReply, InjectedAsk, Injection};
@@ -15,6 +15,7 @@ use crate::ask::Plan;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Time, TypeRef};
 use crate::queue::board::{Board, WayState};
+use crate::queue::gate::{Gate, Shut};
 use crate::queue::inject::Injector;
 use crate::queue::reply::{ReplySlots, Ticket};
 use crate::route::snapshot::{RouterState, Snapshot};
@@ -146,8 +147,8 @@ pub struct Sender<'a> {
     pub buffers: &'a Buffers,
     /// Where replies come.
     pub replies: &'a ReplySlots<AppReply>,
-    /// Whether the node takes nothing more.
-    pub closing: &'a AtomicBool,
+    /// Whether the node takes messages.
+    pub gate: &'a Gate,
     /// Refusals on application threads, by number.
     pub refused: &'a [AtomicU64; Refusal::ALL.len()],
 }
@@ -165,15 +166,20 @@ impl Sender<'_> {
     /// Why a router's choice fell on nobody, by what is known of this node itself.
     #[cold]
     pub fn explain(&self, refusal: Refusal) -> Refusal {
-        match refusal {
-            // No link of a node that has stopped takes anything.
-            _ if self.is_closing() => Refusal::Stopped,
-            refusal => explain(refusal, self.snapshot),
+        // No link of a node that has stopped takes anything.
+        match self.admits() {
+            Ok(()) => explain(refusal, self.snapshot),
+            Err(shut) => shut,
         }
     }
 
-    fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+    /// Whether the node takes messages from this thread.
+    #[inline]
+    fn admits(&self) -> Result<(), Refusal> {
+        self.gate.admits().map_err(|shut| match shut {
+            Shut::Leaving => Refusal::Leaving,
+            Shut::Closed => Refusal::Stopped,
+        })
     }
 
     /// Where a message goes through a router whose strategy follows keys: needs no state.
@@ -197,9 +203,7 @@ impl Sender<'_> {
     /// Why it does not.
     #[inline]
     pub fn check(&self, destination: DestinationId) -> Result<(), Refusal> {
-        if self.is_closing() {
-            return Err(Refusal::Stopped);
-        }
+        self.admits()?;
         match self.board.get(destination) {
             WayState::Open => Ok(()),
             WayState::Full => Err(Refusal::QueueFull),
@@ -311,8 +315,10 @@ impl Sender<'_> {
         now: Time,
     ) -> Result<Ticket<AppReply>, Refusal> {
         let AskOptions { within, idempotent } = options;
-        if !idempotent {
-            // An idempotent ask goes to the worker in any case, which sends it when it can.
+        if idempotent {
+            // It goes to the worker in any case, which sends it when it can.
+            self.admits()?;
+        } else {
             self.check(place.destination)?;
         }
         let frame = encode_single(self.buffers, &ask_head::<M>(place, 0, within), message)?;

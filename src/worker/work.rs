@@ -74,11 +74,7 @@ impl<T> Works<T> {
         Self { most, waker, next: 0, open: BTreeMap::new(), results: None }
     }
 
-    /// Whether nobody waits for anything.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
+    /// How many pieces somebody waits for.
     pub fn len(&self) -> usize {
         self.open.len()
     }

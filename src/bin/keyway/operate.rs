@@ -74,6 +74,9 @@ fn health(at: &At) -> Result<(), Failure> {
     if let Some(obstacle) = &report.joining {
         line += &format!("; it is not in its cluster: {obstacle}");
     }
+    if let Some(waits) = &report.leaving {
+        line += &format!("; its leave waits for {waits}");
+    }
     for trouble in &report.troubles {
         line += &format!("; {trouble}");
     }

@@ -254,8 +254,11 @@ impl Turn {
                 }
                 Command::Part(order) => worker.part_order(order),
                 Command::AskDrained => {
-                    let drained = !self.is_queued(io) && worker.is_drained();
-                    self.unsent.push(Report::Drained(self.index, drained));
+                    let mut undrained = worker.undrained();
+                    if self.is_queued(io) {
+                        undrained.get_or_insert_default().waiting += 1;
+                    }
+                    self.unsent.push(Report::Drained(self.index, undrained.map(Box::new)));
                 }
                 Command::Finish => worker.finish_all(),
                 Command::Stop => self.stage.stop(),

@@ -7,7 +7,7 @@ fn drained(bench: &mut Bench) -> Vec<bool> {
     bench.hands.commands.push_back(Command::AskDrained);
     bench.run();
     let reports = bench.hands.reports.drain(..).filter_map(|report| match report {
-        Report::Drained(WorkerIndex(0), drained) => Some(drained),
+        Report::Drained(WorkerIndex(0), undrained) => Some(undrained.is_none()),
         _ => None,
     });
     reports.collect()

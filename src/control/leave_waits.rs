@@ -1,0 +1,74 @@
+//! What a leave waits for, in words: for the log while it goes on, and for whoever asks, also after
+//! a leave that gave up on it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::{View, WorkerIndex};
+use crate::worker::Undrained;
+
+/// What the leave of a node waits for, or gave up on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaveWaits {
+    /// Asks from here that have not ended.
+    pub asks: usize,
+    /// Pieces of work of handlers under way elsewhere.
+    pub work: usize,
+    /// Whether some handler may still reply later.
+    pub owes_replies: bool,
+    /// What waits within the node.
+    pub waiting: usize,
+    /// Some of the peers that do not answer asks, have not acknowledged or taken what is for them, or
+    /// have not said yet that they send no more.
+    pub peers: Vec<(Arc<str>, SocketAddr)>,
+    /// Workers that do not say how far they are: a handler holds them.
+    pub held: Vec<WorkerIndex>,
+}
+
+impl LeaveWaits {
+    /// What is known of all workers.
+    pub(super) fn new(undrained: &Undrained, held: Vec<WorkerIndex>, view: &View) -> Self {
+        let Undrained { waiting, asks, work, owes_replies, peers } = undrained;
+        let peers = peers.iter().filter_map(|peer| {
+            let member = view.member(peer.node).filter(|member| member.node_ref() == *peer)?;
+            Some((Arc::clone(&member.name), member.address))
+        });
+        let (peers, [waiting, asks, work]) = (peers.collect(), [*waiting, *asks, *work]);
+        Self { asks, work, owes_replies: *owes_replies, waiting, peers, held }
+    }
+}
+
+impl fmt::Display for LeaveWaits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asks, work, owes_replies, waiting, peers, held } = self;
+        let mut parts = Vec::new();
+        for (count, what) in [
+            (*asks, "asks without a reply"),
+            (*work, "pieces of work under way elsewhere"),
+            (*waiting, "that wait within the node"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        }
+        if *owes_replies {
+            parts.push("handlers that may still reply later".to_owned());
+        }
+        let list = |names: Vec<String>| names.join(", ");
+        if !held.is_empty() {
+            let names = held.iter().map(ToString::to_string).collect();
+            parts.push(format!("handlers that hold the workers {}", list(names)));
+        }
+        if !peers.is_empty() {
+            let names =
+                peers.iter().map(|(name, address)| format!("{name} at {address}")).collect();
+            parts.push(format!("the peers {}, which have not answered or taken all", list(names)));
+        }
+        match parts.is_empty() {
+            true => f.write_str("nothing that is known"),
+            false => f.write_str(&parts.join("; ")),
+        }
+    }
+}

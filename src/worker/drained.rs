@@ -1,0 +1,42 @@
+//! Whether a worker of a node that leaves has something left to do, and what that is.
+
+use std::collections::BTreeSet;
+
+use super::Worker;
+use super::command::Undrained;
+use super::link::Role;
+
+impl Worker {
+    /// Whether every message that came in or went out has come to its end, and every peer that
+    /// sent to this worker said that it will send no more.
+    pub fn is_drained(&self) -> bool {
+        self.undrained().is_none()
+    }
+
+    /// What keeps it from being drained, if something does.
+    pub fn undrained(&self) -> Option<Undrained> {
+        let core = &self.core;
+        let parts = usize::from(!core.parts.is_drained());
+        let held = usize::from(!self.held.is_empty());
+        let notes = usize::from(core.repliers.has_notes());
+        let news = core.failed_asks.len() + core.notices.len();
+        let mut found = Undrained {
+            waiting: self.held.count().max(held) + news + parts + notes,
+            asks: core.asks.len(),
+            work: core.works.len(),
+            owes_replies: core.repliers.is_held(),
+            peers: BTreeSet::new(),
+        };
+        let waited_for = core.asks.links().filter_map(|link| core.links.get(link));
+        for link in waited_for.filter(|link| matches!(link.role, Role::Dialed { .. })) {
+            found.name(link.peer.0);
+        }
+        for (_, link) in core.links.iter().filter(|(_, link)| !link.is_settled()) {
+            match link.role {
+                Role::Own | Role::Sibling(_) => found.waiting += 1,
+                Role::Dialed { .. } | Role::Accepted { .. } => found.name(link.peer.0),
+            }
+        }
+        (found != Undrained::default()).then_some(found)
+    }
+}

@@ -1,0 +1,216 @@
+//! Nodes that leave while their own application goes on: what is refused, what is finished, and what
+//! a leave says that it waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyway::{
+    AskError, AsyncReplies, Context, Ended, Handler, Later, Message, Node, NodeBuilder, NodeError,
+    Refusal, Routee, Router,
+};
+use rkyv::{Archive, Deserialize, Serialize};
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "leaving.add", key = key, reply = u64)]
+struct Add {
+    key: u64,
+}
+
+/// Counts, and takes its time for it.
+#[derive(Routee)]
+#[routee(handles(Add))]
+struct Slow(Arc<AtomicU64>, Duration);
+
+impl Handler<Add> for Slow {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedAdd, _: &mut Context<'_>) -> u64 {
+        thread::sleep(self.1);
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "leaving.pass", reply = u64)]
+struct Pass;
+
+/// Waits for a gate, and then asks another path from its future; tells it by its context as well.
+#[derive(Routee)]
+#[routee(handles(Pass))]
+struct Passes {
+    replies: AsyncReplies,
+    on: Router,
+    gate: Arc<AtomicBool>,
+}
+
+impl Handler<Pass> for Passes {
+    type Reply = Later<u64>;
+    fn handle(&mut self, _: &ArchivedPass, cx: &mut Context<'_>) -> Later<u64> {
+        cx.tell(&self.on, &Add { key: 2 }).unwrap();
+        let (on, gate) = (self.on.clone(), Arc::clone(&self.gate));
+        self.replies.reply(cx, async move {
+            while !gate.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            on.ask(&Add { key: 1 }).within(LIMIT).await.unwrap_or(u64::MAX)
+        })
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn builder(name: &str) -> NodeBuilder {
+    let builder = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
+    builder.name(name)
+}
+
+fn serve(node: &Node, seen: &Arc<AtomicU64>, takes: Duration) {
+    let seen = Arc::clone(seen);
+    node.serve("/add", move |_| Slow(Arc::clone(&seen), takes)).unwrap();
+}
+
+fn is_up(node: &Node) -> bool {
+    node.end().is_none()
+}
+
+#[test]
+fn an_application_that_goes_on_sending_does_not_keep_its_node_from_leaving() {
+    let (seen, told, asked) = (Arc::default(), AtomicU64::new(0), AtomicU64::new(0));
+    let leaver = builder("leaver").start().unwrap();
+    serve(&leaver, &seen, Duration::ZERO);
+    let other = builder("other").seed(leaver.address()).start().unwrap();
+    serve(&other, &seen, Duration::ZERO);
+    let router = leaver.router("/add").build().unwrap();
+    router.wait_ready(2, LIMIT).unwrap();
+    // Longer than the test may take: whoever waits for it fails.
+    let began = Instant::now();
+    let refused = thread::scope(|scope| {
+        let tells = scope.spawn({
+            let (router, told) = (router.clone(), &told);
+            move || {
+                let mut refused = Vec::new();
+                while refused.last() != Some(&Refusal::Stopped) {
+                    match router.tell(&Add { key: 1 }) {
+                        Ok(()) => drop(told.fetch_add(1, Ordering::SeqCst)),
+                        Err(Refusal::QueueFull) => thread::sleep(Duration::from_micros(200)),
+                        Err(refusal) => refused.push(refusal),
+                    }
+                    refused.dedup();
+                }
+                refused
+            }
+        });
+        let asks = scope.spawn({
+            let (router, asked) = (router.clone(), &asked);
+            move || loop {
+                // Also those that would be tried again.
+                match router.ask(&Add { key: 1 }).within(LIMIT).idempotent().wait() {
+                    Ok(_) => drop(asked.fetch_add(1, Ordering::SeqCst)),
+                    Err(AskError::Refused(refusal)) => break refusal,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        eventually("it is busy", || {
+            told.load(Ordering::SeqCst) > 100 && asked.load(Ordering::SeqCst) > 10
+        });
+        leaver.begin_leave().unwrap();
+        assert_eq!(router.tell(&Add { key: 1 }), Err(Refusal::Leaving));
+        assert_eq!(router.broadcast(&Add { key: 1 }), Err(Refusal::Leaving));
+        let mut batch = router.batch();
+        assert_eq!(batch.tell(&Add { key: 1 }), Err(Refusal::Leaving));
+        assert_eq!(asks.join().unwrap(), Refusal::Leaving);
+        eventually("it has left", || !is_up(&leaver));
+        tells.join().unwrap()
+    });
+    assert_eq!(leaver.end(), Some(Ended::Left { drained: true }));
+    assert_eq!(refused, [Refusal::Leaving, Refusal::Stopped]);
+    assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
+    let counts = leaver.counts();
+    assert_eq!((counts.in_flight(), counts.dead_total(), counts.unknown), (0, 0, 0), "{counts:?}");
+    let sent = told.load(Ordering::SeqCst) + asked.load(Ordering::SeqCst);
+    assert_eq!((counts.delivered, seen.load(Ordering::SeqCst)), (sent, sent), "all was finished");
+    assert!(leaver.leave_waits_for().is_none(), "it waited for nothing");
+}
+
+#[test]
+fn what_handlers_have_begun_still_sends_while_their_node_leaves() {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let (seen, gate) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let leaver = builder("leaver").start().unwrap();
+    let other = builder("other").seed(leaver.address()).start().unwrap();
+    serve(&other, &seen, Duration::ZERO);
+    let on = leaver.router("/add").consistent_hash().build().unwrap();
+    on.wait_ready(1, LIMIT).unwrap();
+    let parts = (AsyncReplies::new(runtime.handle().clone(), 8), on.clone(), Arc::clone(&gate));
+    leaver
+        .serve("/pass", move |_| {
+            let (replies, on, gate) = parts.clone();
+            Passes { replies, on, gate }
+        })
+        .unwrap();
+    let pass = other.router("/pass").build().unwrap();
+    pass.wait_ready(1, LIMIT).unwrap();
+
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| pass.ask(&Pass).within(LIMIT).wait());
+        eventually("it is under way", || seen.load(Ordering::SeqCst) == 1);
+        leaver.begin_leave().unwrap();
+        assert_eq!(on.tell(&Add { key: 1 }), Err(Refusal::Leaving));
+        // It waits for the handler's future, and says so.
+        eventually("it says what it waits for", || leaver.leave_waits_for().is_some());
+        let waits = leaver.leave_waits_for().unwrap();
+        assert!(waits.owes_replies && waits.to_string().contains("reply later"), "{waits}");
+        gate.store(true, Ordering::SeqCst);
+        assert_eq!(asked.join().unwrap(), Ok(2));
+        eventually("it has left", || !is_up(&leaver));
+    });
+    assert_eq!(leaver.end(), Some(Ended::Left { drained: true }));
+}
+
+#[test]
+fn a_peer_that_holds_up_a_leave_is_named_and_so_is_what_was_given_up() {
+    let seen = Arc::default();
+    let leaver = builder("leaver").set("membership.leave_timeout_ms", "2500").start().unwrap();
+    let slow = builder("slow").seed(leaver.address()).start().unwrap();
+    serve(&slow, &seen, Duration::from_secs(8));
+    let router = leaver.router("/add").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| router.ask(&Add { key: 1 }).within(LIMIT).wait());
+        eventually("it is under way", || leaver.counts().sent == 1);
+        leaver.begin_leave().unwrap();
+        eventually("it says what it waits for", || leaver.leave_waits_for().is_some());
+        let waits = leaver.leave_waits_for().unwrap();
+        assert_eq!(waits.asks, 1);
+        assert_eq!(waits.peers, [("slow".into(), slow.address())]);
+        assert!(waits.to_string().contains("slow at 127.0.0.1:"), "{waits}");
+        eventually("it has left", || !is_up(&leaver));
+        assert!(asked.join().unwrap().is_err());
+    });
+    assert_eq!(leaver.end(), Some(Ended::Left { drained: false }));
+    let gave_up = leaver.leave_waits_for().unwrap();
+    assert_eq!((gave_up.asks, gave_up.peers.len()), (1, 1), "{gave_up}");
+}
+
+#[test]
+fn who_has_ended_does_not_begin_to_leave() {
+    for _ in 0..20 {
+        let node = builder("alone").set("membership.gossip_ms", "20").start().unwrap();
+        node.begin_leave().unwrap();
+        node.begin_leave().expect("it changes nothing");
+        keyway::queue::block_on(node.ended());
+        let again = node.begin_leave();
+        assert!(matches!(again, Err(NodeError::Stopped)), "{again:?}");
+    }
+}
