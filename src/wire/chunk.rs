@@ -175,6 +175,22 @@ impl Chunk {
         })
     }
 
+    /// How many bytes lie behind so many of the frames that are left, of which the first is whole.
+    pub fn bytes_behind(&self, frames: u32) -> usize {
+        if frames >= self.frames {
+            return 0;
+        }
+        let mut next = self.start;
+        for _ in 0..frames {
+            let left = self.bytes.get(next..self.end);
+            let Some(header) = left.and_then(<[u8]>::first_chunk::<HEADER_BYTES>) else {
+                return 0;
+            };
+            next += padded(at::LENGTH.read(header) as usize).max(HEADER_BYTES);
+        }
+        self.end.saturating_sub(next)
+    }
+
     /// Drops the rest of a frame that was consumed in part.
     pub fn skip_partial_frame(&mut self) {
         let boundary = self.boundaries().find(|start| *start >= self.start);

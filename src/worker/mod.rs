@@ -372,15 +372,13 @@ impl Worker {
     pub fn own_chunk(&mut self, most: u32) -> (u32, bool) {
         let own = self.core.own;
         let link = &mut self.core.links[own];
-        let Some(chunk) = link.outbox.pop_chunk(&mut self.core.encoder) else {
+        let Some((chunk, lent)) = link.outbox.lend_chunk(&mut self.core.encoder, most) else {
             return (0, false);
         };
         link.progressed_at = self.core.now;
         let (frames, rest) = self.deliver_chunk(own, chunk, most);
         let more = rest.is_some();
-        if let Some(rest) = rest {
-            self.core.links[own].outbox.unpop_chunk(&mut self.core.encoder, rest);
-        }
+        self.core.links[own].outbox.settle(&mut self.core.encoder, lent, rest);
         (frames, more)
     }
 

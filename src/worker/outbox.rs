@@ -297,6 +297,12 @@ pub struct Outbox {
     account: Account,
 }
 
+/// What counts of a chunk that was lent.
+pub(super) struct Lent {
+    bytes: usize,
+    held: usize,
+}
+
 impl Outbox {
     /// An empty outbox that takes frames until it holds `limit_bytes`, or as much as its account
     /// allows.
@@ -495,6 +501,28 @@ impl Outbox {
         let chunk = self.remove(encoder)?;
         self.bytes -= chunk.len();
         Some(chunk)
+    }
+
+    /// As [`Outbox::pop_chunk`], of which only so many frames are handled now: what is behind them
+    /// still waits and counts, until [`Outbox::settle`] is given what is left.
+    pub(super) fn lend_chunk(&mut self, encoder: &mut Encoder, most: u32) -> Option<(Chunk, Lent)> {
+        let chunk = self.pop_chunk(encoder)?;
+        let bytes = chunk.bytes_behind(most);
+        let held = if bytes > 0 { chunk.capacity() } else { 0 };
+        self.bytes += bytes;
+        self.held += held;
+        encoder.purses.take(self.account, held);
+        Some((chunk, Lent { bytes, held }))
+    }
+
+    /// Takes back what is left of a chunk that was lent.
+    pub(super) fn settle(&mut self, encoder: &mut Encoder, lent: Lent, rest: Option<Chunk>) {
+        self.bytes -= lent.bytes;
+        self.held -= lent.held;
+        encoder.purses.give(self.account, lent.held);
+        if let Some(rest) = rest {
+            self.unpop_chunk(encoder, rest);
+        }
     }
 
     /// Puts a chunk that [`Outbox::pop_chunk`] took back to the front.

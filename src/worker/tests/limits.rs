@@ -34,6 +34,36 @@ fn a_full_outbox_refuses_and_takes_again_when_written() {
 }
 
 #[test]
+fn what_is_left_of_a_chunk_counts_while_its_first_messages_are_handled() {
+    let limits = Limits { outbox_bytes: 1_024, max_asks: 64, ..LIMITS };
+    let asked = |large: usize| {
+        let mut net = Net::with_limits(1, limits);
+        for token in 0..9 {
+            let filler = vec![1; if token == 8 { large } else { 0 }];
+            let message = Ping { key: token, what: REPLY, filler };
+            net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(0), &message, WITHIN, token)).unwrap();
+        }
+        let worker = &mut net.sides[0].worker;
+        assert_eq!(worker.own_chunk(8), (8, true));
+        let outbox = worker.core.links[worker.core.own].outbox();
+        let (mut bytes, mut replies) = (0, 0);
+        for (is_request, length) in outbox.messages() {
+            assert!(is_request || bytes < 2 * limits.outbox_bytes, "a reply behind {bytes} bytes");
+            bytes += length;
+            replies += usize::from(!is_request);
+        }
+        let usage = worker.usage().purses[Account::Requests as usize];
+        assert_eq!((usage.taken, usage.fullest), (usage.held, outbox.bytes()));
+        net.settle();
+        assert!(net.sides[0].worker.is_drained());
+        assert_eq!(net.sides[0].worker.usage().purses[Account::Requests as usize].taken, 0);
+        (replies, net.counts(0).lost_replies)
+    };
+    assert_eq!(asked(0), (8, 0));
+    assert_eq!(asked(4_000), (0, 8), "no room but for that it failed");
+}
+
+#[test]
 fn requests_are_not_read_where_their_replies_are_not_taken() {
     let mut net = Net::joined(2);
     for (side, link, rests) in [(1, net.wires[0].accepted, true), (0, net.wires[0].dialed, false)] {
