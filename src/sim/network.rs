@@ -82,6 +82,8 @@ struct End {
     lost: Option<Time>,
     /// When something for it was last lost, or could not be sent for a lost word of its room.
     impeded: Time,
+    /// Since when something has been flying towards it without a break, if something is.
+    flying_since: Time,
 }
 
 struct Conn {
@@ -96,6 +98,7 @@ impl End {
             acknowledged: now,
             lost: None,
             impeded: Time::ZERO,
+            flying_since: Time::ZERO,
             slot,
             owner: Owner::Nobody,
             flying: Bytes::default(),
@@ -323,6 +326,9 @@ impl Network {
         {
             capacity = capacity.min(BUSY_SOCKET_BYTES);
         }
+        if other.flying.len() == 0 {
+            other.flying_since = self.now;
+        }
         let mut written = 0;
         let mut short = false;
         for slice in slices {
@@ -535,9 +541,10 @@ impl Network {
         if conn.swallowed { self.now } else { conn.ends[side].impeded }
     }
 
-    /// Whether something is on its way to a side.
-    pub fn is_flying(&self, id: ConnId, side: Side) -> bool {
-        self.conns[id].ends[side].flying.len() > 0
+    /// For how long something has been on its way to a side without a break.
+    pub fn flying(&self, id: ConnId, side: Side) -> Duration {
+        let End { flying, flying_since, .. } = &self.conns[id].ends[side];
+        if flying.len() > 0 { self.now.since(*flying_since) } else { Duration::ZERO }
     }
 
     /// What one side's kernel knows of its way out.

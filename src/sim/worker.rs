@@ -115,7 +115,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn broken(&mut self, link: LinkId, _: Option<NodeRef>, error: WireError, _: Line) {
-        self.seen.broken(self.ends.socket(link), error);
+        self.seen.broken(self.ends.socket(link), self.net, error);
     }
 
     fn read(&mut self, link: LinkId) -> Moved {

@@ -1,6 +1,8 @@
 //! A connection whose packets vanish is given up in time by whoever sent something on it, and no
 //! other is: a peer that does not read for long has a shut window, and keeps its links.
 
+use std::time::Duration;
+
 use super::super::events::{ConnId, LifeId, Side};
 use super::super::network::{NOTICED_WITHIN, Owner};
 use super::super::world::World;
@@ -10,27 +12,30 @@ use crate::worker::turn::inboxes::PATIENCE;
 /// What it is called.
 pub const NAME: &str = "dead flows are given up, and no others";
 
+/// What the other one is called.
+pub const STALLED: &str = "only a long message that does not end costs its link";
+
 impl World {
     /// A link was closed for a long message that did not come to its end while others waited. That
     /// is right only where the peer could not send: it stood still, or nothing passed, or so little
-    /// at a time that the rest of what it sent is still on its way.
-    pub(in crate::sim) fn check_stalled(&mut self, conn: ConnId, side: Side) {
+    /// at a time that what it had sent before was on its way all the time. `flying` says for how
+    /// long something was, when the link was closed.
+    pub(in crate::sim) fn check_stalled(&mut self, (conn, side): (ConnId, Side), flying: Duration) {
         let now = self.net.now;
         let sent_since = match self.net.owner(conn, 1 - side) {
             Owner::Worker(life, index, _) => self.runs_since(life, index),
             _ => None,
         };
         let since = sent_since.map(|since| since.max(self.net.impeded(conn, side)));
-        // A few bytes at a time: a long message takes longer than anybody waits.
-        let is_slow = self.net.weather.piece_max < 100 && self.net.is_flying(conn, side);
         match since {
-            Some(since) if now.since(since) >= PATIENCE && !is_slow => {
+            Some(since) if now.since(since) >= PATIENCE && flying < PATIENCE => {
                 let (from, to) = self.net.slots(conn);
                 let seen = format!(
-                    "a link between machines {from} and {to} was closed for a long message that \
-                     its sender could have ended"
+                    "connection {conn} between machines {from} and {to} was closed for a long \
+                     message that side {} could have ended",
+                    1 - side
                 );
-                self.blame(NAME, seen);
+                self.blame(STALLED, seen);
             }
             _ => self.checks.stalled += 1,
         }

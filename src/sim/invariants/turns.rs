@@ -1,5 +1,7 @@
 //! What a worker's hands saw in one turn is looked at when it is over.
 
+use std::time::Duration;
+
 use super::{bounds, flows, protocol};
 use crate::sim::events::{ConnId, CoreId, Side};
 use crate::sim::network::Network;
@@ -16,8 +18,9 @@ pub struct Turned {
     moved: bool,
     /// With what a peer broke the protocol.
     broken: Option<WireError>,
-    /// Connections that were closed for a long message that did not come to its end.
-    stalled: Vec<(ConnId, Side)>,
+    /// Connections that were closed for a long message that did not come to its end, and for how
+    /// long something had been on its way.
+    stalled: Vec<((ConnId, Side), Duration)>,
     /// A link was given up whose flow is not dead.
     wronged: bool,
     /// By account: the most bytes that an outbox held before it was written.
@@ -47,9 +50,11 @@ impl Turned {
     }
 
     /// A link is about to be closed for what its peer did, or did not.
-    pub fn broken(&mut self, socket: Option<&mut Socket>, error: WireError) {
+    pub fn broken(&mut self, socket: Option<&mut Socket>, net: &Network, error: WireError) {
         match socket.filter(|_| error == WireError::Stalled) {
-            Some(socket) => self.stalled.push((socket.conn, socket.side)),
+            Some(&mut Socket { conn, side, .. }) => {
+                self.stalled.push(((conn, side), net.flying(conn, side)));
+            }
             None => self.broken = self.broken.or(Some(error)),
         }
     }
@@ -76,8 +81,8 @@ impl World {
             self.blame(protocol::NAME, format!("a peer's frame was refused: {error}"));
         }
         self.check_rest((life, index), seen.moved || well);
-        for (conn, side) in seen.stalled {
-            self.check_stalled(conn, side);
+        for (end, flying) in seen.stalled {
+            self.check_stalled(end, flying);
         }
         if seen.wronged {
             self.blame(flows::NAME, format!("life {life} gave up a link whose peer acknowledges"));
