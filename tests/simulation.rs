@@ -1,12 +1,15 @@
 //! Simulated clusters under faults: many seeds, the seeds that once failed, and that equal seeds
 //! give equal runs.
 
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use keyway::sim::invariants::fates::Seen;
+use keyway::sim::invariants::{flapping, flows, healing};
 use keyway::sim::newer::Heard;
-use keyway::sim::{Result, Scenario, report, simulate, simulate_flapping};
+use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_flapping};
 
 fn scenario(seed: u64) -> Scenario {
     Scenario { seed, nodes: 5, workers: 2, seconds: 22, ..Scenario::default() }
@@ -109,6 +112,9 @@ fn two_hundred_seeds_hold() {
     assert!(forgotten > 100);
     assert_fates(&results);
     assert_newer(&results);
+    let summary = Summary::new(&results, Duration::ZERO);
+    let missing: Vec<_> = summary.unexercised().collect();
+    assert!(missing.is_empty(), "no seed says anything about {missing:?}: {:?}", summary.checks);
 }
 
 fn assert_fates(results: &[Result]) {
@@ -175,6 +181,8 @@ fn a_flapping_member_is_damped() {
     let results = assert_all_hold(&scenarios, simulate_flapping);
     let damped = results.iter().filter(|result| result.damped >= 4).count();
     assert!(damped > 25, "only in {damped} seeds did all others see it damped");
+    let checks = Summary::new(&results, Duration::ZERO).checks;
+    assert!(checks[flapping::NAME] >= 100, "{checks:?}");
 }
 
 #[test]
@@ -186,4 +194,28 @@ fn equal_seeds_run_equally() {
         assert!(once.events > 1_000 && once.handled > 10, "seed {seed} did nothing: {once:?}");
     }
     assert_ne!(simulate(scenario(3)).trace_hash, simulate(scenario(4)).trace_hash);
+}
+
+#[test]
+fn a_report_says_how_often_each_invariant_was_exercised() {
+    let file = std::env::temp_dir().join(format!("keyway-sim-{}.json", std::process::id()));
+    let run = Command::new(env!("CARGO_BIN_EXE_keyway-sim"))
+        .args(["--seeds", "1", "--nodes", "3", "--seconds", "20", "--without", "flow"])
+        .arg("--json")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&written).unwrap();
+    let checks = summary["checks"].as_object().unwrap();
+    let told = String::from_utf8(run.stdout).unwrap();
+    assert!(checks[healing::NAME].as_u64().unwrap() > 0, "{checks:?}");
+    // One seed cannot show all, and says which.
+    assert_eq!(checks[flows::STALLED], 0);
+    for (invariant, times) in checks {
+        assert!(told.contains(&format!("{times:>12}  {invariant}\n")), "{invariant}: {told}");
+        let named = told.contains(&format!("say nothing about «{invariant}»"));
+        assert_eq!(named, *times == 0, "{invariant}: {told}");
+    }
 }

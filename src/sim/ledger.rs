@@ -64,6 +64,8 @@ pub struct Ledger {
     handled_at: Vec<Vec<u64>>,
     /// All that handlers took.
     handled: u64,
+    /// How often a worker took what had come from a peer, and understood it.
+    pub understood: u64,
 }
 
 impl Ledger {
@@ -89,6 +91,7 @@ impl Ledger {
             handled_of: Vec::new(),
             handled_at: Vec::new(),
             handled: 0,
+            understood: 0,
         }
     }
 
@@ -140,7 +143,7 @@ impl Ledger {
         let receiver = (site.life, site.worker);
         if sender_life >= self.handled_of.len() || !self.fates.has_sender(id.sender) {
             let seen = format!("{id} of life {sender_life} came, neither of which ever was");
-            return self.blame("content", seen);
+            return self.blame(fates::NAME, seen);
         }
         self.handled_of[sender_life] += 1;
         if sender_life != receiver.0 {
@@ -188,6 +191,11 @@ impl Ledger {
     /// Messages of other processes that handlers of this worker took.
     pub fn handled_at(&self, life: LifeId, worker: usize) -> u64 {
         self.handled_at[life][worker]
+    }
+
+    /// Messages that came after another one of the same sender.
+    pub fn followed(&self) -> u64 {
+        self.order.followed
     }
 
     /// All messages that handlers took.
@@ -255,6 +263,7 @@ impl Ledger {
 
     /// A worker is done with these bytes that came to it.
     pub fn took(&mut self, (conn, side): (ConnId, Side), core: CoreId, bytes: &[u8]) {
+        self.understood += 1;
         let took = match side {
             _ if !self.follows => Ok(()),
             0 => self.fates.heard(conn, core, bytes),

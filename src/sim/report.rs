@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::invariants::Violation;
+use super::invariants::exercised::Exercised;
 use super::scenario::Scenario;
 use super::world::Result;
 
@@ -32,6 +33,8 @@ pub struct Summary {
     pub simulated_s: f64,
     /// How long it took.
     pub wall_s: f64,
+    /// How often each invariant was held against something that could have broken it.
+    pub checks: Exercised,
 }
 
 /// The command that replays a seed, and tells it as a story.
@@ -53,7 +56,11 @@ impl Summary {
         let mut hash = 0x6b65_7977_6179_u64;
         let mut simulated = Duration::ZERO;
         let mut failures = Vec::new();
+        let mut checks = Exercised::new();
         for result in results {
+            for (invariant, times) in &result.checks {
+                *checks.entry(invariant).or_default() += times;
+            }
             hash = (hash ^ result.trace_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
             simulated += result.simulated;
             if let Some(Violation { invariant, .. }) = result.violation {
@@ -68,7 +75,13 @@ impl Summary {
             trace_hash: format!("{hash:016x}"),
             simulated_s: simulated.as_secs_f64(),
             wall_s: wall.as_secs_f64(),
+            checks,
         }
+    }
+
+    /// The invariants that no seed says anything about.
+    pub fn unexercised(&self) -> impl Iterator<Item = &'static str> {
+        self.checks.iter().filter(|(_, times)| **times == 0).map(|(invariant, _)| *invariant)
     }
 }
 

@@ -35,7 +35,7 @@ impl World {
                 ledger.services.serving(life, handler);
                 ledger.placements.serving(serving, self.lives[life].me, handler);
             }
-            Some(Err(why)) => self.blame("serving", format!("life {life}: {why:?}")),
+            Some(Err(why)) => self.blame(placement::NAME, format!("life {life}: {why:?}")),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use super::events::{Event, LifeId, SlotId};
+use super::invariants::exercised::Exercised;
 use super::invariants::{Checks, Violation, fates};
 use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Outcome, Shared};
@@ -109,6 +110,8 @@ pub struct Result {
     pub fates: fates::Seen,
     /// What a newer member said and others did not know.
     pub unknown: Heard,
+    /// How often each invariant was exercised.
+    pub checks: Exercised,
     /// What was found wrong.
     pub violation: Option<Violation>,
 }
@@ -195,9 +198,11 @@ impl World {
         if !self.over {
             self.check_end();
         }
+        let checks = self.exercised();
         let ledger = self.ledger.lock();
         Result {
             scenario: self.scenario,
+            checks,
             trace_hash: self.net.trace.hash(),
             events: self.net.trace.events(),
             handled: ledger.handled_total(),

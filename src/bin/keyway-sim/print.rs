@@ -88,6 +88,7 @@ pub fn results(results: &[Result], summary: &Summary) {
         unknown(|of| of.reasons),
         unknown(|of| of.refusals),
     );
+    exercised(summary);
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();
     say!(
@@ -100,6 +101,17 @@ pub fn results(results: &[Result], summary: &Summary) {
         summary.simulated_s / summary.wall_s.max(1e-9),
         summary.trace_hash,
     );
+}
+
+/// How often each invariant was exercised; those that never were are named once more.
+fn exercised(summary: &Summary) {
+    say!("times that each invariant could have been broken:");
+    for (invariant, times) in &summary.checks {
+        say!("{times:>12}  {invariant}");
+    }
+    for invariant in summary.unexercised() {
+        say!("these seeds say nothing about «{invariant}»: it was never exercised");
+    }
 }
 
 fn print_quantiles(what: &str, quantiles: Option<[Duration; 3]>) {

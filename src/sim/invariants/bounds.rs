@@ -24,9 +24,11 @@ const LINKS: usize = 512;
 
 /// A worker after a duty cycle, in which outboxes held so much, by account, before they were written.
 ///
+/// Gives whether something stands at its bound, where a little more were too much.
+///
 /// # Errors
 /// What has grown too large.
-pub fn check_worker(usage: &Usage, fullest: [usize; 3], limits: &Limits) -> Result<(), String> {
+pub fn check_worker(usage: &Usage, fullest: [usize; 3], limits: &Limits) -> Result<bool, String> {
     let timers = usage.asks + 4 * usage.links + WAKE_UPS + PART_TIMERS;
     let found = [
         ("open asks", usage.asks, limits.max_asks),
@@ -45,7 +47,7 @@ pub fn check_worker(usage: &Usage, fullest: [usize; 3], limits: &Limits) -> Resu
     for ((account, purse), fullest) in Account::ALL.iter().zip(&usage.purses).zip(fullest) {
         check_purse(*account, purse, fullest, limits)?;
     }
-    Ok(())
+    Ok(usage.asks == limits.max_asks || fullest.iter().any(|bytes| *bytes >= limits.outbox_bytes))
 }
 
 /// What the message takes with which a bound is passed: a chunk of its own.

@@ -31,6 +31,8 @@ pub struct Detection {
     by_node: BTreeMap<NodeRef, LifeId>,
     /// By life: the view that it showed when it was looked at last.
     shown: Vec<Shown>,
+    /// How often a silent member was shown as reachable, and then had to be noticed.
+    pub began: u64,
 }
 
 /// Of one view: whom it shows as reachable.
@@ -80,7 +82,7 @@ impl World {
         detection.looked_at = now;
         detection.follow(&self.lives);
         let before = std::mem::take(&mut detection.unnoticed);
-        let mut unnoticed = BTreeMap::new();
+        let (mut unnoticed, mut began) = (BTreeMap::new(), 0);
         for (id, life) in self.lives.iter().enumerate() {
             // Who is late itself may be late with this.
             if is_silent(life) || self.plan.slow.contains(&life.slot) {
@@ -92,8 +94,9 @@ impl World {
             };
             for member in detection.reachable(id, &body.snapshot.view) {
                 if is_silent(&self.lives[*member]) {
-                    let since = before.get(&(id, *member)).copied().unwrap_or(now);
-                    unnoticed.insert((id, *member), since);
+                    let since = before.get(&(id, *member)).copied();
+                    began += u64::from(since.is_none());
+                    unnoticed.insert((id, *member), since.unwrap_or(now));
                 }
             }
         }
@@ -105,6 +108,7 @@ impl World {
             format!("life {life} has shown {member} as reachable for {:?}", now.since(*since))
         });
         self.checks.detection.unnoticed = unnoticed;
+        self.checks.detection.began += began;
         if let Some(seen) = late {
             self.blame(NAME, seen);
         }

@@ -7,14 +7,15 @@ use crate::sim::process::Life;
 /// The invariant's name.
 pub const NAME: &str = "who cannot be reached is not let in";
 
-/// A node shows a view.
+/// A node shows a view. Gives how many others there have been that it must not have let in.
 ///
 /// # Errors
 /// Whom it should not have let in.
-pub fn check(lives: &[Life], view: &View) -> Result<(), String> {
+pub fn check(lives: &[Life], view: &View) -> Result<usize, String> {
     let misled = |life: &&Life| life.misled && life.me != view.me;
-    match lives.iter().filter(misled).find(|life| view.member(life.me.node).is_some()) {
+    let strangers = lives.iter().filter(misled);
+    match strangers.clone().find(|life| view.member(life.me.node).is_some()) {
         Some(life) => Err(format!("{} is a member, and is not where it says", life.me)),
-        None => Ok(()),
+        None => Ok(strangers.count()),
     }
 }

@@ -25,6 +25,8 @@ pub struct Healing {
     agreed_at: Option<Time>,
     flows_at: Option<Time>,
     probes: Vec<Probe>,
+    /// How many answers came from routees that had to answer.
+    pub answered: u64,
 }
 
 struct Probe {
@@ -177,6 +179,7 @@ impl World {
                 Some((id, Outcome::Answered)) => {
                     self.ledger.lock().told(id, Ok(()));
                     probe.answered = true;
+                    self.checks.healing.answered += 1;
                     continue;
                 }
                 Some((_, Outcome::Wrong(seen))) => {

@@ -11,26 +11,37 @@ use crate::route::snapshot::Snapshot;
 /// The invariant's name.
 pub const NAME: &str = "a join or leave moves no key between others";
 
-/// A node goes from one snapshot to the next. Gives how often others came within a limit, or fell
-/// out of it.
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Tables with keys that were followed by another one.
+    pub tables: u64,
+    /// In how many of these others came within a limit, or fell out of it.
+    pub limits: u64,
+}
+
+/// A node goes from one snapshot to the next.
 ///
 /// # Errors
 /// Which key moved.
-pub fn check(before: &Snapshot, after: &Snapshot) -> Result<u64, String> {
-    let mut moved = 0;
+pub fn check(before: &Snapshot, after: &Snapshot) -> Result<Looked, String> {
+    let mut looked = Looked::default();
     for (id, old) in before.routers() {
         let Some(new) = after.router(id) else { continue };
         if old.table.digest() != new.table.digest() {
-            moved += u64::from(check_tables(&old.table, &new.table)?);
+            let Some(limited) = check_tables(&old.table, &new.table)? else { continue };
+            looked.tables += 1;
+            looked.limits += u64::from(limited);
         }
     }
-    Ok(moved)
+    Ok(looked)
 }
 
-fn check_tables(old: &RouteTable, new: &RouteTable) -> Result<bool, String> {
-    let (Some(old_slots), Some(new_slots)) = (old.slots(), new.slots()) else { return Ok(false) };
+/// Gives what [`check_limit`] gives; nothing where there are no keys.
+fn check_tables(old: &RouteTable, new: &RouteTable) -> Result<Option<bool>, String> {
+    let (Some(old_slots), Some(new_slots)) = (old.slots(), new.slots()) else { return Ok(None) };
     if old.is_empty() || new.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     // Who is beyond the limit has no share, though it is in the table.
     let (olds, news) = (old_slots.candidates(), new_slots.candidates());
@@ -43,7 +54,7 @@ fn check_tables(old: &RouteTable, new: &RouteTable) -> Result<bool, String> {
             ));
         }
     }
-    check_limit(old, new)
+    check_limit(old, new).map(Some)
 }
 
 /// By node and worker: whether it has a share of the keys.

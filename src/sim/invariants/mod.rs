@@ -6,6 +6,7 @@ pub mod bounds;
 pub mod counts;
 pub mod detection;
 pub mod door;
+pub mod exercised;
 pub mod fates;
 pub mod flapping;
 pub mod flows;
@@ -75,6 +76,20 @@ pub struct Checks {
     pub lines: log::Lines,
     /// How often who is within a router's limit changed, and only their keys moved.
     pub limits_moved: u64,
+    /// How often a table with keys was followed by another one.
+    pub tables_followed: u64,
+    /// How often a change was told of, and shown.
+    pub changes: u64,
+    /// How often a member was removed from a view, for a reason.
+    pub removals: u64,
+    /// How often a view was shown while somebody advertised a wrong address.
+    pub doors: u64,
+    /// How many turns moved nothing, and wanted the next one at once.
+    pub idle_turns: u64,
+    /// After how many turns more messages had ended than before.
+    pub counted: u64,
+    /// How often something stood at its bound, and went no further.
+    pub bounded: u64,
     /// How often a dead flow was noticed in time.
     pub flows_noticed: u64,
     /// How often somebody was gone of whom something had been kept.
@@ -100,6 +115,13 @@ impl Checks {
             jobs: masks::Jobs::default(),
             lines: log::Lines::default(),
             limits_moved: 0,
+            tables_followed: 0,
+            changes: 0,
+            removals: 0,
+            doors: 0,
+            idle_turns: 0,
+            counted: 0,
+            bounded: 0,
             flows_noticed: 0,
             forgotten: 0,
             letters: letters::Letters::default(),
@@ -180,13 +202,14 @@ impl World {
                 if view != shown {
                     self.blame(EVENTS, format!("life {life} was told of a change too early"));
                 }
+                self.checks.changes += u64::from(!events.is_empty());
                 events.iter().for_each(|event| self.check_event(life, event));
             }
             Seen::Served(handler, Ok(())) => self.announced(life, handler),
             // Who leaves says nothing more of itself.
             Seen::Served(..) if self.lives[life].leaving => {}
             Seen::Served(_, Err(why)) => {
-                self.blame("serving", format!("a path was not served: {why:?}"));
+                self.blame(placement::NAME, format!("a path was not served: {why:?}"));
             }
             Seen::Withdraws(handler) => self.withdraws(life, handler),
             Seen::Unserved => self.unserved(life),
@@ -228,17 +251,20 @@ impl World {
         let keys = keys::check(before, snapshot);
         let masks = masks::check(before, snapshot);
         match keys {
-            Ok(moved) => self.checks.limits_moved += moved,
+            Ok(looked) => {
+                self.checks.limits_moved += looked.limits;
+                self.checks.tables_followed += looked.tables;
+            }
             Err(seen) => self.blame(keys::NAME, name(seen)),
         }
         match masks {
             Ok(masked) => self.checks.masked += masked,
             Err(seen) => self.blame(masks::NAME, name(seen)),
         }
-        if let Err(seen) = door::check(&self.lives, &snapshot.view)
-            && !self.lives[life].misled
-        {
-            self.blame(door::NAME, name(seen));
+        match door::check(&self.lives, &snapshot.view) {
+            Ok(strangers) => self.checks.doors += u64::from(strangers > 0),
+            Err(seen) if !self.lives[life].misled => self.blame(door::NAME, name(seen)),
+            Err(_) => {}
         }
         self.check_forgotten(life, before, snapshot);
         self.check_flapping(life, &snapshot.view);
@@ -251,6 +277,7 @@ impl World {
     pub(super) fn check_event(&mut self, life: LifeId, event: &MemberEvent) {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
         self.check_calm(life, event);
+        self.checks.removals += u64::from(matches!(event, MemberEvent::Removed(_)));
         if let Err(seen) = removal::check(&self.lives, life, event) {
             self.blame(removal::NAME, format!("life {life}: {seen}"));
         }
@@ -270,17 +297,18 @@ impl World {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let (core, limits) = (&mut body.workers[index], &self.plan.limits);
         let counts = core.worker.counts();
-        core.sums = counts::sums(&counts);
+        let before = std::mem::replace(&mut core.sums, counts::sums(&counts));
+        self.checks.counted += u64::from(core.sums.ended > before.ended);
         let usage = core.worker.usage();
         let asks = asks::running(&counts).and_then(|()| asks::moving(&usage));
         let received = counts.received;
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
-        let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits).and_then(|()| {
-            bounds::check_inboxes(core.turn.inbox_usage(), &self.plan.inboxes, &self.plan.limits)
-        });
-        let mut outboxes = core.worker.outboxes().map(|it| bounds::check_outbox(it, limits));
-        let bounds = bounds.and_then(|()| outboxes.try_for_each(|found| found));
-        drop(outboxes);
+        let inboxes = core.turn.inbox_usage();
+        let inboxes = bounds::check_inboxes(inboxes, &self.plan.inboxes, &self.plan.limits);
+        let outboxes =
+            core.worker.outboxes().try_for_each(|outbox| bounds::check_outbox(outbox, limits));
+        let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits)
+            .and_then(|full| inboxes.and(outboxes).map(|()| full));
         let total = body.workers.iter().fold(Sums::default(), |total, core| Sums {
             sent: total.sent + core.sums.sent,
             ended: total.ended + core.sums.ended,
@@ -301,8 +329,9 @@ impl World {
         if let Err(seen) = asks {
             self.blame(asks::NAME, name(seen));
         }
-        if let Err(seen) = bounds {
-            self.blame(bounds::NAME, name(seen));
+        match bounds {
+            Ok(full) => self.checks.bounded += u64::from(full),
+            Err(seen) => self.blame(bounds::NAME, name(seen)),
         }
         self.check_watches();
     }

@@ -9,6 +9,8 @@ use crate::sim::messages::{MessageId, SenderId};
 #[derive(Default)]
 pub struct Order {
     last: BTreeMap<(LifeId, usize, SenderId), u64>,
+    /// How many messages came after another one of the same sender.
+    pub followed: u64,
 }
 
 impl Order {
@@ -29,7 +31,10 @@ impl Order {
                 "worker {worker} of life {life} got message {number} of sender {sender} after \
                  message {last}"
             )),
-            _ => Ok(()),
+            before => {
+                self.followed += u64::from(before.is_some());
+                Ok(())
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use super::super::events::LifeId;
 use super::super::world::World;
 
 /// What it is called.
-const NAME: &str = "a worker with nothing to do sleeps";
+pub const NAME: &str = "a worker with nothing to do sleeps";
 
 /// Turns behind one another in which a worker moves nothing and wants the next one at once. Some
 /// are right: it does what it told itself.
@@ -17,6 +17,7 @@ impl World {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         let core = &mut body.workers[index];
         core.idle_turns = if well { 0 } else { core.idle_turns + 1 };
+        self.checks.idle_turns += u64::from(!well);
         if core.idle_turns > MOST {
             self.blame(NAME, format!("worker {index} of life {life} had {MOST} turns for nothing"));
         }

@@ -16,7 +16,7 @@ use crate::sim::world::World;
 pub const NAME: &str = "a watch tells the truth once";
 
 /// The name of the other one.
-const KEPT: &str = "a watch that has ended is kept by nobody";
+pub const KEPT: &str = "a watch that has ended is kept by nobody";
 
 /// How long after the healing watches must have caught up with what happened before.
 const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(8);
@@ -58,6 +58,8 @@ pub struct Watches {
     pub withdrawals: u64,
     /// How many told that the path is not served on that worker, and never was.
     pub not_served: u64,
+    /// How many watches were kept in the end for watchers that live.
+    pub kept: u64,
 }
 
 impl Watches {
@@ -224,14 +226,17 @@ impl World {
             workers.map(|core| &core.worker.parts().watch).collect::<Vec<_>>()
         };
         let living = self.living();
+        let mut looked = 0;
         let stale = living.iter().find_map(|&keeper| {
             let kept: Vec<_> = halves(keeper).into_iter().flat_map(WatchWorker::kept).collect();
             kept.into_iter().find_map(|((node, worker), id)| {
                 let watcher = *living.iter().find(|life| self.lives[**life].me == node)?;
                 let half = *halves(watcher).get(usize::from(worker.0))?;
+                looked += 1;
                 (!half.watches(id)).then_some((keeper, watcher, id))
             })
         });
+        self.ledger.lock().watches.kept += looked;
         if let Some((keeper, watcher, id)) = stale {
             let seen = format!("life {keeper} keeps watch {id} of life {watcher}, which ended it");
             self.blame(KEPT, seen);

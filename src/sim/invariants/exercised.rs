@@ -1,0 +1,59 @@
+//! How often each invariant was held against something that could have broken it. One that never
+//! was says nothing by holding.
+
+use std::collections::BTreeMap;
+
+use super::order::Order;
+use super::{
+    EVENTS, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, healing,
+    keys, letters, load, log, masks, newer, placement, protocol, removal, rest, routers, tables,
+    watches, withdrawal,
+};
+use crate::sim::ledger::Ledger;
+use crate::sim::world::World;
+
+/// By invariant: how often it was exercised.
+pub type Exercised = BTreeMap<&'static str, u64>;
+
+impl World {
+    /// What this simulation says something about.
+    pub(in crate::sim) fn exercised(&self) -> Exercised {
+        let checks = &self.checks;
+        let ledger = self.ledger.lock();
+        let Ledger { placements, routers, loads, services, .. } = &*ledger;
+        let ends = &ledger.fates.seen;
+        let mut exercised = Exercised::from([
+            (tables::NAME, checks.tables.compared),
+            (masks::NAME, checks.masked + checks.jobs.wanted),
+            (keys::NAME, checks.tables_followed),
+            (Order::NAME, ledger.followed()),
+            (fates::NAME, ends.refused + ends.delivered + ends.dead + ends.unknown),
+            (counts::NAME, checks.counted),
+            (asks::NAME, ends.told),
+            (protocol::NAME, ledger.understood),
+            (flows::NAME, checks.flows_noticed + self.net.flows.shut),
+            (flows::STALLED, checks.stalled),
+            (placement::NAME, placements.tables + placements.handled),
+            (rest::NAME, checks.idle_turns),
+            (routers::NAME, routers.ended + routers.shared + routers.told),
+            (watches::NAME, ledger.watches.checked),
+            (watches::KEPT, ledger.watches.kept),
+            (withdrawal::NAME, services.withdrawals() as u64 + services.late),
+            (load::NAME, loads.words + loads.fresh + loads.answers + loads.losses),
+            (letters::NAME, checks.letters.said),
+            (newer::NAME, checks.newer.all.total()),
+            (removal::NAME, checks.removals),
+            (detection::NAME, checks.detection.began),
+            (forgetting::NAME, checks.forgotten),
+            (log::NAME, checks.lines.later),
+            (door::NAME, checks.doors),
+            (bounds::NAME, checks.bounded),
+            (healing::NAME, checks.healing.answered),
+            (EVENTS, checks.changes),
+        ]);
+        if self.plan.flapping().is_some() {
+            exercised.insert(flapping::NAME, checks.flapping.damped);
+        }
+        exercised
+    }
+}
