@@ -114,7 +114,8 @@ fn two_hundred_seeds_hold() {
     assert_newer(&results);
     let summary = Summary::new(&results, Duration::ZERO);
     let missing: Vec<_> = summary.unexercised().collect();
-    assert!(missing.is_empty(), "no seed says anything about {missing:?}: {:?}", summary.checks);
+    // That takes longer than the faults of such short seeds.
+    assert_eq!(missing, [flows::STALLED], "{:?}", summary.checks);
 }
 
 fn assert_fates(results: &[Result]) {
@@ -154,6 +155,14 @@ fn assert_newer(results: &[Result]) {
     for of in ways {
         assert!(results.iter().map(|result| of(&result.unknown)).sum::<u64>() > 20);
     }
+}
+
+#[test]
+fn a_long_message_that_does_not_end_costs_its_link() {
+    let scenarios = [26, 42].map(|seed| Scenario { seconds: 60, ..scenario(seed) });
+    let results = assert_all_hold(&scenarios, simulate);
+    let checks = Summary::new(&results, Duration::ZERO).checks;
+    assert!(checks[flows::STALLED] >= 5, "{checks:?}");
 }
 
 #[test]

@@ -232,7 +232,7 @@ impl Plan {
             (weather, faults) = (weather.healed(), Vec::new());
             (slow, late) = (Vec::new(), Vec::new());
         }
-        Self {
+        let mut plan = Self {
             slots,
             misled,
             flaps: Vec::new(),
@@ -267,7 +267,23 @@ impl Plan {
                 rng,
                 &[Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }],
             ),
+        };
+        if scenario.seed % 16 == 10 {
+            plan.let_wait();
         }
+        plan
+    }
+
+    /// Members fall silent in the middle of messages that are longer than what others have room for,
+    /// and for longer than anybody waits. Draws nothing.
+    fn let_wait(&mut self) {
+        self.faults.retain(|known| known.fault == Fault::Leave);
+        self.faults.push(Repeated { fault: Fault::Pause, every_ms: (1_000, 5_000) });
+        self.pause_ms = (11_000, 14_000);
+        self.weather.socket_bytes = 2_048;
+        self.inboxes.all_bytes = 16 << 10;
+        (self.traffic.padding, self.traffic.every_ms) = (20_000, (20, 200));
+        self.limits.outbox_bytes = 256 * 1024;
     }
 
     /// As [`Plan::draw`], but nothing else goes wrong than that one member's links are cut and mended
