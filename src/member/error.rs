@@ -114,6 +114,17 @@ pub enum MemberFault {
         /// Its incarnation; a restart must exceed it.
         incarnation: Incarnation,
     },
+    /// Others hold the last word that there can be about this life of the node, and it was not this
+    /// node that said it: nothing it says of itself from now on would count as later.
+    #[error(
+        "others hold the highest {what} that there is for this node, which it has not said: something \
+         with the cluster's secret speaks in its name, so that nobody would take up what it says of \
+         itself any more; find that, and restart this node: its next life begins anew"
+    )]
+    NothingLater {
+        /// What has no next one: a record's version, or an identity's renewal.
+        what: &'static str,
+    },
     /// An operator or the partition policy removed this incarnation from the cluster.
     #[error("this node was removed from the cluster; restart it to join again")]
     Removed,

@@ -19,7 +19,7 @@ use crate::base::Time;
 
 use super::records::{Entry, Renewal};
 use super::timer::TimerKind;
-use super::{MemberSink, Membership, schedule};
+use super::{MemberSink, Membership, Stage, schedule};
 
 /// How long the first relapse makes a member wait.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
@@ -87,14 +87,16 @@ impl Membership {
             Last { at: now, renewals: number.saturating_sub(before), relapses: u32::from(relapse) };
         // Calls of a healed partition may come one after another.
         if let Some(before) = self.fitness.last.take_if(|last| now.since(last.at) <= COMMON) {
-            last.renewals += before.renewals;
-            last.relapses += before.relapses;
+            last.renewals = last.renewals.saturating_add(before.renewals);
+            last.relapses = last.relapses.saturating_add(before.relapses);
         }
-        self.fitness.relapses += u32::from(relapse);
+        self.fitness.relapses = self.fitness.relapses.saturating_add(u32::from(relapse));
         self.fitness.last = Some(last);
         let excused = self.excuse_common(now);
         if self.say_fitness(self.directory.own().fit) || excused {
-            self.directory.own_mut().version += 1;
+            if !self.raise_own(now, sink) {
+                return;
+            }
             self.changed = true;
         }
         self.schedule_fitness(now, sink);
@@ -166,7 +168,7 @@ impl Membership {
         if self.say_fitness(fit) {
             self.publish_own(now, sink);
         }
-        if steady < most {
+        if steady < most && self.stage == Stage::Running {
             self.schedule_fitness(now, sink);
         }
     }

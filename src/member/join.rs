@@ -331,8 +331,8 @@ impl Membership {
             self.end(now, MemberFault::Removed, sink);
         } else {
             self.established = true;
-            if version > own.version {
-                self.outgrow(now, version, sink);
+            if own.is_outdone_by(&entry.record) && !self.outgrow(now, version, sink) {
+                return;
             }
             let (address, member) = (seen.address, seen.node_ref());
             self.swim.believe(now, address, member, entry.belief, true, sink);
@@ -340,9 +340,10 @@ impl Membership {
     }
 
     /// Others hold a version of this node's record that it did not write in this form; it writes
-    /// the next one.
-    pub(super) fn outgrow(&mut self, now: Time, version: u64, sink: &mut dyn MemberSink) {
+    /// the next one. False if there is none, and this node has ended.
+    pub(super) fn outgrow(&mut self, now: Time, version: u64, sink: &mut dyn MemberSink) -> bool {
         self.directory.own_mut().version = version;
         self.publish_own(now, sink);
+        self.stage == Stage::Running
     }
 }

@@ -469,7 +469,8 @@ impl Membership {
         }
         let own = self.directory.own_mut();
         own.member.state = MemberState::Left;
-        own.version += 1;
+        // Without a later version the others find it silent.
+        self.directory.raise_own();
         self.stage = Stage::Farewell;
         self.swim.leave(now, sink);
         self.farewell(now, FAREWELLS.len() as u8, sink);

@@ -19,6 +19,8 @@ pub(super) struct Effects {
     /// Nodes whose reachability may be another now.
     pub touched: BTreeSet<NodeId>,
     pub renewed: bool,
+    /// It counts as dead under the last identity that it can have.
+    pub cannot_renew: bool,
     pub downed: Vec<SwimId>,
     pub suspect: Duration,
     pub health: Health,
@@ -61,7 +63,9 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
                 self.effects.renewed = true;
                 self.effects.health.erred();
             }
-            Notification::Active | Notification::Idle | Notification::Defunct => {}
+            // After a leave as well, when nobody asks any more.
+            Notification::Defunct => self.effects.cannot_renew = true,
+            Notification::Active | Notification::Idle => {}
         }
     }
 

@@ -83,6 +83,7 @@ impl Swim {
                 datagram: Vec::new(),
                 touched: BTreeSet::new(),
                 renewed: false,
+                cannot_renew: false,
                 downed: Vec::new(),
                 suspect: Duration::from_millis(config.suspect_ms),
                 health: Health::default(),
@@ -119,6 +120,11 @@ impl Swim {
     /// Whether this node had to renew its identity since this was last asked.
     pub fn take_renewed(&mut self) -> bool {
         std::mem::take(&mut self.effects.renewed)
+    }
+
+    /// Whether it counts as dead and has no further identity to come back under.
+    pub fn cannot_renew(&self) -> bool {
+        self.effects.cannot_renew
     }
 
     pub fn has_room(&self) -> bool {
@@ -470,8 +476,12 @@ impl Swim {
 
     fn believe_of_self(&mut self, now: Time, renewal: u32, down: bool, sink: &mut dyn MemberSink) {
         let own = self.id();
-        let outdated = renewal < own.renewal || (renewal == own.renewal && !down);
-        if let (false, Some(next)) = (outdated, renewal.checked_add(1)) {
+        if renewal < own.renewal || (renewal == own.renewal && !down) {
+            return; // It has said more itself since.
+        }
+        let next = renewal.checked_add(1);
+        self.effects.cannot_renew |= next.is_none();
+        if let Some(next) = next {
             let outlet = Outlet { now, effects: &mut self.effects, sink };
             let _ = self.detector.change_identity(SwimId { renewal: next, ..own }, outlet);
             self.effects.renewed = true;

@@ -135,6 +135,16 @@ impl Record {
         Ok(Self { member, version, fit, hold_ms })
     }
 
+    /// Whether this is not the last word about its member, which wrote it: what is held of the same
+    /// life elsewhere is later, or of the same version and says something else.
+    pub fn is_outdone_by(&self, other: &Self) -> bool {
+        match other.version.cmp(&self.version) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => tie(self, other) != Merge::Same,
+            std::cmp::Ordering::Greater => true,
+        }
+    }
+
     /// What decides between two records of one incarnation: removal first, then the newer version.
     pub fn rank(&self) -> (bool, u64) {
         (self.member.state == MemberState::Down, self.version)
@@ -271,6 +281,15 @@ impl Directory {
 
     pub fn own(&self) -> &Record {
         &self.entries[&self.me].record
+    }
+
+    /// The own record is another one, of the next version. False when there is none: then others hold
+    /// one that this node has not written.
+    pub fn raise_own(&mut self) -> bool {
+        let own = self.own_mut();
+        let next = own.version.checked_add(1);
+        own.version = next.unwrap_or(own.version);
+        next.is_some()
     }
 
     /// For changes by this node; the caller raises the version.

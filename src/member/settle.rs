@@ -36,6 +36,9 @@ impl Membership {
         self.touched.append(&mut self.swim.take_touched());
         let looked = !self.touched.is_empty();
         let returned = self.refresh_reachability(now);
+        if self.swim.cannot_renew() {
+            return self.end(now, MemberFault::NothingLater { what: "renewal" }, sink);
+        }
         if self.swim.take_renewed() {
             self.stats.renewals += 1;
             self.swim.look_around(now, sink);
@@ -50,6 +53,9 @@ impl Membership {
             self.forgive_common(now, sink);
             self.refresh_damping();
             self.go_up_if_ready(now, sink);
+        }
+        if self.stage != Stage::Running {
+            return;
         }
         self.unshown |= changed | std::mem::take(&mut self.changed);
         if self.unshown {
@@ -110,6 +116,9 @@ impl Membership {
 
     /// Ends this node's membership; what it holds about itself is never sent.
     pub(super) fn end(&mut self, now: Time, fault: MemberFault, sink: &mut dyn MemberSink) {
+        if self.stage == Stage::Ended {
+            return;
+        }
         self.stage = Stage::Ended;
         self.directory.own_mut().member.state = MemberState::Down;
         self.show(now, sink);

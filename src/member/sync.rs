@@ -97,8 +97,10 @@ impl Membership {
                     return self.end(now, MemberFault::Removed, sink);
                 }
                 self.established = true;
-                if theirs.version > self.directory.own().version {
-                    self.outgrow(now, theirs.version, sink);
+                if theirs.version > self.directory.own().version
+                    && !self.outgrow(now, theirs.version, sink)
+                {
+                    return;
                 }
                 let address = self.directory.own().member.address;
                 self.swim.believe(now, address, me, theirs.belief, true, sink);
@@ -184,7 +186,19 @@ impl Membership {
         packer.finish();
     }
 
+    /// Notes that the own record is another one; without a later version this node ends.
+    pub(super) fn raise_own(&mut self, now: Time, sink: &mut dyn MemberSink) -> bool {
+        let raised = self.directory.raise_own();
+        if !raised {
+            self.end(now, MemberFault::NothingLater { what: "version of the record" }, sink);
+        }
+        raised
+    }
+
     pub(super) fn send_own(&self, to: &[SocketAddr], sink: &mut dyn MemberSink) {
+        if self.stage == Stage::Ended {
+            return;
+        }
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
         let mut packer = Packer::records(self.flags(0), self.sender(), emit);
         packer.record(self.directory.own(), self.own_belief());
@@ -194,7 +208,9 @@ impl Membership {
     /// Notes a change of the own record and sends it at once, or with the next ones if it follows
     /// closely on another.
     pub(super) fn publish_own(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        self.directory.own_mut().version += 1;
+        if !self.raise_own(now, sink) {
+            return;
+        }
         self.changed = true;
         if self.stage == Stage::Idle || self.push_pending {
             return;

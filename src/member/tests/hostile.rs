@@ -284,3 +284,156 @@ fn who_finds_no_place_is_told_so_by_whatever_it_sends() {
         }
     }
 }
+
+/// Numbers at their edges, as one who has the cluster's secret may send them.
+const EDGES: [u64; 6] = [0, 1, 2, 3, u64::MAX - 1, u64::MAX];
+
+/// What somebody says of this very node.
+#[derive(Clone, Debug)]
+struct Said {
+    in_summary: bool,
+    later_life: bool,
+    version: u64,
+    state: MemberState,
+    belief: Belief,
+    /// Also to the detector, as a suspicion or a verdict.
+    suspected: Option<(u32, u16, bool)>,
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let edge = || prop::sample::select(EDGES.to_vec());
+    let states = vec![MemberState::Joining, MemberState::Up, MemberState::Leaving];
+    let belief = (edge(), edge(), 0..3_u8).prop_map(|(renewal, refuted, kind)| match kind {
+        0 => Belief::Unknown,
+        1 => Belief::Active { renewal: renewal as u32, refuted: refuted as u16 },
+        _ => Belief::Down { renewal: renewal as u32 },
+    });
+    let suspected = prop::option::of(
+        (edge(), edge(), any::<bool>())
+            .prop_map(|(renewal, count, down)| (renewal as u32, count as u16, down)),
+    );
+    let flags = (any::<bool>(), prop::bool::weighted(0.05));
+    (flags, edge(), prop::sample::select(states), belief, suspected).prop_map(
+        |((in_summary, later_life), version, state, belief, suspected)| Said {
+            in_summary,
+            later_life,
+            version,
+            state,
+            belief,
+            suspected,
+        },
+    )
+}
+
+impl Said {
+    fn datagrams(&self, membership: &Membership, peer: &SwimId) -> Vec<Vec<u8>> {
+        let (own, mut record) = (membership.swim.id(), membership.directory.own().clone());
+        (record.version, record.member.state) = (self.version, self.state);
+        if self.later_life {
+            record.member.incarnation = crate::base::Incarnation(u64::MAX);
+        }
+        let (sender, mut all) = (Sender { member: peer.member, renewal: 0 }, Vec::new());
+        if self.in_summary {
+            let (version, state, belief) = (self.version, self.state, self.belief);
+            let member = record.member.node_ref();
+            let about = crate::member::messages::SummaryEntry { member, version, state, belief };
+            crate::member::messages::remarks(sender, &[about], |bytes| all.push(bytes.to_vec()));
+        } else {
+            let emit = |bytes: &[u8]| all.push(bytes.to_vec());
+            let mut packer = Packer::records(FLAG_ESTABLISHED, sender, emit);
+            packer.record(&record, self.belief);
+            packer.finish();
+        }
+        if let Some((renewal, count, down)) = self.suspected {
+            use foca::Codec;
+            let (mut codec, mut payload) = (SwimCodec::default(), vec![KIND_SWIM]);
+            let message = foca::Message::Gossip;
+            let header = foca::Header { src: *peer, src_incarnation: count, dst: own, message };
+            codec.encode_header(&header, &mut payload).unwrap();
+            payload.extend_from_slice(&1_u16.to_be_bytes());
+            let state = if down { foca::State::Down } else { foca::State::Suspect };
+            let update = foca::Member::new(SwimId { renewal, ..own }, count, state);
+            codec.encode_member(&update, &mut payload).unwrap();
+            all.push(payload);
+        }
+        all
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Whatever others say of it, a node says something later, or ends once and by name.
+    #[test]
+    fn a_node_outgrows_what_is_said_of_it_or_ends(all in prop::collection::vec(said(), 1..8)) {
+        let mut membership = running();
+        let peer = local("peer", address(20), 5).into_record().unwrap();
+        let number = prove_asked(&mut membership, &peer);
+        let sender = Sender { member: peer.member.node_ref(), renewal: 0 };
+        let mut proof = Vec::new();
+        let emit = |bytes: &[u8]| proof = bytes.to_vec();
+        let mut packer = Packer::proof(FLAG_ESTABLISHED, sender, number, emit);
+        packer.record(&peer, Belief::Unknown);
+        packer.finish();
+        let mut sink = Recorder::default();
+        membership.handle_datagram(Time(1_000), address(20), &proof, &mut sink).unwrap();
+        let peer = SwimId { address: address(20), member: sender.member, renewal: 0 };
+        sink.0.clear();
+        for (index, said) in all.iter().enumerate() {
+            let now = Time(2_000 + index as u64);
+            let other = !said.in_summary && said.state != membership.state();
+            for datagram in said.datagrams(&membership, &peer) {
+                membership.handle_datagram(now, address(20), &datagram, &mut sink).unwrap();
+            }
+            if membership.stage == Stage::Running && !said.later_life {
+                let own = membership.directory.own().version;
+                assert!(own >= said.version + u64::from(other), "{own} after {said:?}");
+                let dead = matches!(said.belief, Belief::Down { .. });
+                let own = membership.swim.id().renewal;
+                if let Belief::Down { renewal } | Belief::Active { renewal, .. } = said.belief {
+                    assert!(own >= renewal && (!dead || own > renewal), "{own} after {said:?}");
+                }
+            }
+        }
+        let now = Time(9_000_000_000);
+        let _ = membership.set_services(now, Vec::new(), &mut sink);
+        membership.leave(now, &mut sink);
+        membership.left(now, &mut sink);
+        let ends = sink.0.iter().filter(|effect| matches!(effect, Effect::Fault(_))).count();
+        let last = matches!(sink.0.last(), Some(Effect::Fault(_)));
+        assert!(ends == 0 || ends == 1 && last, "{:?}", sink.0);
+    }
+}
+
+#[test]
+fn a_node_of_which_others_hold_the_last_version_ends_by_that_name() {
+    for (version, ends) in [(u64::MAX - 1, false), (u64::MAX, true)] {
+        let mut net = Net::cluster(90, 3);
+        let mut forged = net.nodes[1].membership.directory.own().clone();
+        forged.version = version;
+        forged.member.app_version = "9".into();
+        let sender = Sender { member: net.me(0), renewal: 0 };
+        let mut payload = Vec::new();
+        let emit = |bytes: &[u8]| payload = bytes.to_vec();
+        let mut packer = Packer::records(FLAG_ESTABLISHED, sender, emit);
+        packer.record(&forged, Belief::Active { renewal: 0, refuted: 0 });
+        packer.finish();
+        net.call(2, |membership, now, sink| {
+            membership.handle_datagram(now, address(0), &payload, sink).unwrap();
+        });
+        net.run(S(10));
+        let fault = MemberFault::NothingLater { what: "version of the record" };
+        let faults = net.nodes[1].faults.clone();
+        assert_eq!(faults, if ends { vec![fault] } else { vec![] });
+        if ends {
+            // Its next life is another record.
+            net.nodes[1].dead = true;
+            let again = net.add(seeded(&[0]), local("n1", address(1), 9_000));
+            net.until(S(10), |net| net.agreed(&[0, again, 2], 3)).expect("it is back");
+        } else {
+            assert!(net.agreed(&[0, 1, 2], 3));
+            let shown = |on: usize| &net.view(on).member(net.me(1).node).unwrap().app_version;
+            assert!((0..3).all(|on| **shown(on) == *"1"), "what it says itself counts");
+        }
+    }
+}
