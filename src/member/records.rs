@@ -268,6 +268,8 @@ pub(super) struct Directory {
     pub entries: BTreeMap<NodeId, Entry>,
     me: NodeId,
     limit: usize,
+    /// When some member was last seen to be unreachable.
+    away_until: Time,
 }
 
 impl Directory {
@@ -276,7 +278,7 @@ impl Directory {
         own.member.reachable = true;
         let renewal = Some(Renewal { number: 0, since: Time::ZERO, risen: false });
         let entry = Entry { record: own, unreachable_since: None, gone_since: None, renewal };
-        Self { entries: BTreeMap::from([(me, entry)]), me, limit }
+        Self { entries: BTreeMap::from([(me, entry)]), me, limit, away_until: Time::ZERO }
     }
 
     pub fn own(&self) -> &Record {
@@ -387,12 +389,20 @@ impl Directory {
         }
     }
 
-    /// Forgets former members that have been gone for longer than this.
+    /// A member is unreachable, or was until now.
+    pub fn is_away(&mut self, now: Time) {
+        self.away_until = now;
+    }
+
+    /// Forgets former members that have been gone for longer than this, while every member was there
+    /// to hear of it: whoever was away holds them for members still, and would bring them back.
     pub fn expire(&mut self, now: Time, after: Duration) {
-        let me = self.me;
-        self.entries.retain(|node, entry| {
-            *node == me || entry.gone_since.is_none_or(|since| now.since(since) < after)
-        });
+        if self.others().any(|entry| !entry.record.member.reachable) {
+            self.is_away(now);
+        }
+        let (me, heard) = (self.me, self.away_until);
+        let is_over = |since: Time| now.since(since.max(heard)) >= after;
+        self.entries.retain(|node, entry| *node == me || !entry.gone_since.is_some_and(is_over));
     }
 
     fn make_room(&mut self) -> bool {

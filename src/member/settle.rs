@@ -70,7 +70,7 @@ impl Membership {
     /// Returns whether a member that was unreachable answers again.
     fn refresh_reachability(&mut self, now: Time) -> bool {
         let me = self.me().node;
-        let mut returned = false;
+        let (mut returned, mut was_away) = (false, false);
         for node in std::mem::take(&mut self.touched) {
             let Some(entry) = self.directory.entries.get_mut(&node) else { continue };
             let member = &mut entry.record.member;
@@ -88,12 +88,16 @@ impl Membership {
             }
             if active {
                 returned |= entry.unreachable_since.is_some_and(|since| since < now);
+                was_away |= entry.unreachable_since.is_some();
                 entry.unreachable_since = None;
             } else if entry.unreachable_since.is_none() {
                 entry.unreachable_since = Some(now);
             }
             member.reachable = active;
             self.changed = true;
+        }
+        if was_away {
+            self.directory.is_away(now);
         }
         returned
     }

@@ -54,3 +54,47 @@ fn who_is_suspected_when_a_node_renews_itself_is_given_up_in_time() {
         assert!(net.until(MS(1_600), given_up).is_some(), "renewed after {moment_ms} ms");
     }
 }
+
+/// Who was not there to hear of an end holds the member for one still. Those who know better must
+/// know it for as long, or it would come back as one that has crashed.
+#[test]
+fn who_left_while_others_were_cut_off_stays_gone_however_long_that_was() {
+    for (seed, left) in [(1, true), (2, false), (3, true), (4, false)] {
+        let mut net = Net::new(600 + seed);
+        for index in 0..4 {
+            let mut config = seeded(&[0, 1]);
+            config.settings.tombstone_ms = 10_000;
+            net.add(config, local(&format!("n{index}"), address(index), 1));
+        }
+        net.until(S(10), |net| net.agreed(&[0, 1, 2, 3], 4)).expect("a cluster forms");
+        let gone = net.me(2);
+        net.cut(&[3], &[0, 1, 2]);
+        net.run(S(5));
+        let expected = if left {
+            net.call(2, |membership, now, sink| membership.left(now, sink));
+            MemberState::Left
+        } else {
+            net.kill(2);
+            net.call(0, |membership, now, sink| membership.down(now, gone.node, sink)).unwrap();
+            MemberState::Down
+        };
+        net.run(S(60));
+        net.heal();
+        net.until(S(20), |net| net.agreed(&[0, 1, 3], 3)).expect("those who are left agree");
+        for on in [0, 1, 3] {
+            let ends: Vec<_> = net.nodes[on]
+                .events
+                .iter()
+                .filter_map(|(_, event)| match event {
+                    MemberEvent::Removed(member) if member.node_ref() == gone => Some(member.state),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(ends, [expected], "seed {seed}, on n{on}");
+        }
+        net.run(S(20));
+        for on in [0, 1, 3] {
+            assert_eq!(net.nodes[on].membership.directory.entries.len(), 3, "it is forgotten then");
+        }
+    }
+}
