@@ -317,3 +317,23 @@ fn what_dies_while_a_node_ends_is_told() {
     assert_eq!(told, 3);
     assert_eq!(counts.dead[DeathReason::Stopped as usize], 3);
 }
+
+/// A connection that is closed while something on it is unread is reset, and what was said on it may
+/// be lost on its way.
+#[test]
+fn whoever_is_refused_can_read_why_however_much_it_says() {
+    let node = Node::builder().bind("127.0.0.1:0").workers(1).start().unwrap();
+    for bytes in [64, 4 << 10, 32 << 10] {
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(node.address()).unwrap();
+            stream.write_all(&vec![b'G'; bytes]).unwrap();
+            let mut refusal = Vec::new();
+            let end = stream.read_to_end(&mut refusal);
+            assert!(end.is_ok(), "after {bytes} bytes: {end:?}");
+            assert!(refusal.len() > 16, "{refusal:?}");
+            std::thread::sleep(Duration::from_millis(50));
+            let reset = stream.take_error().unwrap();
+            assert!(reset.is_none(), "after {bytes} bytes: {reset:?}");
+        }
+    }
+}

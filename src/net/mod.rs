@@ -42,6 +42,11 @@ impl Wire for Tried<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }
+
+    fn finish(&mut self) {
+        // A connection that is gone needs no end.
+        let _ = socket2::SockRef::from(self.0).shutdown(std::net::Shutdown::Write);
+    }
 }
 
 /// Bytes that nobody can foresee, from the operating system.

@@ -142,12 +142,7 @@ async fn talk(
                 let _ = tell.send((job, event, None)).await;
                 Ok(())
             }
-            Step::Tell(last @ JobEvent::Failed(..)) => {
-                // Closed in this order, what the peer still sends does not reset away what it is
-                // told.
-                let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
-                return (last, None);
-            }
+            Step::Tell(last @ JobEvent::Failed(..)) => return (last, None),
             Step::Tell(last) => match stream.into_std() {
                 Ok(stream) => return (last, Some(stream)),
                 Err(error) => return broken(error),

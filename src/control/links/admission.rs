@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Failure, Job, JobEvent, JobId, LinkEffect, Links};
+use super::{Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
 
@@ -21,6 +21,9 @@ const WHOLE: Duration = Duration::from_secs(2);
 /// How long nobody who said its first message in order has to give way: it waits for this node's
 /// answer.
 const ANSWER: Duration = Duration::from_millis(250);
+
+/// How long is read on from who was refused, until it closes: its refusal is on its way.
+const READ_ON: Duration = Duration::from_millis(250);
 
 /// Which part of all places one address that is no member's may hold, and which part is kept for
 /// members' addresses: a quarter.
@@ -45,6 +48,8 @@ impl Source {
 /// How far a stranger has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
+    /// It was refused, and has its place only until another needs it.
+    Refused,
     Silent,
     /// Some bytes have come.
     Began,
@@ -70,8 +75,10 @@ impl Links {
         match self.place(now, source, known) {
             Place::Free => {}
             Place::Of(victim) => {
-                self.jobs.remove(&victim);
-                self.counts.turned_away += 1;
+                let gone = self.jobs.remove(&victim);
+                let refused =
+                    matches!(gone, Some(Job::Incoming(Incoming { stage: Stage::Refused, .. })));
+                self.counts.turned_away += u64::from(!refused);
                 out.push(LinkEffect::Abort(victim));
             }
             Place::None => {
@@ -163,11 +170,15 @@ impl Links {
                     out.push(LinkEffect::Reached(established.peer));
                 }
             }
-            JobEvent::Failed(
-                Failure::Handshake(HandshakeError::NoSuchWorker { wanted, .. }),
-                _,
-            ) if wanted == WorkerIndex::NONE => {
-                // A greeting, which has its answer.
+            JobEvent::Refused(error, why) => {
+                (incoming.stage, incoming.deadline) = (Stage::Refused, now.plus(READ_ON));
+                let from = incoming.from;
+                if !is_greeting(&error) {
+                    self.count_refused(now, from, &why, out);
+                }
+                self.arm(out);
+            }
+            JobEvent::Failed(..) if incoming.stage == Stage::Refused => {
                 self.jobs.remove(&job);
             }
             JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
@@ -219,6 +230,10 @@ impl Links {
         let Some(Job::Incoming(incoming)) = self.jobs.get(&job) else { return };
         let limit = self.config.handshake_timeout;
         let why = match incoming.stage {
+            Stage::Refused => {
+                self.jobs.remove(&job);
+                return out.push(LinkEffect::Abort(job));
+            }
             Stage::Silent => format!("nothing was said for {:?}", FIRST_BYTES.min(limit)),
             _ => format!("the handshake was not completed within {:?}", WHOLE.min(limit)),
         };
@@ -228,12 +243,20 @@ impl Links {
 
     fn let_out(&mut self, now: Time, job: JobId, why: &str, out: &mut Vec<LinkEffect>) {
         let Some(Job::Incoming(incoming)) = self.jobs.remove(&job) else { return };
+        self.count_refused(now, incoming.from, why, out);
+    }
+
+    fn count_refused(&mut self, now: Time, from: SocketAddr, why: &str, out: &mut Vec<LinkEffect>) {
         self.counts.refused += 1;
-        let from = incoming.from;
         self.say(now, LogKind::StrangerConnection, out, || {
             format!("a connection from {from} was not let in: {why}")
         });
     }
+}
+
+/// Whether it asked for nothing but a refusal: a greeting has its answer then.
+fn is_greeting(error: &HandshakeError) -> bool {
+    matches!(error, HandshakeError::NoSuchWorker { wanted, .. } if *wanted == WorkerIndex::NONE)
 }
 
 enum Place {

@@ -227,7 +227,7 @@ impl Links {
                     Failure::Handshake(_) => {}
                 }
             }
-            JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) => {}
+            JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) | JobEvent::Refused(..) => {}
         }
         self.arm(out);
     }

@@ -166,6 +166,8 @@ pub enum JobEvent {
     Asked,
     /// A stranger has proven who it is.
     Accepted(Established),
+    /// A stranger was refused, and told so; what it says from now on is read and left aside.
+    Refused(HandshakeError, String),
     /// The peer's machine took the connection.
     Connected,
     /// The handshake with the dialed peer is done.

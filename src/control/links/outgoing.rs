@@ -187,7 +187,11 @@ impl Links {
                     Failure::Handshake(_) => {}
                 }
             }
-            JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) | JobEvent::Bytes(_) => {}
+            JobEvent::Began
+            | JobEvent::Asked
+            | JobEvent::Accepted(_)
+            | JobEvent::Refused(..)
+            | JobEvent::Bytes(_) => {}
         }
     }
 

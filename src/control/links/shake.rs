@@ -10,6 +10,12 @@ use crate::wire::handshake::{
     AcceptParams, AcceptStep, Acceptor, DialParams, DialStep, Dialer, HandshakeError,
 };
 
+/// How much of what a stranger says is read, and left aside, once it was refused.
+const READ_ON: usize = 64 << 10;
+
+/// How much of that at a time.
+const READ_AT_ONCE: usize = 4 << 10;
+
 /// An open connection that never waits: what cannot be done now fails with
 /// [`io::ErrorKind::WouldBlock`].
 pub trait Wire {
@@ -24,6 +30,9 @@ pub trait Wire {
     /// # Errors
     /// When nothing goes through now, or the connection broke.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Nothing more is written, and the peer sees that, where a connection can be closed on one side.
+    fn finish(&mut self) {}
 }
 
 /// What a step came to.
@@ -55,6 +64,9 @@ enum With {
     Stranger(Box<Acceptor>),
     /// Nobody: that it listens is all that matters.
     Listener,
+    /// Whoever has connected and was refused, of which so much more is read. A connection that is
+    /// closed while something on it is unread is reset, which may destroy the refusal on its way.
+    Refused(usize),
 }
 
 impl Shake {
@@ -87,13 +99,20 @@ impl Shake {
             let moved = match self.unsent.is_empty() {
                 false => self.send(wire),
                 true => match self.next.take() {
-                    Some(event) => return Step::Tell(event),
+                    Some(event) => {
+                        if matches!(event, JobEvent::Refused(..)) {
+                            wire.finish();
+                        }
+                        return Step::Tell(event);
+                    }
                     None => self.read(wire),
                 },
             };
             match moved {
                 Ok(Some(step)) => return step,
                 Ok(None) => {}
+                // It may be gone already, and is refused either way.
+                Err(_) if matches!(self.next, Some(JobEvent::Refused(..))) => self.unsent.clear(),
                 Err(error) => return Step::Tell(self.broke(&error)),
             }
         }
@@ -118,6 +137,7 @@ impl Shake {
             // It is not asked, and has nothing to say: but that it closes must be seen, since a
             // connection that is over is readable for ever.
             With::Listener => 1,
+            With::Refused(left) => (*left).min(READ_AT_ONCE),
         };
         let had = self.came.len();
         self.came.resize(expects, 0);
@@ -126,12 +146,19 @@ impl Shake {
         self.came.truncate(had + count);
         match read? {
             Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(count) if let With::Refused(left) = &mut self.with => {
+                self.came.clear();
+                *left = left.saturating_sub(count);
+                let more = "whoever was refused goes on talking".to_owned();
+                let failed = JobEvent::Failed(Failure::Broken, more);
+                return Ok((*left == 0).then_some(Step::Tell(failed)));
+            }
             Some(_) => {}
             None => return Ok(Some(Step::Read)),
         }
         if self.came.len() == expects {
             let bytes = std::mem::take(&mut self.came);
-            self.receive(&bytes, wire);
+            self.receive(&bytes);
         }
         if !std::mem::replace(&mut self.began, true) && matches!(self.with, With::Stranger(_)) {
             return Ok(Some(Step::Tell(JobEvent::Began)));
@@ -139,7 +166,7 @@ impl Shake {
         Ok(None)
     }
 
-    fn receive(&mut self, bytes: &[u8], wire: &mut impl Wire) {
+    fn receive(&mut self, bytes: &[u8]) {
         match &mut self.with {
             With::Peer(address, dialer) => match dialer.receive(bytes) {
                 Ok(DialStep::More) => {}
@@ -159,12 +186,12 @@ impl Shake {
                     (self.unsent, self.next) = (send, Some(JobEvent::Accepted(established)));
                 }
                 AcceptStep::Refuse { send, error } => {
-                    // The stranger may be gone already; it is refused either way.
-                    let _ = wire.write(&send);
                     let why = format!("the handshake was refused: {error}");
-                    self.next = Some(refused(error, why));
+                    (self.unsent, self.next) = (send, Some(JobEvent::Refused(error, why)));
+                    self.with = With::Refused(READ_ON);
                 }
             },
+            With::Refused(_) => {}
             With::Listener => {
                 let why = "whoever listens there speaks first".to_owned();
                 self.next = Some(JobEvent::Failed(Failure::Broken, why));
@@ -175,7 +202,9 @@ impl Shake {
     fn broke(&self, error: &io::Error) -> JobEvent {
         let why = match &self.with {
             With::Peer(address, _) => format!("connecting to {address} failed: {error}"),
-            With::Stranger(_) => format!("the connection broke during its handshake: {error}"),
+            With::Stranger(_) | With::Refused(_) => {
+                format!("the connection broke during its handshake: {error}")
+            }
             With::Listener => error.to_string(),
         };
         JobEvent::Failed(Failure::Broken, why)
@@ -212,6 +241,7 @@ mod tests {
         to: Vec<u8>,
         over: bool,
         turn: bool,
+        finished: bool,
     }
 
     impl Wire for Slow {
@@ -234,6 +264,10 @@ mod tests {
             }
             self.to.push(bytes[0]);
             Ok(1)
+        }
+
+        fn finish(&mut self) {
+            self.finished = true;
         }
     }
 
@@ -293,10 +327,49 @@ mod tests {
     #[test]
     fn who_cannot_prove_the_secret_is_told_as_refused() {
         let [_, acceptor] = talk(sides(["sixteen bytes ok", "another sixteen!"]));
-        let Some(JobEvent::Failed(Failure::Handshake(_), why)) = acceptor.last() else {
-            panic!("{acceptor:?}")
+        let refused = acceptor.iter().find_map(|event| match event {
+            JobEvent::Refused(_, why) => Some(why),
+            _ => None,
+        });
+        assert!(refused.is_some_and(|why| why.starts_with("the handshake was refused: ")));
+    }
+
+    /// What a stranger says that never ends is read for a while, after it was told why it is refused.
+    #[test]
+    fn who_is_refused_is_told_whole_and_then_read_for_a_while() {
+        let [_, mut acceptor] = sides(["sixteen bytes ok"; 2]);
+        let mut wire = Slow { from: vec![b'G'; 2 * READ_ON].into(), ..Slow::default() };
+        let mut told = vec![];
+        while !told.last().is_some_and(JobEvent::is_last) {
+            if let Step::Tell(event) = acceptor.step(&mut wire) {
+                assert_eq!(wire.finished, matches!(event, JobEvent::Refused(..)), "{event:?}");
+                wire.finished = false;
+                told.push(event);
+            }
+        }
+        let refusal = wire.to.len();
+        let read = 2 * READ_ON - wire.from.len();
+        assert!((READ_ON..READ_ON + 200).contains(&read), "{read} bytes were read");
+        let [JobEvent::Began, JobEvent::Refused(error, _), JobEvent::Failed(..)] = &told[..] else {
+            panic!("{told:?}")
         };
-        assert!(why.starts_with("the handshake was refused: "), "{why}");
+        assert!(matches!(error, HandshakeError::WrongMagic { .. }), "{error:?}");
+        assert!(refusal > 16, "it is told so: {refusal} bytes");
+        // One that is gone, and one that says no more.
+        for over in [true, false] {
+            let [_, mut acceptor] = sides(["sixteen bytes ok"; 2]);
+            let mut wire = Slow { from: vec![b'G'; 200].into(), over, ..Slow::default() };
+            let mut told = vec![];
+            for _ in 0..10_000 {
+                if told.last().is_none_or(|last: &JobEvent| !last.is_last())
+                    && let Step::Tell(event) = acceptor.step(&mut wire)
+                {
+                    told.push(event);
+                }
+            }
+            assert!(matches!(told[1], JobEvent::Refused(..)), "{told:?}");
+            assert_eq!((told.len(), wire.from.len()), (2 + usize::from(over), 0), "{told:?}");
+        }
     }
 
     #[test]

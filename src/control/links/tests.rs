@@ -193,6 +193,32 @@ fn who_has_said_its_first_message_is_not_driven_out_at_once() {
 }
 
 #[test]
+fn who_is_refused_is_read_until_another_needs_the_place() {
+    let mut scene = Scene::new();
+    let refused = |error| JobEvent::Refused(error, "no".into());
+    let said = line(LogKind::StrangerConnection, "a connection from 10.0.0.9:1 was not let in: no");
+    scene.incoming(0, from(9, 1));
+    scene.event(1, 1, JobEvent::Asked);
+    assert_eq!(scene.event(2, 1, refused(HandshakeError::WrongProof)), [said, sweep_at(252)]);
+    // It closes in time, or does not.
+    assert_eq!(scene.event(3, 1, JobEvent::Failed(Failure::Broken, "closed".into())), []);
+    scene.incoming(4, from(9, 2));
+    scene.event(5, 2, refused(HandshakeError::WrongProof));
+    assert_eq!(scene.sweep(252), [sweep_at(255)]);
+    assert_eq!(scene.sweep(255), [Abort(2)]);
+    // Whoever has said nothing yet has its place before it.
+    scene.incoming(300, from(9, 3));
+    scene.incoming(301, from(9, 4));
+    scene.event(302, 4, refused(HandshakeError::WrongProof));
+    assert_eq!(scene.incoming(303, from(9, 5))[..2], [Abort(4), Accept(5)]);
+    assert_eq!(scene.0.counts(), IncomingCounts { accepted: 0, refused: 3, turned_away: 0 });
+    // A greeting wants nothing else.
+    let wanted = WorkerIndex::NONE;
+    scene.event(304, 5, refused(HandshakeError::NoSuchWorker { wanted, workers: 1 }));
+    assert_eq!(scene.0.counts().refused, 3);
+}
+
+#[test]
 fn a_flood_of_strangers_is_one_line_a_second() {
     let mut scene = Scene::new();
     let mut lines = 0;
