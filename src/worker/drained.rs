@@ -17,11 +17,11 @@ impl Worker {
     pub fn undrained(&self) -> Option<Undrained> {
         let core = &self.core;
         let parts = usize::from(!core.parts.is_drained());
-        let held = usize::from(!self.held.is_empty());
+        let held = self.held.count().max(usize::from(!self.held.is_empty()));
         let notes = usize::from(core.repliers.has_notes());
         let news = core.failed_asks.len() + core.notices.len();
         let mut found = Undrained {
-            waiting: self.held.count().max(held) + news + parts + notes,
+            waiting: held + news + parts + notes,
             asks: core.asks.len(),
             work: core.works.len(),
             owes_replies: core.repliers.is_held(),
