@@ -187,7 +187,7 @@ fn an_ask_whose_router_is_dropped_ends_as_soon_as_it_would_be_sent_again() {
         net.settle();
         let word = match lost {
             true => AskError::LinkLost,
-            false => AskError::Refused(Refusal::Joining),
+            false => AskError::Refused(Refusal::Stopped),
         };
         assert_eq!(net.outcomes(0), [(1, Err(word))]);
         assert_eq!((net.counts(0).in_flight(), net.counts(0).failed_asks), (0, 2));
