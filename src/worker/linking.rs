@@ -176,7 +176,8 @@ impl Worker {
             }
             let (node, worker) = link.peer;
             let known = snapshot.destinations.find(node, worker);
-            link.wanted = known.is_none_or(|known| known.reach != Reach::Unreachable);
+            // One that was leaving when it fell silent says no goodbye either.
+            link.wanted = known.is_none_or(|known| !snapshot.is_silent(known));
             // One that is in no snapshot yet is new.
             let was_known =
                 before.is_some_and(|before| before.destinations.find(node, worker).is_some());

@@ -17,7 +17,8 @@ use super::*;
 use crate::Message;
 use crate::base::fate::Refusal;
 use crate::base::{
-    Incarnation, InstanceId, Member, MessageType, NodeId, Placed, RouteeId, Service, View,
+    Incarnation, InstanceId, Member, MemberState, MessageType, NodeId, Placed, RouteeId, Service,
+    View,
 };
 use crate::hash::HashSeed;
 use crate::queue::inject::{Injected, Room, injector};
@@ -88,6 +89,8 @@ pub(super) struct Net {
     pub(super) epoch: u64,
     pub(super) random: u64,
     pub(super) reach: Vec<Reach>,
+    /// Members that were leaving, and do not answer any more.
+    pub(super) silent: Vec<usize>,
     pub(super) version: u64,
     /// Lives that snapshots say are over.
     pub(super) ended: Vec<NodeRef>,
@@ -141,6 +144,7 @@ impl Net {
             random: 1,
             reach: vec![Reach::Usable; size],
             version: 0,
+            silent: Vec::new(),
             ended: Vec::new(),
             ended_routers: Vec::new(),
         };
@@ -165,7 +169,12 @@ impl Net {
         self.version += 1;
         let size = self.sides.len();
         let usable = |index: &usize| self.reach[*index] == Reach::Usable;
-        let members = (0..size).filter(usable).map(member).collect();
+        let silent = self.silent.iter().map(|index| Member {
+            state: MemberState::Leaving,
+            reachable: false,
+            ..member(*index)
+        });
+        let members = (0..size).filter(usable).map(member).chain(silent).collect();
         let view = Arc::new(View::new(node(side), self.version, members));
         let mut slots = vec![None; size];
         let mut newest = destination(size - 1).serial();

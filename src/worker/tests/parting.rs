@@ -118,3 +118,16 @@ fn a_worker_does_not_wait_for_a_thread_that_is_in_the_middle_of_a_hand_over() {
     assert!(is_over(&net));
     has_ended_well(&mut net, 0..0);
 }
+
+#[test]
+fn nobody_waits_for_the_farewell_of_who_fell_silent_while_it_was_leaving() {
+    let mut net = Net::joined(2);
+    net.reach[0] = Reach::Leaving;
+    net.apply(1);
+    net.pass(2 * PARTING_MS);
+    assert!(!net.sides[1].worker.is_drained(), "the other one still has to say its farewell");
+    net.silent.push(0);
+    net.apply(1);
+    net.pass(2 * PARTING_MS);
+    assert!(net.sides[1].worker.is_drained());
+}
