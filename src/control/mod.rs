@@ -499,7 +499,7 @@ impl Control {
     fn follow_view(&mut self, sink: &mut dyn ControlSink) {
         let view = Arc::clone(self.membership.view());
         self.destinations.follow(&view);
-        self.tables.mask(&self.destinations);
+        self.tables.mask(&view, &self.destinations);
         self.publish(sink);
         self.tables.want(&view, sink);
     }

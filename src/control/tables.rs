@@ -6,6 +6,7 @@
 //! or answers again, changes who of a table takes messages, and makes no table.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::ControlSink;
@@ -26,6 +27,8 @@ pub(super) struct Tables {
     ended: Arc<[Option<u32>]>,
     /// Whether a job is under way.
     making: bool,
+    /// The newest of the destinations when they were last looked at.
+    newest: Option<NonZeroU32>,
 }
 
 /// A router, or several that ask for the same.
@@ -135,8 +138,7 @@ impl Tables {
     pub fn made(&mut self, made: TablesMade, view: &View, destinations: &Destinations) -> Vec<u32> {
         self.making = false;
         let mut first = Vec::new();
-        // Routers of all nodes have the same routees in the same order: their places are shared.
-        let mut places: Option<(Arc<RouteTable>, Arc<[DestinationId]>)> = None;
+        let mut places = Places::default();
         for (id, table) in made.tables {
             // It may have ended meanwhile.
             let Some(router) = self.router(id) else { continue };
@@ -147,31 +149,54 @@ impl Tables {
             if router.state.is_none() {
                 first.push(id);
             }
-            let shared = places.as_ref().filter(|(other, _)| same_places(other, &table));
-            let shared = shared.map(|(_, places)| Arc::clone(places));
-            let places_of = shared.unwrap_or_else(|| destinations.of(&table));
-            places = Some((Arc::clone(&table), Arc::clone(&places_of)));
             let spec = Arc::clone(&router.spec);
-            let state = RouterState::new(spec, table, places_of, destinations.all());
+            let places = places.of(&table, destinations);
+            let state = RouterState::new(spec, table, places, destinations.all());
             router.state = Some(Arc::new(state));
         }
         first
     }
 
     /// Members answer, or do not, or are gone: who of each table takes messages now.
-    pub fn mask(&mut self, destinations: &Destinations) {
+    pub fn mask(&mut self, view: &View, destinations: &Destinations) {
+        let mut places = Places::default();
+        let newest = destinations.all().newest();
+        let named_anew = self.newest.replace(newest) != Some(newest);
         let routers = self.routers.iter_mut().flatten();
         for state in routers.filter_map(|router| router.state.as_mut()) {
+            // The members changed and changed back: a table that is right again may name a life that
+            // has got new destinations meanwhile. One that is not right is made anew.
+            let is_right = state.table.roster_digest() == view.roster_digest;
+            let its_places = if named_anew && is_right {
+                places.of(&state.table, destinations)
+            } else {
+                Arc::clone(&state.destinations)
+            };
             let masked = RouterState::new(
                 Arc::clone(&state.spec),
                 Arc::clone(&state.table),
-                Arc::clone(&state.destinations),
+                its_places,
                 destinations.all(),
             );
-            if masked.active != state.active {
+            if masked.active != state.active || masked.destinations != state.destinations {
                 *state = Arc::new(masked);
             }
         }
+    }
+}
+
+/// The destinations of the last table: routers of all nodes have the same routees in the same order,
+/// and share them.
+#[derive(Default)]
+struct Places(Option<(Arc<RouteTable>, Arc<[DestinationId]>)>);
+
+impl Places {
+    fn of(&mut self, table: &Arc<RouteTable>, destinations: &Destinations) -> Arc<[DestinationId]> {
+        let shared = self.0.as_ref().filter(|(other, _)| same_places(other, table));
+        let places = shared.map(|(_, places)| Arc::clone(places));
+        let places = places.unwrap_or_else(|| destinations.of(table));
+        self.0 = Some((Arc::clone(table), Arc::clone(&places)));
+        places
     }
 }
 
@@ -179,4 +204,65 @@ fn same_places(one: &RouteTable, other: &RouteTable) -> bool {
     let mut pairs = one.routees().iter().zip(other.routees());
     one.len() == other.len()
         && pairs.all(|(one, other)| (one.node, one.worker) == (other.node, other.worker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{HandlerId, Incarnation, Member, NodeId, NodeRef, Placed, Service};
+    use crate::hash::HashSeed;
+    use crate::route::StrategyKind;
+
+    fn member(name: &str, life: u64) -> Member {
+        let node = NodeRef { node: NodeId::from_name(name), incarnation: Incarnation(life) };
+        let path = "/a".parse().unwrap();
+        let (handler, placed, messages) = (HandlerId(1), Placed::EVERY, Vec::new());
+        Member {
+            name: name.into(),
+            services: vec![Service { path, handler, placed, messages }],
+            ..Member::plain(node, ([127, 0, 0, 1], 7_400).into())
+        }
+    }
+
+    fn view(life: u64) -> Arc<View> {
+        let me = member("me", 1);
+        Arc::new(View::new(me.node_ref(), 1, vec![me, member("moves", life)]))
+    }
+
+    #[test]
+    fn a_table_that_is_right_again_leads_to_the_destinations_of_now() {
+        let (mut tables, mut destinations) = (Tables::default(), Destinations::default());
+        let spec = RouterSpec::new("/a".parse().unwrap(), StrategyKind::RoundRobin, HashSeed(1));
+        let id = tables.add(spec).unwrap();
+        let job = |tables: &Tables, view: &Arc<View>| {
+            let router = tables.routers[0].as_ref().unwrap();
+            let (spec, previous) = (Arc::clone(&router.spec), router.table().cloned());
+            let routers = vec![WantedTable { id: router.id, spec, previous }];
+            TableJob { view: Arc::clone(view), routers, known: Vec::new() }.run()
+        };
+        let all_answer = |tables: &Tables| {
+            let (_, state) = tables.states()[0].clone().unwrap();
+            assert_eq!((state.active.count(), id), (2, 0));
+        };
+        destinations.follow(&view(1));
+        tables.made(job(&tables, &view(1)), &view(1), &destinations);
+        all_answer(&tables);
+        // A name is in dispute: its later life is shown, then the earlier one again, before a table
+        // of the later is there; or after.
+        for in_time in [false, true] {
+            let late = job(&tables, &view(2));
+            destinations.follow(&view(2));
+            tables.mask(&view(2), &destinations);
+            let late = if in_time {
+                tables.made(late, &view(2), &destinations);
+                job(&tables, &view(1))
+            } else {
+                late
+            };
+            destinations.follow(&view(1));
+            tables.mask(&view(1), &destinations);
+            tables.made(late, &view(1), &destinations);
+            all_answer(&tables);
+        }
+    }
 }
