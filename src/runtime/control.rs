@@ -340,11 +340,9 @@ impl Driver {
 
     fn run_timers(&mut self) {
         let now = self.clock.now();
-        while let Some(entry) = self.effects.timers.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let timer = entry.remove();
+        // Those that are set meanwhile wait for the next time, so that this has an end.
+        let later = self.effects.timers.split_off(&(now, u64::MAX));
+        for timer in std::mem::replace(&mut self.effects.timers, later).into_values() {
             self.control.timer(now, timer, &mut self.effects);
         }
     }
