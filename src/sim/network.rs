@@ -24,6 +24,14 @@ const KEEPALIVE: Duration = Duration::from_secs(3);
 /// a look more, and what a turn may take.
 pub const NOTICED_WITHIN: Duration = Duration::from_millis(2_000);
 
+/// Pieces smaller than this are many for few bytes, and each is at least two events.
+const TINY_PIECE_BYTES: usize = 1_500;
+/// Where pieces are tiny, every so-manieth connection has them all the way.
+const TINY_EVERY: ConnId = 16;
+/// On the others so many come that small behind one another, and from then on each may be twice as
+/// large as the one before, until nothing more is on its way.
+const TINY_PIECES: u32 = 16;
+
 /// What a kernel that is short of memory takes for a worker that does not read.
 const BUSY_SOCKET_BYTES: usize = 512;
 
@@ -68,6 +76,8 @@ struct End {
     arrived: Bytes,
     /// A delivery is under way.
     moving: bool,
+    /// How many came, each while more was on its way.
+    pieces: u32,
     /// The other side closed: nothing follows what is flying.
     fin: bool,
     /// The end was seen by the network; the reader sees it after what has arrived.
@@ -104,6 +114,7 @@ impl End {
             flying: Bytes::default(),
             arrived: Bytes::default(),
             moving: false,
+            pieces: 0,
             fin: false,
             over: false,
             reset: false,
@@ -383,7 +394,7 @@ impl Network {
             }
             return Owner::Nobody;
         }
-        let (piece_max, now) = (self.weather.piece_max, self.now);
+        let (piece_max, now) = (self.piece_max(id, side), self.now);
         let end = &mut self.conns[id].ends[side];
         (end.acknowledged, end.lost) = (now, None);
         let waiting = end.flying.len();
@@ -399,12 +410,22 @@ impl Network {
             flying.tidy();
         }
         let end = &mut self.conns[id].ends[side];
+        end.pieces = if end.flying.len() > 0 { end.pieces + 1 } else { 0 };
         if end.flying.len() > 0 {
             self.set_moving(id, side);
         } else if end.fin || end.reset {
             end.over = true;
         }
         self.conns[id].ends[side].owner
+    }
+
+    /// The most bytes that arrive at one side at once.
+    fn piece_max(&self, id: ConnId, side: Side) -> usize {
+        let least = self.weather.piece_max;
+        if least >= TINY_PIECE_BYTES || id.is_multiple_of(TINY_EVERY) {
+            return least;
+        }
+        least << self.conns[id].ends[side].pieces.saturating_sub(TINY_PIECES).min(16)
     }
 
     /// Reads what has arrived; nothing of it is the end.
