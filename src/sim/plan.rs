@@ -150,11 +150,19 @@ fn faults(rng: &mut Rng) -> Vec<Repeated> {
     faults
 }
 
-fn traffic(rng: &mut Rng) -> Traffic {
+/// Of more nodes each sends the less, so that all together send as much as so many would: what a
+/// message meets is not the more for it, and a seed takes the longer.
+const SENDING_NODES: u64 = 5;
+
+fn traffic(rng: &mut Rng, nodes: u64) -> Traffic {
     let heavy = rng.random_range(0..8) == 0;
     Traffic {
         threads: rng.random_range(1..=2),
-        every_ms: one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]),
+        every_ms: {
+            let (least, most) = one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]);
+            let nodes = nodes.max(SENDING_NODES);
+            (least * nodes / SENDING_NODES, most * nodes / SENDING_NODES)
+        },
         burst: if heavy { (1, 200) } else { one_of(rng, &[(1, 1), (1, 4), (1, 12)]) },
         asks_percent: one_of(rng, &[5, 30, 70]),
         deadline_ms: one_of(rng, &[(1, 20), (5, 300), (200, 2_000)]),
@@ -213,7 +221,7 @@ impl Plan {
         if rng.random_range(0..4) == 0 {
             late.extend((0..seed_count).map(|slot| (slot, rng.random_range(500..8_000))));
         }
-        let traffic = traffic(rng);
+        let traffic = traffic(rng, nodes as u64);
         let limits = limits(rng);
         let member = member(rng, seed_count);
         let mut weights: Vec<u32> = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect();
