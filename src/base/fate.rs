@@ -292,7 +292,7 @@ macro_rules! structs {
             }),+];
 
             /// All numbers in a fixed order, those of each count together.
-            fn parts(&mut self) -> impl DoubleEndedIterator<Item = &mut [u64]> {
+            fn parts(&mut self) -> impl DoubleEndedIterator<Item = &mut [u64]> + ExactSizeIterator {
                 [$(structs!(@slice self.$count $(by $reason)?)),+].into_iter()
             }
         }
@@ -309,8 +309,13 @@ macro_rules! structs {
         }
 
         impl<C> CountCells<C> {
+            /// What they say to whoever counts: while it looks they do not change.
+            pub fn own(&self, number: impl Fn(&C) -> u64) -> Counts {
+                Counts { $($count: structs!(@own self.$count, number $($reason)?)),+ }
+            }
+
             /// In the order of [`Counts::parts`].
-            fn parts(&self) -> impl DoubleEndedIterator<Item = &[C]> {
+            fn parts(&self) -> impl DoubleEndedIterator<Item = &[C]> + ExactSizeIterator {
                 [$(structs!(@cell_slice self.$count $(by $reason)?)),+].into_iter()
             }
         }
@@ -328,6 +333,10 @@ macro_rules! structs {
     (@type $reason:ident) => { [u64; $reason::ALL.len()] };
     (@cells $cell:ident) => { $cell };
     (@cells $cell:ident $reason:ident) => { [$cell; $reason::ALL.len()] };
+    (@own $self:ident.$count:ident, $number:ident) => { $number(&$self.$count) };
+    (@own $self:ident.$count:ident, $number:ident $reason:ident) => {
+        $self.$count.each_ref().map(&$number)
+    };
     (@cell_slice $self:ident.$count:ident) => { std::slice::from_ref(&$self.$count) };
     (@cell_slice $self:ident.$count:ident by $reason:ident) => { &$self.$count[..] };
     (@slice $self:ident.$count:ident) => { std::slice::from_mut(&mut $self.$count) };
@@ -358,8 +367,9 @@ impl Counts {
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, mut other: Self) {
-        let both = self.parts().flatten().zip(other.parts().flatten());
-        both.for_each(|(mine, theirs)| *mine += *theirs);
+        for (mine, theirs) in self.parts().zip(other.parts()) {
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += *theirs);
+        }
     }
 }
 
@@ -368,8 +378,9 @@ impl<C> CountCells<C> {
     /// while the cells change.
     pub fn read(&self, number: impl Fn(&C) -> u64) -> Counts {
         let mut counts = Counts::default();
-        let both = counts.parts().flatten().rev().zip(self.parts().flatten().rev());
-        both.for_each(|(count, cell)| *count = number(cell));
+        for (counts, cells) in counts.parts().zip(self.parts()).rev() {
+            counts.iter_mut().zip(cells).rev().for_each(|(count, cell)| *count = number(cell));
+        }
         counts
     }
 }

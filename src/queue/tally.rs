@@ -52,8 +52,8 @@ impl Tally {
 
     /// As the worker itself knows it: what waits in its queue is not in it.
     pub fn counts(&self) -> Counts {
-        let ended = self.ended();
-        Counts { sent: self.sent.get() + self.handed.get(), ..ended }
+        let own = self.counts.own(Count::get);
+        Counts { sent: own.sent + self.handed.get(), ..own }
     }
 }
 

@@ -58,7 +58,9 @@ impl World {
     ) -> Body {
         let control = self.make_control(slot, name, me);
         let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
-        let buffers = Arc::new(Buffers::new(256, 256, max_frame_bytes, self.plan.replies_bytes));
+        let own = Buffers::new(1, 1, max_frame_bytes, self.plan.replies_bytes);
+        let (large, small) = self.chunks.clone();
+        let buffers = Arc::new(Buffers { large, small, ..own });
         let replies = ReplySlots::new(self.plan.reply_slots);
         let seed = HashSeed(self.key.hash_seed());
         let workers = self.scenario.workers;
@@ -83,6 +85,7 @@ impl World {
             buffers,
             replies,
             threads,
+            ran: false,
             reports_after: Time::ZERO,
             paused: false,
             backlog: Vec::new(),

@@ -111,6 +111,8 @@ pub struct Body {
     pub replies: ReplySlots<AppReply>,
     /// The application's threads.
     pub threads: Vec<AppThread>,
+    /// A worker has run since all messages were last looked for.
+    pub ran: bool,
     /// Reports come to control in order: none before this.
     pub reports_after: Time,
     /// Nothing runs; what happens meanwhile waits here.
@@ -202,6 +204,15 @@ impl Body {
         let Ends { injector, board, .. } = &self.workers[worker].ends;
         let Self { snapshot, buffers, replies, gate, refused, .. } = self;
         Sender { snapshot, injector, board, buffers, replies, gate, refused }
+    }
+
+    /// The counts of all its workers.
+    pub fn sums(&self) -> Sums {
+        self.workers.iter().fold(Sums::default(), |total, core| Sums {
+            sent: total.sent + core.sums.sent,
+            ended: total.ended + core.sums.ended,
+            delivered: total.delivered + core.sums.delivered,
+        })
     }
 
     /// Messages that wait anywhere in the process, of those that its workers have taken in.

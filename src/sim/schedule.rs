@@ -207,6 +207,7 @@ impl World {
         let (life, index) = id;
         let now = self.lives[life].local(self.net.now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
+        body.ran = true;
         let mut others = body.workers.iter().enumerate().filter(|(place, _)| *place != index);
         let awaited = others.any(|(_, core)| !core.ends.let_go);
         let Core { worker, turn, ends, .. } = &mut body.workers[index];

@@ -22,7 +22,8 @@ use crate::base::fate::AskError;
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
 use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
-use crate::wire::ClusterKey;
+use crate::queue::pool::Pool;
+use crate::wire::{Chunk, ClusterKey};
 
 /// How long after the healing everything must agree and flow.
 pub const BOUND: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub const BOUND: Duration = Duration::from_secs(10);
 const CALM: Duration = Duration::from_secs(15);
 /// Before the end, applications fall silent for so long.
 const SILENCE: Duration = Duration::from_secs(4);
+/// Free chunks of a size that are kept.
+const SPARE_CHUNKS: usize = 1_024;
 /// Datagrams that wait for a process that does not read them.
 const SOCKET_DATAGRAMS: usize = 128;
 /// What came of one simulation.
@@ -132,6 +135,8 @@ pub struct World {
     pub(super) checks: Checks,
     pub(super) healed_at: Option<Time>,
     pub(super) next_partition: u64,
+    /// Free chunks of all processes, large and small: most processes do not live for long.
+    pub(super) chunks: (Pool<Chunk>, Pool<Chunk>),
     /// Whose routees run, if not the simulator's own: then nobody knows the truth that most
     /// invariants need.
     pub(super) application: Option<Application>,
@@ -169,6 +174,7 @@ impl World {
             checks: Checks::new(plan.slots),
             healed_at: None,
             next_partition: 0,
+            chunks: (Pool::new(SPARE_CHUNKS), Pool::new(SPARE_CHUNKS)),
             application: None,
             end,
             over: false,

@@ -287,6 +287,13 @@ impl Encoder {
     }
 }
 
+/// Its free chunks are its siblings' from then on.
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        self.free.drain(..).for_each(|chunk| self.shared.give(chunk));
+    }
+}
+
 /// Frames on their way to one peer.
 pub struct Outbox {
     chunks: VecDeque<Chunk>,

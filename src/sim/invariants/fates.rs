@@ -16,6 +16,7 @@ use crate::route::snapshot::{RouterState, Snapshot};
 use crate::sim::events::{ConnId, CoreId, LifeId};
 use crate::sim::messages::{MessageId, Request, SenderId, read_request};
 use crate::sim::network::Owner;
+use crate::sim::process::Sums;
 use crate::sim::world::World;
 use crate::worker::outbox::Outbox;
 
@@ -24,6 +25,9 @@ pub const NAME: &str = "each message has one fate, and what is told of it is tru
 
 /// How often all messages that have not ended are looked for.
 const FIND_EVERY: Duration = Duration::from_millis(20);
+
+/// How often what is over is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of one message: some of the bits below.
 type Known = u8;
@@ -115,6 +119,7 @@ pub struct Fates {
     broadcasts: BTreeMap<MessageId, Broadcast>,
     /// When all messages were last looked for.
     found_at: Time,
+    forgot_at: Time,
     /// What was looked at.
     pub seen: Seen,
 }
@@ -498,9 +503,12 @@ impl Fates {
         due
     }
 
-    /// Forgets connections that both ends have closed.
-    pub fn forget(&mut self, is_over: impl Fn(ConnId) -> bool) {
-        self.passage.forget(is_over);
+    /// Now and then forgets connections that both ends have closed.
+    pub fn forget(&mut self, now: Time, is_over: impl Fn(ConnId) -> bool) {
+        if now >= self.forgot_at.plus(FORGET_EVERY) {
+            self.forgot_at = now;
+            self.passage.forget(is_over);
+        }
     }
 }
 
@@ -512,17 +520,22 @@ impl World {
             return;
         }
         for life in self.living() {
-            self.find_messages_of(life);
+            // Where no worker has run everything is where it was.
+            let ran = self.lives[life].body.as_deref_mut().map(|body| &mut body.ran);
+            if ran.is_some_and(std::mem::take) {
+                self.find_messages_of(life);
+            }
         }
         let net = &self.net;
         let is_over = |conn| (0..2).all(|side| net.owner(conn, side) == Owner::Nobody);
-        self.ledger.lock().fates.forget(is_over);
+        self.ledger.lock().fates.forget(now, is_over);
     }
 
     /// Each message that a process has sent and not counted an end of is looked for.
     pub(in crate::sim) fn find_messages_of(&mut self, life: LifeId) {
         let Some(body) = self.lives[life].body.as_deref() else { return };
-        let in_flight = self.total_counts(life).in_flight();
+        let Sums { sent, ended, .. } = body.sums();
+        let in_flight = sent.saturating_sub(ended);
         let found = self.ledger.lock().fates.find(life, in_flight, body.waiting_messages());
         if let Err(seen) = found {
             self.blame(NAME, format!("life {life}: {seen}"));

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::{ConnId, LifeId, Side};
-use super::process::{Fate, Sums};
+use super::process::Fate;
 use super::world::World;
 use crate::base::{HandlerId, LogKind, MemberEvent, Time};
 use crate::control::links::JobId;
@@ -237,7 +237,7 @@ impl World {
         snapshot: &Arc<Snapshot>,
     ) {
         let name = |seen: String| format!("life {life}: {seen}");
-        if let Err(seen) = self.checks.tables.check(snapshot) {
+        if let Err(seen) = self.checks.tables.check(before, snapshot) {
             self.blame(tables::NAME, name(seen));
         }
         let placed = self.ledger.lock().placements.check(before, snapshot);
@@ -305,15 +305,13 @@ impl World {
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
         let inboxes = core.turn.inbox_usage();
         let inboxes = bounds::check_inboxes(inboxes, &self.plan.inboxes, &self.plan.limits);
-        let outboxes =
-            core.worker.outboxes().try_for_each(|outbox| bounds::check_outbox(outbox, limits));
+        let outboxes = match usage.fullest_outbox > limits.outbox_bytes {
+            true => core.worker.outboxes().try_for_each(|it| bounds::check_outbox(it, limits)),
+            false => Ok(()),
+        };
         let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits)
             .and_then(|full| inboxes.and(outboxes).map(|()| full));
-        let total = body.workers.iter().fold(Sums::default(), |total, core| Sums {
-            sent: total.sent + core.sums.sent,
-            ended: total.ended + core.sums.ended,
-            delivered: total.delivered + core.sums.delivered,
-        });
+        let total = body.sums();
         let mut ledger = self.ledger.lock();
         let handled = ledger.handled_of(life);
         let taken = ledger.handled_at(life, index);

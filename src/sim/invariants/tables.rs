@@ -37,54 +37,81 @@ impl Tables {
         (kind, (spec.local == LocalPreference::Exclude).then_some(me))
     }
 
-    /// A node publishes its tables.
+    /// A node publishes its tables, and what was found right in its snapshot before is right still.
     ///
     /// # Errors
     /// What differs.
-    pub fn check(&mut self, snapshot: &Snapshot) -> Result<(), String> {
-        let view = &snapshot.view;
+    pub fn check(&mut self, before: &Snapshot, snapshot: &Snapshot) -> Result<(), String> {
+        // The first one is nobody's.
+        let was_seen = before.version > 0;
+        let same_view = was_seen && Arc::ptr_eq(&before.view, &snapshot.view);
+        if !same_view {
+            self.check_view(&snapshot.view)?;
+        }
+        for (id, router) in snapshot.routers() {
+            let old = before.router(id).filter(|_| was_seen);
+            if !same_view || old.is_none_or(|old| !Arc::ptr_eq(old, router)) {
+                self.check_router(&snapshot.view, id, router, old)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_view(&mut self, view: &Arc<View>) -> Result<(), String> {
         let again = View::new(view.me, view.version, view.members.clone());
         let sorted = view.members.is_sorted_by(|one, next| one.id < next.id);
         if !sorted || again.digest != view.digest {
             return Err(format!("the members of view {:016x} are not in order", view.digest));
         }
         self.views.entry(view.roster_digest).or_insert_with(|| Arc::clone(view));
-        for (id, router) in snapshot.routers() {
-            let table = &router.table;
-            let roster = table.roster_digest();
-            let kind = self.kind(view.me, &router.spec);
-            match self.first.get(&(roster, kind)) {
-                Some(first) if Arc::ptr_eq(&first.table, table) => {}
-                Some(first) => {
-                    compare(id, &first.table, table)?;
-                    self.compared += 1;
-                }
-                None => {
-                    let Some(view) = self.views.get(&roster) else {
-                        return Err(format!("router {id} has a table of no view there was"));
-                    };
-                    // However it came about, it is what the view alone gives.
-                    let own = View { me: snapshot.view.me, ..View::clone(view) };
-                    compare(id, &RouteTable::build(&own, &router.spec, None), table)?;
-                    self.first.insert((roster, kind), Arc::clone(router));
-                    self.compared += 1;
-                }
+        Ok(())
+    }
+
+    fn check_router(
+        &mut self,
+        view: &View,
+        id: u32,
+        router: &Arc<RouterState>,
+        old: Option<&Arc<RouterState>>,
+    ) -> Result<(), String> {
+        let (table, spec) = (&router.table, &router.spec);
+        let roster = table.roster_digest();
+        let kind = self.kind(view.me, spec);
+        let has = |state: &RouterState| {
+            Arc::ptr_eq(&state.table, table) && Arc::ptr_eq(&state.spec, spec)
+        };
+        match self.first.get(&(roster, kind)) {
+            Some(_) if old.is_some_and(|old| has(old)) => {}
+            Some(first) if Arc::ptr_eq(&first.table, table) => {}
+            Some(first) => {
+                compare(id, &first.table, table)?;
+                self.compared += 1;
             }
-            let key = (roster, view.digest, kind);
-            if let Some(first) = self.masks.get(&key) {
-                if *first != router.active {
-                    return Err(format!(
-                        "router {id} has two masks for view {:016x}: {first:?} and {:?}",
-                        view.digest, router.active
-                    ));
-                }
-                continue;
+            None => {
+                let Some(known) = self.views.get(&roster) else {
+                    return Err(format!("router {id} has a table of no view there was"));
+                };
+                // However it came about, it is what the view alone gives.
+                let own = View { me: view.me, ..View::clone(known) };
+                compare(id, &RouteTable::build(&own, spec, None), table)?;
+                self.first.insert((roster, kind), Arc::clone(router));
+                self.compared += 1;
             }
-            if roster == view.roster_digest {
-                check_heirs(id, view, router)?;
-            }
-            self.masks.insert(key, router.active.clone());
         }
+        let key = (roster, view.digest, kind);
+        if let Some(first) = self.masks.get(&key) {
+            return match *first == router.active {
+                true => Ok(()),
+                false => Err(format!(
+                    "router {id} has two masks for view {:016x}: {first:?} and {:?}",
+                    view.digest, router.active
+                )),
+            };
+        }
+        if roster == view.roster_digest {
+            check_heirs(id, view, router)?;
+        }
+        self.masks.insert(key, router.active.clone());
         Ok(())
     }
 }

@@ -261,27 +261,20 @@ impl Inboxes {
     }
 
     /// What is taken of each quarter, as it is counted and as these links have it.
-    pub fn usage<'a>(&self, grants: impl Iterator<Item = &'a Grant> + Clone) -> [InboxUsage; 4] {
-        Purpose::ALL.map(|what| {
-            let of = |grant: &Grant| match what {
-                Purpose::Members | Purpose::Clients if grant.of as usize == what as usize => {
-                    grant.window - FIRST_BYTES
-                }
-                Purpose::LongOfMembers | Purpose::LongOfClients
-                    if grant.whose as usize + 2 == what as usize =>
-                {
-                    grant.frame
-                }
-                _ => 0,
-            };
-            let granted = grants.clone().map(of);
-            InboxUsage {
-                what,
-                counted: [self.windows, self.frames].concat()[what as usize],
-                granted: granted.clone().sum(),
-                links: granted.filter(|bytes| *bytes > 0).count(),
+    pub fn usage<'a>(&self, grants: impl Iterator<Item = &'a Grant>) -> [InboxUsage; 4] {
+        let mut usage =
+            Purpose::ALL.map(|what| InboxUsage { what, counted: 0, granted: 0, links: 0 });
+        for (usage, counted) in usage.iter_mut().zip(self.windows.iter().chain(&self.frames)) {
+            usage.counted = *counted;
+        }
+        for grant in grants {
+            let window = (grant.of as usize, grant.window - FIRST_BYTES);
+            for (place, bytes) in [window, (grant.whose as usize + 2, grant.frame)] {
+                usage[place].granted += bytes;
+                usage[place].links += usize::from(bytes > 0);
             }
-        })
+        }
+        usage
     }
 }
 
