@@ -15,6 +15,7 @@ mod table;
 mod tests;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 pub use plan::{Advance, Plan};
 use progress::Progress;
@@ -27,10 +28,10 @@ use crate::base::timers::{TimerKey, TimerWheel};
 use crate::wire::Chunk;
 
 /// How fine deadlines and pauses are.
-const TICK: std::time::Duration = std::time::Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(1);
 
 /// How long after a deadline whoever asked waits for its worker to say so, and then says so itself.
-pub const ASKERS_GRACE: std::time::Duration = std::time::Duration::from_millis(20);
+pub const ASKERS_GRACE: Duration = Duration::from_millis(20);
 
 /// What is to be done about asks, in order. `W` is who waits.
 #[derive(Debug)]
@@ -224,6 +225,17 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
     }
 
+    /// Has an ask end so much later, unless it has ended.
+    pub fn postpone(&mut self, ask: u64, by: Duration) {
+        let Some(Entry::Ask(Ask { deadline, course, .. })) = self.table.get_mut(ask) else {
+            return;
+        };
+        self.timers.postpone(*deadline, by);
+        if let Course::Planned(progress) = course {
+            progress.deadline = progress.deadline.plus(by);
+        }
+    }
+
     /// Takes an ask back, as if it had never been opened, or gives it up: who waited is not told.
     pub fn cancel(&mut self, ask: u64, out: &mut Effects<W>) -> Option<W> {
         self.ask(ask)?;
@@ -243,7 +255,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
     }
 
     /// What is left of the deadline of an ask with a plan.
-    pub fn left(&self, ask: u64, now: Time) -> Option<std::time::Duration> {
+    pub fn left(&self, ask: u64, now: Time) -> Option<Duration> {
         match self.table.get(ask) {
             Some(Entry::Ask(Ask { course: Course::Planned(progress), .. })) => {
                 Some(progress.deadline.since(now))

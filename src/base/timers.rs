@@ -138,6 +138,19 @@ impl<T> TimerWheel<T> {
         Some(self.release(key.index))
     }
 
+    /// Has a timer fire so much later; not when it fired or was cancelled before.
+    pub fn postpone(&mut self, key: TimerKey, by: Duration) {
+        let Some(node) = self.nodes.get_mut(key.index as usize) else { return };
+        if node.generation != key.generation || node.list == FREE {
+            return;
+        }
+        let ticks = (by.as_nanos() as u64).div_ceil(self.tick_ns);
+        node.tick = node.tick.saturating_add(ticks);
+        let tick = node.tick;
+        self.unlink(key.index);
+        self.append(self.place(tick), key.index);
+    }
+
     /// The value of a timer that still stands.
     pub fn get(&self, key: TimerKey) -> Option<&T> {
         let node = self.nodes.get(key.index as usize)?;
@@ -491,6 +504,7 @@ mod tests {
     enum Step {
         Insert { in_ns: u64 },
         Cancel { which: usize },
+        Postpone { which: usize, by_ns: u64 },
         Advance { by_ns: u64 },
     }
 
@@ -509,6 +523,8 @@ mod tests {
         let step = prop_oneof![
             4 => spans().prop_map(|in_ns| Step::Insert { in_ns }),
             1 => any::<usize>().prop_map(|which| Step::Cancel { which }),
+            1 => (any::<usize>(), spans())
+                .prop_map(|(which, by_ns)| Step::Postpone { which, by_ns }),
             2 => spans().prop_map(|by_ns| Step::Advance { by_ns }),
         ];
         proptest::collection::vec(step, 1..120)
@@ -528,17 +544,30 @@ mod tests {
                     Step::Insert { in_ns } => {
                         // Some lie in the past.
                         let at = (now + in_ns).saturating_sub(TICK_NS);
-                        let tick = at.div_ceil(TICK_NS);
-                        let tick = if tick <= now / TICK_NS { 0 } else { tick };
+                        let at_tick = at.div_ceil(TICK_NS);
+                        let tick = if at_tick <= now / TICK_NS { 0 } else { at_tick };
                         model.insert((tick, number), number);
-                        keys.push((wheel.insert(Time(at), number), (tick, number)));
+                        keys.push((wheel.insert(Time(at), number), (tick, number), at_tick));
                     }
                     Step::Cancel { which } => {
                         if !keys.is_empty() {
-                            let (key, place) = keys[which % keys.len()];
+                            let (key, place, _) = keys[which % keys.len()];
                             let expected = model.remove(&place);
                             prop_assert_eq!(wheel.get(key).copied(), expected);
                             prop_assert_eq!(wheel.cancel(key), expected);
+                        }
+                    }
+                    Step::Postpone { which, by_ns } => {
+                        // It then comes behind all others of its tick.
+                        let key = which.checked_rem(keys.len()).map(|at| &mut keys[at]);
+                        if let Some((key, place, at_tick)) = key {
+                            wheel.postpone(*key, Duration::from_nanos(by_ns));
+                            if let Some(value) = model.remove(place) {
+                                *at_tick += by_ns.div_ceil(TICK_NS);
+                                let past = *at_tick <= now / TICK_NS;
+                                *place = (if past { 0 } else { *at_tick }, number);
+                                model.insert(*place, value);
+                            }
                         }
                     }
                     Step::Advance { by_ns } => {

@@ -20,7 +20,8 @@ impl Context<'_> {
     ///
     /// `H` is the handler's own type: `cx.ask::<Self, _>(&self.carts, &message, within, token)`.
     /// `within` is a [`Duration`](std::time::Duration), or [`AskOptions`] for one that may be sent
-    /// again.
+    /// again. It begins now, or, should handlers take a millisecond or more in this duty cycle, at
+    /// its end, when the ask is written.
     ///
     /// # Errors
     /// A [`Refusal`] names why it was not accepted; `on_reply` is not called then.

@@ -55,6 +55,7 @@ impl Core {
         push(&mut links[link], link, encoder, dirty, &head, message)?;
         let opened = self.asks.open(waiter, link, self.now.plus(within));
         debug_assert_eq!(opened.ok(), Some(correlation), "there is a place for it");
+        self.begun.0.push(correlation);
         self.published.tally.asks.add(1);
         Ok(())
     }
@@ -79,7 +80,8 @@ impl Core {
             })
         });
         match outcome {
-            Ok(_) => {
+            Ok(ask) => {
+                self.begun.0.push(ask);
                 self.published.tally.asks.add(1);
                 self.carry_asks();
                 Ok(())

@@ -151,9 +151,12 @@ impl Context<'_> {
     }
 
     /// Calls the handler's `wake` with this token after a while, to the millisecond above, unless
-    /// it is called off by the key, or this life of the routee is over by then.
+    /// it is called off by the key, or this life of the routee is over by then. The while begins
+    /// now, or, should handlers take a millisecond or more in this duty cycle, at its end.
     pub fn wake_after(&mut self, after: Duration, token: u64) -> WakeKey {
-        self.wake_at(self.core.now.plus(after), token)
+        let key = self.wake_at(self.core.now.plus(after), token);
+        self.core.begun.1.push(key.0);
+        key
     }
 
     /// Calls the handler's `wake` with this token at a time, to the millisecond above, unless it is

@@ -16,7 +16,7 @@ use super::send::tell_head;
 use super::work::{Outcome, Works};
 use crate::ask::{Asks, Effects};
 use crate::base::fate::{AskError, DeathReason, Refusal};
-use crate::base::timers::TimerWheel;
+use crate::base::timers::{TimerKey, TimerWheel};
 use crate::base::{
     DestinationId, HandlerId, InstanceId, MessageTypeId, NodeRef, Time, TypeRef, WorkerIndex,
 };
@@ -192,6 +192,8 @@ pub struct Core {
     pub(super) timers: TimerWheel<Timer>,
     /// Times that routees set. Apart from the worker's own: whoever is woken may take long.
     pub(super) wakes: TimerWheel<(InstanceId, u64)>,
+    /// Asks and times that routees have begun in this duty cycle.
+    pub(super) begun: (Vec<u64>, Vec<TimerKey>),
     /// Routees that asked to be woken in the next duty cycle.
     pub(super) soon: VecDeque<(InstanceId, u64)>,
     /// Messages of parts to routees, oldest first. No more than parts keep places for.

@@ -97,6 +97,8 @@ use crate::wire::Chunk;
 
 /// How fine the worker's timers are.
 const TIMER_TICK: std::time::Duration = std::time::Duration::from_millis(1);
+/// A duty cycle that takes less is a moment.
+const LONG_TURN: std::time::Duration = TIMER_TICK;
 
 /// The decider of one core.
 ///
@@ -184,6 +186,7 @@ impl Worker {
             replies: parts.replies,
             timers: TimerWheel::new(TIMER_TICK, now),
             wakes: TimerWheel::new(TIMER_TICK, now),
+            begun: Default::default(),
             soon: VecDeque::new(),
             notices: VecDeque::new(),
             works: Works::new(limits.max_work, parts.injector.waker()),
@@ -352,6 +355,20 @@ impl Worker {
     pub fn begin(&mut self, now: Time) {
         self.core.now = now;
         self.core.published.pulse.turn(now.0);
+    }
+
+    /// Ends a duty cycle. When handlers have taken long in it, what they began is as old as its end:
+    /// nothing that they sent was written before, and they cannot know how late it had become.
+    #[inline]
+    pub fn ends(&mut self, now: Time) {
+        let took = now.since(self.core.now);
+        let (asks, wakes) = &mut self.core.begun;
+        if took >= LONG_TURN {
+            asks.iter().for_each(|ask| self.core.asks.postpone(*ask, took));
+            wakes.iter().for_each(|key| self.core.wakes.postpone(*key, took));
+        }
+        asks.clear();
+        wakes.clear();
     }
 
     /// Says to whoever watches that the worker sleeps from now on, or has ended.

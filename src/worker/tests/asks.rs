@@ -194,3 +194,44 @@ fn an_ask_whose_router_is_dropped_ends_as_soon_as_it_would_be_sent_again() {
         assert_eq!(number(by_thread.wait()), Err(word));
     }
 }
+
+/// Nothing that a handler sends is written before its duty cycle is over, and it may have taken long
+/// before it sent.
+#[test]
+fn what_a_slow_handler_begins_is_as_old_as_the_end_of_its_duty_cycle() {
+    const TOOK: Duration = Duration::from_millis(300);
+    const SHORT: Duration = Duration::from_millis(200);
+    let in_time = |net: &Net| net.now.plus(SHORT);
+    for idempotent in [false, true] {
+        let options = AskOptions { idempotent, ..AskOptions::within(SHORT) };
+        for answered in [true, false] {
+            let mut net = Net::joined(2);
+            net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(1), options, 1)).unwrap();
+            net.cx(0, |cx| cx.wake_after(SHORT, 7));
+            net.now = net.now.plus(TOOK);
+            net.sides[0].worker.ends(net.now);
+            let due = in_time(&net);
+            net.pass(0);
+            assert_eq!(net.outcomes(0), [], "it has just been sent");
+            assert!(net.sides[0].worker.core.wakes.next_deadline() > Some(net.now));
+            if answered {
+                net.settle();
+                assert_eq!(net.outcomes(0), [(1, Ok(2))]);
+                continue;
+            }
+            net.pass(199);
+            assert_eq!(net.outcomes(0), []);
+            net.pass(2);
+            assert!(net.now > due);
+            assert_eq!(net.outcomes(0), [(1, Err(AskError::Timeout))]);
+            assert!(net.sides[0].worker.core.wakes.is_empty());
+        }
+    }
+    // A moment is no while.
+    let mut net = Net::joined(2);
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(1), SHORT, 1)).unwrap();
+    net.sides[0].worker.ends(net.now);
+    net.pass(300);
+    net.sides[0].worker.ends(net.now);
+    assert_eq!(net.outcomes(0), [(1, Err(AskError::Timeout))], "an ask of an earlier cycle");
+}

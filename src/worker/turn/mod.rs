@@ -162,6 +162,7 @@ impl Turn {
             worker.ways_shown(io.now());
         }
         let end = io.now();
+        worker.ends(end);
         if let Some(longest) = self.pace.end(end, worker.last_call(), self.slow) {
             self.note_slow(worker, longest, end);
         }
