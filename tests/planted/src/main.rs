@@ -25,7 +25,8 @@ use trial::{Trials, Verdict};
 /// Plant mistakes in a copy of keyway, and see whether its simulator and tests notice them.
 ///
 /// Each mistake of tests/planted/mistakes is tried by who shall notice it: the simulator, or a
-/// named test. Exits with 1 if one goes unnoticed, or if something fails without any.
+/// named test. Exits with 1 if one goes unnoticed, or hangs and is not known to, or if something fails
+/// without any.
 ///
 /// To look into one by hand: KEYWAY_PLANTED=NAME target/planted/target/release/keyway-sim.
 #[derive(Parser)]
@@ -91,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     for row in &unnoticed {
         println!("{}", row.line());
     }
-    println!("{} mistakes planted, {} unnoticed", rows.len(), unnoticed.len());
+    println!("{}", report::sum(&rows));
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&rows).expect("rows are plain data");
         std::fs::write(path, text + "\n")
@@ -139,8 +140,14 @@ fn try_without(trials: &Trials, chosen: &[&Mistake]) -> Result<(), String> {
             Noticer::Simulator { flapping } => trials.simulate(None, flapping)?,
             Noticer::Test { target, filter } => trials.test(None, target, filter)?,
         };
-        if let Verdict::Noticed { by, .. } = verdict {
-            return Err(format!("{noticer:?} fails without any mistake: {by}"));
+        match verdict {
+            Verdict::Unnoticed => {}
+            Verdict::Noticed { by, .. } => {
+                return Err(format!("{noticer:?} fails without any mistake: {by}"));
+            }
+            Verdict::Hangs { what, .. } => {
+                return Err(format!("{noticer:?} hangs without any mistake: {what}"));
+            }
         }
     }
     Ok(())

@@ -41,6 +41,9 @@ pub struct Mistake {
     /// Shall be noticed by the simulator's scenario of a flapping member.
     #[serde(default)]
     pub flapping: bool,
+    /// With it there is no end: that is how it is noticed.
+    #[serde(default)]
+    pub hangs: bool,
 }
 
 /// Who shall notice a mistake.

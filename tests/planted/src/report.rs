@@ -15,7 +15,9 @@ pub struct Row<'a> {
     /// Who had to: `simulator`, or a test.
     asked: String,
     noticed: bool,
-    /// By what.
+    /// It had no end in time, and is not known to.
+    hangs: bool,
+    /// By what, or what had no end.
     by: Option<String>,
     /// How many seeds the simulator ran until then.
     seeds: Option<u64>,
@@ -30,16 +32,19 @@ impl<'a> Row<'a> {
             Noticer::Simulator { flapping: true } => "simulator, flapping".to_owned(),
             Noticer::Test { target, filter } => format!("{target} {filter}"),
         };
+        let hangs = matches!(verdict, Verdict::Hangs { .. });
         let (by, seeds) = match verdict {
             Verdict::Unnoticed => (None, None),
             Verdict::Noticed { by, seeds } => (Some(by), seeds),
+            Verdict::Hangs { what, seeds } => (Some(format!("hangs: {what}")), seeds),
         };
         Self {
             layer: mistake.layer,
             mistake: &mistake.name,
             what: &mistake.what,
             asked,
-            noticed: by.is_some(),
+            noticed: by.is_some() && (!hangs || mistake.hangs),
+            hangs: hangs && !mistake.hangs,
             by,
             seeds,
             seconds: took.as_secs_f64(),
@@ -51,14 +56,31 @@ impl<'a> Row<'a> {
         self.noticed
     }
 
+    /// Whether nobody can say: it had no end in time, and should have had one.
+    pub fn hangs(&self) -> bool {
+        self.hangs
+    }
+
     /// What came of it, in a line.
     pub fn line(&self) -> String {
         match (&self.by, self.seeds) {
             (None, _) => format!("{}: UNNOTICED by {}", self.mistake, self.asked),
+            (Some(by), _) if self.hangs => format!("{}: UNDECIDED: it {by}", self.mistake),
             (Some(by), None) => format!("{}: {by}", self.mistake),
             (Some(by), Some(seeds)) => format!("{}: {by} (seeds: {seeds})", self.mistake),
         }
     }
+}
+
+/// How many were noticed and how many not, in a line.
+pub fn sum(rows: &[Row]) -> String {
+    let hang = rows.iter().filter(|row| row.hangs()).count();
+    let unnoticed = rows.iter().filter(|row| !row.is_noticed()).count() - hang;
+    let hangs = match hang {
+        0 => String::new(),
+        _ => format!(", {hang} undecided: they hang; try them again where nothing else runs"),
+    };
+    format!("{} mistakes planted, {unnoticed} unnoticed{hangs}", rows.len())
 }
 
 /// All rows as a table of a document.

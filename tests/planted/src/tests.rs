@@ -85,8 +85,8 @@ fn whoever_asks_a_test_says_why_the_simulator_cannot_tell() {
 fn mistake(name: &str, find: &str, put: &str) -> Mistake {
     let [name, what, find, put] = [name, "", find, put].map(str::to_owned);
     let file = "src/base/mod.rs".to_owned();
-    let (test, because, flapping) = (None, None, false);
-    Mistake { layer: "ask", name, what, file, find, put, test, because, flapping }
+    let (test, because, flapping, hangs) = (None, None, false, false);
+    Mistake { layer: "ask", name, what, file, find, put, test, because, flapping, hangs }
 }
 
 fn applied(mistakes: &[Mistake]) -> Result<String, String> {
@@ -110,4 +110,26 @@ fn edits_that_no_longer_fit_are_refused() {
     assert!(refused(&[mistake("one", "c", "d")]).contains("does not ask"));
     let two = [mistake("one", "(b, c)", "PLANTED"), mistake("two", "c);", "PLANTED")];
     assert!(refused(&two).contains("one and two edit the same text"));
+}
+
+#[test]
+fn a_run_without_an_end_notices_only_what_is_known_to_have_none() {
+    let hung = || Verdict::Hangs { what: "a test: no end".to_owned(), seeds: None };
+    let mut known = mistake("known", "", "PLANTED");
+    known.hangs = true;
+    let other = mistake("other", "", "PLANTED");
+    let took = std::time::Duration::from_secs(1);
+    let noticed = Verdict::Noticed { by: "a test".to_owned(), seeds: None };
+    let rows = [
+        Row::new(&known, hung(), took),
+        Row::new(&other, hung(), took),
+        Row::new(&other, noticed, took),
+        Row::new(&known, Verdict::Unnoticed, took),
+    ];
+    let seen = rows.each_ref().map(|row| (row.is_noticed(), row.hangs()));
+    assert_eq!(seen, [(true, false), (false, true), (true, false), (false, false)]);
+    assert_eq!(rows[1].line(), "other: UNDECIDED: it hangs: a test: no end");
+    let sum = "4 mistakes planted, 1 unnoticed, 1 undecided: they hang; try them again where nothing \
+               else runs";
+    assert_eq!(report::sum(&rows), sum);
 }

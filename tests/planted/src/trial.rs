@@ -25,9 +25,17 @@ pub enum Verdict {
     Unnoticed,
     /// Something failed.
     Noticed {
-        /// An invariant, a test's name, a panic's words, or that it hung.
+        /// An invariant, a test's name, or a panic's words.
         by: String,
         /// How many seeds the simulator ran until then: the middle of several starts.
+        seeds: Option<u64>,
+    },
+    /// It had no end in time. That may be the mistake's doing, or the machine's, which does much else:
+    /// it notices a mistake only where the list says that it hangs.
+    Hangs {
+        /// What had how long.
+        what: String,
+        /// How many seeds the simulator ran until then.
         seeds: Option<u64>,
     },
 }
@@ -62,6 +70,7 @@ impl Trials<'_> {
                 // Not from this start: it counts with all its seeds.
                 Verdict::Unnoticed => noticed.push((self.seeds, String::new())),
                 Verdict::Noticed { by, seeds } => noticed.push((seeds.unwrap_or(0), by)),
+                hangs @ Verdict::Hangs { .. } => return Ok(hangs),
             }
         }
         let by = noticed[0].1.clone();
@@ -91,7 +100,14 @@ impl Trials<'_> {
             let ended = self.run(command, name, limit)?;
             let noticed = |by, seeds| Ok(Verdict::Noticed { by, seeds: Some(seeds) });
             match ended.status.map(|status| status.code()) {
-                None => return noticed(format!("hangs: no end after {limit:?}"), done + some),
+                None => {
+                    let what = format!(
+                        "seeds {} to {}: no end after {limit:?}",
+                        first + done,
+                        first + done + some - 1
+                    );
+                    return Ok(Verdict::Hangs { what, seeds: Some(done + some) });
+                }
                 Some(Some(0)) => done += some,
                 Some(Some(1)) => {
                     let (seed, invariant) = first_failure(&summary)?;
@@ -115,7 +131,10 @@ impl Trials<'_> {
             return Err(format!("no test of '{target}' has '{filter}' in its name"));
         }
         let by = match ended.status {
-            None => format!("hangs: {target} {filter} has no end after {TEST_LIMIT:?}"),
+            None => {
+                let what = format!("{target} {filter}: no end after {TEST_LIMIT:?}");
+                return Ok(Verdict::Hangs { what, seeds: None });
+            }
             Some(status) if status.success() => return Ok(Verdict::Unnoticed),
             Some(_) => failed_tests(&ended.output).unwrap_or_else(|| panic_of(&ended.output)),
         };
