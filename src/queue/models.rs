@@ -356,3 +356,77 @@ fn closing_reaches_every_ask_that_was_admitted() {
         assert_eq!(slots.in_flight(), 0);
     });
 }
+
+/// Counts how many of it there are.
+struct Snapshot(usize, Arc<AtomicUsize>);
+
+impl Snapshot {
+    fn new(number: usize, alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self(number, alive.clone())
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Control tells its worker only of a place that was empty. `put` says whether it was.
+fn the_latest_arrives(put: fn(&Latest<Snapshot>, Snapshot) -> bool) {
+    bounded(3, move || {
+        let worker = thread::current();
+        let (sleeper, waker) = sleeper(move || worker.unpark());
+        let (latest, alive) = (Latest::default(), Arc::new(AtomicUsize::new(0)));
+        // How often the worker was told, with the orderings of a ring's write index.
+        let told = Arc::new(AtomicUsize::new(0));
+        let control = {
+            let (latest, alive, told) = (latest.clone(), alive.clone(), told.clone());
+            thread::spawn(move || {
+                for number in 1..=3 {
+                    if put(&latest, Snapshot::new(number, &alive)) {
+                        told.store(told.load(Ordering::Relaxed) + 1, Ordering::Release);
+                        waker.notify();
+                    }
+                    // The one that waits, the one that the worker has, and none that was replaced.
+                    assert!(alive.load(Ordering::Relaxed) <= 2);
+                }
+            })
+        };
+        let (mut seen, mut last) = (0, 0);
+        while last < 3 {
+            if told.load(Ordering::Acquire) > seen {
+                seen += 1;
+                let next = latest.take().expect("whoever was told of one finds one");
+                assert!(next.0 > last, "none comes twice, and none after a later one");
+                last = next.0;
+                continue;
+            }
+            sleeper.announce();
+            if told.load(Ordering::Acquire) == seen {
+                thread::park();
+            }
+            sleeper.awake();
+        }
+        control.join().unwrap();
+        assert!(latest.take().is_none(), "each is taken once");
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn the_latest_always_reaches_its_taker_and_no_other_is_held() {
+    the_latest_arrives(Latest::put);
+}
+
+/// Were the one before taken out first, its taker could come in between.
+#[test]
+#[should_panic(expected = "whoever was told of one finds one")]
+fn if_one_were_not_replaced_at_once_its_taker_would_find_none() {
+    the_latest_arrives(|latest, value| {
+        let empty = latest.take().is_none();
+        latest.put(value);
+        empty
+    });
+}

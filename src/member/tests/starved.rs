@@ -45,6 +45,29 @@ fn a_node_that_is_late_accuses_nobody() {
     }
 }
 
+/// The answer to its probe waits in the socket, behind the timer that ends the probe.
+#[test]
+fn a_probe_whose_timer_is_late_is_not_over_before_what_has_come_is_read() {
+    let mut ended_late = 0;
+    for seed in 0..5 {
+        let mut net = Net::cluster(seed, 5);
+        net.delay_us = (20_000, 40_000);
+        net.run(S(3));
+        for round in 0..60 {
+            net.run(MS(700 + 17 * round));
+            net.pause(3);
+            net.run(MS(1_100));
+            net.resume(3);
+            let swim = &net.nodes[3].membership.swim;
+            let suspects = (0..5).any(|other| swim.suspects(address(other)));
+            assert!(!suspects, "seed {seed}, round {round}");
+            ended_late += 1;
+        }
+        assert_eq!(verdicts(&net)[3], 0, "seed {seed}");
+    }
+    assert!(ended_late > 100);
+}
+
 #[test]
 fn members_that_take_turns_on_too_few_cores_stay_reachable() {
     for seed in 0..5 {

@@ -75,6 +75,8 @@ struct Hands {
     unwatchable: bool,
     /// Told in the log.
     lines: usize,
+    /// What peers are expelled for.
+    broken_by: WireError,
 }
 
 impl Hands {
@@ -146,7 +148,7 @@ impl WorkerIo for Hands {
     }
     fn broken(&mut self, _: LinkId, _: Option<NodeRef>, error: WireError, line: Line) {
         self.lines += usize::from(line.is_some());
-        assert_eq!(error, WireError::Stalled);
+        assert_eq!(error, self.broken_by);
         self.stalled += 1;
     }
     fn read(&mut self, link: LinkId) -> Moved {
@@ -232,6 +234,7 @@ impl Bench {
                 stalled: 0,
                 unwatchable: false,
                 lines: 0,
+                broken_by: WireError::Stalled,
             },
             injector,
             encode: Box::new(encode),

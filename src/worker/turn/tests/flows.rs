@@ -41,6 +41,19 @@ fn a_connection_that_vanishes_before_anything_is_written_on_it_is_noticed() {
 }
 
 #[test]
+fn flows_that_vanish_together_are_one_line() {
+    let mut bench = Bench::new();
+    for peer in 1..=40 {
+        bench.link(peer, &[]);
+    }
+    bench.hands.flow = Some(VANISHES);
+    bench.run();
+    let (last, _) = *bench.hands.sockets.last().unwrap();
+    in_time(given_up(&mut bench, last));
+    assert_eq!((bench.hands.closed.len(), bench.hands.lines), (40, 1));
+}
+
+#[test]
 fn what_is_written_after_a_long_rest_is_looked_at_again() {
     let mut bench = Bench::new();
     bench.link(1, &[1]);

@@ -21,6 +21,23 @@ fn connections_that_cannot_be_watched_are_lost_and_told_of_a_few_times() {
     assert_eq!((bench.hands.sockets.len(), bench.worker.counts().received), (1, 1));
 }
 
+#[test]
+fn peers_that_break_the_protocol_are_one_line_a_second() {
+    let mut bench = Bench::new();
+    let garbage = [0xff; 64];
+    bench.hands.broken_by = crate::wire::deframe(&garbage, u32::MAX).unwrap_err();
+    for seconds in 1..=3 {
+        for _ in 0..200 {
+            bench.link(1, &[]);
+            bench.hands.inputs.last_mut().unwrap().0.extend_from_slice(&garbage);
+            bench.run();
+        }
+        assert_eq!((bench.hands.stalled, bench.hands.lines), (200 * seconds, seconds));
+        bench.hands.clock.fetch_add(1_000_000_000, Ordering::Relaxed);
+    }
+    assert!(bench.hands.sockets.is_empty());
+}
+
 /// Two clients have room for long messages and say nothing more, a third one finds none: the older
 /// of the two loses its link, once others have waited for it for as long as they have to.
 #[test]
