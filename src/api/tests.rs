@@ -152,3 +152,55 @@ fn a_stream_says_that_it_is_over_to_those_who_do_not_wait() {
     }
     assert_eq!(letters.try_next(), Err(EventGap::Stopped));
 }
+
+/// Takes until it is let go.
+struct Holder(std::sync::Arc<std::sync::Barrier>);
+
+impl Routee for Holder {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Wait>();
+    }
+}
+
+impl Handler<Wait> for Holder {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedWait, _: &mut Context<'_>) -> u64 {
+        self.0.wait();
+        self.0.wait();
+        7
+    }
+}
+
+/// A snapshot holds the cluster and its tables, and control makes one with each change.
+#[test]
+fn a_worker_that_is_held_keeps_one_snapshot_and_the_latest_however_many_it_misses() {
+    const MISSED: usize = 100;
+    let node = Node::builder().bind("127.0.0.1:0").workers(2).start().expect("starts");
+    let held = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let its = std::sync::Arc::clone(&held);
+    let on_first = crate::base::Placement::Workers(vec![WorkerIndex(0)]);
+    node.serve_on("/user/holder", on_first, move |_| Holder(std::sync::Arc::clone(&its)))
+        .expect("serves");
+    let router = node.router("/user/holder").build().expect("builds");
+    router.wait_ready(1, LIMIT).expect("is served");
+    router.tell(&Wait).expect("is taken");
+    held.wait();
+    let mut snapshots = Vec::new();
+    for number in 0..MISSED {
+        let other = node.router(&format!("/user/{number}")).build().expect("builds");
+        snapshots.push(std::sync::Arc::downgrade(&other.shared().snapshot.load_full()));
+    }
+    let alive = || snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count();
+    let since = Instant::now();
+    // The published one, the other worker's, the held one's, and the one that waits for that.
+    while alive() > 4 {
+        assert!(since.elapsed() < LIMIT, "{} of {MISSED} are kept", alive());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It goes on with the latest.
+    held.wait();
+    node.serve("/user/quick", |_| Quick).expect("serves");
+    let quick = node.router("/user/quick").build().expect("builds");
+    quick.wait_ready(2, LIMIT).expect("is served on both");
+    node.stop().expect("nothing holds it any more");
+}
