@@ -220,8 +220,9 @@ settings! {
         seed_retry_min_ms: u64 = 200, Number(10, 60_000);
         /// The longest such pause.
         seed_retry_max_ms: u64 = 5_000, Number(10, 600_000), at_least seed_retry_min_ms;
-        /// How long a member that left or was removed is remembered, and longer while a member that
-        /// may not have heard of it is unreachable, so that stale news cannot bring it back.
+        /// How long a member that left is remembered, so that stale news cannot bring it back. The
+        /// time runs only while every member answers. One that was removed is remembered as long as
+        /// there is room.
         tombstone_ms: u64 = 600_000, Number(10_000, 604_800_000);
         /// How long a graceful leave may take before the node goes anyway.
         leave_timeout_ms: u64 = 20_000, Number(0, 3_600_000);

@@ -304,7 +304,7 @@ pub(super) fn known(sender: Sender, nonce: u64, incarnation: Incarnation) -> Vec
 }
 
 /// How many entries of a summary fit one datagram.
-const SUMMARY_ENTRIES: usize =
+pub(super) const SUMMARY_ENTRIES: usize =
     (DATAGRAM_BYTES - HEADER_BYTES - 16) / (8 + 8 + 8 + 1 + BELIEF_BYTES);
 
 /// Entries that say something about a few members, and nothing about others.

@@ -17,6 +17,7 @@
 //!  fitness                   who gets no keys because it falls silent again and again
 //!  records                   the directory and its merge rules
 //!  receive                   what a datagram does
+//!  tombstones                what is kept of who is gone, and for how long
 //!  hello                     which incarnation a node starts with
 //!  door                      who is let in
 //!  join, sync, passing       how members meet, and how they stay equal
@@ -45,6 +46,7 @@ mod settle;
 mod start;
 mod sync;
 mod timer;
+mod tombstones;
 mod verdicts;
 
 #[cfg(test)]
@@ -206,6 +208,8 @@ pub struct Membership {
     showing: Pace,
     passing: Passing,
     verdicts: Verdicts,
+    /// Up to which former member others were told of them.
+    told_of_gone: NodeId,
     /// Somebody else has listed this very node: it is no newcomer any more.
     established: bool,
     /// When this node was first told that its address is another's.
@@ -274,6 +278,7 @@ impl Membership {
             showing: Pace::new(SHOW_GAPS.0, SHOW_GAPS.1),
             passing: Passing::default(),
             verdicts: Verdicts::default(),
+            told_of_gone: NodeId(0),
             established: false,
             address_taken_since: None,
             joined_alone: true,
@@ -382,7 +387,7 @@ impl Membership {
             }
             TimerKind::Seeds { token } if token == self.seed_token => self.call_seeds(now, sink),
             TimerKind::Sync => {
-                self.sync_tick(now, sink);
+                self.sync_tick(now, due, sink);
                 let next = self.jitter(self.config.sync_ms);
                 schedule(now, next, TimerKind::Sync, sink);
             }

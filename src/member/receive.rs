@@ -364,9 +364,13 @@ impl Membership {
             Merge::Added | Merge::Changed | Merge::Replaced => {
                 self.changed = true;
                 self.touched.insert(member.node);
-                news.fresh.push(member);
-                if !entry.record.is_live() {
+                let live = entry.record.is_live();
+                if !live {
                     self.swim.give_up(now, address, member, false, sink);
+                }
+                // That one is gone whom this node never knew it does not hear as the first.
+                if live || verdict != Merge::Added {
+                    news.fresh.push(member);
                 }
             }
         }

@@ -204,6 +204,9 @@ pub(super) struct Entry {
     pub unreachable_since: Option<Time>,
     /// Set when the member left or was removed.
     pub gone_since: Option<Time>,
+    /// It, or an earlier life of it, was removed or replaced without having said itself that it
+    /// ends, and so may run still where nobody hears it.
+    pub at_large: bool,
     /// The latest identity under which it was seen to answer.
     pub renewal: Option<Renewal>,
 }
@@ -277,7 +280,8 @@ impl Directory {
         let me = own.member.id;
         own.member.reachable = true;
         let renewal = Some(Renewal { number: 0, since: Time::ZERO, risen: false });
-        let entry = Entry { record: own, unreachable_since: None, gone_since: None, renewal };
+        let (unreachable_since, gone_since, at_large) = (None, None, false);
+        let entry = Entry { record: own, unreachable_since, gone_since, at_large, renewal };
         Self { entries: BTreeMap::from([(me, entry)]), me, limit, away_until: Time::ZERO }
     }
 
@@ -347,7 +351,11 @@ impl Directory {
             let unreachable_since = (live && !record.member.reachable).then_some(since);
             let gone_since = held.and_then(|held| held.gone_since).unwrap_or(now);
             let gone_since = (!live).then_some(gone_since);
-            self.entries.insert(node, Entry { record, unreachable_since, gone_since, renewal });
+            let replaced = |held: &Entry| verdict == Merge::Replaced && held.record.is_live();
+            let at_large = record.member.state == MemberState::Down
+                || held.is_some_and(|held| held.at_large || replaced(held));
+            let entry = Entry { record, unreachable_since, gone_since, at_large, renewal };
+            self.entries.insert(node, entry);
         }
         verdict
     }
@@ -373,10 +381,15 @@ impl Directory {
         self.limit
     }
 
+    /// Whether one more record would find room without another one's being forgotten.
+    pub fn has_free_room(&self) -> bool {
+        self.entries.len() < self.limit
+    }
+
     /// Whether one more record would find room.
     pub fn has_room(&self) -> bool {
         let gone = |entry: &Entry| entry.gone_since.is_some() && !self.is_own(entry);
-        self.entries.len() < self.limit || self.entries.values().any(gone)
+        self.has_free_room() || self.entries.values().any(gone)
     }
 
     /// Writes the removal of a member's current incarnation.
@@ -386,6 +399,7 @@ impl Directory {
             entry.record.member.reachable = false;
             entry.unreachable_since = None;
             entry.gone_since = Some(now);
+            entry.at_large = true;
         }
     }
 
@@ -394,19 +408,27 @@ impl Directory {
         self.away_until = now;
     }
 
+    /// Whether a member is unreachable.
+    pub fn someone_is_away(&self) -> bool {
+        self.others().any(|entry| !entry.record.member.reachable)
+    }
+
     /// Forgets former members that have been gone for longer than this, while every member was there
-    /// to hear of it: whoever was away holds them for members still, and would bring them back.
+    /// to hear of it: whoever was away holds them for members still, and would bring them back. Those
+    /// at large are not forgotten by time: nobody knows when they have heard of it.
     pub fn expire(&mut self, now: Time, after: Duration) {
-        if self.others().any(|entry| !entry.record.member.reachable) {
+        if self.someone_is_away() {
             self.is_away(now);
         }
         let (me, heard) = (self.me, self.away_until);
         let is_over = |since: Time| now.since(since.max(heard)) >= after;
-        self.entries.retain(|node, entry| *node == me || !entry.gone_since.is_some_and(is_over));
+        self.entries.retain(|node, entry| {
+            *node == me || entry.at_large || !entry.gone_since.is_some_and(is_over)
+        });
     }
 
     fn make_room(&mut self) -> bool {
-        if self.entries.len() < self.limit {
+        if self.has_free_room() {
             return true;
         }
         let gone = |(node, entry): (&NodeId, &Entry)| entry.gone_since.map(|at| (at, *node));

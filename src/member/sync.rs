@@ -13,7 +13,7 @@ use crate::base::{MemberState, NodeId, Time};
 use super::belief::Belief;
 use super::messages::{self, Packer, SummaryEntry};
 use super::reachability::Beliefs;
-use super::records::{Entry, state_byte};
+use super::records::{Entry, is_gone, state_byte};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
 
@@ -36,12 +36,12 @@ impl Membership {
     }
 
     /// One round of comparing with a random reachable member.
-    pub(super) fn sync_tick(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        let keep = Duration::from_millis(self.config.tombstone_ms);
-        self.directory.expire(now, keep);
+    pub(super) fn sync_tick(&mut self, now: Time, due: Time, sink: &mut dyn MemberSink) {
+        self.look_after_tombstones(now, due);
         let reachable = self.reachable_addresses();
         if let [peer] = self.pick(reachable, 1)[..] {
             sink.send(peer, &messages::digest(self.sender(), self.digest()));
+            self.tell_of_tombstones(peer, sink);
         }
     }
 
@@ -121,12 +121,13 @@ impl Membership {
     ) {
         let mut wanted = Vec::new();
         let mut given = Vec::new();
-        let has_room = self.directory.has_room();
+        let (has_room, has_free_room) = (self.directory.has_room(), self.directory.has_free_room());
         for theirs in entries {
             let node = theirs.member.node;
             let Some(held) = self.directory.get(node) else {
                 // What finds no room would be asked for again in each round.
-                wanted.extend(has_room.then_some(node));
+                let finds_room = if is_gone(theirs.state) { has_free_room } else { has_room };
+                wanted.extend(finds_room.then_some(node));
                 continue;
             };
             let rank = (held.node_ref().incarnation, held.record.rank());

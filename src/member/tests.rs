@@ -12,6 +12,7 @@ mod flapping;
 mod hostile;
 mod identity;
 mod starved;
+mod tombstones;
 
 use std::time::Duration;
 
