@@ -377,6 +377,10 @@ impl Membership {
 
     fn run_timer(&mut self, now: Time, due: Time, kind: TimerKind, sink: &mut dyn MemberSink) {
         match kind {
+            TimerKind::Swim(foca::Timer::RemoveDown(id)) if self.remembers(&id) => {
+                let kind = TimerKind::Swim(foca::Timer::RemoveDown(id));
+                schedule(now, Duration::from_millis(self.config.tombstone_ms), kind, sink);
+            }
             TimerKind::Swim(event) => {
                 let suspected_at = due.0.saturating_sub(self.config.suspect_ms * 1_000_000);
                 let deaf = self.last_heard.0 < suspected_at;

@@ -328,7 +328,7 @@ impl Swim {
         self.unsure.insert(id.address, (id, incarnation));
     }
 
-    fn is_down(&self, id: SwimId) -> bool {
+    pub fn is_down(&self, id: SwimId) -> bool {
         let mut state = self.members();
         state.any(|known| *known.id() == id && known.state() == State::Down)
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::base::{NodeId, Time};
 
 use super::belief::Belief;
+use super::identity::SwimId;
 use super::messages::{self, SUMMARY_ENTRIES};
 use super::records::Entry;
 use super::sync::summary_entry;
@@ -48,5 +49,11 @@ impl Membership {
             self.told_of_gone = last.member.node;
         }
         messages::remarks(self.sender(), &about, |datagram| sink.send(to, datagram));
+    }
+
+    /// Whether old news could still count if the detector forgot that this one is down.
+    pub(super) fn remembers(&self, id: &SwimId) -> bool {
+        let entry = self.directory.get(id.member.node);
+        entry.is_some_and(|entry| entry.node_ref() == id.member) && self.swim.is_down(*id)
     }
 }

@@ -166,6 +166,35 @@ fn who_slept_for_long_remembers_who_left_before() {
     assert_eq!(ended(&net, 2, life, MemberState::Left), 1);
 }
 
+/// A member that has crashed stays one. Who missed its crash does not make it look alive.
+#[test]
+fn who_crashed_while_a_member_was_away_for_long_is_not_shown_as_reachable_again() {
+    for paused in [false, true] {
+        let mut net = cluster(730 + u64::from(paused), 5);
+        let crashed = [net.me(3), net.me(4)];
+        match paused {
+            true => net.pause(2),
+            false => net.cut(&[2], &[0, 1, 3, 4]),
+        }
+        net.kill(3);
+        net.kill(4);
+        net.run(LONG);
+        let shown = |net: &Net, on, life| {
+            count(net, on, life, |event| matches!(event, MemberEvent::Reachable(_)))
+        };
+        let before = crashed.map(|life| [0, 1].map(|on| shown(&net, on, life)));
+        match paused {
+            true => net.resume(2),
+            false => net.heal(),
+        }
+        net.run(S(20));
+        let after = crashed.map(|life| [0, 1].map(|on| shown(&net, on, life)));
+        assert_eq!(after, before, "paused: {paused}");
+        assert!(net.equal(&[0, 1, 2]), "paused: {paused}");
+        assert!(crashed.iter().all(|life| !net.reachable(2, life.node)), "paused: {paused}");
+    }
+}
+
 #[test]
 fn who_was_replaced_while_it_was_away_for_long_ends_although_its_successor_has_left() {
     let mut net = cluster(740, 4);
