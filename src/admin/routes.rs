@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -83,7 +84,6 @@ pub(super) fn routes(app: App) -> Router {
     requests()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)
 }
@@ -137,6 +137,7 @@ async fn guard(app: Shared, request: Request, next: Next) -> Result<Response, Fa
                      machine only";
         return Err(Failure::new(StatusCode::FORBIDDEN, error));
     }
+    let request = without_body(request).await?;
     let connection = request.extensions().get::<ConnectInfo<Connection>>().cloned();
     let place = connection.map(|ConnectInfo(Connection(place))| place);
     if let Some(place) = &place {
@@ -147,6 +148,25 @@ async fn guard(app: Shared, request: Request, next: Next) -> Result<Response, Fa
         place.waits(Instant::now());
     }
     Ok(response)
+}
+
+/// None of the requests needs a body. What comes of one is read before the request counts as said, so
+/// that whoever sends it slowly gives way like who says nothing; one that is too long is refused, also
+/// where its length was not announced.
+async fn without_body(request: Request) -> Result<Request, Failure> {
+    let (parts, body) = request.into_parts();
+    let announced = parts.headers.get(header::CONTENT_LENGTH);
+    let announced: Option<u64> = announced.and_then(|value| value.to_str().ok()?.parse().ok());
+    let fits = announced.is_none_or(|bytes| bytes <= MAX_BODY_BYTES as u64);
+    if fits && to_bytes(body, MAX_BODY_BYTES).await.is_ok() {
+        return Ok(Request::from_parts(parts, Body::empty()));
+    }
+    let bytes = announced.map(|bytes| format!(" of {bytes} bytes")).unwrap_or_default();
+    let error = format!(
+        "a body{bytes} is longer than {MAX_BODY_BYTES} bytes (MAX_BODY_BYTES): no request of this \
+         port takes one; say what is wanted in the path and query"
+    );
+    Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, error))
 }
 
 fn names_this_machine(headers: &HeaderMap) -> bool {
