@@ -37,6 +37,7 @@ use self::letters::DeadLetter;
 use self::links::shake::Shake;
 use self::links::{JobId, LinkConfig, LinkEffect, LinkTimer, Links};
 pub use self::log_line::LogLine;
+use self::repeats::Complaints;
 use self::seeds::FoundSeeds;
 use self::serving::Serving;
 pub use self::serving::{NotServed, ServeError, ServeFailure};
@@ -225,6 +226,8 @@ pub struct Control {
     joining: Joining,
     unreached: Unreached,
     troubles: Troubles,
+    /// Of discovery.
+    complaints: Complaints,
     size: SizeWarning,
     log: LogLimiter,
     ending: Ending,
@@ -272,6 +275,7 @@ impl Control {
             joining,
             unreached: Unreached::new(retry_max_ms),
             troubles: Troubles::default(),
+            complaints: Complaints::default(),
             size: SizeWarning::default(),
             log: LogLimiter::default(),
             ending: Ending::default(),

@@ -43,9 +43,59 @@ impl Repeats {
     }
 }
 
+/// After how long one that did not come again is a new one.
+const FORGOTTEN: Duration = Duration::from_secs(7_200);
+/// How many are told apart.
+const MOST: usize = 8;
+
+/// Complaints by their texts.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(Vec<(String, Time, Repeats)>);
+
+impl Complaints {
+    /// Somebody complains. Gives what is to be told of it now.
+    pub fn hear(&mut self, now: Time, text: &str) -> Option<String> {
+        self.0.retain(|(_, last, _)| now.since(*last) < FORGOTTEN);
+        let place = match self.0.iter().position(|(known, ..)| known == text) {
+            Some(place) => place,
+            None => {
+                if self.0.len() == MOST {
+                    self.0.remove(0);
+                }
+                self.0.push((text.to_owned(), now, Repeats::default()));
+                self.0.len() - 1
+            }
+        };
+        let (text, last, repeats) = &mut self.0[place];
+        *last = now;
+        repeats.count();
+        if !repeats.is_due(now) {
+            return None;
+        }
+        Some(match repeats.tell(now) {
+            None => text.clone(),
+            Some(times) => format!("{text} ({times} times since this was last said)"),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_alternates_is_held_back_as_well() {
+        let mut complaints = Complaints::default();
+        let told = (0..300).filter(|second| {
+            let text = if second % 2 == 0 { "one" } else { "other" };
+            complaints.hear(Time(second * 1_000_000_000), text).is_some()
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [0, 1, 60, 61, 180, 181]);
+        for text in 0..1_000 {
+            complaints.hear(Time(0), &text.to_string());
+        }
+        assert_eq!(complaints.0.len(), MOST);
+    }
 
     #[test]
     fn what_repeats_is_told_at_once_and_then_ever_more_seldom() {

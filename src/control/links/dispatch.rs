@@ -91,9 +91,8 @@ impl Control {
                 if self.awaits_seeds() {
                     self.await_seeds(&error);
                 }
-                let text = || format!("discovery by {source} failed: {error}");
-                self.links(now, sink, |links, out| links.say(now, LogKind::Discovery, out, text));
-                return;
+                let text = format!("discovery by {source} failed: {error}");
+                return self.complain_of_discovery(now, &text, sink);
             }
         };
         let sorted = FoundSeeds::sort_out(self.bind, found.clone());
@@ -119,8 +118,17 @@ impl Control {
     pub(in crate::control) fn complain_of_seeds(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let found = FoundSeeds::sort_out(self.bind, self.found_seeds.clone());
         if let Some(complaint) = found.complaint(self.bind) {
-            let text = || format!("of the seeds that were found, {complaint}");
-            self.links(now, sink, |links, out| links.say(now, LogKind::Discovery, out, text));
+            let text = format!("of the seeds that were found, {complaint}");
+            self.complain_of_discovery(now, &text, sink);
+        }
+    }
+
+    /// Discovery looks every few seconds, and may find the same wrong for ever.
+    fn complain_of_discovery(&mut self, now: Time, text: &str, sink: &mut dyn ControlSink) {
+        if let Some(text) = self.complaints.hear(now, text) {
+            self.links(now, sink, |links, out| {
+                links.say(now, LogKind::Discovery, out, || text);
+            });
         }
     }
 
