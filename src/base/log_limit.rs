@@ -55,6 +55,8 @@ pub enum LogKind {
     WouldBlock,
     /// A handler holds its worker.
     HeldWorker,
+    /// A worker's turn took long, and no message was handled in it.
+    SlowTurn,
     /// A member came, went or changed.
     Member,
 }

@@ -40,6 +40,11 @@ impl Control {
             }
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
             Report::Lost(_) => self.lost_worker(),
+            // Where the machine is slow, all workers are.
+            Report::SlowTurn(slow) if slow.messages == 0 => {
+                let left_out = self.log.line(now, LogKind::SlowTurn);
+                sink.overheard(Report::SlowTurn(slow), left_out);
+            }
             // A worker names a handler once, and ends once.
             report @ (Report::SlowTurn(_) | Report::Ended(_)) => sink.overheard(report, Some(0)),
         }

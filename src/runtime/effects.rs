@@ -191,8 +191,8 @@ impl ControlSink for Effects {
     }
 
     fn overheard(&mut self, report: Report, left_out: Option<u64>) {
-        if left_out.is_some() {
-            log_report(&report);
+        if let Some(left_out) = left_out {
+            log_report(&report, counted(left_out));
         }
     }
 
@@ -246,8 +246,16 @@ fn log(LogLine { kind, left_out, text }: &LogLine) {
     }
 }
 
-fn log_report(report: &Report) {
+fn log_report(report: &Report, left_out: Option<u64>) {
     match report {
+        Report::SlowTurn(slow) if slow.messages == 0 => tracing::warn!(
+            worker = %slow.worker,
+            last_called = %slow.path,
+            took_ms = slow.took.as_millis() as u64,
+            left_out,
+            "a worker's turn took long and handled no message: its thread was not run, as where there \
+             are more workers than cores, or a routee took long that was started, woken or got a reply"
+        ),
         Report::SlowTurn(slow) => tracing::warn!(
             worker = %slow.worker,
             path = %slow.path,

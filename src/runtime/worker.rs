@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::proxies::{Command, Report};
-use crate::base::{DestinationId, NodeRef, Time, WorkerIndex, counted};
+use crate::base::{DestinationId, Time, WorkerIndex, counted};
 use crate::net::link::Socket;
 use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
@@ -243,9 +243,8 @@ impl WorkerIo for WorkerEnds {
         }
     }
 
-    fn broken(&mut self, _: LinkId, peer: Option<NodeRef>, error: WireError, line: Line) {
+    fn broken(&mut self, _: LinkId, peer: Option<String>, error: WireError, line: Line) {
         if let Some(left_out) = line {
-            let peer = peer.map(|peer| peer.to_string());
             let (peer, left_out) = (peer.as_deref(), counted(left_out));
             tracing::warn!(peer, %error, left_out, "a link is closed for a broken frame");
         }
@@ -291,9 +290,8 @@ impl WorkerIo for WorkerEnds {
         self.socket(link)?.flow()
     }
 
-    fn dead(&mut self, _: LinkId, peer: Option<NodeRef>, silent: Duration, line: Line) {
+    fn dead(&mut self, _: LinkId, peer: Option<String>, silent: Duration, line: Line) {
         if let Some(left_out) = line {
-            let peer = peer.map(|peer| peer.to_string());
             let (peer, silent_ms) = (peer.as_deref(), silent.as_millis() as u64);
             tracing::warn!(
                 peer,

@@ -8,7 +8,7 @@ use super::invariants::turns::Turned;
 use super::load::Shared;
 use super::network::Network;
 use super::process::{Clock, Ends};
-use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::wire::{Chunk, WireError};
@@ -114,7 +114,7 @@ impl WorkerIo for Hands<'_> {
         }
     }
 
-    fn broken(&mut self, link: LinkId, _: Option<NodeRef>, error: WireError, _: Line) {
+    fn broken(&mut self, link: LinkId, _: Option<String>, error: WireError, _: Line) {
         self.seen.broken(self.ends.socket(link), self.net, error);
     }
 
@@ -159,7 +159,7 @@ impl WorkerIo for Hands<'_> {
         self.ends.socket(link).map(|socket| self.net.flow(socket.conn, socket.side))
     }
 
-    fn dead(&mut self, link: LinkId, _: Option<NodeRef>, _: Duration, _: Line) {
+    fn dead(&mut self, link: LinkId, _: Option<String>, _: Duration, _: Line) {
         self.seen.dead(self.ends.socket(link), self.net);
     }
 

@@ -125,6 +125,14 @@ impl Worker {
         self.core.last_call
     }
 
+    /// Who is at the other end of a link: a member by name, others by what their handshake said.
+    pub fn peer_name(&self, link: LinkId) -> Option<String> {
+        let (peer, _) = self.core.links.get(link)?.peer;
+        let view = self.core.snapshot.as_ref().map(|snapshot| &snapshot.view);
+        let member = view.and_then(|view| view.member(peer.node));
+        Some(member.map_or_else(|| peer.to_string(), |member| member.name.to_string()))
+    }
+
     /// The path of a handler, and the name of a type of message that it takes.
     pub fn names_of(
         &self,

@@ -197,10 +197,10 @@ impl Links {
         self.counts.accepted -= 1;
         self.counts.turned_away += 1;
         out.push(LinkEffect::Abort(job));
-        let (node, worker) = (established.peer.node, established.my_worker);
+        let (peer, worker) = (self.name(established.peer.node), established.my_worker);
         self.say(now, LogKind::StrangerConnection, out, || {
             format!(
-                "a connection from node {node} was turned away: worker {worker} is held up by a \
+                "a connection from {peer} was turned away: worker {worker} is held up by a \
                  handler, and too many connections wait for it"
             )
         });
@@ -217,11 +217,11 @@ impl Links {
     ) {
         // They were counted as accepted, and shown so: what is exported as a counter never falls.
         self.counts.turned_away += count;
+        let peer = self.name(peer.node);
         self.say(now, LogKind::NoPlace, out, || {
             format!(
-                "a connection from node {} was closed: worker {worker} has no place for more links \
-                 of others; raise links.max_accepted, or have fewer nodes or workers dial it",
-                peer.node
+                "a connection from {peer} was closed: worker {worker} has no place for more links \
+                 of others; raise links.max_accepted, or have fewer nodes or workers dial it"
             )
         });
     }

@@ -261,9 +261,9 @@ impl Links {
             return;
         }
         let to = channel.to;
+        let name = self.name(to.node);
         self.say(now, LogKind::DialFailed, out, || {
-            let id = to.node;
-            format!("what parts said to node {id} may be lost: {why}")
+            format!("what parts said to {name} may be lost: {why}")
         });
         for (part, _) in channel.unacked {
             self.lose(now, to, part, out);
@@ -352,8 +352,9 @@ impl Links {
                 if let Err(error) = outcome {
                     let node = heard.from.node;
                     self.end_heard(job, out);
+                    let name = self.name(node);
                     self.say(now, LogKind::BrokenFrame, out, || {
-                        format!("the channel of node {node} was closed: {error}")
+                        format!("the channel of {name} was closed: {error}")
                     });
                 }
             }

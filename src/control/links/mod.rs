@@ -17,13 +17,14 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::admission::{Incoming, Source};
 pub use self::channels::WORD_BYTES;
 use self::channels::{Channels, Heard, Outgoing};
 use self::outgoing::{Dial, Greeting, Look, Probe};
-use crate::base::{DestinationId, LogKind, LogLimiter, NodeRef, Time, View, WorkerIndex};
+use crate::base::{DestinationId, LogKind, LogLimiter, NodeId, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::SeedState;
 use crate::control::log_line::LogLine;
 use crate::control::troubles::PeerTrouble;
@@ -245,6 +246,7 @@ pub struct Links {
     addresses: BTreeSet<Source>,
     unreachable: BTreeSet<NodeRef>,
     members: BTreeSet<NodeRef>,
+    names: BTreeMap<NodeId, Arc<str>>,
     channels: Channels,
     counts: IncomingCounts,
     log: LogLimiter,
@@ -263,6 +265,7 @@ impl Links {
             addresses: BTreeSet::new(),
             unreachable: BTreeSet::new(),
             members: BTreeSet::new(),
+            names: BTreeMap::new(),
             channels: Channels::default(),
             counts: IncomingCounts::default(),
             log: LogLimiter::default(),
@@ -287,6 +290,7 @@ impl Links {
                 self.dial_anew(now, peer, out);
             }
         }
+        self.names = others().map(|member| (member.id, Arc::clone(&member.name))).collect();
         let members = others().map(|member| member.node_ref()).collect();
         let gone = std::mem::replace(&mut self.members, members);
         self.end_channels(now, &gone.difference(&self.members).copied().collect(), out);
@@ -375,6 +379,11 @@ impl Links {
         if let Some(left_out) = self.log.line(now, kind) {
             out.push(LinkEffect::Log(LogLine { kind, left_out, text: text() }));
         }
+    }
+
+    /// A member's name, or what there is of one that is none.
+    fn name(&self, node: NodeId) -> String {
+        self.names.get(&node).map_or_else(|| format!("node {node}"), |name| format!("`{name}`"))
     }
 
     fn is_known(&self, address: IpAddr) -> bool {

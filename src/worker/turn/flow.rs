@@ -96,7 +96,8 @@ impl Turn {
         let Some(flow) = io.flow(link) else { return };
         if flow.is_dead(now, since, self.looks.bound) {
             let line = self.log.line(now, LogKind::DeadFlow);
-            io.dead(link, worker.link(link).map(|link| link.peer.0), flow.silent, line);
+            let peer = line.and_then(|_| worker.peer_name(link));
+            io.dead(link, peer, flow.silent, line);
             self.lose(worker, io, link);
         } else if !flow.waiting
             && let Some(port) = self.port(link)

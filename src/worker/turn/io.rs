@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
+use crate::base::{DestinationId, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::wire::{Chunk, WireError};
@@ -92,7 +92,7 @@ pub trait WorkerIo {
     /// Closes a link's connection, if it has one.
     fn close(&mut self, link: LinkId);
     /// Says that a link is about to be closed because its peer broke the protocol.
-    fn broken(&mut self, link: LinkId, peer: Option<NodeRef>, error: WireError, line: Line);
+    fn broken(&mut self, link: LinkId, peer: Option<String>, error: WireError, line: Line);
     /// Reads once, behind what was received and not consumed.
     fn read(&mut self, link: LinkId) -> Moved;
     /// What was received and not consumed. Starts at a multiple of 16.
@@ -107,7 +107,7 @@ pub trait WorkerIo {
     /// How it stands with what was written to a link; `None` if the system does not tell.
     fn flow(&mut self, link: LinkId) -> Option<Flow>;
     /// Says that a link is about to be closed because its packets vanish: for so long nothing came.
-    fn dead(&mut self, link: LinkId, peer: Option<NodeRef>, silent: Duration, line: Line);
+    fn dead(&mut self, link: LinkId, peer: Option<String>, silent: Duration, line: Line);
 
     /// Lets application threads see how a link stands.
     fn show(&mut self, destination: DestinationId, state: WayState);

@@ -449,6 +449,9 @@ impl Turn {
     fn note_slow(&mut self, worker: &mut Worker, longest: Longest, now: Time) {
         worker.count_slow_turn(now);
         let Longest { took, messages, last } = longest;
+        // What was called last need not have been called in this turn: the next time it may be to
+        // blame.
+        let last = if messages == 0 { (last.0, None) } else { last };
         if self.named.contains(&last) || self.named.len() >= MOST_SLOW {
             return;
         }

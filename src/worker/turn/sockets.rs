@@ -350,7 +350,8 @@ impl Turn {
         error: WireError,
     ) {
         let line = self.log.line(worker.now(), LogKind::BrokenFrame);
-        io.broken(link, worker.link(link).map(|link| link.peer.0), error, line);
+        let peer = line.and_then(|_| worker.peer_name(link));
+        io.broken(link, peer, error, line);
         self.lose(worker, io, link);
     }
 

@@ -16,7 +16,7 @@ use rkyv::util::AlignedVec;
 use super::io::Flow;
 use super::{Line, Moved, Turn, TurnOutcome, WorkerIo};
 use crate::base::fate::DeathReason;
-use crate::base::{DestinationId, HandlerId, NodeRef, Time, View, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, Time, View, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::queue::inject::{Injected, Injector};
@@ -146,7 +146,7 @@ impl WorkerIo for Hands {
         self.sockets.retain(|(of, _)| *of != link);
         self.closed.push(link);
     }
-    fn broken(&mut self, _: LinkId, _: Option<NodeRef>, error: WireError, line: Line) {
+    fn broken(&mut self, _: LinkId, _: Option<String>, error: WireError, line: Line) {
         self.lines += usize::from(line.is_some());
         assert_eq!(error, self.broken_by);
         self.stalled += 1;
@@ -179,7 +179,7 @@ impl WorkerIo for Hands {
         self.looked.push(link);
         self.flow
     }
-    fn dead(&mut self, _: LinkId, _: Option<NodeRef>, _: Duration, line: Line) {
+    fn dead(&mut self, _: LinkId, _: Option<String>, _: Duration, line: Line) {
         self.lines += usize::from(line.is_some());
     }
     fn show(&mut self, destination: DestinationId, state: WayState) {
