@@ -513,3 +513,49 @@ fn circles_are_found_whatever_way_the_import_is_written() {
     ]);
     assert_eq!(found, BTreeMap::new());
 }
+
+/// The types of a source that are errors, and of these the ones that `main` would print as a struct.
+fn errors_by_debug(code: &str) -> (usize, Vec<String>) {
+    let (mut count, mut found) = (0, Vec::new());
+    for derive in code.split("#[derive(").skip(1) {
+        let Some((traits, rest)) = derive.split_once(")]") else { continue };
+        let traits: BTreeSet<&str> = traits.split(',').map(str::trim).collect();
+        if !traits.contains("thiserror::Error") && !traits.contains("Error") {
+            continue;
+        }
+        let words = rest.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let name = words.skip_while(|word| !["enum", "struct"].contains(word)).nth(1);
+        let name = name.unwrap_or_default().to_owned();
+        count += 1;
+        let calls = code.split("debug_as_display!(").skip(1);
+        let named = calls
+            .filter_map(|call| call.split_once(')'))
+            .any(|(types, _)| types.split(',').any(|of| of.trim() == name));
+        // One that is of any type writes the same by hand.
+        let by_hand = code.contains(&format!("fmt::Debug for {name}<T>"));
+        if traits.contains("Debug") || !named && !by_hand {
+            found.push(name);
+        }
+    }
+    (count, found)
+}
+
+#[test]
+fn an_error_that_main_returns_is_printed_in_words() {
+    let mut errors = 0;
+    for source in sources().iter().filter(|source| source.module() != "bin") {
+        let (count, wrong) = errors_by_debug(&without_comments(&source.text));
+        errors += count;
+        assert!(wrong.is_empty(), "{}: {wrong:?} need `debug_as_display!`", source.path.display());
+    }
+    assert!(errors > 30, "{errors} found only");
+    let of = |derives: &str, rest: &str| {
+        errors_by_debug(&format!(
+            "#[derive({derives})]\n#[error(\"x\")]\npub enum Odd {{}}\n{rest}"
+        ))
+        .1
+    };
+    assert_eq!(of("Debug, thiserror::Error", ""), ["Odd"]);
+    assert_eq!(of("Clone, Error", "debug_as_display!(Other);"), ["Odd"]);
+    assert!(of("Clone, Error", "debug_as_display!(Other, Odd);").is_empty());
+}

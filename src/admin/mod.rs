@@ -106,7 +106,7 @@ pub fn start(mut builder: NodeBuilder) -> Result<(Arc<Node>, Option<Admin>), Sta
 }
 
 /// Why an ask put in with [`AdminBuilder::ask`] has no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminAskError {
     /// The query lacks something or has it wrong; says what is needed.
@@ -116,6 +116,8 @@ pub enum AdminAskError {
     #[error(transparent)]
     Ask(#[from] AskError),
 }
+
+debug_as_display!(AdminAskError);
 
 /// The parameters after the `?` of a request.
 pub type Query = BTreeMap<String, String>;

@@ -153,7 +153,7 @@ macro_rules! report {
     };
     (@value $counts:ident.$count:ident) => { $counts.$count };
     (@value $counts:ident.$count:ident by $reason:ident) => {
-        by_reason(&$reason::ALL, &$counts.$count)
+        by_reason(&$reason::NAMES, &$counts.$count)
     };
 }
 
@@ -374,14 +374,17 @@ impl HealthReport {
     }
 }
 
-fn by_reason<R: Debug>(reasons: &[R], counts: &[u64]) -> BTreeMap<String, u64> {
-    reasons.iter().map(snake_case).zip(counts.iter().copied()).collect()
+fn by_reason(reasons: &[&str], counts: &[u64]) -> BTreeMap<String, u64> {
+    reasons.iter().map(|name| spelled(name)).zip(counts.iter().copied()).collect()
 }
 
 /// The name of an enum's variant as JSON and metrics spell it; what the variant holds is left out.
 pub(super) fn snake_case(variant: &impl Debug) -> String {
     let name = format!("{variant:?}");
-    let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    spelled(name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default())
+}
+
+fn spelled(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
         if c.is_uppercase() && !out.is_empty() {
@@ -400,7 +403,7 @@ mod tests {
 
     #[test]
     fn reasons_are_spelled_as_json_spells() {
-        assert_eq!(snake_case(&Refusal::TooManyAsks), "too_many_asks");
+        assert_eq!(spelled(Refusal::TooManyAsks.name()), "too_many_asks");
         assert_eq!(snake_case(&MemberState::Up), "up");
         assert_eq!(snake_case(&crate::Ended::Left { drained: true }), "left");
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::base::MemberEvent;
+use crate::base::debug_as_display;
 use crate::queue::block_on::{block_on, is_worker_thread};
 use crate::queue::stream::{StreamGap, StreamReader};
 use crate::runtime::proxies::DeadLetter;
 use crate::runtime::published::Ended;
 
 /// Some items were missed, because the reader was too slow, or the node has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EventGap {
     /// So many items were overwritten before they were read; reading goes on behind them.
     #[error("{0} items were missed; read the whole state once, for example `Node::view`")]
@@ -23,6 +24,8 @@ pub enum EventGap {
     #[error("a handler must not wait on its worker's thread: use `try_next`, or another thread")]
     WouldBlock,
 }
+
+debug_as_display!(EventGap);
 
 impl From<StreamGap> for EventGap {
     fn from(gap: StreamGap) -> Self {

@@ -5,6 +5,8 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
+use super::debug_as_display;
+
 /// An enum that is counted by. A new variant goes to the end: their numbers travel between nodes.
 macro_rules! reasons {
     (
@@ -12,7 +14,7 @@ macro_rules! reasons {
         pub enum $name:ident { $($(#[$variant_about:meta])* $variant:ident,)+ }
     ) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum $name {
             $($(#[$variant_about])* $variant,)+
@@ -21,6 +23,14 @@ macro_rules! reasons {
         impl $name {
             /// All of them, in the order of their numbers.
             pub const ALL: [Self; [$(Self::$variant),+].len()] = [$(Self::$variant),+];
+
+            /// What they are called in code, in the same order.
+            pub const NAMES: [&str; Self::ALL.len()] = [$(stringify!($variant)),+];
+
+            /// What it is called in code.
+            pub const fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
         }
     };
 }
@@ -171,7 +181,7 @@ reasons! {
 }
 
 /// Why an ask has no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
     /// It was not sent.
@@ -195,12 +205,26 @@ pub enum AskError {
     InvalidReply,
 }
 
-/// The counts that are not zero, by the names of what they count.
-struct Named<'a, K>(&'a [K], &'a [u64]);
+debug_as_display!(Refusal, DeathReason, AskError);
 
-impl<K: fmt::Debug> fmt::Debug for Named<'_, K> {
+// It is no error.
+impl fmt::Debug for WorkEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().zip(self.1).filter(|(_, count)| **count > 0)).finish()
+        f.write_str(self.name())
+    }
+}
+
+/// The counts that are not zero, by the names of what they count.
+struct Named<'a>(&'a [&'static str], &'a [u64]);
+
+impl fmt::Debug for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.0.iter().zip(self.1).filter(|(_, count)| **count > 0);
+        let mut map = f.debug_map();
+        for (name, count) in counts {
+            map.entry(&format_args!("{name}"), count);
+        }
+        map.finish()
     }
 }
 
@@ -342,7 +366,7 @@ macro_rules! structs {
     (@slice $self:ident.$count:ident) => { std::slice::from_mut(&mut $self.$count) };
     (@slice $self:ident.$count:ident by $reason:ident) => { &mut $self.$count[..] };
     (@shown $self:ident.$count:ident) => { $self.$count };
-    (@shown $self:ident.$count:ident by $reason:ident) => { Named(&$reason::ALL, &$self.$count) };
+    (@shown $self:ident.$count:ident by $reason:ident) => { Named(&$reason::NAMES, &$self.$count) };
 }
 
 counts!(structs);

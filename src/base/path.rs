@@ -1,5 +1,6 @@
 //! Where a handler is served: `/user/carts`. The one grammar of paths, checked once.
 
+use super::debug_as_display;
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
@@ -29,7 +30,7 @@ pub const MAX_PATH_BYTES: usize = 255;
 pub struct Path(Arc<str>);
 
 /// A text is no path.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path:?} is no path: {rule}; write it like `/user/carts`")]
 pub struct PathError {
     /// The text, cut where it is long.
@@ -37,6 +38,8 @@ pub struct PathError {
     /// The rule that it breaks.
     pub rule: &'static str,
 }
+
+debug_as_display!(PathError);
 
 impl Path {
     /// The path with this text.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::debug_as_display;
 use super::path::{MAX_PATH_BYTES, Path, rules};
 
 /// A pattern of paths such as `/user/*/cache` or `/user/**`: a path in which `*` stands for one
@@ -37,7 +38,7 @@ enum Part {
 }
 
 /// A text is no pattern of paths.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{pattern:?} is no path pattern: {}{rule}; write it like `/user/*` or `/user/**`",
     place(part)
@@ -50,6 +51,8 @@ pub struct PatternError {
     /// The rule that it breaks.
     pub rule: &'static str,
 }
+
+debug_as_display!(PatternError);
 
 fn place(part: &Option<(usize, String)>) -> String {
     part.as_ref().map_or_else(String::new, |(number, text)| format!("part {number}, {text:?}: "))

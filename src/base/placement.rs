@@ -5,6 +5,7 @@ use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Path;
+use super::debug_as_display;
 use super::ids::WorkerIndex;
 
 /// On which workers of its node a path is served. Each node that serves a path has a placement of
@@ -65,7 +66,7 @@ impl fmt::Display for Placement {
 }
 
 /// A [`Placement`] that a node cannot follow. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlacementError {
     /// It names no worker at all.
@@ -100,6 +101,8 @@ pub enum PlacementError {
         last: u16,
     },
 }
+
+debug_as_display!(PlacementError);
 
 /// The workers of one node that run a service, as its member record tells the cluster: every one,
 /// or some.

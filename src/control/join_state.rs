@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::base::debug_as_display;
 use crate::wire::datagram::DatagramError;
 use crate::wire::handshake::HandshakeError;
 
@@ -73,7 +74,7 @@ impl JoinState {
 
 /// What was last seen of a seed. The reasons are what the other side said without proof, and so
 /// hints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SeedState {
     /// Nothing yet.
@@ -133,6 +134,8 @@ pub enum SeedState {
     #[error("is busy or shutting down")]
     Busy,
 }
+
+debug_as_display!(SeedState);
 
 impl SeedState {
     /// What a failed handshake says of the seed.

@@ -80,7 +80,7 @@ debug_as_display!(MemberError);
 
 /// This node's membership is over, not by its own wish. The decider has stopped; the process must
 /// stop accepting messages and can only come back under a higher incarnation.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemberFault {
     /// Another live member has this node's name.
@@ -129,3 +129,5 @@ pub enum MemberFault {
     #[error("this node was removed from the cluster; restart it to join again")]
     Removed,
 }
+
+debug_as_display!(MemberFault);

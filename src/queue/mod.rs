@@ -72,6 +72,6 @@ impl<T> Full<T> {
 // By hand, because the item need not be `Debug` for the error to be.
 impl<T> std::fmt::Debug for Full<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Full(..)")
+        std::fmt::Display::fmt(self, f)
     }
 }

@@ -13,6 +13,7 @@ use super::process::{Body, Fate, Life};
 use super::scenario::Scenario;
 use super::world::World;
 use crate::ask::ASKERS_GRACE;
+use crate::base::debug_as_display;
 use crate::base::fate::{AskError, Counts};
 use crate::base::{MemberState, NodeId, Path, Placement, Time};
 use crate::control::{ServeError, ServeFailure};
@@ -368,7 +369,7 @@ impl Stage {
 }
 
 /// Why a router could not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum OpenError {
     /// Its options do not fit.
     #[error(transparent)]
@@ -377,6 +378,8 @@ pub enum OpenError {
     #[error("{}: {}", .0.invariant, .0.seen)]
     Violation(Violation),
 }
+
+debug_as_display!(OpenError);
 
 impl From<Violation> for OpenError {
     fn from(violation: Violation) -> Self {

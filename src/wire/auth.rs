@@ -10,6 +10,7 @@
 //! The secret enters as the message, not as the HMAC key: HMAC pads short keys with zero bytes, so
 //! that two secrets which differ only in trailing zeros would be the same key.
 
+use crate::base::debug_as_display;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub const MAX_CLUSTER_NAME_LEN: usize = 64;
 /// Longest shared secret in bytes.
 pub const MAX_SECRET_LEN: usize = 1024;
 /// Why no [`ClusterKey`] could be made: the configuration is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 pub enum ClusterKeyError {
     /// The cluster's name is empty or too long.
     #[error(
@@ -43,6 +44,8 @@ pub enum ClusterKeyError {
         length: usize,
     },
 }
+
+debug_as_display!(ClusterKeyError);
 
 /// Everything a node derives from its cluster's name and shared secret. Cheap to clone.
 ///

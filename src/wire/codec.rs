@@ -12,11 +12,14 @@ use std::sync::Arc;
 
 pub use self::fixed::{Fixed, Place};
 use crate::base::NodeRef;
+use crate::base::debug_as_display;
 
 /// Why bytes could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub &'static str);
+
+debug_as_display!(Unreadable);
 
 /// What was read, or why not.
 pub type ReadResult<T> = Result<T, Unreadable>;

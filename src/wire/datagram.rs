@@ -8,6 +8,7 @@ use super::auth::ClusterKey;
 use super::codec::{ReadResult, Reader, Writer};
 use super::version::WIRE_VERSION_MAX;
 use crate::base::NodeRef;
+use crate::base::debug_as_display;
 
 const MAGIC: [u8; 4] = *b"KWYD";
 const VERSION: u8 = WIRE_VERSION_MAX;
@@ -27,7 +28,7 @@ pub const MAX_DATAGRAM_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD_LEN;
 
 /// Why a datagram was not sealed or not opened. A datagram that fails to open is dropped and
 /// counted; nothing is answered, since the sender may be forged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 pub enum DatagramError {
     /// The caller's payload does not fit.
     #[error(
@@ -96,6 +97,8 @@ pub enum DatagramError {
     )]
     WrongTag,
 }
+
+debug_as_display!(DatagramError);
 
 /// What was in an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

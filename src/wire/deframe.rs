@@ -3,6 +3,7 @@
 //! Cuts received bytes into frames without copying them.
 
 use super::header::{Fields, HEADER_BYTES, Header, HeaderError, padded};
+use crate::base::debug_as_display;
 
 /// One whole frame within a receive buffer.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ impl<'a> Frame<'a> {
 }
 
 /// What a peer did to the stream that cannot be mended: the link is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A frame's header is not acceptable.
     #[error("the peer sent a bad frame: {0}")]
@@ -48,6 +49,8 @@ pub enum WireError {
     )]
     Stalled,
 }
+
+debug_as_display!(WireError);
 
 /// What stands at the front of some received bytes.
 #[derive(Debug)]

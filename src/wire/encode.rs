@@ -14,10 +14,11 @@ use rkyv::ser::{Positional, Writer};
 
 use super::chunk::Chunk;
 use super::header::{Fields, FrameKind, HEADER_BYTES, Header, MAX_FIELDS_BYTES, padded};
+use crate::base::debug_as_display;
 use crate::base::{HandlerId, MessageTypeId};
 
 /// Why a message could not be encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The chunk's tail is too small; the caller takes a larger one.
     #[error("the message does not fit into what is left of the chunk")]
@@ -26,6 +27,8 @@ pub enum EncodeError {
     #[error("the message's serialisation failed")]
     Serialize,
 }
+
+debug_as_display!(EncodeError);
 
 impl Trace for EncodeError {
     fn trace<R>(self, _trace: R) -> Self

@@ -4,6 +4,7 @@
 
 use super::codec::{Fixed, Place, Reader};
 use super::version::WIRE_VERSION_MAX;
+use crate::base::debug_as_display;
 use crate::base::{HandlerId, MessageTypeId};
 
 /// Where the fields of a header stand.
@@ -201,7 +202,7 @@ pub struct Header {
 }
 
 /// Why 16 bytes are not a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The version half-byte is not ours.
     #[error("frame header version {0} is unknown here, this build speaks {HEADER_VERSION}")]
@@ -227,6 +228,8 @@ pub enum HeaderError {
         limit: u32,
     },
 }
+
+debug_as_display!(HeaderError);
 
 impl Header {
     /// A header for a frame of `length` exact bytes.

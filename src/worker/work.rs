@@ -12,13 +12,14 @@ use std::sync::{Arc, Weak};
 
 use super::panics::{caught, drop_quietly};
 use crate::base::InstanceId;
+use crate::base::debug_as_display;
 use crate::base::fate::WorkEnd;
 use crate::queue::finished::{Finished, Place, finished};
 use crate::queue::tally::Tally;
 use crate::queue::wake::Waker;
 
 /// Why work has no result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkLost {
     /// It panicked.
@@ -29,8 +30,10 @@ pub enum WorkLost {
     GivenUp,
 }
 
+debug_as_display!(WorkLost);
+
 /// As much work is under way as may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error(
     "work was not begun: {most} pieces are under way, as many as may be; begin it again when some \
      has ended, or raise {setting}"
@@ -41,6 +44,8 @@ pub struct TooMuchWork {
     /// What says so.
     pub setting: &'static str,
 }
+
+debug_as_display!(TooMuchWork);
 
 /// Work that a routee has begun, by which it can be called off: see
 /// [`Context::cancel_work`](super::Context::cancel_work).

@@ -6,6 +6,7 @@ mod control;
 mod tests;
 mod worker;
 
+use crate::base::debug_as_display;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub struct Load {
 pub type Loads = Arc<BTreeMap<NodeRef, Load>>;
 
 /// Why a node's load is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// It is no member.
@@ -50,6 +51,8 @@ pub enum LoadError {
     #[error("asking a node for its load failed: this node has stopped")]
     Stopped,
 }
+
+debug_as_display!(LoadError);
 
 impl Load {
     fn put(self, out: &mut Writer<'_>) {

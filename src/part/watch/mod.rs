@@ -12,6 +12,7 @@ mod tests;
 mod wire;
 mod worker;
 
+use crate::base::debug_as_display;
 use rkyv::{Archive, Serialize};
 
 pub use self::control::{Notify, Order, WatchControl};
@@ -45,7 +46,7 @@ impl Target {
 }
 
 /// Why something that was watched is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[repr(u8)]
 pub enum GoneReason {
     /// The handler is not served there, or not any more.
@@ -73,8 +74,10 @@ pub enum GoneReason {
     TooManyWatches,
 }
 
+debug_as_display!(GoneReason);
+
 /// Why a handler's watch did not begin; nothing will be told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "cannot watch more: this worker keeps {most} watches, those included of whose ends its routees \
      have not been told yet; end some, go on when those were told, or raise `watch.max_watches`"
@@ -84,6 +87,8 @@ pub struct TooManyWatches {
     /// How many there can be.
     pub most: usize,
 }
+
+debug_as_display!(TooManyWatches);
 
 impl GoneReason {
     const ALL: [Self; 7] = [

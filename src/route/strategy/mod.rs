@@ -10,6 +10,7 @@ use super::error::SpecError;
 use super::set::RouteeSet;
 use super::table::RouteTable;
 use crate::base::Rng;
+use crate::base::debug_as_display;
 
 /// A rule that picks routees.
 ///
@@ -82,7 +83,7 @@ pub enum Pick {
 }
 
 /// Why nobody was picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoRoutee {
     /// The table is empty: no member serves the path with the roles asked for.
@@ -106,6 +107,8 @@ pub enum NoRoutee {
     #[error("the custom strategy panicked: correct the strategy")]
     StrategyPanicked,
 }
+
+debug_as_display!(NoRoutee);
 
 macro_rules! strategies {
     ($($module:ident :: $strategy:ident, $doc:literal;)*) => {

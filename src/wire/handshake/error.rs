@@ -3,12 +3,13 @@
 use thiserror::Error;
 
 use super::super::version::VersionRange;
+use crate::base::debug_as_display;
 use crate::base::{NodeRef, WorkerIndex};
 
 /// Why a link was not opened. The same names on both sides: where the acceptor refused, the dialer
 /// learns the reason from the refusal. A refusal is not authenticated, so what it says about the
 /// acceptor is a hint to look again and never grounds to change what is held true of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
     /// The first bytes are not those of a Keyway node.
@@ -160,3 +161,5 @@ pub enum HandshakeError {
         acceptor: NodeRef,
     },
 }
+
+debug_as_display!(HandshakeError);

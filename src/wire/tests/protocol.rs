@@ -122,8 +122,7 @@ fn kinds_of_frames_are_the_documented_ones() {
 
 #[test]
 fn reasons_of_failures_are_the_documented_ones() {
-    let reasons = DeathReason::ALL
-        .iter()
-        .map(|reason| [(*reason as u32).to_string(), words(&format!("{reason:?}"))]);
+    let reasons =
+        DeathReason::ALL.iter().map(|reason| [(*reason as u32).to_string(), words(reason.name())]);
     assert_eq!(table("### Failures", ["code", "name"]), reasons.collect::<Vec<_>>());
 }
