@@ -15,11 +15,14 @@ pub const NAME: &str = "dead flows are given up, and no others";
 /// What the other one is called.
 pub const STALLED: &str = "only a long message that does not end costs its link";
 
+/// How long a worker that runs again may take until it writes.
+const WOKEN: Duration = Duration::from_millis(50);
+
 impl World {
     /// A link was closed for a long message that did not come to its end while others waited. That
     /// is right only where the peer could not send: it stood still, or nothing passed, or so little
-    /// at a time that what it had sent before was on its way all the time. `flying` says for how
-    /// long something was, when the link was closed.
+    /// at a time that from its first write on something was on its way all the time. `flying` says
+    /// for how long something was, when the link was closed.
     pub(in crate::sim) fn check_stalled(&mut self, (conn, side): (ConnId, Side), flying: Duration) {
         let now = self.net.now;
         let sent_since = match self.net.owner(conn, 1 - side) {
@@ -28,7 +31,7 @@ impl World {
         };
         let since = sent_since.map(|since| since.max(self.net.impeded(conn, side)));
         match since {
-            Some(since) if now.since(since) >= PATIENCE && flying < PATIENCE => {
+            Some(since) if now.since(since) >= PATIENCE && flying + WOKEN < PATIENCE => {
                 let (from, to) = self.net.slots(conn);
                 let seen = format!(
                     "connection {conn} between machines {from} and {to} was closed for a long \
@@ -68,8 +71,8 @@ impl World {
         } else if self.net.is_stuck(conn, side) {
             let (from, to) = self.net.slots(conn);
             let seen = format!(
-                "life {life} has not noticed for {NOTICED_WITHIN:?} that a connection from machine \
-                 {from} to {to} is dead"
+                "life {life} has not noticed for {NOTICED_WITHIN:?} that connection {conn} from \
+                 machine {from} to {to} is dead"
             );
             self.blame(NAME, seen);
         } else {
