@@ -26,6 +26,8 @@ pub(super) struct Port {
     listed: bool,
     /// Something came since the last look.
     pub heard: bool,
+    /// What is read next may have come long ago: it was left where it was.
+    behind: bool,
     /// Since when something is written of which it is not known whether it arrived.
     pub owes: Option<Time>,
     /// How large its receive buffer may be.
@@ -41,6 +43,7 @@ const NO_PORT: Port = Port {
     ended: false,
     listed: false,
     heard: false,
+    behind: false,
     owes: None,
     grant: FIRST_GRANT,
 };
@@ -152,18 +155,18 @@ impl Turn {
             let Some(link) = self.ready.pop_front() else { break };
             let Some(port) = self.port(link) else { continue };
             port.listed = false;
-            if port.grant.wanted > 0 {
-                continue; // It is listed again when there is room for its message.
-            }
-            if worker.is_choked(link) {
-                // The peer does not take its replies: it is read again when it has.
+            // It is listed again when there is room for its message, or when its peer, which does not
+            // take its replies, has taken them.
+            if port.grant.wanted > 0 || worker.is_choked(link) {
+                port.behind = true;
                 continue;
             }
             if !port.unhandled {
                 match io.read(link) {
                     Moved::Bytes { more, .. } => {
                         port.readable = more || port.over;
-                        port.heard = true;
+                        port.heard |= !port.behind;
+                        port.behind &= more;
                         if more {
                             self.widen(worker, io, link);
                         }

@@ -40,6 +40,31 @@ fn a_connection_that_vanishes_before_anything_is_written_on_it_is_noticed() {
     in_time(given_up(&mut bench, link));
 }
 
+/// A link waits for room; when it has some, it is read what had come before the connection died.
+#[test]
+fn what_came_long_before_it_is_read_is_no_sign_of_life() {
+    let (mut bench, links) = sockets::three_long_messages();
+    let [first, _, waiting] = links[..] else { panic!("three links") };
+    // A look, since which they owe something and were not heard.
+    bench.hands.clock.fetch_add(DEAD_FLOW.as_nanos() as u64 / 5, Ordering::Relaxed);
+    bench.run();
+    bench.hands.flow = Some(VANISHES);
+    bench.hands.inputs[2].2 = false;
+    bench.turn.readable(waiting, false);
+    bench.run();
+    assert!(!bench.hands.inputs[2].2, "it is read although it waits");
+
+    bench.hands.clock.fetch_add(DEAD_FLOW.as_nanos() as u64 / 2, Ordering::Relaxed);
+    bench.hands.ended = true;
+    bench.turn.readable(first, true);
+    bench.run();
+    bench.hands.ended = false;
+    bench.run();
+    assert!(bench.hands.inputs[2].2 && bench.hands.closed == [first]);
+    let closed = given_up(&mut bench, waiting).expect("nobody noticed");
+    assert!(closed + DEAD_FLOW / 2 < DEAD_FLOW * 4 / 3, "after {closed:?} more");
+}
+
 #[test]
 fn flows_that_vanish_together_are_one_line() {
     let mut bench = Bench::new();

@@ -38,10 +38,8 @@ fn peers_that_break_the_protocol_are_one_line_a_second() {
     assert!(bench.hands.sockets.is_empty());
 }
 
-/// Two clients have room for long messages and say nothing more, a third one finds none: the older
-/// of the two loses its link, once others have waited for it for as long as they have to.
-#[test]
-fn who_has_room_for_a_long_message_and_does_not_send_it_gives_way_in_time() {
+/// Three clients begin to send long messages, one after the other; there is room for two.
+pub(super) fn three_long_messages() -> (Bench, Vec<LinkId>) {
     const LONG: usize = 100 << 10;
     let mut bench = Bench::new();
     bench.worker.core.limits.max_frame_bytes = 1 << 20;
@@ -57,6 +55,14 @@ fn who_has_room_for_a_long_message_and_does_not_send_it_gives_way_in_time() {
     }
     let links: Vec<_> = bench.hands.sockets.iter().map(|(link, _)| *link).collect();
     assert_eq!(bench.turn.inboxes.waiting, [links[2]]);
+    (bench, links)
+}
+
+/// Two clients have room for long messages and say nothing more, a third one finds none: the older
+/// of the two loses its link, once others have waited for it for as long as they have to.
+#[test]
+fn who_has_room_for_a_long_message_and_does_not_send_it_gives_way_in_time() {
+    let (mut bench, links) = three_long_messages();
     let pass = |bench: &mut Bench, time: Duration| {
         bench.hands.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
         bench.run();
