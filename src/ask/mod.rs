@@ -8,15 +8,16 @@
 //! one place in a table and one timer. An ask with a [`Plan`] keeps its frame, and each attempt has
 //! a number of its own, so that attempts that overlap are told apart.
 
+mod effect;
 mod plan;
 mod progress;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use effect::{Effect, Effects};
 pub use plan::{Advance, Plan};
 use progress::Progress;
 pub use progress::left_open;
@@ -32,33 +33,6 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// How long after a deadline whoever asked waits for its worker to say so, and then says so itself.
 pub const ASKERS_GRACE: Duration = Duration::from_millis(20);
-
-/// What is to be done about asks, in order. `W` is who waits.
-#[derive(Debug)]
-pub enum Effect<W> {
-    /// Send the ask's frame to a target of its plan ([`Asks::plan`]), with the attempt as its
-    /// correlation; then call [`Asks::sent`] or [`Asks::not_sent`].
-    Send {
-        /// Which ask.
-        ask: u64,
-        /// The attempt's own number.
-        attempt: u64,
-        /// Place in the plan's targets.
-        target: usize,
-    },
-    /// The ask has ended without a reply: tell who waits.
-    Fail(W, AskError),
-    /// An ask with a plan has ended, in whatever way: its frame is not needed any more.
-    Free {
-        /// Which ask.
-        ask: u64,
-        /// What it kept.
-        frame: Chunk,
-    },
-}
-
-/// What is to be done, oldest first.
-pub type Effects<W> = VecDeque<Effect<W>>;
 
 /// All asks of one worker. `W` is who waits, `L` a link, `T` a target of a plan.
 pub struct Asks<W, L, T> {
