@@ -246,3 +246,24 @@ fn a_node_that_advertises_a_wrong_address_is_not_healthy_on_either_side_until_it
     });
     assert_eq!((member.end(), stray.end()), (None, None));
 }
+
+/// The peer's worker lets 16 links in. Of the 17 workers that dial it, one is told so by name.
+#[test]
+fn a_peer_that_has_no_place_for_more_links_is_named_by_its_dialer() {
+    let full = builder("full").set("links.max_accepted", "16").start().unwrap();
+    full.serve("/echo", |_| Echo).unwrap();
+    let asker = builder("asker").workers(17).seed(full.address()).start().unwrap();
+    let routers = [(); 17].map(|()| asker.router("/echo").round_robin().build().unwrap());
+    routers[0].wait_ready(1, LIMIT).unwrap();
+    let ask = |router: &Router| {
+        router.ask(&Ask { key: 1 }).within(Duration::from_millis(300)).wait() == Ok(1)
+    };
+    eventually("one is named", || {
+        let replied = routers.iter().filter(|router| ask(router)).count();
+        assert!(replied <= 16, "there are 16 places");
+        asker.troubles().iter().any(|trouble| trouble.what == PeerTrouble::NoPlace)
+    });
+    let trouble = asker.troubles()[0].to_string();
+    assert!(trouble.starts_with("full at ") && trouble.contains("links.max_accepted"), "{trouble}");
+    assert!(asker.health().is_healthy());
+}

@@ -71,6 +71,7 @@ impl Scene {
             workers: 2,
             versions: VersionRange::SUPPORTED,
             turn_away: (self.0 >> 2 & 15 == 15).then_some(TurnAway::Busy),
+            no_place: Default::default(),
         }
     }
 }

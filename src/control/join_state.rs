@@ -158,7 +158,10 @@ impl SeedState {
             // A greeting wants a worker that no node has, so this is how it ends well.
             HandshakeError::NoSuchWorker { .. } => Self::NoDatagrams,
             HandshakeError::Truncated { .. } => Self::Silent,
-            HandshakeError::Busy | HandshakeError::ShuttingDown => Self::Busy,
+            HandshakeError::Busy
+            | HandshakeError::ShuttingDown
+            // Of links only, which a greeting wants none of.
+            | HandshakeError::NoPlace { .. } => Self::Busy,
         }
     }
 

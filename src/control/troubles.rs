@@ -281,7 +281,9 @@ impl Control {
     ) {
         if self.troubles.known.contains_key(&peer) {
             let over = |known: &Known| {
-                known.trouble.peer == peer && (!by_look || known.can_be_looked_at())
+                // Another worker's link may open where there is no place for one more.
+                let full = known.trouble.what == PeerTrouble::NoPlace;
+                known.trouble.peer == peer && !full && (!by_look || known.can_be_looked_at())
             };
             let lines = self.troubles.end(now, over);
             self.tell_troubles(now, lines, sink);

@@ -49,6 +49,7 @@
 //!         workers: 2,
 //!         versions: VersionRange::SUPPORTED,
 //!         turn_away: None,
+//!         no_place: Default::default(),
 //!     },
 //!     [2; 32],
 //! );
@@ -81,7 +82,7 @@ mod messages;
 #[cfg(test)]
 mod tests;
 
-pub use acceptor::{AcceptParams, AcceptStep, Acceptor, TurnAway};
+pub use acceptor::{AcceptParams, AcceptStep, Acceptor, NoPlace, TurnAway};
 pub use dialer::{DialParams, DialStep, Dialer};
 pub use error::HandshakeError;
 pub use messages::MAX_MESSAGE_LEN;

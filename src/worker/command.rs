@@ -176,9 +176,9 @@ pub enum Report {
     Suspect(NodeRef),
     /// A link to this peer was opened.
     Reached(NodeRef),
-    /// So many connections that others opened found no place on a worker; the last one was this
-    /// peer's.
-    NoPlace(WorkerIndex, NodeRef, u64),
+    /// So many connections that others opened found no place on a worker; the last one was of this
+    /// peer's worker.
+    NoPlace(WorkerIndex, (NodeRef, WorkerIndex), u64),
     /// A worker runs this handler now.
     Served(WorkerIndex, HandlerId),
     /// The user's function for this handler panicked on a worker.

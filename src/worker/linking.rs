@@ -298,7 +298,7 @@ impl Worker {
         let known = snapshot.and_then(|snapshot| snapshot.destinations.find(node, worker));
         let reach = known.map(|known| known.reach);
         if older.is_empty() && self.is_full_of_accepted(replies_to(reach)) {
-            self.core.requests.push(Request::NoPlace(node));
+            self.core.requests.push(Request::NoPlace(node, worker));
             return None;
         }
         if older.iter().any(|(_, other)| *other > epoch) {

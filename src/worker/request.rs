@@ -2,7 +2,7 @@
 
 use super::dead::Dead;
 use super::link::LinkId;
-use crate::base::{DestinationId, HandlerId, NodeRef};
+use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
 use crate::part::ControlReport;
 
 /// What a worker wants its driver to do.
@@ -23,8 +23,8 @@ pub enum Request {
     Suspect(NodeRef),
     /// A link to this peer was opened.
     Reached(NodeRef),
-    /// A connection of this peer found no place: `links.max_accepted` is full.
-    NoPlace(NodeRef),
+    /// A connection of this peer's worker found no place: `links.max_accepted` is full.
+    NoPlace(NodeRef, WorkerIndex),
     /// This handler's routee runs here now.
     Served(HandlerId),
     /// This handler's routee could not be made: the user's function panicked, or it did as it was

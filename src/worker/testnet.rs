@@ -223,7 +223,7 @@ impl Net {
             Request::Dial { destination, .. } => Effect::Dial(destination.slot() as u32),
             Request::Close(_) => Effect::Close,
             Request::Suspect(peer) => Effect::Suspect(index(peer)),
-            Request::NoPlace(peer) => Effect::NoPlace(index(peer)),
+            Request::NoPlace(peer, _) => Effect::NoPlace(index(peer)),
             Request::Reached(peer) => Effect::Reached(index(peer)),
             Request::Part(_) => Effect::Part,
             Request::Served(handler) => Effect::Served(handler.0),

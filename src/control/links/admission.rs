@@ -5,12 +5,14 @@
 //! byte by byte, gives way as soon as a place is needed, the oldest first; so that any number of
 //! such strangers cost a peer nothing. Whoever has said it in order gets time for the rest.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
-use crate::wire::handshake::{Established, HandshakeError, Purpose};
+use crate::wire::handshake::{Established, HandshakeError, NoPlace, Purpose};
 
 /// How long a stranger may be silent.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
@@ -24,6 +26,12 @@ const ANSWER: Duration = Duration::from_millis(250);
 
 /// How long is read on from who was refused, until it closes: its refusal is on its way.
 const READ_ON: Duration = Duration::from_millis(250);
+
+/// For how long it counts that a worker had no place for a link. Longer than the pause between two
+/// dials grows by default, so that a dialer hears it at every other dial at least.
+const NO_PLACE_LASTS: Duration = Duration::from_secs(6);
+/// Links without a place that are kept in mind.
+const MOST_WITHOUT_PLACE: usize = 256;
 
 /// Which part of all places one address that is no member's may hold, and which part is kept for
 /// members' addresses: a quarter.
@@ -70,6 +78,7 @@ pub(super) struct Incoming {
 impl Links {
     /// A connection came in.
     pub fn incoming(&mut self, now: Time, from: SocketAddr, out: &mut Vec<LinkEffect>) {
+        self.forget_no_place(now);
         let source = Source::of(from.ip());
         let known = self.is_known(from.ip());
         match self.place(now, source, known) {
@@ -206,15 +215,20 @@ impl Links {
         });
     }
 
-    /// Connections that were let in found no place on their worker, which has closed them.
+    /// Connections that were let in found no place on their worker, which has closed them. Who dials
+    /// again for the same is told so by name for a while; the first after that tries again.
     pub fn no_place(
         &mut self,
         now: Time,
         worker: WorkerIndex,
-        peer: NodeRef,
+        (peer, of): (NodeRef, WorkerIndex),
         count: u64,
         out: &mut Vec<LinkEffect>,
     ) {
+        if self.no_place.len() < MOST_WITHOUT_PLACE {
+            self.no_place.insert((peer, of, worker), now.plus(NO_PLACE_LASTS));
+        }
+        self.forget_no_place(now);
         // They were counted as accepted, and shown so: what is exported as a counter never falls.
         self.counts.turned_away += count;
         let peer = self.name(peer.node);
@@ -224,6 +238,18 @@ impl Links {
                  of others; raise links.max_accepted, or have fewer nodes or workers dial it"
             )
         });
+    }
+
+    /// Who is told by name that there is no place for it.
+    pub fn without_place(&self) -> Arc<BTreeSet<NoPlace>> {
+        Arc::clone(&self.without_place)
+    }
+
+    fn forget_no_place(&mut self, now: Time) {
+        self.no_place.retain(|_, until| now < *until);
+        if !self.no_place.keys().eq(&*self.without_place) {
+            self.without_place = Arc::new(self.no_place.keys().copied().collect());
+        }
     }
 
     pub(super) fn incoming_late(&mut self, now: Time, job: JobId, out: &mut Vec<LinkEffect>) {

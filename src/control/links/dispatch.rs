@@ -237,6 +237,7 @@ impl Control {
             workers: self.workers,
             versions: VersionRange::SUPPORTED,
             turn_away: self.leaving.turn_away(),
+            no_place: self.links.without_place(),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::control::joining::SeedState;
 use crate::control::log_line::LogLine;
 use crate::control::troubles::PeerTrouble;
 use crate::part::PartId;
-use crate::wire::handshake::{Established, HandshakeError, Purpose};
+use crate::wire::handshake::{Established, HandshakeError, NoPlace, Purpose};
 
 /// Names one connection until it is handed over, aborted or has failed; never used again.
 pub type JobId = u64;
@@ -247,6 +247,10 @@ pub struct Links {
     unreachable: BTreeSet<NodeRef>,
     members: BTreeSet<NodeRef>,
     names: BTreeMap<NodeId, Arc<str>>,
+    /// Links that found no place, until when that counts.
+    no_place: BTreeMap<NoPlace, Time>,
+    /// The same for handshakes.
+    without_place: Arc<BTreeSet<NoPlace>>,
     channels: Channels,
     counts: IncomingCounts,
     log: LogLimiter,
@@ -266,6 +270,8 @@ impl Links {
             unreachable: BTreeSet::new(),
             members: BTreeSet::new(),
             names: BTreeMap::new(),
+            no_place: BTreeMap::new(),
+            without_place: Arc::default(),
             channels: Channels::default(),
             counts: IncomingCounts::default(),
             log: LogLimiter::default(),

@@ -8,7 +8,7 @@ use crate::base::{LogKind, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::{ANYONE, SeedState};
 use crate::control::troubles::PeerTrouble;
 use crate::route::snapshot::Destination;
-use crate::wire::handshake::Purpose;
+use crate::wire::handshake::{HandshakeError, Purpose};
 
 /// How long one attempt to connect may take. The system repeats a lost first packet after 1, 3 and
 /// 7 s; a new attempt asks again once a second, so that a path that has healed is found soon.
@@ -184,6 +184,9 @@ impl Links {
                     Failure::Refused => out.push(LinkEffect::Refused(peer)),
                     // It took the connection and then broke it: is it about to end?
                     Failure::Broken => self.probe_at(now, peer, address, out),
+                    Failure::Handshake(HandshakeError::NoPlace { .. }) => {
+                        out.push(LinkEffect::Trouble(peer, PeerTrouble::NoPlace));
+                    }
                     Failure::Handshake(_) => {}
                 }
             }

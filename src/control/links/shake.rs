@@ -289,8 +289,14 @@ mod tests {
             link_epoch: 1,
             versions,
         };
-        let accept =
-            AcceptParams { key: other, me: node("b"), workers: 2, versions, turn_away: None };
+        let accept = AcceptParams {
+            key: other,
+            me: node("b"),
+            workers: 2,
+            versions,
+            turn_away: None,
+            no_place: Default::default(),
+        };
         let address = SocketAddr::from(([10, 0, 0, 1], 7_400));
         [Shake::dial(address, dial, [1; 32]), Shake::accept(accept, [2; 32])]
     }

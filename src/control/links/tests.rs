@@ -133,7 +133,8 @@ fn a_peer_is_let_in_and_handed_to_its_worker() {
     assert_eq!(scene.sweep(500), []);
     assert_eq!(scene.0.counts(), IncomingCounts { accepted: 1, refused: 0, turned_away: 0 });
     // Shown by then: that its worker has no place for it takes nothing back.
-    scene.0.no_place(Time(3), WorkerIndex(0), established.peer, 1, &mut Vec::new());
+    let peer = (established.peer, established.peer_worker);
+    scene.0.no_place(Time(3), WorkerIndex(0), peer, 1, &mut Vec::new());
     assert_eq!(scene.0.counts(), IncomingCounts { accepted: 1, refused: 0, turned_away: 1 });
 }
 

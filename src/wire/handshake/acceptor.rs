@@ -1,5 +1,8 @@
 //! The side of the handshake that was called.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::super::auth::ClusterKey;
 use super::super::version::{VersionRange, negotiate};
 use super::error::HandshakeError;
@@ -7,7 +10,7 @@ use super::messages::{
     Hello, Incoming, Kind, NONCE_LEN, Prefix, Refusal, RefusalCode, Role, Transcript, Welcome,
 };
 use super::{ANY_NODE, Established, Purpose, is_wanted};
-use crate::base::NodeRef;
+use crate::base::{NodeRef, WorkerIndex};
 
 /// What an accepting node knows of itself.
 #[derive(Clone, Debug)]
@@ -23,7 +26,12 @@ pub struct AcceptParams {
     /// Set if no link is to be opened now: the dialer's `Hello` is read, so that it gets the answer,
     /// and refused.
     pub turn_away: Option<TurnAway>,
+    /// Which workers of which dialers found no place at which of this node's a moment ago.
+    pub no_place: Arc<BTreeSet<NoPlace>>,
 }
+
+/// A dialer, its worker, and the worker here that has no place for its link.
+pub type NoPlace = (NodeRef, WorkerIndex, WorkerIndex);
 
 /// Why a node opens no link to anyone now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +144,10 @@ impl Acceptor {
                 if wanted.0 >= workers {
                     return Err(HandshakeError::NoSuchWorker { wanted, workers });
                 }
+                let link = (established.peer, established.peer_worker, wanted);
+                if established.purpose == Purpose::Workers && self.params.no_place.contains(&link) {
+                    return Err(HandshakeError::NoPlace { wanted });
+                }
                 let send = transcript.prove(key, Role::Acceptor, *versions);
                 Ok(AcceptStep::Done { send, established })
             }
@@ -229,6 +241,7 @@ impl Refusal {
                 return Self { workers, ..Self::bare(RefusalCode::NoSuchWorker) };
             }
             HandshakeError::UnknownPurpose { .. } => RefusalCode::UnknownPurpose,
+            HandshakeError::NoPlace { .. } => RefusalCode::NoPlace,
             HandshakeError::Busy => RefusalCode::Busy,
             HandshakeError::ShuttingDown => RefusalCode::ShuttingDown,
             HandshakeError::SelfDial { acceptor, .. } => {

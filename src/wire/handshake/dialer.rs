@@ -183,6 +183,7 @@ impl Dialer {
             RefusalCode::NoSuchWorker => {
                 HandshakeError::NoSuchWorker { wanted: params.to_worker, workers: refusal.workers }
             }
+            RefusalCode::NoPlace => HandshakeError::NoPlace { wanted: params.to_worker },
             RefusalCode::UnknownPurpose => {
                 HandshakeError::UnknownPurpose { code: params.purpose as u8 }
             }

@@ -127,6 +127,15 @@ pub enum HandshakeError {
         /// How many there are.
         workers: u16,
     },
+    /// The worker has as many links of others as it takes.
+    #[error(
+        "opening a link to worker {wanted} failed: it has no place for more links of others; raise \
+         `links.max_accepted` on its node, or have fewer nodes or workers send to it"
+    )]
+    NoPlace {
+        /// Whom the dialer wanted.
+        wanted: WorkerIndex,
+    },
     /// The acceptor does not know what the connection is for.
     #[error(
         "opening a connection failed: the accepting node knows none of purpose {code}; upgrade the \

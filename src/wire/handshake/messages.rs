@@ -274,10 +274,12 @@ pub(super) enum RefusalCode {
     SelfDial = 12,
     /// No connections for this purpose are known here.
     UnknownPurpose = 13,
+    /// The worker has as many links of others as it takes.
+    NoPlace = 14,
 }
 
 impl RefusalCode {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WrongMagic,
         Self::Malformed,
         Self::UnknownVersion,
@@ -291,6 +293,7 @@ impl RefusalCode {
         Self::ShuttingDown,
         Self::SelfDial,
         Self::UnknownPurpose,
+        Self::NoPlace,
     ];
 }
 

@@ -43,6 +43,7 @@ fn accept_params(secret: Option<&[u8]>) -> AcceptParams {
         workers: 2,
         versions: VersionRange::SUPPORTED,
         turn_away: None,
+        no_place: Default::default(),
     }
 }
 

@@ -421,7 +421,7 @@ impl Turn {
                 Request::Dial { destination, .. } => Report::Dial { worker: index, destination },
                 Request::Suspect(peer) => Report::Suspect(peer),
                 Request::Reached(peer) => Report::Reached(peer),
-                Request::NoPlace(peer) => Report::NoPlace(index, peer, 1),
+                Request::NoPlace(peer, of) => Report::NoPlace(index, (peer, of), 1),
                 Request::ServeFailed(handler) => Report::ServeFailed(handler),
                 Request::Served(handler) => Report::Served(index, handler),
                 Request::Withdrawn(handler) => Report::Withdrawn(index, handler),

@@ -118,6 +118,32 @@ fn every_refusal_of_a_hello_is_named_on_both_sides() {
     }
 }
 
+/// Only the link that found none a moment ago, and for members as for others after their proof.
+#[test]
+fn a_link_that_found_no_place_is_refused_once_the_secret_is_proven() {
+    let params = dial_params(SECRET);
+    let link = (params.me, params.from_worker, params.to_worker);
+    let other = (params.me, WorkerIndex(params.from_worker.0 + 1), params.to_worker);
+    for (no_place, refused) in [(other, false), (link, true)] {
+        let no_place = std::sync::Arc::new([no_place].into());
+        let accept = AcceptParams { no_place, ..accept_params(SECRET) };
+        let (mut dialer, hello) = Dialer::new(dial_params(SECRET), DIALER_NONCE);
+        let mut acceptor = Acceptor::new(accept, ACCEPTOR_NONCE);
+        let welcome = acceptor_says(&mut acceptor, &hello);
+        let proof = dialer_says(&mut dialer, &welcome);
+        let steps = feed_acceptor(&mut acceptor, &proof, false);
+        let error = HandshakeError::NoPlace { wanted: params.to_worker };
+        match &steps[1] {
+            AcceptStep::Refuse { send, error: why } if refused => {
+                assert_eq!(*why, error);
+                assert_eq!(feed_dialer(&mut dialer, send, false)[1], Err(error));
+            }
+            AcceptStep::Done { .. } if !refused => {}
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_worker_that_does_not_exist_is_refused_once_the_secret_is_proven() {
     let params = DialParams { to_worker: WorkerIndex(2), ..dial_params(SECRET) };
@@ -293,7 +319,8 @@ fn refusals_about_unreadable_bytes_or_from_the_future_are_named() {
         (2, HandshakeError::NotUnderstood { message: "Hello" }),
         (0, HandshakeError::UnknownRefusal { code: 0 }),
         (13, HandshakeError::UnknownPurpose { code: 0 }),
-        (14, HandshakeError::UnknownRefusal { code: 14 }),
+        (14, HandshakeError::NoPlace { wanted: WorkerIndex(1) }),
+        (15, HandshakeError::UnknownRefusal { code: 15 }),
     ] {
         let (mut dialer, _) = dialer(SECRET);
         let steps = feed_dialer(&mut dialer, &refusal(supported, code, 0, NOBODY), false);
