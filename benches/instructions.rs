@@ -168,7 +168,7 @@ fn worker(kind: StrategyKind, serving: std::ops::RangeInclusive<u64>, asks: bool
     if serving.contains(&1) {
         worker.serve(SINK, RouteeFactory::new(|_| Sink::default()));
     }
-    let router = RouterRef::new(0, HashSeed(1));
+    let router = RouterRef::new(node(1), 0, HashSeed(1));
     worker.serve(SOURCE, RouteeFactory::new(move |_| Source { router: router.clone(), asks }));
     worker
 }

@@ -69,10 +69,11 @@ impl Handler<Item> for Sink {
 const PATH: &str = "/bench/sink";
 const SINK: HandlerId = HandlerId(1);
 const ROUND: u64 = 128;
+const ME: NodeRef = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
 
 /// A worker alone, with a router of each kind to its own routee.
 fn worker() -> Worker {
-    let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+    let me = ME;
     let (_, waker) = sleeper(|| ());
     let (injector, _) = injector(Room { items: 16, bytes: 1 << 20 }, waker);
     let parts = WorkerParts {
@@ -145,7 +146,7 @@ fn decider(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for (name, id) in [("round_robin", 0), ("consistent_hash", 1)] {
         let mut worker = worker();
-        let router = RouterRef::new(id, HashSeed(1));
+        let router = RouterRef::new(ME, id, HashSeed(1));
         worker.serve(HandlerId(0), RouteeFactory::new(move |_| Source(router.clone())));
         group.bench_function(name, |bench| {
             bench.iter_custom(|messages| {

@@ -121,7 +121,7 @@ impl RouterBuilder<'_> {
         let registration = Registration::new(id, move |id| {
             let _ = unroute.send(id);
         });
-        let reference = RouterRef::new(id, self.shared.seed).with_keys(self.keys);
+        let reference = RouterRef::new(self.shared.me, id, self.shared.seed).with_keys(self.keys);
         Ok(Router {
             shared: Arc::clone(self.shared),
             reference: reference.holding(registration),
@@ -320,7 +320,7 @@ impl Router {
     }
 
     fn state<'s>(&self, snapshot: &'s Snapshot) -> &'s Arc<RouterState> {
-        snapshot.router(self.reference.id).expect("a router is there as long as its handles are")
+        snapshot.router(self.reference.id()).expect("a router is there as long as its handles are")
     }
 
     fn route(
@@ -348,7 +348,7 @@ impl Router {
         let snapshot = self.shared.snapshot.load();
         let sender = self.shared.sender(self.home, &snapshot);
         let route = self.route(&sender, self.state(&snapshot), M::TYPE, key_hash);
-        let again = Target::Router { router: self.reference.id, message: M::TYPE, key_hash };
+        let again = Target::Router { router: self.reference.id(), message: M::TYPE, key_hash };
         sender.ask(route.and_then(single), again, message, options, now)
     }
 

@@ -100,6 +100,10 @@ reasons! {
         /// what they have.
         #[error("this node is leaving its cluster and takes nothing new; send from another node")]
         Leaving,
+        /// A handler sends through a router that another node of this process, or an earlier life of
+        /// its own node, has made.
+        #[error("the router is another node's; a handler sends by routers of the node that it runs on")]
+        OtherNode,
     }
 }
 

@@ -162,7 +162,7 @@ impl Witness {
         let token = ledger.token();
         let riddle = ledger.rng.random_range(0..3) == 0;
         drop(ledger);
-        let router = RouterRef::new(router, self.seed);
+        let router = RouterRef::new(cx.node(), router, self.seed);
         let sent = if asks {
             let sent = if riddle {
                 cx.ask::<Self, _>(&router, &Riddle { key, from, token }, within, token)
@@ -174,7 +174,7 @@ impl Witness {
                 self.ledger.lock().opened(token, self.site, id);
             }
             sent
-        } else if router.id == BROADCAST {
+        } else if router.id() == BROADCAST {
             return self.broadcast(cx, &router, id, &Note { key, from, panic, padding });
         } else {
             cx.tell(&router, &Note { key, from, panic, padding })
@@ -191,7 +191,7 @@ impl Witness {
         let sent = after.sent - before.sent;
         let refused = after.refused_total() - before.refused_total();
         let mut ledger = self.ledger.lock();
-        let seen = ledger.fates.broadcast(id, router.id, (sent, refused));
+        let seen = ledger.fates.broadcast(id, router.id(), (sent, refused));
         ledger.judge(fates::NAME, seen);
         if outcome.is_ok() != (refused == 0) {
             let seen =

@@ -70,7 +70,8 @@ impl Process<'_> {
         let id = made.expect("who is starting is there")?;
         let routers = &mut self.world.lives[self.life].set_up.1;
         *routers = (*routers).max(id as usize + 1);
-        Ok(RouterRef::new(id, seed))
+        let me = self.world.lives[self.life].me;
+        Ok(RouterRef::new(me, id, seed))
     }
 }
 
@@ -317,7 +318,7 @@ impl Stage {
     /// When its options do not fit, or the nodes themselves did what must not be.
     pub fn open(&mut self, slot: SlotId, spec: &RouterSpec) -> Result<bool, OpenError> {
         let Some(way) = self.way(slot, spec)? else { return Ok(false) };
-        let (id, until) = (self.ways[way].router.id, self.now().plus(TABLE_WITHIN));
+        let (id, until) = (self.ways[way].router.id(), self.now().plus(TABLE_WITHIN));
         while self.snapshot(slot).is_some_and(|snapshot| snapshot.router(id).is_none()) {
             if self.is_paused(slot) || !self.step(until)? {
                 return Ok(false);
@@ -338,7 +339,7 @@ impl Stage {
         let now = self.world.lives[life].local(self.world.net.now);
         let body = self.world.lives[life].body.as_deref()?;
         let Way { router, choice, .. } = way;
-        let state = body.snapshot.router(router.id)?;
+        let state = body.snapshot.router(router.id())?;
         let done = act(Hands { sender: body.sender(0), state, router, choice, now });
         self.world.nudge(life, 0);
         Some(done)
@@ -348,7 +349,7 @@ impl Stage {
     pub fn routees(&self, slot: SlotId, spec: &RouterSpec) -> usize {
         let life = self.life(slot);
         let way = self.ways.iter().find(|way| Some(way.life) == life && way.spec.is_same(spec));
-        let state = way.zip(self.snapshot(slot)).and_then(|(way, it)| it.router(way.router.id));
+        let state = way.zip(self.snapshot(slot)).and_then(|(way, it)| it.router(way.router.id()));
         state.map_or(0, |state| state.active.count())
     }
 

@@ -308,7 +308,7 @@ impl Cluster {
         let sent = self.stage.send(from, &spec, |mut hands| {
             let route = route(&mut hands, message);
             let key_hash = hands.router.key_hash(message);
-            let again = Target::Router { router: hands.router.id, message: M::TYPE, key_hash };
+            let again = Target::Router { router: hands.router.id(), message: M::TYPE, key_hash };
             hands.sender.ask(route.and_then(single), again, message, options, hands.now)
         });
         let until = self.stage.now().plus(options.within.saturating_add(2 * ASKERS_GRACE));

@@ -7,7 +7,7 @@ use rkyv::Archive;
 use super::core::{Context, Waiter};
 use super::handler::OnReply;
 use super::place::{RouteeRef, Target, single};
-use super::router_ref::RouterRef;
+use super::router_ref::{RouterKey, RouterRef};
 use super::send::AskOptions;
 use crate::base::fate::{AskError, Refusal};
 use crate::hash::HashKey;
@@ -35,7 +35,7 @@ impl Context<'_> {
     ) -> Result<(), Refusal> {
         let router = router.as_ref();
         let key_hash = router.key_hash(message);
-        self.ask_routed::<H, M>(router.id, key_hash, message, within.into(), token)
+        self.ask_routed::<H, M>(router.key(), key_hash, message, within.into(), token)
     }
 
     /// As [`Context::ask`], by the given key instead of the message's own.
@@ -52,7 +52,7 @@ impl Context<'_> {
     ) -> Result<(), Refusal> {
         let router = router.as_ref();
         let key_hash = Some(key.hash_key(router.seed));
-        self.ask_routed::<H, M>(router.id, key_hash, message, within.into(), token)
+        self.ask_routed::<H, M>(router.key(), key_hash, message, within.into(), token)
     }
 
     /// Asks one routee.
@@ -80,7 +80,7 @@ impl Context<'_> {
     #[inline]
     fn ask_routed<H: OnReply<M>, M: Message>(
         &mut self,
-        router: u32,
+        router: RouterKey,
         key_hash: Option<u64>,
         message: &M,
         options: AskOptions,
@@ -89,7 +89,8 @@ impl Context<'_> {
         let waiter = self.waiter::<H, M>(token);
         let place = self.core.route(router, M::TYPE, key_hash).and_then(single);
         if options.idempotent {
-            let targets = (place, Target::Router { router, message: M::TYPE, key_hash });
+            let targets =
+                (place, Target::Router { router: router.id(), message: M::TYPE, key_hash });
             return self.core.ask_again(targets, message, options.within, waiter);
         }
         self.core.ask(place, message, options.within, waiter)

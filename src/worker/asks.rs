@@ -8,6 +8,7 @@ use super::core::{Core, HandedOver, Waiter, push};
 use super::dead::About;
 use super::link::LinkId;
 use super::place::{Place, Target, single};
+use super::router_ref::RouterKey;
 use super::send::{ask_head, retry};
 use crate::ask::Effect;
 use crate::base::DestinationId;
@@ -179,6 +180,7 @@ impl Core {
         let place = match target.ok_or(Refusal::Stopped)? {
             Target::Place(place) => place,
             Target::Router { router, message, key_hash } => {
+                let router = RouterKey::new(self.me, router);
                 self.route(router, message, key_hash).and_then(single)?
             }
         };

@@ -67,7 +67,7 @@ impl Context<'_> {
         message: &M,
     ) -> Result<(), Refusal> {
         let router = router.as_ref();
-        self.core.tell(router.id, router.key_hash(message), message)
+        self.core.tell(router.key(), router.key_hash(message), message)
     }
 
     /// As [`Context::tell`], by the given key instead of the message's own.
@@ -81,7 +81,7 @@ impl Context<'_> {
         message: &M,
     ) -> Result<(), Refusal> {
         let router = router.as_ref();
-        self.core.tell(router.id, Some(key.hash_key(router.seed)), message)
+        self.core.tell(router.key(), Some(key.hash_key(router.seed)), message)
     }
 
     /// Sends a copy to every routee of a router, whatever its strategy.
@@ -93,7 +93,7 @@ impl Context<'_> {
         router: impl AsRef<RouterRef>,
         message: &M,
     ) -> Result<(), Refusal> {
-        self.core.tell_all(router.as_ref().id, message)
+        self.core.tell_all(router.as_ref().key(), message)
     }
 
     /// Sends a message to one routee.

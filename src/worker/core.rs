@@ -11,6 +11,7 @@ use super::link::{Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Buffers, Encoder, Head};
 use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
 use super::request::Request;
+use super::router_ref::RouterKey;
 use super::router_slot::{RouterSlot, slot_of};
 use super::send::tell_head;
 use super::work::{Outcome, Works};
@@ -223,17 +224,26 @@ impl Core {
     #[inline]
     pub(super) fn route(
         &mut self,
-        router: u32,
+        router: RouterKey,
         message: &TypeRef,
         key_hash: Option<u64>,
     ) -> Result<Route, Refusal> {
         let Some(slot) = slot_of(&mut self.routers, router) else {
-            return Err(Refusal::NoRoutee);
+            return Err(self.not_here(router));
         };
         let pick = slot.pick(message, key_hash);
         match route(&slot.state, pick) {
             Err(Refusal::NoRoutee) => Err(self.explain()),
             route => route,
+        }
+    }
+
+    /// Why this worker has no such router.
+    #[cold]
+    fn not_here(&self, router: RouterKey) -> Refusal {
+        match router.is_beside(RouterKey::new(self.me, 0)) {
+            true => Refusal::NoRoutee,
+            false => Refusal::OtherNode,
         }
     }
 
@@ -251,7 +261,7 @@ impl Core {
     #[inline]
     pub(super) fn tell<M: Message>(
         &mut self,
-        router: u32,
+        router: RouterKey,
         key_hash: Option<u64>,
         message: &M,
     ) -> Result<(), Refusal> {
@@ -285,10 +295,15 @@ impl Core {
 
     /// Sends one copy to each routee of a router; each copy is a message of its own in the counts.
     /// The first refusal is reported after all were tried.
-    pub(super) fn tell_all<M: Message>(&mut self, router: u32, message: &M) -> Result<(), Refusal> {
+    pub(super) fn tell_all<M: Message>(
+        &mut self,
+        router: RouterKey,
+        message: &M,
+    ) -> Result<(), Refusal> {
         let state = match slot_of(&mut self.routers, router) {
             Some(slot) if !slot.state.active.is_empty() => Arc::clone(&slot.state),
-            _ => return self.tell_at(Err(self.explain()), message),
+            Some(_) => return self.tell_at(Err(self.explain()), message),
+            None => return self.tell_at(Err(self.not_here(router)), message),
         };
         let mut outcome = Ok(());
         for place in places(&state, M::TYPE) {
@@ -474,13 +489,14 @@ impl Core {
         self.routers.resize_with(snapshot.slots().len(), || None);
         for (slot, router) in self.routers.iter_mut().zip(snapshot.slots()) {
             match (slot, router) {
-                (Some(slot), Some((id, state))) if slot.id == *id => {
+                (Some(slot), Some((id, state))) if slot.key.id() == *id => {
                     slot.change(Arc::clone(state));
                 }
                 (slot, Some((id, state))) => {
                     let seed = self.rng_seed ^ u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     let picker = Picker::new(&state.spec, seed);
-                    *slot = Some(RouterSlot::new(*id, Arc::clone(state), picker));
+                    let key = RouterKey::new(self.me, *id);
+                    *slot = Some(RouterSlot::new(key, Arc::clone(state), picker));
                 }
                 (slot, None) => *slot = None,
             }

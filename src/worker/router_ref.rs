@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::NodeRef;
 use crate::hash::{HashKey, HashSeed};
 use crate::wire::Message;
 
@@ -62,12 +63,36 @@ impl std::fmt::Debug for Registration {
     }
 }
 
+/// A router among those of all nodes of this process: its id in snapshots says nothing to another
+/// node, whose own router of the same id it would be. Compared in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RouterKey(u64);
+
+impl RouterKey {
+    pub const fn new(of: NodeRef, id: u32) -> Self {
+        // Names are hashed into ids, so that the upper half of one tells nodes apart; lives of a
+        // node differ in the lower bits.
+        let NodeRef { node, incarnation } = of;
+        let life = incarnation.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self((node.0 ^ life) & !0xffff_ffff | id as u64)
+    }
+
+    pub const fn id(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether both are of one node.
+    pub const fn is_beside(self, other: Self) -> bool {
+        self.0 >> 32 == other.0 >> 32
+    }
+}
+
 /// Which router a handle stands for, and how keys are hashed for it. The router lives on as long as
 /// a clone of this does.
 #[derive(Clone, Debug)]
 pub struct RouterRef {
-    /// The router's id in snapshots.
-    pub id: u32,
+    /// By which the workers of its node find it.
+    key: RouterKey,
     /// The cluster's hash seed.
     pub seed: HashSeed,
     /// `None` when every message has its own key: the common case, in which nothing is looked up.
@@ -77,9 +102,20 @@ pub struct RouterRef {
 }
 
 impl RouterRef {
-    /// A router whose messages have keys of their own.
-    pub const fn new(id: u32, seed: HashSeed) -> Self {
-        Self { id, seed, keys: None, registration: None }
+    /// A router of a node, by its id in snapshots, whose messages have keys of their own.
+    pub const fn new(of: NodeRef, id: u32, seed: HashSeed) -> Self {
+        Self { key: RouterKey::new(of, id), seed, keys: None, registration: None }
+    }
+
+    /// The router's id in snapshots.
+    pub const fn id(&self) -> u32 {
+        self.key.id()
+    }
+
+    /// By which the workers of its node find it.
+    #[inline]
+    pub(super) const fn key(&self) -> RouterKey {
+        self.key
     }
 
     /// The same, holding its router.

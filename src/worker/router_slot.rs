@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::router_ref::RouterKey;
 use crate::base::{MessageTypeId, TypeRef};
 use crate::route::snapshot::{RouterState, router_slot};
 use crate::route::{Pick, Picker, RouteeSet};
 
 /// A router as one worker holds it.
 pub(super) struct RouterSlot {
-    pub id: u32,
+    pub key: RouterKey,
     pub state: Arc<RouterState>,
     picker: Picker,
     /// By routee: whether its link looks as if it would take a message.
@@ -18,8 +19,8 @@ pub(super) struct RouterSlot {
 }
 
 impl RouterSlot {
-    pub fn new(id: u32, state: Arc<RouterState>, picker: Picker) -> Self {
-        Self { id, state, picker, usable: RouteeSet::none(0), everywhere: None }
+    pub fn new(key: RouterKey, state: Arc<RouterState>, picker: Picker) -> Self {
+        Self { key, state, picker, usable: RouteeSet::none(0), everywhere: None }
     }
 
     /// Takes over what a newer snapshot says of the same router.
@@ -54,10 +55,13 @@ impl RouterSlot {
     }
 }
 
-/// The router with this id, unless it has ended.
+/// The router with this key, unless it has ended, or is another node's.
 #[inline]
-pub(super) fn slot_of(routers: &mut [Option<RouterSlot>], id: u32) -> Option<&mut RouterSlot> {
-    routers.get_mut(router_slot(id))?.as_mut().filter(|slot| slot.id == id)
+pub(super) fn slot_of(
+    routers: &mut [Option<RouterSlot>],
+    key: RouterKey,
+) -> Option<&mut RouterSlot> {
+    routers.get_mut(router_slot(key.id()))?.as_mut().filter(|slot| slot.key == key)
 }
 
 #[cfg(test)]
@@ -104,7 +108,7 @@ mod tests {
         let message = TypeRef { name: MESSAGE, layout, id };
         let state = router(1);
         let picker = Picker::new(&state.spec, 1);
-        let mut slot = RouterSlot::new(0, state, picker);
+        let mut slot = RouterSlot::new(RouterKey::new(member(0).node_ref(), 0), state, picker);
         slot.usable = RouteeSet::all(slot.state.table.len());
         for _ in 0..2 {
             assert!(matches!(slot.pick(&message, None), Pick::One(_)));

@@ -31,9 +31,9 @@ use crate::wire::{CHUNK_BYTES, FrameKind, WireError};
 pub(super) const SEED: HashSeed = HashSeed(7);
 pub(super) const CALLER: HandlerId = HandlerId(0);
 pub(super) const ECHO: HandlerId = HandlerId(1);
-pub(super) const ROUND_ROBIN: RouterRef = RouterRef::new(0, SEED);
-pub(super) const KEYED: RouterRef = RouterRef::new(1, SEED);
-pub(super) const BROADCAST: RouterRef = RouterRef::new(2, SEED);
+pub(super) const ROUND_ROBIN: RouterRef = RouterRef::new(node(0), 0, SEED);
+pub(super) const KEYED: RouterRef = RouterRef::new(node(0), 1, SEED);
+pub(super) const BROADCAST: RouterRef = RouterRef::new(node(0), 2, SEED);
 pub(super) const WITHIN: Duration = Duration::from_millis(500);
 
 pub(super) const LIMITS: Limits = Limits {
@@ -103,7 +103,7 @@ pub(super) fn destination(index: usize) -> DestinationId {
     DestinationId::new(index, NonZeroU32::MIN.saturating_add(index as u32))
 }
 
-pub(super) fn node(index: usize) -> NodeRef {
+pub(super) const fn node(index: usize) -> NodeRef {
     NodeRef { node: NodeId(index as u64 + 1), incarnation: Incarnation(10) }
 }
 
@@ -533,7 +533,8 @@ impl Side {
         let ticket = self.replies.acquire().unwrap();
         let frame = self.encoded(FrameKind::Ask, message);
         let place = Place { destination: destination(to), handler: ECHO };
-        let again = Target::Router { router: ROUND_ROBIN.id, message: Ping::TYPE, key_hash: None };
+        let again =
+            Target::Router { router: ROUND_ROBIN.id(), message: Ping::TYPE, key_hash: None };
         self.worker.inject(Injection::Ask(InjectedAsk {
             first: place,
             frame,
