@@ -28,7 +28,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-pub use self::error::{ConfigError, RefusedSetting};
+pub use self::error::{ConfigError, LISTED_BY, RefusedSetting};
 use self::field::NODE_NAME;
 pub use self::field::{MAX_MEMBERS, MAX_SEEDS, MAX_WEIGHT};
 pub use self::memory::MemoryBound;
@@ -144,6 +144,13 @@ impl NodeConfig {
     /// Changes one setting, known as `shown` to whoever made the change.
     fn assign(&mut self, shown: &str, path: &str, value: Value) -> Result<(), ConfigError> {
         let Some(mut setting) = self.setting(path) else {
+            if Self::SECTIONS.contains(&path) {
+                let inside = |setting: &Setting<'_>| setting.path.starts_with(&format!("{path}."));
+                let first = self.settings().into_iter().find(inside);
+                let first = first.map_or(path, |setting| setting.path);
+                let allowed = format!("no value itself: set its settings one by one, as `{first}`");
+                return Err(RefusedSetting::new(shown, value.to_string(), allowed).into());
+            }
             return Err(ConfigError::Unknown { key: shown.to_owned(), nearest: nearest(path) });
         };
         if setting.field.assign(&value) {

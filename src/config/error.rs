@@ -4,6 +4,9 @@ use crate::base::debug_as_display;
 use std::io;
 use std::path::PathBuf;
 
+/// What lists all settings for whoever writes a program; a command may name another way.
+pub const LISTED_BY: &str = "`NodeConfig::default().to_toml()`";
+
 /// A setting cannot have this value.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}` = {value} is refused: it takes {allowed}")]
@@ -77,6 +80,6 @@ debug_as_display!(ConfigError);
 fn suggest(nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
-        None => "; `keyway node --print-config` lists them all".to_owned(),
+        None => format!("; {LISTED_BY} lists them all"),
     }
 }

@@ -12,6 +12,8 @@ pub(super) fn nearest(path: &str) -> Option<String> {
     let settings = default.settings();
     let keys = settings.iter().map(|setting| {
         let elsewhere = edits(&name, &last(setting.path)) + 1;
+        let unit = UNITS.iter().any(|unit| setting.path.strip_suffix(unit) == Some(path));
+        let elsewhere = if unit { 0 } else { elsewhere };
         let reworded = if differ_by_a_word(path, setting.path) { A_WORD } else { usize::MAX };
         (edits(path, setting.path).min(elsewhere).min(reworded), setting.path)
     });
@@ -19,6 +21,9 @@ pub(super) fn nearest(path: &str) -> Option<String> {
     let (distance, nearest) = keys.chain(sections).min_by_key(|&(distance, _)| distance)?;
     (distance <= 1 + name.len() / 3).then(|| nearest.to_owned())
 }
+
+/// What a name may end with that is left out easily.
+const UNITS: [&str; 3] = ["_bytes", "_ms", "_us"];
 
 /// As far as a name is with another word in it.
 const A_WORD: usize = 2;
@@ -48,4 +53,31 @@ fn edits(from: &str, to: &str) -> usize {
         }
     }
     row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_its_unit_and_a_section_lead_to_what_is_meant() {
+        let refusal = |path: &str, value: &str| {
+            NodeConfig::default().set(path, value).unwrap_err().to_string()
+        };
+        for (path, meant) in [
+            ("links.max_frame", "links.max_frame_bytes"),
+            ("links.handshake_timeout", "links.handshake_timeout_ms"),
+            ("workers.spin", "workers.spin_us"),
+        ] {
+            let expected = format!("there is no setting `{path}`; did you mean `{meant}`?");
+            assert_eq!(refusal(path, "1"), expected);
+        }
+        let section = refusal("workers", "{count=3}");
+        assert!(
+            section.contains("no value itself") && section.contains("`workers.count`"),
+            "{section}"
+        );
+        let unknown = refusal("qqqqqqqqqqqqqqqq", "1");
+        assert!(unknown.contains("to_toml()") && !unknown.contains("keyway node"), "{unknown}");
+    }
 }

@@ -186,7 +186,7 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
     }
     assert_eq!(
         refused("colour = 'red'"),
-        "there is no setting `colour`; `keyway node --print-config` lists them all"
+        "there is no setting `colour`; `NodeConfig::default().to_toml()` lists them all"
     );
     assert_eq!(
         NodeConfig::default().set("workers.cout", "1").unwrap_err().to_string(),
@@ -202,7 +202,7 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
     );
     assert_eq!(
         env_refused("KEYWAY_", ""),
-        "there is no setting `KEYWAY_`; `keyway node --print-config` lists them all"
+        "there is no setting `KEYWAY_`; `NodeConfig::default().to_toml()` lists them all"
     );
     assert!(refused(&format!("{} = 1", "x".repeat(10_000))).ends_with("lists them all"));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyway::admin::{Admin, AdminPort};
-use keyway::config::{ConfigError, MemoryBound};
+use keyway::config::{ConfigError, LISTED_BY, MemoryBound};
 use keyway::{BuildError, Ended, Member, MemberState, Node, NodeBuilder, NodeConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -32,7 +32,10 @@ const SHOWN_NAMES: usize = 10;
 const BOUND_MEMBERS: [usize; 3] = [3, 10, 100];
 
 pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
-    let config = configure(arguments).map_err(|error| Failure::new(REFUSED, error))?;
+    let config = configure(arguments).map_err(|error| {
+        let text = error.to_string();
+        Failure::new(REFUSED, text.replace(LISTED_BY, "`keyway node --print-config`"))
+    })?;
     if arguments.print_config {
         say(describe(&config));
         return Ok(());
