@@ -179,14 +179,14 @@ impl View {
     /// Sorts the members and computes the digest.
     pub fn new(me: NodeRef, version: u64, mut members: Vec<Member>) -> Self {
         members.sort_by_key(|member| member.id);
-        let roster_digest = roster_digest(&members);
-        let mut hash = Xxh3::new();
-        hash.update(&roster_digest.to_le_bytes());
-        for member in &members {
-            let damped = member.damped_until.is_some();
-            hash.update(&[u8::from(member.reachable) | u8::from(damped) << 1]);
-        }
-        Self { me, version, members, digest: hash.digest(), roster_digest }
+        let (digest, roster_digest) = digests(&members);
+        Self { me, version, members, digest, roster_digest }
+    }
+
+    /// Whether its members are in order, each once, and its digests are theirs.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.members.is_sorted_by(|one, next| one.id < next.id)
+            && digests(&self.members) == (self.digest, self.roster_digest)
     }
 
     /// The member with this identity, if it is in the view.
@@ -196,6 +196,17 @@ impl View {
             .ok()
             .map(|index| &self.members[index])
     }
+}
+
+fn digests(members: &[Member]) -> (u64, u64) {
+    let roster_digest = roster_digest(members);
+    let mut hash = Xxh3::new();
+    hash.update(&roster_digest.to_le_bytes());
+    for member in members {
+        let damped = member.damped_until.is_some();
+        hash.update(&[u8::from(member.reachable) | u8::from(damped) << 1]);
+    }
+    (hash.digest(), roster_digest)
 }
 
 fn roster_digest(members: &[Member]) -> u64 {

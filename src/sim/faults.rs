@@ -250,7 +250,7 @@ impl World {
                     _ => from != to && self.net.rng.random_range(0..4) == 0,
                 };
                 if cut {
-                    self.net.block(number, from, to);
+                    self.net.walls.stand(number, from, to);
                 }
             }
         }
@@ -273,8 +273,8 @@ impl World {
         self.checks.flapping.until(until);
         self.next_partition += 1;
         for other in (0..self.slots.len()).filter(|slot| *slot != victim) {
-            self.net.block(self.next_partition, other, victim);
-            self.net.block(self.next_partition, victim, other);
+            self.net.walls.stand(self.next_partition, other, victim);
+            self.net.walls.stand(self.next_partition, victim, other);
         }
         self.net.queue.push(until, Event::Mend(self.next_partition));
     }
@@ -289,7 +289,7 @@ impl World {
         self.healed_at = Some(now);
         self.checks.healing.begin(now);
         self.net.weather = self.net.weather.healed();
-        self.net.unblock_all();
+        self.net.walls.fall_all();
         for life in self.living() {
             self.resume(life);
             for index in 0..usize::from(self.scenario.workers) {

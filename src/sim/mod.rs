@@ -43,6 +43,7 @@ mod socket;
 pub mod stage;
 mod talks;
 pub mod trace;
+mod walls;
 pub mod weather;
 pub mod without;
 mod worker;

@@ -11,6 +11,7 @@ use rand::RngExt;
 use super::bytes::Bytes;
 use super::events::{ConnId, Event, LifeId, Queue, Side, SlotId};
 use super::trace::Trace;
+use super::walls::Walls;
 use super::weather::Weather;
 use crate::base::{Rng, Time};
 use crate::worker::LinkId;
@@ -137,9 +138,8 @@ pub struct Network {
     pub weather: Weather,
     conns: Vec<Conn>,
     open: Vec<ConnId>,
-    blocked: Vec<(u64, SlotId, SlotId)>,
-    /// From each machine to each: how many of these say so.
-    blocks: Vec<Vec<u32>>,
+    /// Between which machines nothing arrives, datagrams that are under way included.
+    pub walls: Walls,
     spare: Vec<Vec<u8>>,
     /// Workers that are held by a handler.
     pub busy: BTreeSet<(LifeId, usize)>,
@@ -171,8 +171,7 @@ impl Network {
             weather,
             conns: Vec::new(),
             open: Vec::new(),
-            blocked: Vec::new(),
-            blocks: Vec::new(),
+            walls: Walls::default(),
             spare: Vec::new(),
             busy: BTreeSet::new(),
             flows: FlowCounts::default(),
@@ -192,47 +191,13 @@ impl Network {
         ppm > 0 && self.rng.random_range(0..1_000_000) < ppm
     }
 
-    // ---- partitions ----
-
-    /// Blocks one direction between two machines until [`Network::unblock`] with the same number.
-    pub fn block(&mut self, number: u64, from: SlotId, to: SlotId) {
-        self.blocked.push((number, from, to));
-        if self.blocks.len() <= from {
-            self.blocks.resize_with(from + 1, Vec::new);
-        }
-        let blocks = &mut self.blocks[from];
-        if blocks.len() <= to {
-            blocks.resize(to + 1, 0);
-        }
-        blocks[to] += 1;
-    }
-
-    /// Ends one partition.
-    pub fn unblock(&mut self, number: u64) {
-        for (_, from, to) in self.blocked.extract_if(.., |(known, _, _)| *known == number) {
-            self.blocks[from][to] -= 1;
-        }
-    }
-
-    /// Ends all partitions.
-    pub fn unblock_all(&mut self) {
-        self.blocked.clear();
-        self.blocks.clear();
-    }
-
-    /// Whether nothing arrives, datagrams that are under way included.
-    pub fn is_blocked(&self, from: SlotId, to: SlotId) -> bool {
-        !self.blocked.is_empty()
-            && self.blocks.get(from).and_then(|blocks| blocks.get(to)).is_some_and(|it| *it > 0)
-    }
-
     // ---- datagrams ----
 
     /// A process sends a datagram.
     pub fn send(&mut self, from: SlotId, to: SocketAddr, datagram: &[u8]) {
         self.trace.note_bytes(self.now, from, "datagram", datagram);
         let Some(to) = slot_of(to) else { return };
-        if self.is_blocked(from, to) || self.chance(self.weather.loss_ppm) {
+        if self.walls.is_between(from, to) || self.chance(self.weather.loss_ppm) {
             return;
         }
         let copies = 1 + u32::from(self.chance(self.weather.duplicate_ppm));
@@ -281,7 +246,7 @@ impl Network {
         if self.conns[id].ends[0].owner == Owner::Nobody {
             return false; // Given up.
         }
-        if self.is_blocked(from, to) || self.is_blocked(to, from) {
+        if self.walls.is_between(from, to) || self.walls.is_between(to, from) {
             let again = self.now.plus(Duration::from_secs(1));
             self.queue.push(again, Event::Syn(id));
             return false;
@@ -382,7 +347,7 @@ impl Network {
             self.lose(id, side);
             return Owner::Nobody;
         }
-        if self.is_blocked(from, to) {
+        if self.walls.is_between(from, to) {
             self.lose(id, side);
             // Sent again after a while, as TCP does; or given up.
             if self.chance(self.weather.give_up_ppm) {
@@ -451,7 +416,7 @@ impl Network {
     /// whom to tell.
     pub fn has_room(&mut self, id: ConnId, side: Side) -> Owner {
         let ends = &self.conns[id].ends;
-        let blocked = self.is_blocked(ends[1 - side].slot, ends[side].slot);
+        let blocked = self.walls.is_between(ends[1 - side].slot, ends[side].slot);
         let owner = self.owner(id, side);
         if self.conns[id].swallowed || owner == Owner::Nobody {
             return owner;

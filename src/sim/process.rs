@@ -27,6 +27,8 @@ use crate::worker::command::{Command, Report, Waiting};
 use crate::worker::turn::Turn;
 use crate::worker::{AppReply, Buffers, Injection, LinkId, Sender, Worker};
 
+/// Datagrams that wait for a process that does not read them.
+const SOCKET_DATAGRAMS: usize = 128;
 /// How long handlers may seem to take until the clock is looked at.
 const SLOW_US: std::ops::Range<u64> = 0..5_000;
 
@@ -204,6 +206,14 @@ impl Body {
         let Ends { injector, board, .. } = &self.workers[worker].ends;
         let Self { snapshot, buffers, replies, gate, refused, .. } = self;
         Sender { snapshot, injector, board, buffers, replies, gate, refused }
+    }
+
+    /// It is paused: something happens when it runs on, if it has a place for it until then.
+    pub fn hold_back(&mut self, event: Event) {
+        let datagram = matches!(event, Event::Datagram { .. });
+        if !datagram || self.backlog.len() < SOCKET_DATAGRAMS {
+            self.backlog.push(event);
+        }
     }
 
     /// The counts of all its workers.

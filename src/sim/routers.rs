@@ -13,8 +13,10 @@ use crate::base::Rng;
 use crate::hash::{HashSeed, MIN_SLOT_BITS};
 use crate::route::{LocalPreference, RouterSpec, StrategyKind};
 
-/// How long it is between two things that a process's application does with its routers.
+/// How long it is between two things that a process's application does with its routers, where there
+/// are no more than [`NODES`]. Of more nodes each does less.
 const EVERY_US: (u64, u64) = (20_000, 400_000);
+const NODES: u64 = 5;
 
 /// Handles of such routers that an application has at a time.
 const MOST: usize = 6;
@@ -39,7 +41,9 @@ fn draw(rng: &mut Rng, seed: HashSeed) -> RouterSpec {
 impl World {
     /// Plans when a process's application next does something with its routers.
     pub(super) fn next_routers(&mut self, life: LifeId) {
-        let at = self.net.after_us(EVERY_US);
+        let nodes = u64::from(self.scenario.nodes).max(NODES);
+        let (least, most) = EVERY_US;
+        let at = self.net.after_us((least * nodes / NODES, most * nodes / NODES));
         self.net.queue.push(at, Event::Routers(life));
     }
 

@@ -222,14 +222,14 @@ impl Stage {
             self.world.next_partition += 1;
             let number = self.world.next_partition;
             self.cuts.insert((from, to), number);
-            self.world.net.block(number, from, to);
+            self.world.net.walls.stand(number, from, to);
         }
     }
 
     /// Ends all cuts.
     pub fn mend(&mut self) {
         self.cuts.clear();
-        self.world.net.unblock_all();
+        self.world.net.walls.fall_all();
     }
 
     /// From now on so many datagrams of a million are lost; connections are as they were.

@@ -33,8 +33,6 @@ const CALM: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(4);
 /// Free chunks of a size that are kept.
 const SPARE_CHUNKS: usize = 1_024;
-/// Datagrams that wait for a process that does not read them.
-const SOCKET_DATAGRAMS: usize = 128;
 /// What came of one simulation.
 #[derive(Clone, Debug)]
 pub struct Result {
@@ -117,6 +115,16 @@ pub struct Result {
     pub checks: Exercised,
     /// What was found wrong.
     pub violation: Option<Violation>,
+}
+
+/// To whom an event happens.
+enum Recipient {
+    /// Everybody, or to a worker or a connection.
+    World,
+    /// A process as a whole.
+    Process(LifeId),
+    /// No one is there.
+    Nobody,
 }
 
 /// What a process does when it starts, in a world whose routees are not the simulator's own.
@@ -276,10 +284,19 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         let now = self.net.now;
-        let Some(event) = self.hold_back(event) else { return };
+        // What happens to a paused process waits; to a dead one, it does not happen.
+        match self.recipient(&event) {
+            Recipient::World => {}
+            Recipient::Nobody => return,
+            Recipient::Process(life) => match self.lives[life].body.as_deref_mut() {
+                Some(body) if body.paused => return body.hold_back(event),
+                Some(_) => {}
+                None => return,
+            },
+        }
         match event {
             Event::Datagram { to, from, bytes } => {
-                if let (Some(life), true) = (self.slots[to], !self.net.is_blocked(from, to)) {
+                if let (Some(life), true) = (self.slots[to], !self.net.walls.is_between(from, to)) {
                     self.net.trace.note(now, life, "received", bytes.len() as u64);
                     let before = self.skipped_datagrams(life);
                     self.control(life, |control, now, sink| {
@@ -344,7 +361,7 @@ impl World {
             Event::Start(_) => {}
             Event::Serve(life) => self.serve(life),
             Event::Fault(fault) => self.fault(fault),
-            Event::Mend(number) => self.net.unblock(number),
+            Event::Mend(number) => self.net.walls.fall(number),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
             Event::Operate => self.operate(),
@@ -355,10 +372,12 @@ impl World {
         }
     }
 
-    /// What happens to a paused process waits; to a dead one, it does not happen.
-    fn hold_back(&mut self, event: Event) -> Option<Event> {
-        let life = match &event {
-            Event::Datagram { to, .. } => self.slots[*to]?,
+    /// To whom something happens.
+    fn recipient(&self, event: &Event) -> Recipient {
+        match event {
+            Event::Datagram { to, .. } => {
+                self.slots[*to].map_or(Recipient::Nobody, Recipient::Process)
+            }
             Event::Timer(life, _)
             | Event::Report(life, _)
             | Event::Tables(life, _)
@@ -370,18 +389,9 @@ impl World {
             | Event::Routers(life)
             | Event::News(life)
             | Event::Serve(life)
-            | Event::Exit(life) => *life,
-            _ => return Some(event),
-        };
-        let body = self.lives[life].body.as_deref_mut()?;
-        if !body.paused {
-            return Some(event);
+            | Event::Exit(life) => Recipient::Process(*life),
+            _ => Recipient::World,
         }
-        let datagram = matches!(event, Event::Datagram { .. });
-        if !datagram || body.backlog.len() < SOCKET_DATAGRAMS {
-            body.backlog.push(event);
-        }
-        None
     }
 
     /// Notes the first thing found wrong; the simulation ends with it.

@@ -117,8 +117,6 @@ pub struct Fates {
     /// Attempts that were handled.
     attempts: BTreeSet<(MessageId, u64)>,
     broadcasts: BTreeMap<MessageId, Broadcast>,
-    /// When all messages were last looked for.
-    found_at: Time,
     forgot_at: Time,
     /// What was looked at.
     pub seen: Seen,
@@ -494,15 +492,6 @@ impl Fates {
         Ok(())
     }
 
-    /// Whether it is time to look for all messages again.
-    pub fn is_due(&mut self, now: Time) -> bool {
-        let due = now >= self.found_at.plus(FIND_EVERY);
-        if due {
-            self.found_at = now;
-        }
-        due
-    }
-
     /// Now and then forgets connections that both ends have closed.
     pub fn forget(&mut self, now: Time, is_over: impl Fn(ConnId) -> bool) {
         if now >= self.forgot_at.plus(FORGET_EVERY) {
@@ -516,9 +505,10 @@ impl World {
     /// Now and then each message that has not ended is looked for.
     pub(in crate::sim) fn find_messages(&mut self) {
         let now = self.net.now;
-        if !self.ledger.lock().fates.is_due(now) {
+        if now < self.checks.found_at.plus(FIND_EVERY) {
             return;
         }
+        self.checks.found_at = now;
         for life in self.living() {
             // Where no worker has run everything is where it was.
             let ran = self.lives[life].body.as_deref_mut().map(|body| &mut body.ran);

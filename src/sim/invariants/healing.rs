@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::withdrawal::Site;
-use crate::base::{MemberState, NodeRef, Time, WorkerIndex};
-use crate::route::snapshot::RouterState;
+use crate::base::{MemberState, NodeRef, Time, View, WorkerIndex};
+use crate::route::snapshot::{RouterState, Snapshot};
 use crate::sim::events::LifeId;
 use crate::sim::load::{Outcome, Pending};
+use crate::sim::process::{Body, Life};
 use crate::sim::world::{BOUND, World};
 use crate::worker::Place;
 
@@ -23,10 +24,20 @@ const PROBE: Duration = Duration::from_millis(400);
 pub struct Healing {
     began: Option<Time>,
     agreed_at: Option<Time>,
+    /// How it was when all agreed.
+    agreed: Option<Agreed>,
     flows_at: Option<Time>,
     probes: Vec<Probe>,
     /// How many answers came from routees that had to answer.
     pub answered: u64,
+}
+
+/// What nodes agree by; as long as it is the same they do.
+struct Agreed {
+    /// Each node's snapshot, and the view that its control has.
+    nodes: Vec<(LifeId, Arc<Snapshot>, Arc<View>)>,
+    /// How often routers were made or dropped.
+    routers: u64,
 }
 
 struct Probe {
@@ -63,7 +74,8 @@ impl World {
     pub(in crate::sim) fn look(&mut self) {
         let now = self.net.now;
         let Some(began) = self.checks.healing.began else { return };
-        match self.disagreement() {
+        let disagreement = if self.agree_still() { None } else { self.look_at_all() };
+        match disagreement {
             None if self.checks.healing.agreed_at.is_none() => {
                 self.net.trace.note(now, 0, "agreed", 0);
                 self.checks.healing.agreed_at = Some(now);
@@ -88,6 +100,36 @@ impl World {
             self.check_fresh(agreed);
         }
         self.look_again();
+    }
+
+    /// Why the live nodes do not agree yet; if they do it is kept by what.
+    fn look_at_all(&mut self) -> Option<String> {
+        let disagreement = self.disagreement();
+        self.checks.healing.agreed = disagreement.is_none().then(|| self.agreed());
+        disagreement
+    }
+
+    fn agreed(&self) -> Agreed {
+        let bodies = self.staying().into_iter().filter_map(|life| {
+            let body = self.lives[life].body.as_deref()?;
+            Some((life, Arc::clone(&body.snapshot), Arc::clone(body.control.view())))
+        });
+        Agreed { nodes: bodies.collect(), routers: self.ledger.lock().routers.changes }
+    }
+
+    /// Whether nothing is another since all agreed by which they do.
+    fn agree_still(&self) -> bool {
+        let Some(agreed) = &self.checks.healing.agreed else { return false };
+        let staying = self.staying();
+        agreed.routers == self.ledger.lock().routers.changes
+            && staying.iter().eq(agreed.nodes.iter().map(|(life, ..)| life))
+            && agreed.nodes.iter().all(|(life, snapshot, view)| {
+                let Life { downed, leaving, body, .. } = &self.lives[*life];
+                let same = |body: &Body| {
+                    Arc::ptr_eq(&body.snapshot, snapshot) && Arc::ptr_eq(body.control.view(), view)
+                };
+                !downed && !leaving && body.as_deref().is_some_and(same)
+            })
     }
 
     /// Why the live nodes do not agree yet.

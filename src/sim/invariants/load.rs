@@ -140,8 +140,12 @@ impl Truth {
     /// # Errors
     /// What it cannot know.
     pub fn shown(&mut self, life: LifeId, now: Time, loads: &Loads) -> Result<(), String> {
+        let before = Loads::clone(&self.lives[life].shown);
+        // Both are in the nodes' order.
+        let mut known = before.iter().peekable();
         for (node, load) in loads.iter() {
-            if self.lives[life].shown.get(node) == Some(load) {
+            while known.next_if(|(before, _)| *before < node).is_some() {}
+            if known.peek() == Some(&(node, load)) {
                 continue;
             }
             match *node == self.lives[life].me {

@@ -98,6 +98,8 @@ pub struct Checks {
     pub letters: letters::Letters,
     /// How often a link was rightly closed for a long message that did not come to its end.
     pub stalled: u64,
+    /// When all messages that have not ended were last looked for.
+    pub found_at: Time,
     /// What a newer member said.
     pub newer: newer::Newer,
     slots: usize,
@@ -126,6 +128,7 @@ impl Checks {
             forgotten: 0,
             letters: letters::Letters::default(),
             stalled: 0,
+            found_at: Time::ZERO,
             newer: newer::Newer::default(),
             slots,
         }

@@ -47,6 +47,8 @@ struct Process {
 #[derive(Default)]
 pub struct Routers {
     processes: BTreeMap<LifeId, Process>,
+    /// How often one was made or dropped.
+    pub changes: u64,
     /// Routers that ended with their last holder.
     pub ended: u64,
     /// How often one was made that was there already.
@@ -80,6 +82,7 @@ impl Routers {
     /// # Errors
     /// When its id cannot be right.
     pub fn made(&mut self, life: LifeId, id: u32, spec: RouterSpec) -> Result<(), String> {
+        self.changes += 1;
         let process = self.processes.entry(life).or_default();
         let mut known = process.routers.iter_mut();
         if let Some((same, router)) = known.find(|(_, router)| ask_the_same(&router.spec, &spec)) {
@@ -103,6 +106,7 @@ impl Routers {
 
     /// A process holds a router once less.
     pub fn dropped(&mut self, life: LifeId, id: u32) {
+        self.changes += 1;
         let process = self.processes.entry(life).or_default();
         if let Some(router) = process.routers.get_mut(&id) {
             router.holders -= 1;

@@ -20,6 +20,8 @@ pub struct Tables {
     specs: Vec<Arc<RouterSpec>>,
     first: BTreeMap<(u64, Kind), Arc<RouterState>>,
     masks: BTreeMap<(u64, u64, Kind), RouteeSet>,
+    /// Of the view that was looked at last: what it is without those that are silent, or damped.
+    steady: Option<(u64, View)>,
     /// How often a table was held against another one for the same members.
     pub compared: u64,
 }
@@ -58,9 +60,7 @@ impl Tables {
     }
 
     fn check_view(&mut self, view: &Arc<View>) -> Result<(), String> {
-        let again = View::new(view.me, view.version, view.members.clone());
-        let sorted = view.members.is_sorted_by(|one, next| one.id < next.id);
-        if !sorted || again.digest != view.digest {
+        if !view.is_in_order() {
             return Err(format!("the members of view {:016x} are not in order", view.digest));
         }
         self.views.entry(view.roster_digest).or_insert_with(|| Arc::clone(view));
@@ -91,9 +91,11 @@ impl Tables {
                 let Some(known) = self.views.get(&roster) else {
                     return Err(format!("router {id} has a table of no view there was"));
                 };
-                // However it came about, it is what the view alone gives.
-                let own = View { me: view.me, ..View::clone(known) };
-                compare(id, &RouteTable::build(&own, spec, None), table)?;
+                // However it came about, it is what the view alone gives, and whose view it is only
+                // where that is asked for.
+                let own = kind.1.map(|me| View { me, ..View::clone(known) });
+                let right = RouteTable::build(own.as_ref().unwrap_or(known), spec, None);
+                compare(id, &right, table)?;
                 self.first.insert((roster, kind), Arc::clone(router));
                 self.compared += 1;
             }
@@ -109,50 +111,67 @@ impl Tables {
             };
         }
         if roster == view.roster_digest {
-            check_heirs(id, view, router)?;
+            self.check_heirs(id, view, router)?;
         }
         self.masks.insert(key, router.active.clone());
         Ok(())
     }
 }
 
-/// Keys of silent members are where they would be if these members were not there. Those of others
-/// are where they are as well; but where a limit is, they stay with their owners, and who stands in
-/// gets the keys of the silent only.
-fn check_heirs(id: u32, view: &View, router: &RouterState) -> Result<(), String> {
-    let Some(slots) = router.table.slots().filter(|_| !router.active.is_full()) else {
-        return Ok(());
-    };
-    let table_of = |takes: fn(&Member) -> bool| {
-        let members = view.members.iter().filter(|member| takes(member)).cloned().collect();
-        RouteTable::build(&View::new(view.me, view.version, members), &router.spec, None)
-    };
-    let steady = table_of(Member::is_usable);
-    // Who is damped has its keys only where nobody else is.
-    let alone = if !steady.is_empty() { steady } else { table_of(Member::answers) };
-    let place = |table: &RouteTable, owner: Option<u16>| {
-        let routee = table.routees().get(usize::from(owner?))?;
-        Some((routee.node, routee.worker))
-    };
-    for slot in 0..1u64 << slots.bits() {
-        let key_hash = slot << (64 - slots.bits());
-        let here = place(&router.table, router.table.owner(key_hash, &router.active));
-        let owner = slots.lookup(key_hash);
-        if router.table.over_limit() > 0 && router.active.contains(owner) {
-            if here != place(&router.table, Some(owner)) {
-                return Err(format!("slot {slot} of router {id} left an owner that answers"));
-            }
-            continue;
-        }
-        let there = place(&alone, alone.owner(key_hash, &RouteeSet::all(alone.len())));
-        if here != there {
-            return Err(format!(
-                "slot {slot} of router {id} goes to {here:?}, and without those that do not \
-                 answer would go to {there:?}"
-            ));
-        }
+/// A view with those of its members only.
+fn part_of(view: &View, takes: fn(&Member) -> bool) -> View {
+    let members = view.members.iter().filter(|member| takes(member)).cloned().collect();
+    View::new(view.me, view.version, members)
+}
+
+impl Tables {
+    fn steady(&mut self, view: &View) -> &View {
+        let known = self.steady.take().filter(|(digest, _)| *digest == view.digest);
+        let steady = match known {
+            Some((_, steady)) => View { me: view.me, ..steady },
+            None => part_of(view, Member::is_usable),
+        };
+        &self.steady.insert((view.digest, steady)).1
     }
-    Ok(())
+
+    /// Keys of silent members are where they would be if these members were not there. Those of others
+    /// are where they are as well; but where a limit is, they stay with their owners, and who stands in
+    /// gets the keys of the silent only.
+    fn check_heirs(&mut self, id: u32, view: &View, router: &RouterState) -> Result<(), String> {
+        let Some(slots) = router.table.slots().filter(|_| !router.active.is_full()) else {
+            return Ok(());
+        };
+        let table_of = |view: &View| RouteTable::build(view, &router.spec, None);
+        let steady = table_of(self.steady(view));
+        // Who is damped has its keys only where nobody else is.
+        let alone = match steady.is_empty() {
+            true => table_of(&part_of(view, Member::answers)),
+            false => steady,
+        };
+        let place = |table: &RouteTable, owner: Option<u16>| {
+            let routee = table.routees().get(usize::from(owner?))?;
+            Some((routee.node, routee.worker))
+        };
+        for slot in 0..1u64 << slots.bits() {
+            let key_hash = slot << (64 - slots.bits());
+            let here = place(&router.table, router.table.owner(key_hash, &router.active));
+            let owner = slots.lookup(key_hash);
+            if router.table.over_limit() > 0 && router.active.contains(owner) {
+                if here != place(&router.table, Some(owner)) {
+                    return Err(format!("slot {slot} of router {id} left an owner that answers"));
+                }
+                continue;
+            }
+            let there = place(&alone, alone.owner(key_hash, &RouteeSet::all(alone.len())));
+            if here != there {
+                return Err(format!(
+                    "slot {slot} of router {id} goes to {here:?}, and without those that do not \
+                 answer would go to {there:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn compare(id: u32, one: &RouteTable, other: &RouteTable) -> Result<(), String> {
