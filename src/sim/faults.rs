@@ -175,11 +175,12 @@ impl World {
     // ---- pauses ----
 
     pub(super) fn pause(&mut self, life: LifeId, until: Time) {
+        let now = self.lives[life].local(self.net.now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         if body.paused {
             return;
         }
-        body.paused = true;
+        (body.paused, body.paused_at) = (true, now);
         self.net.trace.note(self.net.now, life, "pause", until.0);
         self.net.queue.push(until, Event::Resume(life));
     }

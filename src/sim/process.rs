@@ -121,6 +121,8 @@ pub struct Body {
     pub paused: bool,
     /// What waits.
     pub backlog: Vec<Event>,
+    /// When it was last paused, on its own clock.
+    pub paused_at: Time,
     /// Since when it runs, on its own clock.
     pub running_since: Time,
     /// Set when control has left the cluster, with whether all was drained.
@@ -141,6 +143,8 @@ pub struct Core {
     pub ends: Ends,
     /// Until when a handler holds it.
     pub blocked_until: Time,
+    /// When the last one began to, on the process's own clock.
+    pub blocked_at: Time,
     /// Since when none does, on the process's own clock.
     pub running_since: Time,
     /// When its next duty cycle is to come.

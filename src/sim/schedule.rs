@@ -114,11 +114,15 @@ impl World {
 
     /// A handler holds a worker until then.
     pub(super) fn block(&mut self, life: LifeId, index: usize, until: Time) {
-        let local = self.lives[life].local(until);
+        let (now, local) = (self.net.now, self.lives[life].local(until));
+        let began = self.lives[life].local(now);
         if until > self.net.now {
             self.net.busy.insert((life, index));
         }
         if let Some((core, net)) = self.core((life, index)) {
+            if core.blocked_until <= now {
+                core.blocked_at = began;
+            }
             core.blocked_until = until;
             core.running_since = local;
             core.nudge(net, (life, index));

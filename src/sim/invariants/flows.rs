@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::events::{ConnId, LifeId, Side};
+use super::super::events::{ConnId, CoreId, LifeId, Side};
 use super::super::network::{NOTICED_WITHIN, Owner};
 use super::super::world::World;
 use crate::base::Time;
@@ -23,7 +23,14 @@ impl World {
     /// is right only where the peer could not send: it stood still, or nothing passed, or so little
     /// at a time that from its first write on something was on its way all the time. `flying` says
     /// for how long something was, when the link was closed.
-    pub(in crate::sim) fn check_stalled(&mut self, (conn, side): (ConnId, Side), flying: Duration) {
+    /// What could not be read meanwhile, since the one who closed it stood still itself, is not held
+    /// against the peer.
+    pub(in crate::sim) fn check_stalled(
+        &mut self,
+        by: CoreId,
+        (conn, side): (ConnId, Side),
+        flying: Duration,
+    ) {
         let now = self.net.now;
         let sent_since = match self.net.owner(conn, 1 - side) {
             Owner::Worker(life, index, _) => self.runs_since(life, index),
@@ -31,7 +38,10 @@ impl World {
         };
         let since = sent_since.map(|since| since.max(self.net.impeded(conn, side)));
         match since {
-            Some(since) if now.since(since) >= PATIENCE && flying + WOKEN < PATIENCE => {
+            Some(since)
+                if now.since(since).saturating_sub(self.stood_still(by, since)) >= PATIENCE
+                    && flying + WOKEN < PATIENCE =>
+            {
                 let (from, to) = self.net.slots(conn);
                 let seen = format!(
                     "connection {conn} between machines {from} and {to} was closed for a long \
@@ -49,6 +59,16 @@ impl World {
         let body = self.lives[life].body.as_deref().filter(|body| !body.paused)?;
         let local = body.running_since.max(body.workers[index].running_since);
         Some(Time(self.lives[life].born.0 + local.0))
+    }
+
+    /// For how long a worker that runs has stood still since then, as far as that was the last time.
+    fn stood_still(&self, (life, index): CoreId, since: Time) -> Duration {
+        let Some(body) = self.lives[life].body.as_deref() else { return Duration::ZERO };
+        let core = &body.workers[index];
+        let since = self.lives[life].local(since.max(self.lives[life].born));
+        let paused = body.running_since.since(body.paused_at.max(since));
+        let blocked = core.running_since.since(core.blocked_at.max(since));
+        paused.max(blocked)
     }
 
     /// By now this side has given up a connection that was swallowed, if its process ran.

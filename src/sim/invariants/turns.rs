@@ -82,7 +82,7 @@ impl World {
         }
         self.check_rest((life, index), seen.moved || well);
         for (end, flying) in seen.stalled {
-            self.check_stalled(end, flying);
+            self.check_stalled((life, index), end, flying);
         }
         if seen.wronged {
             self.blame(flows::NAME, format!("life {life} gave up a link whose peer acknowledges"));
