@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::base::MemberState;
-use keyway::{Discovery, JoinState, Node, NodeBuilder, SeedState};
+use keyway::base::{Incarnation, MemberState};
+use keyway::member::MemberFault;
+use keyway::{Discovery, Ended, JoinState, Node, NodeBuilder, NodeId, SeedState};
 use process::{Process, ReadyNode, run};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -314,4 +315,41 @@ fn the_first_call_to_a_seed_is_sent() {
         assert_eq!(from, node.address());
     }
     assert_eq!(node.strangers().unsent, 0);
+}
+
+/// A node without seeds knows nothing of its last life. A member does.
+#[test]
+fn a_node_without_seeds_whose_clock_went_back_comes_up_again() {
+    let place = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let named = || builder().name("first").bind(place);
+    let ahead = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    let ahead = ahead.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64;
+    // The clock was an hour ahead.
+    let before = named().incarnation_above(Incarnation(ahead)).start().unwrap();
+    let member = builder().seed(place).start().unwrap();
+    eventually("they meet", || member.view().member(before.id().node).is_some());
+    let known = before.id().incarnation;
+    let is_back = |above: Incarnation| {
+        let view = member.view();
+        let first = view.member(NodeId::from_name("first"));
+        first.is_some_and(|first| first.incarnation > above && first.is_usable())
+    };
+    before.stop().unwrap();
+    // A program is told what to exceed.
+    let again = named().start().unwrap();
+    eventually("it ends", || again.end().is_some());
+    let fault = MemberFault::Superseded { by: place, incarnation: known };
+    assert_eq!(again.end(), Some(Ended::Fault(fault)));
+    drop(again);
+    let again = named().incarnation_above(known).start().unwrap();
+    eventually("it is a member again", || is_back(known));
+    let known = again.id().incarnation;
+    again.stop().unwrap();
+    // The command sees to it itself.
+    let place = place.to_string();
+    let small = ["--workers", "1", "--set", "workers.spin_us=0", "--admin", "127.0.0.1:0"];
+    let command = ["node", "--name", "first", "--bind", &place];
+    let command = Process::start(&[&command[..], &small].concat(), &[]);
+    eventually("it is a member again", || is_back(known));
+    assert!(command.stderr().contains("clock of this machine has gone back"));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::places::Places;
 use super::shared::{Door, Shared};
-use crate::base::debug_as_display;
+use crate::base::{Incarnation, debug_as_display};
 use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
 use crate::member::{PartitionPolicy, configured_policy};
@@ -52,6 +52,7 @@ pub struct NodeBuilder {
     discovery: Option<Box<dyn Discovery>>,
     policy: Option<Box<dyn PartitionPolicy>>,
     clock_behind: Duration,
+    incarnation_above: Option<Incarnation>,
 }
 
 impl std::fmt::Debug for NodeBuilder {
@@ -173,6 +174,16 @@ impl NodeBuilder {
         self
     }
 
+    /// Starts with an incarnation above this one, whatever the clock says. A node begins with what its
+    /// clock says, or one more than what its seeds know of it. One without seeds, whose clock was set
+    /// back since its last life, knows nothing of that, and ends as soon as a member does
+    /// ([`MemberFault::Superseded`](crate::member::MemberFault::Superseded), with that incarnation):
+    /// start it again above it.
+    pub fn incarnation_above(mut self, known: Incarnation) -> Self {
+        self.incarnation_above = Some(known);
+        self
+    }
+
     /// Starts as if the clock were behind by so much; for tests of restarts.
     #[doc(hidden)]
     pub fn clock_behind(mut self, behind: Duration) -> Self {
@@ -233,6 +244,7 @@ impl NodeBuilder {
             settings.policy = policy;
         }
         settings.clock_behind = self.clock_behind;
+        settings.incarnation_above = self.incarnation_above;
         let seed = HashSeed(settings.key.hash_seed());
         let NodeConfig { workers, watch, .. } = &settings.config;
         let watches = Places::new(watch.max_watches * workers.count);
@@ -247,7 +259,14 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     let key = ClusterKey::new(&config.cluster, secret.as_ref().map(Secret::as_bytes))?;
     let discovery = Box::new(SeedList::new(config.seeds.clone()));
     let policy = configured_policy(&config.membership);
-    Ok(Settings { config, key, discovery, policy, clock_behind: Duration::ZERO })
+    Ok(Settings {
+        config,
+        key,
+        discovery,
+        policy,
+        clock_behind: Duration::ZERO,
+        incarnation_above: None,
+    })
 }
 
 fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) -> Node {

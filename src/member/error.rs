@@ -105,8 +105,9 @@ pub enum MemberFault {
     /// replaced while it was away, or its clock stands behind its previous life's.
     #[error(
         "this node was replaced by its incarnation {incarnation} at {by}; if that is its own address, \
-         the clock of its machine has gone back since its last life: set the clock right, or give \
-         the node a member as a seed, which it asks before it starts"
+         the clock of its machine has gone back since its last life: set the clock right, give the \
+         node a member as a seed, which it asks before it starts, or start it again above that \
+         incarnation (`NodeBuilder::incarnation_above`)"
     )]
     Superseded {
         /// Where the later life is.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub policy: Box<dyn PartitionPolicy>,
     /// By how much the clock is taken to be behind; zero, but for tests.
     pub clock_behind: Duration,
+    /// An incarnation that this life's must exceed, if one is known.
+    pub incarnation_above: Option<Incarnation>,
 }
 
 /// Why a node did not start.
@@ -130,12 +132,14 @@ pub struct Started {
 /// # Errors
 /// A [`StartError`] names the step that failed; nothing is left running then.
 pub fn start(settings: Settings) -> Result<Started, StartError> {
-    let Settings { config, key, mut discovery, policy, clock_behind } = settings;
+    let Settings { config, key, mut discovery, policy, clock_behind, incarnation_above } = settings;
     let (listener, datagrams) = bind(config.bind)?;
     let bound = listener.local_addr()?;
     let address = config.advertised(bound);
     let name: Arc<str> = config.node_name(bound).into();
-    let me = NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation(clock_behind) };
+    let least = incarnation_above.map_or(0, |known| known.0.saturating_add(1));
+    let incarnation = new_incarnation(clock_behind).max(Incarnation(least));
+    let me = NodeRef { node: NodeId::from_name(&name), incarnation };
     let clock = Clock::start();
     let seed = seed(me);
 

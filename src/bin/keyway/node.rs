@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyway::admin::{Admin, AdminPort};
+use keyway::base::Incarnation;
 use keyway::config::{ConfigError, LISTED_BY, MemoryBound};
+use keyway::member::MemberFault;
 use keyway::{BuildError, Ended, Member, MemberState, Node, NodeBuilder, NodeConfig};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -24,6 +27,9 @@ const LOG_VARIABLE: &str = "KEYWAY_LOG";
 /// When a node that has not become a member says so, first and then again.
 const JOINING_FIRST: Duration = Duration::from_secs(5);
 const JOINING_AGAIN: Duration = Duration::from_secs(30);
+
+/// How soon after its start a node may find that its clock has gone back; later it was replaced.
+const EARLY: Duration = Duration::from_secs(60);
 
 /// Members that the line of a node that is ready names.
 const SHOWN_NAMES: usize = 10;
@@ -50,8 +56,24 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
         let _inside = runtime.enter();
         Signals::new()
     };
-    let signals = signals.map_err(|error| Failure::new(FAILED, format!("no signals: {error}")))?;
+    let mut signals =
+        signals.map_err(|error| Failure::new(FAILED, format!("no signals: {error}")))?;
+    match one_life(config.clone(), None, &runtime, &mut signals)? {
+        None => Ok(()),
+        // Once: two processes that take each other's place would go on for ever.
+        Some(known) => one_life(config, Some(known), &runtime, &mut signals).map(drop),
+    }
+}
 
+/// Runs a node to its end. Gives the incarnation that the next life must exceed, if this one found at
+/// its beginning that its clock was set back since the last.
+fn one_life(
+    config: NodeConfig,
+    above: Option<Incarnation>,
+    runtime: &Runtime,
+    signals: &mut Signals,
+) -> Result<Option<Incarnation>, Failure> {
+    let began = Instant::now();
     let cluster = config.cluster.clone();
     let minimum = Minimum {
         members: config.membership.min_members,
@@ -59,6 +81,9 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
     };
     let failed = |error| Failure::new(FAILED, error);
     let mut builder = NodeBuilder::from(config);
+    if let Some(known) = above {
+        builder = builder.incarnation_above(known);
+    }
     let admin = builder.take_admin().map_err(|error| Failure::new(REFUSED, error))?;
     let admin_port = admin.map(AdminPort::open).transpose().map_err(failed)?;
     let node = Arc::new(builder.start().map_err(refused)?);
@@ -78,7 +103,19 @@ pub(crate) fn run(arguments: &NodeArgs) -> Result<(), Failure> {
     let (admin, cluster) = (admin.as_ref(), cluster.as_str());
     let life = Life { node: &node, samples: &samples, admin, cluster, minimum: &minimum };
     let ended = runtime.block_on(life.live(signals));
-    epitaph(&node, ended)
+    if let Ended::Fault(MemberFault::Superseded { by, incarnation }) = ended
+        && above.is_none()
+        && by == node.address()
+        && began.elapsed() < EARLY
+    {
+        tracing::warn!(
+            known = incarnation.0,
+            "the clock of this machine has gone back since this node's last life: it starts again \
+             with an incarnation above that one"
+        );
+        return Ok(Some(incarnation));
+    }
+    epitaph(&node, ended).map(|()| None)
 }
 
 /// Default, then file, then environment, then flags.
@@ -207,7 +244,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    async fn live(&self, mut signals: Signals) -> Ended {
+    async fn live(&self, signals: &mut Signals) -> Ended {
         let started = Instant::now();
         let mut complaint = JOINING_FIRST;
         let mut ready = std::pin::pin!(self.ready());
