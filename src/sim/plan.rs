@@ -105,6 +105,8 @@ pub struct Plan {
 
 /// The faults of a seed make all members flap, and soon after the last one all must be used again.
 const DAMP_MAX_MS: u64 = 2_000;
+/// The shortest that there is: who is paused where this is set is away for longer.
+const TOMBSTONE_MS: u64 = 10_000;
 
 /// By when a cluster that flaps has formed.
 const FLAPS_BEGIN: Duration = Duration::from_secs(3);
@@ -278,6 +280,9 @@ impl Plan {
         };
         if scenario.seed % 16 == 10 {
             plan.let_wait();
+        }
+        if scenario.seed % 64 == 10 {
+            plan.member.settings.tombstone_ms = TOMBSTONE_MS;
         }
         plan
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, healing,
-    keys, letters, load, log, masks, newer, placement, protocol, removal, rest, routers, tables,
-    watches, withdrawal,
+    EVENTS, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, ghosts,
+    healing, keys, letters, load, log, masks, newer, placement, protocol, removal, rest, routers,
+    tables, watches, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -43,6 +43,7 @@ impl World {
             (letters::NAME, checks.letters.said),
             (newer::NAME, checks.newer.all.total()),
             (removal::NAME, checks.removals),
+            (ghosts::NAME, checks.ghosts.missed),
             (detection::NAME, checks.detection.began),
             (forgetting::NAME, checks.forgotten),
             (log::NAME, checks.lines.later),

@@ -11,6 +11,7 @@ pub mod fates;
 pub mod flapping;
 pub mod flows;
 pub mod forgetting;
+pub mod ghosts;
 pub mod healing;
 pub mod keys;
 pub mod letters;
@@ -82,6 +83,8 @@ pub struct Checks {
     pub changes: u64,
     /// How often a member was removed from a view, for a reason.
     pub removals: u64,
+    /// Who has ended.
+    pub ghosts: ghosts::Ghosts,
     /// How often a view was shown while somebody advertised a wrong address.
     pub doors: u64,
     /// How many turns moved nothing, and wanted the next one at once.
@@ -120,6 +123,7 @@ impl Checks {
             tables_followed: 0,
             changes: 0,
             removals: 0,
+            ghosts: ghosts::Ghosts::default(),
             doors: 0,
             idle_turns: 0,
             counted: 0,
@@ -280,6 +284,7 @@ impl World {
     pub(super) fn check_event(&mut self, life: LifeId, event: &MemberEvent) {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
         self.check_calm(life, event);
+        self.check_ghost(life, event);
         self.checks.removals += u64::from(matches!(event, MemberEvent::Removed(_)));
         if let Err(seen) = removal::check(&self.lives, life, event) {
             self.blame(removal::NAME, format!("life {life}: {seen}"));
