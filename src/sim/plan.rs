@@ -152,19 +152,39 @@ fn faults(rng: &mut Rng) -> Vec<Repeated> {
     faults
 }
 
-/// Of more nodes each sends the less, so that all together send as much as so many would: what a
-/// message meets is not the more for it, and a seed takes the longer.
-const SENDING_NODES: u64 = 5;
+/// How much is sent in a second by all together, on average: with more of it what a message meets is
+/// nothing else, and a seed takes longer. Bursts come less often, and are smaller where they would
+/// come too seldom.
+const MESSAGES_A_SECOND: u64 = 250;
+/// The longest pause between two bursts, on average.
+const PAUSE_MS: u64 = 4_000;
 
-fn traffic(rng: &mut Rng, nodes: u64) -> Traffic {
+impl Traffic {
+    /// Makes pauses longer where more would be sent.
+    fn within_budget(mut self, scenario: &Scenario) -> Self {
+        let (nodes, workers) = (u64::from(scenario.nodes), u64::from(scenario.workers));
+        // On average two messages for each of a thread's burst, and two of a routee's.
+        let by_threads = self.threads as u64 * u64::from(self.burst.0 + self.burst.1);
+        let by_all = nodes * (by_threads + 2 * workers);
+        let pause_ms = 1_000 * by_all / MESSAGES_A_SECOND;
+        if pause_ms > PAUSE_MS {
+            let most = u64::from(self.burst.1) * PAUSE_MS / pause_ms;
+            self.burst.1 = self.burst.0.max(most as u32);
+        }
+        let (least, most) = self.every_ms;
+        let (all, wanted) = (least + most, 2 * pause_ms.min(PAUSE_MS));
+        if all < wanted {
+            self.every_ms = (least * wanted / all, most * wanted / all);
+        }
+        self
+    }
+}
+
+fn traffic(rng: &mut Rng) -> Traffic {
     let heavy = rng.random_range(0..8) == 0;
     Traffic {
         threads: rng.random_range(1..=2),
-        every_ms: {
-            let (least, most) = one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]);
-            let nodes = nodes.max(SENDING_NODES);
-            (least * nodes / SENDING_NODES, most * nodes / SENDING_NODES)
-        },
+        every_ms: one_of(rng, &[(20, 200), (50, 500), (200, 2_000)]),
         burst: if heavy { (1, 200) } else { one_of(rng, &[(1, 1), (1, 4), (1, 12)]) },
         asks_percent: one_of(rng, &[5, 30, 70]),
         deadline_ms: one_of(rng, &[(1, 20), (5, 300), (200, 2_000)]),
@@ -223,7 +243,11 @@ impl Plan {
         if rng.random_range(0..4) == 0 {
             late.extend((0..seed_count).map(|slot| (slot, rng.random_range(500..8_000))));
         }
-        let traffic = traffic(rng, nodes as u64);
+        let mut traffic = traffic(rng);
+        // What a newer member says more it says with its messages.
+        if scenario.seed % 8 != 5 {
+            traffic = traffic.within_budget(scenario);
+        }
         let limits = limits(rng);
         let member = member(rng, seed_count);
         let mut weights: Vec<u32> = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect();

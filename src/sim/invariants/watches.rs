@@ -70,7 +70,7 @@ impl Watches {
         services: &Services,
         watcher: Site,
     ) -> Option<(u64, Target)> {
-        if rng.random_range(0..16) > 0 {
+        if rng.random_range(0..6) > 0 {
             return None;
         }
         let life = rng.random_range(0..services.lives() as u64) as usize;
