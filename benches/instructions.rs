@@ -194,6 +194,7 @@ fn turn(worker: &mut Worker, round: u64) {
     for _ in 0..worker.own_chunks() {
         worker.own_chunk(u32::MAX);
     }
+    worker.ends(Time(round));
 }
 
 /// What is in outboxes goes away as if a socket took it.

@@ -160,6 +160,7 @@ fn decider(criterion: &mut Criterion) {
                     for _ in 0..worker.own_chunks() {
                         worker.own_chunk(u32::MAX);
                     }
+                    worker.ends(Time(round));
                 }
                 let spent = began.elapsed();
                 assert_eq!(worker.counts().delivered, before + rounds * ROUND);

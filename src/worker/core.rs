@@ -5,10 +5,11 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::buffers::Buffers;
 use super::inject::{AppReply, Injection, NoReply};
 use super::limits::Limits;
 use super::link::{Link, LinkId, LinkState, Links, Role};
-use super::outbox::{Buffers, Encoder, Head};
+use super::outbox::{Encoder, Head};
 use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
 use super::request::Request;
 use super::router_ref::RouterKey;

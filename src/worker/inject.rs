@@ -1,7 +1,7 @@
 //! What other threads hand to a worker, and what they get for it.
 
+use super::buffers::{Reply, SMALL_CHUNK_BYTES};
 use super::link::LinkId;
-use super::outbox::{Reply, SMALL_CHUNK_BYTES};
 use super::place::{Place, Target};
 use crate::ask::Plan;
 use crate::base::fate::{AskError, DeathReason};

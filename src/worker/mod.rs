@@ -3,7 +3,7 @@
 //!
 //! The files, from the bottom up: each imports only from those before it.
 //!
-//! - what is written to others: `purse`, `outbox`, `link`
+//! - what is written to others: `purse`, `buffers`, `outbox`, `link`
 //! - where messages go: `place`, `select`, `router_ref`, `router_slot`
 //! - what other threads hand over and get: `inject`, `replier`, `send`
 //! - what is kept and told: `limits`, `panics`, `work`, `dead`, `request`
@@ -18,6 +18,7 @@
 mod admit;
 mod asking;
 mod asks;
+pub mod buffers;
 mod burying;
 pub mod command;
 pub mod context;
@@ -57,6 +58,7 @@ mod working;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use self::buffers::{Buffers, Reply};
 pub use self::command::{Command, Report, SlowTurn, Undrained};
 pub use self::context::WakeKey;
 pub use self::core::Context;
@@ -65,7 +67,7 @@ pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, Route
 pub use self::inject::{AppReply, InjectedAsk, Injection};
 pub use self::limits::Limits;
 pub use self::link::{Link, LinkId, LinkState, Role};
-pub use self::outbox::{Buffers, Reply, encode_single};
+pub use self::outbox::encode_single;
 pub use self::place::{Place, RouteeRef, Target};
 pub use self::replier::{Later, Replier};
 pub use self::request::Request;

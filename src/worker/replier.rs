@@ -3,8 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::buffers::Buffers;
 use super::inject::{Injection, NoReply, ReplyTo};
-use super::outbox::{Buffers, Head, encode_single};
+use super::outbox::{Head, encode_single};
 use crate::base::fate::{DeathReason, Refusal};
 use crate::queue::inject::Injector;
 use crate::queue::spill::Holder;

@@ -8,8 +8,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::buffers::Buffers;
 use super::inject::{AppReply, InjectedAsk, Injection};
-use super::outbox::{Buffers, Head, encode_single};
+use super::outbox::{Head, encode_single};
 use super::place::{Place, Route, Target, explain, places, route};
 use crate::ask::Plan;
 use crate::base::fate::Refusal;

@@ -383,38 +383,6 @@ fn a_watched_routee_tells_each_watcher_once() {
 }
 
 #[test]
-fn both_sides_keep_no_more_than_they_may() {
-    let b = node("b", 1);
-    let from = accepted(2, b);
-    let mut half = Half::new(2);
-    half.told(&members(&[b], &[]));
-    half.routee(RouteeChange::Started);
-    for id in [1, 2] {
-        // What comes twice has one place, also when it is the last one.
-        for _ in 0..2 {
-            let kept = [Seen::Send(To::Link(from), watching_op(id, 1))];
-            assert_eq!(half.frame(from, op_watch(id, 0)), kept);
-        }
-        half.watch(Watcher::Application(id), Target::Node(b));
-    }
-    let many = GoneReason::TooManyWatches;
-    assert_eq!(
-        half.frame(from, op_watch(3, 0)),
-        [Seen::Send(To::Link(from), Op::Gone { id: 3, reason: many as u32 })]
-    );
-    assert_eq!(
-        half.watch(Watcher::Application(3), Target::Node(b)),
-        [Seen::Count(REFUSED, 1), Seen::Report(Report::Gone { token: 3, reason: many })]
-    );
-    half.link(from, LinkChange::Closed);
-    assert_eq!(
-        half.frame(accepted(4, b), op_watch(3, 0)),
-        [Seen::Send(To::Link(accepted(4, b)), watching_op(3, 1))],
-        "the places of a lost link are free again"
-    );
-}
-
-#[test]
 fn a_routee_that_is_replaced_takes_its_own_watches_along() {
     let b = node("b", 1);
     let mut half = Half::new(8);

@@ -1,4 +1,4 @@
-//! What is said to a peer is said once on a link.
+//! What is said to a peer is said once on a link, and takes one place there.
 
 use super::*;
 
@@ -28,4 +28,36 @@ fn a_watch_is_asked_for_once_on_a_link_and_again_when_that_was_dropped() {
     assert_eq!(half.timer(0), [asked(), Seen::After(RETRY, 0)]);
     assert_eq!(half.frame(dialed(6, b), watching_op(1, 4)), []);
     assert_eq!(half.timer(0), []);
+}
+
+#[test]
+fn both_sides_keep_no_more_than_they_may() {
+    let b = node("b", 1);
+    let from = accepted(2, b);
+    let mut half = Half::new(2);
+    half.told(&members(&[b], &[]));
+    half.routee(RouteeChange::Started);
+    for id in [1, 2] {
+        // What comes twice has one place, also when it is the last one.
+        for _ in 0..2 {
+            let kept = [Seen::Send(To::Link(from), watching_op(id, 1))];
+            assert_eq!(half.frame(from, op_watch(id, 0)), kept);
+        }
+        half.watch(Watcher::Application(id), Target::Node(b));
+    }
+    let many = GoneReason::TooManyWatches;
+    assert_eq!(
+        half.frame(from, op_watch(3, 0)),
+        [Seen::Send(To::Link(from), Op::Gone { id: 3, reason: many as u32 })]
+    );
+    assert_eq!(
+        half.watch(Watcher::Application(3), Target::Node(b)),
+        [Seen::Count(REFUSED, 1), Seen::Report(Report::Gone { token: 3, reason: many })]
+    );
+    half.link(from, LinkChange::Closed);
+    assert_eq!(
+        half.frame(accepted(4, b), op_watch(3, 0)),
+        [Seen::Send(To::Link(accepted(4, b)), watching_op(3, 1))],
+        "the places of a lost link are free again"
+    );
 }
