@@ -219,6 +219,15 @@ fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
     }
 }
 
+/// The wrong address that a member more advertises.
+fn misled(seed: u64) -> Option<SocketAddr> {
+    match seed % 8 {
+        3 => Some(nowhere()),
+        7 => Some(address(0)),
+        _ => None,
+    }
+}
+
 impl Plan {
     /// What the generator says.
     pub fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
@@ -252,11 +261,7 @@ impl Plan {
         let member = member(rng, seed_count);
         let mut weights: Vec<u32> = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect();
         weights.push(100);
-        let misled = match scenario.seed % 8 {
-            3 => Some((slots, nowhere())),
-            7 => Some((slots, address(0))),
-            _ => None,
-        };
+        let misled = misled(scenario.seed).map(|address| (slots, address));
         let slots = slots + usize::from(misled.is_some());
         let every_ms = if scenario.seed.is_multiple_of(3) { 150 } else { 1_000 };
         // A newer member among others, every other time without any faults.

@@ -295,21 +295,7 @@ impl World {
             },
         }
         match event {
-            Event::Datagram { to, from, bytes } => {
-                if let (Some(life), true) = (self.slots[to], !self.net.walls.is_between(from, to)) {
-                    self.net.trace.note(now, life, "received", bytes.len() as u64);
-                    let before = self.skipped_datagrams(life);
-                    self.control(life, |control, now, sink| {
-                        let read = &bytes[..bytes.len().min(DATAGRAM_BYTES)];
-                        control.datagram(now, address(from), read, sink);
-                    });
-                    if newer::is_unknown(&bytes) {
-                        self.check_skipped_datagram(life, before);
-                    }
-                    self.check_kept(life);
-                }
-                self.net.recycle(bytes);
-            }
+            Event::Datagram { to, from, bytes } => self.datagram_came(to, from, bytes),
             Event::Timer(life, timer) => {
                 self.net.trace.note(now, life, "timer", 0);
                 self.control(life, |control, now, sink| control.timer(now, timer, sink));
@@ -370,6 +356,22 @@ impl World {
         if self.ledger.lock().violation.is_some() {
             self.over = true;
         }
+    }
+
+    fn datagram_came(&mut self, to: SlotId, from: SlotId, bytes: Vec<u8>) {
+        if let (Some(life), true) = (self.slots[to], !self.net.walls.is_between(from, to)) {
+            self.net.trace.note(self.net.now, life, "received", bytes.len() as u64);
+            let before = self.skipped_datagrams(life);
+            self.control(life, |control, now, sink| {
+                let read = &bytes[..bytes.len().min(DATAGRAM_BYTES)];
+                control.datagram(now, address(from), read, sink);
+            });
+            if newer::is_unknown(&bytes) {
+                self.check_skipped_datagram(life, before);
+            }
+            self.check_kept(life);
+        }
+        self.net.recycle(bytes);
     }
 
     /// To whom something happens.
