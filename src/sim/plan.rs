@@ -219,6 +219,16 @@ fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
     }
 }
 
+/// How often paths are withdrawn. Draws nothing: the other seeds are what they are without.
+fn withdrawals(seed: u64) -> Option<Repeated> {
+    let every_ms = match seed % 4 {
+        2 => (50, 500),
+        3 => (500, 4_000),
+        _ => return None,
+    };
+    Some(Repeated { fault: Fault::Withdraw, every_ms })
+}
+
 /// The wrong address that a member more advertises.
 fn misled(seed: u64) -> Option<SocketAddr> {
     match seed % 8 {
@@ -235,13 +245,7 @@ impl Plan {
         let seed_count = nodes.min(3);
         let mut weather = weather(rng);
         let mut faults = faults(rng);
-        // These draw nothing: the other seeds are what they are without.
-        let pause = match scenario.seed % 4 {
-            2 => Some((50, 500)),
-            3 => Some((500, 4_000)),
-            _ => None,
-        };
-        faults.extend(pause.map(|every_ms| Repeated { fault: Fault::Withdraw, every_ms }));
+        faults.extend(withdrawals(scenario.seed));
         let slots = if faults.iter().any(|known| known.fault == Fault::MassJoin) {
             2 * nodes
         } else {
