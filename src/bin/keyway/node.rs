@@ -102,9 +102,10 @@ fn one_life(
     );
     let (admin, cluster) = (admin.as_ref(), cluster.as_str());
     let life = Life { node: &node, samples: &samples, admin, cluster, minimum: &minimum };
-    let ended = runtime.block_on(life.live(signals));
+    let (ended, leaving) = runtime.block_on(life.live(signals));
     if let Ended::Fault(MemberFault::Superseded { by, incarnation }) = ended
         && above.is_none()
+        && !leaving
         && by == node.address()
         && began.elapsed() < EARLY
     {
@@ -244,7 +245,8 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    async fn live(&self, signals: &mut Signals) -> Ended {
+    /// How the node has ended, and whether that was asked for by a signal.
+    async fn live(&self, signals: &mut Signals) -> (Ended, bool) {
         let started = Instant::now();
         let mut complaint = JOINING_FIRST;
         let mut ready = std::pin::pin!(self.ready());
@@ -252,7 +254,7 @@ impl Life<'_> {
         loop {
             tokio::select! {
                 biased;
-                ended = self.node.ended() => return ended,
+                ended = self.node.ended() => return (ended, leaving),
                 (name, number) = signals.next() => {
                     if leaving {
                         tracing::warn!(signal = name, "stopping at once");
