@@ -225,6 +225,8 @@ impl Links {
         count: u64,
         out: &mut Vec<LinkEffect>,
     ) {
+        // What is over makes room.
+        self.forget_no_place(now);
         if self.no_place.len() < MOST_WITHOUT_PLACE {
             self.no_place.insert((peer, of, worker), now.plus(NO_PLACE_LASTS));
         }
