@@ -139,6 +139,7 @@ impl<T> TimerWheel<T> {
     }
 
     /// Has a timer fire so much later; not when it fired or was cancelled before.
+    #[cold]
     pub fn postpone(&mut self, key: TimerKey, by: Duration) {
         let Some(node) = self.nodes.get_mut(key.index as usize) else { return };
         if node.generation != key.generation || node.list == FREE {
@@ -339,6 +340,7 @@ impl<T> TimerWheel<T> {
         node.value.take().expect("a linked timer has a value")
     }
 
+    #[inline] // Each ask comes by, twice.
     fn append(&mut self, list: u16, index: u32) {
         self.due += usize::from(list == DUE);
         let ends = &mut self.lists[usize::from(list)];
@@ -358,6 +360,7 @@ impl<T> TimerWheel<T> {
         node.next = NONE;
     }
 
+    #[inline] // Each ask comes by, twice.
     fn unlink(&mut self, index: u32) {
         let Node { list, previous, next, .. } = self.nodes[index as usize];
         self.due -= usize::from(list == DUE);
