@@ -135,7 +135,8 @@ impl Context<'_> {
     }
 
     /// Puts the reply off: return the [`Later`] and keep the [`Replier`], which can go to any
-    /// thread.
+    /// thread. A node that leaves waits for it; what another thread sends through routers meanwhile
+    /// is the application's, and refused from then on as [`Refusal::Leaving`].
     pub fn reply_later<R: WireType>(&mut self) -> (Later<R>, Replier<R>) {
         let to = self.origin.and_then(|origin| {
             let correlation = origin.correlation?;

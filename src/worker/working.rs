@@ -41,6 +41,10 @@ impl Context<'_> {
     /// }
     /// ```
     ///
+    /// A node that leaves waits for it. What its own thread sends through routers is the
+    /// application's, and refused from then on as [`Refusal::Leaving`](crate::Refusal::Leaving);
+    /// `then` and the futures of [`AsyncWork`] send as handlers do.
+    ///
     /// # Errors
     /// [`TooMuchWork`] when `workers.max_work` pieces are under way on this worker.
     ///
