@@ -7,13 +7,8 @@ use super::command::Undrained;
 use super::link::Role;
 
 impl Worker {
-    /// Whether every message that came in or went out has come to its end, and every peer that
-    /// sent to this worker said that it will send no more.
-    pub fn is_drained(&self) -> bool {
-        self.undrained().is_none()
-    }
-
-    /// What keeps it from being drained, if something does.
+    /// What keeps it from being drained; nothing when every message that came in or went out has come
+    /// to its end, and every peer that sent to this worker said that it will send no more.
     pub fn undrained(&self) -> Option<Undrained> {
         let core = &self.core;
         let parts = usize::from(!core.parts.is_drained());

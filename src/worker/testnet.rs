@@ -122,6 +122,10 @@ pub(super) fn member(index: usize) -> Member {
 }
 
 impl Worker {
+    pub(super) fn is_drained(&self) -> bool {
+        self.undrained().is_none()
+    }
+
     /// Runs all that is due.
     pub(super) fn run(&mut self) {
         self.gather();
