@@ -150,7 +150,7 @@ fn a_seed_without_an_address_is_waited_for_like_one_that_is_down() {
     let unknown = builder().seed("no-such-host.invalid:7400").start().unwrap();
     has_no_address(&unknown, "no-such-host.invalid:7400");
     let other_family = Arc::new(Mutex::new(Some("[::1]:7400".parse().unwrap())));
-    let other_family = builder().discovery(Later(other_family)).start().unwrap();
+    let other_family = builder().discovery(Later(other_family, unknown_yet)).start().unwrap();
     has_no_address(&other_family, "[::1]:7400");
     let place = TcpListener::bind("127.0.0.1:0").unwrap();
     let down = builder().seed(place.local_addr().unwrap()).start().unwrap();
@@ -161,8 +161,8 @@ fn a_seed_without_an_address_is_waited_for_like_one_that_is_down() {
     }
 }
 
-/// Knows no address until it is told one.
-struct Later(Arc<Mutex<Option<SocketAddr>>>);
+/// Knows no address until it is told one; until then it does this.
+struct Later(Arc<Mutex<Option<SocketAddr>>>, fn() -> io::Error);
 
 impl Discovery for Later {
     fn name(&self) -> &str {
@@ -171,49 +171,37 @@ impl Discovery for Later {
 
     fn discover(&mut self) -> io::Result<Vec<SocketAddr>> {
         let known = *self.0.lock().unwrap();
-        known.map(|seed| vec![seed]).ok_or_else(|| io::Error::other("the name is not known yet"))
+        known.map(|seed| vec![seed]).ok_or_else(self.1)
     }
+}
+
+fn unknown_yet() -> io::Error {
+    io::Error::other("the name is not known yet")
+}
+
+/// Does not join before the address is known, which is after so long, and then does.
+fn joins_later(otherwise: fn() -> io::Error, says: &str, after: Duration) {
+    let seed = builder().start().unwrap();
+    let address = Arc::new(Mutex::new(None));
+    let joiner = builder().discovery(Later(Arc::clone(&address), otherwise)).start().unwrap();
+    has_no_address(&joiner, says);
+    thread::sleep(after);
+    has_no_address(&joiner, says);
+    *address.lock().unwrap() = Some(seed.address());
+    eventually("both have met", || {
+        [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
+    });
 }
 
 #[test]
 fn a_name_that_resolves_later_is_joined_through() {
-    let seed = builder().start().unwrap();
-    let address = Arc::new(Mutex::new(None));
-    let joiner = builder().discovery(Later(Arc::clone(&address))).start().unwrap();
-    has_no_address(&joiner, "the name is not known yet");
-    *address.lock().unwrap() = Some(seed.address());
-    eventually("both have met", || {
-        [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
-    });
-}
-
-/// Panics until there is an address.
-struct Panics(Arc<Mutex<Option<SocketAddr>>>);
-
-impl Discovery for Panics {
-    fn name(&self) -> &str {
-        "panics"
-    }
-
-    fn discover(&mut self) -> io::Result<Vec<SocketAddr>> {
-        let known = *self.0.lock().unwrap();
-        Ok(vec![known.expect("there is an address")])
-    }
+    joins_later(unknown_yet, "the name is not known yet", Duration::ZERO);
 }
 
 #[test]
 fn a_discovery_that_panics_is_asked_again() {
-    let seed = builder().start().unwrap();
-    let address = Arc::new(Mutex::new(None));
-    let joiner = builder().discovery(Panics(Arc::clone(&address))).start().unwrap();
-    has_no_address(&joiner, "it panicked");
-    // Once more where it may block.
-    std::thread::sleep(Duration::from_secs(4));
-    has_no_address(&joiner, "it panicked");
-    *address.lock().unwrap() = Some(seed.address());
-    eventually("both have met", || {
-        [&joiner, &seed].iter().all(|node| node.join_state() == JoinState::Joined)
-    });
+    // Long enough for a look where it may block, behind the first, which is the start's own.
+    joins_later(|| panic!("there is no address"), "it panicked", Duration::from_secs(4));
 }
 
 /// Passes a node's datagrams on to a seed and what it answers back, as a port that is forwarded
