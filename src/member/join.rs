@@ -105,10 +105,11 @@ impl Membership {
     fn missing_seeds(&self) -> Vec<SocketAddr> {
         let reachable = |entry: &&super::Entry| entry.record.member.reachable;
         let present = |seed: SocketAddr| {
-            let alias = self.seed_aliases.get(&seed);
-            self.directory.others().filter(reachable).any(|entry| {
-                entry.record.member.address == seed || alias == Some(&entry.record.member.id)
-            })
+            let alias = self.seed_aliases.get(&seed).copied();
+            self.directory
+                .others()
+                .filter(reachable)
+                .any(|entry| entry.record.member.address == seed || alias == Some(entry.node_ref()))
         };
         let seeds = self.seeds.iter().copied();
         seeds.filter(|seed| !self.is_itself(*seed) && !present(*seed)).collect()

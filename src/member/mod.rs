@@ -220,8 +220,8 @@ pub struct Membership {
     /// be there.
     reaches_itself: bool,
     called_itself: Option<Time>,
-    /// Seeds that turned out to be members with another advertised address.
-    seed_aliases: BTreeMap<SocketAddr, NodeId>,
+    /// Seeds at which a member answers that advertises another address: which life of it did last.
+    seed_aliases: BTreeMap<SocketAddr, NodeRef>,
     seed_retry_ms: u64,
     seed_token: u32,
     door: Door,

@@ -396,8 +396,8 @@ impl Membership {
         }
         let welcomed = flags & FLAG_WELCOME != 0;
         if welcomed {
-            if self.seeds.contains(&from) {
-                self.seed_aliases.insert(from, sender.member.node);
+            if from != to && self.seeds.contains(&from) {
+                self.seed_aliases.insert(from, sender.member);
             }
             self.introduce(&news.fresh, sink);
         }

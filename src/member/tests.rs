@@ -11,6 +11,7 @@ mod figures;
 mod flapping;
 mod hostile;
 mod identity;
+mod seeds;
 mod starved;
 mod tombstones;
 
