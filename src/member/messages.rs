@@ -1,6 +1,7 @@
 //! The datagrams of membership: what they hold and how they are packed. Reading turns bytes into
 //! types that cannot be wrong, before anything is acted on.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -121,6 +122,7 @@ impl Message {
                 while !reader.is_empty() {
                     entries.push(read_summary_entry(&mut reader)?);
                 }
+                each_once(entries.iter().map(|entry| entry.member.node))?;
                 Body::Summary { complete: flags & FLAG_COMPLETE != 0, low, high, entries }
             }
             KIND_REQUEST => {
@@ -128,6 +130,7 @@ impl Message {
                 while !reader.is_empty() {
                     nodes.push(NodeId(reader.u64()?));
                 }
+                each_once(nodes.iter().copied())?;
                 Body::Request(nodes)
             }
             KIND_NAME_TAKEN => {
@@ -168,7 +171,17 @@ fn read_records(reader: &mut Reader<'_>) -> ReadResult<Vec<RecordEntry>> {
         }
         entries.push(RecordEntry { record, belief });
     }
+    each_once(entries.iter().map(|entry| entry.record.member.id))?;
     Ok(entries)
+}
+
+/// Each node that a datagram names may be answered for, and by a record that is much longer.
+fn each_once(mut nodes: impl Iterator<Item = NodeId>) -> ReadResult<()> {
+    let mut named = BTreeSet::new();
+    match nodes.all(|node| named.insert(node)) {
+        true => Ok(()),
+        false => Err(Unreadable("it names a node twice")),
+    }
 }
 
 fn read_summary_entry(reader: &mut Reader<'_>) -> ReadResult<SummaryEntry> {
@@ -212,13 +225,15 @@ impl<F: FnMut(&[u8])> Packer<F> {
         Self::new(KIND_REQUEST, 0, sender, emit)
     }
 
-    pub fn record(&mut self, record: &Record, belief: Belief) {
+    /// Gives how many bytes it takes.
+    pub fn record(&mut self, record: &Record, belief: Belief) -> usize {
         self.part.clear();
         let mut out = Writer::new(&mut self.part);
         belief.put(&mut out);
         // Records are held to a size that fits when they are made and when they are read.
         out.sized(|out| record.put(out));
         self.add_part();
+        self.part.len()
     }
 
     pub fn request(&mut self, node: NodeId) {

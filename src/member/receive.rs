@@ -235,7 +235,7 @@ impl Membership {
                     self.compare(to, range, &entries, sink);
                 }
             }
-            Body::Request(nodes) => self.send_records(&nodes, &[to], sink),
+            Body::Request(nodes) => self.answer(&nodes, to, sink),
             Body::Prove { about, number } if about == self.me() => {
                 self.prove_own(now, to, !is_member, number, sink);
             }
@@ -391,9 +391,7 @@ impl Membership {
         news: News,
         sink: &mut dyn MemberSink,
     ) {
-        if !news.outdated.is_empty() {
-            self.send_records(&news.outdated, &[to], sink);
-        }
+        self.answer(&news.outdated, to, sink);
         let welcomed = flags & FLAG_WELCOME != 0;
         if welcomed {
             if from != to && self.seeds.contains(&from) {

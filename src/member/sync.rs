@@ -21,6 +21,9 @@ use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
 const RECONTACT_FAN_OUT: usize = 3;
 /// Up to here the detector's beliefs are looked up one by one, beyond they are sorted first.
 const FEW: usize = 8;
+/// How many bytes of records answer one datagram, and one record more. What is left out is found
+/// missing in the next round again.
+pub(super) const ANSWER_BYTES: usize = 64 << 10;
 /// At least this long between two calls at all unreachable members.
 const RECALL_GAP: Duration = Duration::from_millis(200);
 
@@ -151,7 +154,7 @@ impl Membership {
                 within.filter(|node| (low..=high).contains(node) && !listed.contains(node)),
             );
         }
-        self.send_records(&given, &[from], sink);
+        self.answer(&given, from, sink);
         self.request(&wanted, from, sink);
     }
 
@@ -161,8 +164,23 @@ impl Membership {
         packer.finish();
     }
 
+    /// Sends as much of this as one datagram may cause.
+    pub(super) fn answer(&self, nodes: &[NodeId], to: SocketAddr, sink: &mut dyn MemberSink) {
+        self.send_up_to(ANSWER_BYTES, nodes, &[to], sink);
+    }
+
     pub(super) fn send_records(
         &self,
+        nodes: &[NodeId],
+        to: &[SocketAddr],
+        sink: &mut dyn MemberSink,
+    ) {
+        self.send_up_to(usize::MAX, nodes, to, sink);
+    }
+
+    fn send_up_to(
+        &self,
+        bytes: usize,
         nodes: &[NodeId],
         to: &[SocketAddr],
         sink: &mut dyn MemberSink,
@@ -172,17 +190,19 @@ impl Membership {
         }
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
         let mut packer = Packer::records(self.flags(0), self.sender(), emit);
-        let entries = nodes.iter().filter_map(|node| self.directory.get(*node));
-        if nodes.len() < FEW {
-            for entry in entries {
-                let member = &entry.record.member;
-                let own = member.id == self.me().node;
-                let heard = || self.swim.belief(member.address, member.node_ref());
-                packer.record(&entry.record, if own { self.own_belief() } else { heard() });
+        let beliefs = (nodes.len() >= FEW).then(|| self.swim.beliefs());
+        let mut sent = 0;
+        for entry in nodes.iter().filter_map(|node| self.directory.get(*node)) {
+            if sent >= bytes {
+                break;
             }
-        } else {
-            let beliefs = self.swim.beliefs();
-            entries.for_each(|entry| packer.record(&entry.record, self.belief(entry, &beliefs)));
+            let member = &entry.record.member;
+            let belief = match &beliefs {
+                Some(beliefs) => self.belief(entry, beliefs),
+                None if member.id == self.me().node => self.own_belief(),
+                None => self.swim.belief(member.address, member.node_ref()),
+            };
+            sent += packer.record(&entry.record, belief);
         }
         packer.finish();
     }

@@ -1,5 +1,6 @@
 //! The decider over a network in memory: how members meet, lose and find each other again.
 
+mod answers;
 mod bytes;
 mod chaos;
 mod crowd;
