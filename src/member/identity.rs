@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::{Buf, BufMut};
 use foca::{Header, Member as SwimMember, Message, State};
 
-use crate::base::NodeRef;
+use crate::base::{NodeId, NodeRef};
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 /// How large a datagram is made when its parts allow it.
@@ -13,11 +13,20 @@ pub(super) const DATAGRAM_BYTES: usize = 1_400;
 /// The kind of datagrams that are the failure detector's.
 pub(super) const KIND_SWIM: u8 = 1;
 
+/// Of whom one thing is believed: a node at an address. Not an address alone, since nodes of several
+/// names may have it one after another, and what the incarnations of one name are says nothing about
+/// those of another: a clock that went back in between would have the next one stay dead for ever.
+pub(super) type Home = (SocketAddr, NodeId);
+
+pub(super) fn home(address: SocketAddr, node: NodeId) -> Home {
+    (address, node)
+}
+
 /// One identity of one life of a node: it is renewed, not restarted, when others took the node for
 /// dead and it was not, so that it comes back under the same incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwimId {
-    /// Where its datagrams go. One live process per address.
+    /// Where its datagrams go.
     pub address: SocketAddr,
     /// Which life of which node.
     pub member: NodeRef,
@@ -26,26 +35,29 @@ pub struct SwimId {
 }
 
 impl foca::Identity for SwimId {
-    type Addr = SocketAddr;
+    type Addr = Home;
 
     fn renew(&self) -> Option<Self> {
         let renewal = self.renewal.checked_add(1)?;
         Some(Self { renewal, ..*self })
     }
 
-    fn addr(&self) -> SocketAddr {
-        self.address
+    fn addr(&self) -> Home {
+        self.home()
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        // The node comes last, so that even two nodes that claim one address and one incarnation
-        // are ordered alike everywhere.
-        let rank = |id: &Self| (id.member.incarnation, id.renewal, id.member.node);
+        let rank = |id: &Self| (id.member.incarnation, id.renewal);
         rank(self) > rank(adversary)
     }
 }
 
 impl SwimId {
+    /// What it shares with the other identities of its node there.
+    pub fn home(&self) -> Home {
+        home(self.address, self.member.node)
+    }
+
     pub(super) fn put(&self, out: &mut Writer<'_>) {
         out.address(self.address).node_ref(self.member).u32(self.renewal);
     }

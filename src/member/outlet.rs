@@ -1,7 +1,6 @@
 //! What the failure detector's calls lead to: effects for the caller, and what its boundary notes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use foca::Notification;
@@ -10,7 +9,7 @@ use crate::base::{NodeId, Time};
 
 use super::MemberSink;
 use super::health::Health;
-use super::identity::{KIND_SWIM, SwimId};
+use super::identity::{Home, KIND_SWIM, SwimId};
 use super::timer::{MemberTimer, TimerKind};
 
 /// What the detector's calls leave behind, besides what went into the sink.
@@ -24,8 +23,8 @@ pub(super) struct Effects {
     pub downed: Vec<SwimId>,
     pub suspect: Duration,
     pub health: Health,
-    /// By address: this node's own suspicions.
-    pub suspicions: BTreeMap<SocketAddr, Suspicion>,
+    /// This node's own suspicions.
+    pub suspicions: BTreeMap<Home, Suspicion>,
     /// Whom the probe that has just ended found silent.
     pub silent: Option<SwimId>,
 }
@@ -82,13 +81,13 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
         let after = match &event {
             foca::Timer::ChangeSuspectToDown { member_id, .. } => {
                 effects.silent = Some(*member_id);
-                let known = effects.suspicions.get(&member_id.address);
+                let known = effects.suspicions.get(&member_id.home());
                 if known.is_some_and(|known| known.timer == event) {
                     return;
                 }
                 let missed = effects.health.missed();
                 let suspicion = Suspicion { began: self.now, missed, timer: event.clone() };
-                effects.suspicions.insert(member_id.address, suspicion);
+                effects.suspicions.insert(member_id.home(), suspicion);
                 Duration::ZERO
             }
             _ => after,

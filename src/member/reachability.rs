@@ -1,7 +1,7 @@
 //! Who answers: the failure detector (SWIM, from `foca`) behind a boundary that speaks of members.
 //!
-//! What it believes about one address is a small replicated fact of its own: a later incarnation
-//! or renewal wins, and for one identity "down" is final. A node that learns of its own death
+//! What it believes about one node at one address is a small replicated fact of its own: a later
+//! incarnation or renewal wins, and for one identity "down" is final. A node that learns of its own death
 //! renews its identity, so "down" never outlives the next exchange with a living node.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 use super::MemberSink;
 use super::belief::Belief;
 use super::health::Health;
-use super::identity::{self, Checked, DATAGRAM_BYTES, KIND_SWIM, SwimCodec, SwimId};
+use super::identity::{self, Checked, DATAGRAM_BYTES, Home, KIND_SWIM, SwimCodec, SwimId};
 use super::outlet::{Effects, Outlet};
 use super::roll_call::RollCall;
 use crate::config::MembershipConfig;
@@ -42,10 +42,10 @@ pub(super) struct Swim {
     probe_timeout: Duration,
     /// The latest suspicion of this node that others hold, if it was of its present identity.
     doubted: Option<(SwimId, u16)>,
-    /// By address: whom this node gave up while it heard nobody, with the counter of suspicions.
+    /// Whom this node gave up while it heard nobody, with the counter of suspicions.
     /// As long as nobody else says so they are not known to be down, and so need not renew
     /// themselves because of this node's deafness.
-    unsure: BTreeMap<SocketAddr, (SwimId, u16)>,
+    unsure: BTreeMap<Home, (SwimId, u16)>,
     /// With so many of them those that it is sure of by now are forgotten.
     unsure_limit: usize,
     roll_call: RollCall,
@@ -141,16 +141,16 @@ impl Swim {
         self.looked_at.get()
     }
 
-    /// Everything that is believed, by address.
+    /// Everything that is believed.
     pub fn beliefs(&self) -> Beliefs {
         let state = self.members().filter(|known| !self.is_unsure(known));
-        Beliefs(state.map(|member| (member.id().address, member.clone())).collect())
+        Beliefs(state.map(|member| (member.id().home(), member.clone())).collect())
     }
 
     /// What is believed about one life of one member.
     pub fn belief(&self, address: SocketAddr, member: NodeRef) -> Belief {
         let mut state = self.members();
-        let known = state.find(|known| known.id().address == address);
+        let known = state.find(|known| known.id().home() == identity::home(address, member.node));
         belief_of(known.filter(|known| !self.is_unsure(known)), member)
     }
 
@@ -162,7 +162,7 @@ impl Swim {
     }
 
     fn is_unsure(&self, known: &SwimMember<SwimId>) -> bool {
-        let unsure = || self.unsure.get(&known.id().address);
+        let unsure = || self.unsure.get(&known.id().home());
         known.state() == State::Down && unsure().is_some_and(|(id, _)| id == known.id())
     }
 
@@ -274,11 +274,11 @@ impl Swim {
         sink: &mut dyn MemberSink,
     ) -> Vec<SwimId> {
         let suspected = SwimMember::new(id, incarnation, State::Suspect);
-        let ours = self.effects.suspicions.get(&id.address).cloned();
+        let ours = self.effects.suspicions.get(&id.home()).cloned();
         let Some(ours) = ours.filter(|ours| ours.timer == event) else { return Vec::new() };
         if !self.members().any(|known| *known == suspected) {
             // It has refuted, and foca 2.0.0 would tell it that it is dead all the same.
-            self.effects.suspicions.remove(&id.address);
+            self.effects.suspicions.remove(&id.home());
             self.effects.health.erred();
             return Vec::new();
         }
@@ -290,7 +290,7 @@ impl Swim {
             Outlet { now, effects: &mut self.effects, sink }.schedule(step, event);
             return Vec::new();
         }
-        self.effects.suspicions.remove(&id.address);
+        self.effects.suspicions.remove(&id.home());
         if deaf {
             // More likely than everybody's death is that this node cannot hear. It acts on its
             // suspicion, but does not spread it.
@@ -312,7 +312,7 @@ impl Swim {
 
     #[cfg(test)]
     pub fn suspects(&self, address: SocketAddr) -> bool {
-        self.effects.suspicions.contains_key(&address)
+        self.effects.suspicions.keys().any(|home| home.0 == address)
     }
 
     fn be_unsure(&mut self, id: SwimId, incarnation: u16) {
@@ -320,12 +320,12 @@ impl Swim {
             // Others may have come back meanwhile under another identity, or be forgotten. One look
             // for as many as have come since the last one.
             let down = self.members().filter(|known| known.state() == State::Down);
-            let down: BTreeMap<SocketAddr, SwimId> =
-                down.map(|known| (known.id().address, *known.id())).collect();
-            self.unsure.retain(|address, (id, _)| down.get(address) == Some(id));
+            let down: BTreeMap<Home, SwimId> =
+                down.map(|known| (known.id().home(), *known.id())).collect();
+            self.unsure.retain(|home, (id, _)| down.get(home) == Some(id));
             self.unsure_limit = FEW_UNSURE + 2 * self.unsure.len();
         }
-        self.unsure.insert(id.address, (id, incarnation));
+        self.unsure.insert(id.home(), (id, incarnation));
     }
 
     pub fn is_down(&self, id: SwimId) -> bool {
@@ -336,11 +336,11 @@ impl Swim {
     /// Somebody else speaks of a member that this node gave up while it heard nobody: if it is
     /// active that is taken back, and if it is down that is known now.
     pub fn be_sure(&mut self, now: Time, id: SwimId, active: bool, sink: &mut dyn MemberSink) {
-        let Some(&(unsure, incarnation)) = self.unsure.get(&id.address) else { return };
+        let Some(&(unsure, incarnation)) = self.unsure.get(&id.home()) else { return };
         if unsure != id {
             return;
         }
-        self.unsure.remove(&id.address);
+        self.unsure.remove(&id.home());
         if active && self.is_down(id) {
             let outlet = Outlet { now, effects: &mut self.effects, sink };
             let _ = self.detector.handle_timer(foca::Timer::RemoveDown(id), outlet);
@@ -376,9 +376,9 @@ impl Swim {
         let suspicions = &self.effects.suspicions;
         // Also those that only others suspect: this node would never come to a verdict on them.
         let members = self.members().filter(|member| {
-            member.state() != State::Down && !suspicions.contains_key(&member.id().address)
+            member.state() != State::Down && !suspicions.contains_key(&member.id().home())
         });
-        let may_be = members.map(|member| (member.id().address, *member.id())).collect();
+        let may_be = members.map(|member| (member.id().home(), *member.id())).collect();
         let missed = self.missed();
         self.roll_call.begin(&may_be, missed);
         self.call_again(sink);
@@ -400,13 +400,13 @@ impl Swim {
         }
         // One look at all of them, however many are silent.
         let members = self.members().filter(|known| {
-            known.state() != State::Down && silent.get(&known.id().address) == Some(known.id())
+            known.state() != State::Down && silent.get(&known.id().home()) == Some(known.id())
         });
         let suspect = |known: &SwimMember<SwimId>| {
             SwimMember::new(*known.id(), known.incarnation(), State::Suspect)
         };
         let mut suspects: Vec<_> = members.map(suspect).collect();
-        suspects.sort_by_key(|suspect| suspect.id().address);
+        suspects.sort_by_key(|suspect| suspect.id().home());
         self.apply_all(now, suspects.iter().cloned(), true, sink);
         for suspect in suspects {
             let (member_id, incarnation) = (*suspect.id(), suspect.incarnation());
@@ -468,7 +468,7 @@ impl Swim {
         let id = SwimId { address, member, renewal };
         if member == own.member {
             self.believe_of_self(now, renewal, state == State::Down, sink);
-        } else if address != own.address {
+        } else {
             self.be_sure(now, id, state == State::Alive, sink);
             self.apply(now, SwimMember::new(id, refuted, state), spread, sink);
         }
@@ -549,11 +549,11 @@ impl Swim {
 }
 
 /// A snapshot of the detector's beliefs.
-pub(super) struct Beliefs(BTreeMap<SocketAddr, SwimMember<SwimId>>);
+pub(super) struct Beliefs(BTreeMap<Home, SwimMember<SwimId>>);
 
 impl Beliefs {
     pub fn of(&self, member: &Member) -> Belief {
-        belief_of(self.0.get(&member.address), member.node_ref())
+        belief_of(self.0.get(&identity::home(member.address, member.id)), member.node_ref())
     }
 }
 

@@ -8,11 +8,10 @@
 //! what becomes of it here, does not grow with the square of their number.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
-use super::identity::SwimId;
+use super::identity::{Home, SwimId};
 
 /// How many members are called in one probe period.
 pub(super) const MOST_CALLED: usize = 256;
@@ -20,30 +19,30 @@ pub(super) const MOST_CALLED: usize = 256;
 /// Who is called, until the probe period in which that was is over.
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
-    /// By address: who has not answered.
-    unheard: BTreeMap<SocketAddr, SwimId>,
+    /// Who has not answered.
+    unheard: BTreeMap<Home, SwimId>,
     /// What this node had missed when it called.
     missed: Duration,
     /// Who was called last: the next call begins behind it.
-    last: Option<SocketAddr>,
+    last: Option<Home>,
 }
 
 impl RollCall {
-    /// Of those that may be called, by address, the next ones are.
-    pub fn begin(&mut self, may_be: &BTreeMap<SocketAddr, SwimId>, missed: Duration) {
+    /// Of those that may be called the next ones are.
+    pub fn begin(&mut self, may_be: &BTreeMap<Home, SwimId>, missed: Duration) {
         let behind = self.last.map_or(Unbounded, Excluded);
         let next = may_be.range((behind, Unbounded)).chain(may_be);
         let next = next.take(MOST_CALLED.min(may_be.len()));
         let called: Vec<SwimId> = next.map(|(_, id)| *id).collect();
-        self.last = called.last().map(|id| id.address);
-        self.unheard = called.into_iter().map(|id| (id.address, id)).collect();
+        self.last = called.last().map(SwimId::home);
+        self.unheard = called.into_iter().map(|id| (id.home(), id)).collect();
         self.missed = missed;
     }
 
     /// There is a sign of life.
     pub fn heard(&mut self, id: &SwimId) {
-        if self.unheard.get(&id.address) == Some(id) {
-            self.unheard.remove(&id.address);
+        if self.unheard.get(&id.home()) == Some(id) {
+            self.unheard.remove(&id.home());
         }
     }
 
@@ -52,9 +51,8 @@ impl RollCall {
         self.unheard.values().copied().collect()
     }
 
-    /// It is over. Gives who has not answered, by address, unless this node has missed some of the
-    /// time.
-    pub fn end(&mut self, missed: Duration) -> BTreeMap<SocketAddr, SwimId> {
+    /// It is over. Gives who has not answered, unless this node has missed some of the time.
+    pub fn end(&mut self, missed: Duration) -> BTreeMap<Home, SwimId> {
         let unheard = std::mem::take(&mut self.unheard);
         if missed == self.missed { unheard } else { BTreeMap::new() }
     }
@@ -62,6 +60,8 @@ impl RollCall {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::base::{Incarnation, NodeId, NodeRef};
 
@@ -72,11 +72,11 @@ mod tests {
             member: NodeRef { node: NodeId(index as u64), incarnation: Incarnation(1) },
             renewal: 0,
         };
-        let all = |count: usize| -> BTreeMap<SocketAddr, SwimId> {
-            (0..count).map(id).map(|id| (id.address, id)).collect()
+        let all = |count: usize| -> BTreeMap<Home, SwimId> {
+            (0..count).map(id).map(|id| (id.home(), id)).collect()
         };
         let mut call = RollCall::default();
-        let mut called = |may_be: &BTreeMap<SocketAddr, SwimId>| {
+        let mut called = |may_be: &BTreeMap<Home, SwimId>| {
             call.begin(may_be, Duration::ZERO);
             let unheard = call.unheard();
             assert_eq!(call.end(Duration::ZERO).len(), unheard.len());

@@ -102,8 +102,8 @@ pub struct LocalMember {
     pub name: Arc<str>,
     /// Where others reach this node, over UDP as over TCP.
     pub address: SocketAddr,
-    /// Higher than in every earlier life of this node, and of any other node that had this address:
-    /// microseconds since the Unix epoch at start-up serve.
+    /// Higher than in every earlier life of this node: microseconds since the Unix epoch at start-up
+    /// serve.
     pub incarnation: Incarnation,
     /// How many workers it has, from 1.
     pub workers: u16,

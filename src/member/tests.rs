@@ -10,6 +10,7 @@ mod door;
 mod effects;
 mod figures;
 mod flapping;
+mod heirs;
 mod hostile;
 mod identity;
 mod seeds;
