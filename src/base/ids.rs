@@ -32,6 +32,17 @@ impl fmt::Display for NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
+impl Incarnation {
+    /// The last that a node may have. By its clock it has this one in the year 294,247: a later one
+    /// can only be a mistake, and would leave nothing later for the lives to come.
+    pub const LAST: Self = Self(u64::MAX >> 1);
+
+    /// The least that exceeds this one; of the last one that one itself.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1)).min(Self::LAST)
+    }
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

@@ -66,8 +66,7 @@ impl Hello {
                 self.answered.insert(from);
             }
             self.is_known |= incarnation > Incarnation(0);
-            let next = Incarnation(incarnation.0.saturating_add(1));
-            self.me.incarnation = self.me.incarnation.max(next);
+            self.me.incarnation = self.me.incarnation.max(incarnation.next());
         }
     }
 

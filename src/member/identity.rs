@@ -8,6 +8,8 @@ use foca::{Header, Member as SwimMember, Message, State};
 use crate::base::{NodeId, NodeRef};
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
+use super::records::read_life;
+
 /// How large a datagram is made when its parts allow it.
 pub(super) const DATAGRAM_BYTES: usize = 1_400;
 /// The kind of datagrams that are the failure detector's.
@@ -63,7 +65,7 @@ impl SwimId {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {
-        let (address, member) = (reader.address()?, reader.node_ref()?);
+        let (address, member) = (reader.address()?, read_life(reader)?);
         Ok(Self { address, member, renewal: reader.u32()? })
     }
 }

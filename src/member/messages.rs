@@ -10,7 +10,9 @@ use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 use super::belief::{BELIEF_BYTES, Belief};
 use super::identity::DATAGRAM_BYTES;
-use super::records::{MAX_RECORD_BYTES, Record, read_state, state_byte};
+use super::records::{
+    MAX_RECORD_BYTES, Record, read_incarnation, read_life, read_state, state_byte,
+};
 
 /// The largest datagram: one record of the largest size.
 pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + PROOF_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
@@ -109,7 +111,7 @@ impl Message {
     pub fn read(bytes: &[u8]) -> ReadResult<Self> {
         let mut reader = Reader::new(bytes);
         let (kind, flags) = (reader.u8()?, reader.u8()?);
-        let sender = Sender { member: reader.node_ref()?, renewal: reader.u32()? };
+        let sender = Sender { member: read_life(&mut reader)?, renewal: reader.u32()? };
         let body = match kind {
             KIND_RECORDS => {
                 let proof = if flags & FLAG_PROOF != 0 { Some(reader.u64()?) } else { None };
@@ -142,12 +144,12 @@ impl Message {
                 Body::AddressTaken { about: Incarnation(reader.u64()?), by: reader.text()? }
             }
             KIND_FULL => Body::Full { about: Incarnation(reader.u64()?), limit: reader.u32()? },
-            KIND_PROVE => Body::Prove { about: reader.node_ref()?, number: reader.u64()? },
+            KIND_PROVE => Body::Prove { about: read_life(&mut reader)?, number: reader.u64()? },
             KIND_UNPROVEN => Body::Unproven { about: Incarnation(reader.u64()?) },
             KIND_HELLO => Body::Hello { nonce: reader.u64()? },
             KIND_KNOWN => {
                 let nonce = reader.u64()?;
-                Body::Known { nonce, incarnation: Incarnation(reader.u64()?) }
+                Body::Known { nonce, incarnation: read_incarnation(&mut reader)? }
             }
             _ => return Err(Unreadable("its kind is not known here")),
         };
@@ -186,7 +188,7 @@ fn each_once(mut nodes: impl Iterator<Item = NodeId>) -> ReadResult<()> {
 
 fn read_summary_entry(reader: &mut Reader<'_>) -> ReadResult<SummaryEntry> {
     Ok(SummaryEntry {
-        member: reader.node_ref()?,
+        member: read_life(reader)?,
         version: reader.u64()?,
         state: read_state(reader.u8()?)?,
         belief: Belief::read(reader)?,

@@ -75,7 +75,7 @@ impl Record {
     }
 
     pub fn read(reader: &mut Reader<'_>) -> ReadResult<Self> {
-        let incarnation = Incarnation(reader.u64()?);
+        let incarnation = read_incarnation(reader)?;
         let version = reader.u64()?;
         let state = read_state(reader.u8()?)?;
         let address = reader.address()?;
@@ -173,6 +173,19 @@ fn read_placed(reader: &mut Reader<'_>, workers: u16) -> ReadResult<Placed> {
     let placed = Placed::new(named, workers);
     let placed = placed.filter(|placed| placed.named().len() == usize::from(count));
     placed.ok_or(Unreadable("the workers of a service are not some of its node's, in order"))
+}
+
+/// Of a life that there can be.
+pub(super) fn read_incarnation(reader: &mut Reader<'_>) -> ReadResult<Incarnation> {
+    let incarnation = Incarnation(reader.u64()?);
+    if incarnation > Incarnation::LAST {
+        return Err(Unreadable("an incarnation is beyond the last one that there can be"));
+    }
+    Ok(incarnation)
+}
+
+pub(super) fn read_life(reader: &mut Reader<'_>) -> ReadResult<NodeRef> {
+    Ok(NodeRef { node: NodeId(reader.u64()?), incarnation: read_incarnation(reader)? })
 }
 
 pub(super) fn state_byte(state: MemberState) -> u8 {

@@ -102,8 +102,8 @@ pub struct LocalMember {
     pub name: Arc<str>,
     /// Where others reach this node, over UDP as over TCP.
     pub address: SocketAddr,
-    /// Higher than in every earlier life of this node: microseconds since the Unix epoch at start-up
-    /// serve.
+    /// Higher than in every earlier life of this node, at most [`Incarnation::LAST`]: microseconds
+    /// since the Unix epoch at start-up serve.
     pub incarnation: Incarnation,
     /// How many workers it has, from 1.
     pub workers: u16,
@@ -154,6 +154,7 @@ const MAX_LABEL_BYTES: usize = 255;
 pub(super) fn normalise(record: &mut Record) -> Result<(), MemberConfigError> {
     let member = &mut record.member;
     in_range("name", member.name.len() as u64, 1, MAX_LABEL_BYTES as u64)?;
+    in_range("incarnation", member.incarnation.0, 0, Incarnation::LAST.0)?;
     in_range("workers", u64::from(member.workers), 1, WorkerIndex::MOST.into())?;
     in_range("weight", u64::from(member.weight), 1, MAX_WEIGHT)?;
     label("app_version", &member.app_version)?;

@@ -35,5 +35,6 @@ impl Clock {
 /// An incarnation for a process that starts now, by a clock that is behind by so much.
 pub fn new_incarnation(behind: std::time::Duration) -> Incarnation {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Incarnation(since.saturating_sub(behind).as_micros() as u64)
+    let micros = u64::try_from(since.saturating_sub(behind).as_micros()).unwrap_or(u64::MAX);
+    Incarnation(micros).min(Incarnation::LAST)
 }

@@ -137,8 +137,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let bound = listener.local_addr()?;
     let address = config.advertised(bound);
     let name: Arc<str> = config.node_name(bound).into();
-    let least = incarnation_above.map_or(0, |known| known.0.saturating_add(1));
-    let incarnation = new_incarnation(clock_behind).max(Incarnation(least));
+    let least = incarnation_above.map_or(Incarnation(0), Incarnation::next);
+    let incarnation = new_incarnation(clock_behind).max(least);
     let me = NodeRef { node: NodeId::from_name(&name), incarnation };
     let clock = Clock::start();
     let seed = seed(me);

@@ -330,7 +330,7 @@ impl Said {
         let (own, mut record) = (membership.swim.id(), membership.directory.own().clone());
         (record.version, record.member.state) = (self.version, self.state);
         if self.later_life {
-            record.member.incarnation = crate::base::Incarnation(u64::MAX);
+            record.member.incarnation = crate::base::Incarnation::LAST;
         }
         let (sender, mut all) = (Sender { member: peer.member, renewal: 0 }, Vec::new());
         if self.in_summary {
@@ -436,4 +436,60 @@ fn a_node_of_which_others_hold_the_last_version_ends_by_that_name() {
             assert!((0..3).all(|on| **shown(on) == *"1"), "what it says itself counts");
         }
     }
+}
+
+/// One record of the greatest number there is would leave no later life to its node.
+#[test]
+fn a_life_beyond_the_last_one_is_not_read() {
+    use crate::base::Incarnation;
+    use crate::member::Hello;
+    let beyond = [Incarnation(Incarnation::LAST.0 + 1), Incarnation(u64::MAX)];
+    let mut net = Net::cluster(95, 3);
+    let (own, victim) = (Sender { member: net.me(1), renewal: 0 }, net.me(2));
+    let mut record = net.nodes[2].membership.directory.own().clone();
+    for incarnation in beyond {
+        record.member.incarnation = incarnation;
+        let life = NodeRef { incarnation, ..victim };
+        let about = crate::member::messages::SummaryEntry {
+            member: life,
+            version: 1,
+            state: MemberState::Up,
+            belief: Belief::Active { renewal: 0, refuted: 0 },
+        };
+        let mut all = vec![
+            crate::member::messages::hello(Sender { member: life, renewal: 0 }, 1),
+            crate::member::messages::known(own, 1, incarnation),
+            crate::member::messages::prove(own, life, 1),
+        ];
+        let mut packer = Packer::records(FLAG_ESTABLISHED, own, |out| all.push(out.to_vec()));
+        packer.record(&record, about.belief);
+        packer.finish();
+        crate::member::messages::remarks(own, &[about], |out| all.push(out.to_vec()));
+        let (to, mut ping) = (net.nodes[0].membership.swim.id(), vec![KIND_SWIM]);
+        let id = SwimId { address: address(2), member: life, renewal: 0 };
+        crate::member::identity::put_ping(&id, &to, None, &mut ping);
+        all.push(ping);
+        for datagram in all {
+            let (now, mut sink) = (net.now, Recorder::default());
+            let told =
+                net.nodes[0].membership.handle_datagram(now, address(1), &datagram, &mut sink);
+            assert!(matches!(told, Err(MemberError::Malformed { .. })), "{told:?}");
+            assert_eq!(sink.0, []);
+        }
+        let mut hello = Hello::new(Time(0), victim, address(2), &[address(1)], 1);
+        hello.take(address(1), &crate::member::messages::known(own, 1, incarnation));
+        assert_eq!(hello.me(), victim);
+        let refused = Membership::new(
+            seeded(&[]),
+            local("x", address(7), incarnation.0),
+            Box::new(Manual),
+            1,
+        );
+        assert!(matches!(refused, Err(MemberConfigError::OutOfRange { key: "incarnation", .. })));
+    }
+    net.run(S(5));
+    assert!(net.agreed(&[0, 1, 2], 3) && net.nodes.iter().all(|node| node.faults.is_empty()));
+    assert_eq!(Incarnation::LAST.next(), Incarnation::LAST);
+    assert_eq!(Incarnation(u64::MAX).next(), Incarnation::LAST);
+    assert_eq!(Incarnation(5).next(), Incarnation(6));
 }
