@@ -264,6 +264,8 @@ pub(super) struct Checked {
     pub src: SwimId,
     /// The counter under which it calls this node suspect.
     pub doubts: Option<u16>,
+    /// Whether it calls this node's identity dead, or leaves it no counter to say that it is not.
+    pub buries: bool,
     /// Whether it asks this node for a sign of life.
     pub asked: Option<Asked>,
 }
@@ -275,13 +277,19 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
     let header = read_header(&mut reader)?;
     let plain = matches!(header.message, Message::Announce | Message::TurnUndead);
     let mut doubts = None;
+    let mut buries = header.dst == *own && header.message == Message::TurnUndead;
     if !plain {
         // The count is the one number here that is not ours: the detector writes it big-endian.
         let count = reader.u16()?.swap_bytes();
         for _ in 0..count {
             let member = read_member(&mut reader)?;
-            if member.id() == own && member.state() == State::Suspect {
-                doubts = doubts.max(Some(member.incarnation()));
+            if member.id() != own {
+                continue;
+            }
+            match member.state() {
+                State::Alive => {}
+                State::Suspect => doubts = doubts.max(Some(member.incarnation())),
+                State::Down => buries = true,
             }
         }
     }
@@ -294,5 +302,6 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
         _ => None,
     };
     let asked = asked.filter(|_| header.dst == *own);
-    Ok(Checked { src: header.src, doubts, asked })
+    buries |= doubts >= Some(u16::MAX - 1);
+    Ok(Checked { src: header.src, doubts, buries, asked })
 }

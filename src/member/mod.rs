@@ -13,6 +13,7 @@
 //!                            the failure detector behind a boundary of ours
 //!  roll_call                 how it finds out that many are gone at once
 //!  health                    how far this node trusts its own doubts
+//!  renewals                  how often this node refutes its own death
 //!  verdicts                  whom it has given up, told to all
 //!  fitness                   who gets no keys because it falls silent again and again
 //!  records                   the directory and its merge rules
@@ -41,6 +42,7 @@ mod reachability;
 mod receive;
 mod records;
 mod refusals;
+mod renewals;
 mod roll_call;
 mod settle;
 mod start;
@@ -351,6 +353,9 @@ impl Membership {
             let own = self.swim.id();
             let checked = identity::check_message(&payload[1..], &own).map_err(malformed)?;
             self.heard(now, sink);
+            if checked.buries && !self.swim.may_renew(now) {
+                return Ok(());
+            }
             if let Some(incarnation) = checked.doubts {
                 self.swim.doubted(incarnation);
             }

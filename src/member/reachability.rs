@@ -18,6 +18,7 @@ use super::belief::Belief;
 use super::health::Health;
 use super::identity::{self, Checked, DATAGRAM_BYTES, Home, KIND_SWIM, SwimCodec, SwimId};
 use super::outlet::{Effects, Outlet};
+use super::renewals::Renewals;
 use super::roll_call::RollCall;
 use crate::config::MembershipConfig;
 
@@ -49,6 +50,7 @@ pub(super) struct Swim {
     /// With so many of them those that it is sure of by now are forgotten.
     unsure_limit: usize,
     roll_call: RollCall,
+    renewals: Renewals,
     #[cfg(test)]
     looked_at: std::cell::Cell<u64>,
 }
@@ -96,6 +98,7 @@ impl Swim {
             unsure: BTreeMap::new(),
             unsure_limit: FEW_UNSURE,
             roll_call: RollCall::default(),
+            renewals: Renewals::new(),
             #[cfg(test)]
             looked_at: Default::default(),
         }
@@ -118,8 +121,17 @@ impl Swim {
     }
 
     /// Whether this node had to renew its identity since this was last asked.
-    pub fn take_renewed(&mut self) -> bool {
-        std::mem::take(&mut self.effects.renewed)
+    pub fn take_renewed(&mut self, now: Time) -> bool {
+        let renewed = std::mem::take(&mut self.effects.renewed);
+        if renewed {
+            self.renewals.count(now);
+        }
+        renewed
+    }
+
+    /// Whether this node may renew its identity now.
+    pub fn may_renew(&self, now: Time) -> bool {
+        self.renewals.is_free(now)
     }
 
     /// Whether it counts as dead and has no further identity to come back under.
@@ -478,6 +490,9 @@ impl Swim {
         let own = self.id();
         if renewal < own.renewal || (renewal == own.renewal && !down) {
             return; // It has said more itself since.
+        }
+        if !self.may_renew(now) {
+            return;
         }
         let next = renewal.checked_add(1);
         self.effects.cannot_renew |= next.is_none();

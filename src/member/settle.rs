@@ -39,7 +39,7 @@ impl Membership {
         if self.swim.cannot_renew() {
             return self.end(now, MemberFault::NothingLater { what: "renewal" }, sink);
         }
-        if self.swim.take_renewed() {
+        if self.swim.take_renewed(now) {
             self.stats.renewals += 1;
             self.swim.look_around(now, sink);
             self.has_renewed(now, sink);

@@ -13,6 +13,7 @@ mod flapping;
 mod heirs;
 mod hostile;
 mod identity;
+mod renewals;
 mod seeds;
 mod starved;
 mod tombstones;
