@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyway::admin::report::HealthReport;
+use keyway::admin::report::{HealthReport, MembersReport};
 use keyway::admin::{Admin, AdminPort};
 use keyway::{Context, Handler, Message, Node, Routee, WorkerIndex};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -97,6 +97,12 @@ fn a_blocking_handler_is_named_within_a_second() {
         let either = part.replace("worker=0", "worker=1");
         assert!(said[0].contains(part) || said[0].contains(&either), "{part}: {said:?}");
     }
+    assert!(get(&admin, "/metrics").1.contains("\nkeyway_workers_stuck 1\n"));
+    // Members hear of it with the next load that they are told.
+    within(Duration::from_secs(10), "it is a member's", || {
+        let report: MembersReport = serde_json::from_str(&get(&admin, "/members").1).unwrap();
+        report.members[0].stuck
+    });
     // A slow handler is not yet a reason to take the node out of service; one that blocks is.
     within(Duration::from_secs(3), "the node is not healthy", || !health(&admin).0);
 
@@ -108,6 +114,27 @@ fn a_blocking_handler_is_named_within_a_second() {
     within(Duration::from_secs(5), "it counts once", || node.counts().in_flight() == 0);
     assert!(node.counts().slow_turns > slow_before);
     assert_eq!(lines(HOLDS).len(), 1);
+}
+
+#[test]
+fn what_counts_as_stuck_is_what_counts_as_slow() {
+    let patient = Node::builder().bind("127.0.0.1:0").set("workers.slow_turn_ms", "600000");
+    let node = Arc::new(patient.start().expect("starts"));
+    let port = AdminPort::open("127.0.0.1:0".parse().unwrap()).expect("a port");
+    let admin = Admin::builder(Arc::clone(&node)).start(port).expect("serves");
+    let (release, gate) = channel();
+    let gate = Arc::new(Mutex::new(gate));
+    node.serve("/user/blocker", move |_| Blocker(Arc::clone(&gate))).expect("serves");
+    let router = node.router("/user/blocker").build().expect("builds");
+    assert!(router.wait_ready(1, Duration::from_secs(5)).is_ok());
+    router.tell(&Block).expect("is taken");
+    within(Duration::from_secs(5), "the turn lasts", || {
+        node.health().workers.iter().any(|worker| worker.turn > Duration::from_millis(500))
+    });
+    assert_eq!(node.health().stuck().count(), 0);
+    assert_eq!(node.counts().slow_turns, 0);
+    assert!(get(&admin, "/metrics").1.contains("\nkeyway_workers_stuck 0\n"));
+    release.send(()).expect("the handler waits");
 }
 
 /// What the log says of a worker that is held now.

@@ -35,7 +35,10 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
     let health = node.health();
     out.gauge("keyway_up", "1 while the node is a member and takes messages.");
     out.sample(&[], u64::from(health.is_healthy()));
-    out.gauge("keyway_workers_stuck", "Workers whose turn has lasted more than 100 ms.");
+    out.gauge(
+        "keyway_workers_stuck",
+        "Workers whose turn lasts longer than `workers.slow_turn_ms`.",
+    );
     out.sample(&[], health.stuck().count() as u64);
     members(&mut out, &MembersReport::of(node));
     out.gauge(

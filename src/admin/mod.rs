@@ -7,7 +7,7 @@
 //! | `GET /routers` | this node's routers, with the digest of each table |
 //! | `GET /counts` | how many messages ended how, by reason |
 //! | `GET /strangers` | what came to the node's port, and what of it was not let in |
-//! | `GET /health` | 200 while the node is up and no worker has stood still for a second, else 503; names workers that have stood still for 100 ms, and what keeps a node from joining |
+//! | `GET /health` | 200 while the node is up and no worker has stood still for a second, else 503; names workers whose turn lasts longer than `workers.slow_turn_ms`, and what keeps a node from joining |
 //! | `GET /metrics` | all of it for Prometheus, as OpenMetrics text |
 //! | `POST /down/{node}` | removes a member that will not come back, by name |
 //! | `POST /leave` | begins a graceful leave |

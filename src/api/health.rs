@@ -15,9 +15,6 @@ use crate::queue::board::{Fill, Gauge, WayState};
 use crate::queue::times::Distribution;
 use crate::runtime::published::Ended;
 
-/// How long a worker's turn may last before the worker is called stuck.
-pub(super) const STUCK_AFTER: Duration = Duration::from_millis(100);
-
 /// How long a turn may last before the node is not healthy any more: a slow handler is not yet a
 /// reason to take a node out of service.
 const UNHEALTHY_AFTER: Duration = Duration::from_secs(1);
@@ -53,7 +50,7 @@ pub struct WorkerHealth {
     /// How long its present turn has lasted; zero while it sleeps.
     pub turn: Duration,
     /// Whether that is so long that something must hold it: a handler that blocks or computes for
-    /// more than 100 ms.
+    /// more than `workers.slow_turn_ms`, 100 ms by default.
     pub stuck: bool,
     /// The path whose handler the turn called last, if it is stuck and the path is known.
     pub path: Option<Path>,
@@ -88,7 +85,7 @@ impl Node {
         let workers = readings.into_iter().zip(0..).map(|(reading, index)| {
             let held = HeldWorker::new(WorkerIndex(index), reading, now, own);
             let HeldWorker { worker, path, message, turn, .. } = held;
-            let stuck = turn >= STUCK_AFTER;
+            let stuck = turn >= self.shared.slow_turn;
             let (path, message) = if stuck { (path, message) } else { (None, None) };
             WorkerHealth { worker, turn, stuck, path, message }
         });

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::health::STUCK_AFTER;
 use super::node::Node;
 use super::shared::Shared;
 use crate::base::{Member, NodeRef};
@@ -17,7 +16,7 @@ impl Shared {
     /// Has the part measure this node from now on.
     pub(super) fn measure_load(&self) {
         let boards: Vec<_> = self.doors.iter().map(|door| Arc::clone(&door.counts)).collect();
-        let clock = self.clock;
+        let (clock, slow_turn) = (self.clock, self.slow_turn);
         let read = Box::new(move || {
             let mut sum = Reading::default();
             for board in &boards {
@@ -26,7 +25,7 @@ impl Shared {
                 sum.awake_ns += spent.awake_ns;
                 let pulse = board.pulse.read();
                 // After the reading, so that it is no later.
-                sum.stuck |= pulse.turn(clock.now()) >= STUCK_AFTER;
+                sum.stuck |= pulse.turn(clock.now()) >= slow_turn;
             }
             sum
         });
