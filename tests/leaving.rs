@@ -1,14 +1,14 @@
 //! Nodes that leave while their own application goes on: what is refused, what is finished, and what
 //! a leave says that it waits for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::{
-    AskError, AsyncReplies, Context, Ended, Handler, Later, Message, Node, NodeBuilder, NodeError,
-    Refusal, Routee, Router,
+    AskError, AsyncReplies, Context, Ended, GoneReason, Handler, Later, Message, Node, NodeBuilder,
+    NodeError, Refusal, Routee, Router,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -201,6 +201,54 @@ fn a_peer_that_holds_up_a_leave_is_named_and_so_is_what_was_given_up() {
     assert_eq!(leaver.end(), Some(Ended::Left { drained: false }));
     let gave_up = leaver.leave_waits_for().unwrap();
     assert_eq!((gave_up.asks, gave_up.peers.len()), (1, 1), "{gave_up}");
+}
+
+#[test]
+fn a_handler_that_holds_its_worker_makes_a_leave_no_longer_than_its_timeout() {
+    const TIMEOUT: Duration = Duration::from_secs(12);
+    let seen = Arc::default();
+    let leaver = builder("leaver").set("membership.leave_timeout_ms", "12000").start().unwrap();
+    let other = builder("other").seed(leaver.address()).start().unwrap();
+    serve(&leaver, &seen, Duration::from_secs(30));
+    let router = other.router("/add").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    for key in 0..100 {
+        router.tell(&Add { key }).unwrap();
+    }
+    eventually("a handler holds its worker", || leaver.health().stuck().count() == 1);
+    let began = Instant::now();
+    assert!(!leaver.leave_and_wait().unwrap(), "it cannot be drained");
+    let took = began.elapsed();
+    assert!(took < TIMEOUT + Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
+fn a_leave_that_a_handler_asks_for_goes_on_though_the_handler_cannot_wait() {
+    #[derive(Routee)]
+    #[routee(handles(Pass))]
+    struct ShutDown(Arc<Mutex<Option<Node>>>);
+
+    impl Handler<Pass> for ShutDown {
+        type Reply = u64;
+        fn handle(&mut self, _: &ArchivedPass, _: &mut Context<'_>) -> u64 {
+            let node = self.0.lock().unwrap().take().expect("it is asked once");
+            let left = node.leave_and_wait();
+            u64::from(matches!(left, Err(NodeError::WouldBlock)))
+        }
+    }
+
+    let leaver = builder("leaver").start().unwrap();
+    let (id, address) = (leaver.id(), leaver.address());
+    let place = Arc::new(Mutex::new(None));
+    let shared = Arc::clone(&place);
+    leaver.serve("/pass", move |_| ShutDown(Arc::clone(&shared))).unwrap();
+    place.lock().unwrap().replace(leaver);
+    let other = builder("other").seed(address).start().unwrap();
+    let router = other.router("/pass").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    let mut watch = other.watch(id).unwrap();
+    assert_eq!(router.ask(&Pass).within(LIMIT).wait(), Ok(1));
+    assert_eq!(watch.wait(LIMIT).unwrap(), Some(GoneReason::NodeLeft));
 }
 
 #[test]

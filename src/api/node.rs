@@ -327,14 +327,22 @@ impl Node {
     /// As [`Node::leave`], blocking the thread.
     ///
     /// # Errors
-    /// As [`Node::leave`].
+    /// As [`Node::leave`]. [`NodeError::WouldBlock`] in a handler, whose worker the leave waits for:
+    /// it goes on all the same, and the node with it until it has left.
     pub fn leave_and_wait(self) -> Result<bool, NodeError> {
-        self.shared.may_wait()?;
+        if let Err(would_block) = self.shared.may_wait() {
+            self.begin_leave()?;
+            // Whoever drops a node stops it, so it is kept until it has left.
+            let kept = std::thread::Builder::new().name("keyway-leaving".to_owned());
+            let _ = kept.spawn(move || block_on(self.leave()));
+            return Err(would_block);
+        }
         block_on(self.leave())
     }
 
     /// Stops at once. Peers notice the closed links; what was under way is lost, and counted.
-    /// Returns when the threads have ended, with the last counts.
+    /// Returns when the threads have ended, with the last counts; in a handler, whose thread is one of
+    /// them, at once, with those of now.
     ///
     /// # Errors
     /// When handlers held some of the workers for more than 5 s: they are named, and what they had is

@@ -224,7 +224,8 @@ settings! {
         /// time runs only while every member answers. One that was removed is remembered as long as
         /// there is room.
         tombstone_ms: u64 = 600_000, Number(10_000, 604_800_000);
-        /// How long a graceful leave may take before the node goes anyway.
+        /// How long a graceful leave may take before the node goes anyway. With less than 12 s a
+        /// handler that holds its worker may make it up to 3 s longer.
         leave_timeout_ms: u64 = 20_000, Number(0, 3_600_000);
         /// What happens to members that stay unreachable. With "manual", an operator removes them;
         /// with "remove-after" they are removed after `remove_after_ms`, by each side of a partition.

@@ -7,9 +7,12 @@ use super::{Control, ControlSink, ControlTimer};
 use crate::base::Time;
 use crate::worker::{Command, Report};
 
-/// How long workers may take to stop. More than a worker waits for its siblings and for control to
-/// take its last reports.
+/// How long workers may take to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same at the end of a leave whose time is over. More than a worker waits for its siblings and
+/// for control to take its last reports.
+pub(super) const LAST_PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +38,8 @@ impl Control {
         let running = self.workers - lost;
         self.ending = Ending::Stopping(running);
         self.tell_all(sink, || Command::Stop);
-        sink.schedule(now.plus(PATIENCE), ControlTimer::Stop);
+        let left = self.leaving.left(now).unwrap_or(PATIENCE);
+        sink.schedule(now.plus(left.clamp(LAST_PATIENCE, PATIENCE)), ControlTimer::Stop);
         self.end_without(running, sink);
     }
 
