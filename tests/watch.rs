@@ -193,6 +193,25 @@ fn a_path_that_is_withdrawn_is_gone_once_for_those_who_watched_it() {
 }
 
 #[test]
+fn a_watch_of_a_node_that_has_stopped_says_so_as_often_as_it_is_asked() {
+    let other = node("b", &[]);
+    let stopped = node("a", &[&other]);
+    let mut watch = stopped.watch(other.id()).unwrap();
+    let mut unasked = stopped.watch(other.id()).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| watch.wait(LIMIT));
+        std::thread::sleep(Duration::from_millis(50));
+        stopped.stop().unwrap();
+        assert!(matches!(waits.join().unwrap(), Err(NodeError::Stopped)));
+    });
+    for watch in [&mut watch, &mut unasked] {
+        for _ in 0..3 {
+            assert!(matches!(watch.wait(LIMIT), Err(NodeError::Stopped)));
+        }
+    }
+}
+
+#[test]
 fn nodes_that_leave_are_removed_or_start_anew_are_gone() {
     let guard = Guard::new("a", &[]);
     let mut nodes: Vec<Node> =

@@ -113,8 +113,8 @@ impl Notify for Waiting {
 pub struct Watch {
     token: u64,
     gone: oneshot::Receiver<GoneReason>,
-    /// What it was told; it is told once.
-    told: Option<GoneReason>,
+    /// What it was told, once: why, or nothing since this node has stopped.
+    told: Option<Option<GoneReason>>,
     ended: watch::Receiver<Option<Ended>>,
     unwatch: mpsc::UnboundedSender<u64>,
 }
@@ -123,20 +123,19 @@ impl Watch {
     /// Waits until what is watched is gone, and says why; asked again, it says the same.
     ///
     /// # Errors
-    /// When this node stops meanwhile.
+    /// When this node has stopped before.
     pub async fn gone(&mut self) -> Result<GoneReason, NodeError> {
-        if let Some(reason) = self.told {
-            return Ok(reason);
-        }
-        tokio::select! {
-            biased;
-            reason = &mut self.gone => {
-                let reason = reason.map_err(|_| NodeError::Stopped)?;
-                self.told = Some(reason);
-                Ok(reason)
-            }
-            _ = self.ended.wait_for(Option::is_some) => Err(NodeError::Stopped),
-        }
+        let told = match self.told {
+            Some(told) => told,
+            // Neither of the two may be asked again once it has answered.
+            None => tokio::select! {
+                biased;
+                reason = &mut self.gone => reason.ok(),
+                _ = self.ended.wait_for(Option::is_some) => None,
+            },
+        };
+        self.told = Some(told);
+        told.ok_or(NodeError::Stopped)
     }
 
     /// As [`Watch::gone`], blocking the thread for at most a while; `None` when it is still there.
