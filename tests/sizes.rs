@@ -10,6 +10,10 @@ const MAX_FILE_LINES: usize = 600;
 /// From the line of `fn` to that of the closing brace, both counted.
 const MAX_FUNCTION_LINES: usize = 80;
 
+/// The simulator's drivers: they move bytes, and both together fit into one look.
+const SIMULATED_DRIVERS: [&str; 2] = ["src/sim/control.rs", "src/sim/worker.rs"];
+const MAX_DRIVER_LINES: usize = 299;
+
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -171,6 +175,20 @@ fn no_file_is_longer_than_a_reader_can_hold() {
         .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
         .collect();
     assert!(long.is_empty(), "over {MAX_FILE_LINES} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_drivers_of_the_simulator_only_move_bytes() {
+    let sources = sources();
+    let lines = SIMULATED_DRIVERS.map(|driver| {
+        let driver = sources.iter().find(|(path, _)| path == Path::new(driver));
+        driver.expect("there is such a file").1.lines().count()
+    });
+    let total: usize = lines.iter().sum();
+    assert!(
+        total <= MAX_DRIVER_LINES,
+        "{SIMULATED_DRIVERS:?} have {lines:?} lines, {total} in all"
+    );
 }
 
 #[test]

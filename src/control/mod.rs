@@ -66,8 +66,8 @@ pub const DATAGRAMS_PER_TURN: usize = 256;
 /// What is read of a datagram; the longest that means anything is far shorter.
 pub const DATAGRAM_BYTES: usize = 65_536;
 
-/// What control wants its driver to do.
-pub trait ControlSink {
+/// Control's hands: its datagrams, connections, timers, and the ways to its workers.
+pub trait ControlSink: ControlTells {
     /// Send this datagram.
     fn send(&mut self, to: SocketAddr, datagram: &[u8]);
     /// Call [`Control::timer`] with this at that time.
@@ -82,6 +82,28 @@ pub trait ControlSink {
     /// Run this job, where it holds nothing up, and call [`Control::tables_made`] with its outcome.
     /// There is never more than one.
     fn make_tables(&mut self, job: TableJob);
+    /// Bytes that nobody can foresee.
+    fn nonce(&mut self) -> [u8; 32];
+    /// Connect, and then do this; [`Control::job`] hears how it goes.
+    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake);
+    /// Do this with the connection that has just come in; [`Control::job`] hears how it goes.
+    fn accept(&mut self, job: JobId, shake: Shake);
+    /// Say this on the connection that has just come in, as far as it goes at once, and close it.
+    fn turn_away(&mut self, refusal: &[u8]);
+    /// Keep this open connection; [`Control::job`] hears what comes on it.
+    fn keep(&mut self, job: JobId);
+    /// Write this to a connection that is kept.
+    fn write(&mut self, job: JobId, bytes: Vec<u8>);
+    /// Close this connection; nothing more of it matters.
+    fn abort(&mut self, job: JobId);
+    /// Take connections in, or leave them waiting.
+    fn accepting(&mut self, accepting: bool);
+    /// Have discovery look, then call [`Control::discovered`].
+    fn discover(&mut self);
+}
+
+/// What control says to whoever asked, to whoever listens, and to the log.
+pub trait ControlTells {
     /// This router's first table is published.
     fn routed(&mut self, router: u32);
     /// What became of a path that was to be served: the cluster is being told, or it is free again.
@@ -105,24 +127,6 @@ pub trait ControlSink {
     /// A worker's report that is for whoever looks on. For the log as well, if it says how many
     /// others like it were left out there.
     fn overheard(&mut self, report: Report, left_out: Option<u64>);
-    /// Bytes that nobody can foresee.
-    fn nonce(&mut self) -> [u8; 32];
-    /// Connect, and then do this; [`Control::job`] hears how it goes.
-    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake);
-    /// Do this with the connection that has just come in; [`Control::job`] hears how it goes.
-    fn accept(&mut self, job: JobId, shake: Shake);
-    /// Say this on the connection that has just come in, as far as it goes at once, and close it.
-    fn turn_away(&mut self, refusal: &[u8]);
-    /// Keep this open connection; [`Control::job`] hears what comes on it.
-    fn keep(&mut self, job: JobId);
-    /// Write this to a connection that is kept.
-    fn write(&mut self, job: JobId, bytes: Vec<u8>);
-    /// Close this connection; nothing more of it matters.
-    fn abort(&mut self, job: JobId);
-    /// Take connections in, or leave them waiting.
-    fn accepting(&mut self, accepting: bool);
-    /// Have discovery look, then call [`Control::discovered`].
-    fn discover(&mut self);
 }
 
 /// What control's timers are for.

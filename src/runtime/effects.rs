@@ -15,7 +15,7 @@ use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex, coun
 use crate::control::LogLine;
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
-use crate::control::{ControlSink, ControlTimer, ServeFailure};
+use crate::control::{ControlSink, ControlTells, ControlTimer, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::{Discovery, look};
 use crate::net::random_nonce;
@@ -139,6 +139,48 @@ impl ControlSink for Effects {
         self.tables = Some(job);
     }
 
+    fn nonce(&mut self) -> [u8; 32] {
+        random_nonce()
+    }
+
+    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
+        self.jobs.connect(job, address, shake);
+    }
+
+    fn accept(&mut self, job: JobId, shake: Shake) {
+        if let Some(stream) = self.arrived.take() {
+            self.jobs.accept(job, stream, shake);
+        }
+    }
+
+    fn turn_away(&mut self, refusal: &[u8]) {
+        if let Some(stream) = self.arrived.take() {
+            let _ = stream.try_write(refusal);
+        }
+    }
+
+    fn keep(&mut self, job: JobId) {
+        self.jobs.keep(job);
+    }
+
+    fn write(&mut self, job: JobId, bytes: Vec<u8>) {
+        self.jobs.write(job, bytes);
+    }
+
+    fn abort(&mut self, job: JobId) {
+        self.jobs.abort(job);
+    }
+
+    fn accepting(&mut self, accepting: bool) {
+        self.accepting = accepting;
+    }
+
+    fn discover(&mut self) {
+        self.look_for_seeds();
+    }
+}
+
+impl ControlTells for Effects {
     fn routed(&mut self, router: u32) {
         self.routed.push(router);
     }
@@ -194,46 +236,6 @@ impl ControlSink for Effects {
         if let Some(left_out) = left_out {
             log_report(&report, counted(left_out));
         }
-    }
-
-    fn nonce(&mut self) -> [u8; 32] {
-        random_nonce()
-    }
-
-    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
-        self.jobs.connect(job, address, shake);
-    }
-
-    fn accept(&mut self, job: JobId, shake: Shake) {
-        if let Some(stream) = self.arrived.take() {
-            self.jobs.accept(job, stream, shake);
-        }
-    }
-
-    fn turn_away(&mut self, refusal: &[u8]) {
-        if let Some(stream) = self.arrived.take() {
-            let _ = stream.try_write(refusal);
-        }
-    }
-
-    fn keep(&mut self, job: JobId) {
-        self.jobs.keep(job);
-    }
-
-    fn write(&mut self, job: JobId, bytes: Vec<u8>) {
-        self.jobs.write(job, bytes);
-    }
-
-    fn abort(&mut self, job: JobId) {
-        self.jobs.abort(job);
-    }
-
-    fn accepting(&mut self, accepting: bool) {
-        self.accepting = accepting;
-    }
-
-    fn discover(&mut self) {
-        self.look_for_seeds();
     }
 }
 

@@ -1,11 +1,18 @@
-//! Calls of a process's control: with what hands, and what is looked at afterwards.
+//! Calls of a process's control: with what hands, what it says meanwhile, and what is looked at
+//! afterwards.
+
+use std::sync::Arc;
 
 use super::control::Hands;
 use super::events::LifeId;
+use super::invariants::Seen;
 use super::process::{Body, Life};
 use super::world::World;
-use crate::base::Time;
-use crate::control::Control;
+use crate::base::{HandlerId, LogKind, MemberEvent, Time, View};
+use crate::control::letters::DeadLetter;
+use crate::control::{Control, ControlTells, LogLine, ServeFailure};
+use crate::member::MemberFault;
+use crate::worker::Report;
 
 impl World {
     /// Calls a process's control.
@@ -24,5 +31,57 @@ impl World {
             self.see(life, seen);
         }
         Some(outcome)
+    }
+}
+
+/// Nobody listens but the invariants.
+impl ControlTells for Hands<'_> {
+    fn routed(&mut self, router: u32) {
+        self.seen.push(Seen::Routed(router, self.snapshot.router(router).is_some()));
+    }
+
+    fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>) {
+        self.seen.push(Seen::Served(handler, outcome));
+    }
+
+    fn unserved(&mut self, _: HandlerId) {
+        self.seen.push(Seen::Unserved);
+    }
+
+    fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
+        let (view, shown) = (view.digest, self.snapshot.view.digest);
+        self.seen.push(Seen::Changed { view, shown, events: events.to_vec() });
+    }
+
+    fn fault(&mut self, fault: MemberFault) {
+        self.seen.push(Seen::Fault(fault));
+    }
+
+    fn left(&mut self, drained: bool) {
+        self.seen.push(Seen::Left(drained));
+    }
+
+    fn stopped(&mut self, running: u16) {
+        self.seen.push(Seen::Stopped(running));
+    }
+
+    fn log(&mut self, line: LogLine) {
+        self.seen.push(Seen::Logged(line.kind));
+        self.seen.push(Seen::Log(line));
+    }
+
+    fn hears_dead_letters(&self) -> bool {
+        true
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
+        if left_out.is_some() {
+            self.seen.push(Seen::Logged(LogKind::DeadLetters));
+        }
+        self.net.trace.say(|| format!("dead letters: {letter}"));
+    }
+
+    fn overheard(&mut self, report: Report, _: Option<u64>) {
+        self.net.trace.say(|| format!("{report:?}"));
     }
 }

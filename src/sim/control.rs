@@ -10,15 +10,13 @@ use super::invariants::{Seen, masks};
 use super::jobs::Jobs;
 use super::network::Network;
 use super::process::Core;
-use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex};
-use crate::control::letters::DeadLetter;
+use crate::base::{Time, WorkerIndex};
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
-use crate::control::{ControlSink, ControlTimer, LogLine, ServeFailure};
-use crate::member::MemberFault;
+use crate::control::{ControlSink, ControlTimer};
 use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
-use crate::worker::{Command, Report};
+use crate::worker::Command;
 
 /// What one call of control moves.
 pub struct Hands<'a> {
@@ -64,55 +62,6 @@ impl ControlSink for Hands<'_> {
         self.seen.push(Seen::Wanted(masks::right_already(&job)));
         let at = self.net.after_us(self.net.weather.tables_us);
         self.net.queue.push(at, Event::Tables(self.life, job.run()));
-    }
-
-    fn routed(&mut self, router: u32) {
-        self.seen.push(Seen::Routed(router, self.snapshot.router(router).is_some()));
-    }
-
-    fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>) {
-        self.seen.push(Seen::Served(handler, outcome));
-    }
-
-    fn unserved(&mut self, _: HandlerId) {
-        self.seen.push(Seen::Unserved);
-    }
-
-    fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
-        let (view, shown) = (view.digest, self.snapshot.view.digest);
-        self.seen.push(Seen::Changed { view, shown, events: events.to_vec() });
-    }
-
-    fn fault(&mut self, fault: MemberFault) {
-        self.seen.push(Seen::Fault(fault));
-    }
-
-    fn left(&mut self, drained: bool) {
-        self.seen.push(Seen::Left(drained));
-    }
-
-    fn stopped(&mut self, running: u16) {
-        self.seen.push(Seen::Stopped(running));
-    }
-
-    fn log(&mut self, line: LogLine) {
-        self.seen.push(Seen::Logged(line.kind));
-        self.seen.push(Seen::Log(line));
-    }
-
-    fn hears_dead_letters(&self) -> bool {
-        true
-    }
-
-    fn dead_letter(&mut self, letter: DeadLetter, left_out: Option<u64>) {
-        if left_out.is_some() {
-            self.seen.push(Seen::Logged(LogKind::DeadLetters));
-        }
-        self.net.trace.say(|| format!("dead letters: {letter}"));
-    }
-
-    fn overheard(&mut self, report: Report, _: Option<u64>) {
-        self.net.trace.say(|| format!("{report:?}"));
     }
 
     fn nonce(&mut self) -> [u8; 32] {

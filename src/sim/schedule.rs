@@ -216,10 +216,9 @@ impl World {
         let awaited = others.any(|(_, core)| !core.ends.let_go);
         let Core { worker, turn, ends, .. } = &mut body.workers[index];
         ends.awaited = awaited;
-        let (clock, seen) = (Clock::new(now), Turned::default());
-        let (net, ledger, reports) = (&mut self.net, &self.ledger, Vec::new());
-        let limits = &self.plan.limits;
-        let mut hands = Hands { ends, net, ledger, limits, clock, reports, seen };
+        let seen = Turned::new(id, &self.ledger, self.plan.limits);
+        let (net, clock, reports) = (&mut self.net, Clock::new(now), Vec::new());
+        let mut hands = Hands { ends, net, clock, reports, seen };
         let outcome = turn.run(worker, &mut hands);
         hands.clock = Clock::new(now);
         let pause = match outcome {
@@ -234,7 +233,7 @@ impl World {
             body.send_report(&mut self.net, life, report);
         }
         if self.application.is_none() {
-            self.check_turn(id, seen, gave || outcome != TurnOutcome::Again);
+            self.check_turn(seen, gave || outcome != TurnOutcome::Again);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::events::{ConnId, Side};
 use super::invariants::turns::Turned;
-use super::load::Shared;
 use super::network::Network;
 use super::process::{Clock, Ends};
 use crate::base::{DestinationId, Time, WorkerIndex};
@@ -14,17 +13,15 @@ use crate::queue::board::WayState;
 use crate::wire::{Chunk, WireError};
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::{Flow, Line, Moved, WorkerIo};
-use crate::worker::{Command, Injection, Limits, LinkId, Report};
+use crate::worker::{Command, Injection, LinkId, Report};
 
 /// What one turn of a worker moves.
 pub struct Hands<'a> {
     pub ends: &'a mut Ends,
     pub net: &'a mut Network,
-    pub ledger: &'a Shared,
-    pub limits: &'a Limits,
     pub clock: Clock,
     pub reports: Vec<Report>,
-    /// What is looked at after the turn.
+    /// What is looked at, now or after the turn.
     pub seen: Turned,
 }
 
@@ -36,14 +33,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_command(&mut self) -> Option<Command<Self::Connection>> {
-        let command = self.seen.took(self.ends.commands.pop(self.net.now)).map(Command::found);
-        let fates = &mut self.ledger.lock().fates;
-        match &command {
-            Some(Command::Apply(snapshot)) => fates.applied(self.ends.id, snapshot),
-            Some(Command::Stop) => fates.stops(self.ends.id),
-            _ => {}
-        }
-        command
+        self.seen.command(self.ends.commands.pop(self.net.now).map(Command::found))
     }
 
     fn has_command(&self) -> bool {
@@ -55,9 +45,7 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
-        if let Report::Ended(_) = report {
-            self.ledger.lock().fates.stopped(self.ends.id);
-        }
+        self.seen.reports(&report);
         self.reports.push(report);
         Ok(())
     }
@@ -109,7 +97,7 @@ impl WorkerIo for Hands<'_> {
 
     fn close(&mut self, link: LinkId) {
         if let Some(socket) = self.ends.detach(link) {
-            self.ledger.lock().closed((socket.conn, socket.side), self.ends.id);
+            self.seen.closes(&socket);
             self.net.close(socket.conn, socket.side);
         }
     }
@@ -128,12 +116,8 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn consumed(&mut self, link: LinkId, count: usize, need: usize) {
-        let id = self.ends.id;
         if let Some(socket) = self.ends.socket(link) {
-            if count > 0 {
-                let bytes = &socket.inbox.bytes()[..count];
-                self.ledger.lock().took((socket.conn, socket.side), id, bytes);
-            }
+            self.seen.consumes(socket, count);
             socket.inbox.consumed(count, need);
         }
     }
@@ -145,14 +129,10 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
-        self.seen.writes(outbox, self.limits);
-        let id = self.ends.id;
+        self.seen.writes(outbox);
         let Some(socket) = self.ends.socket(link) else { return self.seen.went(Moved::Closed) };
         let moved = socket.write(self.net, outbox);
-        if let Moved::Bytes { count: count @ 1.., .. } = moved {
-            self.ledger.lock().wrote((socket.conn, socket.side), id, outbox, count);
-        }
-        self.seen.went(moved)
+        self.seen.wrote(socket, outbox, moved)
     }
 
     fn flow(&mut self, link: LinkId) -> Option<Flow> {

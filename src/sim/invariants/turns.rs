@@ -1,19 +1,27 @@
-//! What a worker's hands saw in one turn is looked at when it is over.
+//! What a worker's hands saw in one turn: what it says of messages is held against their fates at
+//! once, the rest is looked at when the turn is over.
 
 use std::time::Duration;
 
 use super::{bounds, flows, protocol};
 use crate::sim::events::{ConnId, CoreId, Side};
+use crate::sim::load::Shared;
 use crate::sim::network::Network;
 use crate::sim::socket::Socket;
 use crate::sim::world::World;
 use crate::wire::WireError;
-use crate::worker::Limits;
 use crate::worker::outbox::Outbox;
 use crate::worker::turn::Moved;
+use crate::worker::{Command, Limits, Report};
 
 /// What was seen in one turn.
 pub struct Turned {
+    /// Whose turn it is.
+    core: CoreId,
+    /// What really happens to messages.
+    ledger: Shared,
+    /// What holds its outboxes.
+    limits: Limits,
     /// Something was taken or moved.
     moved: bool,
     /// With what a peer broke the protocol.
@@ -29,14 +37,22 @@ pub struct Turned {
     overfull: Result<(), String>,
 }
 
-impl Default for Turned {
-    fn default() -> Self {
-        let (broken, stalled, fullest) = Default::default();
-        Self { moved: false, broken, stalled, wronged: false, fullest, overfull: Ok(()) }
-    }
-}
-
 impl Turned {
+    /// Nothing so far.
+    pub fn new(core: CoreId, ledger: &Shared, limits: Limits) -> Self {
+        Self {
+            core,
+            ledger: ledger.clone(),
+            limits,
+            moved: false,
+            broken: None,
+            stalled: Vec::new(),
+            wronged: false,
+            fullest: [0; 3],
+            overfull: Ok(()),
+        }
+    }
+
     /// Something was taken, if there was any.
     pub fn took<T>(&mut self, what: Option<T>) -> Option<T> {
         self.moved |= what.is_some();
@@ -47,6 +63,38 @@ impl Turned {
     pub fn went(&mut self, moved: Moved) -> Moved {
         self.moved |= moved != Moved::Blocked;
         moved
+    }
+
+    /// A command was taken, if there was any.
+    pub fn command<C>(&mut self, command: Option<Command<C>>) -> Option<Command<C>> {
+        match &command {
+            Some(Command::Apply(snapshot)) => {
+                self.ledger.lock().fates.applied(self.core, snapshot);
+            }
+            Some(Command::Stop) => self.ledger.lock().fates.stops(self.core),
+            _ => {}
+        }
+        self.took(command)
+    }
+
+    /// The worker tells control something.
+    pub fn reports(&self, report: &Report) {
+        if let Report::Ended(_) = report {
+            self.ledger.lock().fates.stopped(self.core);
+        }
+    }
+
+    /// So many bytes that came are done with, from now on.
+    pub fn consumes(&self, socket: &Socket, count: usize) {
+        if count > 0 {
+            let bytes = &socket.inbox.bytes()[..count];
+            self.ledger.lock().took((socket.conn, socket.side), self.core, bytes);
+        }
+    }
+
+    /// A link is about to be closed.
+    pub fn closes(&self, socket: &Socket) {
+        self.ledger.lock().closed((socket.conn, socket.side), self.core);
     }
 
     /// A link is about to be closed for what its peer did, or did not.
@@ -65,18 +113,27 @@ impl Turned {
     }
 
     /// An outbox is about to be written.
-    pub fn writes(&mut self, outbox: &Outbox, limits: &Limits) {
+    pub fn writes(&mut self, outbox: &Outbox) {
         let fullest = &mut self.fullest[outbox.held().1 as usize];
         *fullest = outbox.bytes().max(*fullest);
         if self.overfull.is_ok() {
-            self.overfull = bounds::check_outbox(outbox, limits);
+            self.overfull = bounds::check_outbox(outbox, &self.limits);
         }
+    }
+
+    /// It was.
+    pub fn wrote(&mut self, socket: &Socket, outbox: &Outbox, moved: Moved) -> Moved {
+        if let Moved::Bytes { count: count @ 1.., .. } = moved {
+            self.ledger.lock().wrote((socket.conn, socket.side), self.core, outbox, count);
+        }
+        self.went(moved)
     }
 }
 
 impl World {
     /// A worker's turn is over. `well` says that it gave something away, or rests.
-    pub(in crate::sim) fn check_turn(&mut self, (life, index): CoreId, seen: Turned, well: bool) {
+    pub(in crate::sim) fn check_turn(&mut self, seen: Turned, well: bool) {
+        let (life, index) = seen.core;
         if let Some(error) = seen.broken {
             self.blame(protocol::NAME, format!("a peer's frame was refused: {error}"));
         }
