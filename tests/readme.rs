@@ -162,3 +162,21 @@ fn everyday_changes_are_made_where_the_table_says() {
         }
     }
 }
+
+#[test]
+fn the_files_of_the_walk_say_what_comes_before_and_after() {
+    let text = read("docs/ARCHITECTURE.md");
+    let (_, chapter) = text.split_once("## The walk of one message").expect("a chapter");
+    let (chapter, _) = chapter.split_once("\n## ").expect("another after it");
+    let rows = chapter.lines().filter(|line| line.starts_with("| `"));
+    let files: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    assert!(files.len() > 10 && files.contains(&"src/worker/core.rs"), "{files:?}");
+    let speaks = |file: &str| {
+        let text = read(file);
+        let told = text.lines().take(2).collect::<String>();
+        text.starts_with("//! Walk of a message")
+            && told.contains(" before") | told.contains("starts here")
+    };
+    let silent: Vec<&str> = files.iter().copied().filter(|file| !speaks(file)).collect();
+    assert!(silent.is_empty(), "no word of the walk in {silent:?}");
+}

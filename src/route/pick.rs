@@ -1,5 +1,6 @@
-//! Picking a routee for one message. On its way the message comes from `api/router` or a `worker`
-//! -> here -> `worker/place`.
+//! Walk of a message: `api/router` or a handler's `worker/context` comes before, `worker/place` after.
+//!
+//! Picking a routee for one message.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

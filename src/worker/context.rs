@@ -1,3 +1,5 @@
+//! Walk of a message: a handler's starts here; `worker/core` comes next.
+//!
 //! What a handler can do while it runs: the verbs of its [`Context`]. Those for asks and for work stand
 //! in `asking` and `working`.
 

@@ -1,3 +1,6 @@
+//! Walk of a message: a handler's `worker/context`, or `worker/admit` for another thread, comes before
+//! (and `worker/place` says where to), `wire/encode` and `worker/outbox` after.
+//!
 //! Everything of a worker that handlers may touch while they run: links, routers, asks, timers and
 //! counts. The routees themselves live beside it, so that one can run while this is borrowed.
 

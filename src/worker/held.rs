@@ -1,4 +1,6 @@
-//! Walk of a message from another thread: hand-overs that were accepted and whose link has no room
+//! Walk of a message from another thread: `worker/inject` comes before, `worker/admit` after.
+//!
+//! Hand-overs that were accepted and whose link has no room
 //! yet. They wait here, each link's in order, so that none of them dies and none holds up what goes
 //! elsewhere. Whoever sends to a link for which something waits is refused until nothing does.
 //!

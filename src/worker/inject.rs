@@ -1,3 +1,5 @@
+//! Walk of a message from another thread: `wire/encode` comes before, `worker/admit` after.
+//!
 //! What other threads hand to a worker, and what they get for it.
 
 use super::buffers::{Reply, SMALL_CHUNK_BYTES};

@@ -1,3 +1,6 @@
+//! Walk of a message: `worker/outbox` comes before, `net/link` after; and where it arrives `net/link`
+//! and `net/inbox` before, `wire/deframe` after.
+//!
 //! The duty cycle of a worker: in which order it does what, how much of it, and when it may sleep.
 //! A decider; the real driver and the simulator run it over their [`WorkerIo`].
 //!
