@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::node::Node;
-use super::places::Places;
 use super::shared::{Door, Shared};
 use crate::base::{Incarnation, debug_as_display};
 use crate::config::{ConfigError, NodeConfig, Secret};
 use crate::hash::HashSeed;
 use crate::member::{PartitionPolicy, configured_policy};
 use crate::net::discovery::{Discovery, SeedList};
+use crate::part::{Faces, PartSettings};
 use crate::runtime::start::{Settings, StartError, Started, start};
 use crate::wire::auth::{ClusterKey, ClusterKeyError};
 
@@ -246,10 +246,10 @@ impl NodeBuilder {
         settings.clock_behind = self.clock_behind;
         settings.incarnation_above = self.incarnation_above;
         let seed = HashSeed(settings.key.hash_seed());
-        let NodeConfig { workers, watch, .. } = &settings.config;
-        let watches = Places::new(watch.max_watches * workers.count);
+        let workers = &settings.config.workers;
+        let parts = Faces::new(workers.count, &PartSettings::new(&settings.config));
         let slow_turn = Duration::from_millis(workers.slow_turn_ms);
-        Ok(face(start(settings)?, seed, watches, slow_turn))
+        Ok(face(start(settings)?, seed, parts, slow_turn))
     }
 }
 
@@ -269,7 +269,7 @@ fn settings(config: NodeConfig) -> Result<Settings, BuildError> {
     })
 }
 
-fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) -> Node {
+fn face(started: Started, seed: HashSeed, parts: Faces, slow_turn: Duration) -> Node {
     let heard = started.heard;
     let doors = started
         .doors
@@ -285,8 +285,8 @@ fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) 
         seed,
         orders: started.orders,
         unroute: started.unroute,
-        watches,
-        unwatch: started.unwatch,
+        parts,
+        dropped: started.dropped,
         snapshot: heard.snapshot,
         changes: heard.changes,
         events: heard.events,
@@ -294,7 +294,6 @@ fn face(started: Started, seed: HashSeed, watches: Places, slow_turn: Duration) 
         ended: heard.ended,
         strangers: heard.strangers,
         join: heard.join,
-        loads: Default::default(),
         given_up: heard.given_up,
         leave: heard.leave,
         troubles: heard.troubles,

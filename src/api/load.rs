@@ -29,7 +29,7 @@ impl Shared {
             }
             sum
         });
-        let shown = Arc::clone(&self.loads);
+        let shown = Arc::clone(&self.parts.load);
         let show = Box::new(move |loads: Loads| shown.store(Arc::new(loads)));
         // A node that has stopped already needs none.
         let _ = self.order(proxies::Order::Part(Order::Begin { read, show }.into()));
@@ -40,7 +40,7 @@ impl Node {
     /// How busy a member is, by what it last spread through the cluster: within about a second or
     /// two of the truth, and within 50 thousandths. `None` while it has said nothing.
     pub fn load(&self, node: NodeRef) -> Option<Load> {
-        self.shared.loads.load().get(&node).copied()
+        self.shared.parts.load.load().get(&node).copied()
     }
 
     /// For how long a member that is damped has to go on answering until it gets keys again, as far

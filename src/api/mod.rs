@@ -11,7 +11,6 @@ mod keeper;
 mod load;
 mod log;
 mod node;
-mod places;
 mod router;
 mod select;
 mod shared;

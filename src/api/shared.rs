@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::keeper::Keeper;
-use super::places::Places;
 use super::times::AskTimes;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
@@ -16,7 +15,7 @@ use crate::control::joining::JoinState;
 use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
 use crate::hash::HashSeed;
-use crate::part::load::Loads;
+use crate::part::{ControlOrder, Faces};
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::gate::Gate;
 use crate::queue::inject::Injector;
@@ -48,10 +47,11 @@ pub(crate) struct Shared {
     /// Routers that one holder less needs. Never blocks, and never holds more than there are
     /// routers.
     pub unroute: mpsc::UnboundedSender<u32>,
-    /// What applications may watch at a time.
-    pub watches: Places,
-    /// Watches that are dropped. Never blocks, and never holds more than there are places.
-    pub unwatch: mpsc::UnboundedSender<u64>,
+    /// What the faces of parts share.
+    pub parts: Faces,
+    /// What handles of parts say when they are dropped. Never blocks, and never holds more than there
+    /// are handles, of which each part has a bound.
+    pub dropped: mpsc::UnboundedSender<ControlOrder>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub changes: watch::Receiver<Arc<Snapshot>>,
     pub events: StreamSender<MemberEvent>,
@@ -61,8 +61,6 @@ pub(crate) struct Shared {
     pub join: watch::Receiver<JoinState>,
     pub leave: watch::Receiver<Option<Arc<LeaveWaits>>>,
     pub troubles: watch::Receiver<Arc<[Trouble]>>,
-    /// As the part last showed them.
-    pub loads: Arc<ArcSwap<Loads>>,
     /// What was given up at the node's end.
     pub given_up: Arc<OnceLock<GivenUp>>,
     /// How long a turn may last before it counts as slow.

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::NodeError;
 use super::node::Node;
 use crate::base::{NodeRef, RouteeId};
+use crate::part::ControlOrder;
 use crate::part::watch::{GoneReason, Notify, Order, Target, TooManyWatches, Watcher, WorkerOrder};
 use crate::queue::Taken;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
@@ -79,14 +80,16 @@ impl Node {
     /// [`NodeError::Stopped`] when this node has stopped. When handlers have taken what one of the
     /// workers keeps, the watch ends with [`GoneReason::TooManyWatches`].
     pub fn watch(&self, target: impl Into<Target>) -> Result<Watch, NodeError> {
-        let place = self.shared.watches.take()?;
+        let places = &self.shared.parts.watch;
+        let full = NodeError::TooManyWatches { most: places.most };
+        let place = places.take().ok_or(full)?;
         let token = NEXT_TOKEN.fetch_add(1, Ordering::Relaxed);
         let (told, gone) = oneshot::channel();
         let notify = Box::new(Waiting { told: Some(told), _place: place });
         let order = Order::Watch { token, target: target.into(), notify };
         self.shared.order(proxies::Order::Part(order.into()))?;
         let ended = self.shared.ended.clone();
-        Ok(Watch { token, gone, told: None, ended, unwatch: self.shared.unwatch.clone() })
+        Ok(Watch { token, gone, told: None, ended, dropped: self.shared.dropped.clone() })
     }
 }
 
@@ -116,7 +119,7 @@ pub struct Watch {
     /// What it was told, once: why, or nothing since this node has stopped.
     told: Option<Option<GoneReason>>,
     ended: watch::Receiver<Option<Ended>>,
-    unwatch: mpsc::UnboundedSender<u64>,
+    dropped: mpsc::UnboundedSender<ControlOrder>,
 }
 
 impl Watch {
@@ -154,7 +157,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // First: control may hear of this before it takes the watch itself.
         self.gone.close();
-        let _ = self.unwatch.send(self.token);
+        let _ = self.dropped.send(Order::Unwatch { token: self.token }.into());
     }
 }
 

@@ -30,6 +30,19 @@ macro_rules! parts {
             }
         }
 
+        /// What the faces of all parts share on a node's application threads.
+        pub struct Faces {
+            $(#[doc = concat!("Of `", stringify!($field), "`.")]
+            pub $field: <$part as Part>::Face,)*
+        }
+
+        impl Faces {
+            /// Of a node with so many workers.
+            pub fn new(workers: usize, settings: &PartSettings) -> Self {
+                Self { $($field: <$part>::face(workers, &settings.$field),)* }
+            }
+        }
+
         /// What control's halves publish for workers' halves.
         #[derive(Clone, Default)]
         pub struct Facts {

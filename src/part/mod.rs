@@ -16,7 +16,8 @@ pub mod watch;
 use std::sync::Arc;
 
 pub use self::list::{
-    ControlHalves, ControlOrder, ControlReport, Facts, PartSettings, WorkerHalves, WorkerOrder,
+    ControlHalves, ControlOrder, ControlReport, Faces, Facts, PartSettings, WorkerHalves,
+    WorkerOrder,
 };
 pub use self::outlet::{
     ControlEffect, ControlEffects, ControlOutlet, Outlet, To, WorkerEffect, WorkerEffects,
@@ -69,6 +70,8 @@ pub trait Part {
     type Settings: Clone + Default + std::fmt::Debug + Send + Sync;
     /// Its half on each worker.
     type Worker: WorkerPart;
+    /// What its faces share on a node's application threads.
+    type Face: Send + Sync;
     /// Its half in control.
     type Control: ControlPart<
             WorkerOrder = <Self::Worker as WorkerPart>::Order,
@@ -80,6 +83,8 @@ pub trait Part {
     fn worker(me: NodeRef, index: WorkerIndex, settings: &Self::Settings) -> Self::Worker;
     /// Control's half.
     fn control(me: NodeRef, workers: u16, settings: &Self::Settings) -> Self::Control;
+    /// What its faces share, in a node with so many workers.
+    fn face(workers: usize, settings: &Self::Settings) -> Self::Face;
 }
 
 /// A part's half on one worker. All of it runs on that worker's thread, between two messages.

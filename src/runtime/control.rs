@@ -28,7 +28,7 @@ use crate::control::{
 };
 use crate::net::channel::Told;
 use crate::net::discovery::Discovery;
-use crate::part::watch::Order as WatchOrder;
+use crate::part::ControlOrder;
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
 use crate::route::job::TablesMade;
@@ -51,8 +51,8 @@ pub struct ControlThread {
     pub orders: mpsc::Receiver<Order>,
     /// Routers that have a holder less.
     pub unrouted: mpsc::UnboundedReceiver<u32>,
-    /// Watches of applications that are dropped.
-    pub unwatched: mpsc::UnboundedReceiver<u64>,
+    /// Of handles of parts that are dropped.
+    pub drops: mpsc::UnboundedReceiver<ControlOrder>,
     /// The node's clock.
     pub clock: Clock,
     /// Where facts are published.
@@ -103,7 +103,7 @@ struct Ports {
     buffer: Vec<u8>,
     orders: mpsc::Receiver<Order>,
     unrouted: mpsc::UnboundedReceiver<u32>,
-    unwatched: mpsc::UnboundedReceiver<u64>,
+    drops: mpsc::UnboundedReceiver<ControlOrder>,
     told: mpsc::Receiver<Told>,
     found: mpsc::Receiver<Discovered>,
 }
@@ -179,9 +179,7 @@ impl Prepared {
                 Some(router) = ports.unrouted.recv() => {
                     driver.control.unroute(router, &mut driver.effects);
                 }
-                Some(token) = ports.unwatched.recv() => {
-                    driver.order(Order::Part(WatchOrder::Unwatch { token }.into()));
-                }
+                Some(order) = ports.drops.recv() => driver.order(Order::Part(order)),
                 order = ports.orders.recv() => match order {
                     None | Some(Order::Stop) => {
                         return driver.end(Ended::Stopped).await;
@@ -208,7 +206,7 @@ impl ControlThread {
             buffer: vec![0; DATAGRAM_BYTES],
             orders: self.orders,
             unrouted: self.unrouted,
-            unwatched: self.unwatched,
+            drops: self.drops,
             told,
             found,
         };

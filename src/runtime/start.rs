@@ -28,7 +28,7 @@ use crate::control::troubles::Trouble;
 use crate::control::{Control, ControlParts};
 use crate::member::{LocalMember, MemberConfig, MemberError, PartitionPolicy};
 use crate::net::discovery::{Discovery, look};
-use crate::part::PartSettings;
+use crate::part::{ControlOrder, PartSettings};
 use crate::queue::gate::Gate;
 use crate::queue::reply::ReplySlots;
 use crate::queue::stream::{Keeps, StreamSender};
@@ -113,8 +113,8 @@ pub struct Started {
     pub orders: mpsc::Sender<Order>,
     /// Where it is told that a router has a holder less.
     pub unroute: mpsc::UnboundedSender<u32>,
-    /// Where watches go that an application has dropped.
-    pub unwatch: mpsc::UnboundedSender<u64>,
+    /// Where handles of parts say what is to be done as they are dropped.
+    pub dropped: mpsc::UnboundedSender<ControlOrder>,
     /// What the control thread publishes.
     pub heard: Heard,
     /// By worker: the way in, how its links stand, its counts.
@@ -164,7 +164,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let (published, heard) = publish(&control);
     let (orders, ordered) = mpsc::channel(config.workers.ring_capacity);
     let (unroute, unrouted) = mpsc::unbounded_channel();
-    let (unwatch, unwatched) = mpsc::unbounded_channel();
+    let (dropped, drops) = mpsc::unbounded_channel();
     let control = ControlThread {
         control,
         listener,
@@ -173,7 +173,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         reports,
         orders: ordered,
         unrouted,
-        unwatched,
+        drops,
         clock,
         published,
         replies: replies.clone(),
@@ -196,7 +196,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         clock,
         orders,
         unroute,
-        unwatch,
+        dropped,
         heard,
         doors,
         buffers,

@@ -10,6 +10,8 @@ use crate::base::debug_as_display;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 pub use self::control::{Answer, LoadControl, Order, Reading};
 pub use self::worker::LoadWorker;
 use super::Part;
@@ -70,6 +72,7 @@ impl Part for LoadPart {
     const COUNTERS: &'static [&'static str] = &[];
     type Settings = LoadConfig;
     type Worker = LoadWorker;
+    type Face = Arc<ArcSwap<Loads>>;
     type Control = LoadControl;
 
     fn worker(_: NodeRef, _: WorkerIndex, _: &LoadConfig) -> LoadWorker {
@@ -78,5 +81,9 @@ impl Part for LoadPart {
 
     fn control(me: NodeRef, _: u16, settings: &LoadConfig) -> LoadControl {
         LoadControl::new(me, settings.every_ms)
+    }
+
+    fn face(_: usize, _: &LoadConfig) -> Arc<ArcSwap<Loads>> {
+        Arc::default()
     }
 }

@@ -7,6 +7,7 @@
 
 mod control;
 mod members;
+mod places;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -17,6 +18,7 @@ use rkyv::{Archive, Serialize};
 
 pub use self::control::{Notify, Order, WatchControl};
 pub use self::members::{Ended, Members};
+pub use self::places::Places;
 pub use self::worker::{Report, WatchWorker, Watcher, WorkerOrder};
 use super::Part;
 use crate::Message;
@@ -135,6 +137,7 @@ impl Part for Watch {
     const COUNTERS: &'static [&'static str] = worker::COUNTERS;
     type Settings = WatchConfig;
     type Worker = WatchWorker;
+    type Face = Places;
     type Control = WatchControl;
 
     fn worker(me: NodeRef, _: WorkerIndex, settings: &WatchConfig) -> WatchWorker {
@@ -143,5 +146,9 @@ impl Part for Watch {
 
     fn control(_: NodeRef, workers: u16, _: &WatchConfig) -> WatchControl {
         WatchControl::new(workers)
+    }
+
+    fn face(workers: usize, settings: &WatchConfig) -> Places {
+        Places::new(settings.max_watches * workers)
     }
 }

@@ -1,20 +1,21 @@
 //! How many watches applications may have.
 
-use super::error::NodeError;
 use crate::queue::{Allowance, Taken};
 
 /// What the applications of a node may watch at a time.
-pub(super) struct Places {
-    most: usize,
+pub struct Places {
+    /// How many there are.
+    pub most: usize,
     left: Allowance,
 }
 
 impl Places {
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self { most, left: Allowance::new(most) }
     }
 
-    pub fn take(&self) -> Result<Taken, NodeError> {
-        self.left.take(1).ok_or(NodeError::TooManyWatches { most: self.most })
+    /// A place, if one is free.
+    pub fn take(&self) -> Option<Taken> {
+        self.left.take(1)
     }
 }
