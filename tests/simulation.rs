@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyway::sim::invariants::fates::Seen;
-use keyway::sim::invariants::{flapping, flows, healing};
+use keyway::sim::invariants::{flapping, flows, healing, watches};
 use keyway::sim::newer::Heard;
 use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_flapping};
 
@@ -73,7 +73,7 @@ fn two_hundred_seeds_hold() {
     assert!(noticed > 100 && dead > 100 && shut > 100);
     // Paths were withdrawn, their watchers heard of it, and who was late was told so.
     let withdrawn = sum(|result| result.withdrawals);
-    let told = sum(|result| result.withdrawals_told);
+    let told = sum(|result| result.checks[watches::WITHDRAWN]);
     let (late, unknown) = (sum(|result| result.sent_late), sum(|result| result.told_unknown));
     println!(
         "{withdrawn} routees withdrawn, {told} watchers told; {late} messages came too late, \
@@ -81,7 +81,8 @@ fn two_hundred_seeds_hold() {
     );
     // Paths were served on some workers of their nodes, and messages went there.
     let (some, tables) = (sum(|result| result.placed_on_some), sum(|result| result.placed_tables));
-    let (handled, told_not) = (sum(|result| result.placed_handled), sum(|it| it.not_served_told));
+    let (handled, told_not) =
+        (sum(|result| result.placed_handled), sum(|it| it.checks[watches::NOT_SERVED]));
     println!(
         "{some} times a path was served on some workers only: {tables} tables and {handled} \
          messages went there, {told_not} watchers of others were told"

@@ -58,15 +58,8 @@ pub struct Result {
     pub tables_wanted: u64,
     /// Lines of logs that were not the first of their kind, and came in time.
     pub later_lines: u64,
-    /// How often a watcher was told, and it was true.
-    pub watches_told: u64,
     /// How many routees were withdrawn.
     pub withdrawals: u64,
-    /// How often a watcher was told that, and it was true.
-    pub withdrawals_told: u64,
-    /// How often a watcher was told that the path is not served on the worker that it named, and it
-    /// was true.
-    pub not_served_told: u64,
     /// How often the cluster was told of a path that is served on some workers of its node only.
     pub placed_on_some: u64,
     /// Messages that were handled where a path is served so.
@@ -227,10 +220,7 @@ impl World {
             masked: self.checks.masked,
             tables_wanted: self.checks.jobs.wanted,
             later_lines: self.checks.lines.later,
-            watches_told: ledger.watches.checked,
             withdrawals: ledger.services.withdrawals() as u64,
-            withdrawals_told: ledger.watches.withdrawals,
-            not_served_told: ledger.watches.not_served,
             placed_on_some: ledger.placements.on_some,
             placed_handled: ledger.placements.handled,
             placed_tables: ledger.placements.tables,

@@ -48,9 +48,8 @@ pub fn results(results: &[Result], summary: &Summary) {
         sum(|result| result.fates.found),
     );
     say!(
-        "{} routees withdrawn, {} watchers told; {} messages came too late, {} asks were told why",
+        "{} routees withdrawn; {} messages came too late, {} asks were told why",
         sum(|result| result.withdrawals),
-        sum(|result| result.withdrawals_told),
         sum(|result| result.sent_late),
         sum(|result| result.told_unknown),
     );
@@ -72,12 +71,10 @@ pub fn results(results: &[Result], summary: &Summary) {
         sum(|result| result.limits_moved),
     );
     say!(
-        "{} times a path was served on some workers only: {} tables and {} messages went there, \
-         {} watchers of others were told",
+        "{} times a path was served on some workers only: {} tables and {} messages went there",
         sum(|result| result.placed_on_some),
         sum(|result| result.placed_tables),
         sum(|result| result.placed_handled),
-        sum(|result| result.not_served_told),
     );
     let unknown = |of: fn(&Heard) -> u64| results.iter().map(|one| of(&one.unknown)).sum::<u64>();
     say!(

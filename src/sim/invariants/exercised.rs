@@ -7,7 +7,7 @@ use super::order::Order;
 use super::{
     EVENTS, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, ghosts,
     healing, keys, letters, load, log, masks, newer, placement, protocol, removal, rest, routers,
-    tables, watches, withdrawal,
+    tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -36,8 +36,6 @@ impl World {
             (placement::NAME, placements.tables + placements.handled),
             (rest::NAME, checks.idle_turns),
             (routers::NAME, routers.ended + routers.shared + routers.told),
-            (watches::NAME, ledger.watches.checked),
-            (watches::KEPT, ledger.watches.kept),
             (withdrawal::NAME, services.withdrawals() as u64 + services.late),
             (load::NAME, loads.words + loads.fresh + loads.answers + loads.losses),
             (letters::NAME, checks.letters.said),
@@ -52,6 +50,7 @@ impl World {
             (healing::NAME, checks.healing.answered),
             (EVENTS, checks.changes),
         ]);
+        exercised.extend(ledger.watches.exercised());
         if self.plan.flapping().is_some() {
             exercised.insert(flapping::NAME, checks.flapping.damped);
         }

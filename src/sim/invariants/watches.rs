@@ -18,6 +18,12 @@ pub const NAME: &str = "a watch tells the truth once";
 /// The name of the other one.
 pub const KEPT: &str = "a watch that has ended is kept by nobody";
 
+/// Of that, what withdrawals end.
+pub const WITHDRAWN: &str = "a watch tells that its routee was withdrawn";
+
+/// Of that, what ends at once.
+pub const NOT_SERVED: &str = "a watch tells that its path is not served there";
+
 /// How long after the healing watches must have caught up with what happened before.
 const CAUGHT_UP: std::time::Duration = std::time::Duration::from_secs(8);
 
@@ -53,16 +59,26 @@ pub struct Watches {
     told: Vec<(u64, Option<Open>, GoneReason)>,
     next_token: u64,
     /// How many notices were held against the truth.
-    pub checked: u64,
+    checked: u64,
     /// How many of these told of a withdrawal.
-    pub withdrawals: u64,
+    withdrawals: u64,
     /// How many told that the path is not served on that worker, and never was.
-    pub not_served: u64,
+    not_served: u64,
     /// How many watches were kept in the end for watchers that live.
-    pub kept: u64,
+    kept: u64,
 }
 
 impl Watches {
+    /// How often each of these was held against something that could have broken it.
+    pub fn exercised(&self) -> [(&'static str, u64); 4] {
+        [
+            (NAME, self.checked),
+            (KEPT, self.kept),
+            (WITHDRAWN, self.withdrawals),
+            (NOT_SERVED, self.not_served),
+        ]
+    }
+
     /// A routee may watch something.
     pub fn draw(
         &mut self,
