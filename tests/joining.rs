@@ -341,3 +341,42 @@ fn a_node_without_seeds_whose_clock_went_back_comes_up_again() {
     eventually("it is a member again", || is_back(known));
     assert!(command.stderr().contains("clock of this machine has gone back"));
 }
+
+/// A node on all addresses of this machine, at a port that was free a moment ago, and that address.
+fn everywhere() -> (NodeBuilder, SocketAddr) {
+    let place = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+    let own_name = SocketAddr::from(([127, 0, 1, 1], place.port()));
+    (builder().bind(place).secret("sixteen bytes ok"), own_name)
+}
+
+/// As many machines map their own name.
+#[test]
+fn a_seed_that_leads_to_this_node_under_another_address_is_known_as_itself() {
+    let (first, own_name) = everywhere();
+    let address = SocketAddr::from(([127, 0, 0, 1], own_name.port()));
+    let first = first.advertise(address).seed(own_name).start().unwrap();
+    assert!(first.wait_members(1, LIMIT), "it may form a cluster");
+    eventually("it calls nobody", || first.join_state() == JoinState::Alone);
+    let (second, own_name) = everywhere();
+    let other = SocketAddr::from(([127, 0, 0, 1], own_name.port()));
+    let second = second.advertise(other).seed(own_name).seed(address).start().unwrap();
+    eventually("both have met", || {
+        [&first, &second].iter().all(|node| node.join_state() == JoinState::Joined)
+    });
+}
+
+#[test]
+fn a_seed_that_is_this_node_does_not_show_that_its_address_is_right() {
+    let secret = |builder: NodeBuilder| builder.secret("sixteen bytes ok");
+    let seed = secret(builder()).start().unwrap();
+    let member = secret(builder()).seed(seed.address()).start().unwrap();
+    eventually("they meet", || member.join_state() == JoinState::Joined);
+    let (misled, own_name) = everywhere();
+    let misled = misled.name("misled").set("membership.seed_retry_max_ms", "300");
+    let misled =
+        misled.advertise(member.address()).seed(own_name).seed(seed.address()).start().unwrap();
+    eventually("it ends", || misled.end().is_some());
+    let fault = MemberFault::AddressTaken { address: member.address(), by: member.name().into() };
+    assert_eq!(misled.end(), Some(Ended::Fault(fault)));
+    assert_eq!((seed.view().members.len(), member.view().members.len()), (2, 2));
+}

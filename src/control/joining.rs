@@ -218,11 +218,9 @@ impl Control {
     /// The view or the seeds are others.
     pub(super) fn joining_follows(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let view = self.membership.view();
-        let own = view.member(self.me.node).map(|own| own.address);
         let joined = view.members.iter().any(|member| member.id != self.me.node);
         let seeds = self.membership.seeds().iter().copied();
-        let itself = own.filter(|_| self.membership.reaches_itself());
-        let seeds = seeds.filter(|seed| Some(*seed) != itself);
+        let seeds = seeds.filter(|seed| !self.membership.is_itself(*seed));
         if let Some(pause) = self.joining.follow(seeds, joined) {
             sink.schedule(now.plus(pause), ControlTimer::Join);
         }

@@ -40,6 +40,13 @@ impl Door {
         Self { secret, awaited_since: None, asked: None }
     }
 
+    /// With which number this node calls an address.
+    pub fn call_number(&self, to: SocketAddr) -> u64 {
+        let mut bytes = Vec::with_capacity(32);
+        Writer::new(&mut bytes).u64(self.secret).address(to);
+        xxh3_64_with_seed(&bytes, self.secret.rotate_left(16))
+    }
+
     fn number(&self, period: u64, member: &Member) -> u64 {
         let mut bytes = Vec::with_capacity(64);
         let mut out = Writer::new(&mut bytes);
@@ -105,7 +112,7 @@ impl Membership {
         self.door.asked = Some(now);
         self.door.awaited_since = None;
         let flags = self.flags(if asks_all { FLAG_JOIN } else { 0 });
-        let mut packer = Packer::proof(flags, self.sender(), number, |out| {
+        let mut packer = Packer::numbered(flags, self.sender(), number, |out| {
             debug_assert!(out.len() <= MAX_DATAGRAM_BYTES);
             sink.send(from, out);
         });

@@ -1,5 +1,5 @@
-//! How members meet: calling seeds, welcoming newcomers, going up, and what happens when two
-//! processes have one name.
+//! How members meet: welcoming newcomers, going up, and what happens when two processes have one
+//! name or address.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,122 +8,20 @@ use std::time::Duration;
 
 use crate::base::{Member, MemberState, NodeRef, Time};
 
-use super::messages::{
-    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Packer, RecordEntry, Sender,
-};
-use super::start::usable;
-use super::timer::TimerKind;
-use super::{MemberFault, MemberSink, Membership, Stage, schedule};
+use super::messages::{self, Body, FLAG_CLAIM, FLAG_WELCOME, Packer, RecordEntry, Sender};
+use super::{MemberFault, MemberSink, Membership, Stage};
 
 /// At least this long between two calls of a node at its own address: whoever else is there answers
 /// with what it is called for.
 const CALL_GAP: Duration = Duration::from_millis(200);
 
 impl Membership {
-    /// Replaces the seeds, for discovery that finds others than at the start, and calls those that
-    /// are not in view. Of more than [`MAX_SEEDS`](crate::config::MAX_SEEDS) the first are used.
-    pub fn set_seeds(&mut self, now: Time, seeds: Vec<SocketAddr>, sink: &mut dyn MemberSink) {
-        let seeds = usable(seeds);
-        // In another order they are no others: name servers turn their answers round.
-        let same =
-            seeds.len() == self.seeds.len() && seeds.iter().all(|it| self.seeds.contains(it));
-        if same && !self.awaits_seeds {
-            return;
-        }
-        self.awaits_seeds = false;
-        self.seed_aliases.retain(|seed, _| seeds.contains(seed));
-        self.seeds = seeds;
-        if self.stage == Stage::Running {
-            self.seed_retry_ms = self.config.seed_retry_min_ms;
-            self.call_seeds(now, sink);
-            self.go_up_if_ready(now, sink);
-            self.settle(now, sink);
-        }
-    }
-
-    /// There are seeds, but no address of theirs is of use: this node waits for one.
-    pub fn await_seeds(&mut self) {
-        self.seeds.clear();
-        self.seed_aliases.clear();
-        self.awaits_seeds = true;
-    }
-
-    /// The addresses to join through.
-    pub fn seeds(&self) -> &[SocketAddr] {
-        &self.seeds
-    }
-
-    /// Whether this node is known to be at the address that it advertises, where that is a seed.
-    pub fn reaches_itself(&self) -> bool {
-        self.reaches_itself
-    }
-
-    /// Calls every seed that is not in view, for ever and ever more rarely: a seed may come up
-    /// last, and two clusters that formed apart find each other this way.
-    pub(super) fn call_seeds(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        let own = self.directory.own().member.address;
-        let mut missing = self.missing_seeds();
-        if self.seed_token == 0 {
-            // Most likely it is this node itself: that can wait until the others are called.
-            missing.retain(|seed| *seed != own);
-        }
-        self.joined_alone = self.directory.others().next().is_none();
-        for seed in &missing {
-            let flags = self.flags(FLAG_JOIN);
-            let mut packer =
-                Packer::records(flags, self.sender(), |datagram| sink.send(*seed, datagram));
-            packer.record(self.directory.own(), self.own_belief());
-            packer.finish();
-        }
-        if !self.other_seeds() {
-            return;
-        }
-        self.seed_token = self.seed_token.wrapping_add(1);
-        let kind = TimerKind::Seeds { token: self.seed_token };
-        if missing.is_empty() {
-            self.seed_retry_ms = self.config.seed_retry_min_ms;
-            let unsure = self.seeds.contains(&own) && !self.reaches_itself;
-            let pause = if unsure { self.seed_retry_ms } else { self.config.seed_retry_max_ms };
-            let look_again = Duration::from_millis(pause.min(1_000));
-            schedule(now, look_again, kind, sink);
-        } else {
-            let retry = self.jitter(self.seed_retry_ms);
-            self.seed_retry_ms = (self.seed_retry_ms * 2).min(self.config.seed_retry_max_ms);
-            schedule(now, retry, kind, sink);
-        }
-    }
-
-    fn other_seeds(&self) -> bool {
-        self.seeds.iter().any(|seed| !self.is_itself(*seed))
-    }
-
-    /// Whether a seed is this node, and not just somebody with the address that it advertises.
-    fn is_itself(&self, seed: SocketAddr) -> bool {
-        self.reaches_itself && seed == self.directory.own().member.address
-    }
-
-    fn missing_seeds(&self) -> Vec<SocketAddr> {
-        let reachable = |entry: &&super::Entry| entry.record.member.reachable;
-        let present = |seed: SocketAddr| {
-            let alias = self.seed_aliases.get(&seed).copied();
-            self.directory
-                .others()
-                .filter(reachable)
-                .any(|entry| entry.record.member.address == seed || alias == Some(entry.node_ref()))
-        };
-        let seeds = self.seeds.iter().copied();
-        seeds.filter(|seed| !self.is_itself(*seed) && !present(*seed)).collect()
-    }
-
     /// Goes from joining to up when this node has met a member or may form a cluster alone, and
     /// enough members are in view.
     pub(super) fn go_up_if_ready(&mut self, now: Time, sink: &mut dyn MemberSink) {
         if self.state() != MemberState::Joining {
             return;
         }
-        let own_address = self.directory.own().member.address;
-        let wants_none = self.seeds.is_empty() && !self.awaits_seeds;
-        let may_form = wants_none || self.seeds.contains(&own_address);
         let met = self.directory.others().any(|entry| entry.record.member.reachable);
         let mut count = 0;
         let mut by_role: BTreeMap<&str, u32> = BTreeMap::new();
@@ -141,7 +39,7 @@ impl Membership {
             .min_members_per_role
             .iter()
             .all(|(role, least)| by_role.get(role.as_str()).copied().unwrap_or(0) >= *least);
-        if (may_form || met) && count >= self.config.min_members && roles_met {
+        if (self.may_form() || met) && count >= self.config.min_members && roles_met {
             self.directory.own_mut().member.state = MemberState::Up;
             self.publish_own(now, sink);
         }
@@ -243,7 +141,7 @@ impl Membership {
     /// unnoticed, so this node ends only if it is still told so when that would be known.
     pub(super) fn address_is_taken(&mut self, now: Time, by: Arc<str>, sink: &mut dyn MemberSink) {
         // Whoever is there has it, whatever others say who claim it.
-        if self.established || self.reaches_itself {
+        if self.established || self.is_itself(self.own_address()) {
             return;
         }
         self.call_itself(now, sink);
@@ -259,7 +157,7 @@ impl Membership {
     fn call_itself(&mut self, now: Time, sink: &mut dyn MemberSink) {
         if self.called_itself.is_none_or(|last| now.since(last) >= CALL_GAP) {
             self.called_itself = Some(now);
-            self.send_own(&[self.directory.own().member.address], sink);
+            self.call(0, self.own_address(), sink);
         }
     }
 

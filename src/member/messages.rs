@@ -15,10 +15,10 @@ use super::records::{
 };
 
 /// The largest datagram: one record of the largest size.
-pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + PROOF_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
+pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + NUMBER_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
 
 const HEADER_BYTES: usize = 2 + 8 + 8 + 4;
-const PROOF_BYTES: usize = 8;
+const NUMBER_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 2 + BELIEF_BYTES;
 
 // 1 is the failure detector's: `KIND_SWIM`.
@@ -42,8 +42,9 @@ pub(super) const FLAG_WELCOME: u8 = 2;
 pub(super) const FLAG_CLAIM: u8 = 4;
 /// The sender is a member that others know, not a newcomer itself.
 pub(super) const FLAG_ESTABLISHED: u8 = 16;
-/// The records answer a [`Body::Prove`], whose number comes before them.
-pub(super) const FLAG_PROOF: u8 = 32;
+/// A number comes before the records: that of the [`Body::Prove`] which they answer, or one by which
+/// the sender knows its own call if it comes back.
+pub(super) const FLAG_NUMBER: u8 = 32;
 /// The summary holds all that the sender knows within its range.
 pub(super) const FLAG_COMPLETE: u8 = 8;
 
@@ -74,7 +75,7 @@ pub(super) struct SummaryEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// Records, for the receiver to merge.
-    Records { flags: u8, proof: Option<u64>, entries: Vec<RecordEntry> },
+    Records { flags: u8, number: Option<u64>, entries: Vec<RecordEntry> },
     /// Compare this with your own.
     Digest(u64),
     /// The places of the records from `low` to `high`.
@@ -114,8 +115,8 @@ impl Message {
         let sender = Sender { member: read_life(&mut reader)?, renewal: reader.u32()? };
         let body = match kind {
             KIND_RECORDS => {
-                let proof = if flags & FLAG_PROOF != 0 { Some(reader.u64()?) } else { None };
-                Body::Records { flags, proof, entries: read_records(&mut reader)? }
+                let number = if flags & FLAG_NUMBER != 0 { Some(reader.u64()?) } else { None };
+                Body::Records { flags, number, entries: read_records(&mut reader)? }
             }
             KIND_DIGEST => Body::Digest(reader.u64()?),
             KIND_SUMMARY => {
@@ -215,9 +216,9 @@ impl<F: FnMut(&[u8])> Packer<F> {
         Self::new(KIND_RECORDS, flags, sender, emit)
     }
 
-    /// Records that answer a [`Body::Prove`].
-    pub fn proof(flags: u8, sender: Sender, number: u64, emit: F) -> Self {
-        let mut packer = Self::new(KIND_RECORDS, flags | FLAG_PROOF, sender, emit);
+    /// Records with a number before them.
+    pub fn numbered(flags: u8, sender: Sender, number: u64, emit: F) -> Self {
+        let mut packer = Self::new(KIND_RECORDS, flags | FLAG_NUMBER, sender, emit);
         Writer::new(&mut packer.datagram).u64(number);
         packer.header_bytes = packer.datagram.len();
         packer

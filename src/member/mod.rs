@@ -21,7 +21,8 @@
 //!  tombstones                what is kept of who is gone, and for how long
 //!  hello                     which incarnation a node starts with
 //!  door                      who is let in
-//!  join, sync, passing       how members meet, and how they stay equal
+//!  seeds, join               where members are looked for, and how they meet
+//!  sync, passing             how they stay equal
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
@@ -44,6 +45,7 @@ mod records;
 mod refusals;
 mod renewals;
 mod roll_call;
+mod seeds;
 mod settle;
 mod start;
 mod sync;
@@ -218,12 +220,13 @@ pub struct Membership {
     address_taken_since: Option<Time>,
     /// This node knew nobody when it last called its seeds.
     joined_alone: bool,
-    /// What this node sent to its own address, as to a seed, came back. Until then somebody else may
-    /// be there.
-    reaches_itself: bool,
+    /// Of the seeds and its own address: where a call of this node came back from. Until then somebody
+    /// else may be there.
+    led_here: BTreeSet<SocketAddr>,
     called_itself: Option<Time>,
     /// Seeds at which a member answers that advertises another address: which life of it did last.
     seed_aliases: BTreeMap<SocketAddr, NodeRef>,
+    aliases_called: Time,
     seed_retry_ms: u64,
     seed_token: u32,
     door: Door,
@@ -284,9 +287,10 @@ impl Membership {
             established: false,
             address_taken_since: None,
             joined_alone: true,
-            reaches_itself: false,
+            led_here: BTreeSet::new(),
             called_itself: None,
             seed_aliases: BTreeMap::new(),
+            aliases_called: Time::ZERO,
             seed_token: 0,
             door,
             last_heard: Time::ZERO,

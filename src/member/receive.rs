@@ -88,19 +88,22 @@ impl Membership {
         }
         let Message { sender, mut body } = message;
         if sender.member.node == self.me().node {
-            // Its own datagrams come back when a seed address leads to this very node.
-            self.reaches_itself |= sender.member == self.me();
-            if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) {
-                self.take_from_namesake(now, sender, body, sink);
+            match body {
+                body if sender.member != self.me() || matches!(body, Body::NameTaken { .. }) => {
+                    self.take_from_namesake(now, sender, body, sink);
+                }
+                // Its own calls come back when a seed's address leads to this very node.
+                Body::Records { number: Some(number), .. } => self.came_back(now, number, sink),
+                _ => {}
             }
             return Ok(());
         }
         let mut news = News::default();
-        if let Body::Records { flags, proof, entries } = &mut body {
+        if let Body::Records { flags, number, entries } = &mut body {
             // The sender's own record comes first: it decides whether the sender is a member.
             let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
             if let Some(index) = entries.iter().position(own) {
-                let (entry, about) = (entries.remove(index), (*flags, *proof));
+                let (entry, about) = (entries.remove(index), (*flags, *number));
                 if !self.take_senders_record(now, from, about, &entry, &mut news, sink)? {
                     return Ok(());
                 }
@@ -260,7 +263,7 @@ impl Membership {
         &mut self,
         now: Time,
         from: SocketAddr,
-        (flags, proof): (u8, Option<u64>),
+        (flags, number): (u8, Option<u64>),
         entry: &RecordEntry,
         news: &mut News,
         sink: &mut dyn MemberSink,
@@ -273,7 +276,7 @@ impl Membership {
         // A seed's welcome answers what this node sent there, and so proves that address.
         let welcomes = flags & FLAG_WELCOME != 0 && self.seeds.contains(&from);
         let answers = welcomes && from == member.address;
-        if new && !answers && !self.is_proven(now, from, entry, proof, sink) {
+        if new && !answers && !self.is_proven(now, from, entry, number, sink) {
             return Ok(false);
         }
         match self.take_record(now, from, flags, entry, news, sink) {

@@ -97,6 +97,11 @@ pub struct Net {
     pub lost_kinds: BTreeSet<u8>,
     /// Pairs (from, to) between which nothing passes.
     pub blocked: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Addresses that lead to a node which is at another one, as a forwarded port does: what that
+    /// one answers comes from there.
+    pub forwarded: BTreeMap<SocketAddr, usize>,
+    /// Through which of them the node at the second address last called the first.
+    through: BTreeMap<(usize, SocketAddr), SocketAddr>,
     pub sent: u64,
     pub sent_bytes: u64,
     /// Views that were shown, over all nodes.
@@ -120,6 +125,8 @@ impl Net {
             delay_us: (50, 400),
             lost_kinds: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            forwarded: BTreeMap::new(),
+            through: BTreeMap::new(),
             sent: 0,
             sent_bytes: 0,
             views: 0,
@@ -209,16 +216,16 @@ impl Net {
                 if let Some(tapped) = &mut self.tapped {
                     tapped.push(payload.clone());
                 }
+                let (shown, receiver) = self.lead(node, to);
                 let copies = 1 + u32::from(self.rng.random_bool(self.duplication));
                 for _ in 0..copies {
                     let delay = self.rng.random_range(self.delay_us.0..=self.delay_us.1);
                     let lost = self.rng.random_bool(self.loss)
                         || self.blocked.contains(&(from, to))
                         || self.lost_kinds.contains(&payload[0]);
-                    let receiver = self.nodes.iter().rposition(|node| node.address == to);
                     if let (false, Some(receiver)) = (lost, receiver) {
                         let at = self.now.plus(Duration::from_micros(delay));
-                        self.enqueue(at, receiver, Input::Datagram(from, payload.clone()));
+                        self.enqueue(at, receiver, Input::Datagram(shown, payload.clone()));
                     }
                 }
             }
@@ -235,6 +242,25 @@ impl Net {
             }
             Effect::Fault(fault) => self.nodes[node].faults.push(fault),
         }
+    }
+
+    /// Where a datagram seems to come from, and whom it gets to. Each machine knows itself as all of
+    /// 127.0.0.0/8 too, and answers from the first of these.
+    fn lead(&mut self, node: usize, to: SocketAddr) -> (SocketAddr, Option<usize>) {
+        let from = self.nodes[node].address;
+        if to.ip().is_loopback() {
+            let here = (to.port() == from.port()).then_some(node);
+            return (SocketAddr::from(([127, 0, 0, 1], from.port())), here);
+        }
+        if let Some(server) = self.forwarded.get(&to).copied() {
+            self.through.insert((server, from), to);
+            return (from, Some(server));
+        }
+        let receiver = self.nodes.iter().rposition(|node| node.address == to);
+        if let Some(receiver) = receiver {
+            self.through.remove(&(receiver, from));
+        }
+        (self.through.get(&(node, to)).copied().unwrap_or(from), receiver)
     }
 
     fn enqueue(&mut self, at: Time, node: usize, input: Input) {

@@ -103,13 +103,13 @@ fn records_are_these_bytes() {
     ]
     .concat();
     let mut found = Vec::new();
-    let mut packer = Packer::proof(1, SENDER, 5, |bytes: &[u8]| found.push(bytes.to_vec()));
+    let mut packer = Packer::numbered(1, SENDER, 5, |bytes: &[u8]| found.push(bytes.to_vec()));
     packer.record(&record, Belief::Down { renewal: 8 });
     packer.finish();
     let length = (rest.len() as u16).to_le_bytes();
     let expected = [&[2, 1 | 32], &SPEAKER[..], &FIVE, &[2, 8, 0, 0, 0, 0, 0], &length, &rest];
     assert_eq!(found, [expected.concat()]);
-    let Body::Records { flags: 33, proof: Some(5), entries } =
+    let Body::Records { flags: 33, number: Some(5), entries } =
         Message::read(&found[0]).unwrap().body
     else {
         panic!("{found:?}")

@@ -163,7 +163,7 @@ fn the_answer_of_another_life_or_of_long_ago_proves_nothing() {
         let mut out = Vec::new();
         let emit = |datagram: &[u8]| out = datagram.to_vec();
         let mut packer = match number {
-            Some(number) => messages::Packer::proof(1, sender, number, emit),
+            Some(number) => messages::Packer::numbered(1, sender, number, emit),
             None => messages::Packer::records(1, sender, emit),
         };
         packer.record(&record, Belief::Active { renewal: 0, refuted: 0 });

@@ -18,9 +18,16 @@ fn effects(call: impl FnOnce(&mut dyn MemberSink)) -> Vec<Effect> {
 
 /// A datagram with the sender's own record.
 fn own_record(membership: &Membership, flags: u8) -> Vec<u8> {
+    own_record_behind(membership, flags, None)
+}
+
+fn own_record_behind(membership: &Membership, flags: u8, number: Option<u64>) -> Vec<u8> {
     let mut payload = Vec::new();
     let emit = |bytes: &[u8]| payload = bytes.to_vec();
-    let mut packer = Packer::records(flags, membership.sender(), emit);
+    let mut packer = match number {
+        Some(number) => Packer::numbered(flags, membership.sender(), number, emit),
+        None => Packer::records(flags, membership.sender(), emit),
+    };
     packer.record(membership.directory.own(), membership.own_belief());
     packer.finish();
     payload
@@ -36,13 +43,17 @@ fn scheduled(effect: &Effect) -> Option<&TimerKind> {
 #[test]
 fn starting_calls_the_seeds_and_shows_the_node_itself() {
     let mut membership = node(5, &[0, 5, 1]);
-    let expected = own_record(&membership, FLAG_JOIN);
+    // Each with another number, for when it comes back.
+    let numbers = [0, 1].map(|seed| membership.door.call_number(address(seed)));
+    assert_ne!(numbers[0], numbers[1]);
+    let call = |number| own_record_behind(&membership, FLAG_JOIN, Some(number));
+    let [to_first, to_second] = numbers.map(call);
     let effects = effects(|sink| membership.start(Time(7), sink));
     let [first, second, seeds, sync, recontact, Effect::View(view, events)] = &effects[..] else {
         panic!("{effects:?}");
     };
-    assert_eq!(*first, Effect::Send(address(0), expected.clone()));
-    assert_eq!(*second, Effect::Send(address(1), expected));
+    assert_eq!(*first, Effect::Send(address(0), to_first));
+    assert_eq!(*second, Effect::Send(address(1), to_second));
     assert_eq!(scheduled(seeds), Some(&TimerKind::Seeds { token: 1 }));
     assert_eq!(scheduled(sync), Some(&TimerKind::Sync));
     assert_eq!(scheduled(recontact), Some(&TimerKind::Recontact));

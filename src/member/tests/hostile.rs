@@ -208,7 +208,7 @@ fn a_flood_of_members_is_bounded() {
         let mut payload = Vec::new();
         let emit = |bytes: &[u8]| payload = bytes.to_vec();
         let mut packer = if record.member.node_ref() == first {
-            Packer::proof(FLAG_ESTABLISHED, sender, number, emit)
+            Packer::numbered(FLAG_ESTABLISHED, sender, number, emit)
         } else {
             Packer::records(FLAG_ESTABLISHED, sender, emit)
         };
@@ -372,7 +372,7 @@ proptest! {
         let sender = Sender { member: peer.member.node_ref(), renewal: 0 };
         let mut proof = Vec::new();
         let emit = |bytes: &[u8]| proof = bytes.to_vec();
-        let mut packer = Packer::proof(FLAG_ESTABLISHED, sender, number, emit);
+        let mut packer = Packer::numbered(FLAG_ESTABLISHED, sender, number, emit);
         packer.record(&peer, Belief::Unknown);
         packer.finish();
         let mut sink = Recorder::default();
