@@ -45,6 +45,8 @@ pub(super) const FLAG_ESTABLISHED: u8 = 16;
 /// A number comes before the records: that of the [`Body::Prove`] which they answer, or one by which
 /// the sender knows its own call if it comes back.
 pub(super) const FLAG_NUMBER: u8 = 32;
+/// What the summary lists may run still, or an earlier life of it, although it has ended.
+pub(super) const FLAG_AT_LARGE: u8 = 64;
 /// The summary holds all that the sender knows within its range.
 pub(super) const FLAG_COMPLETE: u8 = 8;
 
@@ -78,8 +80,8 @@ pub(super) enum Body {
     Records { flags: u8, number: Option<u64>, entries: Vec<RecordEntry> },
     /// Compare this with your own.
     Digest(u64),
-    /// The places of the records from `low` to `high`.
-    Summary { complete: bool, low: NodeId, high: NodeId, entries: Vec<SummaryEntry> },
+    /// The places of the records from `low` to `high`, or of some.
+    Summary { flags: u8, low: NodeId, high: NodeId, entries: Vec<SummaryEntry> },
     /// Send me these.
     Request(Vec<NodeId>),
     /// Your name is mine; said to the life of the claimant that asked.
@@ -126,7 +128,7 @@ impl Message {
                     entries.push(read_summary_entry(&mut reader)?);
                 }
                 each_once(entries.iter().map(|entry| entry.member.node))?;
-                Body::Summary { complete: flags & FLAG_COMPLETE != 0, low, high, entries }
+                Body::Summary { flags, low, high, entries }
             }
             KIND_REQUEST => {
                 let mut nodes = Vec::new();
@@ -330,6 +332,11 @@ pub(super) fn remarks(sender: Sender, entries: &[SummaryEntry], mut emit: impl F
     for chunk in entries.chunks(SUMMARY_ENTRIES) {
         emit(&summary(0, sender, NodeId(0), NodeId(0), chunk));
     }
+}
+
+/// Former members, as many as fit one datagram at the most.
+pub(super) fn former(sender: Sender, flags: u8, entries: &[SummaryEntry]) -> Vec<u8> {
+    summary(flags, sender, NodeId(0), NodeId(0), entries)
 }
 
 /// Entries, sorted by node, that say all that is known. The ranges of the datagrams join without

@@ -8,7 +8,8 @@ use crate::base::{Incarnation, MemberState, NodeId, NodeRef, Time};
 use super::belief::Belief;
 use super::identity::{Checked, SwimId};
 use super::messages::{
-    self, Body, FLAG_CLAIM, FLAG_ESTABLISHED, FLAG_JOIN, FLAG_WELCOME, Message, RecordEntry, Sender,
+    self, Body, FLAG_CLAIM, FLAG_COMPLETE, FLAG_ESTABLISHED, FLAG_JOIN, FLAG_WELCOME, Message,
+    RecordEntry, Sender,
 };
 use super::records::Merge;
 use super::{MAX_RECORDS, MemberError, MemberSink, Membership, Stage};
@@ -229,12 +230,13 @@ impl Membership {
                     messages::complete(self.sender(), &entries, |out| sink.send(to, out));
                 }
             }
-            Body::Summary { complete, low, high, entries } => {
+            Body::Summary { flags, low, high, entries } => {
                 if is_member {
+                    self.take_marks(flags, &entries);
                     self.take_beliefs(now, &entries, sink);
                 }
                 if self.stage == Stage::Running {
-                    let range = complete.then_some((low, high));
+                    let range = (flags & FLAG_COMPLETE != 0).then_some((low, high));
                     self.compare(to, range, &entries, sink);
                 }
             }

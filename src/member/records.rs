@@ -416,6 +416,14 @@ impl Directory {
         }
     }
 
+    /// This life, or an earlier one, may run still although it has ended.
+    pub fn mark_at_large(&mut self, life: NodeRef) {
+        let held = self.entries.get_mut(&life.node).filter(|_| life.node != self.me);
+        if let Some(held) = held.filter(|held| held.node_ref().incarnation >= life.incarnation) {
+            held.at_large = true;
+        }
+    }
+
     /// A member is unreachable, or was until now.
     pub fn is_away(&mut self, now: Time) {
         self.away_until = now;

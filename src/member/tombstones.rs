@@ -18,7 +18,7 @@ use crate::base::{NodeId, Time};
 
 use super::belief::Belief;
 use super::identity::SwimId;
-use super::messages::{self, SUMMARY_ENTRIES};
+use super::messages::{self, FLAG_AT_LARGE, SUMMARY_ENTRIES, SummaryEntry};
 use super::records::Entry;
 use super::sync::summary_entry;
 use super::{MemberSink, Membership};
@@ -44,11 +44,26 @@ impl Membership {
         let told = self.told_of_gone;
         let after = entries.range((Bound::Excluded(told), Bound::Unbounded));
         let round = after.chain(entries.range(..=told)).filter(is_told).take(SUMMARY_ENTRIES);
-        let about: Vec<_> = round.map(|(_, entry)| summary_entry(entry, Belief::Unknown)).collect();
-        if let Some(last) = about.last() {
-            self.told_of_gone = last.member.node;
+        let (mut at_large, mut others, mut last) = (Vec::new(), Vec::new(), told);
+        for (node, entry) in round {
+            let about = if entry.at_large { &mut at_large } else { &mut others };
+            about.push(summary_entry(entry, Belief::Unknown));
+            last = *node;
         }
-        messages::remarks(self.sender(), &about, |datagram| sink.send(to, datagram));
+        self.told_of_gone = last;
+        for (flags, about) in [(FLAG_AT_LARGE, at_large), (0, others)] {
+            if !about.is_empty() {
+                sink.send(to, &messages::former(self.sender(), flags, &about));
+            }
+        }
+    }
+
+    /// A member says of these that they may run still. Whoever hears of their end only now cannot
+    /// see that: it would forget them in their time, and be told of them anew for ever.
+    pub(super) fn take_marks(&mut self, flags: u8, entries: &[SummaryEntry]) {
+        if flags & FLAG_AT_LARGE != 0 {
+            entries.iter().for_each(|entry| self.directory.mark_at_large(entry.member));
+        }
     }
 
     /// Whether old news could still count if the detector forgot that this one is down.

@@ -70,11 +70,16 @@ fn a_summary_is_these_bytes() {
     let mut found = Vec::new();
     messages::complete(SENDER, &[entry], |bytes| found.push(bytes.to_vec()));
     let entry_bytes = [&FOUR[..], &FIVE, &FOUR, &[2], &[1, 2, 1, 0, 0, 4, 3]].concat();
-    let (complete, low, high) = (true, NodeId(0), NodeId(u64::MAX));
-    let body = Body::Summary { complete, low, high, entries: vec![entry] };
+    let (flags, low, high) = (messages::FLAG_COMPLETE, NodeId(0), NodeId(u64::MAX));
+    let body = Body::Summary { flags, low, high, entries: vec![entry] };
     let rest = [&[0; 8][..], &[0xff; 8], &entry_bytes];
     assert_eq!(found.len(), 1);
     assert_bytes(&found[0], 4, 8, &rest, body);
+
+    let found = messages::former(SENDER, messages::FLAG_AT_LARGE, &[entry]);
+    let (flags, none) = (messages::FLAG_AT_LARGE, NodeId(0));
+    let body = Body::Summary { flags, low: none, high: none, entries: vec![entry] };
+    assert_bytes(&found, 4, 64, &[&[0; 16][..], &entry_bytes], body);
 }
 
 #[test]

@@ -279,3 +279,47 @@ fn tombstones_are_as_many_as_there_is_room_for() {
     assert!((1_000..5_000).all(|index| has(&net, 0, index)));
     assert!(net.agreed(&[0, 1], 2) && me == net.me(1));
 }
+
+/// Who may run still although a later life of it has left is kept in mind by those too that came
+/// later, and so is not asked for again and again.
+#[test]
+fn that_an_earlier_life_may_run_still_is_known_to_who_joined_later() {
+    let mut net = cluster(780, 4);
+    let first = net.me(3);
+    net.pause(3);
+    net.run(S(5));
+    let second = join(&mut net, "n3", 8, 5_000);
+    net.until(S(5), |net| net.view(second).members.len() == 4).expect("it joins");
+    // One sees the later life, the other only hears of it.
+    let early = start(&mut net, 5);
+    net.until(S(5), |net| net.view(early).members.len() == 5).expect("it joins");
+    leave(&mut net, second);
+    net.run(LONG);
+    net.tapped = Some(Vec::new());
+    let late = start(&mut net, 6);
+    net.until(S(5), |net| net.view(late).members.len() == 5).expect("it joins");
+    net.run(S(200));
+    let asks = |net: &Net, node: usize| {
+        let datagrams = net.tapped.iter().flatten();
+        let read = datagrams.filter_map(|payload| Message::read(payload).ok());
+        let asks = read.filter(|message| match &message.body {
+            messages::Body::Request(nodes) => {
+                message.sender.member == net.me(node) && nodes.contains(&first.node)
+            }
+            _ => false,
+        });
+        asks.count()
+    };
+    assert_eq!([asks(&net, early), asks(&net, late)], [0, 1]);
+    // They know it also when nobody is left of those that told them.
+    for node in 0..3 {
+        leave(&mut net, node);
+    }
+    net.run(LONG);
+    net.resume(3);
+    net.call(3, |node, now, sink| node.set_seeds(now, vec![address(6)], sink));
+    net.until(S(20), |net| !net.nodes[3].faults.is_empty()).expect("it is told");
+    assert!(matches!(net.nodes[3].faults[..], [MemberFault::Superseded { .. }]));
+    assert!(net.equal(&[early, late]));
+    assert!([early, late].iter().all(|on| joined(&net, *on, first) == 0));
+}
