@@ -87,7 +87,16 @@ fn one_life(
     let admin = builder.take_admin().map_err(|error| Failure::new(REFUSED, error))?;
     let admin_port = admin.map(AdminPort::open).transpose().map_err(failed)?;
     let node = Arc::new(builder.start().map_err(refused)?);
-    let samples = Samples::serve(&node).map_err(|error| stopped(&node, &error))?;
+    let (is_first, early) = (above.is_none(), || began.elapsed() < EARLY);
+    let samples = match Samples::serve(&node) {
+        Ok(samples) => samples,
+        // A member may have told it so by now.
+        Err(error) => {
+            let failed = || Failure::new(FAILED, format!("node `{}`: {error}", node.name()));
+            let ended = node.end().ok_or_else(failed)?;
+            return after(&node, ended, is_first && early());
+        }
+    };
     let admin = admin_port
         .map(|port| samples.offer(Admin::builder(Arc::clone(&node))).start(port))
         .transpose()
@@ -103,11 +112,15 @@ fn one_life(
     let (admin, cluster) = (admin.as_ref(), cluster.as_str());
     let life = Life { node: &node, samples: &samples, admin, cluster, minimum: &minimum };
     let (ended, leaving) = runtime.block_on(life.live(signals));
+    after(&node, ended, is_first && !leaving && early())
+}
+
+/// The end of a life: which incarnation the next one must exceed, if it may be followed by one, or its
+/// end in words.
+fn after(node: &Node, ended: Ended, may_follow: bool) -> Result<Option<Incarnation>, Failure> {
     if let Ended::Fault(MemberFault::Superseded { by, incarnation }) = ended
-        && above.is_none()
-        && !leaving
+        && may_follow
         && by == node.address()
-        && began.elapsed() < EARLY
     {
         tracing::warn!(
             known = incarnation.0,
@@ -116,7 +129,7 @@ fn one_life(
         );
         return Ok(Some(incarnation));
     }
-    epitaph(&node, ended).map(|()| None)
+    epitaph(node, ended).map(|()| None)
 }
 
 /// Default, then file, then environment, then flags.
@@ -194,15 +207,6 @@ fn refused(error: BuildError) -> Failure {
         _ => FAILED,
     };
     Failure::new(code, error)
-}
-
-/// The node did not take an order while it was set up: it is ending already, and says why.
-fn stopped(node: &Node, error: &keyway::NodeError) -> Failure {
-    match node.end() {
-        Some(ended) => epitaph(node, ended).err(),
-        None => None,
-    }
-    .unwrap_or_else(|| Failure::new(FAILED, format!("node `{}`: {error}", node.name())))
 }
 
 /// The end of a node in words.
