@@ -65,6 +65,18 @@ impl Busy {
     }
 }
 
+/// Kills what comes to it, without a word in the output.
+#[derive(Routee)]
+#[routee(handles(Item))]
+struct Deadly;
+
+impl Handler<Item> for Deadly {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedItem, _: &mut Context<'_>) -> u64 {
+        std::panic::resume_unwind(Box::new("as it should"));
+    }
+}
+
 impl Handler<Item> for Busy {
     type Reply = u64;
     fn handle(&mut self, item: &ArchivedItem, _: &mut Context<'_>) -> u64 {
@@ -229,6 +241,7 @@ fn what_handlers_begin_and_end_leaves_nothing_behind() {
     soak("timers", |times| scene.churn(&Churn::Timers, times));
     soak("pieces of work", |times| scene.churn(&Churn::Work, times));
     from_applications(&scene);
+    streams(&scene);
     let counts = scene.node.counts();
     assert_eq!(counts.asks, counts.replies + counts.failed_asks, "{counts:?}");
 }
@@ -288,6 +301,41 @@ fn from_applications(scene: &Scene) {
             if number % AT_ONCE == 0 {
                 assert_eq!(node.routers().len(), 1, "it is the same router");
             }
+        }
+    });
+}
+
+/// Batches, and streams: many at a time, with something in them that nobody has read.
+fn streams(scene: &Scene) {
+    let Scene { node, router, .. } = scene;
+    soak("batches", |times| {
+        for number in 0..times {
+            let mut batch = router.batch();
+            // It may be full while its worker is behind.
+            eventually("there is room", || batch.tell(&Item(number)).is_ok());
+            if number % 2 == 0 {
+                eventually("there is room", || batch.flush().is_ok());
+            }
+        }
+    });
+    soak("streams of events", |times| {
+        for _ in 0..times / AT_ONCE {
+            let mut streams: Vec<_> = (0..AT_ONCE).map(|_| node.events()).collect();
+            node.serve("/soak/event", |_| Deadly).unwrap();
+            node.unserve("/soak/event").unwrap();
+            let last = streams.last_mut().unwrap();
+            eventually("it is told", || matches!(last.try_next(), Ok(Some(_))));
+        }
+    });
+    node.serve("/soak/deadly", |_| Deadly).unwrap();
+    let deadly = node.router("/soak/deadly").build().unwrap();
+    deadly.wait_ready(1, LIMIT).unwrap();
+    soak("streams of dead letters", |times| {
+        for _ in 0..times / AT_ONCE {
+            let mut streams: Vec<_> = (0..AT_ONCE).map(|_| node.dead_letters()).collect();
+            deadly.tell(&Item(0)).unwrap();
+            let last = streams.last_mut().unwrap();
+            eventually("it is told", || last.try_next().unwrap().is_some());
         }
     });
 }
