@@ -9,6 +9,7 @@
 //! to add one. All capacities stand there, so that a node's memory bound can be added up before it
 //! starts: [`NodeConfig::memory_bound`].
 
+mod bound;
 mod error;
 mod field;
 mod memory;
@@ -28,16 +29,13 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+pub use self::bound::MemoryBound;
 pub use self::error::{ConfigError, LISTED_BY, RefusedSetting};
 use self::field::NODE_NAME;
 pub use self::field::{MAX_MEMBERS, MAX_SEEDS, MAX_WEIGHT};
-pub use self::memory::MemoryBound;
 use self::nearest::nearest;
 pub use self::secret::Secret;
-pub use self::settings::{
-    LinksConfig, LoadConfig, MembershipConfig, NodeConfig, PartitionChoice, WatchConfig,
-    WorkersConfig,
-};
+pub use self::settings::*;
 pub use self::sizes::QUEUE_ITEM_BYTES;
 pub(crate) use self::sizes::{DEAD_LETTERS_BYTES, EVENTS_BYTES, STREAM_ITEMS};
 #[cfg(test)]

@@ -111,11 +111,7 @@ pub mod testing;
 pub mod wire;
 pub mod worker;
 
-pub use api::{
-    Ask, AskFuture, AsyncReplies, AsyncWork, Batch, BuildError, DeadLetters, EventGap, Events,
-    Health, Node, NodeBuilder, NodeError, NotReady, PathTimes, Room, Router, RouterBuilder,
-    RouterInfo, Selection, Watch, Ways, WorkerFill, WorkerHealth, WorkerUse,
-};
+pub use api::*;
 pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{
     InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, PatternError,
@@ -186,8 +182,6 @@ pub use keyway_macros::Message;
 pub use keyway_macros::Routee;
 pub use member::{Manual, PartitionPolicy, RemoveAfter};
 pub use net::discovery::{Discovery, SeedList};
-pub use part::load::{Load, LoadError};
-pub use part::watch::{ArchivedGone, Gone, GoneReason, Target, TooManyWatches};
 pub use rkyv;
 pub use route::LocalPreference;
 pub use runtime::last::GivenUp;

@@ -29,3 +29,5 @@ pub use self::node::{Node, RouterInfo};
 pub use self::router::{Batch, NotReady, Router, RouterBuilder};
 pub use self::select::Selection;
 pub use self::watch::Watch;
+pub use crate::part::load::{Load, LoadError};
+pub use crate::part::watch::{ArchivedGone, Gone, GoneReason, Target, TooManyWatches};

@@ -11,8 +11,7 @@ use super::field::{CLUSTER, MAX_CORE, MAX_MEMBERS, MAX_WEIGHT, NODE_NAME, VERSIO
 use super::secret::Secret;
 use super::sizes::{
     ACCEPTED_BYTES, ASK_BYTES, CHUNK_BYTES, DIALED_BYTES, HAND_OVER_BYTES, HANDSHAKE_BYTES,
-    KEPT_CHUNKS, QUEUE_ITEM_BYTES, REPLY_BYTES, SHARE_BYTES, SMALL_HAND_OVER_BYTES, WATCH_BYTES,
-    WORK_BYTES,
+    KEPT_CHUNKS, QUEUE_ITEM_BYTES, REPLY_BYTES, SHARE_BYTES, SMALL_HAND_OVER_BYTES, WORK_BYTES,
 };
 use super::table::{choice, settings};
 
@@ -26,6 +25,10 @@ choice! {
         RemoveAfter = "remove-after",
     }
 }
+
+/// What is reckoned for a watch: one that is kept here for this worker's own, with the orders to
+/// begin and end it, one for another node's worker, and what is told when it ends.
+const WATCH_BYTES: u64 = 1_024;
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256))

@@ -1,4 +1,7 @@
-//! What is reckoned for one of everything that takes memory, and what that depends on.
+//! What is reckoned for one of everything that takes memory, and what that depends on. What only a
+//! part's own settings need stands with them.
+
+use super::bound::Kind;
 
 /// What is reckoned for one item in a queue, without the frames it points to.
 pub const QUEUE_ITEM_BYTES: u64 = 128;
@@ -15,9 +18,6 @@ pub(super) const HANDSHAKE_BYTES: u64 = 4_096;
 const LINK_BYTES: u64 = 1_024;
 /// What a receive buffer has in any case.
 const FIRST_INBOX_BYTES: u64 = 4_096;
-/// What is reckoned for a watch: one that is kept here for this worker's own, with the orders to
-/// begin and end it, one for another node's worker, and what is told when it ends.
-pub(super) const WATCH_BYTES: u64 = 1_024;
 /// A message of an application thread, with its place.
 pub(super) const HAND_OVER_BYTES: u64 = QUEUE_ITEM_BYTES + SMALL_HAND_OVER_BYTES;
 /// A place where an application waits, with its reply.
@@ -86,19 +86,6 @@ impl Sizes {
         let dialed = self.workers.saturating_add(self.members);
         dialed.saturating_add(self.members.min(self.accepted))
     }
-}
-
-/// The part of the bound that a setting adds to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    HandOvers,
-    Rings,
-    Asks,
-    Links,
-    Handshakes,
-    Watches,
-    Work,
-    Free,
 }
 
 /// What a setting may take, by its value.

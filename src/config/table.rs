@@ -167,7 +167,7 @@ macro_rules! settings {
                         ),
                         takes: {
                             const TAKES: &[$crate::config::sizes::Take] = &[
-                                $(($crate::config::sizes::Kind::$memory, |$value, $of| $bytes),)*
+                                $(($crate::config::bound::Kind::$memory, |$value, $of| $bytes),)*
                             ];
                             TAKES
                         },
