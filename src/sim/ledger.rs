@@ -7,10 +7,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::events::{ConnId, CoreId, LifeId, Side};
 use super::invariants::fates::{self, Fates};
-use super::invariants::load::{self, QuestionId, Truth};
+use super::invariants::load::{self, QuestionId};
+use super::invariants::parts::Parts;
 use super::invariants::placement::{self, Placements};
 use super::invariants::routers::Routers;
-use super::invariants::watches::Watches;
 use super::invariants::withdrawal::{self, Services, Site};
 use super::invariants::{Violation, order::Order};
 use super::messages::{MessageId, SenderId};
@@ -18,7 +18,6 @@ use super::plan::Traffic;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, NodeRef, Rng, Time};
 use crate::part::load::{Load, LoadError, Loads};
-use crate::part::watch::GoneReason;
 use crate::worker::outbox::Outbox;
 
 /// An ask that a routee made and that has not ended yet.
@@ -39,14 +38,12 @@ pub struct Ledger {
     pub quiet: bool,
     /// What was found wrong, first things first.
     pub violation: Option<Violation>,
-    /// Who watches what.
-    pub watches: Watches,
+    /// What is true of the parts.
+    pub parts: Parts,
     /// Who serves what.
     pub services: Services,
     /// Asks that failed for a reason which this version does not know.
     pub unknown_reasons: u64,
-    /// What nodes say of their load.
-    pub loads: Truth,
     /// On which workers.
     pub placements: Placements,
     /// Who holds which routers.
@@ -77,10 +74,9 @@ impl Ledger {
             traffic,
             quiet: false,
             violation: None,
-            watches: Watches::default(),
+            parts: Parts::default(),
             services: Services::default(),
             unknown_reasons: 0,
-            loads: Truth::default(),
             placements: Placements::default(),
             routers: Routers::default(),
             fates: Fates::default(),
@@ -99,7 +95,7 @@ impl Ledger {
     pub fn add_life(&mut self, me: NodeRef, workers: usize) {
         self.services.add_life(me, workers);
         self.fates.add_life(workers);
-        self.loads.add_life(me);
+        self.parts.add_life(me);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
     }
@@ -157,16 +153,15 @@ impl Ledger {
         }
     }
 
-    /// A handler was told by its own worker that what it watched is gone: a message as well.
-    pub fn noticed(&mut self, site: Site, token: u64, reason: GoneReason) {
+    /// A handler was told something by its own worker: a message as well.
+    pub fn noticed(&mut self, site: Site) {
         self.handled_of[site.life] += 1;
         self.fates.noticed((site.life, site.worker));
-        self.watches.told(token, reason);
     }
 
     /// A process shows what loads it knows.
     pub fn shown(&mut self, life: LifeId, loads: &Loads) {
-        let shown = self.loads.shown(life, self.now, loads);
+        let shown = self.parts.loads.shown(life, self.now, loads);
         self.judge(load::NAME, shown);
     }
 
@@ -179,7 +174,7 @@ impl Ledger {
 
     /// A process's question for a load has ended.
     pub fn answered(&mut self, id: QuestionId, outcome: Result<Load, LoadError>) {
-        let ended = self.loads.ended(id, self.now, outcome);
+        let ended = self.parts.loads.ended(id, self.now, outcome);
         self.judge(load::NAME, ended);
     }
 
@@ -212,7 +207,7 @@ impl Ledger {
     /// A routee hears that it is its end: if it is withdrawn, what it waits for never comes.
     pub fn stopped(&mut self, site: Site) {
         if self.services.ended(site) {
-            self.watches.withdrawn(site);
+            self.parts.withdrawn(site);
             self.asks.retain(|_, ask| ask.site != site);
         }
     }

@@ -118,8 +118,8 @@ impl Routee for Witness {
             self.send(cx);
         }
         let mut ledger = self.ledger.lock();
-        let Ledger { watches, services, rng, .. } = &mut *ledger;
-        if let Some((token, target)) = watches.draw(rng, services, self.site) {
+        let Ledger { parts, services, rng, .. } = &mut *ledger;
+        if let Some((token, target)) = parts.watches.draw(rng, services, self.site) {
             cx.watch::<Self>(target, token).expect("no simulated node watches that much");
         }
         drop(ledger);
@@ -229,7 +229,7 @@ impl Handler<Note> for Witness {
         if note.panic {
             // Unlike `panic!` this writes nothing to the terminal.
             let mut ledger = self.ledger.lock();
-            ledger.watches.replaced(self.site);
+            ledger.parts.watches.replaced(self.site);
             ledger.forget_asks_of(self.sender);
             drop(ledger);
             std::panic::resume_unwind(Box::new("planned by the simulator"));
@@ -268,7 +268,9 @@ impl Handler<Gone> for Witness {
     type Reply = ();
 
     fn handle(&mut self, gone: &ArchivedGone, _: &mut Context<'_>) {
-        self.ledger.lock().noticed(self.site, gone.token.to_native(), gone.reason());
+        let mut ledger = self.ledger.lock();
+        ledger.noticed(self.site);
+        ledger.parts.watches.told(gone.token.to_native(), gone.reason());
     }
 }
 

@@ -44,7 +44,7 @@ fn gauge(ledger: &Shared, life: LifeId, workers: u64) -> impl FnMut() -> Reading
             asleep_ns: workers * (now.0 - began.0 - awake_ns),
             stuck: business(life, now.0 / STRETCH_NS).1,
         };
-        ledger.loads.read(life, now, reading);
+        ledger.parts.loads.read(life, now, reading);
         reading
     }
 }
@@ -92,7 +92,8 @@ impl World {
         };
         self.net.trace.note(self.net.now, life, "questions", count as u64);
         for _ in 0..count {
-            let id = self.ledger.lock().loads.asked(self.net.now, life, to, members.contains(&to));
+            let id =
+                self.ledger.lock().parts.loads.asked(self.net.now, life, to, members.contains(&to));
             let ledger = self.ledger.clone();
             let answer = Box::new(move |outcome| ledger.lock().answered(id, outcome));
             let order = Order::Ask { node: to, answer };

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::order::Order;
 use super::{
     EVENTS, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, ghosts,
-    healing, keys, letters, load, log, masks, newer, placement, protocol, removal, rest, routers,
-    tables, withdrawal,
+    healing, keys, letters, log, masks, newer, placement, protocol, removal, rest, routers, tables,
+    withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -20,7 +20,7 @@ impl World {
     pub(in crate::sim) fn exercised(&self) -> Exercised {
         let checks = &self.checks;
         let ledger = self.ledger.lock();
-        let Ledger { placements, routers, loads, services, .. } = &*ledger;
+        let Ledger { placements, routers, services, .. } = &*ledger;
         let ends = &ledger.fates.seen;
         let mut exercised = Exercised::from([
             (tables::NAME, checks.tables.compared),
@@ -37,7 +37,6 @@ impl World {
             (rest::NAME, checks.idle_turns),
             (routers::NAME, routers.ended + routers.shared + routers.told),
             (withdrawal::NAME, services.withdrawals() as u64 + services.late),
-            (load::NAME, loads.words + loads.fresh + loads.answers + loads.losses),
             (letters::NAME, checks.letters.said),
             (newer::NAME, checks.newer.all.total()),
             (removal::NAME, checks.removals),
@@ -50,7 +49,7 @@ impl World {
             (healing::NAME, checks.healing.answered),
             (EVENTS, checks.changes),
         ]);
-        exercised.extend(ledger.watches.exercised());
+        exercised.extend(ledger.parts.exercised());
         if self.plan.flapping().is_some() {
             exercised.insert(flapping::NAME, checks.flapping.damped);
         }

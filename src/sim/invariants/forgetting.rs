@@ -35,7 +35,7 @@ impl World {
             stranger(view, nodes.filter(|node| *node != me)).map(|node| (what, node))
         };
         let wrong = wrong("a word", &mut control.speakers())
-            .or_else(|| wrong("a load", &mut ledger.loads.known(life)))
+            .or_else(|| wrong("a load", &mut ledger.parts.loads.known(life)))
             .or_else(|| wrong("a channel", &mut control.spoken_to()));
         if let Some((what, node)) = wrong {
             let seen = format!("life {life} keeps {what} of {node}, which is no member");
@@ -50,7 +50,8 @@ impl World {
         for node in gone {
             let Some(body) = self.lives[life].body.as_deref() else { return };
             let listens = body.control.listened_to().any(|other| other == node);
-            self.checks.forgotten += u64::from(self.ledger.lock().loads.has_known(life, node));
+            self.checks.forgotten +=
+                u64::from(self.ledger.lock().parts.loads.has_known(life, node));
             if listens {
                 self.blame(NAME, format!("life {life} still listens to {node}, which is gone"));
             }

@@ -135,7 +135,7 @@ impl World {
     pub(super) fn check_letters(&mut self, of: (LifeId, JobId), to: Option<LifeId>, bytes: &[u8]) {
         let wrote = {
             let ledger = &mut *self.ledger.lock();
-            self.checks.letters.wrote(&mut ledger.loads, of, to, bytes)
+            self.checks.letters.wrote(&mut ledger.parts.loads, of, to, bytes)
         };
         if let Err(seen) = wrote {
             self.blame(NAME, seen);
@@ -151,6 +151,6 @@ impl World {
     /// A connection in a process's control's hands is over.
     pub(in crate::sim) fn channel_over(&mut self, of: (LifeId, JobId)) {
         let ledger = &mut *self.ledger.lock();
-        self.checks.letters.over(&mut ledger.loads, of, self.net.now);
+        self.checks.letters.over(&mut ledger.parts.loads, of, self.net.now);
     }
 }

@@ -335,7 +335,7 @@ impl World {
         let since = Time(self.lives[life].born.0 + body.running_since.0);
         let stops = body.left.is_some();
         let ledger = &mut *self.ledger.lock();
-        let Truth { lives, questions, no_members, .. } = &mut ledger.loads;
+        let Truth { lives, questions, no_members, .. } = &mut ledger.parts.loads;
         let mine = no_members.extract_if(.., |id| questions[*id].asker == life);
         let wrong = mine.map(|id| &questions[id]).find(|question| {
             let member = view.member(question.to.node);
@@ -365,7 +365,7 @@ impl World {
         let staying = self.staying();
         let ledger = &mut *self.ledger.lock();
         for of in &staying {
-            if let Err(seen) = ledger.loads.are_fresh(&staying, *of, now) {
+            if let Err(seen) = ledger.parts.loads.are_fresh(&staying, *of, now) {
                 ledger.blame(NAME, seen);
             }
         }

@@ -20,6 +20,7 @@ pub mod log;
 pub mod masks;
 pub mod newer;
 pub mod order;
+pub mod parts;
 mod passage;
 pub mod placement;
 pub mod protocol;

@@ -165,7 +165,8 @@ impl World {
         let now = self.net.now;
         let settles = self.healed_at.is_some_and(|healed| now.since(healed) >= CAUGHT_UP);
         let mut ledger = self.ledger.lock();
-        let Ledger { watches, services, placements, .. } = &mut *ledger;
+        let Ledger { parts, services, placements, .. } = &mut *ledger;
+        let watches = &mut parts.watches;
         if settles {
             watches.settle(now);
         }
@@ -209,7 +210,8 @@ impl World {
     /// In the end whoever is gone has been told of.
     pub(in crate::sim) fn check_open_watches(&mut self) {
         let ledger = self.ledger.lock();
-        let Ledger { watches, services, placements, .. } = &*ledger;
+        let Ledger { parts, services, placements, .. } = &*ledger;
+        let watches = &parts.watches;
         let missed = watches.open.iter().find(|(_, open)| {
             let alive = self.lives[open.watcher.life].fate == Fate::Alive;
             let replaced = watches.replaced.get(&open.target).copied().unwrap_or(0);
@@ -252,7 +254,7 @@ impl World {
                 (!half.watches(id)).then_some((keeper, watcher, id))
             })
         });
-        self.ledger.lock().watches.kept += looked;
+        self.ledger.lock().parts.watches.kept += looked;
         if let Some((keeper, watcher, id)) = stale {
             let seen = format!("life {keeper} keeps watch {id} of life {watcher}, which ended it");
             self.blame(KEPT, seen);
