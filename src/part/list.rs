@@ -1,16 +1,4 @@
-//! The list of parts, at the end of what is made from it. One line a part: its field, its type and
-//! its number on the wire.
-
-use std::sync::Arc;
-
-use super::outlet::{ControlOutlet, Outlet};
-use super::{
-    ControlEffects, ControlPart, LinkChange, LinkRef, Part, PartId, RouteeChange, WorkerEffects,
-    WorkerPart, load, watch,
-};
-use crate::base::{InstanceId, MemberEvent, NodeRef, View, WorkerIndex};
-use crate::config::NodeConfig;
-use crate::wire::WireError;
+//! What is made from the list of parts, which stands at the end of `part/mod.rs`.
 
 /// Makes, from the list, the fields that hold all halves, the enums of what they say to each
 /// other, and the calls that reach one or all of them.
@@ -221,7 +209,7 @@ macro_rules! parts {
             /// Raises a counter.
             pub fn count(&mut self, part: PartId, counter: usize, by: u64) {
                 let first = match part.0 {
-                    $($number => first_counter(<$part as Part>::NAME),)*
+                    $($number => list::first_of(<$part as Part>::NAME, COUNTERS),)*
                     _ => return,
                 };
                 if let Some(count) = self.counters.get_mut(first + counter) {
@@ -364,21 +352,18 @@ macro_rules! parts {
     };
 }
 
-parts! {
-    watch: watch::Watch = 1,
-    load: load::LoadPart = 2,
-}
+pub(super) use parts;
 
 /// Where a part's counters begin among all.
-const fn first_counter(part: &str) -> usize {
+pub(super) const fn first_of(part: &str, counters: &[(&str, &str)]) -> usize {
     let mut at = 0;
-    while at < COUNTERS.len() {
-        if same(COUNTERS[at].0, part) {
+    while at < counters.len() {
+        if same(counters[at].0, part) {
             return at;
         }
         at += 1;
     }
-    COUNTERS.len()
+    counters.len()
 }
 
 const fn same(left: &str, right: &str) -> bool {

@@ -1,28 +1,26 @@
 //! Parts: capabilities that stand beside plain routing, each in one folder. A part has a half on
 //! every worker and a half in control, both deciders; it owns its frames, timers, words between
 //! its halves, settings and counters. What the rest of the house knows of a part is its line in
-//! [`list`].
+//! the list at the end of this file.
 //!
 //! A part's effects go through an outlet ([`Outlet`], [`ControlOutlet`]). The worker and control
 //! carry them out; tests compare the whole list. Words between workers' halves of different nodes
 //! go over the links of workers; control's halves say something to all nodes
 //! ([`ControlOutlet::gossip`]), or to one ([`ControlOutlet::send`]).
 
-pub mod list;
+mod list;
 pub mod load;
 mod outlet;
 pub mod watch;
 
 use std::sync::Arc;
 
-pub use self::list::{
-    ControlHalves, ControlOrder, ControlReport, Faces, Facts, PartSettings, WorkerHalves,
-    WorkerOrder,
-};
+use self::list::parts;
 pub use self::outlet::{
     ControlEffect, ControlEffects, ControlOutlet, Outlet, To, WorkerEffect, WorkerEffects,
 };
 use crate::base::{InstanceId, MemberEvent, NodeRef, View, WorkerIndex};
+use crate::config::NodeConfig;
 use crate::wire::WireError;
 
 /// A part's number on the wire. Numbers are never used for another part.
@@ -206,4 +204,10 @@ pub trait ControlPart {
     /// Of what was sent to that node, something may not have arrived.
     fn lost(&mut self, _to: NodeRef, _out: &mut ControlOutlet<'_, Self::Facts, Self::WorkerOrder>) {
     }
+}
+
+// The list: a part's field, its type and its number on the wire.
+parts! {
+    watch: watch::Watch = 1,
+    load: load::LoadPart = 2,
 }
