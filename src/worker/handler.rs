@@ -48,6 +48,12 @@ pub trait Handler<M: Message>: Sized {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a routee",
+    label = "not a routee",
+    note = "add `#[derive(keyway::Routee)]` and `#[routee(handles(...))]` to it, with the messages that \
+            it has a `Handler` for"
+)]
 pub trait Routee: Sized + 'static {
     /// Adds every message type to the table.
     fn register(handlers: &mut HandlerTable<Self>);
