@@ -301,6 +301,11 @@ macro_rules! structs {
     ($($count:ident $(by $label:ident of $reason:ident)?: $metric:literal, $row:literal, $help:literal;)+) => {
         /// How many messages ended how. For any node and any time:
         /// `sent = delivered + refused + dead + unknown + in flight`.
+        ///
+        /// There `refused` is [`refused_total`](Self::refused_total), and `dead` is
+        /// [`dead_total`](Self::dead_total): the sum of `dead`, by reason, and `dead_at_peer`, of
+        /// which the receiving node has the reasons, in its `received_dead` and its
+        /// [dead letters](crate::DeadLetters). `received` and `received_dead` are no part of the sum.
         #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
         pub struct Counts {
             $(
@@ -381,7 +386,7 @@ impl Counts {
         self.refused.iter().sum()
     }
 
-    /// All dead letters among the messages sent from here.
+    /// All dead among the messages sent from here: those of `dead`, and `dead_at_peer`.
     pub fn dead_total(&self) -> u64 {
         self.dead.iter().sum::<u64>() + self.dead_at_peer
     }
