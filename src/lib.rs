@@ -1,8 +1,10 @@
 //! A clustered message router: processes that embed it find each other, agree who is alive, and
-//! carry messages to the right handler anywhere in the cluster: by rule, by key, by path or by
-//! reference. Handlers run on pinned threads, one per core, and read messages in place from the
-//! receive buffer. From one handler to the next a message meets no lock, no mailbox and, on the
-//! steady path, no allocation. Every message ends in exactly one count.
+//! carry messages to the right routee anywhere in the cluster: by rule, by key, by path or by
+//! reference. A routee is an object of yours that takes the messages sent to a path; each worker that
+//! serves the path has its own. Workers are threads, one per core, pinned on request. Handlers run on
+//! them and read messages in place from the receive buffer. From one handler to the next a message
+//! meets no lock, no mailbox and, on the steady path, no allocation. Every message ends in exactly
+//! one count.
 //!
 //! # A whole program
 //!
@@ -49,6 +51,8 @@
 //!
 //! With `.seed("10.0.0.1:7400")` the node joins others; the rest stays as it is. `Archive`,
 //! `Serialize` and `Deserialize` come from [`rkyv`], which is a dependency of your crate as well.
+//! Types of your own in a message's fields, and as its reply, derive [`Layout`](derive@Layout) beside
+//! these.
 //!
 //! # What there is
 //!
