@@ -126,7 +126,7 @@ reasons! {
         /// The link could not be opened, or not again, before anything of the message was written.
         #[error("the receiving node could not be reached")]
         Unreachable,
-        /// The ask's deadline had passed before it reached the handler.
+        /// The ask's deadline had passed, or whoever asked had given up, before it reached the handler.
         #[error("the deadline passed before the handler was reached")]
         Expired,
         /// The node stopped while the message waited.

@@ -69,14 +69,14 @@ impl Worker {
         let InjectedAsk { first, frame, slot, generation, deadline, plan } = ask;
         let waiter = Waiter::Application { slot, generation };
         self.core.published.tally.asks.add(1);
-        if deadline <= self.core.now {
+        // Whoever asked may have given up while it waited for room on its link.
+        let is_awaited = self.core.replies.is_waiting(slot, generation);
+        if !is_awaited || deadline <= self.core.now {
             self.core.bury_hand_over(DeathReason::Expired, first.destination, frame);
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
         }
-        if self.core.asks.is_full() {
-            self.core.reap();
-        }
+        self.core.make_room();
         self.core.note_slot(slot);
         match plan {
             None => self.ask_once(waiter, first, frame, deadline),
@@ -131,7 +131,7 @@ impl Worker {
     /// Tells each routee that waited for an ask that failed, also for those that fail because of that.
     pub(super) fn end_failed_asks(&mut self) {
         self.core.carry_asks();
-        while let Some((waiter, error)) = self.core.failed_asks.pop_front() {
+        while let Some((waiter, error)) = self.core.next_failed() {
             self.end_ask(waiter, Err(error));
             self.core.carry_asks();
         }

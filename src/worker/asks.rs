@@ -43,9 +43,7 @@ impl Core {
         waiter: Waiter,
     ) -> Result<(), Refusal> {
         let link = self.link_to(place.destination)?;
-        if self.asks.is_full() {
-            self.reap();
-        }
+        self.make_room();
         if self.asks.is_full() || self.asks.is_over() {
             return Err(Refusal::TooManyAsks);
         }
@@ -72,6 +70,7 @@ impl Core {
         let head = |place| ask_head::<M>(place, 0, within);
         let encoded =
             place.and_then(|place| Ok((place, self.encoder.single(&head(place), message)?)));
+        self.make_room();
         let outcome = encoded.and_then(|(place, frame)| {
             let asked = (waiter, retry(place, again), frame);
             let (now, deadline) = (self.now, self.now.plus(within));
@@ -92,6 +91,22 @@ impl Core {
                 self.refused(Err(refusal))
             }
         }
+    }
+
+    /// Before an ask is opened.
+    #[inline]
+    pub(super) fn make_room(&mut self) {
+        if self.asks.is_full() {
+            self.reap();
+        }
+    }
+
+    /// The next ask that has failed and whose waiter is to be told. Its place is free from here on: the
+    /// waiter may ask again.
+    pub(super) fn next_failed(&mut self) -> Option<(Waiter, AskError)> {
+        let next = self.failed_asks.pop_front();
+        self.asks.hold_untold(self.failed_asks.len());
+        next
     }
 
     /// Gives up the asks that nobody waits for any more and of which no word came: their threads

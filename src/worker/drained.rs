@@ -9,7 +9,9 @@ use super::link::Role;
 impl Worker {
     /// What keeps it from being drained; nothing when every message that came in or went out has come
     /// to its end, and every peer that sent to this worker said that it will send no more.
-    pub fn undrained(&self) -> Option<Undrained> {
+    pub fn undrained(&mut self) -> Option<Undrained> {
+        // For what nobody waits any more, it does not wait either.
+        self.core.reap();
         let core = &self.core;
         let parts = usize::from(!core.parts.is_drained());
         let held = self.held.count().max(usize::from(!self.held.is_empty()));

@@ -94,7 +94,7 @@ impl Worker {
                 }
             }
             Source::FailedAsks => {
-                if let Some((waiter, error)) = self.core.failed_asks.pop_front() {
+                if let Some((waiter, error)) = self.core.next_failed() {
                     self.end_ask(waiter, Err(error));
                     self.core.carry_asks();
                 }

@@ -122,7 +122,7 @@ pub(super) fn member(index: usize) -> Member {
 }
 
 impl Worker {
-    pub(super) fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&mut self) -> bool {
         self.undrained().is_none()
     }
 

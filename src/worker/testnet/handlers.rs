@@ -112,7 +112,14 @@ impl OnReply<Ping> for Caller {
             let _ = cx.tell(ROUND_ROBIN, &ping(99));
             let _ = cx.broadcast(ROUND_ROBIN, &ping(98));
         }
+        if token == ASKS_ON_FAILURE && reply.is_err() {
+            let again = AskOptions::within(WITHIN).idempotent();
+            cx.ask_to::<Self, _>(&reference(1), &ping(1), again, ASKED_AGAIN).expect("has a place");
+        }
     }
 }
 
 pub(in crate::worker) const TELLS_ON_FAILURE: u64 = 77;
+/// Asks again, by [`ASKED_AGAIN`].
+pub(in crate::worker) const ASKS_ON_FAILURE: u64 = 78;
+pub(in crate::worker) const ASKED_AGAIN: u64 = 79;

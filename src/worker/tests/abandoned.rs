@@ -73,6 +73,65 @@ fn abandoned_asks_of_which_no_word_came_leave_their_places_when_others_need_them
     assert_eq!(net.sides[0].worker.core.asks.len(), again.len(), "others wait on");
 }
 
+/// Whoever asked gives up while its ask waits for room on its link: the word passes it.
+#[test]
+fn an_ask_that_is_abandoned_before_it_has_room_is_not_sent() {
+    let mut net = Net::joined(2);
+    let fill = LIMITS.outbox_bytes as u64 / 1_000 + 10;
+    for key in 0..fill {
+        let message = Ping { key, what: REPLY, filler: vec![1; 1_000] };
+        let frames = net.sides[0].encoded(FrameKind::Tell, &message);
+        net.sides[0].worker.inject(Injection::Frames { destination: destination(1), frames });
+    }
+    let within = net.now.plus(WITHIN * 100);
+    let ticket = net.sides[0].inject_ask(1, &doing(fill, LATER), within, false);
+    assert!(net.sides[0].worker.is_holding());
+    let (slot, generation) = (ticket.slot(), ticket.generation());
+    drop(ticket);
+    net.sides[0].worker.inject(Injection::Cancel { slot, generation });
+    net.settle();
+    assert!(!net.sides[0].worker.is_holding());
+    assert!(net.sides[0].worker.core.asks.is_empty());
+    assert_eq!(net.seen(1, |seen| seen.keys.clone()), (0..fill).collect::<Vec<_>>());
+    let counts = net.counts(0);
+    assert_eq!((counts.asks, counts.failed_asks, counts.in_flight()), (1, 1, 0), "{counts:?}");
+    assert_eq!(counts.dead[DeathReason::Expired as usize], 1);
+}
+
+#[test]
+fn a_leave_does_not_wait_for_what_nobody_waits_for() {
+    let mut net = Net::joined(2);
+    let ticket = open_ask(&mut net, 1);
+    net.pass(20);
+    assert_eq!(net.sides[0].worker.undrained().map(|it| it.asks), Some(1));
+    drop(ticket);
+    net.pass(20);
+    assert_eq!(net.sides[0].worker.undrained().map_or(0, |it| it.asks), 0, "no word of it came");
+}
+
+#[test]
+fn a_routee_that_asks_again_for_what_has_failed_finds_its_place_free() {
+    let mut net = Net::joined_with_limits(2, Limits { max_asks: 1, ..LIMITS });
+    let failing = &doing(1, DROP);
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), failing, WITHIN, ASKS_ON_FAILURE))
+        .unwrap();
+    net.settle();
+    let failed = Err(AskError::Dead(DeathReason::NoReply));
+    assert_eq!(net.outcomes(0), [(ASKS_ON_FAILURE, failed), (ASKED_AGAIN, Ok(2))]);
+}
+
+#[test]
+fn abandoned_asks_leave_their_places_to_idempotent_ones_too() {
+    let mut net = Net::joined(2);
+    let all: Vec<_> = (0..LIMITS.max_asks as u64).map(|key| open_ask(&mut net, key)).collect();
+    drop(all);
+    net.pass(20);
+    let again = AskOptions::within(WITHIN).idempotent();
+    net.cx(0, |cx| cx.ask_to::<Caller, _>(&reference(1), &ping(1), again, 5)).unwrap();
+    net.settle();
+    assert_eq!(net.outcomes(0), [(5, Ok(2))]);
+}
+
 #[test]
 fn a_time_is_called_off_by_whoever_set_it_and_nobody_else() {
     let mut net = Net::new(1);

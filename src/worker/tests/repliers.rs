@@ -22,7 +22,7 @@ fn an_asker_whose_reply_found_no_room_is_told_at_once() {
     let (mut net, mut repliers) = crowded(2);
     drop(repliers.pop());
     assert_eq!(repliers.remove(0).reply(&7), Err(Refusal::QueueFull));
-    let worker = &net.sides[1].worker;
+    let worker = &mut net.sides[1].worker;
     assert!(worker.has_unsaid() && !worker.is_drained());
     net.settle();
     let dead = |reason| Err(AskError::Dead(reason));
