@@ -38,7 +38,8 @@ impl Selection {
     /// Sends a message to each handler that fits, and says to how many.
     ///
     /// # Errors
-    /// The first refusal after all were tried; [`Refusal::NoRoutee`] when nothing fits.
+    /// The first refusal after all were tried. When nothing fits, [`Refusal::NoRoutee`], or what a node
+    /// says that is no member yet or any more, or is leaving.
     pub fn tell<M: Message>(&self, message: &M) -> Result<usize, Refusal> {
         let snapshot = self.shared.snapshot.load();
         let found = self.identify();

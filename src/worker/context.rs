@@ -116,7 +116,8 @@ impl Context<'_> {
     /// Sends a message to each handler that fits a pattern, and says to how many.
     ///
     /// # Errors
-    /// The first refusal after all were tried; [`Refusal::NoRoutee`] when nothing fits.
+    /// The first refusal after all were tried. When nothing fits, [`Refusal::NoRoutee`], or what a node
+    /// says that is no member yet or any more.
     pub fn tell_selected<M: Message>(
         &mut self,
         pattern: impl AsRef<Pattern>,
@@ -124,7 +125,7 @@ impl Context<'_> {
     ) -> Result<usize, Refusal> {
         let found = self.identify(pattern);
         if found.is_empty() {
-            return self.core.tell_at(Err(Refusal::NoRoutee), message).map(|()| 0);
+            return self.core.tell_at(Err(self.core.explain()), message).map(|()| 0);
         }
         let mut outcome = Ok(found.len());
         for to in &found {

@@ -252,7 +252,7 @@ impl Core {
     }
 
     #[cold]
-    fn explain(&self) -> Refusal {
+    pub(super) fn explain(&self) -> Refusal {
         if self.asks.is_over() {
             // A node that has left is no member either, but does not join.
             return Refusal::Stopped;

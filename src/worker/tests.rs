@@ -91,6 +91,12 @@ fn a_handler_finds_others_by_pattern() {
     assert!(!all.is_empty() && told == Ok(all.len()), "{told:?} of {all:?}");
     let refused = net.cx(0, |cx| cx.tell_selected(Pattern::new("/nothing/*").unwrap(), &ping(1)));
     assert_eq!(refused, Err(Refusal::NoRoutee));
+
+    // As an application is told, and by a router too.
+    let mut joins = Net::new(1);
+    joins.sides[0].worker.core.snapshot = None;
+    let refused = joins.cx(0, |cx| cx.tell_selected(Pattern::new("/**").unwrap(), &ping(1)));
+    assert_eq!(refused, Err(Refusal::Joining));
 }
 
 #[test]
