@@ -225,17 +225,21 @@ impl<H: Routee> Hosted for Host<H> {
     }
 }
 
-/// One whose predecessor panicked as it was started. It is started with its first message, of which a
-/// panic is the end: would it be started at once, one that always panics would keep its worker busy
-/// by itself.
+/// Stands for one that could not be made after a panic, or panicked as it was started. It is made and
+/// started with the next message, of which a panic is the end: would that be done at once, one that
+/// always panics would keep its worker busy by itself.
 pub(super) struct LateStart {
-    hosted: Box<dyn Hosted>,
-    started: bool,
+    factory: RouteeFactory,
+    worker: WorkerIndex,
+    /// Once it is made.
+    hosted: Option<Box<dyn Hosted>>,
+    /// Whom an answer reaches before: there is none, since it has asked for nothing.
+    nobody: (),
 }
 
 impl LateStart {
-    pub fn with(hosted: Box<dyn Hosted>) -> Box<dyn Hosted> {
-        Box::new(Self { hosted, started: false })
+    pub fn new(factory: RouteeFactory, worker: WorkerIndex) -> Self {
+        Self { factory, worker, hosted: None, nobody: () }
     }
 }
 
@@ -246,31 +250,39 @@ impl Hosted for LateStart {
         body: &[u8],
         cx: &mut Context<'_>,
     ) -> Result<(), DeathReason> {
-        if !self.started {
+        if self.hosted.is_none() {
             // Not for this message: a reply in there is none to its asker.
             let instance = cx.instance;
             self.started(&mut Context { core: cx.core, instance, origin: None });
         }
-        self.hosted.deliver(message, body, cx)
+        match &mut self.hosted {
+            Some(hosted) => hosted.deliver(message, body, cx),
+            None => Err(DeathReason::HandlerPanicked),
+        }
     }
 
     fn started(&mut self, cx: &mut Context<'_>) {
-        self.hosted.started(cx);
-        self.started = true;
+        let made = self.factory.make(self.worker);
+        self.hosted.insert(made).started(cx);
     }
 
     fn wake(&mut self, token: u64, cx: &mut Context<'_>) {
-        self.hosted.wake(token, cx);
+        if let Some(hosted) = &mut self.hosted {
+            hosted.wake(token, cx);
+        }
     }
 
     fn stopped(&mut self, cx: &mut Context<'_>) {
-        if self.started {
-            self.hosted.stopped(cx);
+        if let Some(hosted) = &mut self.hosted {
+            hosted.stopped(cx);
         }
     }
 
     fn routee(&mut self) -> &mut dyn Any {
-        self.hosted.routee()
+        match &mut self.hosted {
+            Some(hosted) => hosted.routee(),
+            None => &mut self.nobody,
+        }
     }
 }
 

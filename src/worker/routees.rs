@@ -97,31 +97,31 @@ impl Worker {
     /// Replaces a routee whose state may be broken after a panic by a fresh one.
     #[cold]
     pub(super) fn restart(&mut self, id: InstanceId) {
-        let Some(fresh) = self.replace(id, |fresh| fresh) else { return };
-        if self.with_routee(fresh, |hosted, cx| hosted.started(cx)) == Some(true) {
-            self.replace(fresh, LateStart::with);
+        let index = self.core.index;
+        let Some(slot) = running(&mut self.routees, id) else { return };
+        let made = caught(|| slot.factory.make(index)).ok();
+        let late = made.is_none();
+        let fresh = self.replace(id, made);
+        if !late && self.with_routee(fresh, |hosted, cx| hosted.started(cx)) == Some(true) {
+            self.replace(fresh, None);
         }
     }
 
-    /// The fresh one has another life, which gets nothing that this one waited for. None when not
-    /// even a fresh routee could be made; the old one stays then.
+    /// Puts another one in the place of one that runs, or none yet, which comes with the next message.
+    /// It has another life, which gets nothing that the one before waited for.
     #[cold]
-    fn replace(
-        &mut self,
-        id: InstanceId,
-        host: impl FnOnce(Box<dyn Hosted>) -> Box<dyn Hosted>,
-    ) -> Option<InstanceId> {
+    fn replace(&mut self, id: InstanceId, by: Option<Box<dyn Hosted>>) -> InstanceId {
         let index = self.core.index;
-        let slot = running(&mut self.routees, id)?;
-        let fresh = caught(|| slot.factory.make(index)).ok()?;
-        drop_quietly(std::mem::replace(&mut slot.hosted, host(fresh)));
+        let Some(slot) = running(&mut self.routees, id) else { return id };
+        let by = by.unwrap_or_else(|| Box::new(LateStart::new(slot.factory.clone(), index)));
+        drop_quietly(std::mem::replace(&mut slot.hosted, by));
         slot.id.life = Some(self.next_life);
         self.next_life = self.next_life.next();
         let fresh = slot.id;
         self.core.end_work_of(id, WorkEnd::Replaced);
         self.core.forget_waits_of(id);
         self.routee_changed(fresh, RouteeChange::Replaced);
-        Some(fresh)
+        fresh
     }
 
     /// Tells every routee that its worker stops.
@@ -504,5 +504,50 @@ mod tests {
         let counts = net.counts(0);
         assert_eq!(counts.dead[DeathReason::HandlerPanicked as usize], 4, "{counts:?}");
         assert_eq!(counts.in_flight(), 0);
+    }
+
+    /// Of each fate that its factory is told, one: whether it panics as it makes a routee.
+    fn shaky_made_by(shaky: &Shaky, fates: &Arc<Mutex<Vec<bool>>>) -> RouteeFactory {
+        let (its, fates) = (shaky.clone(), Arc::clone(fates));
+        RouteeFactory::new(move |_| {
+            let panics = fates.lock().unwrap().pop();
+            assert_ne!(panics, Some(true), "told to");
+            its.clone()
+        })
+    }
+
+    #[test]
+    fn what_panicked_is_gone_also_when_no_other_could_be_made() {
+        let (mut net, shaky, fates) = (Net::new(1), Shaky::default(), Arc::default());
+        net.sides[0].worker.serve(SHAKY, shaky_made_by(&shaky, &fates));
+        let first = net.cx_of(0, SHAKY, |cx| cx.id().instance.life);
+        assert_eq!(shaky.took(), ["started"]);
+        fates.lock().unwrap().extend([true, true]);
+        tell_shaky(&mut net, PANICS);
+        let core = &net.sides[0].worker.core;
+        assert!(core.wakes.is_empty(), "what it had waited for is called off");
+        assert_ne!(net.cx_of(0, SHAKY, |cx| cx.id().instance.life), first);
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(shaky.took(), ["started"], "the next, as the second could not be made either");
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(shaky.took(), ["handled"]);
+        let counts = net.counts(0);
+        assert_eq!(counts.dead[DeathReason::HandlerPanicked as usize], 2, "{counts:?}");
+        assert_eq!(counts.in_flight(), 0);
+    }
+
+    #[test]
+    fn one_that_panics_as_it_is_started_handles_nothing_whatever_its_factory_does() {
+        let (mut net, shaky, fates) = (Net::new(1), Shaky::default(), Arc::default());
+        net.sides[0].worker.serve(SHAKY, shaky_made_by(&shaky, &fates));
+        assert_eq!(shaky.took(), ["started"]);
+        shaky.panics.store(1, Ordering::Relaxed);
+        fates.lock().unwrap().extend([true, true, false]);
+        tell_shaky(&mut net, PANICS);
+        assert_eq!(shaky.took(), [""; 0]);
+        tell_shaky(&mut net, REPLY);
+        assert_eq!(shaky.took(), [""; 0], "neither of the next two could be made");
+        net.sides[0].worker.withdraw(SHAKY);
+        assert_eq!(net.counts(0).in_flight(), 0);
     }
 }
