@@ -33,6 +33,7 @@ pub mod newer;
 mod news;
 pub mod plan;
 pub mod process;
+mod renames;
 pub mod report;
 mod routers;
 pub mod scenario;

@@ -71,6 +71,8 @@ pub struct Plan {
     pub late: Vec<(SlotId, u64)>,
     /// A machine more whose processes advertise this address in place of their own.
     pub misled: Option<(SlotId, SocketAddr)>,
+    /// Machines whose processes left take another name, with a clock that went back.
+    pub renames: bool,
     /// From when until when the last machine is cut off, again and again.
     pub flaps: Vec<(Time, Time)>,
     /// The machine whose processes are newer than all others.
@@ -278,6 +280,7 @@ impl Plan {
         let mut plan = Self {
             slots,
             misled,
+            renames: scenario.seed % 8 == 1,
             flaps: Vec::new(),
             newer,
             calm,
@@ -337,7 +340,7 @@ impl Plan {
     pub fn draw_flapping(rng: &mut Rng, scenario: &Scenario) -> Self {
         let mut plan = Self::draw(rng, scenario);
         plan.slots = usize::from(scenario.nodes);
-        plan.misled = None;
+        (plan.misled, plan.renames) = (None, false);
         (plan.newer, plan.calm) = (None, false);
         plan.weather = plan.weather.healed();
         plan.faults.clear();
@@ -361,6 +364,7 @@ impl Plan {
         let config = NodeConfig::default();
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.newer, plan.calm) = (None, None, true);
+        plan.renames = false;
         plan.weather = Weather { socket_bytes: 262_144, ..plan.weather.healed() };
         plan.faults.clear();
         plan.slow.clear();
@@ -391,6 +395,7 @@ impl Plan {
                 Part::Slow => self.slow.clear(),
                 Part::Late => self.late.clear(),
                 Part::Misled => self.misled = None,
+                Part::Renames => self.renames = false,
                 Part::Newer => self.newer = None,
                 Part::Weather => self.weather = self.weather.healed(),
                 Part::Load => {
@@ -433,7 +438,7 @@ mod tests {
             let (drawn, mut bare) = (draw(), draw());
             bare.leave_out(all);
             assert!(bare.faults.is_empty() && bare.slow.is_empty() && bare.late.is_empty());
-            assert!(bare.misled.is_none() && bare.newer.is_none());
+            assert!(bare.misled.is_none() && bare.newer.is_none() && !bare.renames);
             assert_eq!((bare.weather.loss_ppm, bare.traffic.burst), (0, (1, 1)));
             assert_eq!(bare.limits.outbox_bytes, drawn.limits.outbox_bytes);
             for (at, one) in Without::default().one_more().enumerate() {

@@ -16,6 +16,8 @@ pub enum Part {
     Late,
     /// A member that advertises a wrong address.
     Misled,
+    /// Other names for who comes back.
+    Renames,
     /// A member that is newer than the others.
     Newer,
     /// Loss and delays of the network.
@@ -25,7 +27,7 @@ pub enum Part {
 }
 
 /// By the names that `--without` takes.
-const PARTS: [(&str, Part); 16] = [
+const PARTS: [(&str, Part); 17] = [
     ("crash", Part::Fault(Fault::Crash)),
     ("pause", Part::Fault(Fault::Pause)),
     ("partition", Part::Fault(Fault::Partition)),
@@ -39,6 +41,7 @@ const PARTS: [(&str, Part); 16] = [
     ("slow", Part::Slow),
     ("late", Part::Late),
     ("misled", Part::Misled),
+    ("renames", Part::Renames),
     ("newer", Part::Newer),
     ("weather", Part::Weather),
     ("load", Part::Load),

@@ -131,6 +131,8 @@ pub struct World {
     pub(super) lives: Vec<Life>,
     /// By machine: the process that listens there.
     pub(super) slots: Vec<Option<LifeId>>,
+    /// How often the processes of each machine took another name.
+    pub(super) renamed: Vec<u32>,
     pub(super) ledger: Shared,
     pub(super) key: ClusterKey,
     pub(super) checks: Checks,
@@ -167,6 +169,7 @@ impl World {
         let end = Time::ZERO.plus(Duration::from_secs(scenario.seconds));
         Self {
             slots: vec![None; plan.slots],
+            renamed: vec![0; plan.slots],
             scenario,
             net,
             lives: Vec::new(),
@@ -401,9 +404,10 @@ impl World {
         }
         let life = self.lives.len();
         let now = self.net.now;
-        let name = Plan::name(slot);
+        let (name, behind) = self.name(slot);
         // Microseconds of a calendar, as in the real driver.
-        let incarnation = Incarnation(1_700_000_000_000_000 + now.0 / 1_000 + life as u64);
+        let clock = 1_700_000_000_000_000 + now.0 / 1_000 - behind;
+        let incarnation = Incarnation(clock + life as u64);
         let me = NodeRef { node: NodeId::from_name(&name), incarnation };
         self.net.trace.note(now, life, "start", incarnation.0);
         self.net.trace.say(|| format!("life {life} is {me} on machine {slot}"));
