@@ -125,6 +125,18 @@ impl Member {
         NodeRef { node: self.id, incarnation: self.incarnation }
     }
 
+    /// Whether nothing of it is new but whether it answers, and is damped.
+    pub fn is_as_was(&self, before: &Self) -> bool {
+        let Self { name, id, address, incarnation, state, reachable: _, damped_until: _, .. } =
+            self;
+        let Self { workers, weight, roles, metadata, app_version, services, .. } = self;
+        (id, incarnation, state, address)
+            == (&before.id, &before.incarnation, &before.state, &before.address)
+            && (workers, weight, services) == (&before.workers, &before.weight, &before.services)
+            && (name, app_version) == (&before.name, &before.app_version)
+            && (roles, metadata) == (&before.roles, &before.metadata)
+    }
+
     /// What it takes in memory, reckoned rather high: texts that others hold as well count whole.
     pub fn memory_bytes(&self) -> usize {
         let texts = |texts: &mut dyn Iterator<Item = &str>| -> usize {
@@ -183,6 +195,17 @@ impl View {
         Self { me, version, members, digest, roster_digest }
     }
 
+    /// The view that comes after this one. Most often only who is reachable has changed, and then the
+    /// roster's digest is not computed again.
+    pub fn next(&self, me: NodeRef, mut members: Vec<Member>) -> Self {
+        members.sort_by_key(|member| member.id);
+        let is_same_roster = members.len() == self.members.len()
+            && members.iter().zip(&self.members).all(|(now, before)| now.is_as_was(before));
+        let roster = if is_same_roster { self.roster_digest } else { roster_digest(&members) };
+        let digest = digest(roster, &members);
+        Self { me, version: self.version + 1, members, digest, roster_digest: roster }
+    }
+
     /// Whether its members are in order, each once, and its digests are theirs.
     pub(crate) fn is_in_order(&self) -> bool {
         self.members.is_sorted_by(|one, next| one.id < next.id)
@@ -200,13 +223,17 @@ impl View {
 
 fn digests(members: &[Member]) -> (u64, u64) {
     let roster_digest = roster_digest(members);
+    (digest(roster_digest, members), roster_digest)
+}
+
+fn digest(roster_digest: u64, members: &[Member]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&roster_digest.to_le_bytes());
     for member in members {
         let damped = member.damped_until.is_some();
         hash.update(&[u8::from(member.reachable) | u8::from(damped) << 1]);
     }
-    (hash.digest(), roster_digest)
+    hash.digest()
 }
 
 fn roster_digest(members: &[Member]) -> u64 {
@@ -377,7 +404,12 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             let mut changed = member("a");
             change(&mut changed);
-            assert!(digests.insert(view(vec![changed]).digest), "change {index} is not seen");
+            let next = view(vec![member("a")]).next(changed.node_ref(), vec![changed.clone()]);
+            let view = view(vec![changed]);
+            assert!(digests.insert(view.digest), "change {index} is not seen");
+            let (both, as_well) =
+                ((next.digest, next.roster_digest), (view.digest, view.roster_digest));
+            assert_eq!(both, as_well, "change {index}");
         }
     }
 

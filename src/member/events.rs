@@ -44,13 +44,7 @@ fn compare(
         events.push(MemberEvent::Joined(is.clone()));
         return;
     }
-    if *was == *is {
-        return;
-    }
-    let mut unmoved = was.clone();
-    unmoved.reachable = is.reachable;
-    unmoved.damped_until = is.damped_until;
-    if unmoved != *is {
+    if !is.is_as_was(was) {
         events.push(MemberEvent::Changed(is.clone()));
     }
     match (was.reachable, is.reachable) {

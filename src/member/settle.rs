@@ -106,7 +106,7 @@ impl Membership {
         self.unshown = false;
         self.showing.done(now);
         let members = self.directory.live().map(|entry| entry.record.member.clone()).collect();
-        let view = View::new(self.me(), self.view.version + 1, members);
+        let view = self.view.next(self.me(), members);
         let fate = |member: NodeRef| match self.directory.get(member.node) {
             Some(entry) if entry.node_ref() == member => entry.record.member.state,
             _ => MemberState::Down,
