@@ -32,7 +32,7 @@ impl Default for Ending {
 
 impl Control {
     /// Ends the process: stops its workers. From here on nothing else is done. Ends with
-    /// [`ControlSink::stopped`].
+    /// [`ControlTells::stopped`](super::ControlTells::stopped).
     pub fn stop(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let Ending::Running(lost) = self.ending else { return };
         let running = self.workers - lost;

@@ -221,7 +221,7 @@ impl Leaving {
 
 impl Control {
     /// Begins a graceful leave: the others stop sending here, what is under way is finished, then
-    /// the node is gone. Ends with [`ControlSink::left`].
+    /// the node is gone. Ends with [`ControlTells::left`](super::ControlTells::left).
     pub fn leave(&mut self, now: Time, sink: &mut dyn ControlSink) {
         if self.leaving.begin(now) {
             self.member(now, sink, |membership, sink| membership.leave(now, sink));

@@ -397,7 +397,7 @@ impl Control {
     }
 
     /// Adds a router, or one more holder of one that asks for the same, and asks for its table;
-    /// [`ControlSink::routed`] tells when it is published. Each ends with [`Control::unroute`].
+    /// [`ControlTells::routed`] tells when it is published. Each ends with [`Control::unroute`].
     ///
     /// # Errors
     /// When its options do not fit.

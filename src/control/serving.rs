@@ -227,8 +227,8 @@ impl Serving {
 }
 
 impl Control {
-    /// Registers a path, and has the workers of its placement run it; [`ControlSink::served`]
-    /// tells what became of it.
+    /// Registers a path, and has the workers of its placement run it;
+    /// [`ControlTells::served`](super::ControlTells::served) tells what became of it.
     ///
     /// # Errors
     /// When the path is taken, two message types have one name, or the placement cannot be.
@@ -268,7 +268,8 @@ impl Control {
     }
 
     /// Begins to withdraw a path: the others stop sending here, then the workers end its routees.
-    /// Ends with [`ControlSink::unserved`]. Asked again meanwhile it changes nothing.
+    /// Ends with [`ControlTells::unserved`](super::ControlTells::unserved). Asked again meanwhile it
+    /// changes nothing.
     ///
     /// # Errors
     /// When the path is not served.
