@@ -1,6 +1,6 @@
 //! Processes that are stopped. Asks that wait for one and may be handled twice go elsewhere as soon as
 //! it counts as unreachable; one that was sent once waits. Where most of a cluster is stopped the rest
-//! sees it in time.
+//! sees it in time. One whose name went to another node meanwhile ends, and that one does not.
 
 mod peer;
 
@@ -84,8 +84,11 @@ fn node(seed: Option<&str>) -> Node {
 #[test]
 #[ignore = "the process that another test stops"]
 fn a_peer() {
-    let _node = node(Some(&peer::seed()));
-    thread::sleep(2 * LIMIT);
+    let node = node(Some(&peer::seed()));
+    let began = Instant::now();
+    while node.end().is_none() && began.elapsed() < 2 * LIMIT {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn signal(peer: &Peer, signal: Signal) {
@@ -205,4 +208,33 @@ fn three_of_five_that_are_paused_are_seen_within_three_seconds() {
 #[test]
 fn four_of_five_that_are_paused_are_seen_within_three_seconds() {
     pause(4);
+}
+
+#[test]
+fn a_process_that_was_replaced_while_stopped_ends_and_its_successor_goes_on() {
+    let a = node(None);
+    let b = node(Some(&a.address().to_string()));
+    let mut old = Peer::start(&a);
+    until("all have met", || reachable(&a) == 3 && reachable(&b) == 3);
+    let others = [a.id().node, b.id().node];
+    let held = |by: &Node| {
+        by.view().members.iter().find(|member| !others.contains(&member.id)).cloned().unwrap()
+    };
+    let before = held(&a);
+
+    signal(&old, Signal::STOP);
+    // Nobody knows yet that the old one is away, so the claims to its name wait in its socket.
+    let successor = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
+    let successor = successor.name(&*before.name).seed(b.address()).seed(a.address());
+    let successor = successor.start().unwrap();
+    let me = successor.id();
+    assert_eq!((me.node, held(&a).incarnation), (before.id, before.incarnation));
+    let is_listed = || [&a, &b].map(held).iter().all(|it| it.reachable && it.node_ref() == me);
+    until("the successor is listed", is_listed);
+
+    signal(&old, Signal::CONT);
+    until("the old one ends", || old.0.try_wait().unwrap().is_some());
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(successor.end(), None);
+    assert!(is_listed(), "{:?}", held(&a));
 }

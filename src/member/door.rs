@@ -100,17 +100,19 @@ impl Membership {
         false
     }
 
-    /// Somebody asks, at this node's address, whether it is there.
+    /// Somebody asks, at this node's address, whether it is there. The answer to a node that has
+    /// not been listed yet is to show that it is.
     pub(super) fn prove_own(
         &mut self,
         now: Time,
         from: SocketAddr,
-        asks_all: bool,
+        is_stranger: bool,
         number: u64,
         sink: &mut dyn MemberSink,
     ) {
         self.door.asked = Some(now);
         self.door.awaited_since = None;
+        let asks_all = is_stranger || !self.established;
         let flags = self.flags(if asks_all { FLAG_JOIN } else { 0 });
         let mut packer = Packer::numbered(flags, self.sender(), number, |out| {
             debug_assert!(out.len() <= MAX_DATAGRAM_BYTES);

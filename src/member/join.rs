@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use crate::base::{Member, MemberState, NodeRef, Time};
 
-use super::messages::{self, Body, FLAG_CLAIM, FLAG_WELCOME, Packer, RecordEntry, Sender};
+use super::messages::{
+    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Packer, RecordEntry, Sender,
+};
 use super::{MemberFault, MemberSink, Membership, Stage};
 
-/// At least this long between two calls of a node at its own address: whoever else is there answers
-/// with what it is called for.
+/// At least this long between two calls of a node at its own address, or for its place among the
+/// members: whoever else is there answers with what it is called for.
 const CALL_GAP: Duration = Duration::from_millis(200);
+/// How many members a newcomer asks at a time whether they list it.
+const PLACE_FAN_OUT: usize = 3;
 
 impl Membership {
     /// Goes from joining to up when this node has met a member or may form a cluster alone, and
@@ -198,9 +202,28 @@ impl Membership {
             sink.send(by, &answer);
         } else if self.established {
             self.end(now, MemberFault::Superseded { by, incarnation: rival.incarnation }, sink);
-        } else {
+        } else if !self.asks_for_its_place(now, sink) {
             self.end(now, MemberFault::NameTaken { by }, sink);
         }
+    }
+
+    /// A newcomer is told that its name is another's. That one may have been away, and not know
+    /// yet that the members have this node in its place, nor does this node before it is welcomed:
+    /// it asks those whom it knows. False if there are none, or it is told so still when they would
+    /// have answered: one that lists it with a welcome, one that does not by passing its claim on.
+    fn asks_for_its_place(&mut self, now: Time, sink: &mut dyn MemberSink) -> bool {
+        let known = self.reachable_addresses();
+        let since = *self.name_taken_since.get_or_insert(now);
+        let patience = Duration::from_millis(2 * self.config.sync_ms);
+        if known.is_empty() || now.since(since) >= patience {
+            return false;
+        }
+        if self.asked_for_place.is_none_or(|last| now.since(last) >= CALL_GAP) {
+            self.asked_for_place = Some(now);
+            let asked = self.pick(known, PLACE_FAN_OUT);
+            asked.iter().for_each(|member| self.call(FLAG_JOIN, *member, sink));
+        }
+        true
     }
 
     /// Somebody else's copy of this node's own record, or of a namesake's.

@@ -218,6 +218,10 @@ pub struct Membership {
     established: bool,
     /// When this node was first told that its address is another's.
     address_taken_since: Option<Time>,
+    /// While it is a newcomer: when it was first told that its name is another's.
+    name_taken_since: Option<Time>,
+    /// When it then last asked the members whom it knows.
+    asked_for_place: Option<Time>,
     /// This node knew nobody when it last called its seeds.
     joined_alone: bool,
     /// Of the seeds and its own address: where a call of this node came back from. Until then somebody
@@ -286,6 +290,8 @@ impl Membership {
             told_of_gone: NodeId(0),
             established: false,
             address_taken_since: None,
+            name_taken_since: None,
+            asked_for_place: None,
             joined_alone: true,
             led_here: BTreeSet::new(),
             called_itself: None,

@@ -224,11 +224,11 @@ impl Membership {
                 }
                 self.after_records(now, (from, to), sender, flags, news, sink);
             }
-            Body::Digest(theirs) => {
-                if theirs != self.digest() {
-                    let entries = self.summary();
-                    messages::complete(self.sender(), &entries, |out| sink.send(to, out));
-                }
+            // A member that holds the same lists this node too, and nobody needs to say so.
+            Body::Digest(theirs) if theirs == self.digest() => self.established |= is_member,
+            Body::Digest(_) => {
+                let entries = self.summary();
+                messages::complete(self.sender(), &entries, |out| sink.send(to, out));
             }
             Body::Summary { flags, low, high, entries } => {
                 if is_member {

@@ -175,3 +175,91 @@ fn a_claim_to_an_address_ends_only_who_is_not_there() {
     let fault = MemberFault::AddressTaken { address: address(5), by: "x".into() };
     assert_eq!(net.nodes[elsewhere].faults, [fault]);
 }
+
+/// A newcomer with a held name that knows the members before any of them lists it: a late answer to
+/// its hello makes it ask who that was.
+fn known_early(net: &mut Net, seeds: &[usize], old: usize) -> usize {
+    let heir = net.add(seeded(seeds), local("c", address(9), 10_000));
+    let latest = net.me(old).incarnation;
+    for seed in seeds {
+        let late = messages::known(net.nodes[*seed].membership.sender(), 77, latest);
+        let from = address(*seed);
+        net.call(heir, |it, now, sink| it.handle_datagram(now, from, &late, sink)).unwrap();
+    }
+    heir
+}
+
+#[test]
+fn a_node_that_was_paused_ends_and_not_the_one_that_has_its_name_now() {
+    for (seed, paused) in (0..40).zip([0, 1, 5, 20].into_iter().cycle()) {
+        let mut net = Net::cluster(seed, 2);
+        let old = net.add(seeded(&[0]), local("c", address(5), 1_005));
+        net.run(S(2));
+        net.pause(old);
+        let heir = known_early(&mut net, &[1, 0], old);
+        net.until(S(10), |net| net.agreed(&[0, 1, heir], 3)).expect("the heir joins");
+        net.run(S(paused));
+        net.resume(old);
+        net.run(S(5));
+        let fault =
+            MemberFault::Superseded { by: address(9), incarnation: net.me(heir).incarnation };
+        assert_eq!(net.nodes[heir].faults, [], "seed {seed}");
+        assert_eq!(net.nodes[old].faults, [fault], "seed {seed}");
+        assert!(net.agreed(&[0, 1, heir], 3), "seed {seed}");
+    }
+}
+
+/// Whoever has the name says so to a newcomer that knows the members already: once, and falls silent,
+/// or again and again.
+#[test]
+fn a_newcomer_ends_only_if_it_is_told_still_that_its_name_is_taken() {
+    for (seed, silent) in (0..20).zip([true, false].into_iter().cycle()) {
+        let mut net = Net::cluster(seed, 2);
+        let old = net.add(seeded(&[0]), local("c", address(5), 1_005));
+        net.run(S(2));
+        net.pause(old);
+        let heir = known_early(&mut net, &[1, 0], old);
+        net.until(S(1), |net| net.view(heir).members.len() > 1).expect("it knows them early");
+        if silent {
+            let (holder, about) = (net.nodes[old].membership.sender(), net.me(heir).incarnation);
+            let taken = messages::name_taken(holder, about, address(5), true);
+            let from = address(5);
+            net.call(heir, |it, now, sink| it.handle_datagram(now, from, &taken, sink)).unwrap();
+            net.until(S(10), |net| net.agreed(&[0, 1, heir], 3)).expect("the heir joins");
+            assert_eq!(net.nodes[heir].faults, [], "seed {seed}");
+        } else {
+            net.resume(old);
+            net.run(S(3));
+            let fault = MemberFault::NameTaken { by: address(5) };
+            assert_eq!(net.nodes[heir].faults, [fault], "seed {seed}");
+            assert!(net.agreed(&[0, 1, old], 3), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_that_knew_the_members_first_is_told_at_once_that_it_is_listed() {
+    for seed in 0..20 {
+        let mut net = Net::cluster(seed, 2);
+        let old = net.add(seeded(&[0]), local("c", address(5), 1_005));
+        net.run(S(2));
+        net.pause(old);
+        net.lost_kinds.insert(messages::digest(net.nodes[0].membership.sender(), 0)[0]);
+        let heir = known_early(&mut net, &[1, 0], old);
+        net.until(S(10), |net| net.agreed(&[0, 1, heir], 3)).expect("the heir joins");
+        net.run(MS(5));
+        assert!(net.nodes[heir].membership.is_listed(), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_is_a_member_learns_it_from_whoever_holds_the_same() {
+    let mut net = Net::cluster(1, 2);
+    let (other, from) = (&net.nodes[1].membership, address(1));
+    let digests = [0, other.digest()].map(|digest| messages::digest(other.sender(), digest));
+    net.nodes[0].membership.established = false;
+    for (digest, listed) in digests.iter().zip([false, true]) {
+        net.call(0, |it, now, sink| it.handle_datagram(now, from, digest, sink)).unwrap();
+        assert_eq!(net.nodes[0].membership.is_listed(), listed);
+    }
+}
