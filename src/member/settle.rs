@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::pace::Turn;
-use crate::base::{MemberState, NodeRef, Time, View};
+use crate::base::{MemberState, NodeRef, Time};
 
 use super::belief::Belief;
 use super::records::{self, Entry};
