@@ -225,7 +225,7 @@ fn a_process_that_was_replaced_while_stopped_ends_and_its_successor_goes_on() {
     signal(&old, Signal::STOP);
     // Nobody knows yet that the old one is away, so the claims to its name wait in its socket.
     let successor = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
-    let successor = successor.name(&*before.name).seed(b.address()).seed(a.address());
+    let successor = successor.name(&before.name).seed(b.address()).seed(a.address());
     let successor = successor.start().unwrap();
     let me = successor.id();
     assert_eq!((me.node, held(&a).incarnation), (before.id, before.incarnation));
