@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keyway::JoinState;
 use keyway::base::{
     HandlerId, Incarnation, LayoutHash, MemberEvent, MessageType, Placed, Service, Time, View,
     WorkerIndex,
@@ -51,6 +52,7 @@ struct Collected {
 }
 
 impl ControlTells for Collected {
+    fn join_state(&mut self, _: JoinState) {}
     fn routed(&mut self, _: u32) {}
     fn served(&mut self, _: HandlerId, _: Result<(), ServeFailure>) {}
     fn unserved(&mut self, _: HandlerId) {}

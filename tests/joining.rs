@@ -380,3 +380,39 @@ fn a_seed_that_is_this_node_does_not_show_that_its_address_is_right() {
     assert_eq!(misled.end(), Some(Ended::Fault(fault)));
     assert_eq!((seed.view().members.len(), member.view().members.len()), (2, 2));
 }
+
+/// What a node says of its joining is never behind the members that it shows.
+#[test]
+fn whoever_sees_a_member_is_told_that_it_has_joined() {
+    let seed = builder().start().unwrap();
+    for _ in 0..5 {
+        let newcomer = builder().seed(seed.address()).start().unwrap();
+        let joined = || newcomer.view().members.len() > 1;
+        let deadline = Instant::now() + LIMIT;
+        // Without a pause: what is looked for lasts for less than a millisecond.
+        while !joined() {
+            assert!(Instant::now() < deadline, "not within {LIMIT:?}: it joins");
+            std::hint::spin_loop();
+        }
+        assert_eq!(newcomer.join_state(), JoinState::Joined);
+        newcomer.leave_and_wait().unwrap();
+    }
+}
+
+#[test]
+fn a_node_that_has_ended_says_so_whatever_it_said_before() {
+    let seed = builder().start().unwrap();
+    let newcomer = || builder().seed(seed.address());
+    let left = newcomer().start().unwrap();
+    eventually("it has joined", || left.join_state() == JoinState::Joined);
+    left.begin_leave().unwrap();
+    eventually("it has left", || left.end().is_some());
+    let same_name = newcomer().name(seed.name()).start().unwrap();
+    eventually("it ends", || same_name.end().is_some());
+    for node in [&left, &same_name] {
+        let health = node.health();
+        assert!(health.ended.is_some(), "{health:?}");
+        assert_eq!((health.join, health.state), (JoinState::Ended, None), "{:?}", health.ended);
+        assert_eq!((node.join_state(), node.join_state().obstacle()), (JoinState::Ended, None));
+    }
+}

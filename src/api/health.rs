@@ -89,10 +89,11 @@ impl Node {
             let (path, message) = if stuck { (path, message) } else { (None, None) };
             WorkerHealth { worker, turn, stuck, path, message }
         });
+        let ended = self.end();
         Health {
-            state: own.map(|own| own.state),
-            ended: self.end(),
-            join: self.join_state(),
+            state: own.map(|own| own.state).filter(|_| ended.is_none()),
+            join: self.shared.join_state(ended.as_ref()),
+            ended,
             troubles: self.troubles(),
             usable_members: view.members.iter().filter(|member| member.is_usable()).count(),
             crowding: Crowding::of(&view),

@@ -208,9 +208,10 @@ impl Node {
 
     /// How far the node has got with joining its cluster, and what stands in the way: what was last
     /// seen of each seed. After the first second without success, and then ever more seldom, the
-    /// log says the same.
+    /// log says the same. It is never behind [`Node::view`]: whoever sees others there, or has waited
+    /// for them, finds that they were met.
     pub fn join_state(&self) -> JoinState {
-        self.shared.join.borrow().clone()
+        self.shared.join_state(self.end().as_ref())
     }
 
     /// What is wrong between this node and others that run: connections that do not come about where

@@ -98,6 +98,12 @@ impl Shared {
         counted(workers, now, &self.given_up, || self.ended.borrow().is_some())
     }
 
+    /// How far the node has got with joining, where it has ended so, or has not.
+    pub fn join_state(&self, ended: Option<&Ended>) -> JoinState {
+        // Whatever was told last is over then, however it ended.
+        ended.map_or_else(|| self.join.borrow().clone(), |_| JoinState::Ended)
+    }
+
     pub fn home(&self) -> WorkerIndex {
         let next = self.next_home.fetch_add(1, Ordering::Relaxed);
         WorkerIndex((next % self.doors.len() as u64) as u16)

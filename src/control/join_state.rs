@@ -37,6 +37,8 @@ pub enum JoinState {
     },
     /// It has met other members.
     Joined,
+    /// It has ended, and joins nothing any more. [`Node::end`](crate::Node::end) tells how.
+    Ended,
 }
 
 impl fmt::Display for JoinState {
@@ -48,16 +50,19 @@ impl fmt::Display for JoinState {
             }
             Self::Unreached { .. } => f.write_str(&self.obstacle().unwrap_or_default()),
             Self::Joined => f.write_str("joined"),
+            Self::Ended => {
+                f.write_str("ended: this node has left, was stopped, or could not go on")
+            }
         }
     }
 }
 
 impl JoinState {
     /// What stands in the way of joining, and what to do about it, in words: what was last seen of
-    /// each seed. `None` if nothing does.
+    /// each seed. `None` if nothing does, and of a node that has ended.
     pub fn obstacle(&self) -> Option<String> {
         match self {
-            Self::Alone | Self::Joined => None,
+            Self::Alone | Self::Joined | Self::Ended => None,
             Self::Joining { seeds } => {
                 let seeds = seeds.iter().map(|(seed, state)| format!("the seed {seed} {state}"));
                 Some(seeds.collect::<Vec<_>>().join("; "))

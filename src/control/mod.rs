@@ -31,7 +31,7 @@ use std::time::Duration;
 use self::destinations::{Destinations, Ended};
 use self::ending::Ending;
 use self::gossip::{Gossip, News};
-use self::joining::{Joining, SeedState};
+use self::joining::{JoinState, Joining, SeedState};
 use self::leaving::Leaving;
 use self::letters::DeadLetter;
 use self::links::shake::Shake;
@@ -110,6 +110,9 @@ pub trait ControlTells {
     fn served(&mut self, handler: HandlerId, outcome: Result<(), ServeFailure>);
     /// A path that was to be withdrawn is not served any more.
     fn unserved(&mut self, handler: HandlerId);
+    /// How far this node has got with joining is another than was told last. What a snapshot shows of
+    /// it is told before that is published.
+    fn join_state(&mut self, state: JoinState);
     /// Tell whoever listens what changed.
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]);
     /// The node cannot go on.
@@ -315,9 +318,9 @@ impl Control {
         self.complain_of_seeds(now, sink);
         self.member(now, sink, |membership, sink| membership.start(now, sink));
         sink.schedule(now.plus(seeds::DISCOVERY_INTERVAL), ControlTimer::Discover);
+        self.joining_follows(now, sink);
         self.publish(sink);
         self.parts_follow_view(now, &[], sink);
-        self.joining_follows(now, sink);
     }
 
     /// A datagram came in.
@@ -485,12 +488,12 @@ impl Control {
         let (changed, fault, not_proven) = (adapter.changed, adapter.fault, adapter.not_proven);
         if let Some(events) = changed {
             self.ended.follow(&events);
+            self.joining_follows(now, sink);
             self.follow_view(sink);
             // Whoever hears of a change finds it in the snapshot.
             sink.events(self.membership.view(), &events);
             self.say_events(now, &events, sink);
             self.links_follow(now, sink);
-            self.joining_follows(now, sink);
             self.troubles_follow(now, sink);
             self.warn_of_size(now, sink);
             self.parts_follow_view(now, &events, sink);
@@ -523,6 +526,8 @@ impl Control {
         let snapshot = snapshot.with_ended_routers(self.tables.ended());
         let snapshot = Arc::new(snapshot.with_ended(self.ended.latest()));
         self.tell_all(sink, || Command::Apply(Arc::clone(&snapshot)));
+        // Whoever sees the members has been told that they were met.
+        self.tell_join_state(sink);
         sink.publish(snapshot);
     }
 

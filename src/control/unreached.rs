@@ -75,10 +75,11 @@ impl Control {
         unreached.unwrap_or(state)
     }
 
-    /// The same, if that has changed since it was last asked for.
-    pub fn join_news(&mut self) -> Option<JoinState> {
-        let news = self.joining.take_news() | std::mem::take(&mut self.unreached.news);
-        news.then(|| self.join_state())
+    /// Tells the same, if that has changed since it was last told.
+    pub fn tell_join_state(&mut self, sink: &mut dyn ControlSink) {
+        if self.joining.take_news() | std::mem::take(&mut self.unreached.news) {
+            sink.join_state(self.join_state());
+        }
     }
 
     /// A member says that this node does not answer at its address, though this node sees it.

@@ -376,9 +376,7 @@ impl Driver {
             frames_skipped: self.control.frames_skipped(),
             membership: self.control.member_stats(),
         };
-        if let Some(join) = self.control.join_news() {
-            self.effects.published.join.send_replace(join);
-        }
+        self.control.tell_join_state(&mut self.effects);
         if let Some(waits) = self.control.leave_news() {
             self.effects.published.leave.send_replace(Some(waits));
         }

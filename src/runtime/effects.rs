@@ -13,6 +13,7 @@ use super::proxies::{Command, DeadLetter};
 use super::published::{Ended, Published};
 use crate::base::{HandlerId, LogKind, MemberEvent, Time, View, WorkerIndex, counted};
 use crate::control::LogLine;
+use crate::control::joining::JoinState;
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
 use crate::control::{ControlSink, ControlTells, ControlTimer, ServeFailure};
@@ -191,6 +192,10 @@ impl ControlTells for Effects {
 
     fn unserved(&mut self, handler: HandlerId) {
         self.unserved.push(handler);
+    }
+
+    fn join_state(&mut self, state: JoinState) {
+        self.published.join.send_replace(state);
     }
 
     fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {

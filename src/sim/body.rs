@@ -82,6 +82,7 @@ impl World {
             workers: cores,
             jobs: Default::default(),
             snapshot: Arc::new(Snapshot::empty(view)),
+            met: false,
             buffers,
             replies,
             threads,

@@ -9,6 +9,7 @@ use super::invariants::Seen;
 use super::process::{Body, Life};
 use super::world::World;
 use crate::base::{HandlerId, LogKind, MemberEvent, Time, View};
+use crate::control::joining::JoinState;
 use crate::control::letters::DeadLetter;
 use crate::control::{Control, ControlTells, LogLine, ServeFailure};
 use crate::member::MemberFault;
@@ -23,10 +24,12 @@ impl World {
     ) -> Option<T> {
         let now = self.lives[life].local(self.net.now);
         let Life { slot, born, .. } = self.lives[life];
-        let Body { control, workers, jobs, snapshot, .. } = self.lives[life].body.as_deref_mut()?;
+        let body = self.lives[life].body.as_deref_mut()?;
+        let Body { control, workers, jobs, snapshot, met, .. } = body;
         let (net, seen) = (&mut self.net, Vec::new());
-        let mut hands = Hands { life, slot, born, net, workers, jobs, snapshot, seen };
+        let mut hands = Hands { life, slot, born, net, workers, jobs, snapshot, met, seen };
         let outcome = call(control, now, &mut hands);
+        control.tell_join_state(&mut hands);
         for seen in hands.seen {
             self.see(life, seen);
         }
@@ -46,6 +49,10 @@ impl ControlTells for Hands<'_> {
 
     fn unserved(&mut self, _: HandlerId) {
         self.seen.push(Seen::Unserved);
+    }
+
+    fn join_state(&mut self, state: JoinState) {
+        *self.met = matches!(state, JoinState::Joined | JoinState::Unreached { .. });
     }
 
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {

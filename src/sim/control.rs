@@ -27,6 +27,8 @@ pub struct Hands<'a> {
     pub workers: &'a mut [Core],
     pub jobs: &'a mut Jobs,
     pub snapshot: &'a mut Arc<Snapshot>,
+    /// Whether it has told last that it has met others.
+    pub met: &'a mut bool,
     /// What is looked at after the call.
     pub seen: Vec<Seen>,
 }
@@ -55,7 +57,7 @@ impl ControlSink for Hands<'_> {
 
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
         let before = std::mem::replace(self.snapshot, Arc::clone(&snapshot));
-        self.seen.push(Seen::Published { before, now: snapshot });
+        self.seen.push(Seen::Published { before, now: snapshot, met: *self.met });
     }
 
     fn make_tables(&mut self, job: TableJob) {

@@ -107,6 +107,8 @@ pub struct Body {
     pub jobs: Jobs,
     /// The cluster as last published.
     pub snapshot: Arc<Snapshot>,
+    /// Whether control has told last that it has met others.
+    pub met: bool,
     /// Free buffers.
     pub buffers: Arc<Buffers>,
     /// Where applications wait for replies.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, ghosts,
+    EVENTS, MET, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, ghosts,
     healing, keys, letters, log, masks, newer, placement, protocol, removal, rest, routers, tables,
     withdrawal,
 };
@@ -48,6 +48,7 @@ impl World {
             (bounds::NAME, checks.bounded),
             (healing::NAME, checks.healing.answered),
             (EVENTS, checks.changes),
+            (MET, checks.met),
         ]);
         exercised.extend(ledger.parts.exercised());
         if self.plan.flapping().is_some() {

@@ -38,7 +38,7 @@ use std::time::Duration;
 use super::events::{ConnId, LifeId, Side};
 use super::process::Fate;
 use super::world::World;
-use crate::base::{HandlerId, LogKind, MemberEvent, Time};
+use crate::base::{HandlerId, LogKind, MemberEvent, Time, View};
 use crate::control::links::JobId;
 use crate::control::{LogLine, ServeFailure};
 use crate::member::MemberFault;
@@ -55,6 +55,7 @@ pub struct Violation {
 }
 
 /// Events are told once the snapshot is published that shows what they tell of.
+const MET: &str = "whoever shows others says that it has met them";
 const EVENTS: &str = "a change is shown before it is told";
 
 /// For how long a process waits for its workers to stop.
@@ -82,6 +83,8 @@ pub struct Checks {
     pub tables_followed: u64,
     /// How often a change was told of, and shown.
     pub changes: u64,
+    /// How often others were shown.
+    pub met: u64,
     /// How often a member was removed from a view, for a reason.
     pub removals: u64,
     /// Who has ended.
@@ -123,6 +126,7 @@ impl Checks {
             limits_moved: 0,
             tables_followed: 0,
             changes: 0,
+            met: 0,
             removals: 0,
             ghosts: ghosts::Ghosts::default(),
             doors: 0,
@@ -148,6 +152,8 @@ pub enum Seen {
         before: Arc<Snapshot>,
         /// This one.
         now: Arc<Snapshot>,
+        /// Whether it has told last that it has met others.
+        met: bool,
     },
     /// It asks for tables, and has that of this router already.
     Wanted(Option<u32>),
@@ -201,7 +207,10 @@ impl World {
             return self.hear(life, seen);
         }
         match seen {
-            Seen::Published { before, now } => self.check_snapshot(life, &before, &now),
+            Seen::Published { before, now, met } => {
+                self.check_met(life, &now, met);
+                self.check_snapshot(life, &before, &now);
+            }
             Seen::Wanted(right_already) => self.check_wanted(life, right_already),
             Seen::Logged(kind) => self.check_pace(life, kind),
             Seen::Routed(router, shown) => self.routed(life, router, shown),
@@ -234,6 +243,18 @@ impl World {
             }
             Seen::Left(drained) => self.left(life, drained),
             Seen::Stopped(running) => self.stopped(life, running),
+        }
+    }
+
+    /// What a node says of its joining speaks of the members that it shows.
+    fn check_met(&mut self, life: LifeId, snapshot: &Snapshot, met: bool) {
+        let View { me, members, .. } = &*snapshot.view;
+        let sees = members.iter().any(|member| member.id != me.node);
+        self.checks.met += u64::from(sees);
+        if sees != met {
+            let said = if met { "has" } else { "has not" };
+            let members = members.len();
+            self.blame(MET, format!("life {life} shows {members} members and {said} met others"));
         }
     }
 
