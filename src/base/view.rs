@@ -188,28 +188,33 @@ pub struct View {
 }
 
 impl View {
-    /// Sorts the members and computes the digest.
-    pub fn new(me: NodeRef, version: u64, mut members: Vec<Member>) -> Self {
-        members.sort_by_key(|member| member.id);
-        let (digest, roster_digest) = digests(&members);
-        Self { me, version, members, digest, roster_digest }
+    /// Sorts the members and computes the digests.
+    pub fn new(me: NodeRef, version: u64, members: Vec<Member>) -> Self {
+        Self::after(None, me, version, members)
     }
 
-    /// The view that comes after this one. Most often only who is reachable has changed, and then the
-    /// roster's digest is not computed again.
-    pub fn next(&self, me: NodeRef, mut members: Vec<Member>) -> Self {
+    /// The view that comes after this one.
+    pub fn next(&self, me: NodeRef, members: Vec<Member>) -> Self {
+        Self::after(Some(self), me, self.version + 1, members)
+    }
+
+    /// Most often only who is reachable has changed; then the roster's digest is not computed again.
+    fn after(before: Option<&Self>, me: NodeRef, version: u64, mut members: Vec<Member>) -> Self {
         members.sort_by_key(|member| member.id);
-        let is_same_roster = members.len() == self.members.len()
-            && members.iter().zip(&self.members).all(|(now, before)| now.is_as_was(before));
-        let roster = if is_same_roster { self.roster_digest } else { roster_digest(&members) };
+        let same_roster = before.filter(|before| {
+            let mut pairs = members.iter().zip(&before.members);
+            members.len() == before.members.len() && pairs.all(|(is, was)| is.is_as_was(was))
+        });
+        let roster = same_roster.map_or_else(|| roster_digest(&members), |it| it.roster_digest);
         let digest = digest(roster, &members);
-        Self { me, version: self.version + 1, members, digest, roster_digest: roster }
+        Self { me, version, members, digest, roster_digest: roster }
     }
 
     /// Whether its members are in order, each once, and its digests are theirs.
     pub(crate) fn is_in_order(&self) -> bool {
         self.members.is_sorted_by(|one, next| one.id < next.id)
-            && digests(&self.members) == (self.digest, self.roster_digest)
+            && roster_digest(&self.members) == self.roster_digest
+            && digest(self.roster_digest, &self.members) == self.digest
     }
 
     /// The member with this identity, if it is in the view.
@@ -219,11 +224,6 @@ impl View {
             .ok()
             .map(|index| &self.members[index])
     }
-}
-
-fn digests(members: &[Member]) -> (u64, u64) {
-    let roster_digest = roster_digest(members);
-    (digest(roster_digest, members), roster_digest)
 }
 
 fn digest(roster_digest: u64, members: &[Member]) -> u64 {
