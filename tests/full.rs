@@ -34,6 +34,9 @@ const BATCH: usize = 60;
 
 /// What membership sends before a list of records: what it is, its flags and who sends it.
 const HEADER_BYTES: usize = 1 + 1 + 8 + 8 + 4;
+/// The flag of a list of records before which a number comes.
+const NUMBER: u8 = 32;
+const NUMBER_BYTES: usize = 8;
 /// The first byte of a record's entry, for a member that does not answer.
 const DOWN: u8 = 2;
 
@@ -101,7 +104,9 @@ fn crashed(number: usize) -> Vec<u8> {
         member.handle_timer(later, timer, &mut wishes);
     }
     let mut calls = wishes.sent.into_iter().filter(|(to, _)| *to == elsewhere);
-    let mut entry = calls.next_back().unwrap().1.split_off(HEADER_BYTES);
+    let mut call = calls.next_back().unwrap().1;
+    assert_ne!(call[1] & NUMBER, 0, "a call at a seed has a number");
+    let mut entry = call.split_off(HEADER_BYTES + NUMBER_BYTES);
     entry[0] = DOWN;
     entry
 }
