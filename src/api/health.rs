@@ -50,7 +50,8 @@ pub struct WorkerHealth {
     /// How long its present turn has lasted; zero while it sleeps.
     pub turn: Duration,
     /// Whether that is so long that something must hold it: a handler that blocks or computes for
-    /// more than `workers.slow_turn_ms`, 100 ms by default.
+    /// more than `workers.slow_turn_ms`, 100 ms by default, or for so long that the node is not
+    /// healthy.
     pub stuck: bool,
     /// The path whose handler the turn called last, if it is stuck and the path is known.
     pub path: Option<Path>,
@@ -73,6 +74,12 @@ impl Health {
     }
 }
 
+/// How long a turn may last before its worker counts as stuck: whatever makes a node unhealthy is
+/// named.
+pub(super) fn stuck_after(slow_turn: Duration) -> Duration {
+    slow_turn.min(UNHEALTHY_AFTER)
+}
+
 impl Node {
     /// How the node is now. It asks no thread, so that it answers whatever they do.
     pub fn health(&self) -> Health {
@@ -85,7 +92,7 @@ impl Node {
         let workers = readings.into_iter().zip(0..).map(|(reading, index)| {
             let held = HeldWorker::new(WorkerIndex(index), reading, now, own);
             let HeldWorker { worker, path, message, turn, .. } = held;
-            let stuck = turn >= self.shared.slow_turn;
+            let stuck = turn >= stuck_after(self.shared.slow_turn);
             let (path, message) = if stuck { (path, message) } else { (None, None) };
             WorkerHealth { worker, turn, stuck, path, message }
         });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::health::stuck_after;
 use super::node::Node;
 use super::shared::Shared;
 use crate::base::{Member, NodeRef};
@@ -16,7 +17,7 @@ impl Shared {
     /// Has the part measure this node from now on.
     pub(super) fn measure_load(&self) {
         let boards: Vec<_> = self.doors.iter().map(|door| Arc::clone(&door.counts)).collect();
-        let (clock, slow_turn) = (self.clock, self.slow_turn);
+        let (clock, stuck_after) = (self.clock, stuck_after(self.slow_turn));
         let read = Box::new(move || {
             let mut sum = Reading::default();
             for board in &boards {
@@ -25,7 +26,7 @@ impl Shared {
                 sum.awake_ns += spent.awake_ns;
                 let pulse = board.pulse.read();
                 // After the reading, so that it is no later.
-                sum.stuck |= pulse.turn(clock.now()) >= slow_turn;
+                sum.stuck |= pulse.turn(clock.now()) >= stuck_after;
             }
             sum
         });

@@ -329,13 +329,16 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::leave`]. [`NodeError::WouldBlock`] in a handler, whose worker the leave waits for:
-    /// it goes on all the same, and the node with it until it has left.
+    /// it goes on all the same, and the node with it until it has left, or stops if the system gives
+    /// no thread for that.
     pub fn leave_and_wait(self) -> Result<bool, NodeError> {
         if let Err(would_block) = self.shared.may_wait() {
             self.begin_leave()?;
             // Whoever drops a node stops it, so it is kept until it has left.
             let kept = std::thread::Builder::new().name("keyway-leaving".to_owned());
-            let _ = kept.spawn(move || block_on(self.leave()));
+            if let Err(error) = kept.spawn(move || block_on(self.leave())) {
+                tracing::error!("cannot start a thread for a leave, so the node stops: {error}");
+            }
             return Err(would_block);
         }
         block_on(self.leave())

@@ -127,9 +127,21 @@ impl Member {
 
     /// Whether nothing of it is new but whether it answers, and is damped.
     pub fn is_as_was(&self, before: &Self) -> bool {
-        let Self { name, id, address, incarnation, state, reachable: _, damped_until: _, .. } =
-            self;
-        let Self { workers, weight, roles, metadata, app_version, services, .. } = self;
+        let Self {
+            name,
+            id,
+            address,
+            incarnation,
+            state,
+            reachable: _,
+            damped_until: _,
+            workers,
+            weight,
+            roles,
+            metadata,
+            app_version,
+            services,
+        } = self;
         (id, incarnation, state, address)
             == (&before.id, &before.incarnation, &before.state, &before.address)
             && (workers, weight, services) == (&before.workers, &before.weight, &before.services)

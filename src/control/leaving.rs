@@ -128,16 +128,17 @@ impl Leaving {
     /// How long it may take to be drained. What comes afterwards is within the timeout too, unless
     /// that is short: a worker that is held is waited for once more when all others have stopped.
     fn drains_for(&self, now: Time) -> Duration {
-        let held = if self.held(now).next().is_some() { LAST_PATIENCE } else { Duration::ZERO };
+        // One that is soon back may yet be drained.
+        let is_held = self.silent(now, LAST_PATIENCE).next().is_some();
+        let held = if is_held { LAST_PATIENCE } else { Duration::ZERO };
         let (most, of) = DRAINING;
         (self.timeout * most / of).max(self.timeout.saturating_sub(PARTING + FAREWELL + held))
     }
 
-    /// The workers that a handler holds, as far as they do not answer.
-    fn held(&self, now: Time) -> impl Iterator<Item = WorkerIndex> {
-        let silent = move |answers: &Answers| {
-            answers.last.is_none_or(|last| now.since(last) >= ANSWERS_WITHIN)
-        };
+    /// The workers that have not answered for so long: handlers hold them.
+    fn silent(&self, now: Time, long: Duration) -> impl Iterator<Item = WorkerIndex> {
+        let silent =
+            move |answers: &Answers| answers.last.is_none_or(|last| now.since(last) >= long);
         let workers = self.workers.iter().zip(0..);
         workers.filter(move |(it, _)| silent(it)).map(|(_, worker)| WorkerIndex(worker))
     }
@@ -181,7 +182,7 @@ impl Leaving {
         self.say_after = lasted * 2;
         let mut all = Undrained::default();
         self.workers.iter().for_each(|answers| all.add(&answers.undrained));
-        let waits = Arc::new(LeaveWaits::new(&all, self.held(now).collect(), view));
+        let waits = Arc::new(LeaveWaits::new(&all, self.silent(now, ANSWERS_WITHIN).collect(), view));
         self.waits = Some(Arc::clone(&waits));
         self.news = true;
         let kind = LogKind::Leaving;
@@ -345,6 +346,21 @@ mod tests {
             assert_eq!(gone.1, Step::Gone { drained: false });
             let left = leaving.left(Time(gone.0 * MS)).expect("it is gone");
             assert!(!held || left >= LAST_PATIENCE - DRAIN_CHECK, "{left:?}");
+        }
+    }
+
+    #[test]
+    fn a_handler_that_is_soon_back_makes_a_leave_no_shorter() {
+        let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(20), 1);
+        leaving.begin(Time(0));
+        for ms in (0..=19_700).step_by(20) {
+            let now = Time(ms * MS);
+            let step = leaving.check(now);
+            assert!(matches!(step, Step::Wait | Step::Ask), "at {ms} ms: {step:?}");
+            // Each second it holds its worker for nine tenths of it.
+            if ms % 1_000 < 100 {
+                leaving.answer(now, WorkerIndex(0), busy());
+            }
         }
     }
 

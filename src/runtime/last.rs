@@ -11,8 +11,8 @@ use crate::queue::board::CountsBoard;
 use crate::queue::inject::Injector;
 use crate::worker::Injection;
 
-/// A node has stopped without some of its workers: handlers hold them, and it waited for 5 s; or
-/// they were lost.
+/// A node has stopped without some of its workers: handlers hold them, and it waited for 5 s, or
+/// at the end of a leave for what was left of its time and 2.5 s at least; or they were lost.
 ///
 /// What they had is given up. What was handed over and waits in a held worker's queue is dead as
 /// [`DeathReason::Stopped`]; all else may be with a handler or another node already, and counts as
