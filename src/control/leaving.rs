@@ -182,7 +182,8 @@ impl Leaving {
         self.say_after = lasted * 2;
         let mut all = Undrained::default();
         self.workers.iter().for_each(|answers| all.add(&answers.undrained));
-        let waits = Arc::new(LeaveWaits::new(&all, self.silent(now, ANSWERS_WITHIN).collect(), view));
+        let waits =
+            Arc::new(LeaveWaits::new(&all, self.silent(now, ANSWERS_WITHIN).collect(), view));
         self.waits = Some(Arc::clone(&waits));
         self.news = true;
         let kind = LogKind::Leaving;
