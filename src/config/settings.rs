@@ -228,7 +228,7 @@ settings! {
         /// there is room.
         tombstone_ms: u64 = 600_000, Number(10_000, 604_800_000);
         /// How long a graceful leave may take before the node goes anyway. A handler
-        /// that begins to hold its worker in the last 5 s of it makes it up to 3 s longer, as does any
+        /// that begins to hold its worker in the last 6 s of it makes it up to 3 s longer, as does any
         /// that holds one where less than 12 s are set.
         leave_timeout_ms: u64 = 20_000, Number(0, 3_600_000);
         /// What happens to members that stay unreachable. With "manual", an operator removes them;

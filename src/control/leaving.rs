@@ -89,9 +89,6 @@ const FAREWELL: Duration = Duration::from_millis(250);
 /// How long the last frames of a leaving node may take.
 const PARTING: Duration = Duration::from_millis(40);
 
-/// So much of the timeout at least is for being drained, whatever else takes its time.
-const DRAINING: (u32, u32) = (3, 4);
-
 impl Leaving {
     /// However long news take to spread, half of the time is for draining: workers that are never
     /// asked would never be drained.
@@ -125,14 +122,14 @@ impl Leaving {
         (self.stage == Stage::Gone).then(|| self.until.since(now))
     }
 
-    /// How long it may take to be drained. What comes afterwards is within the timeout too, unless
-    /// that is short: a worker that is held is waited for once more when all others have stopped.
+    /// How long it may take to be drained: three quarters of the timeout at least. What comes
+    /// afterwards is within it too, unless it is short: a worker that is held is waited for once more
+    /// when all others have stopped.
     fn drains_for(&self, now: Time) -> Duration {
         // One that is soon back may yet be drained.
         let is_held = self.silent(now, LAST_PATIENCE).next().is_some();
         let held = if is_held { LAST_PATIENCE } else { Duration::ZERO };
-        let (most, of) = DRAINING;
-        (self.timeout * most / of).max(self.timeout.saturating_sub(PARTING + FAREWELL + held))
+        (self.timeout * 3 / 4).max(self.timeout.saturating_sub(PARTING + FAREWELL + held))
     }
 
     /// The workers that have not answered for so long: handlers hold them.
