@@ -141,7 +141,8 @@ impl Membership {
                 }))
             }
             Body::Unproven { about } if about == me.incarnation => Some(self.is_awaited(now)),
-            Body::Full { .. } | Body::Unproven { .. } => Some(Ok(())),
+            // Late answers to a hello are of no use.
+            Body::Full { .. } | Body::Unproven { .. } | Body::Known { .. } => Some(Ok(())),
             _ => None,
         }
     }
@@ -170,7 +171,7 @@ impl Membership {
                 None
             }
             _ => {
-                if !asks {
+                if !asks || !self.directory.has_place(sender.member.node) {
                     self.ask_who(sender.member, from, sink);
                 }
                 Some(Peer { sender, from, to: from, is_member: false })
@@ -225,21 +226,26 @@ impl Membership {
                 self.after_records(now, (from, to), sender, flags, news, sink);
             }
             // A member that holds the same lists this node too, and nobody needs to say so.
-            Body::Digest(theirs) if theirs == self.digest() => self.established |= is_member,
+            Body::Digest(theirs) if is_member && theirs == self.digest() => self.established = true,
+            // It is asked who it is, and told everything once it is a member. Nobody has seen yet that
+            // what is sent there reaches it.
+            Body::Digest(_) | Body::Summary { .. } if !is_member => {}
             Body::Digest(_) => {
                 let entries = self.summary();
                 messages::complete(self.sender(), &entries, |out| sink.send(to, out));
             }
             Body::Summary { flags, low, high, entries } => {
-                if is_member {
-                    self.take_marks(flags, &entries);
-                    self.take_beliefs(now, &entries, sink);
-                }
+                self.take_marks(flags, &entries);
+                self.take_beliefs(now, &entries, sink);
                 if self.stage == Stage::Running {
                     let range = (flags & FLAG_COMPLETE != 0).then_some((low, high));
                     self.compare(to, range, &entries, sink);
                 }
             }
+            // It has been told that there is no place for it; if it knew this node it would believe
+            // that it has joined.
+            Body::Request(_) | Body::Prove { .. }
+                if !self.directory.has_place(sender.member.node) => {}
             Body::Request(nodes) => self.answer(&nodes, to, sink),
             Body::Prove { about, number } if about == self.me() => {
                 self.prove_own(now, to, !is_member, number, sink);

@@ -176,15 +176,14 @@ fn a_claim_to_an_address_ends_only_who_is_not_there() {
     assert_eq!(net.nodes[elsewhere].faults, [fault]);
 }
 
-/// A newcomer with a held name that knows the members before any of them lists it: a late answer to
-/// its hello makes it ask who that was.
-fn known_early(net: &mut Net, seeds: &[usize], old: usize) -> usize {
+/// A newcomer with a held name that knows the members before any of them lists it: they ask it
+/// whether it is where it says, and it asks who they are.
+fn known_early(net: &mut Net, seeds: &[usize]) -> usize {
     let heir = net.add(seeded(seeds), local("c", address(9), 10_000));
-    let latest = net.me(old).incarnation;
     for seed in seeds {
-        let late = messages::known(net.nodes[*seed].membership.sender(), 77, latest);
+        let asked = messages::prove(net.nodes[*seed].membership.sender(), net.me(heir), 77);
         let from = address(*seed);
-        net.call(heir, |it, now, sink| it.handle_datagram(now, from, &late, sink)).unwrap();
+        net.call(heir, |it, now, sink| it.handle_datagram(now, from, &asked, sink)).unwrap();
     }
     heir
 }
@@ -196,7 +195,7 @@ fn a_node_that_was_paused_ends_and_not_the_one_that_has_its_name_now() {
         let old = net.add(seeded(&[0]), local("c", address(5), 1_005));
         net.run(S(2));
         net.pause(old);
-        let heir = known_early(&mut net, &[1, 0], old);
+        let heir = known_early(&mut net, &[1, 0]);
         net.until(S(10), |net| net.agreed(&[0, 1, heir], 3)).expect("the heir joins");
         net.run(S(paused));
         net.resume(old);
@@ -218,7 +217,7 @@ fn a_newcomer_ends_only_if_it_is_told_still_that_its_name_is_taken() {
         let old = net.add(seeded(&[0]), local("c", address(5), 1_005));
         net.run(S(2));
         net.pause(old);
-        let heir = known_early(&mut net, &[1, 0], old);
+        let heir = known_early(&mut net, &[1, 0]);
         net.until(S(1), |net| net.view(heir).members.len() > 1).expect("it knows them early");
         if silent {
             let (holder, about) = (net.nodes[old].membership.sender(), net.me(heir).incarnation);
@@ -245,7 +244,7 @@ fn a_newcomer_that_knew_the_members_first_is_told_at_once_that_it_is_listed() {
         net.run(S(2));
         net.pause(old);
         net.lost_kinds.insert(messages::digest(net.nodes[0].membership.sender(), 0)[0]);
-        let heir = known_early(&mut net, &[1, 0], old);
+        let heir = known_early(&mut net, &[1, 0]);
         net.until(S(10), |net| net.agreed(&[0, 1, heir], 3)).expect("the heir joins");
         net.run(MS(5));
         assert!(net.nodes[heir].membership.is_listed(), "seed {seed}");
