@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::{View, WorkerIndex};
+use crate::base::{NodeId, NodeRef, WorkerIndex};
 use crate::worker::Undrained;
 
 /// What the leave of a node waits for, or gave up on.
@@ -23,26 +23,36 @@ pub struct LeaveWaits {
     /// Some of the peers that do not answer asks, have not acknowledged or taken what is for them, or
     /// have not said yet that they send no more.
     pub peers: Vec<(Arc<str>, SocketAddr)>,
+    /// Those of them that are no members here and of which no name is known: they have opened links to
+    /// this node, which does not hear of them in any other way, or does not see them yet.
+    pub strangers: Vec<NodeId>,
     /// Workers that do not say how far they are: a handler holds them.
     pub held: Vec<WorkerIndex>,
 }
 
 impl LeaveWaits {
-    /// What is known of all workers.
-    pub(super) fn new(undrained: &Undrained, held: Vec<WorkerIndex>, view: &View) -> Self {
-        let Undrained { waiting, asks, work, owes_replies, peers } = undrained;
-        let peers = peers.iter().filter_map(|peer| {
-            let member = view.member(peer.node).filter(|member| member.node_ref() == *peer)?;
-            Some((Arc::clone(&member.name), member.address))
-        });
-        let (peers, [waiting, asks, work]) = (peers.collect(), [*waiting, *asks, *work]);
-        Self { asks, work, owes_replies: *owes_replies, waiting, peers, held }
+    /// What is known of all workers. `known` tells a peer's name and address.
+    pub(super) fn new(
+        undrained: &Undrained,
+        held: Vec<WorkerIndex>,
+        known: impl Fn(NodeRef) -> Option<(Arc<str>, SocketAddr)>,
+    ) -> Self {
+        let Undrained { waiting, asks, work, owes_replies, peers: all } = undrained;
+        let [waiting, asks, work] = [*waiting, *asks, *work];
+        let (mut peers, mut strangers) = (Vec::new(), Vec::new());
+        for peer in all {
+            match known(*peer) {
+                Some(known) => peers.push(known),
+                None => strangers.push(peer.node),
+            }
+        }
+        Self { asks, work, owes_replies: *owes_replies, waiting, peers, strangers, held }
     }
 }
 
 impl fmt::Display for LeaveWaits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asks, work, owes_replies, waiting, peers, held } = self;
+        let Self { asks, work, owes_replies, waiting, peers, strangers, held } = self;
         let mut parts = Vec::new();
         for (count, what) in [
             (*asks, "asks without a reply"),
@@ -65,6 +75,11 @@ impl fmt::Display for LeaveWaits {
             let names =
                 peers.iter().map(|(name, address)| format!("{name} at {address}")).collect();
             parts.push(format!("the peers {}, which have not answered or taken all", list(names)));
+        }
+        if !strangers.is_empty() {
+            let names = strangers.iter().map(ToString::to_string).collect();
+            let list = list(names);
+            parts.push(format!("the nodes {list}, which are no members here and have links open"));
         }
         match parts.is_empty() {
             true => f.write_str("nothing that is known"),

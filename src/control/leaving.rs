@@ -1,5 +1,6 @@
 //! The steps of a graceful leave: wait until the others know, until all is drained, say goodbye.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::ending::LAST_PATIENCE;
 pub use super::leave_waits::LeaveWaits;
 use super::log_line::LogLine;
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{LogKind, LogLimiter, Time, View, WorkerIndex};
+use crate::base::{LogKind, LogLimiter, NodeRef, Time, WorkerIndex};
 use crate::wire::handshake::TurnAway;
 use crate::worker::{Command, Undrained};
 
@@ -167,7 +168,11 @@ impl Leaving {
 
     /// What it waits for, when that is to be said: after a second, two, four and so on, and when it
     /// gives up.
-    fn waits(&mut self, now: Time, view: &View) -> Option<LogLine> {
+    fn waits(
+        &mut self,
+        now: Time,
+        known: impl Fn(NodeRef) -> Option<(Arc<str>, SocketAddr)>,
+    ) -> Option<LogLine> {
         let (lasted, gave_up) = match self.stage {
             Stage::Draining { since } => (now.since(since), false),
             Stage::Parting { since, drained: false } if since == now => (self.timeout, true),
@@ -179,8 +184,8 @@ impl Leaving {
         self.say_after = lasted * 2;
         let mut all = Undrained::default();
         self.workers.iter().for_each(|answers| all.add(&answers.undrained));
-        let waits =
-            Arc::new(LeaveWaits::new(&all, self.silent(now, ANSWERS_WITHIN).collect(), view));
+        let held = self.silent(now, ANSWERS_WITHIN).collect();
+        let waits = Arc::new(LeaveWaits::new(&all, held, known));
         self.waits = Some(Arc::clone(&waits));
         self.news = true;
         let kind = LogKind::Leaving;
@@ -248,7 +253,13 @@ impl Control {
     /// The next look whether it is drained, or gone.
     pub(super) fn leave_due(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let step = self.leaving.check(now);
-        if let Some(line) = self.leaving.waits(now, self.membership.view()) {
+        let (view, troubles) = (self.membership.view(), &self.troubles);
+        let member = |peer: NodeRef| {
+            let member = view.member(peer.node).filter(|member| member.node_ref() == peer)?;
+            Some((Arc::clone(&member.name), member.address))
+        };
+        let known = |peer| member(peer).or_else(|| troubles.whereabouts(peer));
+        if let Some(line) = self.leaving.waits(now, known) {
             sink.log(line);
         }
         self.leave_step(now, step, sink);
@@ -278,7 +289,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Incarnation, Member, NodeId, NodeRef};
+    use crate::base::{Incarnation, NodeId};
 
     const MS: u64 = 1_000_000;
 
@@ -383,24 +394,24 @@ mod tests {
     fn what_it_waits_for_is_said_ever_more_seldom_and_at_the_end() {
         let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(10), 2);
         let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
-        let peer = NodeRef { node: NodeId(2), ..me };
-        let member =
-            Member { name: "slow".into(), ..Member::plain(peer, ([10, 0, 0, 1], 7).into()) };
-        let view = View::new(me, 0, vec![member]);
+        let [peer, stranger] = [2, 3].map(|node| NodeRef { node: NodeId(node), ..me });
+        let known = |asked| (asked == peer).then(|| ("slow".into(), ([10, 0, 0, 1], 7).into()));
         leaving.begin(Time(0));
         let mut said = Vec::new();
         for ms in (0..=10_100).step_by(20) {
             let now = Time(ms * MS);
             leaving.check(now);
             // The second worker is held and says nothing.
-            let waits = Undrained { asks: 2, peers: [peer].into(), ..Undrained::default() };
+            let peers = [peer, stranger].into();
+            let waits = Undrained { asks: 2, peers, ..Undrained::default() };
             leaving.answer(now, WorkerIndex(0), Some(waits));
-            said.extend(leaving.waits(now, &view).map(|line| (ms, line.text)));
+            said.extend(leaving.waits(now, known).map(|line| (ms, line.text)));
         }
         let when: Vec<u64> = said.iter().map(|(ms, _)| *ms).collect();
         assert_eq!(when, [1_000, 2_000, 4_000, 7_500], "what is held is waited for once more");
         let waits = "2 asks without a reply; handlers that hold the workers 1; the peers slow at \
-                     10.0.0.1:7, which have not answered or taken all";
+                     10.0.0.1:7, which have not answered or taken all; the nodes \
+                     0000000000000003, which are no members here and have links open";
         assert_eq!(
             said[0].1,
             format!("this node has been leaving for 1000 ms and waits for {waits}")

@@ -177,6 +177,12 @@ pub(super) struct Troubles {
 }
 
 impl Troubles {
+    /// What this peer calls itself, and where it says that it is.
+    pub fn whereabouts(&self, peer: NodeRef) -> Option<(Arc<str>, SocketAddr)> {
+        let Trouble { name, address, .. } = &self.known.get(&peer)?.trouble;
+        Some((Arc::clone(name), *address))
+    }
+
     /// It was seen. What there is no place for is left out.
     fn saw(&mut self, now: Time, seen: Trouble) {
         let kind = |what: &PeerTrouble| std::mem::discriminant(what);

@@ -14,7 +14,8 @@ impl Worker {
         self.core.reap();
         let core = &self.core;
         let parts = usize::from(!core.parts.is_drained());
-        let held = self.held.count().max(usize::from(!self.held.is_empty()));
+        // A list may be empty: it stays until its link has room, or its snapshot comes.
+        let held = self.held.count();
         let notes = usize::from(core.repliers.has_notes());
         let news = core.failed_asks.len() + core.notices.len();
         let mut found = Undrained {

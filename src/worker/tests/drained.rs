@@ -25,6 +25,18 @@ fn what_waits_for_a_snapshot_keeps_a_worker_from_being_drained() {
 }
 
 #[test]
+fn what_ended_before_its_snapshot_came_keeps_no_worker_from_being_drained() {
+    let mut net = Net::new(1);
+    let ticket = net.sides[0].inject_ask(1, &ping(1), net.now.plus(WITHIN), false);
+    net.settle();
+    assert!(!net.sides[0].worker.is_drained());
+    net.pass(WITHIN.as_millis() as u64 + 1);
+    assert!(number(ticket.wait()).is_err());
+    assert!(net.sides[0].worker.is_holding(), "it stays known that there is no way to there");
+    assert_eq!(net.sides[0].worker.undrained(), None);
+}
+
+#[test]
 fn an_ask_that_rests_between_two_attempts_keeps_a_worker_from_being_drained() {
     let mut net = Net::new(2);
     net.reach[1] = Reach::Unreachable;
