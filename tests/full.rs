@@ -256,6 +256,7 @@ fn a_full_cluster_that_removes_who_is_gone_lets_a_newcomer_in_by_itself() {
     let process = Process::node("process", &["--seed", &holder.address]);
     eventually("the newcomer is told", || newcomer.join_state() == full(address));
     eventually("it is let in", || newcomer.join_state() == JoinState::Joined);
+    eventually("the process is let in", || process.stdout().ends_with('\n'));
     let process = ReadyNode::wait("process", process);
     let all = ["holder", "newcomer", "process"];
     eventually("only those who live are members", || {
