@@ -24,7 +24,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -185,16 +185,20 @@ impl NodeConfig {
         if self.secret.is_some() && self.secret_file.is_some() {
             return self.refuse("secret_file", "no value beside `secret`: set one of them");
         }
-        match self.advertise {
-            None if self.bind.ip().is_unspecified() => {
-                let allowed = "one specific address, unless `advertise` says where other nodes \
-                               reach this one";
-                return self.refuse("bind", allowed);
-            }
-            Some(address) if address.ip().is_unspecified() => {
-                return self.refuse("advertise", "one specific address that nodes can dial");
-            }
-            _ => {}
+        let (path, unless) = match self.advertise {
+            None => ("bind", ", unless `advertise` says where other nodes reach this one"),
+            Some(_) => ("advertise", " that nodes can dial"),
+        };
+        let told = self.advertise.unwrap_or(self.bind).ip();
+        if told.is_unspecified() || told.is_multicast() {
+            return self.refuse(path, format!("one specific address{unless}"));
+        }
+        if matches!(told, IpAddr::V6(told) if told.is_unicast_link_local()) {
+            let allowed = format!(
+                "no link-local address (fe80::/10), which means another machine on each link: a \
+                 global or unique local one{unless}"
+            );
+            return self.refuse(path, allowed);
         }
         if self.secret.is_none() && self.secret_file.is_none() {
             let open = [("bind", Some(self.bind)), ("advertise", self.advertise)];
@@ -217,7 +221,7 @@ impl NodeConfig {
     /// A socket of one address family reaches none of the other.
     fn check_seeds(&self) -> Result<(), RefusedSetting> {
         let other_family = |seed: &&String| {
-            let address: Result<std::net::SocketAddr, _> = seed.parse();
+            let address: Result<SocketAddr, _> = seed.parse();
             address.is_ok_and(|address| address.is_ipv4() != self.bind.is_ipv4())
         };
         let Some(seed) = self.seeds.iter().find(other_family) else { return Ok(()) };

@@ -261,6 +261,8 @@ fn what_settings_must_have_in_common_is_checked_before_a_node_starts() {
         (vec!["bind=0.0.0.0:0", "advertise=127.0.0.1:0", secret], None),
         (vec!["bind=0.0.0.0:0", secret], Some("bind")),
         (vec!["advertise=10.0.0.1:1", secret], None),
+        (vec!["advertise=169.254.0.1:1", secret], None),
+        (vec!["advertise=[fe80::1]:1", secret], Some("advertise")),
         (vec![secret, "secret_file=x"], Some("secret_file")),
         (vec!["admin=0.0.0.0:0", "admin_allow_remote=false"], Some("admin")),
         (vec!["admin=0.0.0.0:0", "admin_allow_remote=true"], None),

@@ -65,7 +65,7 @@ settings! {
         /// loopback needs a secret.
         bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7400)), Address;
         /// Where other nodes reach this one, if that is not `bind`. Needed when `bind` is 0.0.0.0
-        /// or `[::]`. Port 0 stands for the port that the node came to listen on.
+        /// or `[::]`, or link-local (`fe80::/10`). Port 0 stands for the port that the node came to listen on.
         advertise: Option<SocketAddr> = None, MaybeAddress, shown "the address of `bind`";
         /// Nodes to join through, in any order; those that are down are passed over. A name stands
         /// for all its addresses.

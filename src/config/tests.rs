@@ -310,6 +310,26 @@ fn what_settings_must_have_in_common_is_checked() {
                 .to_owned(),
         ),
         (
+            "advertise = '224.0.0.1:1'\nsecret_file = 'x'",
+            "`advertise` = \"224.0.0.1:1\" is refused: it takes one specific address that nodes \
+             can dial"
+                .to_owned(),
+        ),
+        (
+            "advertise = '[fe80::1]:1'\nsecret_file = 'x'",
+            "`advertise` = \"[fe80::1]:1\" is refused: it takes no link-local address \
+             (fe80::/10), which means another machine on each link: a global or unique local one \
+             that nodes can dial"
+                .to_owned(),
+        ),
+        (
+            "bind = '[fe80::1%2]:1'\nsecret_file = 'x'",
+            "`bind` = \"[fe80::1%2]:1\" is refused: it takes no link-local address (fe80::/10), \
+             which means another machine on each link: a global or unique local one, unless \
+             `advertise` says where other nodes reach this one"
+                .to_owned(),
+        ),
+        (
             "bind = '10.0.0.1:1'",
             format!("`bind` = \"10.0.0.1:1\" is refused: it takes {no_secret}"),
         ),
