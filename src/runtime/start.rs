@@ -141,7 +141,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let incarnation = new_incarnation(clock_behind).max(least);
     let me = NodeRef { node: NodeId::from_name(&name), incarnation };
     let clock = Clock::start();
-    let seed = seed(me);
+    let Drawn { seed, nonce } = Drawn::new(me);
 
     let (seeds, no_address) = match look(&mut *discovery) {
         Ok(seeds) => (seeds, None),
@@ -152,7 +152,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     };
     // The others cannot be reached, and would be waited for.
     let reached = FoundSeeds::sort_out(config.bind, seeds.clone()).usable;
-    let me = ask_seeds(&datagrams, &key, clock, me, address, &reached, seed)?;
+    let me = ask_seeds(&datagrams, &key, clock, me, address, &reached, nonce)?;
     let local = local(&config, &name, address, me.incarnation);
     let member = MemberConfig { seeds, settings: config.membership.clone() };
     let mut control = Control::new(control_parts(&config, local, member, key, policy, seed))?;
@@ -358,11 +358,35 @@ fn prepare(listener: &TcpListener, datagrams: &UdpSocket) -> io::Result<()> {
     SockRef::from(listener).listen(LISTEN_BACKLOG)
 }
 
-/// Randomness that differs between nodes and lives; protocol randomness needs no more.
-fn seed(me: NodeRef) -> u64 {
-    let mut bytes = [0; 8];
-    if getrandom::fill(&mut bytes).is_err() {
-        return me.node.0 ^ me.incarnation.0;
+/// Randomness that differs between nodes and lives.
+struct Drawn {
+    /// Of all protocol randomness.
+    seed: u64,
+    /// Of the hello, where anybody can read it; the seed does not follow from it.
+    nonce: u64,
+}
+
+impl Drawn {
+    fn new(me: NodeRef) -> Self {
+        // Protocol randomness needs no more, should the system give none.
+        let known = u128::from(me.node.0 ^ me.incarnation.0);
+        let mut bytes = (known << 64 | known).to_le_bytes();
+        // Bytes that a failure leaves behind do as well.
+        let _ = getrandom::fill(&mut bytes);
+        let drawn = u128::from_le_bytes(bytes);
+        Self { seed: (drawn >> 64) as u64, nonce: drawn as u64 }
     }
-    u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hello_shows_is_not_the_nodes_seed() {
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(2) };
+        let [one, other] = [(); 2].map(|()| Drawn::new(me));
+        let all = std::collections::BTreeSet::from([one.seed, one.nonce, other.seed, other.nonce]);
+        assert_eq!(all.len(), 4);
+    }
 }
