@@ -319,6 +319,11 @@ impl Node {
         self.shared.order(Order::Leave(answer))
     }
 
+    /// Whether it was told to leave, by whomever; also once it has left, or has ended before it had.
+    pub fn is_leaving(&self) -> bool {
+        self.shared.gate.is_leaving()
+    }
+
     /// What its leave waits for, once that takes longer than a second; and after a leave that was not
     /// drained in time, what it gave up on. The log says the same.
     pub fn leave_waits_for(&self) -> Option<Arc<LeaveWaits>> {

@@ -7,9 +7,9 @@ use super::block_on::is_worker_thread;
 
 /// It takes them.
 const OPEN: u8 = 0;
-/// It leaves: what handlers do is brought to its end, and nothing new begins.
+/// Set once it was told to leave: what handlers do is brought to its end, and nothing new begins.
 const LEAVING: u8 = 1;
-/// It takes nothing more.
+/// Set once it takes nothing more.
 const CLOSED: u8 = 2;
 
 /// Whether a node takes messages from its application's threads. Goes one way only.
@@ -28,12 +28,12 @@ pub enum Shut {
 impl Gate {
     /// From now on only what handlers have begun may send.
     pub fn leave(&self) {
-        self.0.fetch_max(LEAVING, Ordering::SeqCst);
+        self.0.fetch_or(LEAVING, Ordering::SeqCst);
     }
 
     /// From now on nothing is taken.
     pub fn close(&self) {
-        self.0.store(CLOSED, Ordering::SeqCst);
+        self.0.fetch_or(CLOSED, Ordering::SeqCst);
     }
 
     /// Whether this thread may send now.
@@ -50,7 +50,12 @@ impl Gate {
 
     /// Whether nothing is taken.
     pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == CLOSED
+        self.0.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// Whether it was told to leave, also once nothing is taken.
+    pub fn is_leaving(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & LEAVING != 0
     }
 }
 
