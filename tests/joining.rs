@@ -1,12 +1,14 @@
-//! What a node says while it cannot join, by real nodes.
+//! What a node says while it cannot join, and what it does while it starts, by real nodes.
 
 #[path = "binary/process.rs"]
 #[allow(dead_code, reason = "few of its helpers are needed")]
 mod process;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use keyway::base::{Incarnation, MemberState};
 use keyway::member::MemberFault;
 use keyway::{Discovery, Ended, JoinState, Node, NodeBuilder, NodeId, SeedState};
 use process::{Process, ReadyNode, run};
+use rustix::process::Signal;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -415,4 +418,19 @@ fn a_node_that_has_ended_says_so_whatever_it_said_before() {
         assert_eq!((health.join, health.state), (JoinState::Ended, None), "{:?}", health.ended);
         assert_eq!((node.join_state(), node.join_state().obstacle()), (JoinState::Ended, None));
     }
+}
+
+/// A secret on a file system that does not answer takes as long as names that do not resolve.
+#[test]
+fn a_signal_ends_a_node_that_is_still_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    assert!(Command::new("mkfifo").arg(&secret).status().unwrap().success());
+    let setting = format!("secret_file={}", secret.display());
+    let mut starting = Process::node("starting", &["--set", &setting]);
+    let writer = thread::spawn(move || File::options().write(true).open(secret).unwrap());
+    eventually("it reads the secret", || writer.is_finished());
+    starting.signal(Signal::INT);
+    assert_eq!(starting.exit_code(), 0, "{}", starting.stderr());
+    assert!(starting.stdout().starts_with("ended by SIGINT"), "{}", starting.stdout());
 }

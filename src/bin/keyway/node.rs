@@ -14,6 +14,7 @@ use keyway::member::MemberFault;
 use keyway::{BuildError, Ended, Member, MemberState, Node, NodeBuilder, NodeConfig};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::cli::{NodeArgs, level};
@@ -86,7 +87,8 @@ fn one_life(
     }
     let admin = builder.take_admin().map_err(|error| Failure::new(REFUSED, error))?;
     let admin_port = admin.map(AdminPort::open).transpose().map_err(failed)?;
-    let node = Arc::new(builder.start().map_err(refused)?);
+    let Some(node) = start(builder, runtime, signals)? else { return Ok(None) };
+    let node = Arc::new(node);
     let (is_first, early) = (above.is_none(), || began.elapsed() < EARLY);
     let samples = match Samples::serve(&node) {
         Ok(samples) => samples,
@@ -115,11 +117,42 @@ fn one_life(
     after(&node, ended, is_first && !leaving && early())
 }
 
+/// Starts the node on a thread of its own: it may take long to resolve the seeds' names, or to read a
+/// file from elsewhere, and signals do not wait for that. Nothing if one came before.
+fn start(
+    builder: NodeBuilder,
+    runtime: &Runtime,
+    signals: &mut Signals,
+) -> Result<Option<Node>, Failure> {
+    let (done, started) = oneshot::channel();
+    // Whoever does not wait for it any more drops the node, which ends it.
+    let starting = move || drop(done.send(builder.start()));
+    std::thread::Builder::new()
+        .name("keyway-start".to_owned())
+        .spawn(starting)
+        .map_err(|error| Failure::new(FAILED, format!("starting a thread failed: {error}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            started = started => match started {
+                Ok(started) => started.map(Some).map_err(refused),
+                Err(_) => Err(Failure::new(FAILED, "the start of the node panicked")),
+            },
+            (name, _) = signals.next() => {
+                say(format!("ended by {name} before the node had started\n"));
+                Ok(None)
+            }
+        }
+    })
+}
+
 /// The end of a life: which incarnation the next one must exceed, if it may be followed by one, or its
 /// end in words.
 fn after(node: &Node, ended: Ended, may_follow: bool) -> Result<Option<Incarnation>, Failure> {
     if let Ended::Fault(MemberFault::Superseded { by, incarnation }) = ended
         && may_follow
+        // Whoever was told to leave does not come up again.
+        && !node.is_leaving()
         && by == node.address()
     {
         tracing::warn!(
@@ -249,7 +282,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// How the node has ended, and whether that was asked for by a signal.
+    /// How the node has ended, and whether a signal asked for that.
     async fn live(&self, signals: &mut Signals) -> (Ended, bool) {
         let started = Instant::now();
         let mut complaint = JOINING_FIRST;
@@ -361,6 +394,29 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
             _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_told_to_leave_does_not_come_up_again() {
+        let known = Incarnation(7);
+        for leaves in [false, true] {
+            let node = Node::builder().bind("127.0.0.1:0").workers(1).start().unwrap();
+            if leaves {
+                // As the admin port does.
+                node.begin_leave().unwrap();
+            }
+            let fault = MemberFault::Superseded { by: node.address(), incarnation: known };
+            let next = after(&node, Ended::Fault(fault), true);
+            match leaves {
+                false => assert_eq!(next.unwrap(), Some(known)),
+                true => assert_eq!(next.unwrap_err().code, FAULT),
+            }
         }
     }
 }
