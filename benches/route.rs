@@ -379,7 +379,7 @@ fn table(c: &mut Criterion) {
 fn flip(c: &mut Criterion) {
     let mut group = c.benchmark_group("flip");
     let mut views = [cluster(100), cluster(100)];
-    views[1].members[50].reachable = false;
+    Arc::make_mut(&mut views[1].members[50]).reachable = false;
     let views = views.map(Arc::new);
     let mut destinations = Destinations::default();
     destinations.follow(&views[0]);

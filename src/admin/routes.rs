@@ -207,9 +207,9 @@ async fn down(app: Shared, name: Result<Path<String>, PathRejection>) -> Result<
     let view = app.node.view();
     // By name; a name that went by its hash in some log is found as well.
     let named = NodeId::from_name(&name);
-    let member = view
-        .member(named)
-        .or_else(|| view.members.iter().find(|member| member.id.to_string() == name));
+    let member = view.member(named).or_else(|| {
+        view.members.iter().map(|member| &**member).find(|member| member.id.to_string() == name)
+    });
     let Some(member) = member else {
         let shown: String = name.chars().take(200).collect();
         let error = format!("there is no member `{shown}` to remove; it may have left or be gone");

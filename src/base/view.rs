@@ -190,7 +190,8 @@ pub struct View {
     /// Rises with every change on this node; not comparable between nodes.
     pub version: u64,
     /// Sorted by [`NodeId`]. Holds joining, up and leaving members; left and down ones are gone.
-    pub members: Vec<Member>,
+    /// Views share the members that are the same in them.
+    pub members: Vec<Arc<Member>>,
     /// Hash over everything in `members` that does not differ by the clock: equal digests mean equal
     /// member lists.
     pub digest: u64,
@@ -201,21 +202,27 @@ pub struct View {
 
 impl View {
     /// Sorts the members and computes the digests.
-    pub fn new(me: NodeRef, version: u64, members: Vec<Member>) -> Self {
-        Self::after(None, me, version, members)
+    pub fn new<M: Into<Arc<Member>>>(me: NodeRef, version: u64, members: Vec<M>) -> Self {
+        Self::after(None, me, version, members.into_iter().map(Into::into).collect())
     }
 
     /// The view that comes after this one.
-    pub fn next(&self, me: NodeRef, members: Vec<Member>) -> Self {
+    pub fn next(&self, me: NodeRef, members: Vec<Arc<Member>>) -> Self {
         Self::after(Some(self), me, self.version + 1, members)
     }
 
     /// Most often only who is reachable has changed; then the roster's digest is not computed again.
-    fn after(before: Option<&Self>, me: NodeRef, version: u64, mut members: Vec<Member>) -> Self {
+    fn after(
+        before: Option<&Self>,
+        me: NodeRef,
+        version: u64,
+        mut members: Vec<Arc<Member>>,
+    ) -> Self {
         members.sort_by_key(|member| member.id);
         let same_roster = before.filter(|before| {
             let mut pairs = members.iter().zip(&before.members);
-            members.len() == before.members.len() && pairs.all(|(is, was)| is.is_as_was(was))
+            members.len() == before.members.len()
+                && pairs.all(|(is, was)| Arc::ptr_eq(is, was) || is.is_as_was(was))
         });
         let roster = same_roster.map_or_else(|| roster_digest(&members), |it| it.roster_digest);
         let digest = digest(roster, &members);
@@ -234,11 +241,11 @@ impl View {
         self.members
             .binary_search_by_key(&id, |member| member.id)
             .ok()
-            .map(|index| &self.members[index])
+            .map(|index| &*self.members[index])
     }
 }
 
-fn digest(roster_digest: u64, members: &[Member]) -> u64 {
+fn digest(roster_digest: u64, members: &[Arc<Member>]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&roster_digest.to_le_bytes());
     for member in members {
@@ -248,7 +255,7 @@ fn digest(roster_digest: u64, members: &[Member]) -> u64 {
     hash.digest()
 }
 
-fn roster_digest(members: &[Member]) -> u64 {
+fn roster_digest(members: &[Arc<Member>]) -> u64 {
     let mut hash = Xxh3::new();
     // Every variable-length part is preceded by its length, so that no two lists hash alike by
     // sliding bytes from one field into the next.
@@ -296,25 +303,25 @@ fn roster_digest(members: &[Member]) -> u64 {
 #[non_exhaustive]
 pub enum MemberEvent {
     /// A member is known for the first time, in any state.
-    Joined(Member),
+    Joined(Arc<Member>),
     /// A member's state, roles, weight, metadata or services changed.
-    Changed(Member),
+    Changed(Arc<Member>),
     /// A member stopped answering.
-    Unreachable(Member),
+    Unreachable(Arc<Member>),
     /// A member answers again, in the same incarnation.
-    Reachable(Member),
+    Reachable(Arc<Member>),
     /// A member that answers gets no keys for now: it fell silent again and again, the last time
     /// just now.
-    Damped(Member),
+    Damped(Arc<Member>),
     /// A member that was damped has answered for long enough.
-    Settled(Member),
+    Settled(Arc<Member>),
     /// A member left the view: gracefully (`Left`) or not (`Down`).
-    Removed(Member),
+    Removed(Arc<Member>),
 }
 
 impl MemberEvent {
     /// Whom it tells of.
-    pub fn member(&self) -> &Member {
+    pub fn member(&self) -> &Arc<Member> {
         match self {
             Self::Joined(member)
             | Self::Changed(member)
@@ -416,7 +423,8 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             let mut changed = member("a");
             change(&mut changed);
-            let next = view(vec![member("a")]).next(changed.node_ref(), vec![changed.clone()]);
+            let next =
+                view(vec![member("a")]).next(changed.node_ref(), vec![changed.clone().into()]);
             let view = view(vec![changed]);
             assert!(digests.insert(view.digest), "change {index} is not seen");
             let (both, as_well) =

@@ -28,7 +28,7 @@ impl Destinations {
     /// Adds the workers of new members, takes out those of lives that are over, and brings the
     /// others' reach in line with the view.
     pub fn follow(&mut self, view: &View) {
-        let is_known = |member: &Member| {
+        let is_known = |member: &Arc<Member>| {
             let ids = self.ids.get(&member.node_ref());
             ids.is_some_and(|ids| ids.len() == usize::from(member.workers))
         };
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn the_last_lives_that_ended_are_remembered() {
         let mut ended = Ended::default();
-        let removed = |life| MemberEvent::Removed(member("restarts", life, 1));
-        let joined = MemberEvent::Joined(member("stays", 1, 1));
+        let removed = |life| MemberEvent::Removed(member("restarts", life, 1).into());
+        let joined = MemberEvent::Joined(member("stays", 1, 1).into());
         ended.follow(std::slice::from_ref(&joined));
         assert!(ended.latest().is_empty());
         for life in 1..=2_000 {

@@ -1,5 +1,7 @@
 //! From one view to the next: what users are told has changed.
 
+use std::sync::Arc;
+
 use crate::base::{Member, MemberEvent, MemberState, NodeRef, View};
 
 /// The events that lead from one view to another, in the order of the nodes; a member that ends
@@ -16,7 +18,9 @@ pub(super) fn between(
         match (before.peek(), after.peek()) {
             (None, None) => return events,
             (Some(was), Some(is)) if was.id == is.id => {
-                compare(was, is, &fate, &mut events);
+                if !Arc::ptr_eq(was, is) {
+                    compare(was, is, &fate, &mut events);
+                }
                 before.next();
                 after.next();
             }
@@ -25,7 +29,7 @@ pub(super) fn between(
                 before.next();
             }
             (_, Some(is)) => {
-                events.push(MemberEvent::Joined((*is).clone()));
+                events.push(MemberEvent::Joined(Arc::clone(is)));
                 after.next();
             }
             (Some(_), None) => unreachable!("a member without a counterpart was removed above"),
@@ -34,34 +38,34 @@ pub(super) fn between(
 }
 
 fn compare(
-    was: &Member,
-    is: &Member,
+    was: &Arc<Member>,
+    is: &Arc<Member>,
     fate: &impl Fn(NodeRef) -> MemberState,
     events: &mut Vec<MemberEvent>,
 ) {
     if was.incarnation != is.incarnation {
         events.push(removed(was, fate));
-        events.push(MemberEvent::Joined(is.clone()));
+        events.push(MemberEvent::Joined(Arc::clone(is)));
         return;
     }
     if !is.is_as_was(was) {
-        events.push(MemberEvent::Changed(is.clone()));
+        events.push(MemberEvent::Changed(Arc::clone(is)));
     }
     match (was.reachable, is.reachable) {
-        (true, false) => events.push(MemberEvent::Unreachable(is.clone())),
-        (false, true) => events.push(MemberEvent::Reachable(is.clone())),
+        (true, false) => events.push(MemberEvent::Unreachable(Arc::clone(is))),
+        (false, true) => events.push(MemberEvent::Reachable(Arc::clone(is))),
         _ => {}
     }
     match (was.damped_until, is.damped_until) {
         (before, Some(until)) if before != Some(until) => {
-            events.push(MemberEvent::Damped(is.clone()));
+            events.push(MemberEvent::Damped(Arc::clone(is)));
         }
-        (Some(_), None) if is.reachable => events.push(MemberEvent::Settled(is.clone())),
+        (Some(_), None) if is.reachable => events.push(MemberEvent::Settled(Arc::clone(is))),
         _ => {}
     }
 }
 
-fn removed(was: &Member, fate: impl Fn(NodeRef) -> MemberState) -> MemberEvent {
+fn removed(was: &Arc<Member>, fate: impl Fn(NodeRef) -> MemberState) -> MemberEvent {
     let state = fate(was.node_ref());
-    MemberEvent::Removed(Member { state, ..was.clone() })
+    MemberEvent::Removed(Arc::new(Member { state, ..Member::clone(was) }))
 }

@@ -195,7 +195,7 @@ impl Membership {
             let damped = !ignored && entry.has_relapsed();
             let until = entry.renewal.filter(|_| damped).map(|renewal| renewal.since.plus(hold));
             if until != entry.record.member.damped_until {
-                entry.record.member.damped_until = until;
+                entry.record.member_mut().damped_until = until;
                 self.changed = true;
             }
         }

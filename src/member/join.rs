@@ -44,7 +44,7 @@ impl Membership {
             .iter()
             .all(|(role, least)| by_role.get(role.as_str()).copied().unwrap_or(0) >= *least);
         if (self.may_form() || met) && count >= self.config.min_members && roles_met {
-            self.directory.own_mut().member.state = MemberState::Up;
+            self.directory.own_mut().member_mut().state = MemberState::Up;
             self.publish_own(now, sink);
         }
     }

@@ -279,7 +279,7 @@ impl Membership {
             swim,
             rng,
             stage: Stage::Idle,
-            view: Arc::new(View::new(member, 0, Vec::new())),
+            view: Arc::new(View::new(member, 0, Vec::<Member>::new())),
             stats: MemberStats::default(),
             touched: BTreeSet::new(),
             changed: true,
@@ -435,7 +435,7 @@ impl Membership {
         services: Vec<Service>,
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
-        self.change_own(now, sink, |record| record.member.services = services)
+        self.change_own(now, sink, |record| record.member_mut().services = services)
     }
 
     fn change_own(
@@ -479,7 +479,7 @@ impl Membership {
     /// Starts to leave: others send nothing new to this node from when they hear of it.
     pub fn leave(&mut self, now: Time, sink: &mut dyn MemberSink) {
         if self.stage == Stage::Running && self.state() < MemberState::Leaving {
-            self.directory.own_mut().member.state = MemberState::Leaving;
+            self.directory.own_mut().member_mut().state = MemberState::Leaving;
             self.publish_own(now, sink);
             self.push_own(now, sink);
             self.settle(now, sink);
@@ -492,7 +492,7 @@ impl Membership {
             return;
         }
         let own = self.directory.own_mut();
-        own.member.state = MemberState::Left;
+        own.member_mut().state = MemberState::Left;
         // Without a later version the others find it silent.
         self.directory.raise_own();
         self.stage = Stage::Farewell;

@@ -6,6 +6,7 @@
 //! member's name at another address is refused until that member stops answering.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{
@@ -23,8 +24,9 @@ pub const MAX_RECORDS: usize = MAX_MEMBERS as usize;
 /// What one node says about itself, with the counter of its changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// Reachability is no part of the record; the flag in here is the holder's own.
-    pub member: Member,
+    /// Reachability is no part of the record; the flag in here is the holder's own. Views share it:
+    /// who changes it changes a copy.
+    pub member: Arc<Member>,
     pub version: u64,
     /// Up to which renewal of its identity the member is used.
     pub fit: u32,
@@ -41,6 +43,10 @@ impl Record {
     /// Whether it stands for a member, not for the memory of one.
     pub fn is_live(&self) -> bool {
         !is_gone(self.member.state)
+    }
+
+    pub fn member_mut(&mut self) -> &mut Member {
+        Arc::make_mut(&mut self.member)
     }
 
     pub fn put(&self, out: &mut Writer<'_>) {
@@ -132,7 +138,7 @@ impl Record {
             app_version,
             services,
         };
-        Ok(Self { member, version, fit, hold_ms })
+        Ok(Self { member: Arc::new(member), version, fit, hold_ms })
     }
 
     /// Whether this is not the last word about its member, which wrote it: what is held of the same
@@ -291,7 +297,7 @@ pub(super) struct Directory {
 impl Directory {
     pub fn new(mut own: Record, limit: usize) -> Self {
         let me = own.member.id;
-        own.member.reachable = true;
+        own.member_mut().reachable = true;
         let renewal = Some(Renewal { number: 0, since: Time::ZERO, risen: false });
         let (unreachable_since, gone_since, at_large) = (None, None, false);
         let entry = Entry { record: own, unreachable_since, gone_since, at_large, renewal };
@@ -343,7 +349,7 @@ impl Directory {
     pub fn merge(&mut self, now: Time, mut record: Record, active: bool) -> Merge {
         let node = record.member.id;
         assert!(node != self.me, "the own record is written by this node only");
-        record.member.reachable = false;
+        record.member_mut().reachable = false;
         let known = self.entries.get(&node).map(|held| compare(held, &record, active));
         let verdict = match known {
             Some(verdict) => verdict,
@@ -356,8 +362,9 @@ impl Directory {
             if verdict == Merge::Changed
                 && let Some(held) = held
             {
-                record.member.reachable = held.record.member.reachable && live;
-                record.member.damped_until = held.record.member.damped_until;
+                let (member, held) = (record.member_mut(), &held.record.member);
+                member.reachable = held.reachable && live;
+                member.damped_until = held.damped_until;
             }
             let renewal = held.filter(|_| verdict == Merge::Changed).and_then(|held| held.renewal);
             let since = held.and_then(|held| held.unreachable_since).unwrap_or(now);
@@ -408,8 +415,9 @@ impl Directory {
     /// Writes the removal of a member's current incarnation.
     pub fn bury(&mut self, now: Time, node: NodeId) {
         if let Some(entry) = self.entries.get_mut(&node) {
-            entry.record.member.state = MemberState::Down;
-            entry.record.member.reachable = false;
+            let member = entry.record.member_mut();
+            member.state = MemberState::Down;
+            member.reachable = false;
             entry.unreachable_since = None;
             entry.gone_since = Some(now);
             entry.at_large = true;

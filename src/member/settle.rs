@@ -73,7 +73,7 @@ impl Membership {
         let (mut returned, mut was_away) = (false, false);
         for node in std::mem::take(&mut self.touched) {
             let Some(entry) = self.directory.entries.get_mut(&node) else { continue };
-            let member = &mut entry.record.member;
+            let member = &entry.record.member;
             if node == me || records::is_gone(member.state) {
                 continue;
             }
@@ -82,7 +82,7 @@ impl Membership {
             if let Belief::Active { renewal, .. } = belief {
                 entry.answers(now, renewal);
             }
-            let member = &mut entry.record.member;
+            let member = &entry.record.member;
             if active == member.reachable && active == entry.unreachable_since.is_none() {
                 continue;
             }
@@ -93,7 +93,7 @@ impl Membership {
             } else if entry.unreachable_since.is_none() {
                 entry.unreachable_since = Some(now);
             }
-            member.reachable = active;
+            entry.record.member_mut().reachable = active;
             self.changed = true;
         }
         if was_away {
@@ -105,7 +105,7 @@ impl Membership {
     pub(super) fn show(&mut self, now: Time, sink: &mut dyn MemberSink) {
         self.unshown = false;
         self.showing.done(now);
-        let members = self.directory.live().map(|entry| entry.record.member.clone()).collect();
+        let members = self.directory.live().map(|entry| Arc::clone(&entry.record.member)).collect();
         let view = self.view.next(self.me(), members);
         let fate = |member: NodeRef| match self.directory.get(member.node) {
             Some(entry) if entry.node_ref() == member => entry.record.member.state,
@@ -124,7 +124,7 @@ impl Membership {
             return;
         }
         self.stage = Stage::Ended;
-        self.directory.own_mut().member.state = MemberState::Down;
+        self.directory.own_mut().member_mut().state = MemberState::Down;
         self.show(now, sink);
         sink.fault(fault);
     }

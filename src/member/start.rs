@@ -123,7 +123,7 @@ impl LocalMember {
     pub(super) fn into_record(self) -> Result<Record, MemberConfigError> {
         let id = NodeId::from_name(&self.name);
         let mut record = Record {
-            member: Member {
+            member: Arc::new(Member {
                 name: self.name,
                 id,
                 address: without_label(self.address),
@@ -137,7 +137,7 @@ impl LocalMember {
                 metadata: self.metadata,
                 app_version: self.app_version,
                 services: self.services,
-            },
+            }),
             version: 1,
             fit: 1,
             hold_ms: 0,
@@ -152,7 +152,7 @@ const MAX_LABEL_BYTES: usize = 255;
 /// Brings a node's own record into the one form in which equal content has equal bytes, and
 /// refuses what others would refuse to read.
 pub(super) fn normalise(record: &mut Record) -> Result<(), MemberConfigError> {
-    let member = &mut record.member;
+    let member = record.member_mut();
     in_range("name", member.name.len() as u64, 1, MAX_LABEL_BYTES as u64)?;
     in_range("incarnation", member.incarnation.0, 0, Incarnation::LAST.0)?;
     in_range("workers", u64::from(member.workers), 1, WorkerIndex::MOST.into())?;

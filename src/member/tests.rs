@@ -279,7 +279,7 @@ fn a_lasting_loss_is_survived() {
         let mut net = Net::cluster(seed, 5);
         (net.loss, net.duplication, net.delay_us) = (0.05, 0.05, (50, 20_000));
         net.call(2, |membership, now, sink| {
-            membership.change_own(now, sink, |own| own.member.weight = 300)
+            membership.change_own(now, sink, |own| own.member_mut().weight = 300)
         })
         .unwrap();
         let heavy = net.me(2).node;
@@ -405,7 +405,7 @@ fn changes_in_a_row_travel_together() {
     let before = net.sent;
     for weight in 1..=100 {
         net.call(1, |membership, now, sink| {
-            membership.change_own(now, sink, |own| own.member.weight = weight)
+            membership.change_own(now, sink, |own| own.member_mut().weight = weight)
         })
         .unwrap();
     }
@@ -422,7 +422,7 @@ fn a_record_of_the_largest_size_spreads_and_a_larger_one_is_refused() {
     let mut put = |bytes: usize| {
         let metadata = BTreeMap::from([("blob".into(), "x".repeat(bytes).into())]);
         net.call(0, |membership, now, sink| {
-            membership.change_own(now, sink, |own| own.member.metadata = metadata)
+            membership.change_own(now, sink, |own| own.member_mut().metadata = metadata)
         })
     };
     let room = (0..MAX_RECORD_BYTES).rev().find(|bytes| put(*bytes).is_ok()).unwrap();

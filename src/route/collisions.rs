@@ -79,7 +79,7 @@ fn find(view: &View, id_of: impl Fn(&MessageType) -> MessageTypeId) -> Vec<NameC
 fn services(view: &View) -> impl Iterator<Item = (&Member, &Service)> {
     view.members
         .iter()
-        .flat_map(|member| member.services.iter().map(move |service| (member, service)))
+        .flat_map(|member| member.services.iter().map(move |service| (&**member, service)))
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@
 //! or two senders would disagree about an owner.
 //!
 //! ```
-//! # use keyway::base::{Incarnation, NodeId, NodeRef, View};
+//! # use keyway::base::{Incarnation, Member, NodeId, NodeRef, View};
 //! use keyway::hash::{HashKey, HashSeed};
 //! use keyway::route::{Pick, Picker, RouteTable, RouteeSet, RouterSpec, StrategyKind};
 //!
 //! # let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
-//! # let view = View::new(me, 1, vec![]);
+//! # let view = View::new(me, 1, Vec::<Member>::new());
 //! let seed = HashSeed::from_cluster("shop");
 //! let spec = RouterSpec::new("/user/carts".parse()?, StrategyKind::ConsistentHash, seed);
 //! spec.validate()?;

@@ -241,7 +241,8 @@ mod tests {
     fn who_would_misread_a_message_is_picked_for_none() {
         let mut view = cluster(3);
         let mut members = view.members.clone();
-        members[1].services[0].messages = vec![MessageType::new("x", LayoutHash(2))];
+        Arc::make_mut(&mut members[1]).services[0].messages =
+            vec![MessageType::new("x", LayoutHash(2))];
         let misreading = members[1].node_ref();
         view = View::new(view.me, 2, members);
         let (spec, table) = table_of(view, StrategyKind::ConsistentHash);

@@ -248,13 +248,13 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Incarnation, NodeId};
+    use crate::base::{Incarnation, Member, NodeId};
 
     #[test]
     fn what_has_ended_is_told_from_what_is_still_to_come() {
         let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
         let ended = |last: Option<u32>| {
-            let snapshot = Snapshot::empty(Arc::new(View::new(me, 0, Vec::new())));
+            let snapshot = Snapshot::empty(Arc::new(View::new(me, 0, Vec::<Member>::new())));
             snapshot.with_ended_routers([None, last].into())
         };
         let of = |last: u16, serials: [u16; 5]| {

@@ -209,7 +209,7 @@ fn those_beyond_a_limit_stand_in_for_silent_ones() {
 /// One who falls silent makes no new table, and its keys go where a table without it has them.
 #[test]
 fn keys_of_silent_members_go_to_the_next_in_order() {
-    let mut members = cluster(5).members;
+    let mut members: Vec<_> = (1..=5).map(server).collect();
     for (member, weight) in members.iter_mut().zip([100, 50, 100, 300, 7]) {
         member.weight = weight;
     }

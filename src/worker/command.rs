@@ -255,13 +255,13 @@ pub struct SlowTurn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Incarnation, NodeId, View};
+    use crate::base::{Incarnation, Member, NodeId, View};
     use crate::wire::handshake::Purpose;
 
     #[test]
     fn what_waits_is_replaced_by_newer_of_its_kind_and_nothing_else_is_lost() {
         let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
-        let view = Arc::new(View::new(me, 0, Vec::new()));
+        let view = Arc::new(View::new(me, 0, Vec::<Member>::new()));
         let apply = |version| {
             let mut snapshot = Snapshot::empty(Arc::clone(&view));
             snapshot.version = version;
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_worker_that_takes_nothing_for_long_holds_one_snapshot() {
         let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
-        let view = Arc::new(View::new(me, 0, Vec::new()));
+        let view = Arc::new(View::new(me, 0, Vec::<Member>::new()));
         let snapshots: Vec<_> =
             (0..900).map(|_| Arc::new(Snapshot::empty(Arc::clone(&view)))).collect();
         let mut waiting = Waiting::<()>::default();

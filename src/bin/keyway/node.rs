@@ -347,8 +347,8 @@ impl Life<'_> {
     /// Says what the node waits for, besides its seeds: of those the library says so itself.
     fn complain(&self) {
         let view = self.node.view();
-        let here = |member: &&Member| member.reachable && member.state <= MemberState::Up;
-        let here: Vec<&Member> = view.members.iter().filter(here).collect();
+        let here = |member: &&Arc<Member>| member.reachable && member.state <= MemberState::Up;
+        let here: Vec<_> = view.members.iter().filter(here).collect();
         let Minimum { members, of_roles } = self.minimum;
         let mut lacking = Vec::new();
         if here.len() < *members as usize {

@@ -149,7 +149,7 @@ fn who_joins_is_told_and_who_is_gone_is_forgotten() {
     net.rounds_until_heard(1, b"word");
     // Node 3 joins: whoever sees it tells its own words.
     let (gossip, sent, _) = &mut net.nodes[1];
-    let joined = MemberEvent::Joined(member(3));
+    let joined = MemberEvent::Joined(member(3).into());
     gossip.follow(net.now, &view(1, 0..4), &[joined], sent);
     assert_eq!(sent.datagrams.len(), 1);
     let (to, part, bytes) = sent.datagrams.pop().unwrap();

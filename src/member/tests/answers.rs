@@ -12,7 +12,7 @@ const MEMBERS: usize = 30;
 fn swell(net: &mut Net, node: usize) {
     let metadata = BTreeMap::from([("blob".into(), "x".repeat(8_000).into())]);
     net.call(node, |membership, now, sink| {
-        membership.change_own(now, sink, |own| own.member.metadata = metadata)
+        membership.change_own(now, sink, |own| own.member_mut().metadata = metadata)
     })
     .unwrap();
 }
@@ -68,7 +68,7 @@ fn naming(net: &Net, nodes: &[NodeId]) -> [Vec<u8>; 3] {
     });
     let records = nodes.iter().map(|node| {
         let mut record = held(node).record;
-        (record.version, record.member.metadata) = (0, BTreeMap::new());
+        (record.version, record.member_mut().metadata) = (0, BTreeMap::new());
         record
     });
     let old = one(|emit| {

@@ -85,13 +85,13 @@ fn a_summary_is_these_bytes() {
 #[test]
 fn records_are_these_bytes() {
     let mut record = local("ab", address(1), 5).into_record().unwrap();
-    (record.version, record.member.weight, record.member.workers) = (4, 6, 7);
+    (record.version, record.member_mut().weight, record.member_mut().workers) = (4, 6, 7);
     (record.fit, record.hold_ms) = (9, 10);
-    record.member.app_version = "v".into();
-    record.member.roles = ["r".into()].into();
-    record.member.metadata = [("k".into(), "w".into())].into();
-    record.member.services = Vec::new();
-    record.member.address = "1.2.3.4:258".parse().unwrap();
+    record.member_mut().app_version = "v".into();
+    record.member_mut().roles = ["r".into()].into();
+    record.member_mut().metadata = [("k".into(), "w".into())].into();
+    record.member_mut().services = Vec::new();
+    record.member_mut().address = "1.2.3.4:258".parse().unwrap();
     let state = record.member.state;
     assert_eq!(state, MemberState::Joining);
     let rest = [

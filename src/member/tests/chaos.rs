@@ -44,7 +44,7 @@ fn survive(seed: u64) -> Duration {
             8 => {
                 let weight = net.rng.random_range(1..=1_000);
                 let set = |membership: &mut Membership, now, sink: &mut dyn MemberSink| {
-                    membership.change_own(now, sink, |own| own.member.weight = weight)
+                    membership.change_own(now, sink, |own| own.member_mut().weight = weight)
                 };
                 net.call(node, set).unwrap();
             }

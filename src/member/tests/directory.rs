@@ -9,7 +9,8 @@ use crate::wire::codec::{Reader, Writer};
 
 fn record(name: &str, incarnation: u64, version: u64, state: MemberState, weight: u32) -> Record {
     let mut record = local(name, address(1), incarnation).into_record().unwrap();
-    (record.version, record.member.state, record.member.weight) = (version, state, weight);
+    (record.version, record.member_mut().state, record.member_mut().weight) =
+        (version, state, weight);
     record
 }
 
@@ -76,11 +77,11 @@ proptest! {
     fn what_is_written_is_read(record in any_record(), services in any_services()) {
         let mut bytes = Vec::new();
         let mut record = record;
-        record.member.workers = WORKERS;
-        record.member.services = services;
+        record.member_mut().workers = WORKERS;
+        record.member_mut().services = services;
         record.put(&mut Writer::new(&mut bytes));
         let mut expected = record;
-        expected.member.reachable = false;
+        expected.member_mut().reachable = false;
         prop_assert_eq!(Record::read(&mut Reader::new(&bytes)).unwrap(), expected);
     }
 
@@ -89,9 +90,9 @@ proptest! {
         named in prop::collection::vec(0..WORKERS + 2, 0..7),
     ) {
         let mut record = record("a", 1, 1, MemberState::Up, 1);
-        record.member.workers = WORKERS;
+        record.member_mut().workers = WORKERS;
         let placed = Placed::default();
-        record.member.services = vec![service("/user/a", placed)];
+        record.member_mut().services = vec![service("/user/a", placed)];
         let mut bytes = Vec::new();
         record.put(&mut Writer::new(&mut bytes));
         // The workers' count stands before that of the message types, which has one of 10 bytes
@@ -120,13 +121,13 @@ fn a_reachable_members_name_is_not_given_away() {
     let mut directory = directory(10);
     let holder = record("a", 1, 1, MemberState::Up, 1);
     let mut rival = record("a", 2, 1, MemberState::Up, 1);
-    rival.member.address = address(2);
+    rival.member_mut().address = address(2);
     assert_eq!(directory.merge(Time(1), holder.clone(), true), Merge::Added);
     let entry = directory.entries.get_mut(&holder.member.id).unwrap();
-    entry.record.member.reachable = true;
+    entry.record.member_mut().reachable = true;
     assert_eq!(directory.merge(Time(2), rival.clone(), true), Merge::Refused);
     let entry = directory.entries.get_mut(&holder.member.id).unwrap();
-    entry.record.member.reachable = false;
+    entry.record.member_mut().reachable = false;
     assert_eq!(directory.merge(Time(3), rival, true), Merge::Replaced);
     // The former holder is believed only if it is found to be alive and its heir is not.
     assert_eq!(directory.merge(Time(4), holder.clone(), false), Merge::Stale);
@@ -158,7 +159,7 @@ fn what_a_node_may_say_of_itself_others_can_read() {
         let local = LocalMember { workers, weight, ..local("me", address(0), 1) };
         let said = local.into_record();
         let mut other = record("me", 1, 1, MemberState::Joining, weight);
-        other.member.workers = workers;
+        other.member_mut().workers = workers;
         let mut bytes = Vec::new();
         other.put(&mut Writer::new(&mut bytes));
         let read = Record::read(&mut Reader::new(&bytes));

@@ -104,7 +104,7 @@ fn a_joining_node_is_asked_at_its_address_then_shown_welcomed_and_probed() {
     let Effect::View(view, events) = view else { panic!("{view:?}") };
     let newcomer = view.member(joiner.me().node).unwrap();
     assert!(newcomer.reachable && newcomer.state == MemberState::Joining);
-    assert_eq!(*events, [MemberEvent::Joined(newcomer.clone())]);
+    assert_eq!(*events, [MemberEvent::Joined(newcomer.clone().into())]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_unchanged_record_is_not_published() {
     let mut membership = node(0, &[]);
     effects(|sink| membership.start(Time::ZERO, sink));
     let again = effects(|sink| {
-        membership.change_own(Time(1), sink, |own| own.member.weight = 100).unwrap()
+        membership.change_own(Time(1), sink, |own| own.member_mut().weight = 100).unwrap()
     });
     assert_eq!(again, []);
 }

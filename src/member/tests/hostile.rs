@@ -344,9 +344,9 @@ fn said() -> impl Strategy<Value = Said> {
 impl Said {
     fn datagrams(&self, membership: &Membership, peer: &SwimId) -> Vec<Vec<u8>> {
         let (own, mut record) = (membership.swim.id(), membership.directory.own().clone());
-        (record.version, record.member.state) = (self.version, self.state);
+        (record.version, record.member_mut().state) = (self.version, self.state);
         if self.later_life {
-            record.member.incarnation = crate::base::Incarnation::LAST;
+            record.member_mut().incarnation = crate::base::Incarnation::LAST;
         }
         let (sender, mut all) = (Sender { member: peer.member, renewal: 0 }, Vec::new());
         if self.in_summary {
@@ -427,7 +427,7 @@ fn a_node_of_which_others_hold_the_last_version_ends_by_that_name() {
         let mut net = Net::cluster(90, 3);
         let mut forged = net.nodes[1].membership.directory.own().clone();
         forged.version = version;
-        forged.member.app_version = "9".into();
+        forged.member_mut().app_version = "9".into();
         let sender = Sender { member: net.me(0), renewal: 0 };
         let mut payload = Vec::new();
         let emit = |bytes: &[u8]| payload = bytes.to_vec();
@@ -464,7 +464,7 @@ fn a_life_beyond_the_last_one_is_not_read() {
     let (own, victim) = (Sender { member: net.me(1), renewal: 0 }, net.me(2));
     let mut record = net.nodes[2].membership.directory.own().clone();
     for incarnation in beyond {
-        record.member.incarnation = incarnation;
+        record.member_mut().incarnation = incarnation;
         let life = NodeRef { incarnation, ..victim };
         let about = crate::member::messages::SummaryEntry {
             member: life,

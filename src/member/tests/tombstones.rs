@@ -253,7 +253,7 @@ fn tombstones_are_as_many_as_there_is_room_for() {
     let me = net.me(1);
     let tomb = |index: usize| {
         let mut record = local(&format!("old-{index}"), address(9), 1).into_record().unwrap();
-        record.member.state = MemberState::Down;
+        record.member_mut().state = MemberState::Down;
         record
     };
     let now = net.now;

@@ -425,8 +425,8 @@ fn control_publishes_members_and_how_others_ended() {
     let mut facts = Arc::default();
     let view = Arc::new(View::new(node("me", 1), 1, vec![member("a", MemberState::Up)]));
     let events = [
-        MemberEvent::Removed(member("b", MemberState::Left)),
-        MemberEvent::Removed(member("c", MemberState::Down)),
+        MemberEvent::Removed(member("b", MemberState::Left).into()),
+        MemberEvent::Removed(member("c", MemberState::Down).into()),
     ];
     let mut out = ControlOutlet::new(PartId(1), &mut facts, &mut effects);
     control.view(&view, &events, &mut out);

@@ -213,7 +213,7 @@ fn a_keys_owner_is_the_same_from_every_node_and_over_a_restart() {
     let mut elsewhere = view.clone();
     elsewhere.me = view.members[3].node_ref();
     let mut restarted = view.members.clone();
-    restarted[2].incarnation.0 += 1;
+    Arc::make_mut(&mut restarted[2]).incarnation.0 += 1;
     let restarted = crate::base::View::new(view.me, 2, restarted);
 
     let table = |view| RouteTable::build(view, &spec, None);

@@ -120,7 +120,8 @@ impl Tables {
 
 /// A view with those of its members only.
 fn part_of(view: &View, takes: fn(&Member) -> bool) -> View {
-    let members = view.members.iter().filter(|member| takes(member)).cloned().collect();
+    let takes = |member: &&Arc<Member>| takes(member);
+    let members: Vec<_> = view.members.iter().filter(takes).cloned().collect();
     View::new(view.me, view.version, members)
 }
 
