@@ -64,7 +64,8 @@
 //! | [`Context`] | a handler's hands: send, ask, reply later, set times |
 //! | [`Later`], [`Replier`], [`AsyncReplies`] | replies that come later, from a thread or from async code |
 //! | [`Router`] | [`tell`](Router::tell), [`ask`](Router::ask), [`batch`](Router::batch), by a strategy and within the roles it was given |
-//! | [`RouteeRef`], [`RouteeId`], [`Selection`], [`Pattern`] | one routee; handlers by path pattern |
+//! | [`RouteeRef`], [`RouteeId`] | one routee, to [tell](Node::tell_to), [ask](Node::ask_to) or [watch](Node::watch) |
+//! | [`Selection`], [`Pattern`] | all handlers by path pattern, to [tell](Selection::tell), [ask](Selection::ask) or [find](Selection::identify) |
 //! | [`View`], [`Member`], [`Events`] | who is here, and what changes |
 //! | [`Refusal`], [`AskError`], [`DeathReason`] | why a message was not accepted, not answered, not handled |
 //! | [`Counts`], [`DeadLetters`] | what became of every message |

@@ -53,13 +53,23 @@ impl Router {
 impl Node {
     /// Asks one routee, as [`Router::ask`](Router::ask) does.
     pub fn ask_to<'a, M: Message>(&'a self, to: &'a RouteeRef, message: &'a M) -> Ask<'a, M> {
-        Ask::new(To::Reference(&self.shared, to), message)
+        Ask::of(&self.shared, to, message, AskOptions::default())
     }
 }
 
 impl<'a, M: Message> Ask<'a, M> {
     fn new(to: To<'a>, message: &'a M) -> Self {
         Self { to, message, options: AskOptions::default() }
+    }
+
+    /// To one routee.
+    pub(super) fn of(
+        shared: &'a Arc<Shared>,
+        to: &'a RouteeRef,
+        message: &'a M,
+        options: AskOptions,
+    ) -> Self {
+        Self { to: To::Reference(shared, to), message, options }
     }
 
     /// Waits at most so long for the reply; 5 s if not called.

@@ -2,6 +2,7 @@
 //! they give.
 
 mod ask;
+mod ask_each;
 mod builder;
 mod concurrent;
 mod error;
@@ -20,6 +21,7 @@ mod times;
 mod watch;
 
 pub use self::ask::{Ask, AskFuture};
+pub use self::ask_each::{Answers, AskEach, AskEachFuture};
 pub use self::builder::{BuildError, NodeBuilder};
 pub use self::concurrent::{AsyncReplies, AsyncWork};
 pub use self::error::NodeError;

@@ -6,8 +6,9 @@ use rkyv::Archive;
 
 use super::core::{Context, Waiter};
 use super::handler::OnReply;
-use super::place::{RouteeRef, Target, single};
+use super::place::{Place, RouteeRef, Target, single};
 use super::router_ref::{RouterKey, RouterRef};
+use super::select::Pattern;
 use super::send::AskOptions;
 use crate::base::fate::{AskError, Refusal};
 use crate::hash::HashKey;
@@ -66,8 +67,46 @@ impl Context<'_> {
         within: impl Into<AskOptions>,
         token: u64,
     ) -> Result<(), Refusal> {
-        let (place, waiter) = (self.core.place_of(to, M::TYPE), self.waiter::<H, M>(token));
-        let options = within.into();
+        let place = self.core.place_of(to, M::TYPE);
+        self.ask_place::<H, M>(place, message, within.into(), token)
+    }
+
+    /// Asks each handler that fits a pattern, and says how many were asked: so many replies come, all
+    /// with this token.
+    ///
+    /// # Errors
+    /// The first refusal when none was asked. When nothing fits, [`Refusal::NoRoutee`], or what a node
+    /// says that is no member yet or any more.
+    pub fn ask_selected<H: OnReply<M>, M: Message>(
+        &mut self,
+        pattern: impl AsRef<Pattern>,
+        message: &M,
+        within: impl Into<AskOptions>,
+        token: u64,
+    ) -> Result<usize, Refusal> {
+        let (found, options) = (self.identify(pattern), within.into());
+        if found.is_empty() {
+            let place = Err(self.core.explain());
+            return self.ask_place::<H, M>(place, message, options, token).map(|()| 0);
+        }
+        let (mut asked, mut first) = (0, None);
+        for to in &found {
+            match self.ask_to::<H, M>(to, message, options, token) {
+                Ok(()) => asked += 1,
+                Err(refusal) => first = first.or(Some(refusal)),
+            }
+        }
+        first.filter(|_| asked == 0).map_or(Ok(asked), Err)
+    }
+
+    fn ask_place<H: OnReply<M>, M: Message>(
+        &mut self,
+        place: Result<Place, Refusal>,
+        message: &M,
+        options: AskOptions,
+        token: u64,
+    ) -> Result<(), Refusal> {
+        let waiter = self.waiter::<H, M>(token);
         match place {
             Ok(again) if options.idempotent => {
                 let targets = (place, Target::Place(again));

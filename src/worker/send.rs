@@ -270,9 +270,16 @@ impl Sender<'_> {
             outcome = outcome.and(self.tell(place, message));
         }
         match count {
-            0 => self.refuse(Err(self.explain(Refusal::NoRoutee))),
+            0 => Err(self.refuse_nobody()),
             _ => outcome.map(|()| count),
         }
+    }
+
+    /// Why what goes to nobody is not accepted; counted.
+    pub fn refuse_nobody(&self) -> Refusal {
+        let refusal = self.explain(Refusal::NoRoutee);
+        self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
+        refusal
     }
 
     /// Sends a tell where a router's choice says.
