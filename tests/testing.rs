@@ -259,7 +259,8 @@ fn an_ask_that_was_answered_before_its_node_was_gone_has_its_answer() {
     let open = cluster.begin_ask(0, &carts(), &Add { cart: 1 }, options);
     cluster.crash(0);
     assert_eq!(answered.end(&mut cluster), Ok(1));
-    assert_eq!(open.end(&mut cluster), Err(AskError::Dead(DeathReason::Stopped)));
+    // It may have been handled for all that anybody knows.
+    assert_eq!(open.end(&mut cluster), Err(AskError::LinkLost));
 }
 
 #[test]

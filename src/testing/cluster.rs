@@ -12,7 +12,7 @@ use rkyv::{Archive, Deserialize};
 
 use super::router::Router;
 use crate::ask::ASKERS_GRACE;
-use crate::base::fate::{AskError, Counts, DeathReason, Refusal};
+use crate::base::fate::{AskError, Counts, Refusal};
 use crate::base::{MemberState, NodeId, Time, View};
 use crate::hash::HashSeed;
 use crate::queue::reply::Ticket;
@@ -116,7 +116,8 @@ impl Cluster {
     }
 
     /// Kills a node, as SIGKILL does: it says goodbye to nobody, but the system closes its
-    /// connections. For a loss of power, cut it off first.
+    /// connections. For a loss of power, cut it off first. What was asked on it and is still open ends
+    /// as [`AskError::LinkLost`], as nobody knows whether it was handled.
     #[track_caller]
     pub fn crash(&mut self, node: usize) {
         self.running(node);
@@ -399,8 +400,8 @@ where
                     R::owned(reply.into_chunk().bytes()).ok_or(AskError::InvalidReply)
                 }),
                 Poll::Pending if runs => return None,
-                // Whoever asked is gone.
-                Poll::Pending => Err(AskError::Dead(DeathReason::Stopped)),
+                // Whoever asked is gone, and whatever it sent may have been handled.
+                Poll::Pending => Err(AskError::LinkLost),
             };
             self.state = State::Over(outcome);
         }
