@@ -247,7 +247,7 @@ impl Links {
         Arc::clone(&self.without_place)
     }
 
-    fn forget_no_place(&mut self, now: Time) {
+    pub(super) fn forget_no_place(&mut self, now: Time) {
         self.no_place.retain(|_, until| now < *until);
         if !self.no_place.keys().eq(&*self.without_place) {
             self.without_place = Arc::new(self.no_place.keys().copied().collect());

@@ -299,6 +299,10 @@ impl Links {
         self.names = others().map(|member| (member.id, Arc::clone(&member.name))).collect();
         let members = others().map(|member| member.node_ref()).collect();
         let gone = std::mem::replace(&mut self.members, members);
+        // Members have places of their own, which were not there for it before it was one.
+        let is_new = |peer: &NodeRef| self.members.contains(peer) && !gone.contains(peer);
+        self.no_place.retain(|(peer, ..), _| !is_new(peer));
+        self.forget_no_place(now);
         self.end_channels(now, &gone.difference(&self.members).copied().collect(), out);
     }
 

@@ -139,6 +139,24 @@ fn a_peer_is_let_in_and_handed_to_its_worker() {
 }
 
 #[test]
+fn who_has_become_a_member_is_refused_no_more_for_want_of_a_place() {
+    let mut scene = Scene::new();
+    scene.follow(0, &[(1, true), (2, true)]);
+    for number in [2, 3] {
+        let peer = (node(number), WorkerIndex(0));
+        scene.0.no_place(at(1), WorkerIndex(0), peer, 1, &mut Vec::new());
+    }
+    assert_eq!(scene.0.without_place().len(), 2);
+    scene.follow(2, &[(1, true), (2, true), (3, true)]);
+    let without: Vec<_> = scene.0.without_place().iter().copied().collect();
+    assert_eq!(
+        without,
+        [(node(2), WorkerIndex(0), WorkerIndex(0))],
+        "that one was a member before"
+    );
+}
+
+#[test]
 fn a_silent_stranger_has_half_a_second_and_a_slow_one_two() {
     let mut scene = Scene::new();
     scene.incoming(0, from(9, 1));
