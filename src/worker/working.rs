@@ -18,8 +18,6 @@ impl Context<'_> {
     /// the message that is being handled. For futures there is [`AsyncWork`], which also ends them
     /// when nobody waits for them any more.
     ///
-    /// A node that leaves waits for work that is under way, within its `leave_timeout_ms`.
-    ///
     /// ```
     /// # use keyway::{Context, Handler, Message, Routee};
     /// # use rkyv::{Archive, Deserialize, Serialize};
@@ -41,7 +39,8 @@ impl Context<'_> {
     /// }
     /// ```
     ///
-    /// A node that leaves waits for it. What its own thread sends through routers is the
+    /// A node that leaves waits for it, within `membership.leave_timeout_ms`, and its result still comes
+    /// home. What its own thread sends through routers is the
     /// application's, and refused from then on as [`Refusal::Leaving`](crate::Refusal::Leaving);
     /// `then` and the futures of [`AsyncWork`] send as handlers do.
     ///
