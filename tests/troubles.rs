@@ -194,6 +194,30 @@ fn a_member_that_takes_connections_and_says_nothing_is_named() {
     drop(silent);
 }
 
+#[test]
+fn a_member_that_closes_connections_without_a_word_is_named_after_the_first() {
+    let scene = Scene::new();
+    let listener = TcpListener::bind(scene.port).unwrap();
+    let closes = listener.try_clone().unwrap();
+    let stops = Arc::new(Mutex::new(false));
+    let stopped = Arc::clone(&stops);
+    let closer = thread::spawn(move || {
+        while !*stopped.lock().unwrap() {
+            drop(closes.accept());
+        }
+    });
+    assert!(!scene.ask(), "there is no way");
+    eventually("it is named", || scene.troubles() == [PeerTrouble::Mute]);
+    scene.says(PeerTrouble::Mute);
+    *stops.lock().unwrap() = true;
+    drop(TcpStream::connect(scene.port));
+    closer.join().unwrap();
+    // Only a handshake shows that it is over.
+    pass_connections(listener, scene.served.bound());
+    eventually("asks are replied to", || scene.ask());
+    eventually("it is over", || scene.troubles().is_empty());
+}
+
 /// Both have both as seeds, and one advertises what leads nowhere: it sees the other, which answers
 /// it, and is seen by nobody.
 #[test]

@@ -39,7 +39,8 @@ pub enum PeerTrouble {
     Refuses,
     /// It answers datagrams, and nothing comes back on connections.
     Vanish,
-    /// It answers datagrams and takes connections, and says nothing on them.
+    /// It answers datagrams and takes connections, and says nothing on them, or closes them without a
+    /// word.
     Mute,
     /// It has no place for more links.
     NoPlace,

@@ -247,6 +247,8 @@ pub struct Links {
     unreachable: BTreeSet<NodeRef>,
     members: BTreeSet<NodeRef>,
     names: BTreeMap<NodeId, Arc<str>>,
+    /// Members that closed the last connection to them before its handshake was done.
+    closed: BTreeSet<NodeRef>,
     /// Links that found no place, until when that counts.
     no_place: BTreeMap<NoPlace, Time>,
     /// The same for handshakes.
@@ -270,6 +272,7 @@ impl Links {
             unreachable: BTreeSet::new(),
             members: BTreeSet::new(),
             names: BTreeMap::new(),
+            closed: BTreeSet::new(),
             no_place: BTreeMap::new(),
             without_place: Arc::default(),
             channels: Channels::default(),
@@ -299,6 +302,7 @@ impl Links {
         self.names = others().map(|member| (member.id, Arc::clone(&member.name))).collect();
         let members = others().map(|member| member.node_ref()).collect();
         let gone = std::mem::replace(&mut self.members, members);
+        self.closed.retain(|peer| self.members.contains(peer));
         // Members have places of their own, which were not there for it before it was one.
         let is_new = |peer: &NodeRef| self.members.contains(peer) && !gone.contains(peer);
         self.no_place.retain(|(peer, ..), _| !is_new(peer));

@@ -174,6 +174,7 @@ impl Links {
             }
             JobEvent::Dialed => {
                 let (worker, destination) = (dial.worker, dial.target.id);
+                self.closed.remove(&dial.target.node);
                 self.jobs.remove(&job);
                 out.push(LinkEffect::HandDialed { job, worker, destination });
             }
@@ -183,7 +184,12 @@ impl Links {
                 match how {
                     Failure::Refused => out.push(LinkEffect::Refused(peer)),
                     // It took the connection and then broke it: is it about to end?
-                    Failure::Broken => self.probe_at(now, peer, address, out),
+                    Failure::Broken => {
+                        if self.members.contains(&peer) {
+                            self.closed.insert(peer);
+                        }
+                        self.probe_at(now, peer, address, out);
+                    }
                     Failure::Handshake(HandshakeError::NoPlace { .. }) => {
                         out.push(LinkEffect::Trouble(peer, PeerTrouble::NoPlace));
                     }
@@ -279,7 +285,12 @@ impl Links {
             }
             JobEvent::Connected => {
                 out.push(LinkEffect::Abort(job));
+                let peer = probe.peer;
                 self.jobs.remove(&job);
+                // It does not end, and nobody there completes a handshake.
+                if self.closed.contains(&peer) {
+                    out.push(LinkEffect::Trouble(peer, PeerTrouble::Mute));
+                }
             }
             JobEvent::Failed(how, _) => {
                 let peer = probe.peer;
