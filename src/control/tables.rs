@@ -14,7 +14,7 @@ use super::destinations::Destinations;
 use crate::base::{DestinationId, View};
 use crate::route::job::{TableJob, TablesMade, WantedTable};
 use crate::route::snapshot::{MAX_ROUTERS, RouterState, router_id, router_serial, router_slot};
-use crate::route::{RouteTable, RouterSpec, SpecError};
+use crate::route::{RouteTable, RouteeSet, RouterSpec, SpecError};
 
 #[derive(Default)]
 pub(super) struct Tables {
@@ -159,7 +159,7 @@ impl Tables {
 
     /// Members answer, or do not, or are gone: who of each table takes messages now.
     pub fn mask(&mut self, view: &View, destinations: &Destinations) {
-        let mut places = Places::default();
+        let (mut places, mut masks) = (Places::default(), Masks::default());
         let newest = destinations.all().newest();
         let named_anew = self.newest.replace(newest) != Some(newest);
         let routers = self.routers.iter_mut().flatten();
@@ -172,12 +172,7 @@ impl Tables {
             } else {
                 Arc::clone(&state.destinations)
             };
-            let masked = RouterState::new(
-                Arc::clone(&state.spec),
-                Arc::clone(&state.table),
-                its_places,
-                destinations.all(),
-            );
+            let masked = masks.of(state, its_places, destinations);
             if masked.active != state.active || masked.destinations != state.destinations {
                 *state = Arc::new(masked);
             }
@@ -197,6 +192,46 @@ impl Places {
         let places = places.unwrap_or_else(|| destinations.of(table));
         self.0 = Some((Arc::clone(table), Arc::clone(&places)));
         places
+    }
+}
+
+/// Routers as they were masked last. Those whose routees have the same places, most often all of
+/// them, have the same routees that take messages, which is found out once.
+#[derive(Default)]
+struct Masks(VecDeque<Masked>);
+
+struct Masked {
+    table: Arc<RouteTable>,
+    destinations: Arc<[DestinationId]>,
+    active: RouteeSet,
+}
+
+/// How many are looked through for each router.
+const MASKS: usize = 8;
+
+impl Masks {
+    fn of(
+        &mut self,
+        state: &RouterState,
+        destinations: Arc<[DestinationId]>,
+        all: &Destinations,
+    ) -> RouterState {
+        let (spec, table) = (Arc::clone(&state.spec), Arc::clone(&state.table));
+        let is_same = |other: &&Masked| {
+            other.destinations == destinations && other.table.has_reserves_of(&table)
+        };
+        if let Some(same) = self.0.iter().find(is_same) {
+            let (destinations, active) = (Arc::clone(&same.destinations), same.active.clone());
+            return RouterState { spec, table, destinations, active };
+        }
+        let masked = RouterState::new(spec, table, destinations, all.all());
+        self.0.truncate(MASKS - 1);
+        self.0.push_front(Masked {
+            table: Arc::clone(&masked.table),
+            destinations: Arc::clone(&masked.destinations),
+            active: masked.active.clone(),
+        });
+        masked
     }
 }
 
@@ -263,6 +298,45 @@ mod tests {
             tables.mask(&view(1), &destinations);
             tables.made(late, &view(1), &destinations);
             all_answer(&tables);
+        }
+    }
+
+    #[test]
+    fn routers_whose_routees_have_the_same_places_are_masked_together() {
+        let (mut tables, mut destinations) = (Tables::default(), Destinations::default());
+        let there = view(1);
+        destinations.follow(&there);
+        // The last has one routee less at a time, and so another mask.
+        for (kind, most) in [
+            (StrategyKind::RoundRobin, None),
+            (StrategyKind::ConsistentHash, None),
+            (StrategyKind::RoundRobin, Some(1)),
+        ] {
+            let mut spec = RouterSpec::new("/a".parse().unwrap(), kind, HashSeed(1));
+            spec.max_routees = most;
+            let id = tables.add(spec.clone()).unwrap();
+            let wanted = WantedTable { id, spec: Arc::new(spec), previous: None };
+            let job = TableJob { view: Arc::clone(&there), routers: vec![wanted], known: vec![] };
+            tables.made(job.run(), &there, &destinations);
+        }
+        for silent in [Some(0), Some(1), None] {
+            let mut members = there.members.clone();
+            if let Some(silent) = silent {
+                Arc::make_mut(&mut members[silent]).reachable = false;
+            }
+            let view = Arc::new(there.next(there.me, members));
+            destinations.follow(&view);
+            tables.mask(&view, &destinations);
+            let states = tables.states().into_iter().flatten().map(|(_, state)| state);
+            let states: Vec<_> = states.collect();
+            for RouterState { spec, table, destinations: places, active } in
+                states.iter().map(|state| &**state)
+            {
+                let (spec, table, places) = (Arc::clone(spec), Arc::clone(table), places.clone());
+                let alone = RouterState::new(spec, table, places, destinations.all());
+                assert_eq!(*active, alone.active);
+            }
+            assert!(Arc::ptr_eq(&states[0].destinations, &states[1].destinations));
         }
     }
 }

@@ -156,6 +156,11 @@ impl RouteTable {
         active
     }
 
+    /// Whether the same routees of it stand in for others, in the same order.
+    pub(crate) fn has_reserves_of(&self, other: &Self) -> bool {
+        self.reserves == other.reserves
+    }
+
     /// The owner of a key while only these routees take messages: its owner by the slots, or, if
     /// that is not among them, the one that would own it if the others were not there. `None` if
     /// nobody is there, or the strategy follows no keys.
