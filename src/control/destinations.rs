@@ -17,6 +17,8 @@ pub struct Destinations {
     now: snapshot::Destinations,
     /// By worker.
     ids: BTreeMap<NodeRef, Vec<DestinationId>>,
+    /// What was followed last: a member that both views share is as it was.
+    last: Option<Arc<View>>,
 }
 
 impl Destinations {
@@ -27,15 +29,20 @@ impl Destinations {
 
     /// Adds the workers of new members, takes out those of lives that are over, and brings the
     /// others' reach in line with the view.
-    pub fn follow(&mut self, view: &View) {
-        let is_known = |member: &Arc<Member>| {
+    pub fn follow(&mut self, view: &Arc<View>) {
+        let last = self.last.replace(Arc::clone(view));
+        let last = last.as_ref().filter(|last| last.me == view.me);
+        let last = last.map_or(&[][..], |last| &last.members);
+        let is_same = |at: usize| last.get(at).is_some_and(|it| Arc::ptr_eq(it, &view.members[at]));
+        let others = || view.members.iter().enumerate().filter(|(at, _)| !is_same(*at));
+        let is_known = |(_, member): (usize, &Arc<Member>)| {
             let ids = self.ids.get(&member.node_ref());
             ids.is_some_and(|ids| ids.len() == usize::from(member.workers))
         };
-        if self.ids.len() != view.members.len() || !view.members.iter().all(is_known) {
+        if self.ids.len() != view.members.len() || !others().all(is_known) {
             self.change(view);
         }
-        for member in &view.members {
+        for (_, member) in others() {
             let node = member.node_ref();
             let reach = match member.state {
                 MemberState::Leaving => Reach::Leaving,
@@ -164,8 +171,8 @@ mod tests {
         }
     }
 
-    fn view(members: Vec<Member>) -> View {
-        View::new(node("me", 1), 1, members)
+    fn view(members: Vec<Member>) -> Arc<View> {
+        Arc::new(View::new(node("me", 1), 1, members))
     }
 
     /// The places that are in use hold what is said of them.
