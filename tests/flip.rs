@@ -252,6 +252,8 @@ impl Net {
             let is_only_one = out.events.len() == 1;
             let told = out.commands.iter().filter(|(_, it)| matches!(it, Command::Apply(_)));
             let told: BTreeSet<_> = told.map(|(worker, _)| *worker).collect();
+            let facts = out.commands.iter().any(|(_, it)| matches!(it, Command::Facts(_)));
+            assert!(!facts || !is_only_one, "no part has anything to tell of it");
             self.flips.push(Flip { took, told: told.len(), is_only_one });
         }
     }

@@ -116,6 +116,8 @@ pub struct Gossip {
     /// Others that answer.
     reachable: Vec<(NodeRef, SocketAddr)>,
     members: BTreeSet<NodeRef>,
+    /// Which roster `members` is of.
+    roster: Option<u64>,
     running: bool,
     rounds: u32,
     /// Up to where the last reminder went.
@@ -133,6 +135,7 @@ impl Gossip {
             rng: Rng::seed_from_u64(seed),
             reachable: Vec::new(),
             members: BTreeSet::new(),
+            roster: None,
             running: false,
             rounds: 0,
             reminded: None,
@@ -231,12 +234,14 @@ impl Gossip {
         events: &[MemberEvent],
         sink: &mut dyn GossipSink,
     ) {
-        self.members = view.members.iter().map(|member| member.node_ref()).collect();
         let others = view.members.iter().filter(|member| member.node_ref() != self.me);
         let reachable = others.filter(|member| member.reachable);
         self.reachable = reachable.map(|member| (member.node_ref(), member.address)).collect();
-        let members = &self.members;
-        self.words.retain(|(_, node, _), _| members.contains(node));
+        if self.roster.replace(view.roster_digest) != Some(view.roster_digest) {
+            self.members = view.members.iter().map(|member| member.node_ref()).collect();
+            let members = &self.members;
+            self.words.retain(|(_, node, _), _| members.contains(node));
+        }
         for event in events {
             if let MemberEvent::Joined(member) | MemberEvent::Reachable(member) = event
                 && member.node_ref() != self.me

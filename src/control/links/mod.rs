@@ -246,6 +246,8 @@ pub struct Links {
     addresses: BTreeSet<Source>,
     unreachable: BTreeSet<NodeRef>,
     members: BTreeSet<NodeRef>,
+    /// Of whom the addresses, names and members are.
+    roster: Option<u64>,
     names: BTreeMap<NodeId, Arc<str>>,
     /// Members that closed the last connection to them before its handshake was done.
     closed: BTreeSet<NodeRef>,
@@ -271,6 +273,7 @@ impl Links {
             addresses: BTreeSet::new(),
             unreachable: BTreeSet::new(),
             members: BTreeSet::new(),
+            roster: None,
             names: BTreeMap::new(),
             closed: BTreeSet::new(),
             no_place: BTreeMap::new(),
@@ -291,7 +294,6 @@ impl Links {
     /// seldom.
     pub fn follow(&mut self, now: Time, view: &View, out: &mut Vec<LinkEffect>) {
         let others = || view.members.iter().filter(|member| member.node_ref() != view.me);
-        self.addresses = others().map(|member| Source::of(member.address.ip())).collect();
         let unreachable: BTreeSet<NodeRef> =
             others().filter(|member| !member.reachable).map(|member| member.node_ref()).collect();
         for peer in std::mem::replace(&mut self.unreachable, unreachable) {
@@ -299,6 +301,10 @@ impl Links {
                 self.dial_anew(now, peer, out);
             }
         }
+        if self.roster.replace(view.roster_digest) == Some(view.roster_digest) {
+            return;
+        }
+        self.addresses = others().map(|member| Source::of(member.address.ip())).collect();
         self.names = others().map(|member| (member.id, Arc::clone(&member.name))).collect();
         let members = others().map(|member| member.node_ref()).collect();
         let gone = std::mem::replace(&mut self.members, members);

@@ -37,8 +37,7 @@ fn member(number: u64, reachable: bool) -> Member {
 }
 
 fn view(members: &[(u64, bool)]) -> View {
-    let members = members.iter().map(|(number, up)| member(*number, *up).into()).collect();
-    View { me: node(1), version: 0, members, digest: 0, roster_digest: 0 }
+    View::new(node(1), 0, members.iter().map(|(number, up)| member(*number, *up)).collect())
 }
 
 fn target(number: u64) -> Destination {

@@ -66,6 +66,8 @@ pub struct LoadControl {
     last: Reading,
     told: Option<Load>,
     members: BTreeSet<NodeRef>,
+    /// Which roster that is.
+    roster: Option<u64>,
     loads: Loads,
     asked: BTreeMap<u64, (NodeRef, Answer)>,
     next_token: u64,
@@ -82,6 +84,7 @@ impl LoadControl {
             last: Reading::default(),
             told: None,
             members: BTreeSet::new(),
+            roster: None,
             loads: Loads::default(),
             asked: BTreeMap::new(),
             next_token: MEASURE,
@@ -160,6 +163,9 @@ impl ControlPart for LoadControl {
     type Order = Order;
 
     fn view(&mut self, view: &Arc<View>, _: &[MemberEvent], _: &mut ControlOutlet<'_, (), Never>) {
+        if self.roster.replace(view.roster_digest) == Some(view.roster_digest) {
+            return;
+        }
         self.members = view.members.iter().map(|member| member.node_ref()).collect();
         if self.loads.keys().any(|node| !self.members.contains(node)) {
             Arc::make_mut(&mut self.loads).retain(|node, _| self.members.contains(node));

@@ -48,11 +48,14 @@ pub struct WatchControl {
     /// no more is on the way to a worker that is held up than there are places.
     stopping: BTreeMap<u64, Box<dyn Notify>>,
     ends: VecDeque<Ended>,
+    /// Of which members the workers were told.
+    roster: Option<u64>,
 }
 
 impl WatchControl {
     pub(super) fn new(workers: u16) -> Self {
-        Self { workers, open: BTreeMap::new(), stopping: BTreeMap::new(), ends: VecDeque::new() }
+        let (open, stopping) = (BTreeMap::new(), BTreeMap::new());
+        Self { workers, open, stopping, ends: VecDeque::new(), roster: None }
     }
 
     /// Applications' watches are spread over the workers.
@@ -83,6 +86,10 @@ impl ControlPart for WatchControl {
                 self.ends.pop_front();
             }
             self.ends.push_back(Ended { node: member.node_ref(), reason });
+        }
+        let ended = events.iter().any(|event| matches!(event, MemberEvent::Removed(_)));
+        if self.roster.replace(view.roster_digest) == Some(view.roster_digest) && !ended {
+            return;
         }
         let nodes = view.members.iter().map(|member| member.node_ref()).collect();
         out.publish(Members { nodes, ends: self.ends.iter().copied().collect() });

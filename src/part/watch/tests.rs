@@ -434,6 +434,12 @@ fn control_publishes_members_and_how_others_ended() {
     assert!(effects.list.is_empty());
     let ends = [(node("b", 1), GoneReason::NodeLeft), (node("c", 1), GoneReason::NodeDown)];
     assert_eq!(facts, members(&[node("a", 1)], &ends));
+    // Whether a member answers is nothing to those who watch it.
+    let silent = Member { reachable: false, ..member("a", MemberState::Up) };
+    let silent = Arc::new(view.next(view.me, vec![silent.into()]));
+    effects.published = false;
+    control.view(&silent, &[], &mut ControlOutlet::new(PartId(1), &mut facts, &mut effects));
+    assert!(!effects.published);
 }
 
 struct Waits {
