@@ -227,11 +227,13 @@ impl Core {
         self.note_dead(reason, 1, node, about);
     }
 
-    /// As [`Core::link_for_accepted`], but not to a peer that is known not to answer: whoever chose
-    /// it did not know that yet.
+    /// As [`Core::link_for_accepted`], but not to a peer that is known not to answer, or to which no
+    /// connection comes about: whoever chose it did not know that yet.
     fn link_for_attempt(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
         match self.link_of(destination) {
-            Some(id) if self.links[id].silent => Err(Refusal::Unreachable),
+            Some(id) if self.links[id].silent || self.links[id].is_late(self.now) => {
+                Err(Refusal::Unreachable)
+            }
             // The snapshot that names it is still on its way.
             None if !self.knows(destination) => Err(Refusal::Unreachable),
             _ => self.link_for_accepted(destination),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::buffers::Buffers;
 use super::inject::{AppReply, Injection, NoReply};
 use super::limits::Limits;
-use super::link::{Link, LinkId, LinkState, Links, Role};
+use super::link::{LATE_DIAL, Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Encoder, Head};
 use super::place::{Place, Route, RouteeRef, Target, explain, place_of, places, route};
 use super::request::Request;
@@ -39,6 +39,7 @@ use crate::wire::{Chunk, Fields, FrameKind, Message, WireType};
 pub(super) enum Timer {
     Ack(LinkId),
     Redial(LinkId),
+    Dial(LinkId),
     Parting(LinkId),
     Part { part: PartId, token: u64 },
 }
@@ -98,6 +99,28 @@ fn link_of(
     }
 }
 
+/// What has a link dialed, and looks how long that takes.
+type Dials<'a> = (&'a mut Vec<Request>, &'a mut TimerWheel<Timer>, Time);
+
+fn dial(
+    link: &mut Link,
+    id: LinkId,
+    destination: DestinationId,
+    (requests, timers, now): Dials<'_>,
+) {
+    link.state = LinkState::Dialing;
+    requests.push(Request::Dial { destination, link: id });
+    watch_dial(link, id, timers, now);
+}
+
+/// A link is being dialed from now on.
+fn watch_dial(link: &mut Link, id: LinkId, timers: &mut TimerWheel<Timer>, now: Time) {
+    link.dialed_at = now;
+    if !std::mem::replace(&mut link.dial_watched, true) {
+        timers.insert(now.plus(LATE_DIAL), Timer::Dial(id));
+    }
+}
+
 /// The link to a destination, if it takes messages now; opened if need be.
 #[inline]
 fn taking<'a>(
@@ -105,10 +128,10 @@ fn taking<'a>(
     id: LinkId,
     destination: DestinationId,
     encoder: &Encoder,
-    requests: &mut Vec<Request>,
+    dials: Dials<'_>,
 ) -> Result<&'a mut Link, Refusal> {
     if link.parting || !matches!(link.state, LinkState::Open | LinkState::Dialing) {
-        open_link(link, id, destination, requests)?;
+        open_link(link, id, destination, dials)?;
     } else if link.outbox.is_full(encoder) {
         return Err(Refusal::QueueFull);
     }
@@ -121,7 +144,7 @@ fn open_link(
     link: &mut Link,
     id: LinkId,
     destination: DestinationId,
-    requests: &mut Vec<Request>,
+    dials: Dials<'_>,
 ) -> Result<(), Refusal> {
     match link.state {
         LinkState::Open | LinkState::Dialing | LinkState::Idle if link.parting => {
@@ -129,8 +152,7 @@ fn open_link(
         }
         LinkState::Open | LinkState::Dialing => Ok(()),
         LinkState::Idle if link.wanted => {
-            link.state = LinkState::Dialing;
-            requests.push(Request::Dial { destination, link: id });
+            dial(link, id, destination, dials);
             Ok(())
         }
         LinkState::Idle | LinkState::Broken => Err(Refusal::Unreachable),
@@ -292,8 +314,9 @@ impl Core {
     /// Of its own, so that all that a tell leaves out is known when it is compiled.
     fn push_tell<M: Message>(&mut self, place: Place, message: &M) -> Result<(), Refusal> {
         let id = self.link_of(place.destination).ok_or(Refusal::Stopped)?;
-        let Self { links, encoder, requests, dirty, .. } = self;
-        let link = taking(&mut links[id], id, place.destination, encoder, requests)?;
+        let Self { links, encoder, requests, dirty, timers, now, .. } = self;
+        let dials = (requests, timers, *now);
+        let link = taking(&mut links[id], id, place.destination, encoder, dials)?;
         push(link, id, encoder, dirty, &tell_head::<M>(place), message)
     }
 
@@ -330,8 +353,8 @@ impl Core {
     #[inline]
     pub(super) fn link_to(&mut self, destination: DestinationId) -> Result<LinkId, Refusal> {
         let id = self.link_of(destination).ok_or(Refusal::Stopped)?;
-        let link = &mut self.links[id];
-        taking(link, id, destination, &self.encoder, &mut self.requests)?;
+        let Self { links, encoder, requests, timers, now, .. } = self;
+        taking(&mut links[id], id, destination, encoder, (requests, timers, *now))?;
         Ok(id)
     }
 
@@ -379,14 +402,23 @@ impl Core {
                     return if full { Err(Refusal::QueueFull) } else { Ok(id) };
                 }
                 LinkState::Idle => {
-                    link.state = LinkState::Dialing;
-                    self.requests.push(Request::Dial { destination, link: id });
+                    self.dial(id, destination);
                     return Ok(id);
                 }
                 LinkState::Broken | LinkState::Finished => {}
             }
         }
         self.link_to(destination)
+    }
+
+    pub(super) fn dial(&mut self, id: LinkId, destination: DestinationId) {
+        let Self { links, requests, timers, now, .. } = self;
+        dial(&mut links[id], id, destination, (requests, timers, *now));
+    }
+
+    /// Control begins the dial of a link anew.
+    pub(super) fn dialed_anew(&mut self, id: LinkId) {
+        watch_dial(&mut self.links[id], id, &mut self.timers, self.now);
     }
 
     /// Puts one encoded tell or ask into a link.
@@ -518,7 +550,7 @@ impl Core {
                 active.contains(routee as u16)
                     && link_of(&self.destinations, destinations[routee])
                         .and_then(|id| self.links.get(id))
-                        .is_some_and(Link::is_promising)
+                        .is_some_and(|link| link.is_promising(self.now))
             });
         }
     }

@@ -129,6 +129,7 @@ impl Worker {
                     self.core.refresh_usable();
                 }
             }
+            Timer::Dial(id) => self.look_at_dial(id),
             Timer::Parting(id) => self.part_when_all_is_sent(id),
             Timer::Part { part, token } => self.core.parts.timer(part, token),
         }

@@ -11,6 +11,10 @@ use super::purse::Account;
 use crate::base::{DestinationId, NodeRef, Time, WorkerIndex};
 use crate::queue::board::WayState;
 
+/// How long a link is being dialed until it counts as late: a first packet that was lost has been
+/// repeated by then.
+pub(super) const LATE_DIAL: Duration = Duration::from_secs(1);
+
 /// Names one link of a worker for as long as it lives. The place is used again afterwards, the
 /// name is not: looking up the name of a link that is gone finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -192,6 +196,10 @@ pub struct Link {
     pub(super) fin_queued: bool,
     pub(super) fin_received: bool,
     pub(super) redial_pause_ms: u64,
+    /// Since when it is being dialed (dialed links in that state).
+    pub(super) dialed_at: Time,
+    /// Whether a timer looks how long that takes.
+    pub(super) dial_watched: bool,
     /// When its present connection was opened (dialed links).
     pub(super) opened_at: Time,
     /// Whether anything came on its present connection (dialed links).
@@ -271,6 +279,8 @@ impl Link {
             fin_queued: false,
             fin_received: false,
             redial_pause_ms: 0,
+            dialed_at: Time::ZERO,
+            dial_watched: false,
             opened_at: Time::ZERO,
             heard: false,
             in_vain: 0,
@@ -303,13 +313,20 @@ impl Link {
 
     /// Whether unkeyed strategies should choose the routee behind it.
     #[inline]
-    pub(super) fn is_promising(&self) -> bool {
+    pub(super) fn is_promising(&self, now: Time) -> bool {
         self.wanted
             && !self.parting
+            && !self.is_late(now)
             && match self.state {
                 LinkState::Idle | LinkState::Dialing | LinkState::Open => true,
                 LinkState::Broken | LinkState::Finished => false,
             }
+    }
+
+    /// Whether it is being dialed for so long that somebody else is better sent to.
+    #[inline]
+    pub(super) fn is_late(&self, now: Time) -> bool {
+        self.state == LinkState::Dialing && now >= self.dialed_at.plus(LATE_DIAL)
     }
 
     /// Whether nothing more is sent once its connection is lost.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::core::{Core, Timer};
-use super::link::{Link, LinkId, LinkState, Role};
+use super::link::{LATE_DIAL, Link, LinkId, LinkState, Role};
 use super::purse::Account;
 use super::request::Request;
 use crate::base::fate::{AskError, DeathReason};
@@ -255,6 +255,21 @@ impl Worker {
         Some(id)
     }
 
+    /// A link is being dialed since a while: what may be sent again is tried elsewhere if that takes
+    /// too long, and strategies that may pass over it do.
+    pub(super) fn look_at_dial(&mut self, id: LinkId) {
+        let Core { links, timers, asks, ask_effects, now, .. } = &mut self.core;
+        let Some(link) = links.get_mut(id) else { return };
+        link.dial_watched = link.state == LinkState::Dialing && !link.is_late(*now);
+        if link.dial_watched {
+            timers.insert(link.dialed_at.plus(LATE_DIAL), Timer::Dial(id));
+        } else if link.state == LinkState::Dialing {
+            asks.give_up_on(|on| on == id, *now, ask_effects);
+            self.core.refresh_usable();
+            self.core.carry_asks();
+        }
+    }
+
     /// The connection that [`Request::Dial`] asked for could not be opened: what waited for it is
     /// dead, and it is not tried again for a while.
     pub fn dial_failed(&mut self, destination: DestinationId) {
@@ -371,16 +386,12 @@ impl Worker {
                 let unwritten = link.outbox.unwritten_asks();
                 // Re-dial at once, whether or not anything waits: a refusal is the fastest
                 // evidence that the peer is gone.
-                link.state = if link.wanted && !finished {
-                    self.core.requests.push(Request::Dial { destination, link: id });
-                    LinkState::Dialing
-                } else if finished {
-                    LinkState::Finished
-                } else {
-                    LinkState::Idle
-                };
+                let goes_on = link.wanted && !finished;
+                link.state = if finished { LinkState::Finished } else { LinkState::Idle };
+                if goes_on {
+                    self.core.dial(id, destination);
+                }
                 self.core.settle(id, kept);
-                let goes_on = self.core.links[id].state == LinkState::Dialing;
                 if !goes_on {
                     self.core.bury(id, DeathReason::Unreachable);
                 }

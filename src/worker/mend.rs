@@ -19,6 +19,10 @@ impl Worker {
                 link.redial_pause_ms = 0;
                 self.core.refresh_usable();
             }
+            LinkState::Dialing => {
+                self.core.dialed_anew(id);
+                self.core.refresh_usable();
+            }
             LinkState::Open if !link.is_settled() || self.core.asks.waits_on(id) => {
                 // This side gives the connection up: nobody is suspected for it.
                 self.core.requests.push(Request::Close(id));

@@ -86,6 +86,41 @@ fn an_ask_that_was_not_written_is_dead_when_there_is_no_other_connection() {
     assert!(outcomes.contains(&(2, unreachable)), "{outcomes:?}");
 }
 
+/// Its peer runs, as membership sees, and what drops connections to it lets datagrams through.
+#[test]
+fn an_idempotent_ask_waits_for_no_connection_that_does_not_come_about() {
+    const LONG: Duration = Duration::from_secs(4);
+    for lost in [false, true] {
+        let mut net = if lost { Net::joined(2) } else { Net::new(2) };
+        let ask = |net: &mut Net, key| {
+            let deadline = net.now.plus(LONG);
+            net.sides[0].inject_ask(1, &ping(key), deadline, true)
+        };
+        let first = ask(&mut net, 41);
+        let again = AskOptions::within(LONG).idempotent();
+        net.cx(0, |cx| cx.ask_keyed::<Caller, _>(KEYED, &7u64, &ping(51), again, 1)).unwrap();
+        if lost {
+            net.write(0, net.wires[0].dialed, usize::MAX);
+            net.cut(0);
+        }
+        assert!(net.effects(0).contains(&Effect::Dial(1)));
+        net.pass(5);
+        assert_eq!(net.counts(0).failed_asks, 0);
+        net.pass(1_000);
+        let second = ask(&mut net, 43);
+        net.pass(10);
+        net.settle();
+        assert_eq!(net.counts(0).replies, 2, "both were tried elsewhere");
+        assert_eq!((number(first.wait()), number(second.wait())), (Ok(42), Ok(44)));
+        assert_eq!(net.outcomes(0), [], "a key has one owner");
+        net.open(0, 1);
+        net.pass(100);
+        net.settle();
+        assert_eq!(net.outcomes(0), [(1, Ok(52))]);
+        assert_eq!((net.counts(0).in_flight(), net.counts(0).failed_asks), (0, 0));
+    }
+}
+
 #[test]
 fn a_reply_that_nobody_heard_is_none_that_an_ask_got() {
     let mut net = Net::joined(2);
