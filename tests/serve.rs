@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::{
-    AskError, Context, DeathReason, GoneReason, Handler, Message, Node, Refusal, Routee, Router,
+    AskError, Context, DeathReason, GoneReason, Handler, JoinState, Message, Node, NodeError,
+    Refusal, Routee, Router,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -189,4 +190,21 @@ fn a_path_that_makes_the_description_too_large_is_free_again() {
     // Nor does it stand in the way of others.
     serve(&node, &stopped);
     try_to(full).unwrap_err();
+}
+
+#[test]
+fn a_node_that_leaves_serves_nothing_new_and_says_so() {
+    let stopped = Arc::new(AtomicU64::new(0));
+    let node = node(&[]);
+    let try_to = || {
+        let stopped = Arc::clone(&stopped);
+        node.serve("/serve/sink", move |_| Sink { stopped: stopped.clone() })
+    };
+    node.begin_leave().unwrap();
+    let refused = try_to().unwrap_err();
+    assert!(matches!(refused, NodeError::Order(_)), "{refused}");
+    assert!(refused.to_string().contains("is leaving its cluster"), "{refused}");
+    eventually("it has left", || matches!(node.join_state(), JoinState::Ended));
+    let refused = try_to().unwrap_err();
+    assert!(matches!(refused, NodeError::Stopped), "{refused}");
 }

@@ -80,7 +80,7 @@ impl Node {
     ///
     /// # Errors
     /// When the path is not one or is served already, the function panics on a worker, or the node
-    /// has stopped. The path is free then.
+    /// is leaving ([`OrderError::Leaving`]) or has stopped. The path is free then.
     pub fn serve<H: Routee>(
         &self,
         path: &str,

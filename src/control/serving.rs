@@ -36,6 +36,8 @@ pub enum ServeError {
     TooMany,
     /// This node cannot follow its placement.
     Placement(PlacementError),
+    /// This node leaves, or has left: nobody would send to it.
+    Leaving,
 }
 
 /// Why a path that was to be served is not after all.
@@ -231,7 +233,8 @@ impl Control {
     /// [`ControlTells::served`](super::ControlTells::served) tells what became of it.
     ///
     /// # Errors
-    /// When the path is taken, two message types have one name, or the placement cannot be.
+    /// When the path is taken, two message types have one name, the placement cannot be, or this
+    /// node leaves.
     pub fn serve(
         &mut self,
         path: Path,
@@ -239,6 +242,9 @@ impl Control {
         factory: RouteeFactory,
         sink: &mut dyn ControlSink,
     ) -> Result<HandlerId, ServeError> {
+        if self.leaving.turn_away().is_some() {
+            return Err(ServeError::Leaving);
+        }
         let handler = self.serving.serve(path, placement, factory.messages().to_vec())?;
         self.tell_those_of(handler, sink, || Command::Serve(handler, factory.clone()));
         Ok(handler)

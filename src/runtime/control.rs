@@ -490,6 +490,9 @@ impl Driver {
     ) {
         match self.control.serve(path.clone(), placement, factory, &mut self.effects) {
             Ok(handler) => drop(self.serving.insert(handler, (path, answer))),
+            Err(ServeError::Leaving) => {
+                let _ = answer.send(Err(OrderError::Leaving { path }));
+            }
             Err(ServeError::PathTaken) => {
                 let _ = answer.send(Err(OrderError::PathTaken { path }));
             }

@@ -49,6 +49,15 @@ pub enum OrderError {
         /// Which path.
         path: Path,
     },
+    /// The node is leaving its cluster: the others send nothing new to it.
+    #[error(
+        "cannot serve {path}: this node is leaving its cluster, and the others send nothing new to \
+         it; serve the path on another node"
+    )]
+    Leaving {
+        /// Which path.
+        path: Path,
+    },
     /// The path is not served on this node.
     #[error("cannot withdraw {path}: this node does not serve that path")]
     NotServed {
@@ -103,9 +112,6 @@ pub enum OrderError {
     /// Membership would not have it.
     #[error(transparent)]
     Member(#[from] MemberError),
-    /// The node is leaving or has stopped.
-    #[error("the node has stopped")]
-    Stopped,
 }
 
 debug_as_display!(OrderError);

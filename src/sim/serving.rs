@@ -7,6 +7,7 @@ use super::ledger::Ledger;
 use super::load;
 use super::world::World;
 use crate::base::HandlerId;
+use crate::control::ServeError;
 use crate::hash::HashSeed;
 
 /// For how long a path is not served between two servings.
@@ -29,7 +30,7 @@ impl World {
             control.serve(load::path(), &placement, factory, sink)
         });
         match served {
-            None => {}
+            None | Some(Err(ServeError::Leaving)) => {}
             Some(Ok(handler)) => {
                 let mut ledger = self.ledger.lock();
                 ledger.services.serving(life, handler);

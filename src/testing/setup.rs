@@ -134,6 +134,7 @@ impl NodeSetup<'_, '_> {
         let served = self.process.serve(parsed, placement, RouteeFactory::new(make));
         let why = match served {
             Ok(()) => return,
+            Err(ServeError::Leaving) => "it is leaving its cluster".to_owned(),
             Err(ServeError::PathTaken) => "it serves that path already".to_owned(),
             Err(ServeError::SameMessage { name, other }) => {
                 format!("its message types {name:?} and {other:?} stand for the same on the wire")
