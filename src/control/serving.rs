@@ -245,6 +245,7 @@ impl Control {
         if self.leaving.turn_away().is_some() {
             return Err(ServeError::Leaving);
         }
+        let factory = factory.at(&path);
         let handler = self.serving.serve(path, placement, factory.messages().to_vec())?;
         self.tell_those_of(handler, sink, || Command::Serve(handler, factory.clone()));
         Ok(handler)
@@ -259,6 +260,12 @@ impl Control {
         for worker in self.serving.workers_of(handler) {
             sink.command(worker, command());
         }
+    }
+
+    /// The path of a handler, also before the cluster is told of it, and after.
+    pub fn path_of(&self, handler: HandlerId) -> Option<&Path> {
+        let known = self.serving.paths.get(handler.slot()).and_then(Option::as_ref);
+        known.map(|known| &known.service).filter(|it| it.handler == handler).map(|it| &it.path)
     }
 
     /// A worker runs a handler now.

@@ -332,8 +332,11 @@ impl Driver {
     fn held(&self, worker: WorkerIndex, now: Time) -> HeldWorker {
         let (_, _, shown) = &self.doors[usize::from(worker.0)];
         let own = self.names.member(self.control.me().node);
-        let lost = self.lost.contains(&worker);
-        HeldWorker { lost, ..HeldWorker::new(worker, shown.pulse.read(), now, own) }
+        let (reading, lost) = (shown.pulse.read(), self.lost.contains(&worker));
+        let held = HeldWorker::new(worker, reading, now, own);
+        let served = reading.handler.and_then(|handler| self.control.path_of(HandlerId(handler)));
+        let path = held.path.clone().or_else(|| served.cloned());
+        HeldWorker { lost, path, ..held }
     }
 
     fn run_timers(&mut self) {

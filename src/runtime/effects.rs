@@ -258,6 +258,7 @@ fn log_report(report: &Report, left_out: Option<u64>) {
         Report::SlowTurn(slow) if slow.messages == 0 => tracing::warn!(
             worker = %slow.worker,
             last_called = %slow.path,
+            hook = slow.hook,
             took_ms = slow.took.as_millis() as u64,
             left_out,
             "a worker's turn took long and handled no message: its thread was not run, as where there \
@@ -267,6 +268,7 @@ fn log_report(report: &Report, left_out: Option<u64>) {
             worker = %slow.worker,
             path = %slow.path,
             message_type = slow.message.as_deref(),
+            hook = slow.hook,
             took_ms = slow.took.as_millis() as u64,
             messages = slow.messages,
             "a handler held its worker, where nothing else ran meanwhile; what takes long belongs \

@@ -246,6 +246,8 @@ pub struct SlowTurn {
     pub path: Arc<str>,
     /// The name of the message's type; `None` when the routee was woken or got a reply.
     pub message: Option<Arc<str>>,
+    /// What the routee was called for instead, as "started".
+    pub hook: Option<&'static str>,
     /// How long that took, the messages before it included.
     pub took: Duration,
     /// How many messages were handled in this time; the named one was the last of them.

@@ -237,6 +237,10 @@ pub struct Core {
     pub(super) repliers: Spill<NoReply>,
     /// Whose code of the user's ran last: which handler, and for which type of message.
     pub(super) last_call: (HandlerId, Option<MessageTypeId>),
+    /// Of what it was called for last when that was no message.
+    pub(super) last_hook: &'static str,
+    /// By slots of handlers: the path that was served there last.
+    pub(super) paths: Vec<Option<(HandlerId, Arc<str>)>>,
     /// Whether a link's state changed since the driver last looked.
     pub(super) ways_changed: bool,
     /// Where it counts, and others see that and what is called right now.

@@ -12,6 +12,7 @@ use super::dead::About;
 use super::link::{LinkId, LinkState, Role};
 use super::panics::caught;
 use super::routees::running;
+use super::usage::NO_HANDLER;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, InstanceId, MessageTypeId, WorkerIndex};
 use crate::wire::codec::{ReadResult, Reader};
@@ -125,6 +126,12 @@ impl Worker {
         self.core.last_call
     }
 
+    /// Which hook of a routee's ran last, if that was after the last message.
+    pub fn last_hook(&self) -> Option<&'static str> {
+        let (handler, message) = self.core.last_call;
+        (message.is_none() && handler != NO_HANDLER).then_some(self.core.last_hook)
+    }
+
     /// Who is at the other end of a link: a member by name, others by what their handshake said.
     pub fn peer_name(&self, link: LinkId) -> Option<String> {
         let (peer, _) = self.core.links.get(link)?.peer;
@@ -138,12 +145,7 @@ impl Worker {
         &self,
         (handler, message): (HandlerId, Option<MessageTypeId>),
     ) -> (Arc<str>, Option<Arc<str>>) {
-        let snapshot = self.core.snapshot.as_ref();
-        let me = snapshot.and_then(|snapshot| snapshot.view.member(self.core.me.node));
-        let service = me.and_then(|me| me.services.iter().find(|known| known.handler == handler));
-        let path =
-            service.map_or_else(|| format!("handler {}", handler.0), |it| it.path.to_string());
-        let path = path.into();
+        let path = self.core.path_of(handler);
         let message = message.map(|id| {
             let slot = self.routees.iter().flatten().find(|slot| slot.id.handler == handler);
             let known = slot.iter().flat_map(|slot| slot.factory.messages());
@@ -288,7 +290,7 @@ impl Worker {
                 return self.core.end_for_application(slot, generation, reply);
             }
             Waiter::Routee { instance, token, deliver } => {
-                let panicked = self.with_routee(instance, |hosted, cx| {
+                let panicked = self.with_routee(instance, "on_reply", |hosted, cx| {
                     deliver(hosted.routee(), token, reply, cx);
                 });
                 if panicked == Some(true) {

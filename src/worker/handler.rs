@@ -291,6 +291,7 @@ impl Hosted for LateStart {
 pub struct RouteeFactory {
     make: Arc<dyn Fn(WorkerIndex) -> Box<dyn Hosted> + Send + Sync>,
     messages: Vec<MessageType>,
+    path: Option<Arc<str>>,
 }
 
 impl RouteeFactory {
@@ -300,7 +301,17 @@ impl RouteeFactory {
         let make = Arc::new(move |worker| {
             Box::new(Host { routee: make(worker), handlers: HandlerTable::of() }) as Box<dyn Hosted>
         });
-        Self { make, messages }
+        Self { make, messages, path: None }
+    }
+
+    /// The same, for this path.
+    pub fn at(self, path: &str) -> Self {
+        Self { path: Some(path.into()), ..self }
+    }
+
+    /// Where its routees are served, if that is known.
+    pub(super) fn path(&self) -> Option<Arc<str>> {
+        self.path.clone()
     }
 
     /// The message types that the routees take, sorted.

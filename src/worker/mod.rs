@@ -199,6 +199,8 @@ impl Worker {
             rng_seed: parts.seed,
             repliers,
             last_call: (HandlerId(0), None),
+            last_hook: "",
+            paths: Vec::new(),
             ways_changed: false,
             published: Arc::default(),
         };

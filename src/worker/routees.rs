@@ -1,6 +1,8 @@
 //! The routees of a worker: they are made, replaced after a panic, woken, and ended with their path
 //! or with the worker.
 
+use std::sync::Arc;
+
 use super::Worker;
 use super::core::{Context, Core, Waiter};
 use super::handler::{Hosted, LateStart, RouteeFactory};
@@ -21,10 +23,11 @@ impl RouteeSlot {
     fn run(
         &mut self,
         core: &mut Core,
+        hook: &'static str,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> bool {
         core.published.pulse.calls(self.id.handler.0, 0);
-        core.last_call = (self.id.handler, None);
+        (core.last_call, core.last_hook) = ((self.id.handler, None), hook);
         let mut cx = Context { core, instance: self.id, origin: None };
         let hosted = self.hosted.as_mut();
         caught(|| run(hosted, &mut cx)).is_err()
@@ -32,7 +35,7 @@ impl RouteeSlot {
 
     /// Tells it that this is its end. There is no more to do for one that panics then.
     fn end(mut self, core: &mut Core) {
-        self.run(core, |hosted, cx| hosted.stopped(cx));
+        self.run(core, "stopped", |hosted, cx| hosted.stopped(cx));
         drop_quietly(self);
     }
 }
@@ -51,6 +54,7 @@ impl Worker {
     /// started, there is none here, and whoever serves the path is told.
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         let index = self.core.index;
+        self.core.note_path(handler, &factory);
         let Ok(hosted) = caught(|| factory.make(index)) else {
             drop_quietly(factory);
             self.core.requests.push(Request::ServeFailed(handler));
@@ -64,7 +68,7 @@ impl Worker {
         let slot = RouteeSlot { id, factory, hosted };
         drop_quietly(self.routees[handler.slot()].replace(slot));
         self.routee_changed(id, RouteeChange::Started);
-        if self.with_routee(id, |hosted, cx| hosted.started(cx)) == Some(true) {
+        if self.with_routee(id, "started", |hosted, cx| hosted.started(cx)) == Some(true) {
             drop_quietly(self.routees[handler.slot()].take());
             self.forget(id);
             self.core.requests.push(Request::ServeFailed(handler));
@@ -102,7 +106,9 @@ impl Worker {
         let made = caught(|| slot.factory.make(index)).ok();
         let late = made.is_none();
         let fresh = self.replace(id, made);
-        if !late && self.with_routee(fresh, |hosted, cx| hosted.started(cx)) == Some(true) {
+        if !late
+            && self.with_routee(fresh, "started", |hosted, cx| hosted.started(cx)) == Some(true)
+        {
             self.replace(fresh, None);
         }
     }
@@ -134,7 +140,7 @@ impl Worker {
     }
 
     pub(super) fn wake(&mut self, id: InstanceId, token: u64) {
-        match self.with_routee(id, |hosted, cx| hosted.wake(token, cx)) {
+        match self.with_routee(id, "wake", |hosted, cx| hosted.wake(token, cx)) {
             Some(true) => self.restart(id),
             Some(false) => {}
             None => self.core.published.tally.void_wakes.add(1),
@@ -145,15 +151,32 @@ impl Worker {
     pub(super) fn with_routee(
         &mut self,
         id: InstanceId,
+        hook: &'static str,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> Option<bool> {
         // Nothing of users' runs any more on a worker that its node has given up.
         let slot = running(&mut self.routees, id).filter(|_| !self.core.published.is_given_up())?;
-        Some(slot.run(&mut self.core, run))
+        Some(slot.run(&mut self.core, hook, run))
     }
 }
 
 impl Core {
+    fn note_path(&mut self, handler: HandlerId, factory: &RouteeFactory) {
+        if self.paths.len() <= handler.slot() {
+            self.paths.resize(handler.slot() + 1, None);
+        }
+        self.paths[handler.slot()] = factory.path().map(|path| (handler, path));
+    }
+
+    /// Where a handler is served, also as it is started and ended, when no member record names it.
+    pub(super) fn path_of(&self, handler: HandlerId) -> Arc<str> {
+        let known = self.paths.get(handler.slot()).and_then(Option::as_ref);
+        match known.filter(|(known, _)| *known == handler) {
+            Some((_, path)) => Arc::clone(path),
+            None => format!("handler {}", handler.0).into(),
+        }
+    }
+
     /// Ends the work of a routee that is no more.
     #[cold]
     fn end_work_of(&mut self, id: InstanceId, end: WorkEnd) {

@@ -10,7 +10,8 @@ use super::routees::running;
 use crate::base::{HandlerId, InstanceId, MessageTypeId, Time};
 
 /// No handler's id: none has the last serial.
-const NO_CALL: (HandlerId, Option<MessageTypeId>) = (HandlerId(u32::MAX), None);
+pub(super) const NO_HANDLER: HandlerId = HandlerId(u32::MAX);
+const NO_CALL: (HandlerId, Option<MessageTypeId>) = (NO_HANDLER, None);
 
 /// What a worker holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

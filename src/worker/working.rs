@@ -104,7 +104,9 @@ impl Worker {
             Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
         };
         self.core.published.tally.work_ended[end as usize].add(1);
-        if self.with_routee(routee, |hosted, cx| then(hosted.routee(), outcome, cx)) == Some(true) {
+        if self.with_routee(routee, "a result", |hosted, cx| then(hosted.routee(), outcome, cx))
+            == Some(true)
+        {
             self.restart(routee);
         }
     }

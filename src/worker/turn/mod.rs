@@ -460,7 +460,8 @@ impl Turn {
         }
         self.named.push(last);
         let (path, message) = worker.names_of(last);
-        let slow = SlowTurn { worker: self.index, path, message, took, messages };
+        let hook = worker.last_hook();
+        let slow = SlowTurn { worker: self.index, path, message, hook, took, messages };
         self.unsent.push(Report::SlowTurn(slow));
     }
 }

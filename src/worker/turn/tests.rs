@@ -203,7 +203,7 @@ impl Bench {
         let mut side = Net::new(1).sides.pop().unwrap();
         let clock = Arc::new(AtomicU64::new(1));
         let its = Arc::clone(&clock);
-        side.worker.serve(SLOW, RouteeFactory::new(move |_| Slow(Arc::clone(&its))));
+        side.worker.serve(SLOW, RouteeFactory::new(move |_| Slow(Arc::clone(&its))).at("/slow"));
         side.worker.requests().for_each(drop);
         let injector = side.worker.core.injector.clone();
         let buffers = Arc::clone(&side.buffers);
@@ -373,9 +373,33 @@ fn a_handler_that_holds_its_worker_is_named_once_and_counted_each_time() {
         .collect();
     assert_eq!(bench.worker.counts().slow_turns, 2);
     let [slow] = &slow[..] else { panic!("{slow:?}") };
-    assert_eq!(&*slow.path, "handler 2", "no snapshot names it");
+    assert_eq!(&*slow.path, "/slow");
     assert_eq!(slow.message.as_deref(), Some("tests.ping"));
     assert_eq!((slow.took.as_millis(), slow.messages), (150, 1));
+}
+
+/// Takes 150 ms as it is started.
+struct SlowStart(Arc<AtomicU64>);
+
+impl Routee for SlowStart {
+    fn register(_: &mut HandlerTable<Self>) {}
+    fn started(&mut self, _: &mut Context<'_>) {
+        self.0.fetch_add(150_000_000, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_routee_that_holds_its_worker_as_it_is_started_is_named_by_its_path() {
+    let mut bench = Bench::new();
+    let clock = Arc::clone(&bench.hands.clock);
+    let factory = RouteeFactory::new(move |_| SlowStart(Arc::clone(&clock))).at("/starts");
+    bench.hands.commands.push_back(Command::Serve(HandlerId(3), factory));
+    while bench.run().0 == TurnOutcome::Again {}
+    let mut slow = bench.hands.reports.iter().filter_map(|report| match report {
+        Report::SlowTurn(slow) => Some((&*slow.path, slow.hook, slow.messages)),
+        _ => None,
+    });
+    assert_eq!(slow.next(), Some(("/starts", Some("started"), 0)), "no member record names it");
 }
 
 #[test]
