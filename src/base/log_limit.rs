@@ -55,6 +55,8 @@ pub enum LogKind {
     WouldBlock,
     /// A handler holds its worker.
     HeldWorker,
+    /// Code of the user's panicked.
+    Panicked,
     /// A worker's turn took long, and no message was handled in it.
     SlowTurn,
     /// A member came, went or changed.
@@ -93,6 +95,11 @@ struct Allowance {
 }
 
 impl LogLimiter {
+    /// So many of a kind are spoken of by no line of their own.
+    pub fn leave_out(&mut self, kind: LogKind, count: u64) {
+        self.kinds[kind as usize].left_out += count;
+    }
+
     /// Asks for a line. Gives how many of its kind were left out since the last one; `None` when
     /// this one is left out too.
     pub fn line(&mut self, now: Time, kind: LogKind) -> Option<u64> {

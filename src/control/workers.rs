@@ -22,6 +22,12 @@ impl Control {
     pub fn report(&mut self, now: Time, report: Report, sink: &mut dyn ControlSink) {
         match report {
             Report::DeadLetters(dead) => self.dead_letter(now, dead, sink),
+            Report::Panicked(panicked) => {
+                let kind = LogKind::Panicked;
+                self.log.leave_out(kind, panicked.more);
+                let left_out = self.log.line(now, kind);
+                sink.overheard(Report::Panicked(panicked), left_out);
+            }
             report if self.is_ending() => self.last_report(&report, sink),
             Report::Dial { worker, destination } => self.dial(now, worker, destination, sink),
             Report::Suspect(peer) => self.suspect(now, peer, sink),

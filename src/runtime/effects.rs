@@ -23,8 +23,8 @@ use crate::net::random_nonce;
 use crate::queue::ring::RingSender;
 use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
-use crate::worker::Report;
 use crate::worker::command::Waiting;
+use crate::worker::{Panicked, Report};
 
 /// What discovery found, and itself.
 pub(super) struct Discovered {
@@ -273,6 +273,15 @@ fn log_report(report: &Report, left_out: Option<u64>) {
             messages = slow.messages,
             "a handler held its worker, where nothing else ran meanwhile; what takes long belongs \
              on another thread"
+        ),
+        Report::Panicked(Panicked { worker, path, at, text, .. }) => tracing::error!(
+            %worker,
+            %path,
+            at = &**at,
+            panic = text.as_str(),
+            left_out,
+            "a routee's code panicked; a fresh routee takes its place, where it was not being made or \
+             ended"
         ),
         Report::Ended(worker) => tracing::error!(%worker, "a worker's thread has ended by itself"),
         report => tracing::debug!(?report, "a worker's report"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::dead::Dead;
 use super::handler::RouteeFactory;
+use super::panics::Panicked;
 use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
 use crate::queue::{Full, Latest};
@@ -191,6 +192,8 @@ pub enum Report {
     Part(WorkerIndex, ControlReport),
     /// Messages died on a worker.
     DeadLetters(Dead),
+    /// Code of the user's panicked on a worker.
+    Panicked(Panicked),
     /// A handler held its worker for too long.
     SlowTurn(SlowTurn),
     /// A worker has stopped.

@@ -250,7 +250,9 @@ impl Worker {
         let mut cx = Context { core: &mut self.core, instance, origin: Some(origin) };
         match caught(|| slot.hosted.deliver(frame.header.message, frame.body(), &mut cx)) {
             Ok(outcome) => outcome,
-            Err(_) => {
+            Err(payload) => {
+                let message = self.names_of((handler, Some(frame.header.message))).1;
+                self.core.note_panic(handler, message.unwrap_or_default(), payload);
                 self.restart(instance);
                 Err(DeathReason::HandlerPanicked)
             }

@@ -2,6 +2,7 @@
 
 use super::dead::Dead;
 use super::link::LinkId;
+use super::panics::Panicked;
 use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
 use crate::part::ControlReport;
 
@@ -36,4 +37,6 @@ pub enum Request {
     Part(ControlReport),
     /// Messages died.
     DeadLetters(Dead),
+    /// Code of the user's panicked.
+    Panicked(Panicked),
 }

@@ -12,6 +12,9 @@ use crate::base::fate::WorkEnd;
 use crate::base::{HandlerId, InstanceId};
 use crate::part::RouteeChange;
 
+/// What of a user's code runs as a routee is made.
+const MADE: &str = "its function that makes a routee";
+
 pub(super) struct RouteeSlot {
     pub id: InstanceId,
     pub factory: RouteeFactory,
@@ -30,7 +33,8 @@ impl RouteeSlot {
         (core.last_call, core.last_hook) = ((self.id.handler, None), hook);
         let mut cx = Context { core, instance: self.id, origin: None };
         let hosted = self.hosted.as_mut();
-        caught(|| run(hosted, &mut cx)).is_err()
+        let outcome = caught(|| run(hosted, &mut cx));
+        outcome.map_err(|payload| core.note_panic(self.id.handler, hook.into(), payload)).is_err()
     }
 
     /// Tells it that this is its end. There is no more to do for one that panics then.
@@ -55,10 +59,14 @@ impl Worker {
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         let index = self.core.index;
         self.core.note_path(handler, &factory);
-        let Ok(hosted) = caught(|| factory.make(index)) else {
-            drop_quietly(factory);
-            self.core.requests.push(Request::ServeFailed(handler));
-            return;
+        let hosted = match caught(|| factory.make(index)) {
+            Ok(hosted) => hosted,
+            Err(payload) => {
+                self.core.note_panic(handler, MADE.into(), payload);
+                drop_quietly(factory);
+                self.core.requests.push(Request::ServeFailed(handler));
+                return;
+            }
         };
         if self.routees.len() <= handler.slot() {
             self.routees.resize_with(handler.slot() + 1, || None);
@@ -103,7 +111,9 @@ impl Worker {
     pub(super) fn restart(&mut self, id: InstanceId) {
         let index = self.core.index;
         let Some(slot) = running(&mut self.routees, id) else { return };
-        let made = caught(|| slot.factory.make(index)).ok();
+        let made = caught(|| slot.factory.make(index));
+        let made =
+            made.map_err(|payload| self.core.note_panic(id.handler, MADE.into(), payload)).ok();
         let late = made.is_none();
         let fresh = self.replace(id, made);
         if !late

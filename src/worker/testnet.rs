@@ -96,6 +96,8 @@ pub(super) struct Net {
     pub(super) ended: Vec<NodeRef>,
     /// Routers that they say are over.
     pub(super) ended_routers: Vec<u32>,
+    /// What was told of panics.
+    pub(super) panics: Vec<Panicked>,
 }
 
 /// As every worker names the only one of a node.
@@ -151,6 +153,7 @@ impl Net {
             silent: Vec::new(),
             ended: Vec::new(),
             ended_routers: Vec::new(),
+            panics: Vec::new(),
         };
         for side in 0..size {
             net.apply(side);
@@ -223,6 +226,15 @@ impl Net {
     /// What a worker wants of its driver.
     pub(super) fn effects(&mut self, side: usize) -> Vec<Effect> {
         let index = |node: NodeRef| node.node.0 as usize - 1;
+        let panics = &mut self.panics;
+        let effect = |request| match request {
+            Request::Panicked(panicked) => {
+                panics.push(panicked);
+                return None;
+            }
+            request => Some(request),
+        };
+        let requests = self.sides[side].worker.requests().filter_map(effect);
         let effect = |request| match request {
             Request::Dial { destination, .. } => Effect::Dial(destination.slot() as u32),
             Request::Close(_) => Effect::Close,
@@ -230,6 +242,7 @@ impl Net {
             Request::NoPlace(peer, _) => Effect::NoPlace(index(peer)),
             Request::Reached(peer) => Effect::Reached(index(peer)),
             Request::Part(_) => Effect::Part,
+            Request::Panicked(_) => unreachable!("they are kept apart"),
             Request::Served(handler) => Effect::Served(handler.0),
             Request::ServeFailed(handler) => Effect::ServeFailed(handler.0),
             Request::Withdrawn(handler) => Effect::Withdrawn(handler.0),
@@ -237,7 +250,7 @@ impl Net {
                 Effect::Dead(reason, count, peer.map(index))
             }
         };
-        self.sides[side].worker.requests().map(effect).collect()
+        requests.map(effect).collect()
     }
 
     /// Does as a driver whose dial of `to` has succeeded.
@@ -503,7 +516,7 @@ impl Side {
         let seen = Shared::default();
         let (caller, echo) = (Arc::clone(&seen), Arc::clone(&seen));
         worker.serve(CALLER, RouteeFactory::new(move |_| Caller(Arc::clone(&caller))));
-        worker.serve(ECHO, RouteeFactory::new(move |_| Echo::new(&echo)));
+        worker.serve(ECHO, RouteeFactory::new(move |_| Echo::new(&echo)).at("/echo"));
         Self { worker, injected, replies, buffers, seen }
     }
 

@@ -435,6 +435,9 @@ fn a_panicking_handler_is_started_anew_and_its_asker_told() {
         })
         .sum();
     assert_eq!(letters, 2);
+    let [told] = &net.panics[..] else { panic!("{:?}", net.panics) };
+    assert_eq!((&*told.path, &*told.at, &*told.text), ("/echo", Ping::NAME, "told to"));
+    assert_eq!(told.more, 1, "the other is counted");
 }
 
 #[test]

@@ -430,6 +430,7 @@ impl Turn {
                 Request::Withdrawn(handler) => Report::Withdrawn(index, handler),
                 Request::Part(report) => Report::Part(index, report),
                 Request::DeadLetters(dead) => Report::DeadLetters(dead),
+                Request::Panicked(panicked) => Report::Panicked(panicked),
             };
             keep(&mut self.unsent, report);
         }
@@ -468,7 +469,7 @@ impl Turn {
 
 /// Keeps a report until control takes it. Dead letters that are alike are told together: as long as
 /// control is behind, there are no more than [`sum_up`] keeps apart. So are connections that found no
-/// place.
+/// place, and panics.
 fn keep(unsent: &mut Vec<Report>, mut report: Report) {
     if let Report::DeadLetters(new) = &mut report {
         let notes = unsent.iter_mut().filter_map(|kept| match kept {
@@ -476,6 +477,16 @@ fn keep(unsent: &mut Vec<Report>, mut report: Report) {
             _ => None,
         });
         if sum_up(notes, new) {
+            return;
+        }
+    }
+    if let Report::Panicked(new) = &report {
+        let known = unsent.iter_mut().find_map(|kept| match kept {
+            Report::Panicked(known) => Some(known),
+            _ => None,
+        });
+        if let Some(known) = known {
+            known.more += 1 + new.more;
             return;
         }
     }
