@@ -292,12 +292,13 @@ fn strangers(out: &mut Gathered, strangers: &StrangersReport) {
         "keyway_connections",
         "Connections to the node's port: accepted; refused, by name or because they broke; \
          turned_away, because too many were unfinished, or a worker was held up, or had no place \
-         for one that was accepted.",
+         for one that was accepted; looked, by which members see that the node listens.",
     );
     for (outcome, count) in [
         ("accepted", strangers.accepted),
         ("refused", strangers.refused),
         ("turned_away", strangers.turned_away),
+        ("looked", strangers.looked),
     ] {
         out.sample(&[("outcome", outcome)], count);
     }

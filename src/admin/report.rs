@@ -169,6 +169,9 @@ pub struct StrangersReport {
     /// Connections that were turned away, because too many were unfinished, or waited for a worker
     /// that was held up.
     pub turned_away: u64,
+    /// Connections by which members looked whether the node listens.
+    #[serde(default)]
+    pub looked: u64,
     /// Datagrams that were taken.
     pub datagrams_taken: u64,
     /// Datagrams of strangers, of another cluster, or with another secret.
@@ -330,6 +333,7 @@ impl StrangersReport {
             accepted: strangers.accepted,
             refused: strangers.refused,
             turned_away: strangers.turned_away,
+            looked: strangers.looked,
             datagrams_taken: strangers.datagrams.taken,
             datagrams_not_ours: strangers.datagrams.not_ours,
             datagrams_malformed: strangers.datagrams.malformed,

@@ -374,6 +374,7 @@ impl Driver {
             accepted: incoming.accepted,
             refused: incoming.refused,
             turned_away: incoming.turned_away,
+            looked: incoming.looked,
             datagrams: self.control.datagrams(),
             unsent: self.effects.unsent,
             frames_skipped: self.control.frames_skipped(),

@@ -68,6 +68,8 @@ pub struct Strangers {
     pub refused: u64,
     /// Connections that had to give way to others, or found no place.
     pub turned_away: u64,
+    /// Connections by which members looked whether this node listens.
+    pub looked: u64,
     /// What became of datagrams.
     pub datagrams: crate::control::DatagramCounts,
     /// This node's own datagrams that its system did not take: no room in the socket, no way to there,

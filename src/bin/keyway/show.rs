@@ -119,6 +119,7 @@ pub(crate) fn strangers(report: &StrangersReport) -> String {
         line("connections accepted", report.accepted),
         line("connections refused", report.refused),
         line("connections turned away", report.turned_away),
+        line("looks of members at the port", report.looked),
         line("datagrams taken", report.datagrams_taken),
         line("datagrams not of this cluster", report.datagrams_not_ours),
         line("datagrams malformed", report.datagrams_malformed),

@@ -190,6 +190,11 @@ impl Links {
             JobEvent::Failed(..) if incoming.stage == Stage::Refused => {
                 self.jobs.remove(&job);
             }
+            // A member looks so whether this node listens, when it has lost a link.
+            JobEvent::Failed(..) if incoming.known && incoming.stage == Stage::Silent => {
+                self.counts.looked += 1;
+                self.jobs.remove(&job);
+            }
             JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
             JobEvent::Connected | JobEvent::Dialed | JobEvent::Bytes(_) => {}
         }

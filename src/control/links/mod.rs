@@ -206,6 +206,9 @@ pub struct IncomingCounts {
     pub refused: u64,
     /// Had to give way, or found no place, or their worker took no more or had no place.
     pub turned_away: u64,
+    /// Came from a member's address and were closed before a word was said: its looks whether this
+    /// node listens.
+    pub looked: u64,
 }
 
 enum Job {

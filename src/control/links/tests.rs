@@ -130,11 +130,17 @@ fn a_peer_is_let_in_and_handed_to_its_worker() {
     let done = scene.event(2, 1, JobEvent::Accepted(established));
     assert_eq!(done, [HandAccepted { job: 1, established }]);
     assert_eq!(scene.sweep(500), []);
-    assert_eq!(scene.0.counts(), IncomingCounts { accepted: 1, refused: 0, turned_away: 0 });
+    assert_eq!(
+        scene.0.counts(),
+        IncomingCounts { accepted: 1, refused: 0, turned_away: 0, looked: 0 }
+    );
     // Shown by then: that its worker has no place for it takes nothing back.
     let peer = (established.peer, established.peer_worker);
     scene.0.no_place(Time(3), WorkerIndex(0), peer, 1, &mut Vec::new());
-    assert_eq!(scene.0.counts(), IncomingCounts { accepted: 1, refused: 0, turned_away: 1 });
+    assert_eq!(
+        scene.0.counts(),
+        IncomingCounts { accepted: 1, refused: 0, turned_away: 1, looked: 0 }
+    );
 }
 
 #[test]
@@ -211,6 +217,25 @@ fn who_has_said_its_first_message_is_not_driven_out_at_once() {
 }
 
 #[test]
+fn a_member_that_only_looks_is_no_stranger() {
+    let mut scene = Scene::new();
+    scene.follow(0, &[(1, true), (2, true)]);
+    let closed = || JobEvent::Failed(Failure::Broken, "closed".into());
+    scene.incoming(0, from(2, 1));
+    assert_eq!(scene.event(1, 1, closed()), []);
+    let looked = IncomingCounts { looked: 1, ..IncomingCounts::default() };
+    assert_eq!(scene.0.counts(), looked);
+    // Whoever has said something wanted more, and who is no member is a stranger.
+    scene.incoming(2, from(2, 2));
+    scene.event(2, 2, JobEvent::Began);
+    let broke = "a connection from 10.0.0.2:2 was not let in: closed";
+    assert_eq!(scene.event(3, 2, closed()), [line(LogKind::StrangerConnection, broke)]);
+    scene.incoming(4, from(9, 3));
+    scene.event(5, 3, closed());
+    assert_eq!(scene.0.counts(), IncomingCounts { refused: 2, ..looked });
+}
+
+#[test]
 fn who_is_refused_is_read_until_another_needs_the_place() {
     let mut scene = Scene::new();
     let refused = |error| JobEvent::Refused(error, "no".into());
@@ -229,7 +254,10 @@ fn who_is_refused_is_read_until_another_needs_the_place() {
     scene.incoming(301, from(9, 4));
     scene.event(302, 4, refused(HandshakeError::WrongProof));
     assert_eq!(scene.incoming(303, from(9, 5))[..2], [Abort(4), Accept(5)]);
-    assert_eq!(scene.0.counts(), IncomingCounts { accepted: 0, refused: 3, turned_away: 0 });
+    assert_eq!(
+        scene.0.counts(),
+        IncomingCounts { accepted: 0, refused: 3, turned_away: 0, looked: 0 }
+    );
     // A greeting wants nothing else.
     let wanted = WorkerIndex::NONE;
     scene.event(304, 5, refused(HandshakeError::NoSuchWorker { wanted, workers: 1 }));
