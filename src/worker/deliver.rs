@@ -12,7 +12,6 @@ use super::dead::About;
 use super::link::{LinkId, LinkState, Role};
 use super::panics::caught;
 use super::routees::running;
-use super::usage::NO_HANDLER;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{HandlerId, InstanceId, MessageTypeId, WorkerIndex};
 use crate::wire::codec::{ReadResult, Reader};
@@ -124,12 +123,6 @@ impl Worker {
     #[inline]
     pub fn last_call(&self) -> (HandlerId, Option<MessageTypeId>) {
         self.core.last_call
-    }
-
-    /// Which hook of a routee's ran last, if that was after the last message.
-    pub fn last_hook(&self) -> Option<&'static str> {
-        let (handler, message) = self.core.last_call;
-        (message.is_none() && handler != NO_HANDLER).then_some(self.core.last_hook)
     }
 
     /// Who is at the other end of a link: a member by name, others by what their handshake said.

@@ -7,7 +7,8 @@
 //! - where messages go: `place`, `select`, `router_ref`, `router_slot`
 //! - what other threads hand over and get: `inject`, `replier`, `send`
 //! - what is kept and told: `limits`, `panics`, `work`, `dead`, `request`
-//! - all that handlers may touch: `core`, and what is done with it in `burying` and `asks`
+//! - all that handlers may touch: `core`, and what is done with it in `burying`, `panicked`
+//!   and `asks`
 //! - what users see and write: `context`, `handler`, `asking`; and what control says: `command`
 //! - `Worker`, declared here, in parts: `routees`, `working`, `parts`, `deliver`, `admit`, `held`,
 //!   `linking`, `mend`, `due`, `usage`, `drained`

@@ -10,7 +10,7 @@ use super::routees::running;
 use crate::base::{HandlerId, InstanceId, MessageTypeId, Time};
 
 /// No handler's id: none has the last serial.
-pub(super) const NO_HANDLER: HandlerId = HandlerId(u32::MAX);
+const NO_HANDLER: HandlerId = HandlerId(u32::MAX);
 const NO_CALL: (HandlerId, Option<MessageTypeId>) = (NO_HANDLER, None);
 
 /// What a worker holds at a moment.
@@ -79,6 +79,12 @@ impl Worker {
             cells.0.set(taken);
             cells.1.set(most);
         }
+    }
+
+    /// Which hook of a routee's ran last, if that was after the last message.
+    pub fn last_hook(&self) -> Option<&'static str> {
+        let (handler, message) = self.core.last_call;
+        (message.is_none() && handler != NO_HANDLER).then_some(self.core.last_hook)
     }
 
     /// A message is about to be timed by itself.

@@ -378,30 +378,6 @@ fn a_handler_that_holds_its_worker_is_named_once_and_counted_each_time() {
     assert_eq!((slow.took.as_millis(), slow.messages), (150, 1));
 }
 
-/// Takes 150 ms as it is started.
-struct SlowStart(Arc<AtomicU64>);
-
-impl Routee for SlowStart {
-    fn register(_: &mut HandlerTable<Self>) {}
-    fn started(&mut self, _: &mut Context<'_>) {
-        self.0.fetch_add(150_000_000, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn a_routee_that_holds_its_worker_as_it_is_started_is_named_by_its_path() {
-    let mut bench = Bench::new();
-    let clock = Arc::clone(&bench.hands.clock);
-    let factory = RouteeFactory::new(move |_| SlowStart(Arc::clone(&clock))).at("/starts");
-    bench.hands.commands.push_back(Command::Serve(HandlerId(3), factory));
-    while bench.run().0 == TurnOutcome::Again {}
-    let mut slow = bench.hands.reports.iter().filter_map(|report| match report {
-        Report::SlowTurn(slow) => Some((&*slow.path, slow.hook, slow.messages)),
-        _ => None,
-    });
-    assert_eq!(slow.next(), Some(("/starts", Some("started"), 0)), "no member record names it");
-}
-
 #[test]
 fn the_name_of_a_link_that_is_gone_is_nobodys() {
     let mut bench = Bench::new();

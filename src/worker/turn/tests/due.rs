@@ -117,3 +117,27 @@ fn a_worker_does_not_sleep_on_a_reply_that_found_no_room() {
     bench.run();
     assert_eq!(bench.worker.counts().lost_replies, 1);
 }
+
+/// Takes 150 ms as it is started.
+struct SlowStart(Arc<AtomicU64>);
+
+impl Routee for SlowStart {
+    fn register(_: &mut HandlerTable<Self>) {}
+    fn started(&mut self, _: &mut Context<'_>) {
+        self.0.fetch_add(150_000_000, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_routee_that_holds_its_worker_as_it_is_started_is_named_by_its_path() {
+    let mut bench = Bench::new();
+    let clock = Arc::clone(&bench.hands.clock);
+    let factory = RouteeFactory::new(move |_| SlowStart(Arc::clone(&clock))).at("/starts");
+    bench.hands.commands.push_back(Command::Serve(HandlerId(3), factory));
+    while bench.run().0 == TurnOutcome::Again {}
+    let mut slow = bench.hands.reports.iter().filter_map(|report| match report {
+        Report::SlowTurn(slow) => Some((&*slow.path, slow.hook, slow.messages)),
+        _ => None,
+    });
+    assert_eq!(slow.next(), Some(("/starts", Some("started"), 0)), "no member record names it");
+}
