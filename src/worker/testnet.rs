@@ -230,7 +230,7 @@ impl Net {
         let effect = |request| match request {
             Request::Panicked(panicked) => {
                 panics.push(panicked);
-                return None;
+                None
             }
             request => Some(request),
         };
