@@ -1,5 +1,5 @@
 //! A router's key function counts whichever way a message goes by it: told, asked, in a batch,
-//! from a thread or inside a handler.
+//! from a thread or inside a handler. And so does a key that is named with the message.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use keyway::{
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Which way a visit was sent.
-const WAYS: [&str; 8] = [
+const WAYS: [&str; 12] = [
     "a thread tells",
     "a clone of the handle tells",
     "a batch tells",
@@ -21,6 +21,10 @@ const WAYS: [&str; 8] = [
     "a handler tells",
     "a handler asks",
     "a handler asks, and may ask again",
+    "a thread tells by a key of its own",
+    "a thread asks by a key of its own",
+    "a handler tells by a key of its own",
+    "a handler asks by a key of its own",
 ];
 
 #[derive(Archive, Serialize, Deserialize, Message)]
@@ -55,6 +59,8 @@ struct Go {
 
 struct Goes {
     router: Arc<Router>,
+    /// Without a key function.
+    plain: Arc<Router>,
     open: BTreeMap<u64, Replier<()>>,
 }
 
@@ -74,6 +80,9 @@ impl Handler<Go> for Goes {
         cx.ask::<Self, _>(router, &Visit { key, way: 6 }, LIMIT, u64::MAX).unwrap();
         let again = AskOptions::within(LIMIT).idempotent();
         cx.ask::<Self, _>(router, &Visit { key, way: 7 }, again, key).unwrap();
+        let (plain, own) = (&*self.plain, own_key(key));
+        cx.tell_keyed(plain, &own, &Visit { key, way: 10 }).unwrap();
+        cx.ask_keyed::<Self, _>(plain, &own, &Visit { key, way: 11 }, LIMIT, u64::MAX).unwrap();
         self.open.insert(key, replier);
         later
     }
@@ -91,6 +100,11 @@ impl OnReply<Visit> for Goes {
 const LIMIT: Duration = Duration::from_secs(20);
 const KEYS: u64 = 60;
 
+/// Where a visit goes instead of where its own key would take it.
+fn own_key(key: u64) -> u64 {
+    key ^ 0xabcd
+}
+
 #[test]
 fn a_key_function_counts_whichever_way_a_message_goes() {
     let node = Node::builder().bind("127.0.0.1:0").workers(4).spin(Duration::ZERO);
@@ -99,10 +113,15 @@ fn a_key_function_counts_whichever_way_a_message_goes() {
     let its = Arc::clone(&visits);
     node.serve("/keys/visited", move |_| Visited(Arc::clone(&its))).unwrap();
     let router = node.router("/keys/visited").consistent_hash();
-    let router = Arc::new(router.key(|visit: &Visit| visit.key ^ 0xabcd).build().unwrap());
+    let router = Arc::new(router.key(|visit: &Visit| own_key(visit.key)).build().unwrap());
     router.wait_ready(4, LIMIT).unwrap();
-    let its = Arc::clone(&router);
-    let goes = move |_| Goes { router: Arc::clone(&its), open: BTreeMap::new() };
+    let plain = Arc::new(node.router("/keys/visited").consistent_hash().build().unwrap());
+    plain.wait_ready(4, LIMIT).unwrap();
+    let its = (Arc::clone(&router), Arc::clone(&plain));
+    let goes = move |_| {
+        let (router, plain) = its.clone();
+        Goes { router, plain, open: BTreeMap::new() }
+    };
     node.serve("/keys/goes", goes).unwrap();
     let relay = node.router("/keys/goes").build().unwrap();
     relay.wait_ready(4, LIMIT).unwrap();
@@ -116,6 +135,8 @@ fn a_key_function_counts_whichever_way_a_message_goes() {
         batch.tell(&visit(2)).unwrap();
         router.ask(&visit(3)).within(LIMIT).wait().unwrap();
         router.ask(&visit(4)).within(LIMIT).idempotent().wait().unwrap();
+        plain.tell_keyed(&own_key(key), &visit(8)).unwrap();
+        plain.ask_keyed(&own_key(key), &visit(9)).within(LIMIT).wait().unwrap();
         relay.ask(&Go { key }).within(LIMIT).wait().unwrap();
     }
     drop(batch);
@@ -126,8 +147,7 @@ fn a_key_function_counts_whichever_way_a_message_goes() {
     }
 
     // Where the function's keys live, by the plainest way, and where the messages' own would.
-    let (mut elsewhere, plain) = (0, node.router("/keys/visited").consistent_hash());
-    let plain = plain.build().unwrap();
+    let mut elsewhere = 0;
     for key in 0..KEYS {
         let wanted = visits.lock().unwrap()[&(0, key)];
         for (name, way) in WAYS.iter().zip(0..) {
@@ -135,9 +155,9 @@ fn a_key_function_counts_whichever_way_a_message_goes() {
             assert_eq!(found, wanted, "key {key} had another owner where {name}");
         }
         plain.ask(&Visit { key, way: 100 }).within(LIMIT).wait().unwrap();
-        plain.ask(&Visit { key: key ^ 0xabcd, way: 101 }).within(LIMIT).wait().unwrap();
+        plain.ask(&Visit { key: own_key(key), way: 101 }).within(LIMIT).wait().unwrap();
         let visits = visits.lock().unwrap();
-        assert_eq!(visits[&(101, key ^ 0xabcd)], wanted, "the function's key {key}");
+        assert_eq!(visits[&(101, own_key(key))], wanted, "the function's key {key}");
         elsewhere += u64::from(visits[&(100, key)] != wanted);
     }
     assert!(elsewhere > KEYS / 3, "{elsewhere} of {KEYS} keys would live elsewhere");
