@@ -21,14 +21,27 @@ fn who(key: u64) -> Who {
     Who { key, panics: false }
 }
 
+/// Has no key of its own.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "routing.keyless", reply = u64)]
+struct Keyless;
+
 #[derive(Routee)]
-#[routee(handles(Who))]
+#[routee(handles(Who, Keyless))]
 struct Member(Arc<AtomicU64>);
 
 impl Handler<Who> for Member {
     type Reply = u64;
     fn handle(&mut self, who: &ArchivedWho, cx: &mut Context<'_>) -> u64 {
         assert!(!who.panics, "told to");
+        self.0.fetch_add(1, Ordering::Relaxed);
+        cx.node().node.0
+    }
+}
+
+impl Handler<Keyless> for Member {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedKeyless, cx: &mut Context<'_>) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed);
         cx.node().node.0
     }
@@ -148,6 +161,23 @@ fn strategies_spread_as_they_say() {
     }
     drop(batch);
     assert_eq!(cluster.spread_of(3_000), [1_000; 3]);
+}
+
+#[test]
+fn a_message_without_a_key_is_refused_and_goes_by_one_that_is_named() {
+    let cluster = Cluster::plain(2);
+    let keyed = cluster.nodes[0].router(PATH).consistent_hash().build().unwrap();
+    let keyed = ready(keyed, 2);
+    assert_eq!(keyed.tell(&Keyless), Err(Refusal::MissingKey));
+    assert_eq!(keyed.ask(&Keyless).wait(), Err(AskError::Refused(Refusal::MissingKey)));
+    let said = Refusal::MissingKey.to_string();
+    assert!(said.contains("has no key") && said.contains("the `_keyed` way to send"), "{said}");
+    for key in 0..20_u64 {
+        keyed.tell_keyed(&key, &Keyless).unwrap();
+        let owner = keyed.ask(&who(key)).within(LIMIT).wait();
+        assert_eq!(keyed.ask_keyed(&key, &Keyless).within(LIMIT).wait(), owner);
+    }
+    assert!(cluster.spread_of(60).iter().all(|count| *count > 0));
 }
 
 #[test]
