@@ -46,3 +46,28 @@ fn describe_damped(now: Time, member: &Member) -> String {
         member.name, member.address
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::{Incarnation, NodeId, NodeRef};
+
+    #[test]
+    fn a_damped_member_is_named_with_its_address_its_wait_and_what_to_look_at() {
+        let id = NodeRef { node: NodeId::from_name("flaps"), incarnation: Incarnation(1) };
+        let member = Member {
+            name: "flaps".into(),
+            damped_until: Some(Time::ZERO.plus(Duration::from_secs(7))),
+            ..Member::plain(id, ([10, 0, 0, 9], 7_400).into())
+        };
+        let said = describe_damped(Time::ZERO.plus(Duration::from_secs(3)), &member);
+        assert_eq!(
+            said,
+            "a member is damped: flaps at 10.0.0.9:7400 fell silent again and again, and gets no \
+             keys until it has answered for 4000 ms on end: look at its network, its load, and \
+             whether others always reach it at the address it advertises"
+        );
+    }
+}
