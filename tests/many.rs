@@ -12,7 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::{Context, EventGap, Events, Handler, MemberEvent, Message, Node, Routee, Router};
+use keyway::{
+    Context, EventGap, Events, Handler, MemberEvent, Message, Node, NodeRef, Routee, Router,
+};
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -118,13 +120,13 @@ fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Durati
     began.elapsed()
 }
 
-/// Members that were called unreachable since the last look, over all nodes.
-fn alarms(nodes: &mut [One]) -> usize {
-    let mut alarms = 0;
+/// Who was called unreachable since the last look, over all nodes.
+fn alarms(nodes: &mut [One]) -> Vec<NodeRef> {
+    let mut alarms = Vec::new();
     for one in nodes {
         loop {
             match one.events.try_next() {
-                Ok(Some(MemberEvent::Unreachable(_))) => alarms += 1,
+                Ok(Some(MemberEvent::Unreachable(member))) => alarms.push(member.node_ref()),
                 Ok(Some(_)) | Err(EventGap::Missed(_)) => {}
                 Ok(None) | Err(EventGap::Stopped | EventGap::WouldBlock) => break,
             }
@@ -171,10 +173,10 @@ fn story(size: usize, slot_bits: u8, limits: Limits) {
     let started = began.elapsed();
     until("all agree", limits.agree.saturating_sub(started), || agree(&nodes, size));
     let agreed = began.elapsed();
-    let before = alarms(&mut nodes);
+    let before = alarms(&mut nodes).len();
 
     let idle = idle_percent(size, limits.idle_percent);
-    let after = alarms(&mut nodes);
+    let after = alarms(&mut nodes).len();
 
     // Some traffic: peers with a link to one that dies are the first to notice.
     for (number, one) in (0..).zip(&nodes) {
@@ -186,6 +188,7 @@ fn story(size: usize, slot_bits: u8, limits: Limits) {
 
     // Ten die at once, without a word to anybody.
     let dead: Vec<_> = nodes.drain(size - 10..).collect();
+    let ten: BTreeSet<_> = dead.iter().map(|one| one.node.id()).collect();
     let killed = Instant::now();
     thread::scope(|scope| {
         for one in dead {
@@ -196,6 +199,8 @@ fn story(size: usize, slot_bits: u8, limits: Limits) {
         nodes.iter().all(|one| one.router.routee_count() == size - 10)
     });
     let seen = killed.elapsed();
+    let mut others = alarms(&mut nodes);
+    others.retain(|called| !ten.contains(called));
     println!(
         "{size} nodes: started after {started:.2?}, agreed after {agreed:.2?} with {before} alarms \
          and {after} after it, idle {idle:.2} % of a core each, ten dead seen after \
@@ -205,6 +210,7 @@ fn story(size: usize, slot_bits: u8, limits: Limits) {
     let limit = limits.idle_percent;
     assert!(idle <= limit, "an idle node takes {idle:.3} % of a core, and {limit} % is the most");
     assert_eq!((before, after), (0, 0), "members were called unreachable that were not");
+    assert!(others.is_empty(), "called unreachable besides the ten that died: {others:?}");
     assert!(agree(&nodes, size - 10), "and so all go by the same");
 }
 
