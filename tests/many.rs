@@ -1,17 +1,19 @@
 //! Many nodes started at once on one small machine: they agree, call nobody unreachable who is
 //! not, and see at once who was killed. Tables that were made where heartbeats are answered, or
 //! made again whenever somebody seemed silent, once kept fifty nodes from ever agreeing. And one
-//! more joins many that are asked all the time: no ask fails.
+//! more joins many that are asked all the time: no ask fails. And a node lets others in while a table
+//! of its own is made, however long that takes.
 //!
 //! Figures for other sizes, with slot tables of the default size:
 //! `KEYWAY_NODES=100 cargo test --release --test many -- --ignored --nocapture`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyway::route::{NoRoutee, Pick, PickRequest, PickState, RouteTable, Strategy};
 use keyway::{
     Context, EventGap, Events, Handler, MemberEvent, Message, Node, NodeRef, Routee, Router,
 };
@@ -284,5 +286,51 @@ fn a_join_under_load_fails_no_ask() {
             total += asks;
         }
         println!("joined 30 nodes within {joined:.2?} under {total} asks, none of which failed");
+    });
+}
+
+/// Its tables are made until the test has seen enough.
+#[derive(Debug)]
+struct Slow;
+
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+static MADE: AtomicU64 = AtomicU64::new(0);
+static ENOUGH: AtomicBool = AtomicBool::new(false);
+
+impl Strategy for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    /// Asked whenever a table is made.
+    fn is_keyed(&self) -> bool {
+        BEGUN.fetch_add(1, Ordering::Relaxed);
+        let end = Instant::now() + Duration::from_secs(5);
+        while !ENOUGH.load(Ordering::Relaxed) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        MADE.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn pick(&self, _: &RouteTable, _: &PickRequest, _: &mut PickState) -> Pick {
+        Pick::None(NoRoutee::NoneUsable)
+    }
+}
+
+#[test]
+fn a_node_lets_others_in_while_its_table_is_made() {
+    let _alone = on_two_cores();
+    let limit = Duration::from_secs(20);
+    let first = start(None, 10);
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| first.node.router(PATH).strategy(Slow).build().unwrap());
+        until("a table is begun", limit, || BEGUN.load(Ordering::Relaxed) > 0);
+        let joiner = start(Some(first.node.address()), 10);
+        let joined = joiner.node.wait_members(2, limit);
+        let made = MADE.load(Ordering::Relaxed);
+        ENOUGH.store(true, Ordering::Relaxed);
+        assert!(joined && made == 0, "joined: {joined}, and {made} tables were made until then");
+        drop(slow.join().unwrap());
     });
 }
