@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::ask::Plan;
 
 #[test]
 fn an_ask_that_was_counted_as_sent_when_it_was_handed_over_is_not_counted_again_or_taken_back() {
@@ -28,6 +29,41 @@ fn an_ask_that_was_counted_as_sent_when_it_was_handed_over_is_not_counted_again_
     assert!(number(ticket.wait()).is_err());
     assert_eq!(sent(&net), (before.0 + 1, before.1 + 1));
     assert_eq!(net.counts(0).in_flight(), 0);
+}
+
+#[test]
+fn of_two_that_are_asked_together_one_is_heard_and_the_other_replies_late() {
+    let mut net = Net::joined(3);
+    net.cx(0, |cx| cx.tell_to(&reference(2), &ping(1_000))).unwrap();
+    assert_eq!(net.effects(0), [Effect::Dial(2)]);
+    net.open(0, 2);
+    net.settle();
+    let before = net.counts(0);
+    let place = |to| Place { destination: destination(to), handler: ECHO };
+    let plan = Plan::first_of([1, 2].map(|to| Target::Place(place(to))).to_vec());
+    let ticket = net.sides[0].replies.acquire().unwrap();
+    let ask = InjectedAsk {
+        first: place(1),
+        frame: net.sides[0].encoded(FrameKind::Ask, &doing(1, LATER)),
+        slot: ticket.slot(),
+        generation: ticket.generation(),
+        deadline: net.now.plus(WITHIN),
+        plan: Some(Box::new(plan)),
+    };
+    net.sides[0].worker.inject(Injection::Ask(ask));
+    net.settle();
+    for (side, reply) in [(2, 7), (1, 8)] {
+        let repliers = net.seen(side, |seen| std::mem::take(&mut seen.repliers));
+        assert_eq!(repliers.len(), 1, "side {side} was asked once");
+        repliers.into_iter().for_each(|replier| replier.reply(&reply).unwrap());
+        net.settle();
+    }
+    assert_eq!(number(ticket.wait()), Ok(7), "the first counts");
+    let counts = net.counts(0);
+    assert_eq!((counts.sent - before.sent, counts.delivered - before.delivered), (2, 2));
+    assert_eq!((counts.asks, counts.replies, counts.failed_asks), (1, 1, 0));
+    assert_eq!((counts.late_replies, counts.in_flight()), (1, 0));
+    assert!(net.sides[0].worker.core.asks.is_empty());
 }
 
 /// How long it takes at the best of several times. A busy machine leaves one of them alone.
