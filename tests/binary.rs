@@ -448,6 +448,7 @@ fn the_admin_port_answers_and_refuses_in_words() {
     }
     assert!(body.contains("keyway_build_info{version=") && body.ends_with("# EOF\n"), "{body}");
     assert!(body.contains("keyway_messages_refused_total{reason=\"queue_full\"} 0"));
+    assert!(body.contains("keyway_part_events_total{part=\"watch\",event=\"begun\"} 0"));
     // Every sample belongs to a family that was declared before it.
     let mut family = String::new();
     for line in body.lines() {

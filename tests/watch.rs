@@ -166,6 +166,13 @@ fn a_handler_that_panics_is_gone_for_those_who_watched_it() {
     guard.tell(&Cease { token: stopped });
     guard.node.tell_to(&routee, &Fail).unwrap();
     assert_eq!(guard.told(3)[2..], [(again, GoneReason::Replaced)]);
+    // Four of the handler, one of the application; one was stopped.
+    let counts = guard.node.part_counts();
+    let count = |event| {
+        let found = counts.iter().find(|it| (it.part, it.event) == ("watch", event));
+        found.unwrap().count
+    };
+    assert_eq!((count("begun"), count("gone"), count("stopped")), (5, 4, 1));
 }
 
 #[test]

@@ -52,6 +52,13 @@ pub(super) fn of(node: &Node) -> Result<String, fmt::Error> {
     workers(&mut out, &node.worker_use());
     paths(&mut out, &node.path_times());
     counts(&mut out, &CountsReport::from(node.counts()));
+    out.counter(
+        "keyway_part_events",
+        "What each part beside routing has counted, as its name says.",
+    );
+    for count in node.part_counts() {
+        out.sample(&[("part", count.part), ("event", count.event)], count.count);
+    }
     strangers(&mut out, &StrangersReport::of(node));
     out.gauge("keyway_routees", "Routees in the table of each router.");
     for (index, router) in node.routers().into_iter().enumerate() {

@@ -27,7 +27,7 @@ pub use self::concurrent::{AsyncReplies, AsyncWork};
 pub use self::error::NodeError;
 pub use self::events::{DeadLetters, EventGap, Events};
 pub use self::health::{Health, PathTimes, Room, Ways, WorkerFill, WorkerHealth, WorkerUse};
-pub use self::node::{Node, RouterInfo};
+pub use self::node::{Node, PartCount, RouterInfo};
 pub use self::router::{Batch, NotReady, Router, RouterBuilder};
 pub use self::select::Selection;
 pub use self::watch::Watch;

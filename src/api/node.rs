@@ -201,6 +201,11 @@ impl Node {
         self.shared.counts()
     }
 
+    /// What this node's halves of parts have counted.
+    pub fn part_counts(&self) -> Vec<PartCount> {
+        self.shared.part_counts()
+    }
+
     /// What came to the port that was not let in.
     pub fn strangers(&self) -> Strangers {
         *self.shared.strangers.borrow()
@@ -413,6 +418,17 @@ impl std::fmt::Debug for Node {
             .field("members", &self.view().members.len())
             .finish()
     }
+}
+
+/// What the parts beside routing, as watch, have counted on all workers of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PartCount {
+    /// The part's name, as in its settings.
+    pub part: &'static str,
+    /// What is counted.
+    pub event: &'static str,
+    /// How often it happened since the node's start.
+    pub count: u64,
 }
 
 /// One router of a node.

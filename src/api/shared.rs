@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::keeper::Keeper;
+use super::node::PartCount;
 use super::times::AskTimes;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
@@ -15,7 +16,7 @@ use crate::control::joining::JoinState;
 use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
 use crate::hash::HashSeed;
-use crate::part::{ControlOrder, Faces};
+use crate::part::{COUNTERS, ControlOrder, Faces};
 use crate::queue::board::{Board, CountsBoard};
 use crate::queue::gate::Gate;
 use crate::queue::inject::Injector;
@@ -90,6 +91,14 @@ impl Shared {
             counts.sent += refused;
         }
         counts
+    }
+
+    pub fn part_counts(&self) -> Vec<PartCount> {
+        let of = |(place, &(part, event)): (usize, &(&'static str, &'static str))| {
+            let counts = self.doors.iter().map(|door| door.counts.parts[place].get());
+            PartCount { part, event, count: counts.sum() }
+        };
+        COUNTERS.iter().enumerate().map(of).collect()
     }
 
     fn counted(&self) -> Counts {

@@ -85,7 +85,6 @@ macro_rules! parts {
         pub struct WorkerHalves {
             /// What is to be done.
             pub effects: WorkerEffects<ControlReport>,
-            counters: Vec<u64>,
             $(#[doc = concat!("Of `", stringify!($field), "`.")]
             pub $field: <$part as Part>::Worker,)*
         }
@@ -95,7 +94,6 @@ macro_rules! parts {
             pub fn new(me: NodeRef, index: WorkerIndex, settings: &PartSettings) -> Self {
                 Self {
                     effects: WorkerEffects::default(),
-                    counters: vec![0; COUNTERS.len()],
                     $($field: <$part>::worker(me, index, &settings.$field),)*
                 }
             }
@@ -206,21 +204,15 @@ macro_rules! parts {
                 self.effects.is_empty() $(&& self.$field.is_drained())*
             }
 
-            /// Raises a counter.
-            pub fn count(&mut self, part: PartId, counter: usize, by: u64) {
-                let first = match part.0 {
-                    $($number => list::first_of(<$part as Part>::NAME, COUNTERS),)*
-                    _ => return,
-                };
-                if let Some(count) = self.counters.get_mut(first + counter) {
-                    *count += by;
-                }
-            }
+        }
 
-            /// All counters, in the order of [`COUNTERS`].
-            pub fn counters(&self) -> &[u64] {
-                &self.counters
-            }
+        /// Which of all counters a part's counter is.
+        pub fn counter_place(part: PartId, counter: usize) -> Option<usize> {
+            let (name, own) = match part.0 {
+                $($number => (<$part as Part>::NAME, <$part as Part>::COUNTERS),)*
+                _ => return None,
+            };
+            (counter < own.len()).then(|| list::first_of(name, COUNTERS) + counter)
         }
 
         /// All counters: the part's name and the counter's.

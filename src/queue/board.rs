@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::tally::Tally;
+use super::tally::{Count, Tally};
 use super::times::HandlerTimes;
 use crate::base::{DestinationId, Time};
 
@@ -88,6 +88,9 @@ impl Default for Board {
     }
 }
 
+/// Counters that all parts together may have.
+pub const PART_COUNTERS: usize = 16;
+
 /// What one worker shows of itself. Only the worker writes, as it goes along: in lines of the
 /// processor's cache that it shares with no other worker.
 #[derive(Default)]
@@ -101,6 +104,8 @@ pub struct CountsBoard {
     pub fill: Fill,
     /// How long its handlers take.
     pub times: HandlerTimes,
+    /// What its halves of parts have counted, in the order in which the parts' list names it.
+    pub parts: [Count; PART_COUNTERS],
     given_up: AtomicBool,
     shown: Shown,
 }

@@ -8,9 +8,13 @@ use super::request::Request;
 use crate::base::fate::{DeathReason, Refusal};
 use crate::base::{HandlerId, InstanceId, MessageTypeId};
 use crate::part::{
-    Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerHalves, WorkerOrder,
+    COUNTERS, Facts, LinkChange, LinkRef, PartId, RouteeChange, To, WorkerEffect, WorkerHalves,
+    WorkerOrder, counter_place,
 };
+use crate::queue::board::PART_COUNTERS;
 use crate::wire::{Chunk, Fields, Frame, FrameKind, WireError};
+
+const _: () = assert!(COUNTERS.len() <= PART_COUNTERS, "each counter of a part has a place");
 
 impl Worker {
     /// Control's halves of the parts published anew.
@@ -87,7 +91,9 @@ impl Core {
                     self.requests.push(Request::Part(report));
                 }
                 WorkerEffect::Count { part, counter, by } => {
-                    self.parts.count(part, counter, by);
+                    if let Some(place) = counter_place(part, counter) {
+                        self.published.parts[place].add(by);
+                    }
                 }
             }
         }
