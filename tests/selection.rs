@@ -161,3 +161,48 @@ fn all_that_fit_are_asked_at_the_same_time_and_each_answer_is_told() {
     assert_eq!(*shared.refused.lock().unwrap(), [Refusal::NoRoutee, Refusal::NoRoutee]);
     assert!(shared.replies.lock().unwrap().is_empty());
 }
+
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "selection.slow", reply = Vec<u8>)]
+struct Slow;
+
+/// Answers after a while with more than a small buffer takes, or never.
+#[derive(Routee)]
+#[routee(handles(Slow))]
+struct Large(bool, Option<Replier<Vec<u8>>>);
+
+impl Handler<Slow> for Large {
+    type Reply = Later<Vec<u8>>;
+    fn handle(&mut self, _: &ArchivedSlow, cx: &mut Context<'_>) -> Later<Vec<u8>> {
+        let (later, replier) = cx.reply_later();
+        if self.0 {
+            self.1 = Some(replier);
+        } else {
+            std::thread::sleep(Duration::from_millis(50));
+            replier.reply(&vec![7; 1_500]).unwrap();
+        }
+        later
+    }
+}
+
+/// Replies are fetched as they come: one that does not come lets no others fill the node's memory.
+#[test]
+fn replies_do_not_pile_up_behind_one_that_is_late() {
+    let node = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
+    let node = node.set("workers.replies_bytes", "262144").start().unwrap();
+    for number in 0..9 {
+        let make = move |_| Large(number == 0, None);
+        node.serve(&format!("/large/{number}"), make).unwrap();
+    }
+    let selection = node.select("/large/*").unwrap();
+    assert_eq!(selection.identify().len(), 9);
+    let replies = selection.ask(&Slow).within(Duration::from_secs(2)).wait().unwrap();
+    for (to, reply) in replies {
+        let expected = if to.path.as_str() == "/large/0" {
+            Err(AskError::Timeout)
+        } else {
+            Ok(vec![7; 1_500])
+        };
+        assert_eq!(reply, expected, "{}", to.path);
+    }
+}

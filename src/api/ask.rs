@@ -79,7 +79,8 @@ impl<'a, M: Message> Ask<'a, M> {
     }
 
     /// Handling the message twice does no harm: when its routee is lost, moves, or counts as
-    /// unreachable, it is sent again to wherever its key lives then, until the deadline.
+    /// unreachable, it is sent again to wherever its key lives then, until the deadline. So it may
+    /// come later than what is sent after it.
     pub fn idempotent(mut self) -> Self {
         self.options.idempotent = true;
         self

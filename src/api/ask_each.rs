@@ -81,24 +81,28 @@ where
         if found.is_empty() {
             let snapshot = selection.shared.snapshot.load();
             let refusal = selection.shared.sender(WorkerIndex(0), &snapshot).refuse_nobody();
-            return AskEachFuture { asked: Err(refusal), ended: Vec::new() };
+            return AskEachFuture { asked: Err(refusal), open: 0 };
         }
-        let ended = Vec::with_capacity(found.len());
         let asked = found.into_iter().map(|to| {
             let future = Ask::of(&selection.shared, &to, message, options).into_future();
-            (to, future)
+            (to, Asked::Open(future))
         });
         let asked: Vec<_> = asked.collect();
-        AskEachFuture { asked: Ok(asked.into_iter()), ended }
+        AskEachFuture { open: asked.len(), asked: Ok(asked) }
     }
 }
 
 /// The replies to come. Dropped, they are no longer waited for.
 #[must_use = "a future does nothing unless polled"]
 pub struct AskEachFuture<R> {
-    /// Whom to wait for, in this order: all are under way, so it does not matter which.
-    asked: Result<std::vec::IntoIter<(RouteeRef, AskFuture<R>)>, Refusal>,
-    ended: Answers<R>,
+    asked: Result<Vec<(RouteeRef, Asked<R>)>, Refusal>,
+    /// How many have not ended.
+    open: usize,
+}
+
+enum Asked<R> {
+    Open(AskFuture<R>),
+    Ended(Result<R, AskError>),
 }
 
 /// Nothing in it is pinned.
@@ -111,15 +115,27 @@ where
     type Output = Result<Answers<R>, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { asked, ended } = &mut *self;
+        let Self { asked, open } = &mut *self;
         let asked = match asked {
             Ok(asked) => asked,
             Err(refusal) => return Poll::Ready(Err(*refusal)),
         };
-        while let Some((_, next)) = asked.as_mut_slice().first_mut() {
-            let Poll::Ready(reply) = Pin::new(next).poll(cx) else { return Poll::Pending };
-            ended.extend(asked.next().map(|(to, _)| (to, reply)));
+        // Each is looked at: a reply that has come takes memory of the node until it is fetched.
+        for (_, asked) in &mut *asked {
+            if let Asked::Open(future) = asked
+                && let Poll::Ready(reply) = Pin::new(future).poll(cx)
+            {
+                *asked = Asked::Ended(reply);
+                *open -= 1;
+            }
         }
-        Poll::Ready(Ok(std::mem::take(ended)))
+        if *open > 0 {
+            return Poll::Pending;
+        }
+        let ended = std::mem::take(asked).into_iter().filter_map(|(to, asked)| match asked {
+            Asked::Ended(reply) => Some((to, reply)),
+            Asked::Open(_) => None,
+        });
+        Poll::Ready(Ok(ended.collect()))
     }
 }

@@ -134,7 +134,8 @@ impl RouterBuilder<'_> {
 
 /// Carries messages to the routees at a path, wherever in the cluster they are.
 ///
-/// A handle is one sender: what it sends to one routee arrives in that order. It can be used from
+/// A handle is one sender: what it sends to one routee arrives in that order, but for asks that may
+/// be sent again ([`Ask::idempotent`](super::Ask::idempotent)). It can be used from
 /// any thread and any runtime; give each busy thread a clone of its own, which is a sender of its
 /// own and has its own way into the node.
 pub struct Router {

@@ -194,8 +194,10 @@ pub enum AskError {
     /// No reply came within the deadline. The message may have been handled.
     #[error("no reply came within the deadline; the message may or may not have been handled")]
     Timeout,
-    /// The message was not handled, or not to its end.
-    #[error("the ask was not handled: {0}")]
+    /// The message or its reply died. It was handled if the reason speaks of the reply
+    /// ([`NoReply`](DeathReason::NoReply), [`ReplyTooLarge`](DeathReason::ReplyTooLarge),
+    /// [`RepliesFull`](DeathReason::RepliesFull)); otherwise it was not, or not to its end.
+    #[error("there is no reply: {0}")]
     Dead(DeathReason),
     /// The link was lost after the message was written, or with it the worker that the node gave up
     /// on when it stopped. It may have been handled.

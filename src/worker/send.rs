@@ -57,7 +57,8 @@ pub struct AskOptions {
     /// How long the asker waits at most.
     pub within: Duration,
     /// Whether handling the message twice does no harm: when its routee is lost, moves, or counts as
-    /// unreachable, it is sent again to wherever its router points then, until the deadline.
+    /// unreachable, it is sent again to wherever its router points then, until the deadline. So it
+    /// may come later than what is sent after it.
     pub idempotent: bool,
 }
 
