@@ -25,6 +25,13 @@ impl<'a> Frame<'a> {
     pub fn fields(&self) -> Fields {
         self.header.fields_of(self.bytes)
     }
+
+    /// Of an ask, or the answer to one: its correlation, and what is left of the asker's deadline in
+    /// microseconds. As in [`Frame::fields`], of which it reads nothing else.
+    #[inline]
+    pub fn correlation(&self) -> Option<(u64, Option<u64>)> {
+        self.header.correlation_of(self.bytes)
+    }
 }
 
 /// What a peer did to the stream that cannot be mended: the link is closed.

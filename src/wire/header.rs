@@ -295,6 +295,20 @@ impl Header {
         HEADER_BYTES + fields_bytes(self.fields)
     }
 
+    /// The correlation, and what is left of the deadline, read from the whole frame: all that an ask
+    /// or the answer to one has, without the other fields.
+    #[inline]
+    pub(super) fn correlation_of(&self, frame: &[u8]) -> Option<(u64, Option<u64>)> {
+        let has = |bit: Bit| self.fields & 1 << bit as u8 != 0;
+        if !has(Bit::correlation) {
+            return None;
+        }
+        // Fields are filled up, so that both places are in every frame that has a correlation.
+        let places = frame.first_chunk::<{ DEADLINE_US.end() }>()?;
+        let deadline_us = has(Bit::deadline_us).then(|| DEADLINE_US.read(places));
+        Some((CORRELATION.read(places), deadline_us))
+    }
+
     /// The optional fields, read from the whole frame.
     #[inline]
     pub(super) fn fields_of(&self, frame: &[u8]) -> Fields {

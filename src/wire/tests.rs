@@ -151,6 +151,9 @@ proptest! {
             prop_assert_eq!(frame.header.message, sample.message);
             prop_assert_eq!(frame.header.target, sample.target);
             prop_assert_eq!(frame.fields(), sample.fields);
+            let Fields { correlation, deadline_us, .. } = sample.fields;
+            let both = correlation.map(|correlation| (correlation, deadline_us));
+            prop_assert_eq!(frame.correlation(), both);
             prop_assert_eq!(frame.body(), &sample.body[..]);
             at += full;
         }

@@ -175,21 +175,20 @@ impl Worker {
     fn other_frame(&mut self, id: LinkId, side: Side, frame: Frame<'_>) -> Result<(), WireError> {
         match frame.header.kind {
             FrameKind::Tell | FrameKind::Ask => {
-                let fields = frame.fields();
-                let correlation = fields.correlation.ok_or(WireError::Incomplete("ask"))?;
-                let within = fields.deadline_us.map(Duration::from_micros);
+                let (correlation, within_us) =
+                    frame.correlation().ok_or(WireError::Incomplete("ask"))?;
+                let within = within_us.map(Duration::from_micros);
                 let deadline = within.map(|within| self.core.now.plus(within));
                 let origin = Origin { link: id, correlation: Some(correlation), deadline };
                 self.request(origin, side, frame)
             }
             FrameKind::Reply => {
-                let correlation =
-                    frame.fields().correlation.ok_or(WireError::Incomplete("reply"))?;
+                let (correlation, _) = frame.correlation().ok_or(WireError::Incomplete("reply"))?;
                 self.answer(id, correlation, Ok(frame.body()))
             }
             FrameKind::Failure => {
-                let correlation =
-                    frame.fields().correlation.ok_or(WireError::Incomplete("failure"))?;
+                let (correlation, _) =
+                    frame.correlation().ok_or(WireError::Incomplete("failure"))?;
                 let reason = DeathReason::from_code(frame.header.message.0);
                 self.answer(id, correlation, Err(reason))
             }
