@@ -68,7 +68,7 @@ pub(super) struct Leaving {
 struct Answers {
     /// How many times in a row it said that it was drained.
     drained: u8,
-    /// What it had left to do when it answered last.
+    /// What it had left to do when it last had something, until it was found drained often enough.
     undrained: Undrained,
     /// When that was.
     last: Option<Time>,
@@ -156,9 +156,13 @@ impl Leaving {
         let Some(answers) = self.workers.get_mut(usize::from(worker.0)) else {
             return Step::Nothing;
         };
-        let looks = if undrained.is_none() { answers.drained.saturating_add(1) } else { 0 };
-        let undrained = undrained.unwrap_or_default();
-        *answers = Answers { drained: looks, undrained, last: Some(now) };
+        answers.last = Some(now);
+        answers.drained = if undrained.is_none() { answers.drained.saturating_add(1) } else { 0 };
+        match undrained {
+            Some(undrained) => answers.undrained = undrained,
+            None if answers.drained >= LOOKS => answers.undrained = Undrained::default(),
+            None => {}
+        }
         if now.since(since) >= self.grace && self.workers.iter().all(|it| it.drained >= LOOKS) {
             self.stage = Stage::Parting { since: now, drained: true };
             return Step::Finish;
@@ -388,6 +392,21 @@ mod tests {
         let mut leaving = leaving();
         assert!(leaving.begin(Time(0)));
         assert!(!leaving.begin(Time(5)));
+    }
+
+    #[test]
+    fn who_is_drained_now_and_then_is_waited_for_by_name() {
+        let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(10), 1);
+        leaving.begin(Time(0));
+        let mut said = Vec::new();
+        for ms in (0..=9_760).step_by(20) {
+            let now = Time(ms * MS);
+            leaving.check(now);
+            said.extend(leaving.waits(now, |_| None).map(|line| line.text));
+            leaving.answer(now, WorkerIndex(0), busy().filter(|_| ms % 40 == 0));
+        }
+        assert_eq!(said.len(), 5, "{said:?}");
+        assert!(said.iter().all(|line| line.contains("2 asks without a reply")), "{said:?}");
     }
 
     #[test]
