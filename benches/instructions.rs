@@ -183,7 +183,7 @@ fn open(worker: &mut Worker) {
         })
         .collect();
     for destination in dials {
-        worker.link_opened(destination).expect("it was asked for");
+        worker.link_opened(destination, None).expect("it was asked for");
     }
 }
 

@@ -44,9 +44,22 @@ struct Fill {
     bytes: u64,
 }
 
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "endings.long", reply = u64)]
+struct Long {
+    bytes: Vec<u8>,
+}
+
 #[derive(Routee)]
-#[routee(handles(Fill, Work))]
+#[routee(handles(Fill, Work, Long))]
 struct Filler;
+
+impl Handler<Long> for Filler {
+    type Reply = u64;
+    fn handle(&mut self, long: &ArchivedLong, _: &mut Context<'_>) -> u64 {
+        long.bytes.len() as u64
+    }
+}
 
 impl Handler<Fill> for Filler {
     type Reply = Vec<u8>;
@@ -73,6 +86,22 @@ fn a_reply_over_the_limit_is_told_by_name() {
     assert_eq!(fill(1000).map(|reply| reply.len()), Ok(1000));
     assert_eq!(fill(64 << 20), Err(AskError::Dead(DeathReason::ReplyTooLarge)));
     assert_eq!(router.ask(&Work).within(LIMIT).wait(), Ok(1), "the link goes on");
+}
+
+#[test]
+fn a_message_over_its_receivers_limit_is_refused_by_name_and_costs_no_link() {
+    let asking = node(None);
+    let serving = Node::builder().bind("127.0.0.1:0").workers(1).seed(asking.address());
+    let serving = serving.set("links.max_frame_bytes", "4096").start().unwrap();
+    serving.serve("/user/fill", |_| Filler).unwrap();
+    let router = asking.router("/user/fill").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    let long =
+        |bytes| router.ask(&Long { bytes: vec![0; bytes] }).within(LIMIT).idempotent().wait();
+    assert_eq!(long(8_192), Err(AskError::Dead(DeathReason::TooLarge)), "it waited for a link");
+    assert_eq!(long(8_192), Err(AskError::Refused(Refusal::TooLarge)), "what is known");
+    assert_eq!(long(2_048), Ok(2_048));
+    assert_eq!((asking.counts().unknown, serving.strangers().accepted), (0, 1), "on one link");
 }
 
 fn node(seed: Option<&Node>) -> Node {

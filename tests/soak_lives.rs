@@ -151,7 +151,7 @@ impl Scene {
         for request in self.worker.requests().collect::<Vec<_>>() {
             match request {
                 Request::Dial { destination, .. } => {
-                    self.opened += u64::from(self.worker.link_opened(destination).is_some());
+                    self.opened += u64::from(self.worker.link_opened(destination, None).is_some());
                 }
                 Request::Close(_) => self.closed += 1,
                 _ => {}

@@ -72,6 +72,7 @@ impl Scene {
             versions: VersionRange::SUPPORTED,
             turn_away: (self.0 >> 2 & 15 == 15).then_some(TurnAway::Busy),
             no_place: Default::default(),
+            takes: 1 << 20,
         }
     }
 }

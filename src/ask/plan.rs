@@ -74,6 +74,7 @@ impl<T> Plan<T> {
             AskError::Refused(refusal) => !matches!(
                 refusal,
                 Refusal::TooManyAsks
+                    | Refusal::TooLarge
                     | Refusal::StrategyFailed
                     | Refusal::MissingKey
                     | Refusal::NoSingleReply

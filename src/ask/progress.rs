@@ -33,7 +33,8 @@ fn weight(end: AskError) -> u8 {
             | DeathReason::Unreachable
             | DeathReason::Expired
             | DeathReason::Stopped
-            | DeathReason::Overflow,
+            | DeathReason::Overflow
+            | DeathReason::TooLarge,
         ) => 0,
         // The last one may mean that.
         AskError::Dead(

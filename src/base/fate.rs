@@ -58,7 +58,10 @@ reasons! {
         )]
         QueueFull,
         /// The encoded message is over the frame limit.
-        #[error("the message is larger than links.max_frame_bytes allows")]
+        #[error(
+            "the message is larger than links.max_frame_bytes allows, of this node or of the \
+             receiving one; send less at a time, or raise it, alike on all nodes"
+        )]
         TooLarge,
         /// The message's own serialisation failed.
         #[error("the message could not be serialised")]
@@ -151,6 +154,12 @@ reasons! {
              links.outboxes_bytes of the handler's node or workers.replies_bytes of the asker's"
         )]
         RepliesFull,
+        /// The message is longer than the receiving node takes.
+        #[error(
+            "the message is larger than links.max_frame_bytes of the receiving node allows; set that \
+             alike on all nodes"
+        )]
+        TooLarge,
     }
 }
 

@@ -149,7 +149,8 @@ settings! {
 
     /// The connections between nodes.
     LinksConfig "links." {
-        /// The longest message with its header. Should be equal on all nodes.
+        /// The longest message with its header. Should be equal on all nodes: a message that the
+        /// receiving one does not take is refused.
         max_frame_bytes: usize = 1 << 20, Number(1_024, 64 << 20);
         /// What one link holds for a slow peer before senders are told that it is full. The longest
         /// message must fit.

@@ -223,6 +223,7 @@ fn control_parts(
         links: LinkConfig {
             handshake_timeout: ms(links.handshake_timeout_ms),
             max_pending_handshakes: links.max_pending_handshakes,
+            max_frame_bytes: links.max_frame_bytes as u32,
         },
         bind: config.bind,
         policy,

@@ -119,6 +119,7 @@ impl World {
             links: LinkConfig {
                 handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
                 max_pending_handshakes: HANDSHAKES,
+                max_frame_bytes: self.plan.limits.max_frame_bytes,
             },
             bind: address(slot),
             policy: Box::new(Manual),

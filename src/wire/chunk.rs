@@ -175,6 +175,23 @@ impl Chunk {
         })
     }
 
+    /// The frames of an untouched chunk by their length: those up to `most` bytes, and the longer ones.
+    pub fn split_by_length(&self, most: usize) -> (Self, Self) {
+        let full = |(_, header): (usize, &[u8; HEADER_BYTES])| {
+            padded(at::LENGTH.read(header) as usize).max(HEADER_BYTES)
+        };
+        let longer: usize = self.headers().map(full).filter(|bytes| *bytes > most).sum();
+        let room = |bytes: usize| Self::with_capacity(padded(bytes.max(HEADER_BYTES)));
+        let mut parts = (room(self.end - longer), room(longer));
+        for (start, header) in self.headers() {
+            let bytes = full((start, header));
+            let part = if bytes > most { &mut parts.1 } else { &mut parts.0 };
+            let fits = part.append(&self.bytes[start..start + bytes], 1);
+            debug_assert!(fits, "there is room for it");
+        }
+        parts
+    }
+
     /// How many bytes lie behind so many of the frames that are left, of which the first is whole.
     pub fn bytes_behind(&self, frames: u32) -> usize {
         if frames >= self.frames {

@@ -50,6 +50,7 @@
 //!         versions: VersionRange::SUPPORTED,
 //!         turn_away: None,
 //!         no_place: Default::default(),
+//!         takes: 1 << 20,
 //!     },
 //!     [2; 32],
 //! );
@@ -86,6 +87,8 @@ pub use acceptor::{AcceptParams, AcceptStep, Acceptor, NoPlace, TurnAway};
 pub use dialer::{DialParams, DialStep, Dialer};
 pub use error::HandshakeError;
 pub use messages::MAX_MESSAGE_LEN;
+
+use std::num::NonZeroU32;
 
 use crate::base::{Incarnation, NodeId, NodeRef, WorkerIndex};
 
@@ -128,6 +131,8 @@ pub struct Established {
     /// Whether the proofs were made with a shared secret. Without one they say nothing about who is
     /// at the other end.
     pub authenticated: bool,
+    /// The longest frame that the peer takes, where the dialer was told.
+    pub takes: Option<NonZeroU32>,
 }
 
 fn is_wanted(wanted: NodeRef, found: NodeRef) -> bool {

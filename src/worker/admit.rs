@@ -26,6 +26,14 @@ impl Worker {
         match injection {
             Injection::Frames { destination, frames } => {
                 match self.core.link_for_accepted(destination) {
+                    Ok(id) if !self.core.links[id].outbox.fits(&frames) => {
+                        let (kept, longer) = self.core.links[id].outbox.split(&frames);
+                        self.core.encoder.give(frames);
+                        self.core.bury_hand_over(DeathReason::TooLarge, destination, longer);
+                        if !kept.is_empty() {
+                            self.core.push_request(id, kept);
+                        }
+                    }
                     Ok(id) => self.core.push_request(id, frames),
                     Err(refusal) => self.core.bury_hand_over(death(refusal), destination, frames),
                 }
@@ -105,6 +113,9 @@ impl Worker {
             Ok(link) => link,
             Err(refusal) => return self.refuse_ask(waiter, place.destination, frame, refusal),
         };
+        if !core.links[link].outbox.fits(&frame) {
+            return self.refuse_ask(waiter, place.destination, frame, Refusal::TooLarge);
+        }
         match core.asks.open(waiter, link, deadline) {
             Ok(correlation) => {
                 frame.patch_first_ask(correlation, deadline.since(core.now));

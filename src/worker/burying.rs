@@ -12,6 +12,7 @@ use crate::wire::Chunk;
 pub(super) fn death(refusal: Refusal) -> DeathReason {
     match refusal {
         Refusal::QueueFull | Refusal::TooManyAsks => DeathReason::Overflow,
+        Refusal::TooLarge => DeathReason::TooLarge,
         Refusal::Stopped => DeathReason::Stopped,
         _ => DeathReason::Unreachable,
     }

@@ -2,6 +2,7 @@
 //! driver holds it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub enum Command<C> {
     Withdraw(HandlerId),
     /// A peer's connection for this worker has shaken hands.
     Accepted(C, Established),
-    /// The connection that was asked for.
-    Dialed(DestinationId, C),
+    /// The connection that was asked for, and the longest frame that its peer takes, if it said so.
+    Dialed(DestinationId, C, Option<NonZeroU32>),
     /// The connection that was asked for could not be made.
     DialFailed(DestinationId),
     /// What parts published.
@@ -68,8 +69,8 @@ impl<C> Command<C> {
             Self::Accepted(connection, established) => {
                 Command::Accepted(take(connection)?, established)
             }
-            Self::Dialed(destination, connection) => {
-                Command::Dialed(destination, take(connection)?)
+            Self::Dialed(destination, connection, takes) => {
+                Command::Dialed(destination, take(connection)?, takes)
             }
             Self::DialFailed(destination) => Command::DialFailed(destination),
             Self::Facts(facts) => Command::Facts(facts),
@@ -344,6 +345,7 @@ mod tests {
             wire_version: 2,
             link_epoch: 1,
             authenticated: true,
+            takes: None,
         };
         let mut waiting = Waiting::default();
         for _ in 0..MOST_WAITING {

@@ -1,6 +1,7 @@
 //! What becomes of links as the cluster changes: they follow the snapshot, open, fail, are taken from
 //! peers, lost and dialed anew, and say at their end that nothing more comes.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -235,7 +236,11 @@ impl Worker {
 
     /// The driver opened the connection that [`Request::Dial`] asked for. Returns false when
     /// nobody wants it any more; the driver drops it then.
-    pub fn link_opened(&mut self, destination: DestinationId) -> Option<LinkId> {
+    pub fn link_opened(
+        &mut self,
+        destination: DestinationId,
+        takes: Option<NonZeroU32>,
+    ) -> Option<LinkId> {
         let id = self.core.link_of(destination)?;
         let connection = self.core.links.next_connection();
         let link = &mut self.core.links[id];
@@ -248,11 +253,31 @@ impl Worker {
         link.sent.delivered = 0;
         link.sent.dead = 0;
         let peer = link.peer.0;
+        self.core.links[id].outbox.peer_takes(takes);
         self.core.requests.push(Request::Reached(peer));
+        self.bury_too_large(id);
         self.core.mark_dirty(id);
         self.link_changed(id, LinkChange::Opened);
         self.core.refresh_usable();
         Some(id)
+    }
+
+    /// What waits for a link and is longer than its peer takes, as is known since it is open.
+    fn bury_too_large(&mut self, id: LinkId) {
+        let Core { links, encoder, .. } = &mut self.core;
+        let too_large = links[id].outbox.take_too_large(encoder);
+        for chunk in too_large {
+            let Core { links, asks, ask_effects, now, published, .. } = &mut self.core;
+            let (reason, peer) = (DeathReason::TooLarge, links[id].peer.0);
+            let requests = chunk.untouched_requests();
+            links[id].sent.requests -= requests;
+            published.tally.dead[reason as usize].add(requests);
+            for ask in chunk.untouched_asks() {
+                asks.failed(ask, id, reason, *now, ask_effects);
+            }
+            self.core.note_dead_in(reason, &chunk, Some(peer));
+        }
+        self.core.carry_asks();
     }
 
     /// A link is being dialed since a while: what may be sent again is tried elsewhere if that takes

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use rkyv::ser::allocator::Arena;
@@ -207,6 +208,8 @@ pub struct Outbox {
     /// The memory of its chunks, which is taken of the account.
     held: usize,
     account: Account,
+    /// The longest frame that its peer takes, as far as is known.
+    takes: usize,
 }
 
 /// What counts of a chunk that was lent.
@@ -219,7 +222,45 @@ impl Outbox {
     /// An empty outbox that takes frames until it holds `limit_bytes`, or as much as its account
     /// allows.
     pub fn new(limit_bytes: usize, account: Account) -> Self {
-        Self { chunks: VecDeque::new(), bytes: 0, limit_bytes, held: 0, account }
+        let (bytes, held, takes) = (0, 0, usize::MAX);
+        Self { chunks: VecDeque::new(), bytes, limit_bytes, held, account, takes }
+    }
+
+    /// Its peer takes frames up to this length, if it said so.
+    pub(super) fn peer_takes(&mut self, takes: Option<NonZeroU32>) {
+        self.takes = takes.map_or(usize::MAX, |takes| padded(takes.get() as usize));
+    }
+
+    /// Whether its peer takes all messages of a chunk.
+    pub(super) fn fits(&self, chunk: &Chunk) -> bool {
+        self.takes >= chunk.len() || chunk.messages().all(|(_, bytes)| bytes <= self.takes)
+    }
+
+    /// The frames of a chunk that its peer takes, and those that it does not.
+    pub(super) fn split(&self, chunk: &Chunk) -> (Chunk, Chunk) {
+        chunk.split_by_length(self.takes)
+    }
+
+    /// Takes out the messages that its peer does not take.
+    pub(super) fn take_too_large(&mut self, encoder: &mut Encoder) -> Vec<Chunk> {
+        let mut out = Vec::new();
+        if self.chunks.iter().all(|chunk| self.fits(chunk)) {
+            return out;
+        }
+        for _ in 0..self.chunks.len() {
+            let Some(chunk) = self.pop_chunk(encoder) else { break };
+            if self.fits(&chunk) {
+                self.push_chunk(encoder, chunk);
+                continue;
+            }
+            let (kept, longer) = self.split(&chunk);
+            encoder.give(chunk);
+            out.push(longer);
+            if !kept.is_empty() {
+                self.push_chunk(encoder, kept);
+            }
+        }
+        out
     }
 
     /// Bytes waiting.
@@ -315,7 +356,7 @@ impl Outbox {
         body: &B,
     ) -> Result<(), Refusal> {
         if let Some(chunk) = self.chunks.back_mut() {
-            let limit = encoder.shared.max_frame_bytes;
+            let limit = encoder.shared.max_frame_bytes.min(self.takes);
             if let Some(bytes) = append(chunk, &mut encoder.arena, limit, head, body)? {
                 self.bytes += bytes;
                 return Ok(());
@@ -333,6 +374,10 @@ impl Outbox {
     ) -> Result<(), Refusal> {
         let chunk = encoder.take_for(self.account, self.held);
         let chunk = grow(chunk, &mut encoder.arena, &encoder.shared, &head, body)?;
+        if chunk.len() > self.takes {
+            encoder.give(chunk);
+            return Err(Refusal::TooLarge);
+        }
         self.bytes += chunk.len();
         self.add(encoder, chunk);
         Ok(())

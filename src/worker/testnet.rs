@@ -255,14 +255,21 @@ impl Net {
 
     /// Does as a driver whose dial of `to` has succeeded.
     pub(super) fn open(&mut self, from: usize, to: usize) {
+        self.open_taking(from, to, None);
+    }
+
+    /// The same, with a peer that takes no longer frames than it says.
+    pub(super) fn open_taking(&mut self, from: usize, to: usize, takes: Option<NonZeroU32>) {
         self.epoch += 1;
         let dialed =
-            self.sides[from].worker.link_opened(destination(to)).expect("it was asked for");
+            self.sides[from].worker.link_opened(destination(to), takes).expect("it was asked for");
         let accepted = self.sides[to].worker.accept(node(from), WorkerIndex(0), self.epoch);
         let accepted = accepted.expect("it is the newest");
         let (there, back) = Default::default();
         self.wires.push(Wire { dialer: from, dialed, acceptor: to, accepted, there, back });
-        assert_eq!(self.effects(from), [Effect::Reached(to)]);
+        let mut effects = self.effects(from);
+        effects.retain(|effect| !matches!(effect, Effect::Dead(..)));
+        assert_eq!(effects, [Effect::Reached(to)]);
     }
 
     /// Two sides with a link from the first to the second.

@@ -328,7 +328,11 @@ fn what_was_meant_for_a_life_that_is_over_never_goes_to_whoever_has_its_number()
     let late = net.sides[0].encoded(FrameKind::Tell, &ping(77));
     net.sides[0].worker.inject(Injection::Frames { destination: old, frames: late });
     let ticket = net.sides[0].inject_ask(1, &ping(78), net.now.plus(WITHIN), false);
-    assert_eq!(net.sides[0].worker.link_opened(old), None, "a connection that comes too late");
+    assert_eq!(
+        net.sides[0].worker.link_opened(old, None),
+        None,
+        "a connection that comes too late"
+    );
     net.sides[0].worker.dial_failed(old);
     net.pass(1);
     assert!(!net.sides[0].worker.is_holding());

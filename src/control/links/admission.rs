@@ -196,7 +196,7 @@ impl Links {
                 self.jobs.remove(&job);
             }
             JobEvent::Failed(_, why) => self.let_out(now, job, &why, out),
-            JobEvent::Connected | JobEvent::Dialed | JobEvent::Bytes(_) => {}
+            JobEvent::Connected | JobEvent::Dialed(_) | JobEvent::Bytes(_) => {}
         }
     }
 
@@ -245,6 +245,11 @@ impl Links {
                  of others; raise links.max_accepted, or have fewer nodes or workers dial it"
             )
         });
+    }
+
+    /// The longest frame that this node takes.
+    pub fn takes(&self) -> u32 {
+        self.config.max_frame_bytes
     }
 
     /// Who is told by name that there is no place for it.

@@ -201,7 +201,7 @@ impl Links {
                 channel.connected = true;
                 channel.deadline = channel.since.plus(self.config.handshake_timeout);
             }
-            JobEvent::Dialed => {
+            JobEvent::Dialed(_) => {
                 channel.open = true;
                 channel.deadline = channel.patience(now);
                 out.push(LinkEffect::Keep(job));

@@ -193,8 +193,8 @@ impl Control {
                 }
                 LinkEffect::Probe { job, address } => sink.connect(job, address, Shake::probe()),
                 LinkEffect::Abort(job) => sink.abort(job),
-                LinkEffect::HandDialed { job, worker, destination } => {
-                    sink.command(worker, Command::Dialed(destination, job));
+                LinkEffect::HandDialed { job, worker, destination, takes } => {
+                    sink.command(worker, Command::Dialed(destination, job, takes));
                 }
                 LinkEffect::HandAccepted { job, established }
                     if sink.is_crowded(established.my_worker) =>
@@ -238,6 +238,7 @@ impl Control {
             versions: VersionRange::SUPPORTED,
             turn_away: self.leaving.turn_away(),
             no_place: self.links.without_place(),
+            takes: self.links.takes(),
         }
     }
 

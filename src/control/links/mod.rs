@@ -17,6 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct LinkConfig {
     pub handshake_timeout: Duration,
     /// Incoming connections that may be unfinished at a time.
     pub max_pending_handshakes: usize,
+    /// The longest frame that this node takes.
+    pub max_frame_bytes: u32,
 }
 
 /// What is wanted of the driver, in order.
@@ -77,6 +80,8 @@ pub enum LinkEffect {
         worker: WorkerIndex,
         /// What the worker asked for.
         destination: DestinationId,
+        /// The longest frame that its peer takes, if it said so.
+        takes: Option<NonZeroU32>,
     },
     /// Give this accepted connection to a worker.
     HandAccepted {
@@ -172,7 +177,7 @@ pub enum JobEvent {
     /// The peer's machine took the connection.
     Connected,
     /// The handshake with the dialed peer is done.
-    Dialed,
+    Dialed(Option<NonZeroU32>),
     /// This came on a connection that is kept.
     Bytes(Vec<u8>),
     /// It is over.
@@ -182,7 +187,7 @@ pub enum JobEvent {
 impl JobEvent {
     /// Whether nothing more is told of the connection: a worker gets it, or it is closed.
     pub fn is_last(&self) -> bool {
-        matches!(self, Self::Accepted(_) | Self::Dialed | Self::Failed(..))
+        matches!(self, Self::Accepted(_) | Self::Dialed(_) | Self::Failed(..))
     }
 }
 

@@ -88,7 +88,7 @@ impl Links {
             JobEvent::Failed(Failure::Broken, _) => SeedState::Silent,
             JobEvent::Failed(Failure::Handshake(error), _) => SeedState::of_handshake(&error),
             // Nobody has so many workers, but if: it is one of ours.
-            JobEvent::Dialed => {
+            JobEvent::Dialed(_) => {
                 out.push(LinkEffect::Abort(job));
                 SeedState::NoDatagrams
             }
@@ -172,11 +172,11 @@ impl Links {
                 dial.connected = true;
                 dial.deadline = dial.since.plus(self.config.handshake_timeout);
             }
-            JobEvent::Dialed => {
+            JobEvent::Dialed(takes) => {
                 let (worker, destination) = (dial.worker, dial.target.id);
                 self.closed.remove(&dial.target.node);
                 self.jobs.remove(&job);
-                out.push(LinkEffect::HandDialed { job, worker, destination });
+                out.push(LinkEffect::HandDialed { job, worker, destination, takes });
             }
             JobEvent::Failed(how, why) => {
                 let (peer, address) = (dial.target.node, dial.target.address);

@@ -171,7 +171,9 @@ impl Shake {
             With::Peer(address, dialer) => match dialer.receive(bytes) {
                 Ok(DialStep::More) => {}
                 Ok(DialStep::Send(answer)) => self.unsent = answer,
-                Ok(DialStep::Done(_)) => self.next = Some(JobEvent::Dialed),
+                Ok(DialStep::Done(established)) => {
+                    self.next = Some(JobEvent::Dialed(established.takes));
+                }
                 Err(error) => {
                     let why = format!("the handshake with {address} failed: {error}");
                     self.next = Some(refused(error, why));
@@ -229,6 +231,7 @@ pub(super) fn now(moved: io::Result<usize>) -> io::Result<Option<usize>> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::num::NonZeroU32;
 
     use super::*;
     use crate::base::{Incarnation, NodeId, NodeRef, WorkerIndex};
@@ -296,6 +299,7 @@ mod tests {
             versions,
             turn_away: None,
             no_place: Default::default(),
+            takes: 4_096,
         };
         let address = SocketAddr::from(([10, 0, 0, 1], 7_400));
         [Shake::dial(address, dial, [1; 32]), Shake::accept(accept, [2; 32])]
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn a_handshake_comes_to_its_end_however_its_bytes_come() {
         let [dialer, acceptor] = talk(sides(["sixteen bytes ok"; 2]));
-        assert_eq!(dialer, [JobEvent::Connected, JobEvent::Dialed]);
+        assert_eq!(dialer, [JobEvent::Connected, JobEvent::Dialed(NonZeroU32::new(4_096))]);
         assert_eq!(acceptor[..2], [JobEvent::Began, JobEvent::Asked]);
         let JobEvent::Accepted(established) = &acceptor[2] else { panic!("{acceptor:?}") };
         assert_eq!((established.peer, established.my_worker), (node("a"), WorkerIndex(1)));

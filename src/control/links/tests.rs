@@ -12,8 +12,11 @@ use crate::wire::handshake::{Established, HandshakeError, Purpose};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const CONFIG: LinkConfig =
-    LinkConfig { handshake_timeout: Duration::from_secs(5), max_pending_handshakes: 8 };
+const CONFIG: LinkConfig = LinkConfig {
+    handshake_timeout: Duration::from_secs(5),
+    max_pending_handshakes: 8,
+    max_frame_bytes: 4_096,
+};
 
 fn at(ms: u64) -> Time {
     Time(ms * 1_000_000)
@@ -61,6 +64,7 @@ fn established(number: u64) -> Established {
         wire_version: 2,
         link_epoch: 1,
         authenticated: true,
+        takes: None,
     }
 }
 
@@ -309,8 +313,10 @@ fn a_dial_that_succeeds_goes_to_its_worker() {
     let mut scene = Scene::new();
     assert_eq!(scene.dial(0, 2), [order(1, 2, 1), sweep_at(1_000)]);
     assert_eq!(scene.event(3, 1, JobEvent::Connected), []);
-    let expected = [HandDialed { job: 1, worker: WorkerIndex(0), destination: target(2).id }];
-    assert_eq!(scene.event(4, 1, JobEvent::Dialed), expected);
+    let takes = std::num::NonZeroU32::new(2_048);
+    let expected =
+        [HandDialed { job: 1, worker: WorkerIndex(0), destination: target(2).id, takes }];
+    assert_eq!(scene.event(4, 1, JobEvent::Dialed(takes)), expected);
     assert_eq!(scene.event(5, 1, JobEvent::Failed(Failure::Broken, "late".into())), []);
 }
 

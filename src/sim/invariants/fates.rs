@@ -140,7 +140,8 @@ fn is_unhandled(error: AskError) -> bool {
             | DeathReason::Unreachable
             | DeathReason::Expired
             | DeathReason::Stopped
-            | DeathReason::Overflow => true,
+            | DeathReason::Overflow
+            | DeathReason::TooLarge => true,
             // Some say that one did, one says nothing.
             DeathReason::HandlerPanicked
             | DeathReason::NoReply

@@ -28,6 +28,8 @@ pub struct AcceptParams {
     pub turn_away: Option<TurnAway>,
     /// Which workers of which dialers found no place at which of this node's a moment ago.
     pub no_place: Arc<BTreeSet<NoPlace>>,
+    /// The longest frame that this node takes.
+    pub takes: u32,
 }
 
 /// A dialer, its worker, and the worker here that has no place for its link.
@@ -172,6 +174,7 @@ impl Acceptor {
             acceptor: *me,
             chosen_version: wire_version,
             has_secret: key.has_secret(),
+            takes: self.params.takes,
         }
         .encode(ours);
         transcript.add(&welcome);
@@ -183,6 +186,7 @@ impl Acceptor {
             wire_version,
             link_epoch: hello.link_epoch,
             authenticated: key.has_secret(),
+            takes: None,
         };
         self.stage = Stage::Proof(transcript, established);
         self.incoming = Incoming::new("Proof", &[Kind::Proof]);

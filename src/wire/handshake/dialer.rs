@@ -1,5 +1,7 @@
 //! The side of the handshake that opens the connection.
 
+use std::num::NonZeroU32;
+
 use super::super::auth::ClusterKey;
 use super::super::version::{VersionRange, negotiate};
 use super::error::HandshakeError;
@@ -149,6 +151,7 @@ impl Dialer {
             wire_version: welcome.chosen_version,
             link_epoch: params.link_epoch,
             authenticated: params.key.has_secret(),
+            takes: NonZeroU32::new(welcome.takes),
         });
         self.incoming = Incoming::new("Ready", &[Kind::Ready, Kind::Refusal]);
         Ok(DialStep::Send(proof))

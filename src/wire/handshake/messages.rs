@@ -220,6 +220,8 @@ pub(super) struct Welcome {
     pub acceptor: NodeRef,
     pub chosen_version: u8,
     pub has_secret: bool,
+    /// The longest frame that the acceptor takes; 0 when it does not say.
+    pub takes: u32,
 }
 
 impl Welcome {
@@ -227,7 +229,8 @@ impl Welcome {
         let mut body = Vec::with_capacity(WELCOME_LEN);
         let mut out = Writer::new(&mut body);
         out.bytes(&self.nonce).node_ref(self.acceptor);
-        out.u8(self.chosen_version).u8(secret_flag(self.has_secret)).bytes(&[0; 6]);
+        out.u8(self.chosen_version).u8(secret_flag(self.has_secret)).u16(0);
+        out.u32(self.takes);
         Prefix::new(Kind::Welcome, versions, WELCOME_LEN).then(&body)
     }
 
@@ -238,6 +241,10 @@ impl Welcome {
                 acceptor: fields.node_ref()?,
                 chosen_version: fields.u8()?,
                 has_secret: fields.u8()? & FLAG_SECRET != 0,
+                takes: {
+                    let _reserved = fields.u16()?;
+                    fields.u32()?
+                },
             })
         };
         let why = "it is too short";

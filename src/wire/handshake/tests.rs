@@ -44,6 +44,7 @@ fn accept_params(secret: Option<&[u8]>) -> AcceptParams {
         versions: VersionRange::SUPPORTED,
         turn_away: None,
         no_place: Default::default(),
+        takes: 0,
     }
 }
 
@@ -187,6 +188,7 @@ fn both_sides_establish_the_same_link_with_and_without_a_secret() {
             wire_version: 2,
             link_epoch: 7,
             authenticated,
+            takes: None,
         };
         assert_eq!(
             feed_acceptor(&mut acceptor, &told.proof, false),

@@ -65,7 +65,7 @@ fn a_peer_that_lets_in_and_closes_at_once_is_dialed_ever_more_seldom() {
             match effect {
                 Effect::Dial(_) => {
                     dials += 1;
-                    let id = net.sides[0].worker.link_opened(destination(1)).expect("wanted");
+                    let id = net.sides[0].worker.link_opened(destination(1), None).expect("wanted");
                     net.sides[0].worker.link_lost(id);
                 }
                 Effect::Suspect(_) => suspects += 1,
@@ -94,7 +94,7 @@ fn a_connection_that_stood_for_long_in_silence_is_dialed_anew_at_once() {
     net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).unwrap();
     for _ in 0..5 {
         assert!(net.effects(0).contains(&Effect::Dial(1)));
-        let id = net.sides[0].worker.link_opened(destination(1)).unwrap();
+        let id = net.sides[0].worker.link_opened(destination(1), None).unwrap();
         net.pass(LIMITS.redial_max_ms);
         net.sides[0].worker.link_lost(id);
     }

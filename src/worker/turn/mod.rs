@@ -245,8 +245,8 @@ impl Turn {
                     let link = worker.accept(peer, of, established.link_epoch);
                     self.connect(worker, io, link, connection);
                 }
-                Command::Dialed(destination, connection) => {
-                    let link = worker.link_opened(destination);
+                Command::Dialed(destination, connection, takes) => {
+                    let link = worker.link_opened(destination, takes);
                     self.connect(worker, io, link, connection);
                 }
                 Command::DialFailed(destination) => worker.dial_failed(destination),

@@ -256,6 +256,7 @@ impl Bench {
             wire_version: 2,
             link_epoch: self.hands.inputs.len() as u64,
             authenticated: true,
+            takes: None,
         };
         let connection = self.hands.inputs.len() - 1;
         self.hands.commands.push_back(Command::Accepted(connection, established));

@@ -25,6 +25,7 @@ fn established(peer: NodeRef, link_epoch: u64) -> Established {
         wire_version: 2,
         link_epoch,
         authenticated: true,
+        takes: None,
     }
 }
 
@@ -54,8 +55,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let config =
-            LinkConfig { handshake_timeout: Duration::from_secs(5), max_pending_handshakes: 8 };
+        let config = LinkConfig {
+            handshake_timeout: Duration::from_secs(5),
+            max_pending_handshakes: 8,
+            max_frame_bytes: 4_096,
+        };
         Self {
             now: Time::ZERO,
             links: [Links::new(config), Links::new(config)],
@@ -142,7 +146,7 @@ impl Scene {
         });
         let accepted = JobEvent::Accepted(established(node(side), order.link_epoch));
         self.run(other, |links, now, out| links.event(now, accept, accepted, out));
-        self.run(side, |links, now, out| links.event(now, order.job, JobEvent::Dialed, out));
+        self.run(side, |links, now, out| links.event(now, order.job, JobEvent::Dialed(None), out));
     }
 
     /// A stranger connects to the first node.

@@ -56,8 +56,13 @@ fn the_messages_are_the_documented_ones() {
     );
     assert_eq!(Hello::parse(&hello.encode(versions)[PREFIX_LEN..]), Ok(hello));
 
-    let welcome =
-        Welcome { nonce: ACCEPTOR_NONCE, acceptor: B, chosen_version: 5, has_secret: true };
+    let welcome = Welcome {
+        nonce: ACCEPTOR_NONCE,
+        acceptor: B,
+        chosen_version: 5,
+        has_secret: true,
+        takes: 70_000,
+    };
     holds(
         "### Welcome",
         &welcome.encode(versions),
@@ -68,7 +73,8 @@ fn the_messages_are_the_documented_ones() {
             ("acceptor incarnation", &B.incarnation.0.to_le_bytes()),
             ("chosen version", &[5]),
             ("flags", &[1]),
-            ("reserved", &[0; 6]),
+            ("reserved", &[0; 2]),
+            ("longest frame", &70_000u32.to_le_bytes()),
         ],
     );
     assert_eq!(Welcome::parse(&welcome.encode(versions)[PREFIX_LEN..]), Ok(welcome));
