@@ -145,6 +145,7 @@ fn control(node: usize, each: Each, key: &ClusterKey) -> Control {
         links: LinkConfig {
             handshake_timeout: Duration::from_secs(5),
             max_pending_handshakes: 128,
+            max_frame_bytes: 1 << 20,
         },
         bind: address(node),
         policy: Box::new(Manual),
