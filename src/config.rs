@@ -31,7 +31,7 @@ use toml::{Table, Value};
 
 pub use self::bound::MemoryBound;
 pub use self::error::{ConfigError, LISTED_BY, RefusedSetting};
-use self::field::NODE_NAME;
+use self::field::{MAX_CORE, NODE_NAME};
 pub use self::field::{MAX_MEMBERS, MAX_SEEDS, MAX_WEIGHT};
 use self::nearest::nearest;
 pub use self::secret::Secret;
@@ -101,7 +101,9 @@ impl NodeConfig {
 
     /// Applies the environment, usually `std::env::vars_os()`: `KEYWAY_BIND`,
     /// `KEYWAY_WORKERS__COUNT` and so on, lists with commas, maps as `key=value,key=value`.
-    /// Variables without the prefix are left alone, unknown ones with it refused.
+    /// Variables without the prefix are left alone, unknown ones with it refused; but those that
+    /// Kubernetes sets where a service is called `keyway` (`KEYWAY_PORT`, `KEYWAY_SERVICE_HOST` and the
+    /// like) are left alone as well.
     pub fn apply_env(
         &mut self,
         variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
@@ -109,6 +111,9 @@ impl NodeConfig {
         for (variable, value) in variables {
             let variable = variable.as_ref().to_string_lossy();
             let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
+            if name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_") {
+                continue;
+            }
             let path = name.to_ascii_lowercase().replace("__", ".");
             let Some(setting) = self.setting(&path).filter(|_| env_name(&path) == variable) else {
                 // A section has no variable of its own.
@@ -224,12 +229,25 @@ impl NodeConfig {
             let address: Result<SocketAddr, _> = seed.parse();
             address.is_ok_and(|address| address.is_ipv4() != self.bind.is_ipv4())
         };
-        let Some(seed) = self.seeds.iter().find(other_family) else { return Ok(()) };
-        let allowed = format!(
-            "addresses of the family of `bind` ({}), from which {seed} cannot be reached",
-            self.bind
-        );
-        self.refuse("seeds", allowed)
+        if let Some(seed) = self.seeds.iter().find(other_family) {
+            let allowed = format!(
+                "addresses of the family of `bind` ({}), from which {seed} cannot be reached",
+                self.bind
+            );
+            return self.refuse("seeds", allowed);
+        }
+        let remote = |seed: &&String| {
+            let address: Result<SocketAddr, _> = seed.parse();
+            address.is_ok_and(|address| !address.ip().to_canonical().is_loopback())
+        };
+        let loopback = self.bind.ip().to_canonical().is_loopback();
+        match self.seeds.iter().find(remote).filter(|_| loopback) {
+            Some(seed) => {
+                let bind = self.bind;
+                self.refuse("bind", format!("an address from which the seed {seed} can be reached, which loopback ({bind}) is not: this machine's own, or 0.0.0.0"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every member keeps what a node says of itself, and it travels in one datagram.
@@ -255,7 +273,15 @@ impl NodeConfig {
     }
 
     fn check_cores(&self) -> Result<(), RefusedSetting> {
-        let Some(cores) = &self.workers.cores else { return Ok(()) };
+        let WorkersConfig { first_core, count, .. } = self.workers;
+        let Some(cores) = &self.workers.cores else {
+            if self.workers.pin && first_core + count - 1 > MAX_CORE as usize {
+                let allowed =
+                    format!("so low that the last of {count} workers is on core {MAX_CORE}");
+                return self.refuse("workers.first_core", allowed);
+            }
+            return Ok(());
+        };
         if cores.len() != self.workers.count {
             let allowed = format!("one core per worker, so {} of them", self.workers.count);
             return self.refuse("workers.cores", allowed);

@@ -49,7 +49,9 @@
 //! }
 //! ```
 //!
-//! With `.seed("10.0.0.1:7400")` the node joins others; the rest stays as it is. `Archive`,
+//! With `.seed("127.0.0.1:7401")` the node joins another on this machine, and with
+//! `.bind("10.0.0.2:7400")`, a `.secret(..)` and `.seed("10.0.0.1:7400")` others of its network; the
+//! rest stays as it is. `Archive`,
 //! `Serialize` and `Deserialize` come from [`rkyv`], which is a dependency of your crate as well.
 //! Types of your own in a message's fields, and as its reply, derive [`Layout`](derive@Layout) beside
 //! these.

@@ -269,11 +269,19 @@ fn what_settings_must_have_in_common_is_checked_before_a_node_starts() {
         (vec!["workers.count=2", "workers.cores=0"], Some("workers.cores")),
         (vec!["workers.count=2", "workers.cores=1,1"], Some("workers.cores")),
         (vec!["workers.count=2", "workers.cores=1,0", "workers.pin=true"], None),
-        (vec!["workers.first_core=1023", "workers.pin=true"], None),
+        (vec!["workers.first_core=1023", "workers.count=1", "workers.pin=true"], None),
+        (vec!["workers.first_core=1022", "workers.count=2", "workers.pin=true"], None),
+        (vec!["workers.first_core=1023", "workers.count=2"], None),
+        (
+            vec!["workers.first_core=1023", "workers.count=2", "workers.pin=true"],
+            Some("workers.first_core"),
+        ),
         (vec!["workers.count=256", "workers.ring_capacity=64", "workers.pin=true"], None),
         (vec![&roles], None),
         (vec![&roles, more], Some("metadata")),
         (vec!["seeds=127.0.0.1:1,[::1]:1"], Some("seeds")),
+        (vec!["seeds=127.0.0.1:1,10.0.0.1:1"], Some("bind")),
+        (vec!["seeds=10.0.0.1:1", "bind=0.0.0.0:0", "advertise=10.0.0.2:1", secret], None),
         (vec!["min_members_per_role=a=1"], Some("min_members_per_role")),
     ] {
         let pairs = settings.iter().map(|setting| setting.split_once('=').unwrap());

@@ -231,7 +231,7 @@ settings! {
         /// How long a graceful leave may take before the node goes anyway. A handler
         /// that begins to hold its worker in the last 6 s of it makes it up to 3 s longer, as does any
         /// that holds one where less than 12 s are set.
-        leave_timeout_ms: u64 = 20_000, Number(0, 3_600_000);
+        leave_timeout_ms: u64 = 20_000, Number(200, 3_600_000);
         /// What happens to members that stay unreachable. With "manual", an operator removes them;
         /// with "remove-after" they are removed after `remove_after_ms`, by each side of a partition.
         partition_policy: PartitionChoice = PartitionChoice::Manual, Choice;

@@ -76,7 +76,7 @@ damp_max_ms = 1
 seed_retry_min_ms = 10
 seed_retry_max_ms = 10
 tombstone_ms = 10000
-leave_timeout_ms = 0
+leave_timeout_ms = 200
 partition_policy = "remove-after"
 remove_after_ms = 1000
 [watch]
@@ -207,6 +207,18 @@ fn an_unknown_name_is_refused_with_the_nearest_one() {
         "there is no setting `KEYWAY_`; `NodeConfig::default().to_toml()` lists them all"
     );
     assert!(refused(&format!("{} = 1", "x".repeat(10_000))).ends_with("lists them all"));
+}
+
+/// Where a service of Kubernetes is called `keyway`, each container finds these.
+#[test]
+fn what_kubernetes_sets_is_no_setting() {
+    let mut config = NodeConfig::default();
+    let set = ["PORT", "PORT_7400_TCP", "PORT_7400_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT_DATA"];
+    config.apply_env(set.map(|name| (format!("KEYWAY_{name}"), "tcp://10.0.0.1:7400"))).unwrap();
+    assert_eq!(config.to_toml(), NodeConfig::default().to_toml());
+    let taken =
+        |path: &str| path == "port" || path.starts_with("port_") || path.starts_with("service_");
+    assert!(!config.settings().iter().any(|setting| taken(setting.path)));
 }
 
 #[test]

@@ -362,7 +362,7 @@ impl Membership {
         if kind == KIND_SWIM {
             let own = self.swim.id();
             let checked = identity::check_message(&payload[1..], &own).map_err(malformed)?;
-            self.heard(now, sink);
+            self.heard(now, checked.src.member, sink);
             if checked.buries && !self.swim.may_renew(now) {
                 return Ok(());
             }
@@ -372,7 +372,7 @@ impl Membership {
             self.take_swim(now, from, checked, &payload[1..], sink)
         } else {
             let message = Message::read(payload).map_err(malformed)?;
-            self.heard(now, sink);
+            self.heard(now, message.sender.member, sink);
             self.take_message(now, from, message, sink)
         }
     }

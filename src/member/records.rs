@@ -366,8 +366,10 @@ impl Directory {
                 member.reachable = held.reachable && live;
                 member.damped_until = held.damped_until;
             }
-            let renewal = held.filter(|_| verdict == Merge::Changed).and_then(|held| held.renewal);
-            let since = held.and_then(|held| held.unreachable_since).unwrap_or(now);
+            // Another life has not been silent yet.
+            let same = held.filter(|_| verdict == Merge::Changed);
+            let since = same.and_then(|held| held.unreachable_since).unwrap_or(now);
+            let renewal = same.and_then(|held| held.renewal);
             let unreachable_since = (live && !record.member.reachable).then_some(since);
             let gone_since = held.and_then(|held| held.gone_since).unwrap_or(now);
             let gone_since = (!live).then_some(gone_since);

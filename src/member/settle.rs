@@ -15,7 +15,10 @@ use super::{MemberFault, MemberSink, Membership, Stage, events, schedule};
 impl Membership {
     /// Notes that this node can hear. After a silence in which others were given up, they are all
     /// called, since it was rather this node that was away.
-    pub(super) fn heard(&mut self, now: Time, sink: &mut dyn MemberSink) {
+    pub(super) fn heard(&mut self, now: Time, whom: NodeRef, sink: &mut dyn MemberSink) {
+        if whom == self.me() {
+            return;
+        }
         let silent = now.since(self.last_heard);
         self.last_heard = now;
         if silent > Duration::from_millis(self.config.suspect_ms) {

@@ -135,11 +135,13 @@ impl Recruit {
         let index = self.parts.index;
         let reports = self.ends.reports.clone();
         thread::Builder::new().name(format!("keyway-worker-{index}")).spawn(move || {
-            if let Some(core) = self.core {
-                pin(core);
-            }
             let mut thread = None;
-            guard(index, &reports, || thread.insert(self.made()).run());
+            guard(index, &reports, || {
+                if let Some(core) = self.core {
+                    pin(core);
+                }
+                thread.insert(self.made()).run()
+            });
             // What it holds of users' may panic as it goes, and there is nobody left to tell.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(thread)));
         })?;

@@ -81,9 +81,12 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// The system did not give a thread or a poll.
-    #[error("starting a thread failed: {0}")]
-    Thread(#[from] io::Error),
+    /// The system did not give a thread, or what one needs.
+    #[error(
+        "the system did not give what a node needs, threads and files: {0}; if too many files are \
+         open, raise the limit (`ulimit -n`)"
+    )]
+    System(#[from] io::Error),
     /// The system did not give what watches the node's sockets.
     #[error(
         "watching the node's sockets failed: {0}; if too many files are open, raise the limit \

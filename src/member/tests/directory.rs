@@ -168,3 +168,19 @@ fn what_a_node_may_say_of_itself_others_can_read() {
         assert_eq!(said.is_ok(), fits, "{workers} workers of weight {weight}");
     }
 }
+
+/// A silence of one life is not counted to the next one.
+#[test]
+fn a_life_that_replaces_a_silent_one_is_unreachable_from_then_on() {
+    let mut directory = directory(5);
+    let silent = record("a", 1, 1, MemberState::Up, 1);
+    let id = silent.member.id;
+    assert_eq!(directory.merge(Time(1), silent, false), Merge::Added);
+    let since = |directory: &Directory| directory.get(id).unwrap().unreachable_since;
+    let later = record("a", 1, 2, MemberState::Up, 1);
+    assert_eq!(directory.merge(Time(2), later, false), Merge::Changed);
+    assert_eq!(since(&directory), Some(Time(1)));
+    let heir = record("a", 2, 1, MemberState::Up, 1);
+    assert_eq!(directory.merge(Time(3), heir, false), Merge::Replaced);
+    assert_eq!(since(&directory), Some(Time(3)));
+}

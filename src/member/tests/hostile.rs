@@ -301,6 +301,19 @@ fn a_late_answer_to_a_hello_is_not_answered() {
     assert!(sink.0.is_empty(), "{sink:?}");
 }
 
+/// What a node sent itself and what came back shows nothing of whether it hears others.
+#[test]
+fn a_node_that_hears_itself_is_deaf_all_the_same() {
+    let mut membership = running();
+    let heard = membership.last_heard;
+    let mut sink = Recorder::default();
+    membership.call(0, address(7), &mut sink);
+    let [Effect::Send(_, call)] = &sink.0[..] else { panic!("{sink:?}") };
+    let call = call.clone();
+    membership.handle_datagram(Time(5_000), address(7), &call, &mut sink).unwrap();
+    assert_eq!(membership.last_heard, heard);
+}
+
 /// Numbers at their edges, as one who has the cluster's secret may send them.
 const EDGES: [u64; 6] = [0, 1, 2, 3, u64::MAX - 1, u64::MAX];
 
