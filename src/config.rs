@@ -243,8 +243,12 @@ impl NodeConfig {
         let loopback = self.bind.ip().to_canonical().is_loopback();
         match self.seeds.iter().find(remote).filter(|_| loopback) {
             Some(seed) => {
-                let bind = self.bind;
-                self.refuse("bind", format!("an address from which the seed {seed} can be reached, which loopback ({bind}) is not: this machine's own, or 0.0.0.0"))
+                let allowed = format!(
+                    "addresses of this machine where `bind` is a loopback address ({}), from which \
+                     {seed} cannot be reached",
+                    self.bind
+                );
+                self.refuse("seeds", allowed)
             }
             None => Ok(()),
         }

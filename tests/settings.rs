@@ -280,7 +280,7 @@ fn what_settings_must_have_in_common_is_checked_before_a_node_starts() {
         (vec![&roles], None),
         (vec![&roles, more], Some("metadata")),
         (vec!["seeds=127.0.0.1:1,[::1]:1"], Some("seeds")),
-        (vec!["seeds=127.0.0.1:1,10.0.0.1:1"], Some("bind")),
+        (vec!["seeds=127.0.0.1:1,10.0.0.1:1"], Some("seeds")),
         (vec!["seeds=10.0.0.1:1", "bind=0.0.0.0:0", "advertise=10.0.0.2:1", secret], None),
         (vec!["min_members_per_role=a=1"], Some("min_members_per_role")),
     ] {
