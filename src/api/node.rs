@@ -11,7 +11,7 @@ use super::events::{DeadLetters, Events};
 use super::log;
 use super::router::RouterBuilder;
 use super::select::{Selection, tell_to};
-use super::shared::Shared;
+use super::shared::{PartCount, Shared};
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{
     LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted,
@@ -418,17 +418,6 @@ impl std::fmt::Debug for Node {
             .field("members", &self.view().members.len())
             .finish()
     }
-}
-
-/// What the parts beside routing, as watch, have counted on all workers of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct PartCount {
-    /// The part's name, as in its settings.
-    pub part: &'static str,
-    /// What is counted.
-    pub event: &'static str,
-    /// How often it happened since the node's start.
-    pub count: u64,
 }
 
 /// One router of a node.

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::keeper::Keeper;
-use super::node::PartCount;
 use super::times::AskTimes;
 use crate::base::fate::{Counts, Refusal};
 use crate::base::{MemberEvent, NodeRef, WorkerIndex};
@@ -28,6 +27,17 @@ use crate::runtime::last::{GivenUp, counted};
 use crate::runtime::proxies::{DeadLetter, Order};
 use crate::runtime::published::{Ended, Strangers};
 use crate::worker::{AppReply, Buffers, Injection, RouteeRef, Sender};
+
+/// What the parts beside routing, as watch, have counted on all workers of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PartCount {
+    /// The part's name, as in its settings.
+    pub part: &'static str,
+    /// What is counted.
+    pub event: &'static str,
+    /// How often it happened since the node's start.
+    pub count: u64,
+}
 
 /// One worker as application threads see it.
 pub(crate) struct Door {
