@@ -7,7 +7,7 @@
 //! A word that is news is passed on a few times, each time to random members, so that all have it
 //! after about log(n) rounds. What a lost datagram kept from somebody comes later: once in a while
 //! each node tells a random member some of what it knows, going round. Who joins, or answers again,
-//! is told every node's own words by that node.
+//! is told every node's own words by that node. How often is `membership.gossip_ms`.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! Dead letters with their names, as far as the view has them.
+//! Dead letters with their names, as far as the view has them. Reasons are `DeathReason` in
+//! `base/fate.rs`.
 
 use std::fmt;
 use std::sync::Arc;

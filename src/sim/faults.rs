@@ -1,5 +1,5 @@
 //! What goes wrong: crashes, pauses, partitions, resets, joins and leaves during the fault phase,
-//! and the end of all that.
+//! and the end of all that. Their kinds are `Fault` in `events.rs`.
 
 use std::time::Duration;
 

@@ -84,7 +84,12 @@ fn grow<B: WireType>(
     let most = padded(buffers.max_frame_bytes);
     loop {
         let refusal = match append(&mut chunk, arena, buffers.max_frame_bytes, head, body) {
-            Ok(Some(_)) => return Ok(chunk),
+            Ok(Some(_)) => {
+                if chunk.capacity() > CHUNK_BYTES {
+                    let_go(arena);
+                }
+                return Ok(chunk);
+            }
             Ok(None) if chunk.capacity() < most => {
                 // The step is small where it is many bytes that may come to nothing.
                 let step = if chunk.capacity() < CHUNK_BYTES { 4 } else { 2 };
@@ -97,7 +102,16 @@ fn grow<B: WireType>(
             Err(refusal) => refusal,
         };
         buffers.give(chunk);
+        let_go(arena);
         return Err(refusal);
+    }
+}
+
+/// Scratch memory keeps its largest block. What one long message took is not kept for good.
+#[cold]
+fn let_go(arena: &mut Arena) {
+    if arena.capacity() > CHUNK_BYTES {
+        *arena = Arena::new();
     }
 }
 

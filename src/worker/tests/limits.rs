@@ -573,3 +573,18 @@ fn what_a_peer_does_not_take_is_refused_by_name_and_costs_no_link() {
     net.settle();
     assert_eq!(net.seen(1, |seen| seen.keys.clone()), [1, 4, 8, 9, 9]);
 }
+
+/// What nests needs scratch memory while it is encoded, as much as it has parts: that of a long
+/// message goes with it, whether there was room for it or not.
+#[test]
+fn scratch_memory_of_a_long_message_is_not_kept() {
+    use crate::worker::outbox::{Head, encode_single, with_arena};
+    let long = vec![String::from("12345678"); 100_000];
+    for max_frame_bytes in [16 << 20, 1 << 19] {
+        let buffers = Buffers::new(4, 4, max_frame_bytes, 1 << 20);
+        let fits = encode_single(&buffers, &Head::reply(1), &long).is_ok();
+        assert_eq!(fits, max_frame_bytes > 1 << 19);
+        let kept = with_arena(|arena| arena.capacity());
+        assert!(kept <= 64 << 10, "{kept} bytes with frames of at most {max_frame_bytes}");
+    }
+}
