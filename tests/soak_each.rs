@@ -284,6 +284,11 @@ fn from_applications(scene: &Scene) {
             eventually("there is room", || node.watch(&target).is_ok());
         }
     });
+    soak("watches of a node", |times| {
+        for _ in 0..times {
+            eventually("there is room", || node.watch(node.id()).is_ok());
+        }
+    });
     soak("selections", |times| {
         for number in 0..times {
             let selected = node.select("/soak/*").unwrap();
