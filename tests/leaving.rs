@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use keyway::{
     AskError, AsyncReplies, Context, Ended, GoneReason, Handler, Later, Message, Node, NodeBuilder,
-    NodeError, Refusal, Routee, Router,
+    NodeError, Placement, Refusal, Routee, Router, WorkerIndex,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -220,6 +220,60 @@ fn a_handler_that_holds_its_worker_makes_a_leave_no_longer_than_its_timeout() {
     assert!(!leaver.leave_and_wait().unwrap(), "it cannot be drained");
     let took = began.elapsed();
     assert!(took < TIMEOUT + Duration::from_millis(500), "{took:?}");
+}
+
+/// Takes its time, and then tells the next one.
+#[derive(Routee)]
+#[routee(handles(Pass))]
+struct First(Router, Arc<AtomicBool>);
+
+impl Handler<Pass> for First {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedPass, cx: &mut Context<'_>) -> u64 {
+        self.1.store(true, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(400));
+        cx.tell(&self.0, &Add { key: 1 }).unwrap();
+        0
+    }
+}
+
+/// Begins work elsewhere, and counts what is done.
+#[derive(Routee)]
+#[routee(handles(Add))]
+struct Second(Arc<AtomicU64>);
+
+impl Handler<Add> for Second {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedAdd, cx: &mut Context<'_>) -> u64 {
+        let work = cx.begin_work(|it: &mut Self, done: Result<(), _>, _| {
+            it.0.fetch_add(u64::from(done.is_ok()), Ordering::SeqCst);
+        });
+        let work = work.unwrap();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(600));
+            work.done(());
+        });
+        0
+    }
+}
+
+#[test]
+fn what_a_slow_handler_has_another_worker_begin_is_waited_for() {
+    let (done, begun) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let leaver = builder("leaver").workers(2).set("membership.gossip_ms", "20").start().unwrap();
+    let on = |worker| Placement::Workers(vec![WorkerIndex(worker)]);
+    let its = Arc::clone(&done);
+    leaver.serve_on("/second", on(1), move |_| Second(Arc::clone(&its))).unwrap();
+    let second = leaver.router("/second").build().unwrap();
+    let (its, parts) = (Arc::clone(&begun), second.clone());
+    leaver.serve_on("/first", on(0), move |_| First(parts.clone(), Arc::clone(&its))).unwrap();
+    let first = leaver.router("/first").build().unwrap();
+    first.wait_ready(1, LIMIT).unwrap();
+    second.wait_ready(1, LIMIT).unwrap();
+    first.tell(&Pass).unwrap();
+    eventually("it is under way", || begun.load(Ordering::SeqCst));
+    assert!(leaver.leave_and_wait().unwrap(), "all is drained");
+    assert_eq!(done.load(Ordering::SeqCst), 1, "the work of the other worker is a part of that");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::log_line::LogLine;
 use super::{Control, ControlSink, ControlTimer};
 use crate::base::{LogKind, LogLimiter, NodeRef, Time, WorkerIndex};
 use crate::wire::handshake::TurnAway;
-use crate::worker::{Command, Undrained};
+use crate::worker::{Command, Drained, Undrained};
 
 /// How often a leaving node asks its workers whether they are drained.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -20,7 +20,10 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 pub(super) enum Step {
     Nothing,
     Wait,
+    /// Those that owe no answer, and look again later.
     Ask,
+    /// The same for a round that follows at once: the next look is set already.
+    Confirm,
     Finish,
     /// Tell the others that this node has left.
     Farewell,
@@ -55,6 +58,10 @@ pub(super) struct Leaving {
     grace: Duration,
     timeout: Duration,
     workers: Vec<Answers>,
+    /// The questions of one round are asked when all have answered those of the one before.
+    round: u64,
+    /// Whether it follows one in which all were drained, at once.
+    confirms: bool,
     /// After how much of the draining it is said next what it waits for.
     say_after: Duration,
     /// As it was said last.
@@ -66,17 +73,28 @@ pub(super) struct Leaving {
 /// What one worker says of itself.
 #[derive(Default)]
 struct Answers {
-    /// How many times in a row it said that it was drained.
-    drained: u8,
-    /// What it had left to do when it last had something, until it was found drained often enough.
+    /// Whether it was asked and has not answered yet. It is asked nothing more meanwhile: a worker that
+    /// is held would find all of it at once.
+    owes: bool,
+    /// In which round it answered last.
+    round: u64,
+    /// How many messages it had handled then, if it was drained.
+    handled: Option<u64>,
+    /// The same at the end of the round before.
+    before: Option<u64>,
+    /// What it had left to do when it last had something, until it was found drained twice.
     undrained: Undrained,
     /// When that was.
     last: Option<Time>,
 }
 
-/// A worker must be found drained so many times in a row: a message between two of them can hide
-/// from one look.
-const LOOKS: u8 = 2;
+impl Answers {
+    /// Whether it was found drained twice and has handled nothing in between. If that is so of all, all
+    /// were drained at one time: when the second round began, which was after all answers of the first.
+    fn is_quiet(&self) -> bool {
+        self.handled.is_some() && self.handled == self.before
+    }
+}
 
 /// After how long, beyond the grace, it is said what a leave waits for.
 const SAY_AFTER: Duration = Duration::from_secs(1);
@@ -102,6 +120,8 @@ impl Leaving {
             grace,
             timeout,
             workers,
+            round: 0,
+            confirms: false,
             say_after: grace.saturating_add(SAY_AFTER),
             waits: None,
             news: false,
@@ -150,24 +170,59 @@ impl Leaving {
         }
     }
 
-    /// What a worker has left to do, if anything.
-    pub fn answer(&mut self, now: Time, worker: WorkerIndex, undrained: Option<Undrained>) -> Step {
-        let Stage::Draining { since } = self.stage else { return Step::Nothing };
+    /// Asks those who owe no answer, by the number of the round.
+    fn ask(&mut self) -> impl Iterator<Item = (WorkerIndex, u64)> {
+        let round = self.round;
+        let asked = self.workers.iter_mut().zip(0..).filter(|(it, _)| !it.owes);
+        asked.map(move |(it, worker)| {
+            it.owes = true;
+            (WorkerIndex(worker), round)
+        })
+    }
+
+    /// What a worker has left to do, if anything. Whoever answers is asked again in the same round
+    /// until all have: the last answer counts.
+    pub fn answer(&mut self, now: Time, worker: WorkerIndex, answer: Drained) -> Step {
+        let Stage::Draining { .. } = self.stage else { return Step::Nothing };
         let Some(answers) = self.workers.get_mut(usize::from(worker.0)) else {
             return Step::Nothing;
         };
+        answers.owes = false;
         answers.last = Some(now);
-        answers.drained = if undrained.is_none() { answers.drained.saturating_add(1) } else { 0 };
-        match undrained {
-            Some(undrained) => answers.undrained = undrained,
-            None if answers.drained >= LOOKS => answers.undrained = Undrained::default(),
+        if answer.round == self.round {
+            answers.round = answer.round;
+            answers.handled = answer.undrained.is_none().then_some(answer.handled);
+        }
+        match answer.undrained {
+            Some(undrained) => answers.undrained = *undrained,
+            None if answers.is_quiet() => answers.undrained = Undrained::default(),
             None => {}
         }
-        if now.since(since) >= self.grace && self.workers.iter().all(|it| it.drained >= LOOKS) {
+        if !self.is_round_over() {
+            return Step::Nothing;
+        }
+        if self.workers.iter().all(Answers::is_quiet) {
             self.stage = Stage::Parting { since: now, drained: true };
             return Step::Finish;
         }
+        // At once, so that what handles a message now and then on its own account is not in the way.
+        if !self.confirms && self.workers.iter().all(|it| it.handled.is_some()) {
+            self.next_round(true);
+            return Step::Confirm;
+        }
         Step::Nothing
+    }
+
+    fn is_round_over(&self) -> bool {
+        self.workers.iter().all(|it| it.round == self.round)
+    }
+
+    fn next_round(&mut self, confirms: bool) {
+        self.round += 1;
+        self.confirms = confirms;
+        for it in &mut self.workers {
+            it.before = it.handled.take();
+        }
     }
 
     /// What it waits for, when that is to be said: after a second, two, four and so on, and when it
@@ -212,7 +267,12 @@ impl Leaving {
                 Step::Finish
             }
             Stage::Draining { since } if now.since(since) < self.grace => Step::Wait,
-            Stage::Draining { .. } => Step::Ask,
+            Stage::Draining { .. } => {
+                if self.is_round_over() {
+                    self.next_round(false);
+                }
+                Step::Ask
+            }
             Stage::Parting { since, .. } if now.since(since) < PARTING => Step::Wait,
             Stage::Parting { drained, .. } => {
                 self.stage = Stage::Farewell { since: now, drained };
@@ -242,10 +302,10 @@ impl Control {
         &mut self,
         now: Time,
         worker: WorkerIndex,
-        undrained: Option<Undrained>,
+        answer: Drained,
         sink: &mut dyn ControlSink,
     ) {
-        let step = self.leaving.answer(now, worker, undrained);
+        let step = self.leaving.answer(now, worker, answer);
         self.leave_step(now, step, sink);
     }
 
@@ -273,8 +333,9 @@ impl Control {
         match step {
             Step::Nothing => {}
             Step::Wait => sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain),
+            Step::Confirm => self.ask_drained(sink),
             Step::Ask => {
-                self.tell_all(sink, || Command::AskDrained);
+                self.ask_drained(sink);
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
             Step::Finish => {
@@ -286,6 +347,12 @@ impl Control {
                 sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
             }
             Step::Gone { drained } => sink.left(drained),
+        }
+    }
+
+    fn ask_drained(&mut self, sink: &mut dyn ControlSink) {
+        for (worker, round) in self.leaving.ask() {
+            sink.command(worker, Command::AskDrained(round));
         }
     }
 }
@@ -301,10 +368,23 @@ mod tests {
         Leaving::new(Duration::from_millis(100), Duration::from_secs(1), 2)
     }
 
-    /// A worker with something left to do.
-    fn busy() -> Option<Undrained> {
-        Some(Undrained { asks: 2, ..Undrained::default() })
+    /// What those answer that are asked now: by worker, how many messages it has handled, or that it
+    /// has something left to do; whether that ends the leave, or what comes next.
+    fn answers(leaving: &mut Leaving, now: Time, say: &[Option<u64>]) -> Vec<Step> {
+        let asked: Vec<_> = leaving.ask().collect();
+        let answer = |(worker, round): (WorkerIndex, u64)| {
+            leaving.answer(now, worker, said(round, say[usize::from(worker.0)]))
+        };
+        asked.into_iter().map(answer).collect()
     }
+
+    fn said(round: u64, handled: Option<u64>) -> Drained {
+        let busy = || Box::new(Undrained { asks: 2, ..Undrained::default() });
+        let undrained = handled.is_none().then(busy);
+        Drained { round, handled: handled.unwrap_or_default(), undrained }
+    }
+
+    const BUSY: Option<u64> = None;
 
     #[test]
     fn all_workers_must_be_drained_twice_after_the_grace() {
@@ -314,11 +394,17 @@ mod tests {
         assert_eq!(leaving.turn_away(), Some(TurnAway::Leaving));
         assert_eq!(leaving.check(Time(20 * MS)), Step::Wait);
         assert_eq!(leaving.check(Time(100 * MS)), Step::Ask);
-        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(0), None), Step::Nothing);
-        assert_eq!(leaving.answer(Time(101 * MS), WorkerIndex(1), busy()), Step::Nothing);
-        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(0), None), Step::Nothing);
-        assert_eq!(leaving.answer(Time(121 * MS), WorkerIndex(1), None), Step::Nothing);
-        assert_eq!(leaving.answer(Time(141 * MS), WorkerIndex(1), None), Step::Finish);
+        let now = Time(101 * MS);
+        assert_eq!(answers(&mut leaving, now, &[Some(7), BUSY]), [Step::Nothing, Step::Nothing]);
+        assert_eq!(leaving.check(Time(120 * MS)), Step::Ask);
+        let now = Time(121 * MS);
+        assert_eq!(answers(&mut leaving, now, &[Some(7), Some(3)]), [Step::Nothing, Step::Confirm]);
+        // It has handled one in between, and what that sent may be under way.
+        assert_eq!(answers(&mut leaving, now, &[Some(7), Some(4)]), [Step::Nothing, Step::Nothing]);
+        assert_eq!(leaving.check(Time(140 * MS)), Step::Ask);
+        let now = Time(141 * MS);
+        assert_eq!(answers(&mut leaving, now, &[Some(8), Some(4)]), [Step::Nothing, Step::Confirm]);
+        assert_eq!(answers(&mut leaving, now, &[Some(8), Some(4)]), [Step::Nothing, Step::Finish]);
         assert_eq!(leaving.check(Time(142 * MS)), Step::Wait);
         assert_eq!(leaving.turn_away(), Some(TurnAway::Leaving));
         assert_eq!(leaving.check(Time(181 * MS)), Step::Farewell);
@@ -349,9 +435,10 @@ mod tests {
                     Step::Wait | Step::Ask | Step::Nothing => {}
                     step => steps.push((ms, step)),
                 }
-                leaving.answer(now, WorkerIndex(0), busy());
-                if !held {
-                    leaving.answer(now, WorkerIndex(1), busy());
+                for (worker, round) in leaving.ask().collect::<Vec<_>>() {
+                    if worker == WorkerIndex(0) || !held {
+                        leaving.answer(now, worker, said(round, BUSY));
+                    }
                 }
             }
             let [finish, _, gone] = steps[..] else { panic!("{steps:?}") };
@@ -366,13 +453,17 @@ mod tests {
     fn a_handler_that_is_soon_back_makes_a_leave_no_shorter() {
         let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(20), 1);
         leaving.begin(Time(0));
+        let mut owed = None;
         for ms in (0..=19_700).step_by(20) {
             let now = Time(ms * MS);
             let step = leaving.check(now);
             assert!(matches!(step, Step::Wait | Step::Ask), "at {ms} ms: {step:?}");
             // Each second it holds its worker for nine tenths of it.
-            if ms % 1_000 < 100 {
-                leaving.answer(now, WorkerIndex(0), busy());
+            owed = leaving.ask().next().or(owed);
+            if ms % 1_000 < 100
+                && let Some((worker, round)) = owed.take()
+            {
+                leaving.answer(now, worker, said(round, BUSY));
             }
         }
     }
@@ -383,8 +474,51 @@ mod tests {
         leaving.begin(Time(0));
         assert_eq!(leaving.check(Time(480 * MS)), Step::Wait);
         assert_eq!(leaving.check(Time(500 * MS)), Step::Ask);
-        assert_eq!(leaving.answer(Time(501 * MS), WorkerIndex(0), None), Step::Nothing);
-        assert_eq!(leaving.answer(Time(521 * MS), WorkerIndex(0), None), Step::Finish);
+        let now = Time(501 * MS);
+        assert_eq!(answers(&mut leaving, now, &[Some(0)]), [Step::Confirm]);
+        assert_eq!(answers(&mut leaving, now, &[Some(0)]), [Step::Finish]);
+    }
+
+    /// What a held worker sends when it is back is under way, whatever the others said before.
+    #[test]
+    fn a_worker_that_is_held_is_asked_once_and_the_others_are_asked_again_after_it() {
+        let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(20), 2);
+        leaving.begin(Time(0));
+        let [held, other] = [0, 1].map(WorkerIndex);
+        for ms in (0..1_000).step_by(20) {
+            assert_eq!(leaving.check(Time(ms * MS)), Step::Ask);
+            let asked: Vec<_> = leaving.ask().collect();
+            let expected: &[_] = if ms == 0 { &[(held, 1), (other, 1)] } else { &[(other, 1)] };
+            assert_eq!(asked, expected, "at {ms} ms");
+            assert_eq!(leaving.answer(Time(ms * MS), other, said(1, Some(5))), Step::Nothing);
+        }
+        let now = Time(1_001 * MS);
+        assert_eq!(leaving.answer(now, held, said(1, Some(9))), Step::Confirm);
+        // Of its message the other one has begun something.
+        assert_eq!(answers(&mut leaving, now, &[Some(9), BUSY]), [Step::Nothing, Step::Nothing]);
+        assert_eq!(leaving.check(Time(1_020 * MS)), Step::Ask);
+        let now = Time(1_021 * MS);
+        assert_eq!(answers(&mut leaving, now, &[Some(9), Some(6)]), [Step::Nothing, Step::Confirm]);
+        assert_eq!(answers(&mut leaving, now, &[Some(9), Some(6)]), [Step::Nothing, Step::Finish]);
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_round_says_nothing_about_this_one() {
+        let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(20), 2);
+        leaving.begin(Time(0));
+        let [slow, quick] = [0, 1].map(WorkerIndex);
+        leaving.check(Time(0));
+        assert_eq!(leaving.ask().count(), 2);
+        leaving.answer(Time(0), quick, said(1, Some(5)));
+        leaving.check(Time(20 * MS));
+        assert_eq!(leaving.ask().collect::<Vec<_>>(), [(quick, 1)]);
+        assert_eq!(leaving.answer(Time(21 * MS), slow, said(1, Some(9))), Step::Confirm);
+        assert_eq!(leaving.ask().collect::<Vec<_>>(), [(slow, 2)]);
+        assert_eq!(leaving.answer(Time(22 * MS), slow, said(2, Some(9))), Step::Nothing);
+        assert_eq!(leaving.answer(Time(22 * MS), quick, said(1, Some(5))), Step::Nothing);
+        leaving.check(Time(40 * MS));
+        assert_eq!(leaving.ask().collect::<Vec<_>>(), [(slow, 2), (quick, 2)]);
+        assert_eq!(leaving.answer(Time(41 * MS), quick, said(2, Some(5))), Step::Finish);
     }
 
     #[test]
@@ -403,7 +537,10 @@ mod tests {
             let now = Time(ms * MS);
             leaving.check(now);
             said.extend(leaving.waits(now, |_| None).map(|line| line.text));
-            leaving.answer(now, WorkerIndex(0), busy().filter(|_| ms % 40 == 0));
+            let drained = (ms % 40 == 0).then_some(1);
+            if answers(&mut leaving, now, &[drained]) == [Step::Confirm] {
+                answers(&mut leaving, now, &[BUSY]);
+            }
         }
         assert_eq!(said.len(), 5, "{said:?}");
         assert!(said.iter().all(|line| line.contains("2 asks without a reply")), "{said:?}");
@@ -423,7 +560,12 @@ mod tests {
             // The second worker is held and says nothing.
             let peers = [peer, stranger].into();
             let waits = Undrained { asks: 2, peers, ..Undrained::default() };
-            leaving.answer(now, WorkerIndex(0), Some(waits));
+            for (worker, round) in leaving.ask().collect::<Vec<_>>() {
+                let undrained = Some(Box::new(waits.clone()));
+                if worker == WorkerIndex(0) {
+                    leaving.answer(now, worker, Drained { round, handled: 0, undrained });
+                }
+            }
             said.extend(leaving.waits(now, known).map(|line| (ms, line.text)));
         }
         let when: Vec<u64> = said.iter().map(|(ms, _)| *ms).collect();

@@ -41,9 +41,7 @@ impl Control {
             Report::Served(_, handler) => self.served(now, handler, sink),
             Report::ServeFailed(handler) => self.serve_failed(now, handler, sink),
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),
-            Report::Drained(worker, undrained) => {
-                self.drained(now, worker, undrained.map(|it| *it), sink);
-            }
+            Report::Drained(worker, answer) => self.drained(now, worker, answer, sink),
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
             Report::Lost(_) => self.lost_worker(),
             // Where the machine is slow, all workers are.

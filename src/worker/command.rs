@@ -38,8 +38,8 @@ pub enum Command<C> {
     NewFacts(Latest<Facts>),
     /// For a part's half on this worker.
     Part(WorkerOrder),
-    /// Say whether everything is drained.
-    AskDrained,
+    /// Say whether everything is drained, with the number of this question.
+    AskDrained(u64),
     /// Tell peers that nothing more will come.
     Finish,
     /// Stop.
@@ -75,7 +75,7 @@ impl<C> Command<C> {
             Self::DialFailed(destination) => Command::DialFailed(destination),
             Self::Facts(facts) => Command::Facts(facts),
             Self::Part(order) => Command::Part(order),
-            Self::AskDrained => Command::AskDrained,
+            Self::AskDrained(round) => Command::AskDrained(round),
             Self::Finish => Command::Finish,
             Self::Stop => Command::Stop,
         })
@@ -187,8 +187,8 @@ pub enum Report {
     ServeFailed(HandlerId),
     /// A worker does not run this handler any more.
     Withdrawn(WorkerIndex, HandlerId),
-    /// The answer to [`Command::AskDrained`]: what is left to do, if anything.
-    Drained(WorkerIndex, Option<Box<Undrained>>),
+    /// The answer to [`Command::AskDrained`].
+    Drained(WorkerIndex, Drained),
     /// A part's half on a worker has something to say.
     Part(WorkerIndex, ControlReport),
     /// Messages died on a worker.
@@ -201,6 +201,18 @@ pub enum Report {
     Ended(WorkerIndex),
     /// A worker's thread has panicked, or the system's poll failed it: it is no more.
     Lost(WorkerIndex),
+}
+
+/// Whether a worker is drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// To which question.
+    pub round: u64,
+    /// How many messages it has handled since it runs: whoever has handled one may have sent others,
+    /// which another worker has not seen.
+    pub handled: u64,
+    /// What is left to do, if anything.
+    pub undrained: Option<Box<Undrained>>,
 }
 
 /// Peers that keep a worker from being drained and are named.
@@ -318,7 +330,7 @@ mod tests {
         for snapshot in &snapshots {
             waiting.push(Command::Apply(Arc::clone(snapshot)));
             waiting.push(Command::Facts(Facts::default()));
-            waiting.push(Command::AskDrained);
+            waiting.push(Command::AskDrained(1));
             waiting.pump(|command| {
                 ring.push(command);
                 Ok(())
@@ -351,7 +363,7 @@ mod tests {
         for _ in 0..MOST_WAITING {
             assert!(!waiting.is_crowded());
             waiting.push(Command::Accepted((), established));
-            waiting.push(Command::AskDrained);
+            waiting.push(Command::AskDrained(1));
         }
         waiting.pump(|command| Err(Full(command)));
         assert!(waiting.is_crowded(), "the ring took nothing");

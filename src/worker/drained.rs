@@ -3,10 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::Worker;
-use super::command::Undrained;
+use super::command::{Drained, Undrained};
 use super::link::Role;
 
 impl Worker {
+    /// The answer to a question of control. `is_queued` says that something waits before the worker.
+    pub fn drained(&mut self, round: u64, is_queued: bool) -> Drained {
+        let mut undrained = self.undrained();
+        if is_queued {
+            undrained.get_or_insert_default().waiting += 1;
+        }
+        let counts = self.counts();
+        // A handler that panicked may have sent something before.
+        let dead = counts.dead.iter().chain(&counts.received_dead).sum::<u64>();
+        let handled = counts.delivered + counts.received + dead;
+        Drained { round, handled, undrained: undrained.map(Box::new) }
+    }
+
     /// What keeps it from being drained; nothing when every message that came in or went out has come
     /// to its end, and every peer that sent to this worker said that it will send no more.
     pub fn undrained(&mut self) -> Option<Undrained> {

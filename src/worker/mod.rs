@@ -61,7 +61,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use self::buffers::{Buffers, Reply};
-pub use self::command::{Command, Report, SlowTurn, Undrained};
+pub use self::command::{Command, Drained, Report, SlowTurn, Undrained};
 pub use self::context::WakeKey;
 pub use self::core::Context;
 pub use self::dead::Dead;

@@ -257,12 +257,9 @@ impl Turn {
                     }
                 }
                 Command::Part(order) => worker.part_order(order),
-                Command::AskDrained => {
-                    let mut undrained = worker.undrained();
-                    if self.is_queued(io) {
-                        undrained.get_or_insert_default().waiting += 1;
-                    }
-                    self.unsent.push(Report::Drained(self.index, undrained.map(Box::new)));
+                Command::AskDrained(round) => {
+                    let answer = worker.drained(round, self.is_queued(io));
+                    self.unsent.push(Report::Drained(self.index, answer));
                 }
                 Command::Finish => worker.finish_all(),
                 Command::Stop => self.stage.stop(),

@@ -3,28 +3,31 @@
 
 use super::*;
 
-fn drained(bench: &mut Bench) -> Vec<bool> {
-    bench.hands.commands.push_back(Command::AskDrained);
+/// In answer to one question: how many messages it has handled, and whether it is drained.
+fn drained(bench: &mut Bench) -> (u64, bool) {
+    bench.hands.commands.push_back(Command::AskDrained(5));
     bench.run();
-    let reports = bench.hands.reports.drain(..).filter_map(|report| match report {
-        Report::Drained(WorkerIndex(0), undrained) => Some(undrained.is_none()),
+    let mut answers = bench.hands.reports.drain(..).filter_map(|report| match report {
+        Report::Drained(WorkerIndex(0), answer) => Some(answer),
         _ => None,
     });
-    reports.collect()
+    let (answer, further) = (answers.next().unwrap(), answers.next());
+    assert_eq!((answer.round, further), (5, None));
+    (answer.handled, answer.undrained.is_none())
 }
 
 #[test]
 fn a_hand_over_that_waits_for_its_turn_is_not_drained() {
     let mut bench = Bench::new();
-    assert_eq!(drained(&mut bench), [true]);
+    assert_eq!(drained(&mut bench), (0, true));
     let frames = (bench.encode)(&ping(1));
     let waits = Injection::Frames { destination: destination(0), frames };
     assert!(bench.injector.push(waits).is_ok());
     // Commands are taken first: it still lies in the queue.
-    assert_eq!(drained(&mut bench), [false]);
+    assert_eq!(drained(&mut bench), (0, false));
     while bench.run().0 == TurnOutcome::Again {}
     assert_eq!(bench.worker.counts().delivered, 1);
-    assert_eq!(drained(&mut bench), [true]);
+    assert_eq!(drained(&mut bench), (1, true));
 }
 
 /// The time for what was on its way to the worker begins when threads can see that the peer leaves.
