@@ -7,7 +7,8 @@
 //! A word that is news is passed on a few times, each time to random members, so that all have it
 //! after about log(n) rounds. What a lost datagram kept from somebody comes later: once in a while
 //! each node tells a random member some of what it knows, going round. Who joins, or answers again,
-//! is told every node's own words by that node. How often is `membership.gossip_ms`.
+//! is told every node's own words by that node, and again in the next round. How often rounds come
+//! is `membership.gossip_ms`.
 
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,9 @@ pub struct Gossip {
     members: BTreeSet<NodeRef>,
     /// Which roster `members` is of.
     roster: Option<u64>,
+    /// Who has been told this node's own words when it came, and is told them again in the next
+    /// round: one that joins may be known here before it knows this node.
+    greeted: BTreeSet<NodeRef>,
     running: bool,
     rounds: u32,
     /// Up to where the last reminder went.
@@ -136,6 +140,7 @@ impl Gossip {
             reachable: Vec::new(),
             members: BTreeSet::new(),
             roster: None,
+            greeted: BTreeSet::new(),
             running: false,
             rounds: 0,
             reminded: None,
@@ -247,6 +252,7 @@ impl Gossip {
                 && member.node_ref() != self.me
             {
                 self.tell_own(member.address, sink);
+                self.greeted.insert(member.node_ref());
             }
         }
         self.run(now, sink);
@@ -255,6 +261,11 @@ impl Gossip {
     /// A round: news is passed on, and now and then somebody is reminded.
     pub fn round(&mut self, now: Time, sink: &mut dyn GossipSink) {
         self.running = false;
+        let greeted = std::mem::take(&mut self.greeted);
+        let again = self.reachable.iter().filter(|(node, _)| greeted.contains(node));
+        for to in again.map(|(_, address)| *address).collect::<Vec<_>>() {
+            self.tell_own(to, sink);
+        }
         let news = self.freshest();
         if !news.is_empty() {
             for to in self.pick(FAN_OUT) {

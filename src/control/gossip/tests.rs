@@ -162,6 +162,17 @@ fn who_joins_is_told_and_who_is_gone_is_forgotten() {
     assert_eq!(outcome, Outcome::Stranger);
     assert!(news.is_empty());
     fresh.follow(net.now, &view(3, 0..4), &[], &mut told);
+    // It is told once more in the next round, and not in the one after it.
+    let (gossip, sent, _) = &mut net.nodes[1];
+    let of_round = |gossip: &mut Gossip, sent: &mut Sent| {
+        sent.scheduled = None;
+        gossip.words.values_mut().for_each(|word| word.rounds = 0);
+        gossip.rounds = 0;
+        gossip.round(net.now, sent);
+        std::mem::take(&mut sent.datagrams)
+    };
+    assert_eq!(of_round(gossip, sent), [(address(3), PART, bytes.clone())]);
+    assert_eq!(of_round(gossip, sent), []);
     let outcome = fresh.datagram(net.now, from, &bytes, &mut news, &mut told);
     assert_eq!(outcome, Outcome::Taken);
     assert_eq!(news, [News { part: PART, from: node(1), key: 1, bytes: b"word".to_vec() }]);
