@@ -48,7 +48,7 @@ where
     }
 
     /// Handling the message twice does no harm: where a link is lost it is sent again to the same
-    /// routee, until the deadline.
+    /// routee, until the deadline. So it may come later than what is sent after it.
     pub fn idempotent(mut self) -> Self {
         self.options.idempotent = true;
         self
