@@ -166,21 +166,30 @@ fn all_that_fit_are_asked_at_the_same_time_and_each_answer_is_told() {
 #[message(name = "selection.slow", reply = Vec<u8>)]
 struct Slow;
 
-/// Answers after a while with more than a small buffer takes, or never.
+/// Answers after a while with more than a small buffer takes.
 #[derive(Routee)]
 #[routee(handles(Slow))]
-struct Large(bool, Option<Replier<Vec<u8>>>);
+struct Large;
 
 impl Handler<Slow> for Large {
+    type Reply = Vec<u8>;
+    fn handle(&mut self, _: &ArchivedSlow, _: &mut Context<'_>) -> Vec<u8> {
+        // While the worker handles, nothing holds up the thread that takes the replies before it.
+        std::thread::sleep(Duration::from_millis(50));
+        vec![7; 1_500]
+    }
+}
+
+/// Never answers.
+#[derive(Routee)]
+#[routee(handles(Slow))]
+struct Never(Option<Replier<Vec<u8>>>);
+
+impl Handler<Slow> for Never {
     type Reply = Later<Vec<u8>>;
     fn handle(&mut self, _: &ArchivedSlow, cx: &mut Context<'_>) -> Later<Vec<u8>> {
         let (later, replier) = cx.reply_later();
-        if self.0 {
-            self.1 = Some(replier);
-        } else {
-            std::thread::sleep(Duration::from_millis(50));
-            replier.reply(&vec![7; 1_500]).unwrap();
-        }
+        self.0 = Some(replier);
         later
     }
 }
@@ -189,20 +198,20 @@ impl Handler<Slow> for Large {
 #[test]
 fn replies_do_not_pile_up_behind_one_that_is_late() {
     let node = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
-    let node = node.set("workers.replies_bytes", "262144").start().unwrap();
-    for number in 0..9 {
-        let make = move |_| Large(number == 0, None);
-        node.serve(&format!("/large/{number}"), make).unwrap();
+    // Room for 8 of them.
+    let node = node.set("workers.replies_bytes", "524288").start().unwrap();
+    node.serve("/large/00", |_| Never(None)).unwrap();
+    for number in 1..=20 {
+        node.serve(&format!("/large/{number:02}"), |_| Large).unwrap();
     }
     let selection = node.select("/large/*").unwrap();
-    assert_eq!(selection.identify().len(), 9);
-    let replies = selection.ask(&Slow).within(Duration::from_secs(2)).wait().unwrap();
+    assert_eq!(selection.identify().len(), 21);
+    let replies = selection.ask(&Slow).within(Duration::from_secs(3)).wait().unwrap();
     for (to, reply) in replies {
-        let expected = if to.path.as_str() == "/large/0" {
-            Err(AskError::Timeout)
-        } else {
-            Ok(vec![7; 1_500])
+        let expected = match to.path.as_str() {
+            "/large/00" => Err(AskError::Timeout),
+            _ => Ok(1_500),
         };
-        assert_eq!(reply, expected, "{}", to.path);
+        assert_eq!(reply.map(|reply| reply.len()), expected, "{}", to.path);
     }
 }
