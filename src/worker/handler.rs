@@ -75,7 +75,8 @@ pub trait Routee: Sized + 'static {
     /// Called once after the last message, when the path is withdrawn or the routee's worker stops
     /// in order: the place to flush and close. When the worker stops nothing can be sent any more;
     /// replies to what is asked here do not come. Not called for an instance that panicked, whose
-    /// state may be broken; nor when the process is killed.
+    /// state may be broken; nor on a worker that its node has given up, whenever the handler that
+    /// held it returns; nor when the process is killed.
     fn stopped(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
     }

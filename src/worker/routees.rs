@@ -39,7 +39,9 @@ impl RouteeSlot {
 
     /// Tells it that this is its end. There is no more to do for one that panics then.
     fn end(mut self, core: &mut Core) {
-        self.run(core, "stopped", |hosted, cx| hosted.stopped(cx));
+        if !core.published.is_given_up() {
+            self.run(core, "stopped", |hosted, cx| hosted.stopped(cx));
+        }
         drop_quietly(self);
     }
 }
@@ -57,16 +59,11 @@ impl Worker {
     /// Starts this worker's routee of a path. If the user's function panics, or the routee as it is
     /// started, there is none here, and whoever serves the path is told.
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
-        let index = self.core.index;
         self.core.note_path(handler, &factory);
-        let hosted = match caught(|| factory.make(index)) {
-            Ok(hosted) => hosted,
-            Err(payload) => {
-                self.core.note_panic(handler, MADE.into(), payload);
-                drop_quietly(factory);
-                self.core.requests.push(Request::ServeFailed(handler));
-                return;
-            }
+        let Some(hosted) = self.core.make(handler, &factory) else {
+            drop_quietly(factory);
+            self.core.requests.push(Request::ServeFailed(handler));
+            return;
         };
         if self.routees.len() <= handler.slot() {
             self.routees.resize_with(handler.slot() + 1, || None);
@@ -109,11 +106,8 @@ impl Worker {
     /// Replaces a routee whose state may be broken after a panic by a fresh one.
     #[cold]
     pub(super) fn restart(&mut self, id: InstanceId) {
-        let index = self.core.index;
         let Some(slot) = running(&mut self.routees, id) else { return };
-        let made = caught(|| slot.factory.make(index));
-        let made =
-            made.map_err(|payload| self.core.note_panic(id.handler, MADE.into(), payload)).ok();
+        let made = self.core.make(id.handler, &slot.factory);
         let late = made.is_none();
         let fresh = self.replace(id, made);
         if !late
@@ -164,13 +158,22 @@ impl Worker {
         hook: &'static str,
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> Option<bool> {
-        // Nothing of users' runs any more on a worker that its node has given up.
         let slot = running(&mut self.routees, id).filter(|_| !self.core.published.is_given_up())?;
         Some(slot.run(&mut self.core, hook, run))
     }
 }
 
 impl Core {
+    /// `None` when the user's function panics, or on a worker that its node has given up, where
+    /// nothing of users' runs any more.
+    fn make(&mut self, handler: HandlerId, factory: &RouteeFactory) -> Option<Box<dyn Hosted>> {
+        if self.published.is_given_up() {
+            return None;
+        }
+        let made = caught(|| factory.make(self.index));
+        made.map_err(|payload| self.note_panic(handler, MADE.into(), payload)).ok()
+    }
+
     fn note_path(&mut self, handler: HandlerId, factory: &RouteeFactory) {
         if self.paths.len() <= handler.slot() {
             self.paths.resize(handler.slot() + 1, None);

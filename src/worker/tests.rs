@@ -19,6 +19,7 @@ mod abandoned;
 mod asks;
 mod dialing;
 mod drained;
+mod given_up;
 mod limits;
 mod notices;
 mod parting;
