@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, Message, Node, Refusal, Routee, Router};
+use keyway::{Context, Handler, Message, Node, PeerTrouble, Refusal, Routee, Router};
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -104,8 +104,17 @@ impl Wires {
         ip(&format!("-n {} rule add pref 1 {what}blackhole", self.names()[2]))
     }
 
+    /// A node's own system has no route for what fits, and says so.
+    fn no_route(&self, side: usize, what: &str) -> bool {
+        ip(&format!("-n {} rule add pref 1 {what} unreachable", self.names()[side]))
+    }
+
     fn mend(&self) {
-        assert!(ip(&format!("-n {} rule del pref 1", self.names()[2])));
+        self.mend_at(2);
+    }
+
+    fn mend_at(&self, side: usize) {
+        assert!(ip(&format!("-n {} rule del pref 1", self.names()[side])));
     }
 
     /// Runs something in a node's namespace; threads that it starts stay there.
@@ -224,6 +233,38 @@ fn a_flow_that_vanishes_is_noticed() {
         println!("a flow that vanished (idle: {idle}): replaced after {took:?}; must 5 s, aim 2 s");
         assert!(took < Duration::from_secs(5), "noticed after {took:?}");
     }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 40 s: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn troubles(node: &Node) -> Vec<PeerTrouble> {
+    node.troubles().iter().map(|trouble| trouble.what).collect()
+}
+
+#[test]
+fn a_member_to_which_the_system_makes_no_connection_is_named_with_the_systems_words() {
+    let Some(wires) = Wires::new(4) else { return };
+    if !wires.no_route(0, &format!("ipproto tcp to {}", HOSTS[1])) {
+        return left_out("needs an `ip rule` that knows protocols");
+    }
+    let (left, right) = (wires.node(0), wires.node(1));
+    assert!(left.wait_members(2, Duration::from_secs(20)));
+    let router = left.router("/user/here").consistent_hash().build().unwrap();
+    router.wait_ready(2, Duration::from_secs(20)).unwrap();
+    let by = right.id().node.0;
+    let key = (0..1_000).find(|key| ask(&router, *key).is_none()).unwrap();
+    eventually("it is named", || troubles(&left) == [PeerTrouble::Fails]);
+    let words = left.troubles()[0].to_string();
+    assert!(words.contains("Network is unreachable (os error 101)"), "{words}");
+    wires.mend_at(0);
+    eventually("it is over, though nobody asks", || troubles(&left).is_empty());
+    until_answered(&router, key, by);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! them, by real nodes, and that it ends.
 #![cfg(feature = "admin")]
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -213,6 +214,31 @@ fn a_member_that_closes_connections_without_a_word_is_named_after_the_first() {
     drop(TcpStream::connect(scene.port));
     closer.join().unwrap();
     // Only a handshake shows that it is over.
+    pass_connections(listener, scene.served.bound());
+    eventually("asks are replied to", || scene.ask());
+    eventually("it is over", || scene.troubles().is_empty());
+}
+
+#[test]
+fn a_member_where_another_program_answers_connections_is_named_with_its_words() {
+    let scene = Scene::new();
+    let listener = TcpListener::bind(scene.port).unwrap();
+    let answers = listener.try_clone().unwrap();
+    let stops = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stops);
+    let server = thread::spawn(move || {
+        while let Ok((mut from, _)) = answers.accept()
+            && !stopped.load(Ordering::Relaxed)
+        {
+            let _ = from.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    scene.says(PeerTrouble::NoHandshake);
+    let words = scene.asker.troubles()[0].to_string();
+    assert!(words.contains("it begins with \"HTTP/1.1\""), "{words}");
+    stops.store(true, Ordering::Relaxed);
+    drop(TcpStream::connect(scene.port));
+    server.join().unwrap();
     pass_connections(listener, scene.served.bound());
     eventually("asks are replied to", || scene.ask());
     eventually("it is over", || scene.troubles().is_empty());

@@ -579,7 +579,7 @@ impl MemberSink for Adapter<'_> {
 
     fn not_proven(&mut self, member: &Member, from: SocketAddr) {
         let what = PeerTrouble::NotThere { from };
-        self.not_proven.push(troubles::of(self.now, member, what));
+        self.not_proven.push(troubles::of(self.now, member, what, None));
     }
 
     fn fault(&mut self, fault: MemberFault) {

@@ -37,6 +37,12 @@ impl Repeats {
         before.map(|_| times)
     }
 
+    /// It is another one from now on: told at once, unless the last was told a moment ago.
+    pub fn renew(&mut self, now: Time) {
+        let told = self.told.filter(|told| now < told.plus(FIRST));
+        *self = Self { told, pause: FIRST, times: 0 };
+    }
+
     /// Whether it was ever told.
     pub fn was_told(&self) -> bool {
         self.told.is_some()

@@ -26,6 +26,9 @@ const STRANGER_LASTS: Duration = Duration::from_secs(20);
 const UNREACHABLE_LASTS: Duration = Duration::from_secs(10);
 /// How long a stranger may take to answer at its address before that is told.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long the system must have said the same of a peer before that is told: a machine that goes
+/// away leaves such words for a moment, and so does a process that is short of something.
+const CONFIRMED: Duration = Duration::from_secs(2);
 /// What is kept of members.
 const MOST: usize = 64;
 /// And of nodes that are none: anybody may cause these, where there is no secret.
@@ -42,6 +45,12 @@ pub enum PeerTrouble {
     /// It answers datagrams and takes connections, and says nothing on them, or closes them without a
     /// word.
     Mute,
+    /// It answers datagrams, and this node's system says that connections cannot be made:
+    /// [`Trouble::error`] has its words.
+    Fails,
+    /// It answers datagrams, and what takes connections at its address is something else, or does not
+    /// let this node in: [`Trouble::error`] says what was wrong with the handshake.
+    NoHandshake,
     /// It has no place for more links.
     NoPlace,
     /// It calls, and does not answer at the address that it advertises: it is no member here.
@@ -53,10 +62,12 @@ pub enum PeerTrouble {
 
 impl PeerTrouble {
     /// Every kind in its few words, for whoever counts by them.
-    pub const SHORT: [&str; 5] = [
+    pub const SHORT: [&str; 7] = [
         Self::Refuses.short(),
         Self::Vanish.short(),
         Self::Mute.short(),
+        Self::Fails.short(),
+        Self::NoHandshake.short(),
         Self::NoPlace.short(),
         "not at its address",
     ];
@@ -67,6 +78,8 @@ impl PeerTrouble {
             Self::Refuses => "refuses connections",
             Self::Vanish => "connections vanish",
             Self::Mute => "takes connections and is silent",
+            Self::Fails => "connections fail",
+            Self::NoHandshake => "handshakes fail",
             Self::NoPlace => "has no place for more links",
             Self::NotThere { .. } => "not at its address",
         }
@@ -85,13 +98,16 @@ pub struct Trouble {
     pub address: SocketAddr,
     /// What is wrong.
     pub what: PeerTrouble,
+    /// What the system or the handshake said of it, where that tells more.
+    pub error: Option<Arc<str>>,
     /// Since when it is known, by this node's clock.
     pub since: Time,
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, address, .. } = self;
+        let Self { name, address, error, .. } = self;
+        let error = error.as_deref().unwrap_or(self.what.short());
         match self.what {
             PeerTrouble::Refuses => write!(
                 f,
@@ -109,6 +125,17 @@ impl fmt::Display for Trouble {
                 "{name} answers datagrams and {address} takes connections, but no handshake is \
                  completed there: look for what stands between, as a proxy does; nothing sent \
                  from here arrives"
+            ),
+            PeerTrouble::Fails => write!(
+                f,
+                "{name} answers datagrams, but {error}: look at the routes and firewalls on the way \
+                 to there, and at this process's limits, as of open files; nothing sent from here \
+                 arrives"
+            ),
+            PeerTrouble::NoHandshake => write!(
+                f,
+                "{name} answers datagrams, but {error}; see what takes connections at {address}: \
+                 nothing sent from here arrives"
             ),
             PeerTrouble::NoPlace => write!(
                 f,
@@ -138,10 +165,13 @@ struct Known {
 }
 
 impl Known {
-    /// Whether it is told: a newcomer may still answer.
+    /// Whether it is told: a newcomer may still answer, and what the system says may pass.
     fn counts(&self, now: Time) -> bool {
-        let waits = matches!(self.trouble.what, PeerTrouble::NotThere { .. });
-        !waits || now.since(self.trouble.since) >= PATIENCE
+        match self.trouble.what {
+            PeerTrouble::NotThere { .. } => now.since(self.trouble.since) >= PATIENCE,
+            PeerTrouble::Fails => self.last.since(self.trouble.since) >= CONFIRMED,
+            _ => true,
+        }
     }
 
     fn is_stranger(&self) -> bool {
@@ -150,7 +180,8 @@ impl Known {
 
     /// Whether a look can find that it is over.
     fn can_be_looked_at(&self) -> bool {
-        matches!(self.trouble.what, PeerTrouble::Refuses | PeerTrouble::Vanish)
+        let what = self.trouble.what;
+        matches!(what, PeerTrouble::Refuses | PeerTrouble::Vanish | PeerTrouble::Fails)
     }
 
     fn is_forgotten(&self, now: Time, is_reachable: bool) -> bool {
@@ -158,7 +189,7 @@ impl Known {
             (true, _) => STRANGER_LASTS,
             // That it does not answer at all says enough, unless it is for a moment only.
             (false, false) => UNREACHABLE_LASTS,
-            (false, true) if self.can_be_looked_at() => return false,
+            (false, true) if self.can_be_looked_at() && self.counts(now) => return false,
             (false, true) => LASTS,
         };
         now.since(self.last) >= lasts
@@ -195,8 +226,10 @@ impl Troubles {
             }
             other => {
                 let is_known = other.is_some();
-                let mut known = Known { trouble: seen, last: now, repeats: Repeats::default() };
-                known.repeats.count();
+                let mut repeats = other.map(|known| known.repeats).unwrap_or_default();
+                repeats.renew(now);
+                repeats.count();
+                let known = Known { trouble: seen, last: now, repeats };
                 let alike = |other: &&Known| other.is_stranger() == known.is_stranger();
                 let most = if known.is_stranger() { MOST_STRANGERS } else { MOST };
                 if is_known || self.known.values().filter(alike).count() < most {
@@ -264,11 +297,12 @@ impl Control {
         now: Time,
         peer: NodeRef,
         what: PeerTrouble,
+        error: Option<Arc<str>>,
         sink: &mut dyn ControlSink,
     ) {
         let member = self.membership.view().member(peer.node);
         let member = member.filter(|member| member.node_ref() == peer && member.reachable);
-        if let Some(seen) = member.map(|member| of(now, member, what)) {
+        if let Some(seen) = member.map(|member| of(now, member, what, error)) {
             self.in_trouble(now, seen, sink);
         }
     }
@@ -348,9 +382,14 @@ impl Control {
 }
 
 /// A member's trouble as it is seen now.
-pub(super) fn of(now: Time, member: &Member, what: PeerTrouble) -> Trouble {
+pub(super) fn of(
+    now: Time,
+    member: &Member,
+    what: PeerTrouble,
+    error: Option<Arc<str>>,
+) -> Trouble {
     let (peer, name) = (member.node_ref(), Arc::clone(&member.name));
-    Trouble { peer, name, address: member.address, what, since: now }
+    Trouble { peer, name, address: member.address, what, error, since: now }
 }
 
 #[cfg(test)]
@@ -365,7 +404,8 @@ mod tests {
     fn seen(number: u64, now: Time, what: PeerTrouble) -> Trouble {
         let peer = NodeRef { node: NodeId(number), incarnation: Incarnation(1) };
         let address = SocketAddr::from(([10, 0, 0, 1], 7_400));
-        Trouble { peer, name: format!("n{number}").into(), address, what, since: now }
+        let name = format!("n{number}").into();
+        Trouble { peer, name, address, what, error: None, since: now }
     }
 
     fn stranger(number: u64, now: Time) -> Trouble {
@@ -388,12 +428,35 @@ mod tests {
         assert!(troubles.news && troubles.shown.len() == 1);
         assert_eq!(troubles.shown[0].since, at(0));
 
-        // Another thing is wrong with it: that is told at once.
+        // Another thing is wrong with it: that is told at once, if nothing was told a moment ago.
         troubles.saw(at(601), seen(1, at(601), PeerTrouble::Vanish));
         assert_eq!(troubles.tell(at(601)).len(), 1);
+        for second in 602..610 {
+            let what = [PeerTrouble::Mute, PeerTrouble::Vanish][second as usize % 2];
+            troubles.saw(at(second), seen(1, at(second), what));
+            assert_eq!(troubles.tell(at(second)), [], "{what:?}");
+        }
         let over = troubles.end(at(610), |_| true);
-        assert_eq!(over[0].text, "n1 at 10.0.0.1:7400: over, after 9 s: connections vanish");
+        assert_eq!(over[0].text, "n1 at 10.0.0.1:7400: over, after 1 s: connections vanish");
         assert_eq!((troubles.tell(at(611)), troubles.shown.len()), (vec![], 0));
+    }
+
+    #[test]
+    fn what_the_system_says_is_told_once_it_says_so_for_a_while() {
+        let mut troubles = Troubles::default();
+        let fails = |second: u64, error: &str| {
+            let seen = seen(1, at(second), PeerTrouble::Fails);
+            Trouble { error: Some(error.into()), ..seen }
+        };
+        troubles.saw(at(0), fails(0, "no route"));
+        troubles.saw(at(1), fails(1, "no route"));
+        assert_eq!((troubles.tell(at(9)), troubles.shown.len()), (vec![], 0));
+        let peer = troubles.known.values().next().unwrap();
+        assert!(!peer.is_forgotten(at(30), true) && peer.is_forgotten(at(61), true));
+        troubles.saw(at(10), fails(10, "no files"));
+        assert!(troubles.tell(at(10))[0].text.contains("no files: look at"));
+        assert!(!troubles.known.values().next().unwrap().is_forgotten(at(1_000), true));
+        assert_eq!(troubles.shown[0].error.as_deref(), Some("no files"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Jobs {
                 }
                 Err(error) => {
                     let why = format!("connecting to {address} failed: {error}");
-                    (JobEvent::Failed(Failure::Broken, why), None)
+                    (JobEvent::Failed(Failure::Unmade, why), None)
                 }
             }
         });

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::outgoing::{CONNECT, unopened};
-use super::{DialOrder, Failure, Job, JobEvent, JobId, LinkEffect, LinkTimer, Links};
+use super::{DialOrder, Job, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{HandlerId, LogKind, MessageTypeId, NodeRef, Time, WorkerIndex};
 use crate::part::PartId;
 use crate::wire::codec::{Reader, two_words};
@@ -204,8 +204,10 @@ impl Links {
             JobEvent::Dialed(_) => {
                 channel.open = true;
                 channel.deadline = channel.patience(now);
+                self.closed.remove(&channel.to);
                 out.push(LinkEffect::Keep(job));
                 out.push(LinkEffect::Write(job, std::mem::take(&mut channel.waiting)));
+                out.push(LinkEffect::Opened(channel.to));
             }
             JobEvent::Bytes(bytes) => {
                 channel.inbox.extend_from_slice(&bytes);
@@ -219,12 +221,12 @@ impl Links {
                 }
             }
             JobEvent::Failed(how, why) => {
-                let (to, address) = (channel.to, channel.address);
+                let (to, address, open) = (channel.to, channel.address, channel.open);
                 self.end_outgoing(now, job, &why, out);
-                match how {
-                    Failure::Refused => out.push(LinkEffect::Refused(to)),
-                    Failure::Broken => self.probe_at(now, to, address, out),
-                    Failure::Handshake(_) => {}
+                if open {
+                    self.probe_at(now, to, address, out);
+                } else {
+                    self.not_opened(now, to, address, how, why, out);
                 }
             }
             JobEvent::Began | JobEvent::Asked | JobEvent::Accepted(_) | JobEvent::Refused(..) => {}
@@ -245,7 +247,7 @@ impl Links {
         }
         if channel.connected || now.since(channel.since) >= limit {
             let (to, what) = (channel.to, unopened(channel.connected));
-            out.push(LinkEffect::Trouble(to, what));
+            out.push(LinkEffect::Trouble(to, what, None));
             let why = format!("{address} did not complete the handshake within {limit:?}");
             return self.end_outgoing(now, job, &why, out);
         }

@@ -57,7 +57,7 @@ impl Control {
             membership.peer_refused(now, peer, sink)
         };
         if self.member(now, sink, refused) == Refused::Contradicted {
-            self.member_in_trouble(now, peer, PeerTrouble::Refuses, sink);
+            self.member_in_trouble(now, peer, PeerTrouble::Refuses, None, sink);
         }
     }
 
@@ -178,8 +178,11 @@ impl Control {
                 LinkEffect::Schedule(at, timer) => sink.schedule(at, ControlTimer::Link(timer)),
                 LinkEffect::Refused(peer) => self.peer_refused(now, peer, sink),
                 LinkEffect::Reached(peer) => self.peer_link_opened(now, peer, sink),
-                LinkEffect::Trouble(peer, what) => self.member_in_trouble(now, peer, what, sink),
+                LinkEffect::Trouble(peer, what, error) => {
+                    self.member_in_trouble(now, peer, what, error, sink);
+                }
                 LinkEffect::Listens(peer) => self.out_of_trouble(now, peer, true, sink),
+                LinkEffect::Opened(peer) => self.out_of_trouble(now, peer, false, sink),
                 LinkEffect::Greeted(seed, state) => self.seed_greeted(now, seed, state, sink),
                 LinkEffect::Accept(job) => {
                     let shake = Shake::accept(self.accept_params(), sink.nonce());

@@ -105,10 +105,13 @@ pub enum LinkEffect {
     Schedule(Time, LinkTimer),
     /// No process listens at this peer's address. For membership.
     Refused(NodeRef),
-    /// Connections to this peer do not come about, and why. For control.
-    Trouble(NodeRef, PeerTrouble),
+    /// Connections to this peer do not come about, and why, with the words of whoever said so. For
+    /// control.
+    Trouble(NodeRef, PeerTrouble, Option<Arc<str>>),
     /// Somebody listens at this peer's address again. For control.
     Listens(NodeRef),
+    /// A channel to this peer has opened. For control.
+    Opened(NodeRef),
     /// This peer reached this node, or was reached. For membership.
     Reached(NodeRef),
     /// What a seed is like that was greeted. For control.
@@ -196,7 +199,9 @@ impl JobEvent {
 pub enum Failure {
     /// No process listens there: the strongest evidence that it is gone.
     Refused,
-    /// It could not be made, or broke.
+    /// The system could not make it, and says why.
+    Unmade,
+    /// It broke.
     Broken,
     /// The handshake did not succeed.
     Handshake(HandshakeError),

@@ -85,7 +85,7 @@ impl Links {
     ) {
         let state = match event {
             JobEvent::Failed(Failure::Refused, _) => SeedState::Down,
-            JobEvent::Failed(Failure::Broken, _) => SeedState::Silent,
+            JobEvent::Failed(Failure::Unmade | Failure::Broken, _) => SeedState::Silent,
             JobEvent::Failed(Failure::Handshake(error), _) => SeedState::of_handshake(&error),
             // Nobody has so many workers, but if: it is one of ours.
             JobEvent::Dialed(_) => {
@@ -181,26 +181,46 @@ impl Links {
             JobEvent::Failed(how, why) => {
                 let (peer, address) = (dial.target.node, dial.target.address);
                 self.give_up(now, job, &why, out);
-                match how {
-                    Failure::Refused => out.push(LinkEffect::Refused(peer)),
-                    // It took the connection and then broke it: is it about to end?
-                    Failure::Broken => {
-                        if self.members.contains(&peer) {
-                            self.closed.insert(peer);
-                        }
-                        self.probe_at(now, peer, address, out);
-                    }
-                    Failure::Handshake(HandshakeError::NoPlace { .. }) => {
-                        out.push(LinkEffect::Trouble(peer, PeerTrouble::NoPlace));
-                    }
-                    Failure::Handshake(_) => {}
-                }
+                self.not_opened(now, peer, address, how, why, out);
             }
             JobEvent::Began
             | JobEvent::Asked
             | JobEvent::Accepted(_)
             | JobEvent::Refused(..)
             | JobEvent::Bytes(_) => {}
+        }
+    }
+
+    /// A connection to this peer did not come to its handshake's end.
+    pub(super) fn not_opened(
+        &mut self,
+        now: Time,
+        peer: NodeRef,
+        address: SocketAddr,
+        how: Failure,
+        why: String,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        match how {
+            Failure::Refused => out.push(LinkEffect::Refused(peer)),
+            Failure::Unmade => {
+                out.push(LinkEffect::Trouble(peer, PeerTrouble::Fails, Some(why.into())));
+                self.probe_at(now, peer, address, out);
+            }
+            // It took the connection and then broke it: is it about to end?
+            Failure::Broken => {
+                if self.members.contains(&peer) {
+                    self.closed.insert(peer);
+                }
+                self.probe_at(now, peer, address, out);
+            }
+            Failure::Handshake(HandshakeError::NoPlace { .. }) => {
+                out.push(LinkEffect::Trouble(peer, PeerTrouble::NoPlace, None));
+            }
+            Failure::Handshake(error) if passes(&error) => {}
+            Failure::Handshake(_) => {
+                out.push(LinkEffect::Trouble(peer, PeerTrouble::NoHandshake, Some(why.into())));
+            }
         }
     }
 
@@ -213,7 +233,7 @@ impl Links {
             let what = unopened(dial.connected);
             let why = format!("{address} did not complete the handshake within {limit:?}");
             self.give_up(now, job, &why, out);
-            out.push(LinkEffect::Trouble(peer, what));
+            out.push(LinkEffect::Trouble(peer, what, None));
             return;
         }
         let (since, worker, target) = (dial.since, dial.worker, dial.target);
@@ -289,14 +309,18 @@ impl Links {
                 self.jobs.remove(&job);
                 // It does not end, and nobody there completes a handshake.
                 if self.closed.contains(&peer) {
-                    out.push(LinkEffect::Trouble(peer, PeerTrouble::Mute));
+                    out.push(LinkEffect::Trouble(peer, PeerTrouble::Mute, None));
                 }
             }
-            JobEvent::Failed(how, _) => {
+            JobEvent::Failed(how, why) => {
                 let peer = probe.peer;
                 self.jobs.remove(&job);
-                if how == Failure::Refused {
-                    out.push(LinkEffect::Refused(peer));
+                match how {
+                    Failure::Refused => out.push(LinkEffect::Refused(peer)),
+                    Failure::Unmade => {
+                        out.push(LinkEffect::Trouble(peer, PeerTrouble::Fails, Some(why.into())));
+                    }
+                    Failure::Broken | Failure::Handshake(_) => {}
                 }
             }
             _ => {}
@@ -333,14 +357,29 @@ impl Links {
 
     pub(super) fn look_event(&mut self, job: JobId, event: JobEvent, out: &mut Vec<LinkEffect>) {
         let Some(Job::Look(look)) = self.jobs.remove(&job) else { return };
-        if event == JobEvent::Connected {
-            out.extend([LinkEffect::Abort(job), LinkEffect::Listens(look.peer)]);
+        match event {
+            JobEvent::Connected => {
+                out.extend([LinkEffect::Abort(job), LinkEffect::Listens(look.peer)]);
+            }
+            JobEvent::Failed(Failure::Unmade, why) => {
+                out.push(LinkEffect::Trouble(look.peer, PeerTrouble::Fails, Some(why.into())));
+            }
+            _ => {}
         }
     }
 
     pub(super) fn look_late(&mut self, job: JobId, out: &mut Vec<LinkEffect>) {
         self.jobs.remove(&job);
         out.push(LinkEffect::Abort(job));
+    }
+}
+
+/// Whether a handshake may fail so at any peer that comes or goes, or has much to do.
+fn passes(error: &HandshakeError) -> bool {
+    match error {
+        HandshakeError::Busy | HandshakeError::ShuttingDown => true,
+        HandshakeError::WrongNode { wanted, found } => wanted.node == found.node,
+        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::base::{
     DestinationId, Incarnation, LogKind, Member, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::control::troubles::PeerTrouble;
+use crate::part::PartId;
 use crate::route::snapshot::{Destination, Reach};
 use crate::wire::handshake::{Established, HandshakeError, Purpose};
 use std::net::SocketAddr;
@@ -331,7 +332,7 @@ fn a_dial_that_meets_silence_asks_again_each_second_and_ends() {
     }
     let text = "a link could not be opened: 10.0.0.2:7400 did not complete the handshake within 5s";
     let failed = DialFailed { worker: WorkerIndex(0), destination: target(2).id };
-    let vanish = Trouble(node(2), PeerTrouble::Vanish);
+    let vanish = Trouble(node(2), PeerTrouble::Vanish, None);
     assert_eq!(scene.sweep(5_000), [Abort(5), line(LogKind::DialFailed, text), failed, vanish]);
 }
 
@@ -342,7 +343,7 @@ fn a_connected_peer_has_the_whole_time_for_its_handshake() {
     scene.event(1, 1, JobEvent::Connected);
     assert_eq!(scene.sweep(1_000), [sweep_at(5_000)]);
     let late = scene.sweep(5_000);
-    assert!(late.contains(&Abort(1)) && late.contains(&Trouble(node(2), PeerTrouble::Mute)));
+    assert!(late.contains(&Abort(1)) && late.contains(&Trouble(node(2), PeerTrouble::Mute, None)));
 }
 
 #[test]
@@ -361,6 +362,41 @@ fn a_refused_dial_is_evidence_and_a_broken_one_worth_a_look() {
     scene.dial(4, 2);
     let why = JobEvent::Failed(Failure::Handshake(HandshakeError::Busy), "busy".into());
     assert_eq!(scene.event(5, 4, why), [failed]);
+}
+
+#[test]
+fn what_the_system_or_a_handshake_says_names_the_peer_in_its_words() {
+    let mut scene = Scene::new();
+    let trouble = |what, why: &str| Trouble(node(2), what, Some(why.into()));
+    let address = from(2, 7_400);
+    scene.dial(0, 2);
+    let no_route = || JobEvent::Failed(Failure::Unmade, "no route".into());
+    let fails = trouble(PeerTrouble::Fails, "no route");
+    let said = scene.event(1, 1, no_route());
+    assert_eq!(said[2..], [fails.clone(), Probe { job: 2, address }]);
+    assert_eq!(scene.event(2, 2, no_route()), std::slice::from_ref(&fails));
+    let look = scene.run(|links, out| links.look_again(at(3), node(2), address, out));
+    assert_eq!(look[0], Probe { job: 3, address });
+    assert_eq!(scene.event(4, 3, no_route()), [fails]);
+
+    let at_the_handshake = |scene: &mut Scene, job, error| {
+        scene.dial(5, 2);
+        scene.event(6, job, JobEvent::Failed(Failure::Handshake(error), "not it".into()))
+    };
+    let found = |number, life| NodeRef { incarnation: Incarnation(life), ..node(number) };
+    let other = HandshakeError::WrongNode { wanted: node(2), found: found(3, 1) };
+    let strange = trouble(PeerTrouble::NoHandshake, "not it");
+    assert!(at_the_handshake(&mut scene, 4, other).contains(&strange));
+    let restarted = HandshakeError::WrongNode { wanted: node(2), found: found(2, 2) };
+    for (job, passes) in [(5, restarted), (6, HandshakeError::ShuttingDown)] {
+        assert!(!at_the_handshake(&mut scene, job, passes).contains(&strange));
+    }
+
+    // What parts say goes the same way.
+    let word = (PartId(9), 1);
+    scene.run(|links, out| links.say_to(at(7), node(2), Some(address), word, b"word", out));
+    let magic = Failure::Handshake(HandshakeError::WrongMagic { found: *b"HTTP/1.1" });
+    assert!(scene.event(8, 7, JobEvent::Failed(magic, "not it".into())).contains(&strange));
 }
 
 #[test]

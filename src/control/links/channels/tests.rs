@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::base::{Incarnation, NodeId, Rng};
-use crate::control::links::LinkConfig;
+use crate::control::links::{Failure, LinkConfig};
 
 const PART: PartId = PartId(9);
 
