@@ -82,6 +82,26 @@ fn whoever_asks_a_test_says_why_the_simulator_cannot_tell() {
     }
 }
 
+#[test]
+fn the_table_of_the_last_run_shows_mistakes_that_are_on_the_list() {
+    let text = read(&root(), "docs/TESTING.md").unwrap();
+    let (_, chapter) = text.split_once("\n## Planted mistakes\n").expect("a chapter");
+    let (chapter, _) = chapter.split_once("\n## ").expect("another after it");
+    let rows = chapter.lines().filter_map(|line| line.strip_prefix("| ")).skip(1);
+    let mut layer = "";
+    let mut shown = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [of, name, by, ..] = cells[..] else { panic!("{row}: too few cells") };
+        layer = if of.is_empty() { layer } else { of };
+        let known = all().iter().any(|one| one.layer == layer && one.name == name);
+        assert!(known, "no mistake {name} in {layer}.toml");
+        assert!(!by.is_empty(), "{name}: noticed by nobody");
+        assert!(shown.insert(name), "{name} is shown twice");
+    }
+    assert!(shown.len() >= LEAST, "only {} mistakes are shown", shown.len());
+}
+
 fn mistake(name: &str, find: &str, put: &str) -> Mistake {
     let [name, what, find, put] = [name, "", find, put].map(str::to_owned);
     let file = "src/base/mod.rs".to_owned();
