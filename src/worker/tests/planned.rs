@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::ask::Plan;
+use crate::queue::Ticket;
 
 #[test]
 fn an_ask_that_was_counted_as_sent_when_it_was_handed_over_is_not_counted_again_or_taken_back() {
@@ -31,16 +32,23 @@ fn an_ask_that_was_counted_as_sent_when_it_was_handed_over_is_not_counted_again_
     assert_eq!(net.counts(0).in_flight(), 0);
 }
 
-#[test]
-fn of_two_that_are_asked_together_one_is_heard_and_the_other_replies_late() {
+fn place(to: usize) -> Place {
+    Place { destination: destination(to), handler: ECHO }
+}
+
+/// Three sides, with links from the first to both others.
+fn linked() -> Net {
     let mut net = Net::joined(3);
     net.cx(0, |cx| cx.tell_to(&reference(2), &ping(1_000))).unwrap();
     assert_eq!(net.effects(0), [Effect::Dial(2)]);
     net.open(0, 2);
     net.settle();
-    let before = net.counts(0);
-    let place = |to| Place { destination: destination(to), handler: ECHO };
-    let plan = Plan::first_of([1, 2].map(|to| Target::Place(place(to))).to_vec());
+    net
+}
+
+/// Hands an ask over that both others are asked by, as the plan says.
+fn hand_over(net: &mut Net, plan: impl FnOnce(Vec<Target>) -> Plan<Target>) -> Ticket<AppReply> {
+    let plan = plan([1, 2].map(|to| Target::Place(place(to))).to_vec());
     let ticket = net.sides[0].replies.acquire().unwrap();
     let ask = InjectedAsk {
         first: place(1),
@@ -51,18 +59,68 @@ fn of_two_that_are_asked_together_one_is_heard_and_the_other_replies_late() {
         plan: Some(Box::new(plan)),
     };
     net.sides[0].worker.inject(Injection::Ask(ask));
+    ticket
+}
+
+/// The routee of this side replies to the one ask that it has.
+fn reply_from(net: &mut Net, side: usize, reply: u64) {
+    let repliers = net.seen(side, |seen| std::mem::take(&mut seen.repliers));
+    assert_eq!(repliers.len(), 1, "side {side} was asked once");
+    repliers.into_iter().for_each(|replier| replier.reply(&reply).unwrap());
     net.settle();
-    for (side, reply) in [(2, 7), (1, 8)] {
-        let repliers = net.seen(side, |seen| std::mem::take(&mut seen.repliers));
-        assert_eq!(repliers.len(), 1, "side {side} was asked once");
-        repliers.into_iter().for_each(|replier| replier.reply(&reply).unwrap());
-        net.settle();
-    }
+}
+
+#[test]
+fn of_two_that_are_asked_together_one_is_heard_and_the_other_replies_late() {
+    let mut net = linked();
+    let before = net.counts(0);
+    let ticket = hand_over(&mut net, Plan::first_of);
+    net.settle();
+    reply_from(&mut net, 2, 7);
+    reply_from(&mut net, 1, 8);
     assert_eq!(number(ticket.wait()), Ok(7), "the first counts");
     let counts = net.counts(0);
     assert_eq!((counts.sent - before.sent, counts.delivered - before.delivered), (2, 2));
     assert_eq!((counts.asks, counts.replies, counts.failed_asks), (1, 1, 0));
     assert_eq!((counts.late_replies, counts.in_flight()), (1, 0));
+    assert!(net.sides[0].worker.core.asks.is_empty());
+}
+
+#[test]
+fn who_does_not_reply_within_the_pause_is_passed_over_and_its_reply_comes_late() {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let mut net = linked();
+    let before = net.counts(0);
+    let asked = |net: &mut Net| [1, 2].map(|side| net.seen(side, |seen| seen.repliers.len()));
+    let ticket = hand_over(&mut net, |targets| Plan::tail_chopping(targets, PAUSE));
+    net.settle();
+    assert_eq!(asked(&mut net), [1, 0], "the second has to wait");
+    net.pass(PAUSE.as_millis() as u64);
+    net.settle();
+    assert_eq!(asked(&mut net), [1, 1], "the first is still asked");
+    reply_from(&mut net, 2, 7);
+    reply_from(&mut net, 1, 8);
+    assert_eq!(number(ticket.wait()), Ok(7), "the first reply counts");
+    let counts = net.counts(0);
+    assert_eq!((counts.sent - before.sent, counts.delivered - before.delivered), (2, 2));
+    assert_eq!((counts.asks, counts.replies, counts.failed_asks), (1, 1, 0));
+    assert_eq!((counts.late_replies, counts.in_flight()), (1, 0));
+    assert!(net.sides[0].worker.core.asks.is_empty());
+}
+
+#[test]
+fn who_replies_within_the_pause_is_the_only_one_that_is_asked() {
+    let mut net = linked();
+    let before = net.counts(0).sent;
+    let pause = WITHIN / 2;
+    let ticket = hand_over(&mut net, |targets| Plan::tail_chopping(targets, pause));
+    net.settle();
+    reply_from(&mut net, 1, 8);
+    net.pass(pause.as_millis() as u64);
+    net.settle();
+    assert_eq!(number(ticket.wait()), Ok(8));
+    assert_eq!(net.seen(2, |seen| seen.repliers.len()), 0);
+    assert_eq!((net.counts(0).sent - before, net.counts(0).late_replies), (1, 0));
     assert!(net.sides[0].worker.core.asks.is_empty());
 }
 
