@@ -96,6 +96,9 @@
 //! compose them; [`net`]; the drivers [`runtime`] and [`sim`], the simulator; [`api`]; [`testing`],
 //! your own routees in that simulator; and, with the feature `admin`, a running node over HTTP.
 
+// What a public function gives, its caller can name. (Tests make types that nobody else sees.)
+#![cfg_attr(not(test), warn(unnameable_types))]
+
 // The derive macros speak of `::keyway`, also in here.
 extern crate self as keyway;
 
@@ -121,8 +124,9 @@ pub mod worker;
 pub use api::*;
 pub use base::fate::{AskError, Counts, DeathReason, Refusal, WorkEnd};
 pub use base::{
-    InstanceId, Member, MemberEvent, MemberState, NodeId, NodeRef, Path, PathError, PatternError,
-    Placement, PlacementError, RouteeId, Time, View, WorkerIndex,
+    HandlerId, Incarnation, InstanceId, LayoutHash, Member, MemberEvent, MemberState, MessageType,
+    MessageTypeId, NodeId, NodeRef, Path, PathError, PatternError, Placed, Placement,
+    PlacementError, RouteeId, Service, Time, View, WorkerIndex,
 };
 pub use config::{ConfigError, NodeConfig};
 pub use control::joining::{JoinState, SeedState};
@@ -187,14 +191,18 @@ pub use keyway_macros::Message;
 /// }
 /// ```
 pub use keyway_macros::Routee;
-pub use member::{Manual, PartitionPolicy, RemoveAfter};
+pub use member::{
+    Manual, MemberConfigError, MemberError, MemberFault, PartitionPolicy, RemoveAfter,
+};
 pub use net::discovery::{Discovery, SeedList};
+pub use queue::times::Distribution;
 pub use rkyv;
-pub use route::LocalPreference;
+pub use route::{LocalPreference, SpecError};
 pub use runtime::last::GivenUp;
-pub use runtime::proxies::DeadLetter;
-pub use runtime::published::Ended;
-pub use wire::{Layout, Message};
+pub use runtime::proxies::{DeadLetter, OrderError};
+pub use runtime::published::{Ended, Strangers};
+pub use runtime::start::StartError;
+pub use wire::{Layout, Message, WireType};
 pub use worker::{
     AskOptions, Context, Handler, HandlerTable, IntoReply, Later, OnReply, Pattern, Replier,
     Routee, RouteeRef, RouterRef, TooMuchWork, WakeKey, Work, WorkKey, WorkLost,

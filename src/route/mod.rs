@@ -82,6 +82,7 @@ pub mod strategy;
 pub mod table;
 
 pub use accepted::{Accepted, Fit};
+pub use build::SharedSlots;
 pub use collisions::{NameCollision, NameCollisions};
 pub use error::SpecError;
 pub use pick::Picker;

@@ -16,6 +16,9 @@
 //! assert_eq!(simulate(scenario).trace_hash, result.trace_hash);
 //! ```
 
+// What is in a simulation's world is there to be looked at, and made by it alone.
+#![allow(unnameable_types)]
+
 mod body;
 mod bytes;
 mod calls;

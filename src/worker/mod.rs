@@ -65,6 +65,7 @@ pub use self::command::{Command, Drained, Report, SlowTurn, Undrained};
 pub use self::context::WakeKey;
 pub use self::core::Context;
 pub use self::dead::Dead;
+pub use self::deliver::Received;
 pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, RouteeFactory};
 pub use self::inject::{AppReply, InjectedAsk, Injection};
 pub use self::limits::Limits;

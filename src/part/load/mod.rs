@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use self::control::{Answer, LoadControl, Order, Reading};
-pub use self::worker::LoadWorker;
+pub use self::worker::{LoadWorker, Never};
 use super::Part;
 use crate::base::{NodeRef, WorkerIndex};
 use crate::config::LoadConfig;
