@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::base::MemberEvent;
 use crate::base::debug_as_display;
 use crate::queue::block_on::{block_on, is_worker_thread};
+use crate::queue::foreign::shielded;
 use crate::queue::stream::{StreamGap, StreamReader};
 use crate::runtime::proxies::DeadLetter;
 use crate::runtime::published::Ended;
@@ -51,11 +52,14 @@ macro_rules! stream {
             /// # Errors
             /// [`EventGap`] when some were missed or the node has stopped.
             pub async fn next(&mut self) -> Result<$item, EventGap> {
-                tokio::select! {
-                    biased;
-                    item = self.items.next() => Ok(item.map(Arc::unwrap_or_clone)?),
-                    _ = self.ended.wait_for(Option::is_some) => Err(EventGap::Stopped),
-                }
+                shielded(async {
+                    tokio::select! {
+                        biased;
+                        item = self.items.next() => Ok(item.map(Arc::unwrap_or_clone)?),
+                        _ = self.ended.wait_for(Option::is_some) => Err(EventGap::Stopped),
+                    }
+                })
+                .await
             }
 
             /// The next one if it is there already.

@@ -10,6 +10,7 @@ use super::node::Node;
 use super::shared::Shared;
 use crate::base::{Member, NodeRef};
 use crate::part::load::{Load, LoadError, Loads, Order, Reading};
+use crate::queue::foreign::shielded;
 use crate::runtime::proxies;
 use crate::runtime::published::Ended;
 
@@ -64,10 +65,13 @@ impl Node {
         let order = proxies::Order::Part(Order::Ask { node, answer }.into());
         self.shared.order(order).map_err(|_| LoadError::Stopped)?;
         let mut ended = self.shared.ended.clone();
-        tokio::select! {
-            biased;
-            outcome = told => outcome.unwrap_or(Err(LoadError::Stopped)),
-            _ = ended.wait_for(Option::<Ended>::is_some) => Err(LoadError::Stopped),
-        }
+        shielded(async {
+            tokio::select! {
+                biased;
+                outcome = told => outcome.unwrap_or(Err(LoadError::Stopped)),
+                _ = ended.wait_for(Option::<Ended>::is_some) => Err(LoadError::Stopped),
+            }
+        })
+        .await
     }
 }

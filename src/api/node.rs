@@ -21,6 +21,7 @@ use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
 use crate::queue::block_on;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
+use crate::queue::foreign::shielded;
 use crate::route::{RouterSpec, StrategyKind};
 use crate::runtime::last::GivenUp;
 use crate::runtime::proxies::{Order, OrderError};
@@ -248,21 +249,24 @@ impl Node {
     pub async fn members_ready(&self, members: usize) -> Result<(), NodeError> {
         let mut changes = self.shared.changes.clone();
         let mut ended = self.shared.ended.clone();
-        loop {
-            let usable = {
-                let snapshot = changes.borrow_and_update();
-                snapshot.view.members.iter().filter(|member| member.is_usable()).count()
-            };
-            if usable >= members {
-                return Ok(());
-            }
-            tokio::select! {
-                changed = changes.changed() => {
-                    changed.map_err(|_| NodeError::Stopped)?;
+        shielded(async {
+            loop {
+                let usable = {
+                    let snapshot = changes.borrow_and_update();
+                    snapshot.view.members.iter().filter(|member| member.is_usable()).count()
+                };
+                if usable >= members {
+                    return Ok(());
                 }
-                _ = ended.wait_for(Option::is_some) => return Err(NodeError::Stopped),
+                tokio::select! {
+                    changed = changes.changed() => {
+                        changed.map_err(|_| NodeError::Stopped)?;
+                    }
+                    _ = ended.wait_for(Option::is_some) => return Err(NodeError::Stopped),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// As [`Node::members_ready`], blocking the thread; false when the time was over first, and at
@@ -308,7 +312,7 @@ impl Node {
         self.shared.begin_leave()?;
         let (answer, answered) = oneshot::channel();
         self.shared.order(Order::Leave(answer))?;
-        answered.await.map_err(|_| NodeError::Stopped)
+        shielded(answered).await.map_err(|_| NodeError::Stopped)
     }
 
     /// Begins to leave as [`Node::leave`] does and returns at once, for nodes that are shared;
@@ -379,7 +383,7 @@ impl Node {
     /// Waits until the node has ended, by its own leave, a stop, or a fault.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.shared.ended.clone();
-        let end = ended.wait_for(Option::is_some).await;
+        let end = shielded(ended.wait_for(Option::is_some)).await;
         // The sender goes only with the control thread, which sets a reason first.
         end.ok().and_then(|end| end.clone()).unwrap_or(Ended::Stopped)
     }

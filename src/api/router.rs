@@ -12,6 +12,7 @@ use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Path, PathError, Time, TypeRef, WorkerIndex};
 use crate::hash::HashKey;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
+use crate::queue::foreign::shielded;
 use crate::queue::reply::Ticket;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::route::{LocalPreference, RouterSpec, Strategy, StrategyKind};
@@ -281,19 +282,22 @@ impl Router {
     pub async fn ready(&self, routees: usize) -> Result<(), NotReady> {
         let mut changes = self.shared.changes.clone();
         let mut ended = self.shared.ended.clone();
-        loop {
-            if self.state(&changes.borrow_and_update()).active.count() >= routees {
-                return Ok(());
-            }
-            tokio::select! {
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return Err(NotReady::Stopped);
-                    }
+        shielded(async {
+            loop {
+                if self.state(&changes.borrow_and_update()).active.count() >= routees {
+                    return Ok(());
                 }
-                _ = ended.wait_for(Option::is_some) => return Err(NotReady::Stopped),
+                tokio::select! {
+                    changed = changes.changed() => {
+                        if changed.is_err() {
+                            return Err(NotReady::Stopped);
+                        }
+                    }
+                    _ = ended.wait_for(Option::is_some) => return Err(NotReady::Stopped),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// As [`Router::ready`], blocking the thread for at most a while; for programs without a

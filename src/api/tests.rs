@@ -1,5 +1,9 @@
 //! What a node's faces say when something breaks inside of it that no application can break.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -8,6 +12,8 @@ use super::*;
 use crate::Message;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{NodeId, NodeRef, WorkerIndex};
+use crate::queue::block_on;
+use crate::runtime::proxies::Order;
 use crate::runtime::published::Ended;
 use crate::wire::Chunk;
 use crate::worker::{Context, Handler, HandlerTable, Injection, Later, Replier, Routee};
@@ -154,7 +160,7 @@ fn a_stream_says_that_it_is_over_to_those_who_do_not_wait() {
 }
 
 /// Takes until it is let go.
-struct Holder(std::sync::Arc<std::sync::Barrier>);
+struct Holder(Arc<std::sync::Barrier>);
 
 impl Routee for Holder {
     fn register(handlers: &mut HandlerTable<Self>) {
@@ -176,11 +182,10 @@ impl Handler<Wait> for Holder {
 fn a_worker_that_is_held_keeps_one_snapshot_and_the_latest_however_many_it_misses() {
     const MISSED: usize = 100;
     let node = Node::builder().bind("127.0.0.1:0").workers(2).start().expect("starts");
-    let held = std::sync::Arc::new(std::sync::Barrier::new(2));
-    let its = std::sync::Arc::clone(&held);
+    let held = Arc::new(std::sync::Barrier::new(2));
+    let its = Arc::clone(&held);
     let on_first = crate::base::Placement::Workers(vec![WorkerIndex(0)]);
-    node.serve_on("/user/holder", on_first, move |_| Holder(std::sync::Arc::clone(&its)))
-        .expect("serves");
+    node.serve_on("/user/holder", on_first, move |_| Holder(Arc::clone(&its))).expect("serves");
     let router = node.router("/user/holder").build().expect("builds");
     router.wait_ready(1, LIMIT).expect("is served");
     router.tell(&Wait).expect("is taken");
@@ -188,7 +193,7 @@ fn a_worker_that_is_held_keeps_one_snapshot_and_the_latest_however_many_it_misse
     let mut snapshots = Vec::new();
     for number in 0..MISSED {
         let other = node.router(&format!("/user/{number}")).build().expect("builds");
-        snapshots.push(std::sync::Arc::downgrade(&other.shared().snapshot.load_full()));
+        snapshots.push(Arc::downgrade(&other.shared().snapshot.load_full()));
     }
     let alive = || snapshots.iter().filter(|snapshot| snapshot.strong_count() > 0).count();
     let since = Instant::now();
@@ -203,4 +208,47 @@ fn a_worker_that_is_held_keeps_one_snapshot_and_the_latest_however_many_it_misse
     let quick = node.router("/user/quick").build().expect("builds");
     quick.wait_ready(2, LIMIT).expect("is served on both");
     node.stop().expect("nothing holds it any more");
+}
+
+/// A waker that says that it was woken, and panics.
+struct Rude(Arc<AtomicBool>);
+
+impl Wake for Rude {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+        panic!("told to");
+    }
+}
+
+#[test]
+fn wakers_that_panic_take_no_thread_of_the_node_down() {
+    let node = serving();
+    node.serve("/user/keeper", |_| Keeper::default()).expect("serves");
+    let [keeper, quick] = ["/user/keeper", "/user/quick"].map(|path| {
+        let router = node.router(path).build().expect("builds");
+        router.wait_ready(2, LIMIT).expect("is served");
+        router
+    });
+    let (mut events, mut watch) = (node.events(), node.watch(node.id()).expect("is watched"));
+    let waits: [Pin<Box<dyn Future<Output = bool>>>; 6] = [
+        Box::pin(async { node.members_ready(2).await.is_err() }),
+        Box::pin(async { quick.ready(3).await.is_err() }),
+        Box::pin(async { events.next().await.is_ok() }),
+        Box::pin(async { watch.gone().await.is_err() }),
+        Box::pin(async { node.ended().await == Ended::Stopped }),
+        Box::pin(async { keeper.ask(&Wait).within(LIMIT).await.is_err() }),
+    ];
+    let mut waits = waits.map(|wait| (wait, Arc::new(AtomicBool::new(false))));
+    for (wait, woken) in &mut waits {
+        let waker = Waker::from(Arc::new(Rude(Arc::clone(woken))));
+        assert!(wait.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    }
+    // Has control and the workers wake them all.
+    node.serve("/user/other", |_| Quick).expect("serves");
+    node.shared.order(Order::Stop).expect("it runs");
+    for (wait, woken) in waits {
+        assert!(block_on(wait), "it has ended in good order");
+        assert!(woken.load(Ordering::Relaxed));
+    }
+    node.stop().expect("no worker is lost");
 }

@@ -12,6 +12,7 @@ use crate::part::ControlOrder;
 use crate::part::watch::{GoneReason, Notify, Order, Target, TooManyWatches, Watcher, WorkerOrder};
 use crate::queue::Taken;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
+use crate::queue::foreign::shielded;
 use crate::runtime::proxies;
 use crate::runtime::published::Ended;
 use crate::worker::{Context, Handler, RouteeRef};
@@ -131,11 +132,16 @@ impl Watch {
         let told = match self.told {
             Some(told) => told,
             // Neither of the two may be asked again once it has answered.
-            None => tokio::select! {
-                biased;
-                reason = &mut self.gone => reason.ok(),
-                _ = self.ended.wait_for(Option::is_some) => None,
-            },
+            None => {
+                let answered = async {
+                    tokio::select! {
+                        biased;
+                        reason = &mut self.gone => reason.ok(),
+                        _ = self.ended.wait_for(Option::is_some) => None,
+                    }
+                };
+                shielded(answered).await
+            }
         };
         self.told = Some(told);
         told.ok_or(NodeError::Stopped)

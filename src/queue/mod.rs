@@ -23,6 +23,7 @@ pub mod block_on;
 #[cfg(not(loom))]
 pub mod board;
 pub mod finished;
+pub mod foreign;
 #[cfg(not(loom))]
 pub mod gate;
 pub mod inject;

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::block_on::block_on;
+use super::foreign::quietly;
 use super::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering, UnsafeCell, fence};
 
 const OPEN: u64 = 1;
@@ -68,8 +69,10 @@ struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// Makes the slot ready for its next use. The caller is the last one that touches it.
-    fn release(&self, index: u32) {
+    /// Makes the slot ready for its next use. The caller is the last one that touches it, and drops
+    /// what was left in it: code of the application, after which nothing must have to be done.
+    #[must_use = "what was left is the application's, and may panic as it is dropped"]
+    fn release(&self, index: u32) -> (Option<T>, Option<Waker>) {
         let slot = &self.slots[index as usize];
         // SAFETY: the caller is the last user of the slot, so both cells are its own.
         let left = (
@@ -82,8 +85,14 @@ impl<T> Shared<T> {
         // Cannot be full: it has room for every slot, and this one was not in it.
         let pushed = self.free.push(index);
         debug_assert!(pushed.is_ok(), "slot {index} was freed twice");
-        // Foreign code (a value's or waker's drop) runs last, when a panic in it harms nothing.
-        drop(left);
+        left
+    }
+
+    /// As [`Shared::release`], on the thread of the completer.
+    #[cold]
+    fn release_quietly(&self, index: u32) {
+        let left = self.release(index);
+        quietly(|| drop(left));
     }
 }
 
@@ -185,16 +194,18 @@ impl<T: Send> ReplySlots<T> {
         slot.value.with_mut(|cell| unsafe { *cell = Some(value) });
         let before = slot.state.fetch_or(READY, Ordering::AcqRel);
         if before & DROPPED != 0 {
-            self.shared.release(index);
+            self.shared.release_quietly(index);
             return false;
         }
         if before & WAKER != 0 {
             // SAFETY: `WAKER` was set when `READY` came, and the ticket writes the waker only
             // after it cleared `WAKER` and found no `READY`; the slot is not freed before `DONE`.
-            slot.waker.with(|waker| unsafe { (*waker).as_ref().map(Waker::wake_by_ref) });
+            slot.waker.with(|waker| unsafe {
+                (*waker).as_ref().map(|waker| quietly(|| waker.wake_by_ref()))
+            });
         }
         if slot.state.fetch_or(DONE, Ordering::AcqRel) & DROPPED != 0 {
-            self.shared.release(index);
+            self.shared.release_quietly(index);
         }
         true
     }
@@ -348,7 +359,7 @@ impl<T> Drop for Ticket<T> {
         let slot = &self.shared.slots[self.index as usize];
         let before = slot.state.fetch_or(DROPPED, Ordering::AcqRel);
         if before & CLAIMED == 0 || before & DONE != 0 {
-            self.shared.release(self.index);
+            drop(self.shared.release(self.index));
         }
     }
 }
@@ -364,6 +375,7 @@ impl<T> fmt::Debug for Ticket<T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::AtomicU32;
     use std::task::Wake;
 
@@ -484,6 +496,38 @@ mod tests {
         assert_eq!((first.wait(), second.wait()), ("stopped", "reply"));
         assert!(slots.acquire().is_none() && slots.is_closed());
         assert_eq!(slots.in_flight(), 0);
+    }
+
+    /// Drops the ticket as it is woken, so that the completer frees the slot. Panics then, and as it
+    /// is dropped.
+    struct Rude(Mutex<Option<Ticket<()>>>, Arc<AtomicU32>);
+
+    impl Wake for Rude {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+            self.1.fetch_add(1, Ordering::Relaxed);
+            panic!("told to");
+        }
+    }
+
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            panic!("told to");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_takes_neither_its_completer_nor_the_slot_with_it() {
+        let slots = ReplySlots::new(1);
+        let calls = Arc::new(AtomicU32::new(0));
+        let rude = Arc::new(Rude(Mutex::new(None), Arc::clone(&calls)));
+        let mut ticket = slots.acquire().unwrap();
+        assert_eq!(poll(&mut ticket, &Waker::from(Arc::clone(&rude))), Poll::Pending);
+        *rude.0.lock().unwrap() = Some(ticket);
+        drop(rude);
+        assert!(slots.complete(0, 0, ()));
+        assert_eq!((calls.load(Ordering::Relaxed), slots.in_flight()), (2, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::base::WorkerIndex;
+use crate::queue::foreign::quietly;
 
 /// What it gives back, or its panic. What it worked on may be broken then.
 // As it is caught: each message comes through here, and turning it into anything else would cost.
@@ -16,7 +17,7 @@ pub(super) fn caught<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
 
 /// A destructor that panics as well must not take the worker down.
 pub(super) fn drop_quietly<T>(gone: T) {
-    let _ = caught(|| drop(gone));
+    quietly(|| drop(gone));
 }
 
 /// So much of what a panic says is told.

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
-use super::panics::{caught, drop_quietly};
+use super::panics::drop_quietly;
 use crate::base::InstanceId;
 use crate::base::debug_as_display;
 use crate::base::fate::WorkEnd;
 use crate::queue::finished::{Finished, Place, finished};
+use crate::queue::foreign::quietly;
 use crate::queue::tally::Tally;
 use crate::queue::wake::Waker;
 
@@ -142,7 +143,7 @@ impl<T> Works<T> {
         if let Some(Open { then, stop, .. }) = self.open.remove(&key.0) {
             tally.work_ended[end as usize].add(1);
             if let Some(stop) = stop {
-                let _ = caught(stop);
+                quietly(stop);
             }
             drop_quietly(then);
         }
