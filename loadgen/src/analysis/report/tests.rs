@@ -241,6 +241,28 @@ fn a_narrow_screen_can_name_each_cell() {
     }
 }
 
+/// A table that is too wide scrolls by itself, a picture shrinks, a long word is broken: the page is
+/// never wider than its screen.
+#[test]
+fn no_screen_cuts_anything_off() {
+    let (_folder, _, html) = page(None);
+    let (_, style) = html.split_once("<style>").unwrap();
+    let (style, _) = style.split_once("</style>").unwrap();
+    let has = |selector: &str, rule: &str| {
+        let rules = style.split('\n').find_map(|line| line.strip_prefix(&format!("{selector}{{")));
+        assert!(rules.is_some_and(|rules| rules.contains(rule)), "{selector} has no {rule}");
+    };
+    has(".scroll", "overflow-x:auto");
+    has("svg", "width:100%;height:auto");
+    assert!(style.contains("overflow-wrap:anywhere"));
+    let tables = html.matches("<table").count();
+    assert!(tables >= 5, "{tables} tables");
+    assert_eq!(html.matches("<div class=\"scroll\"><table").count(), tables);
+    for picture in html.split("<svg").skip(1) {
+        assert!(picture.split('>').next().unwrap().contains("viewBox="), "it would not shrink");
+    }
+}
+
 #[test]
 fn messages_that_overtook_at_a_handover_are_no_fault() {
     let mut summary = summary();
