@@ -2,7 +2,7 @@
 //! taken when the first item goes through: between 100 workers there are 9,900 rings, and few of
 //! them are ever used.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::sync::{AtomicBool, Ordering};
 use super::{Full, Waker};
@@ -13,16 +13,23 @@ use super::{Full, Waker};
 /// If `capacity` is 0.
 pub fn ring<T>(capacity: usize, waker: Waker) -> (RingSender<T>, RingReceiver<T>) {
     assert!(capacity > 0, "a ring needs room for at least one item");
-    let meeting = Arc::new(Meeting { made: AtomicBool::new(false), consumer: Mutex::new(None) });
+    let left = Mutex::new(Left { consumer: None, closed: false });
+    let meeting = Arc::new(Meeting { made: AtomicBool::new(false), left });
     let sender = RingSender { producer: None, capacity, meeting: Arc::clone(&meeting), waker };
     (sender, RingReceiver { consumer: None, meeting })
 }
 
-/// Where the consumer's half lies until the consumer takes it. Both halves hold it as long as they
-/// live, which is how each knows whether the other one does.
+/// Where the consumer's half lies until the consumer takes it, and once it has closed. Both halves
+/// hold it as long as they live, which is how each knows whether the other one does.
 struct Meeting<T> {
     made: AtomicBool,
-    consumer: Mutex<Option<rtrb::Consumer<T>>>,
+    left: Mutex<Left<T>>,
+}
+
+struct Left<T> {
+    consumer: Option<rtrb::Consumer<T>>,
+    /// The consumer has looked for the last time.
+    closed: bool,
 }
 
 impl<T> Meeting<T> {
@@ -31,14 +38,18 @@ impl<T> Meeting<T> {
     #[cold]
     fn make(&self, capacity: usize) -> rtrb::Producer<T> {
         let (producer, consumer) = rtrb::RingBuffer::new(capacity);
-        *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer);
+        self.left().consumer = Some(consumer);
         self.made.store(true, Ordering::Release);
         producer
     }
 
     #[cold]
     fn take(&self) -> Option<rtrb::Consumer<T>> {
-        self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.left().consumer.take()
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left<T>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,6 +98,15 @@ impl<T> RingSender<T> {
     /// Whether the consumer is gone, so that what is pushed will never be read.
     pub fn is_closed(&self) -> bool {
         Arc::strong_count(&self.meeting) == 1
+    }
+
+    /// Gives back what was handed over and is not taken any more, since the consumer has closed.
+    /// One that has not will find it.
+    pub fn close(self, each: impl FnMut(T)) {
+        let mut left = self.meeting.left();
+        if left.closed {
+            drain(&mut left.consumer, each);
+        }
     }
 }
 
@@ -145,6 +165,21 @@ impl<T> RingReceiver<T> {
     pub fn is_closed(&self) -> bool {
         Arc::strong_count(&self.meeting) == 1
     }
+
+    /// Takes all that is there. What is handed over at the same time or later goes back to the
+    /// producer when that one closes: each item comes to one of the two.
+    pub fn close(self, each: impl FnMut(T)) {
+        let mut left = self.meeting.left();
+        // Within the lock: what the producer had handed over when it closed is seen here.
+        let mut consumer = self.consumer.or_else(|| left.consumer.take());
+        drain(&mut consumer, each);
+        *left = Left { consumer, closed: true };
+    }
+}
+
+fn drain<T>(consumer: &mut Option<rtrb::Consumer<T>>, each: impl FnMut(T)) {
+    let waiting = || consumer.as_mut()?.pop().ok();
+    std::iter::from_fn(waiting).for_each(each);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -205,6 +240,65 @@ mod tests {
         assert!(!sender.is_closed());
         drop(receiver);
         assert!(sender.is_closed());
+    }
+
+    /// What the consumer took as it closed, and what came back to the producer.
+    fn closed(
+        before: impl FnOnce(&mut RingSender<u8>, &mut RingReceiver<u8>),
+        after: impl FnOnce(&mut RingSender<u8>),
+    ) -> (Vec<u8>, Vec<u8>) {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (mut sender, mut receiver) = ring(4, waker);
+        let (mut taken, mut back) = (vec![], vec![]);
+        before(&mut sender, &mut receiver);
+        receiver.close(|item| taken.push(item));
+        after(&mut sender);
+        sender.close(|item| back.push(item));
+        (taken, back)
+    }
+
+    #[test]
+    fn what_comes_after_the_last_look_of_the_consumer_goes_back() {
+        let push = |item| move |sender: &mut RingSender<u8>| sender.push(item).unwrap();
+        assert_eq!(closed(|_, _| (), |_| ()), (vec![], vec![]));
+        assert_eq!(closed(|_, _| (), push(1)), (vec![], vec![1]), "the ring was not used before");
+        assert_eq!(closed(|sender, _| push(1)(sender), push(2)), (vec![1], vec![2]));
+        let used = |sender: &mut RingSender<u8>, receiver: &mut RingReceiver<u8>| {
+            push(1)(sender);
+            assert_eq!(receiver.pop(), Some(1));
+            push(2)(sender);
+        };
+        assert_eq!(closed(used, push(3)), (vec![2], vec![3]));
+
+        let (_sleeper, waker) = sleeper(|| ());
+        let (mut sender, receiver) = ring(4, waker);
+        push(1)(&mut sender);
+        sender.close(|item| panic!("{item} is for the consumer"));
+        let mut taken = vec![];
+        receiver.close(|item| taken.push(item));
+        assert_eq!(taken, [1]);
+    }
+
+    #[test]
+    fn each_item_comes_to_one_of_two_threads_that_close() {
+        for _ in 0..200 {
+            let (_sleeper, waker) = sleeper(|| ());
+            let (mut sender, receiver) = ring(64, waker);
+            let (mut taken, mut back) = (vec![], vec![]);
+            let mut pushed = 0;
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while pushed < 64 && !sender.is_closed() {
+                        sender.push(pushed).unwrap();
+                        pushed += 1;
+                    }
+                    sender.close(|item| back.push(item));
+                });
+                scope.spawn(|| receiver.close(|item| taken.push(item)));
+            });
+            taken.append(&mut back);
+            assert!(taken.into_iter().eq(0..pushed));
+        }
     }
 
     #[test]

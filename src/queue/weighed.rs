@@ -54,6 +54,11 @@ impl<T> WeighedSender<T> {
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
     }
+
+    /// As [`RingSender::close`].
+    pub fn close(self, each: impl FnMut(T)) {
+        self.ring.close(each);
+    }
 }
 
 /// The consumer's half.
@@ -85,6 +90,11 @@ impl<T> WeighedReceiver<T> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
+    }
+
+    /// As [`RingReceiver::close`].
+    pub fn close(self, each: impl FnMut(T)) {
+        self.ring.close(each);
     }
 }
 

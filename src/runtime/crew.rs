@@ -265,6 +265,44 @@ fn pin(core: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{HandlerId, Incarnation, MessageTypeId, NodeId};
+    use crate::wire::{Fields, FrameKind, encode_empty};
+    use crate::worker::turn::{TurnOutcome, WorkerIo};
+
+    fn run_until_it_ends(thread: &mut WorkerThread) {
+        while thread.turn.run(&mut thread.worker, &mut thread.ends) != TurnOutcome::Ended {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn tell() -> Chunk {
+        let mut chunk = Chunk::with_capacity(64);
+        let (message, target, none) = (MessageTypeId(1), HandlerId(1), Fields::default());
+        encode_empty(&mut chunk, FrameKind::Tell, &none, message, target, &[]).unwrap();
+        chunk
+    }
+
+    /// It was in a handler, and its sibling has waited for it no longer.
+    #[test]
+    fn what_a_held_worker_hands_to_a_sibling_that_has_stopped_meanwhile_is_dead() {
+        let mut config = NodeConfig::default();
+        config.workers.count = 2;
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let mut crew = Crew::muster(&config, me, Clock::start(), 1).unwrap();
+        for commands in &mut crew.commands {
+            commands.push(Command::Stop).unwrap();
+        }
+        let mut threads: Vec<_> = crew.recruits.into_iter().map(Recruit::made).collect();
+        run_until_it_ends(&mut threads[1]);
+        let refused = threads[0].ends.push_chunk(WorkerIndex(1), tell());
+        assert!(refused.is_err(), "it is with the one that counts it");
+        // As when the sibling stops right after it was asked whether it has.
+        let rings = threads[0].ends.siblings[1].as_mut().unwrap();
+        rings.to.push_quiet(tell()).unwrap();
+        run_until_it_ends(&mut threads[0]);
+        let dead: u64 = threads.iter().map(|thread| thread.worker.counts().dead_total()).sum();
+        assert_eq!(dead, 1);
+    }
 
     #[test]
     fn control_is_told_of_a_worker_that_nobody_told_to_stop() {

@@ -60,7 +60,7 @@ pub struct WorkerEnds {
     pub commands: RingReceiver<Command>,
     /// Hand-overs of application threads.
     pub injected: Injected<Injection>,
-    /// By sibling; `None` at the own place.
+    /// By sibling; `None` at the own place, and once they are closed.
     pub siblings: Vec<Option<SiblingRings>>,
     /// To control.
     pub reports: mpsc::Sender<Report>,
@@ -188,6 +188,13 @@ impl WorkerIo for WorkerEnds {
         match self.rings(to) {
             Some(rings) if !rings.to.is_closed() => rings.to.push_quiet(chunk),
             _ => Err(Full(chunk)),
+        }
+    }
+
+    fn close_chunks(&mut self, sibling: WorkerIndex, each: &mut dyn FnMut(Chunk)) {
+        if let Some(SiblingRings { to, from }) = self.siblings[usize::from(sibling.0)].take() {
+            from.close(&mut *each);
+            to.close(each);
         }
     }
 

@@ -74,6 +74,10 @@ impl WorkerIo for Hands<'_> {
         self.ends.push_chunk(to, chunk)
     }
 
+    fn close_chunks(&mut self, from: WorkerIndex, each: &mut dyn FnMut(Chunk)) {
+        std::iter::from_fn(|| self.next_chunk(from)).for_each(each);
+    }
+
     fn wake(&mut self, _: WorkerIndex) {}
 
     fn let_go(&mut self) {

@@ -72,6 +72,9 @@ pub trait WorkerIo {
     fn has_chunk(&self, from: WorkerIndex) -> bool;
     /// Hands a chunk to a sibling; hands it back when there is no room.
     fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>>;
+    /// Takes what came from a sibling for the last time, and what was handed to it after it had done
+    /// the same. Called once, when no more is handed to it.
+    fn close_chunks(&mut self, sibling: WorkerIndex, each: &mut dyn FnMut(Chunk));
     /// Wakes a sibling to which chunks were handed.
     fn wake(&mut self, sibling: WorkerIndex);
     /// This worker hands nothing more to siblings.

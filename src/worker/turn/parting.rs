@@ -73,13 +73,13 @@ impl Turn {
         }
     }
 
-    /// What there was no time for.
+    /// What there was no time for, here or at a sibling that stopped earlier.
     fn bury_chunks<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) {
         for sibling in self.siblings() {
-            let rest = self.rests[usize::from(sibling.0)].take();
-            for chunk in rest.into_iter().chain(std::iter::from_fn(|| io.next_chunk(sibling))) {
-                worker.bury_chunk(chunk);
+            if let Some(rest) = self.rests[usize::from(sibling.0)].take() {
+                worker.bury_chunk(rest);
             }
+            io.close_chunks(sibling, &mut |chunk| worker.bury_chunk(chunk));
         }
     }
 }

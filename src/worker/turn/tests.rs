@@ -125,6 +125,7 @@ impl WorkerIo for Hands {
     fn push_chunk(&mut self, _: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
         Err(Full(chunk))
     }
+    fn close_chunks(&mut self, _: WorkerIndex, _: &mut dyn FnMut(Chunk)) {}
     fn wake(&mut self, _: WorkerIndex) {}
     fn let_go(&mut self) {}
     fn is_awaited(&self) -> bool {
