@@ -151,7 +151,6 @@ fn control(node: usize, each: Each, key: &ClusterKey) -> Control {
         policy: Box::new(Manual),
         key: key.clone(),
         leave_timeout: Duration::from_secs(20),
-        leave_grace: Duration::from_secs(1),
         parts: PartSettings::new(&config),
         seed: node as u64,
     };

@@ -4,6 +4,7 @@
 
 pub mod destinations;
 mod ending;
+pub mod given_up;
 mod gossip;
 mod join_state;
 pub mod joining;
@@ -196,14 +197,14 @@ pub struct ControlParts {
     pub key: ClusterKey,
     /// How long a graceful leave may take.
     pub leave_timeout: Duration,
-    /// How long after a leave, or that a path is withdrawn, was announced the others have heard of
-    /// it.
-    pub leave_grace: Duration,
     /// Settings of the parts.
     pub parts: PartSettings,
     /// Seed of all randomness in here.
     pub seed: u64,
 }
+
+/// After so many rounds of gossip the others have heard of a leave, or that a path is withdrawn.
+const HEARD_AFTER: u32 = 3;
 
 /// The decider of one process.
 ///
@@ -255,6 +256,7 @@ impl Control {
         let address = parts.local.address;
         let retry_max_ms = parts.member.settings.seed_retry_max_ms;
         let gossip_every = Duration::from_millis(parts.member.settings.gossip_ms);
+        let grace = gossip_every.saturating_mul(HEARD_AFTER);
         let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
         let joining = Joining::new(address, membership.seeds(), retry_max_ms);
         let no_use = found.no_use(parts.bind);
@@ -263,12 +265,12 @@ impl Control {
             workers,
             membership,
             key: parts.key,
-            serving: Serving::new(workers, parts.leave_grace),
+            serving: Serving::new(workers, grace),
             tables: Tables::default(),
             destinations: Destinations::default(),
             ended: Ended::default(),
             version: 0,
-            leaving: Leaving::new(parts.leave_grace, parts.leave_timeout, workers),
+            leaving: Leaving::new(grace, parts.leave_timeout, workers),
             parts: ControlHalves::new(me, workers, &parts.parts),
             // Not membership's own chance, so that neither follows from the other.
             gossip: Gossip::new(me, gossip_every, parts.seed.rotate_left(32)),

@@ -14,12 +14,12 @@ use super::clock::{Clock, new_incarnation};
 use super::control::ControlThread;
 use super::crew::{Crew, Door};
 use super::hello::ask_seeds;
-use super::last::GivenUp;
 use super::proxies::{DeadLetter, Order};
 use super::published::{Ended, Published, Strangers};
 use crate::base::debug_as_display;
 use crate::base::{Incarnation, MemberEvent, NodeId, NodeRef};
 use crate::config::{DEAD_LETTERS_BYTES, EVENTS_BYTES, NodeConfig, STREAM_ITEMS};
+use crate::control::given_up::GivenUp;
 use crate::control::joining::JoinState;
 use crate::control::leaving::LeaveWaits;
 use crate::control::links::LinkConfig;
@@ -221,7 +221,6 @@ fn control_parts(
     let ms = Duration::from_millis;
     ControlParts {
         local,
-        leave_grace: ms(3 * membership.gossip_ms),
         member,
         links: LinkConfig {
             handshake_timeout: ms(links.handshake_timeout_ms),

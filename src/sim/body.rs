@@ -125,7 +125,6 @@ impl World {
             policy: Box::new(Manual),
             key: self.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
-            leave_grace: Duration::from_millis(3 * self.plan.member.settings.gossip_ms),
             parts: self.plan.parts.clone(),
             seed: self.net.rng.random(),
         })
