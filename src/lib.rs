@@ -129,6 +129,7 @@ pub use base::{
     PlacementError, RouteeId, Service, Time, View, WorkerIndex,
 };
 pub use config::{ConfigError, NodeConfig};
+pub use control::given_up::GivenUp;
 pub use control::joining::{JoinState, SeedState};
 pub use control::leaving::LeaveWaits;
 pub use control::lookout::HeldWorker;
@@ -198,7 +199,6 @@ pub use net::discovery::{Discovery, SeedList};
 pub use queue::times::Distribution;
 pub use rkyv;
 pub use route::{LocalPreference, SpecError};
-pub use runtime::last::GivenUp;
 pub use runtime::proxies::{DeadLetter, OrderError};
 pub use runtime::published::{Ended, Strangers};
 pub use runtime::start::StartError;

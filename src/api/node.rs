@@ -16,6 +16,7 @@ use crate::base::fate::{Counts, Refusal};
 use crate::base::{
     LogKind, NodeId, NodeRef, Path, PatternError, Placement, Time, View, WorkerIndex, counted,
 };
+use crate::control::given_up::GivenUp;
 use crate::control::joining::JoinState;
 use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
@@ -23,7 +24,6 @@ use crate::queue::block_on;
 use crate::queue::block_on::{block_on_within, is_worker_thread};
 use crate::queue::foreign::shielded;
 use crate::route::{RouterSpec, StrategyKind};
-use crate::runtime::last::GivenUp;
 use crate::runtime::proxies::{Order, OrderError};
 use crate::runtime::published::{Ended, Strangers};
 use crate::wire::Message;

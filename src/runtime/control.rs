@@ -14,13 +14,13 @@ use super::clock::Clock;
 use super::crew::Door;
 use super::effects::{Discovered, Effects, Mailbox};
 use super::jobs::Jobs;
-use super::last::GivenUp;
 use super::proxies::{Command, Order, OrderError, Report};
 use super::published::{Ended, Published, Strangers};
 use crate::ask::left_open;
 use crate::base::{
     HandlerId, LogKind, LogLimiter, Path, Placement, Time, View, WorkerIndex, counted,
 };
+use crate::control::given_up::GivenUp;
 use crate::control::links::{JobEvent, JobId};
 use crate::control::lookout::{HeldWorker, Lookout};
 use crate::control::{

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::last::GivenUp;
 use super::proxies::DeadLetter;
 use crate::base::{MemberEvent, WorkerIndex};
+use crate::control::given_up::GivenUp;
 use crate::control::joining::JoinState;
 use crate::control::leaving::LeaveWaits;
 use crate::control::troubles::Trouble;
