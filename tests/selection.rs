@@ -176,7 +176,7 @@ impl Handler<Slow> for Large {
     fn handle(&mut self, _: &ArchivedSlow, _: &mut Context<'_>) -> Vec<u8> {
         // While the worker handles, nothing holds up the thread that takes the replies before it.
         std::thread::sleep(Duration::from_millis(50));
-        vec![7; 1_500]
+        vec![7; 40_000]
     }
 }
 
@@ -210,7 +210,7 @@ fn replies_do_not_pile_up_behind_one_that_is_late() {
     for (to, reply) in replies {
         let expected = match to.path.as_str() {
             "/large/00" => Err(AskError::Timeout),
-            _ => Ok(1_500),
+            _ => Ok(40_000),
         };
         assert_eq!(reply.map(|reply| reply.len()), expected, "{}", to.path);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 
+use super::deframe::{Deframed, deframe};
 use super::header::{
     CORRELATION, CORRELATION_AND_DEADLINE, DEADLINE_US, FrameKind, HEADER_BYTES, at, padded,
 };
@@ -238,6 +239,16 @@ impl Chunk {
         self.bytes[..body.len()].copy_from_slice(body);
         self.start = 0;
         self.end = body.len();
+    }
+
+    /// Drops all but the body of the first frame, which is then held as by [`Chunk::hold`].
+    pub fn keep_body(&mut self) {
+        if let Ok(Deframed::Frame(frame, _)) = deframe(&self.bytes[self.start..self.end], u32::MAX)
+        {
+            let (offset, length) = (frame.header.body_offset(), frame.body().len());
+            self.start += offset;
+            self.end = self.start + length;
+        }
     }
 
     /// Where frames start, and where the last one ends.

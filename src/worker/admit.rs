@@ -40,6 +40,11 @@ impl Worker {
             }
             Injection::Ask(ask) => self.inject_ask(ask),
             Injection::Cancel { slot, generation } => self.core.cancel(slot, generation),
+            Injection::Reply { to, frame: Ok(frame) }
+                if self.core.is_for_own_application(to.link, to.correlation) =>
+            {
+                self.core.reply_here(to.correlation, frame);
+            }
             Injection::Reply { to, frame } => {
                 let Core { links, encoder, .. } = &mut self.core;
                 let link = links.get_mut(to.link);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::burying::death;
 use super::core::{Core, HandedOver, Waiter, push};
 use super::dead::About;
+use super::inject::AppReply;
 use super::link::LinkId;
 use super::place::{Place, Target, single};
 use super::router_ref::RouterKey;
@@ -13,10 +14,12 @@ use super::send::{ask_head, retry};
 use crate::ask::Effect;
 use crate::base::DestinationId;
 use crate::base::fate::{AskError, DeathReason, Refusal};
-use crate::wire::Message;
+use crate::wire::{Chunk, Message};
 
 /// How often a full table of asks is looked over for what nobody waits for.
 const REAP_EVERY: Duration = Duration::from_millis(10);
+
+const NO_ROOM: AskError = AskError::Dead(DeathReason::RepliesFull);
 
 impl Core {
     /// Sends an ask for a routee on this worker to one place.
@@ -138,8 +141,29 @@ impl Core {
         generation: u32,
         reply: Result<&[u8], AskError>,
     ) {
-        let full = AskError::Dead(DeathReason::RepliesFull);
-        let reply = reply.and_then(|body| self.buffers.hold_reply(body).ok_or(full));
+        let reply = reply.and_then(|body| self.buffers.hold_reply(body).ok_or(NO_ROOM));
+        self.complete(slot, generation, reply);
+    }
+
+    /// An ask of an application to this very worker has its reply. It does not wait behind what
+    /// else this worker sent itself.
+    pub(super) fn reply_here(&mut self, correlation: u64, frame: Chunk) {
+        let replied = self.asks.replied(correlation, self.own, &mut self.ask_effects);
+        if let Some(Waiter::Application { slot, generation }) = replied {
+            let reply = self.buffers.hold_reply_of(frame).ok_or(NO_ROOM);
+            self.complete(slot, generation, reply);
+        }
+        self.carry_asks();
+    }
+
+    /// Whether [`Core::reply_here`] is the way of a reply.
+    #[inline]
+    pub(super) fn is_for_own_application(&self, link: LinkId, correlation: u64) -> bool {
+        link == self.own
+            && matches!(self.asks.waits_for(correlation, link), Some(Waiter::Application { .. }))
+    }
+
+    fn complete(&mut self, slot: u32, generation: u32, reply: AppReply) {
         let held = reply.is_ok();
         // By its own clock it may have ended a moment before.
         let heard = self.replies.complete(slot, generation, reply);

@@ -7,6 +7,9 @@ use crate::wire::{CHUNK_BYTES, Chunk};
 /// Capacity of the chunks that carry single frames between threads.
 pub const SMALL_CHUNK_BYTES: usize = 1024;
 
+/// Capacities of chunks that are no larger than needed.
+pub const SIZES: [usize; 3] = [SMALL_CHUNK_BYTES, 4 * SMALL_CHUNK_BYTES, 16 * SMALL_CHUNK_BYTES];
+
 /// The free buffers that all threads of a node share.
 pub struct Buffers {
     /// Of [`CHUNK_BYTES`].
@@ -43,8 +46,12 @@ impl Buffers {
 
     /// Holds a reply for an application; nothing when too much waits there already.
     pub fn hold_reply(&self, body: &[u8]) -> Option<Reply> {
-        let bytes = body.len().max(1);
-        let mut chunk = self.take_fitting(bytes);
+        let mut chunk = match SIZES.into_iter().find(|size| body.len() <= *size) {
+            Some(SMALL_CHUNK_BYTES) => self.take_small(),
+            // It may lie there for long, so it takes no more than it needs.
+            Some(size) => Chunk::with_capacity(size),
+            None => self.take_fitting(body.len()),
+        };
         let taken = match chunk.capacity() {
             SMALL_CHUNK_BYTES => None,
             large => match self.replies.take(large) {
@@ -57,6 +64,17 @@ impl Buffers {
         };
         chunk.hold(body);
         Some(Reply { body: chunk, _taken: taken })
+    }
+
+    /// The same for the body of a frame.
+    pub fn hold_reply_of(&self, mut frame: Chunk) -> Option<Reply> {
+        frame.keep_body();
+        if frame.capacity() == SMALL_CHUNK_BYTES {
+            return Some(Reply { body: frame, _taken: None });
+        }
+        let held = self.hold_reply(frame.bytes());
+        self.give(frame);
+        held
     }
 
     /// An empty chunk for a batch of frames.

@@ -447,6 +447,9 @@ impl Core {
     /// Puts a reply into the link that the ask came from.
     #[inline]
     pub(super) fn reply<R: WireType>(&mut self, link: LinkId, correlation: u64, reply: &R) {
+        if self.is_for_own_application(link, correlation) {
+            return self.reply_to_own_application(correlation, reply);
+        }
         let Some(to) = self.links.get_mut(link) else {
             self.published.tally.lost_replies.add(1);
             return;
@@ -457,11 +460,23 @@ impl Core {
         let pushed = to.outbox.push(&mut self.encoder, &Head::reply(correlation), reply);
         match pushed {
             Ok(()) => self.mark_dirty(link),
-            Err(_) => {
-                self.published.tally.lost_replies.add(1);
-                self.fail(link, correlation, DeathReason::ReplyTooLarge);
-            }
+            Err(_) => self.refuse_reply(link, correlation),
         }
+    }
+
+    // Out of line, or the replies to routees would pay for it.
+    #[inline(never)]
+    fn reply_to_own_application<R: WireType>(&mut self, correlation: u64, reply: &R) {
+        match self.encoder.single(&Head::reply(correlation), reply) {
+            Ok(frame) => self.reply_here(correlation, frame),
+            Err(_) => self.refuse_reply(self.own, correlation),
+        }
+    }
+
+    #[cold]
+    fn refuse_reply(&mut self, link: LinkId, correlation: u64) {
+        self.published.tally.lost_replies.add(1);
+        self.fail(link, correlation, DeathReason::ReplyTooLarge);
     }
 
     /// Whoever was to reply later does not.

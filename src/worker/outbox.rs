@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rkyv::ser::allocator::Arena;
 
-use super::buffers::{Buffers, SMALL_CHUNK_BYTES};
+use super::buffers::{Buffers, SIZES, SMALL_CHUNK_BYTES};
 use super::purse::{Account, Purses};
 use crate::base::{HandlerId, MessageTypeId, fate::Refusal};
 use crate::wire::{
@@ -19,9 +19,6 @@ use crate::wire::{
 
 /// How many free chunks a worker keeps for itself before it shares them.
 const KEPT_CHUNKS: usize = 64;
-
-/// Capacities of chunks that are no larger than needed.
-const SIZES: [usize; 3] = [SMALL_CHUNK_BYTES, 4 * SMALL_CHUNK_BYTES, 16 * SMALL_CHUNK_BYTES];
 
 /// What a frame says besides its body.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ use rkyv::with::{ArchiveWith, SerializeWith};
 use rkyv::{Archive, Place, Serialize};
 
 use super::*;
+use crate::queue::block_on::block_on_within;
 use crate::wire::{Deframed, deframe};
 
 /// What the first frame that waits for the other node says is left of its deadline.
@@ -146,6 +147,25 @@ fn a_reply_that_nobody_heard_is_none_that_an_ask_got() {
     assert_eq!(number(ticket.wait()), Err(AskError::Dead(DeathReason::RepliesFull)));
     let after = net.counts(0);
     assert_eq!((after.replies - before.replies, after.failed_asks - before.failed_asks), (0, 1));
+}
+
+#[test]
+fn an_application_has_its_reply_before_its_own_worker_handles_what_came_behind() {
+    let mut net = Net::with_limits(1, LIMITS);
+    let deadline = net.now.plus(WITHIN);
+    let [now, later, behind] = [doing(1, REPLY), doing(2, LATER), doing(3, REPLY)]
+        .map(|message| net.sides[0].inject_ask(0, &message, deadline, false));
+    assert_eq!(net.sides[0].worker.own_chunk(2), (2, true));
+    let at_once = |ticket| block_on_within(ticket, Duration::ZERO).map(number);
+    assert_eq!(at_once(now), Some(Ok(2)));
+    net.seen(0, |seen| seen.repliers.pop().unwrap()).reply(&7).unwrap();
+    let side = &mut net.sides[0];
+    side.worker.inject(side.injected.pop().unwrap());
+    assert_eq!(at_once(later), Some(Ok(7)));
+    net.settle();
+    assert_eq!(at_once(behind), Some(Ok(4)));
+    let counts = net.counts(0);
+    assert_eq!((counts.replies, counts.late_replies, counts.in_flight()), (3, 0, 0));
 }
 
 /// Its own serialisation panics.

@@ -183,7 +183,7 @@ fn an_ask_that_waits_for_room_ends_at_its_deadline() {
     let later = net.now.plus(Duration::from_millis(60));
     let side = &mut net.sides[0];
     let second = side.inject_ask(1, &ping(2), later, false);
-    let first = side.inject_ask(1, &ping(1), soon, true);
+    let first = side.inject_ask(1, &ping(1), soon, false);
     net.pass(29);
     assert_eq!(net.counts(0).failed_asks, 0);
     net.pass(1);
@@ -444,6 +444,9 @@ fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told(
     assert_eq!((held.len(), buffers.replies.taken()), (4, 256 << 10));
     assert!(buffers.hold_reply(&[7; 1_000]).is_some(), "a small one has the place of its ask");
     drop(held);
+    let between = buffers.hold_reply(&[7; 2_000]).unwrap();
+    assert_eq!(buffers.replies.taken(), 4 << 10, "one takes about as much as it has");
+    drop(between);
     assert_eq!(buffers.replies.taken(), 0);
     assert_eq!(buffers.hold_reply(&large).unwrap().into_chunk().bytes(), large);
 
@@ -461,7 +464,7 @@ fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told(
 
 /// A worker that was behind sees a life only as one that is over: its link must not outlive it.
 #[test]
-fn the_link_of_a_peer_that_came_and_went_between_two_snapshots_is_closed() {
+fn the_link_of_a_peer_that_came_and_wentbetween_two_snapshots_is_closed() {
     let mut net = Net::new(1);
     let newcomer = node(7);
     let worker = &mut net.sides[0].worker;
