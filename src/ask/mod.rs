@@ -275,22 +275,20 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
     /// A reply came on a link. Gives who waited for it; `None` when it answers nothing any more.
     #[inline]
     pub fn replied(&mut self, correlation: u64, link: L, out: &mut Effects<W>) -> Option<W> {
-        let ask = self.on(correlation, link)?;
+        let ask = match self.table.get(correlation)? {
+            Entry::Ask(Ask { course: Course::Once(on), .. }) if *on == link => correlation,
+            Entry::Attempt { ask, link: on } if *on == Some(link) => *ask,
+            _ => return None,
+        };
         self.close(ask, out)
     }
 
     /// Who waits for what would come with this correlation on this link.
     #[inline]
     pub fn waits_for(&self, correlation: u64, link: L) -> Option<&W> {
-        self.waiter(self.on(correlation, link)?)
-    }
-
-    /// The ask whose attempt this is.
-    #[inline]
-    fn on(&self, correlation: u64, link: L) -> Option<u64> {
         match self.table.get(correlation)? {
-            Entry::Ask(Ask { course: Course::Once(on), .. }) if *on == link => Some(correlation),
-            Entry::Attempt { ask, link: on } if *on == Some(link) => Some(*ask),
+            Entry::Ask(Ask { course: Course::Once(on), waiter, .. }) if *on == link => Some(waiter),
+            Entry::Attempt { ask, link: on } if *on == Some(link) => self.waiter(*ask),
             _ => None,
         }
     }
