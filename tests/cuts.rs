@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, Message, Node, PeerTrouble, Refusal, Routee, Router};
+use keyway::{Context, Handler, JoinState, Message, Node, PeerTrouble, Refusal, Routee, Router};
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -107,6 +107,22 @@ impl Wires {
     /// A node's own system has no route for what fits, and says so.
     fn no_route(&self, side: usize, what: &str) -> bool {
         ip(&format!("-n {} rule add pref 1 {what} unreachable", self.names()[side]))
+    }
+
+    /// No datagram comes here that was cut into pieces on its way.
+    fn drops_fragments(&self, side: usize) -> bool {
+        self.inside(side, || {
+            let keeps = "/proc/sys/net/ipv4/ipfrag_";
+            ["low", "high"]
+                .iter()
+                .all(|end| std::fs::write(format!("{keeps}{end}_thresh"), "0").is_ok())
+        })
+    }
+
+    fn takes_fragments(&self, side: usize) {
+        self.inside(side, || {
+            std::fs::write("/proc/sys/net/ipv4/ipfrag_high_thresh", "4194304").unwrap();
+        });
     }
 
     fn mend(&self) {
@@ -265,6 +281,35 @@ fn a_member_to_which_the_system_makes_no_connection_is_named_with_the_systems_wo
     wires.mend_at(0);
     eventually("it is over, though nobody asks", || troubles(&left).is_empty());
     until_answered(&router, key, by);
+}
+
+/// The seed calls the newcomer, which sees it and is let in by nobody: of its own record only the
+/// first piece arrives.
+#[test]
+fn a_node_whose_record_does_not_arrive_is_not_healthy_and_says_so() {
+    let Some(wires) = Wires::new(5) else { return };
+    let [seed, newcomer] = HOSTS.map(|host| format!("{host}:7400"));
+    // A record of 3 KB goes in pieces, of which all but the last are dropped.
+    assert!(ip(&format!("-n {} link set eth mtu 576", wires.names()[1])));
+    if !wires.drops_fragments(0) {
+        return left_out("needs limits for fragments");
+    }
+    let start = |side: usize, bytes: usize, seed: &str| {
+        let node = Node::builder().bind(format!("{}:7400", HOSTS[side])).seed(seed).workers(1);
+        let node = node.secret("a secret of enough bytes").spin(Duration::ZERO);
+        let text = "x".repeat(bytes / 6);
+        let node = (0..6).fold(node, |node, at| node.metadata(&format!("padding{at}"), &text));
+        wires.inside(side, || node.start().unwrap())
+    };
+    let (left, right) = (start(0, 0, &newcomer), start(1, 3_000, &seed));
+    eventually("it says so", || right.join_state() == JoinState::Unlisted);
+    let health = right.health();
+    assert!(!health.is_healthy() && right.view().members.len() == 2, "{health:?}");
+    assert_eq!(left.view().members.len(), 1);
+    assert!(ip(&format!("-n {} link set eth mtu 1500", wires.names()[1])));
+    wires.takes_fragments(0);
+    eventually("it is listed", || left.view().members.len() == 2 && right.health().is_healthy());
+    assert_eq!(right.join_state(), JoinState::Joined);
 }
 
 #[test]

@@ -60,11 +60,11 @@ pub struct WorkerHealth {
 }
 
 impl Health {
-    /// Whether it takes messages: its own state is `Up`, it goes on, others can reach it, and no
+    /// Whether it takes messages: its own state is `Up`, it goes on, others can reach it and list it, and no
     /// worker has stood still for more than a second.
     pub fn is_healthy(&self) -> bool {
         let up = self.ended.is_none() && self.state == Some(MemberState::Up);
-        let unreached = matches!(self.join, JoinState::Unreached { .. });
+        let unreached = matches!(self.join, JoinState::Unreached { .. } | JoinState::Unlisted);
         up && !unreached && self.workers.iter().all(|worker| worker.turn < UNHEALTHY_AFTER)
     }
 

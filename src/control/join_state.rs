@@ -35,6 +35,9 @@ pub enum JoinState {
         /// Which members say so, by their addresses.
         by: Vec<SocketAddr>,
     },
+    /// It has met other members, and for two rounds of comparing and a second none of them was seen to
+    /// list it: what it says of itself does not arrive. It gets no keys, and nobody else knows of it.
+    Unlisted,
     /// It has met other members.
     Joined,
     /// It has ended, and joins nothing any more. [`Node::end`](crate::Node::end) tells how.
@@ -48,7 +51,9 @@ impl fmt::Display for JoinState {
             Self::Joining { .. } | Self::NoAddress { .. } => {
                 write!(f, "joining: {}", self.obstacle().unwrap_or_default())
             }
-            Self::Unreached { .. } => f.write_str(&self.obstacle().unwrap_or_default()),
+            Self::Unreached { .. } | Self::Unlisted => {
+                f.write_str(&self.obstacle().unwrap_or_default())
+            }
             Self::Joined => f.write_str("joined"),
             Self::Ended => {
                 f.write_str("ended: this node has left, was stopped, or could not go on")
@@ -68,6 +73,12 @@ impl JoinState {
                 Some(seeds.collect::<Vec<_>>().join("; "))
             }
             Self::NoAddress { why } => Some(format!("no seed has an address: {why}")),
+            Self::Unlisted => Some(
+                "it sees other members and none of them lists it: their datagrams arrive here, and \
+                 its own record does not arrive there; look for what drops UDP on the way from here, \
+                 or only large datagrams, as a path with a small MTU that drops IP fragments does"
+                    .to_owned(),
+            ),
             Self::Unreached { address, by } => {
                 let by = by.iter().map(|member| format!("the member at {member}"));
                 let (by, why) = (by.collect::<Vec<_>>(), SeedState::CannotReach(*address));

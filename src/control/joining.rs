@@ -224,6 +224,7 @@ impl Control {
         if let Some(pause) = self.joining.follow(seeds, joined) {
             sink.schedule(now.plus(pause), ControlTimer::Join);
         }
+        self.listing_follows(now, sink);
     }
 
     /// A round of greetings is due.

@@ -255,6 +255,7 @@ impl Control {
         let workers = parts.local.workers;
         let address = parts.local.address;
         let retry_max_ms = parts.member.settings.seed_retry_max_ms;
+        let unreached = Unreached::new(retry_max_ms, parts.member.settings.sync_ms);
         let gossip_every = Duration::from_millis(parts.member.settings.gossip_ms);
         let grace = gossip_every.saturating_mul(HEARD_AFTER);
         let membership = Membership::new(parts.member, parts.local, parts.policy, parts.seed)?;
@@ -282,7 +283,7 @@ impl Control {
             bind: parts.bind,
             found_seeds,
             joining,
-            unreached: Unreached::new(retry_max_ms),
+            unreached,
             troubles: Troubles::default(),
             complaints: Complaints::default(),
             size: SizeWarning::default(),

@@ -1,6 +1,6 @@
 //! A node that has met others, and that none of them lists: it does not answer at the address that it
-//! advertises. It sees them all, they answer it, and to itself it seems to be up; but it gets no keys,
-//! and nobody else knows of it.
+//! advertises, or what it says of itself does not arrive. It sees them all, they answer it, and to
+//! itself it seems to be up; but it gets no keys, and nobody else knows of it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +25,11 @@ pub(super) struct Unreached {
     by: BTreeMap<SocketAddr, Time>,
     /// For how long a word counts: until it must have come again.
     lately: Duration,
+    /// Since when this node has met others and was not seen to be listed.
+    unlisted_since: Option<Time>,
+    /// How long that may last: each round of comparing asks for it.
+    patience: Duration,
+    unlisted: bool,
     looking: bool,
     news: bool,
     repeats: Repeats,
@@ -32,9 +37,23 @@ pub(super) struct Unreached {
 }
 
 impl Unreached {
-    pub fn new(retry_max_ms: u64) -> Self {
+    pub fn new(retry_max_ms: u64, sync_ms: u64) -> Self {
         let lately = Duration::from_secs(1).max(2 * Duration::from_millis(retry_max_ms));
-        Self { lately, ..Self::default() }
+        let patience = Duration::from_millis(2 * sync_ms) + LOOK;
+        Self { lately, patience, ..Self::default() }
+    }
+
+    /// Whether this node has met others, and none of them was seen to list it. Gives the same, for as
+    /// long as it is worth another look.
+    fn watch(&mut self, now: Time, is_unlisted: bool) -> bool {
+        self.unlisted_since = is_unlisted.then(|| self.unlisted_since.unwrap_or(now));
+        let unlisted = self.unlisted_since.is_some_and(|since| now.since(since) >= self.patience);
+        self.news |= unlisted != self.unlisted;
+        self.unlisted = unlisted;
+        if unlisted {
+            self.repeats.count();
+        }
+        is_unlisted
     }
 
     fn said(&mut self, now: Time, from: SocketAddr, address: SocketAddr) {
@@ -62,8 +81,12 @@ impl Unreached {
     }
 
     fn state(&self) -> Option<JoinState> {
-        let address = self.address.filter(|_| !self.by.is_empty())?;
-        Some(JoinState::Unreached { address, by: self.by.keys().copied().collect() })
+        match self.address.filter(|_| !self.by.is_empty()) {
+            Some(address) => {
+                Some(JoinState::Unreached { address, by: self.by.keys().copied().collect() })
+            }
+            None => self.unlisted.then_some(JoinState::Unlisted),
+        }
     }
 }
 
@@ -103,15 +126,36 @@ impl Control {
         if let Some(line) = self.unreached.line(now) {
             sink.log(line);
         }
+        self.look_for_listing(now, sink);
+    }
+
+    fn look_for_listing(&mut self, now: Time, sink: &mut dyn ControlSink) {
         if !std::mem::replace(&mut self.unreached.looking, true) {
             sink.schedule(now.plus(LOOK), ControlTimer::Unreached);
         }
     }
 
+    /// The view is another one: there may be somebody by now who should list this node.
+    pub(super) fn listing_follows(&mut self, now: Time, sink: &mut dyn ControlSink) {
+        if self.is_unlisted() {
+            self.look_for_listing(now, sink);
+        }
+    }
+
+    /// It has met others, and none of them was seen to list it.
+    fn is_unlisted(&self) -> bool {
+        let joined = self.joining.state() == JoinState::Joined;
+        joined && !self.is_ending() && !self.membership.is_listed()
+    }
+
     /// Is it over?
     pub(super) fn unreached_due(&mut self, now: Time, sink: &mut dyn ControlSink) {
-        let is_listed = self.membership.is_listed();
-        if !self.unreached.forget(now, is_listed) {
+        let (is_listed, is_unlisted) = (self.membership.is_listed(), self.is_unlisted());
+        let watches = self.unreached.watch(now, is_unlisted);
+        if let Some(line) = self.unreached.line(now) {
+            sink.log(line);
+        }
+        if !self.unreached.forget(now, is_listed) || watches {
             return sink.schedule(now.plus(LOOK), ControlTimer::Unreached);
         }
         self.unreached.looking = false;
@@ -119,7 +163,7 @@ impl Control {
             let address = self.unreached.address;
             self.say(now, LogKind::TroubleOver, sink, || {
                 let address = address.map(|address| format!(" at {address}")).unwrap_or_default();
-                format!("this node is let in: others reach it{address}")
+                format!("this node is let in: others list it{address}")
             });
         }
     }
@@ -137,7 +181,7 @@ mod tests {
     fn what_others_say_counts_while_they_say_so() {
         let [one, other, own]: [SocketAddr; 3] =
             [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let mut unreached = Unreached::new(5_000);
+        let mut unreached = Unreached::new(5_000, 500);
         assert_eq!(unreached.state(), None);
         unreached.said(at(0), one, own);
         let line = unreached.line(at(0)).unwrap().text;
@@ -159,8 +203,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_listed_by_nobody_says_so_after_two_rounds_of_comparing() {
+        let mut unreached = Unreached::new(5_000, 500);
+        for second in 0..2 {
+            assert!(unreached.watch(at(second), true));
+            assert_eq!((unreached.state(), unreached.line(at(second))), (None, None));
+        }
+        assert!(unreached.watch(at(2), true) && unreached.news);
+        assert_eq!(unreached.state(), Some(JoinState::Unlisted));
+        assert!(unreached.line(at(2)).unwrap().text.contains("none of them lists it"));
+        assert!(unreached.watch(at(3), true));
+        assert_eq!(unreached.line(at(3)), None, "it was said");
+        // What members say of its address tells more.
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        unreached.said(at(4), address, address);
+        assert!(matches!(unreached.state(), Some(JoinState::Unreached { .. })));
+        assert!(unreached.forget(at(60), false));
+        assert!(!unreached.watch(at(60), false));
+        assert_eq!(unreached.state(), None);
+    }
+
+    #[test]
     fn however_many_say_so_few_are_kept() {
-        let mut unreached = Unreached::new(5_000);
+        let mut unreached = Unreached::new(5_000, 500);
         for port in 1..=1_000 {
             let from = SocketAddr::from(([127, 0, 0, 1], port));
             unreached.said(at(0), from, from);

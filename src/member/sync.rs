@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::base::{MemberState, NodeId, Time};
 
 use super::belief::Belief;
-use super::messages::{self, Packer, SummaryEntry};
+use super::messages::{self, FLAG_JOIN, Packer, SummaryEntry};
 use super::reachability::Beliefs;
 use super::records::{Entry, is_gone, state_byte};
 use super::timer::TimerKind;
@@ -44,6 +44,10 @@ impl Membership {
         let reachable = self.reachable_addresses();
         if let [peer] = self.pick(reachable, 1)[..] {
             sink.send(peer, &messages::digest(self.sender(), self.digest()));
+            // Nobody has been seen to list this node: whoever gets this answers with a list.
+            if !self.established {
+                self.call(FLAG_JOIN, peer, sink);
+            }
             self.tell_of_tombstones(peer, sink);
         }
     }

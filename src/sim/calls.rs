@@ -52,7 +52,8 @@ impl ControlTells for Hands<'_> {
     }
 
     fn join_state(&mut self, state: JoinState) {
-        *self.met = matches!(state, JoinState::Joined | JoinState::Unreached { .. });
+        let unlisted = matches!(state, JoinState::Unreached { .. } | JoinState::Unlisted);
+        *self.met = unlisted || state == JoinState::Joined;
     }
 
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]) {
