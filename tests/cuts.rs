@@ -148,18 +148,26 @@ impl Wires {
     }
 
     fn node(&self, side: usize) -> Node {
-        self.inside(side, || {
-            let node = Node::builder()
-                .bind(format!("{}:7400", HOSTS[side]))
-                .seed(format!("{}:7400", HOSTS[0]))
-                .secret("a secret of enough bytes")
-                .workers(1)
-                .spin(Duration::ZERO)
-                .start()
-                .unwrap();
-            node.serve("/user/here", |_| Here).unwrap();
-            node
-        })
+        self.node_with(side, 0)
+    }
+
+    /// With so many bytes of metadata.
+    fn node_with(&self, side: usize, bytes: usize) -> Node {
+        let node = self.start(side, HOSTS[0], bytes);
+        node.serve("/user/here", |_| Here).unwrap();
+        node
+    }
+
+    fn start(&self, side: usize, seed: &str, bytes: usize) -> Node {
+        let text = "x".repeat(bytes / 4);
+        let node = Node::builder()
+            .bind(format!("{}:7400", HOSTS[side]))
+            .seed(format!("{seed}:7400"))
+            .secret("a secret of enough bytes")
+            .workers(1)
+            .spin(Duration::ZERO);
+        let node = (0..4).fold(node, |node, at| node.metadata(&format!("padding{at}"), &text));
+        self.inside(side, || node.start().unwrap())
     }
 }
 
@@ -283,25 +291,43 @@ fn a_member_to_which_the_system_makes_no_connection_is_named_with_the_systems_wo
     until_answered(&router, key, by);
 }
 
+/// The largest record goes in datagrams that no path has to cut.
+#[test]
+fn a_long_record_arrives_where_fragments_are_dropped() {
+    let Some(wires) = Wires::new(6) else { return };
+    for side in [0, 1] {
+        assert!(ip(&format!("-n {} link set eth mtu 1280", wires.names()[side])));
+        if !wires.drops_fragments(side) {
+            return left_out("needs limits for fragments");
+        }
+    }
+    let (left, right) = (wires.node(0), wires.node_with(1, 4_000));
+    for node in [&left, &right] {
+        assert!(node.wait_members(2, Duration::from_secs(20)));
+    }
+    eventually("they list each other", || right.join_state() == JoinState::Joined);
+    // And what is added to it later.
+    for number in 0..20 {
+        right.serve(&format!("/user/a-long-name-for-a-path/{number:0>60}"), |_| Here).unwrap();
+    }
+    let has_all = |node: &Node| {
+        let view = node.view();
+        view.member(right.id().node).is_some_and(|member| member.services.len() == 21)
+    };
+    eventually("it arrives", || has_all(&left));
+}
+
 /// The seed calls the newcomer, which sees it and is let in by nobody: of its own record only the
 /// first piece arrives.
 #[test]
 fn a_node_whose_record_does_not_arrive_is_not_healthy_and_says_so() {
     let Some(wires) = Wires::new(5) else { return };
-    let [seed, newcomer] = HOSTS.map(|host| format!("{host}:7400"));
-    // A record of 3 KB goes in pieces, of which all but the last are dropped.
-    assert!(ip(&format!("-n {} link set eth mtu 576", wires.names()[1])));
+    // What is longer than 1,000 bytes is cut, and what is cut is dropped.
+    assert!(ip(&format!("-n {} link set eth mtu 1000", wires.names()[1])));
     if !wires.drops_fragments(0) {
         return left_out("needs limits for fragments");
     }
-    let start = |side: usize, bytes: usize, seed: &str| {
-        let node = Node::builder().bind(format!("{}:7400", HOSTS[side])).seed(seed).workers(1);
-        let node = node.secret("a secret of enough bytes").spin(Duration::ZERO);
-        let text = "x".repeat(bytes / 6);
-        let node = (0..6).fold(node, |node, at| node.metadata(&format!("padding{at}"), &text));
-        wires.inside(side, || node.start().unwrap())
-    };
-    let (left, right) = (start(0, 0, &newcomer), start(1, 3_000, &seed));
+    let (left, right) = (wires.start(0, HOSTS[1], 0), wires.start(1, HOSTS[0], 3_000));
     eventually("it says so", || right.join_state() == JoinState::Unlisted);
     let health = right.health();
     assert!(!health.is_healthy() && right.view().members.len() == 2, "{health:?}");

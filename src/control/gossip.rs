@@ -22,6 +22,7 @@ use rand::{RngExt, SeedableRng};
 use crate::base::{MemberEvent, NodeRef, Rng, Time, View};
 use crate::part::PartId;
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
+use crate::wire::datagram::WHOLE_BYTES;
 
 /// The longest word.
 pub const WORD_BYTES: usize = 256;
@@ -37,7 +38,7 @@ const REMIND_EVERY: u32 = 5;
 /// How much later a version may be at once to be taken from others than its speaker.
 const STEP: u64 = 1 << 32;
 /// How full a datagram is made.
-const DATAGRAM_BYTES: usize = 1_400;
+const DATAGRAM_BYTES: usize = WHOLE_BYTES;
 /// What one listener is told of news in a round, so that with five rounds a second a node sends no
 /// more than some 10 KiB a second per listener however large the cluster: in a storm of words each
 /// takes longer.

@@ -76,7 +76,7 @@ impl JoinState {
             Self::Unlisted => Some(
                 "it sees other members and none of them lists it: their datagrams arrive here, and \
                  its own record does not arrive there; look for what drops UDP on the way from here, \
-                 or only large datagrams, as a path with a small MTU that drops IP fragments does"
+                 or only datagrams of up to 1,200 bytes, as a path with a small MTU does"
                     .to_owned(),
             ),
             Self::Unreached { address, by } => {

@@ -2,6 +2,7 @@
 //! and the snapshot that workers follow. A decider: datagrams, times and orders come in; sealed
 //! datagrams, snapshots and events go out into a sink.
 
+mod adapter;
 pub mod destinations;
 mod ending;
 pub mod given_up;
@@ -15,6 +16,7 @@ pub mod links;
 mod log_line;
 pub mod lookout;
 mod parts;
+mod pieces;
 mod repeats;
 pub mod seeds;
 mod serving;
@@ -29,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::adapter::Adapter;
 use self::destinations::{Destinations, Ended};
 use self::ending::Ending;
 use self::gossip::{Gossip, News};
@@ -38,16 +41,17 @@ use self::letters::DeadLetter;
 use self::links::shake::Shake;
 use self::links::{JobId, LinkConfig, LinkEffect, LinkTimer, Links};
 pub use self::log_line::LogLine;
+use self::pieces::{NoPiece, Pieces};
 use self::repeats::Complaints;
 use self::seeds::FoundSeeds;
 use self::serving::Serving;
 pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::size::SizeWarning;
 use self::tables::Tables;
-use self::troubles::{PeerTrouble, Trouble, Troubles};
+use self::troubles::Troubles;
 use self::unreached::Unreached;
 use crate::base::{
-    HandlerId, LogKind, LogLimiter, Member, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
+    HandlerId, LogKind, LogLimiter, MemberEvent, NodeId, NodeRef, Time, View, WorkerIndex,
 };
 use crate::member::{
     LocalMember, MemberConfig, MemberError, MemberFault, MemberSink, MemberStats, MemberTimer,
@@ -226,6 +230,7 @@ pub struct Control {
     news: Vec<News>,
     datagrams: DatagramCounts,
     sealed: Vec<u8>,
+    pieces: Pieces,
     links: Links,
     link_effects: Vec<LinkEffect>,
     bind: SocketAddr,
@@ -278,6 +283,7 @@ impl Control {
             news: Vec::new(),
             datagrams: DatagramCounts::default(),
             sealed: Vec::new(),
+            pieces: Pieces::default(),
             links: Links::new(parts.links),
             link_effects: Vec::new(),
             bind: parts.bind,
@@ -337,9 +343,18 @@ impl Control {
         if self.is_ending() {
             return;
         }
-        let payload = match datagram::open(&self.key, bytes) {
-            Ok(opened) if opened.part == datagram::MEMBERSHIP => opened.payload,
-            Ok(opened) => return self.part_datagram(now, opened, sink),
+        match datagram::open(&self.key, bytes) {
+            Ok(opened) if opened.part == datagram::MEMBERSHIP => {
+                self.membership_datagram(now, from, opened.payload, sink);
+            }
+            Ok(opened) if opened.part == datagram::PIECES => {
+                match self.pieces.take(now, (opened.sender, from), opened.payload) {
+                    Ok(Some(whole)) => self.membership_datagram(now, from, &whole, sink),
+                    Ok(None) => self.datagrams.taken += 1,
+                    Err(NoPiece) => self.datagrams.malformed += 1,
+                }
+            }
+            Ok(opened) => self.part_datagram(now, opened, sink),
             Err(error) => {
                 self.datagrams.not_ours += 1;
                 self.not_opened(now, from, error);
@@ -349,9 +364,17 @@ impl Control {
                          stranger, or a node with another cluster name or secret"
                     )
                 });
-                return;
             }
-        };
+        }
+    }
+
+    fn membership_datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        payload: &[u8],
+        sink: &mut dyn ControlSink,
+    ) {
         let outcome = self.member(now, sink, |membership, sink| {
             membership.handle_datagram(now, from, payload, sink)
         });
@@ -481,6 +504,7 @@ impl Control {
             me: self.me,
             key: &self.key,
             sealed: &mut self.sealed,
+            pieces: &mut self.pieces,
             sink,
             now,
             not_proven: Vec::new(),
@@ -544,48 +568,5 @@ impl Control {
         if let Some(left_out) = self.log.line(now, kind) {
             sink.log(LogLine { kind, left_out, text: text() });
         }
-    }
-}
-
-/// Stands between membership and the driver.
-struct Adapter<'a> {
-    me: NodeRef,
-    key: &'a ClusterKey,
-    sealed: &'a mut Vec<u8>,
-    sink: &'a mut dyn ControlSink,
-    now: Time,
-    /// Who has not shown yet that it is where it says.
-    not_proven: Vec<Trouble>,
-    /// The events of a change of the view.
-    changed: Option<Vec<MemberEvent>>,
-    /// The end, which is told last.
-    fault: Option<MemberFault>,
-}
-
-impl MemberSink for Adapter<'_> {
-    fn send(&mut self, to: SocketAddr, payload: &[u8]) {
-        self.sealed.clear();
-        // Membership keeps its payloads far below the cap; one over it would be lost like any
-        // datagram.
-        if datagram::seal(self.key, self.me, datagram::MEMBERSHIP, payload, self.sealed).is_ok() {
-            self.sink.send(to, self.sealed);
-        }
-    }
-
-    fn schedule(&mut self, at: Time, timer: MemberTimer) {
-        self.sink.schedule(at, ControlTimer::Member(timer));
-    }
-
-    fn view_changed(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
-        self.changed.get_or_insert_default().extend_from_slice(events);
-    }
-
-    fn not_proven(&mut self, member: &Member, from: SocketAddr) {
-        let what = PeerTrouble::NotThere { from };
-        self.not_proven.push(troubles::of(self.now, member, what, None));
-    }
-
-    fn fault(&mut self, fault: MemberFault) {
-        self.fault = Some(fault);
     }
 }

@@ -10,7 +10,8 @@ use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
 
 use super::records::read_life;
 
-/// How large a datagram is made when its parts allow it.
+/// How large a datagram of records is made when they allow it. It is taken as a whole or not at all,
+/// also where it travels in pieces.
 pub(super) const DATAGRAM_BYTES: usize = 1_400;
 /// The kind of datagrams that are the failure detector's.
 pub(super) const KIND_SWIM: u8 = 1;

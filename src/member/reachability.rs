@@ -16,11 +16,12 @@ use crate::base::{Member, NodeId, NodeRef, Rng, Time};
 use super::MemberSink;
 use super::belief::Belief;
 use super::health::Health;
-use super::identity::{self, Checked, DATAGRAM_BYTES, Home, KIND_SWIM, SwimCodec, SwimId};
+use super::identity::{self, Checked, Home, KIND_SWIM, SwimCodec, SwimId};
 use super::outlet::{Effects, Outlet};
 use super::renewals::Renewals;
 use super::roll_call::RollCall;
 use crate::config::MembershipConfig;
+use crate::wire::datagram::WHOLE_BYTES;
 
 /// How many identities the detector may hold; more than this only a broken or hostile member
 /// speaks of.
@@ -68,7 +69,7 @@ impl Swim {
             max_transmissions: TRANSMISSIONS,
             suspect_to_down_after: Duration::from_millis(config.suspect_ms),
             remove_down_after: Some(Duration::from_millis(config.tombstone_ms)),
-            max_packet_size: NonZeroUsize::new(DATAGRAM_BYTES - 1).expect("not zero"),
+            max_packet_size: NonZeroUsize::new(WHOLE_BYTES - 1).expect("not zero"),
             notify_down_members: true,
             // Members come and unreachable ones are called again through our own messages, which
             // also work where the detector knows of nobody to ask.

@@ -6,6 +6,7 @@ use rand::{Rng as _, RngExt};
 use crate::base::fate::DeathReason;
 use crate::base::{MessageTypeId, Rng};
 use crate::control::links::{Failure, JobEvent};
+use crate::wire::datagram::PIECES;
 use crate::wire::handshake::HandshakeError;
 use crate::wire::header::{HEADER_VERSION, at};
 use crate::wire::{FrameKind, HEADER_BYTES, padded};
@@ -58,7 +59,7 @@ pub fn frame(rng: &mut Rng) -> Vec<u8> {
 
 /// A part that no node here has.
 pub fn part(rng: &mut Rng) -> u8 {
-    rng.random_range(FIRST_PART..=u8::MAX)
+    rng.random_range(FIRST_PART..PIECES)
 }
 
 /// On a channel a part's frame is a word that is acknowledged, and nobody would wait for that.
@@ -70,7 +71,7 @@ pub fn frame_of_kind(rng: &mut Rng) -> Vec<u8> {
 
 /// Whether a datagram is for a part that no node here has.
 pub fn is_unknown(sealed: &[u8]) -> bool {
-    sealed.get(6).is_some_and(|part| *part >= FIRST_PART)
+    sealed.get(6).is_some_and(|part| (FIRST_PART..PIECES).contains(part))
 }
 
 /// Whether an event tells of a refusal that this version does not know.

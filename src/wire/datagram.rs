@@ -19,8 +19,13 @@ const HEADER_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 /// The part number of membership, which is no part beside the others but what they all stand on.
 pub const MEMBERSHIP: u8 = 0;
+/// The number of membership's payloads that come in pieces.
+pub const PIECES: u8 = 255;
 /// What the envelope adds to a payload, in bytes.
 pub const OVERHEAD_LEN: usize = HEADER_LEN + TAG_LEN;
+/// Longest payload whose datagram, of 1,200 bytes, every path carries whole: it fits the least packet
+/// of IPv6, and a tunnel or two over Ethernet.
+pub const WHOLE_BYTES: usize = 1_200 - OVERHEAD_LEN;
 /// Longest payload of one datagram in bytes.
 pub const MAX_PAYLOAD_LEN: usize = 16 * 1024;
 /// Longest datagram in bytes: a receive buffer of one byte more tells a longer one from a full one.
