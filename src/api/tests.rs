@@ -12,7 +12,7 @@ use super::*;
 use crate::Message;
 use crate::base::fate::{AskError, DeathReason, Refusal};
 use crate::base::{NodeId, NodeRef, WorkerIndex};
-use crate::queue::block_on;
+use crate::queue::{block_on, block_on_within};
 use crate::runtime::proxies::Order;
 use crate::runtime::published::Ended;
 use crate::wire::Chunk;
@@ -246,9 +246,43 @@ fn wakers_that_panic_take_no_thread_of_the_node_down() {
     // Has control and the workers wake them all.
     node.serve("/user/other", |_| Quick).expect("serves");
     node.shared.order(Order::Stop).expect("it runs");
-    for (wait, woken) in waits {
+    let since = Instant::now();
+    // Before any of them is looked at again, with another waker.
+    while !waits.iter().all(|(_, woken)| woken.load(Ordering::Relaxed)) {
+        assert!(since.elapsed() < LIMIT, "one is not woken");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for (wait, _) in waits {
         assert!(block_on(wait), "it has ended in good order");
-        assert!(woken.load(Ordering::Relaxed));
     }
     node.stop().expect("no worker is lost");
+}
+
+#[test]
+fn who_asked_and_workers_that_sleep_hear_that_control_has_panicked() {
+    let node = Node::builder().bind("127.0.0.1:0").workers(2).start().expect("starts");
+    let held = Arc::new(std::sync::Barrier::new(2));
+    for (path, worker) in [("/user/holder", 0), ("/user/sleeper", 1)] {
+        let its = Arc::clone(&held);
+        let on = crate::base::Placement::Workers(vec![WorkerIndex(worker)]);
+        node.serve_on(path, on, move |_| Holder(Arc::clone(&its))).expect("serves");
+    }
+    let router = node.router("/user/holder").build().expect("builds");
+    router.wait_ready(1, LIMIT).expect("is served");
+    let ask = router.ask(&Wait).within(10 * LIMIT).into_future();
+    held.wait();
+    // Until the other one sleeps.
+    std::thread::sleep(Duration::from_millis(50));
+    let (read, show) = (Box::new(|| panic!("told to")), Box::new(|_| ()));
+    let order = crate::part::load::Order::Begin { read, show };
+    node.shared.order(Order::Part(order.into())).expect("it runs");
+    assert_eq!(block_on_within(ask, LIMIT), Some(Err(AskError::LinkLost)));
+    held.wait();
+    let since = Instant::now();
+    // Both workers' threads end, and drop their routees and what makes them.
+    while Arc::strong_count(&held) > 1 {
+        assert!(since.elapsed() < LIMIT, "one sleeps");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(node.end(), Some(Ended::Stopped));
 }

@@ -31,6 +31,7 @@ use crate::net::discovery::Discovery;
 use crate::part::ControlOrder;
 use crate::queue::reply::ReplySlots;
 use crate::queue::ring::RingSender;
+use crate::queue::wake::Waker;
 use crate::route::job::TablesMade;
 use crate::worker::command::{RING_PAUSE, Waiting};
 use crate::worker::{AppReply, RouteeFactory};
@@ -139,12 +140,18 @@ impl Prepared {
         // worker stops at its next turn, when it sees that control is gone.
         let ended = driver.effects.published.ended.clone();
         let gate = Arc::clone(&driver.effects.published.gate);
+        let replies = driver.replies.clone();
+        let workers: Vec<_> = driver.doors.iter().map(|(way_in, _, _)| way_in.waker()).collect();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             runtime.block_on(Self::drive(driver, ports));
         }));
         if outcome.is_err() {
             tracing::error!("the control thread panicked: the node stops");
             gate.close();
+            // One that sleeps would see it with the next message only, and there may be none.
+            workers.iter().for_each(Waker::notify);
+            // Nobody gives up on workers that are held, and whoever asked may have been heard.
+            replies.close(|| Err(left_open(true)));
             ended.send_if_modified(|state| state.get_or_insert(Ended::Stopped) == &Ended::Stopped);
         }
         // Handshakes that are under way end with the runtime.

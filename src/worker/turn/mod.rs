@@ -199,6 +199,7 @@ impl Turn {
         let now = io.now();
         worker.sleeps(now);
         if io.has_command()
+            || io.is_control_gone()
             || worker.has_results()
             || worker.has_unsaid()
             || (worker.takes_hand_overs() && io.has_hand_over())

@@ -71,6 +71,7 @@ struct Hands {
     shown: Vec<(DestinationId, WayState)>,
     reports: Vec<Report>,
     control_is_behind: bool,
+    control_is_gone: bool,
     stalled: usize,
     unwatchable: bool,
     /// Told in the log.
@@ -98,7 +99,7 @@ impl WorkerIo for Hands {
         !self.commands.is_empty()
     }
     fn is_control_gone(&self) -> bool {
-        false
+        self.control_is_gone
     }
     fn report(&mut self, report: Report) -> Result<(), Full<Report>> {
         if self.control_is_behind {
@@ -232,6 +233,7 @@ impl Bench {
                 shown: Vec::new(),
                 reports: Vec::new(),
                 control_is_behind: false,
+                control_is_gone: false,
                 stalled: 0,
                 unwatchable: false,
                 lines: 0,

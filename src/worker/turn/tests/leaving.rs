@@ -1,5 +1,5 @@
-//! What a worker of a node that leaves says when it is asked whether it is drained, and when one is
-//! done with a node that leaves.
+//! What a worker of a node that leaves says when it is asked whether it is drained, when one is
+//! done with a node that leaves, and with its own.
 
 use super::*;
 
@@ -46,4 +46,14 @@ fn a_handler_that_takes_long_takes_nothing_of_the_time_for_what_was_accepted() {
     bench.run();
     let dials = bench.hands.reports.iter().filter(|it| matches!(it, Report::Dial { .. }));
     assert_eq!((dials.count(), bench.worker.counts().dead_total()), (1, 0));
+}
+
+#[test]
+fn a_worker_whose_control_goes_between_two_turns_does_not_sleep_over_it() {
+    let mut bench = Bench::new();
+    while bench.run().0 == TurnOutcome::Again {}
+    assert_eq!(bench.turn.may_sleep(&bench.worker, &mut bench.hands), None);
+    bench.hands.control_is_gone = true;
+    assert_eq!(bench.turn.may_sleep(&bench.worker, &mut bench.hands), Some(Duration::ZERO));
+    assert_eq!(bench.run().0, TurnOutcome::Ended);
 }
