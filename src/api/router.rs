@@ -451,7 +451,8 @@ impl Batch<'_> {
         let run = self.run_for(place.destination)?;
         let head = tell_head::<M>(place);
         for _ in 0..2 {
-            let (chunk, limit) = (&mut self.runs[run].frames, buffers.max_frame_bytes);
+            let chunk = &mut self.runs[run].frames;
+            let limit = (&**buffers, buffers.max_frame_bytes);
             if with_arena(|arena| append(chunk, arena, limit, &head, message))?.is_some() {
                 return Ok(());
             }

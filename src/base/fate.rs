@@ -57,7 +57,8 @@ reasons! {
              workers.inject_capacity, or links.outbox_bytes and links.outboxes_bytes"
         )]
         QueueFull,
-        /// The encoded message is over the frame limit.
+        /// The encoded message is over the frame limit. The log says how long it was, and what the
+        /// limit is.
         #[error(
             "the message is larger than links.max_frame_bytes allows, of this node or of the \
              receiving one; send less at a time, or raise it, alike on all nodes"
@@ -154,7 +155,8 @@ reasons! {
              links.outboxes_bytes of the handler's node or workers.replies_bytes of the asker's"
         )]
         RepliesFull,
-        /// The message is longer than the receiving node takes.
+        /// The message is longer than the receiving node takes. The log of the sending node says
+        /// how long it was, and how long it could have been.
         #[error(
             "the message is larger than links.max_frame_bytes of the receiving node allows; set that \
              alike on all nodes"

@@ -49,6 +49,10 @@ pub enum LogKind {
     Size,
     /// Messages died.
     DeadLetters,
+    /// Messages were longer than this node sends.
+    TooLarge,
+    /// Messages were longer than the node takes that they were for.
+    TooLargeThere,
     /// An async reply found no way.
     AsyncReply,
     /// A handler wanted to wait.

@@ -23,6 +23,7 @@ mod serving;
 pub mod size;
 mod tables;
 mod telling;
+pub mod too_large;
 pub mod troubles;
 mod unreached;
 mod workers;

@@ -28,6 +28,8 @@ pub mod foreign;
 pub mod gate;
 pub mod inject;
 pub mod latest;
+#[cfg(not(loom))]
+pub mod oversize;
 pub mod pool;
 pub mod reply;
 pub mod ring;

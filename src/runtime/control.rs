@@ -24,7 +24,8 @@ use crate::control::given_up::GivenUp;
 use crate::control::links::{JobEvent, JobId};
 use crate::control::lookout::{HeldWorker, Lookout};
 use crate::control::{
-    Control, DATAGRAM_BYTES, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure,
+    Control, ControlTells, DATAGRAM_BYTES, DATAGRAMS_PER_TURN, NotServed, ServeError, ServeFailure,
+    too_large,
 };
 use crate::net::channel::Told;
 use crate::net::discovery::Discovery;
@@ -34,7 +35,7 @@ use crate::queue::ring::RingSender;
 use crate::queue::wake::Waker;
 use crate::route::job::TablesMade;
 use crate::worker::command::{RING_PAUSE, Waiting};
-use crate::worker::{AppReply, RouteeFactory};
+use crate::worker::{AppReply, Buffers, RouteeFactory};
 
 /// What the control thread is made of.
 pub struct ControlThread {
@@ -66,6 +67,8 @@ pub struct ControlThread {
     pub doors: Vec<Door>,
     /// How long a turn may last before its worker is named.
     pub slow_turn: Duration,
+    /// Where it is noted which messages were too long.
+    pub buffers: Arc<Buffers>,
 }
 
 struct Driver {
@@ -86,6 +89,7 @@ struct Driver {
     replies: ReplySlots<AppReply>,
     doors: Vec<Door>,
     lookout: Lookout,
+    buffers: Arc<Buffers>,
     /// The last view in which this node serves something: one that has left has no record.
     names: Arc<View>,
     next_look: Time,
@@ -252,6 +256,7 @@ impl ControlThread {
             leavers: Vec::new(),
             replies: self.replies,
             lookout: Lookout::new(self.doors.len(), self.slow_turn),
+            buffers: self.buffers,
             names,
             next_look: Time::ZERO,
             log: LogLimiter::default(),
@@ -313,6 +318,9 @@ impl Driver {
         // After the readings, so that no turn seems to begin later than now.
         let now = self.clock.now();
         self.next_look = now.plus(self.lookout.pause());
+        for line in too_large::lines(now, &self.buffers, &mut self.log) {
+            self.effects.log(line);
+        }
         for worker in self.lookout.look(now, &readings) {
             let Some(left_out) = self.log.line(now, LogKind::HeldWorker) else { continue };
             let HeldWorker { path, message, turn, .. } = self.held(worker, now);

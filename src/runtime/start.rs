@@ -183,6 +183,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         discovery,
         doors: doors.clone(),
         slow_turn: Duration::from_millis(config.workers.slow_turn_ms),
+        buffers: Arc::clone(&buffers),
     };
     let control = control.prepare().map_err(StartError::Poll)?;
 

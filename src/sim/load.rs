@@ -486,7 +486,7 @@ impl AppThread {
                 let from = From::new(self.life, *id, place.handler.0);
                 let note = Note { key, from, panic, padding: padding.clone() };
                 let head = tell_head::<Note>(*place);
-                let limit = buffers.max_frame_bytes;
+                let limit = (buffers, buffers.max_frame_bytes);
                 with_arena(|arena| append(&mut frames, arena, limit, &head, &note))
                     .ok()
                     .flatten()

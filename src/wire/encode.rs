@@ -49,6 +49,8 @@ impl Source for EncodeError {
 pub struct BodyWriter<'a> {
     room: &'a mut [u8],
     at: usize,
+    /// Counts what finds no room instead of failing.
+    counts: bool,
 }
 
 impl Positional for BodyWriter<'_> {
@@ -62,8 +64,11 @@ impl Writer<EncodeError> for BodyWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         let end = self.at + bytes.len();
-        let room = self.room.get_mut(self.at..end).ok_or(EncodeError::Overflow)?;
-        room.copy_from_slice(bytes);
+        match self.room.get_mut(self.at..end) {
+            Some(room) => room.copy_from_slice(bytes),
+            None if self.counts => {}
+            None => return Err(EncodeError::Overflow),
+        }
         self.at = end;
         Ok(())
     }
@@ -99,7 +104,7 @@ where
         tail[HEADER_BYTES..HEADER_BYTES + MAX_FIELDS_BYTES].copy_from_slice(&words);
         HEADER_BYTES + fields_bytes
     };
-    let writer = BodyWriter { room: &mut tail[body_offset..], at: 0 };
+    let writer = BodyWriter { room: &mut tail[body_offset..], at: 0, counts: false };
     let writer = to_bytes_in_with_alloc::<_, _, EncodeError>(body, writer, arena.acquire())?;
     let length = body_offset + writer.at;
     if padded(length) > tail.len() {
@@ -109,6 +114,17 @@ where
     header.write(tail.first_chunk_mut().expect("there is room for a header"));
     chunk.commit(length);
     Ok(padded(length))
+}
+
+/// How long a frame would be that fits into no chunk; nothing where its serialisation fails.
+#[cold]
+pub fn measure<B>(arena: &mut Arena, fields: &Fields, body: &B) -> Option<usize>
+where
+    B: for<'a> Serialize<BodySerializer<'a>>,
+{
+    let writer = BodyWriter { room: &mut [], at: 0, counts: true };
+    let writer = to_bytes_in_with_alloc::<_, _, EncodeError>(body, writer, arena.acquire()).ok()?;
+    Some(padded(HEADER_BYTES + fields.write(&mut [0; MAX_FIELDS_BYTES]) + writer.at))
 }
 
 /// Appends one frame whose body is given as bytes (empty for most control frames).

@@ -18,7 +18,7 @@ pub mod version;
 pub use auth::{ClusterKey, ClusterKeyError};
 pub use chunk::{CHUNK_BYTES, Chunk};
 pub use deframe::{Deframed, Frame, WireError, deframe};
-pub use encode::{EncodeError, encode, encode_empty};
+pub use encode::{EncodeError, encode, encode_empty, measure};
 pub use header::{Fields, FrameKind, HEADER_BYTES, Header, MAX_FIELDS_BYTES, padded};
 pub use layout::Layout;
 pub use message::{Message, WireType};

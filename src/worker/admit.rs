@@ -27,9 +27,11 @@ impl Worker {
             Injection::Frames { destination, frames } => {
                 match self.core.link_for_accepted(destination) {
                     Ok(id) if !self.core.links[id].outbox.fits(&frames) => {
-                        let (kept, longer) = self.core.links[id].outbox.split(&frames);
+                        let outbox = &self.core.links[id].outbox;
+                        let (kept, longer) = outbox.split(&frames);
+                        let refusal = outbox.refuse(&self.core.buffers, &longer);
                         self.core.encoder.give(frames);
-                        self.core.bury_hand_over(DeathReason::TooLarge, destination, longer);
+                        self.core.bury_hand_over(death(refusal), destination, longer);
                         if !kept.is_empty() {
                             self.core.push_request(id, kept);
                         }
@@ -118,8 +120,10 @@ impl Worker {
             Ok(link) => link,
             Err(refusal) => return self.refuse_ask(waiter, place.destination, frame, refusal),
         };
-        if !core.links[link].outbox.fits(&frame) {
-            return self.refuse_ask(waiter, place.destination, frame, Refusal::TooLarge);
+        let outbox = &core.links[link].outbox;
+        if !outbox.fits(&frame) {
+            let refusal = outbox.refuse(&core.buffers, &frame);
+            return self.refuse_ask(waiter, place.destination, frame, refusal);
         }
         match core.asks.open(waiter, link, deadline) {
             Ok(correlation) => {

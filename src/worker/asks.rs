@@ -226,8 +226,9 @@ impl Core {
         let link = self.link_for_attempt(place.destination)?;
         let left = self.asks.left(ask, self.now).ok_or(Refusal::Stopped)?;
         let (_, frame) = self.asks.plan(ask).ok_or(Refusal::Stopped)?;
-        if !self.links[link].outbox.fits(frame) {
-            return Err(Refusal::TooLarge);
+        let outbox = &self.links[link].outbox;
+        if !outbox.fits(frame) {
+            return Err(outbox.refuse(&self.buffers, frame));
         }
         let mut copy = self.buffers.take_fitting(frame.len());
         copy.append(frame.bytes(), frame.frames());

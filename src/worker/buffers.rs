@@ -1,6 +1,8 @@
 //! Free buffers that all threads of a node share, and replies that wait in them for an application.
 
+use crate::base::fate::Refusal;
 use crate::queue::allowance::{Allowance, Taken};
+use crate::queue::oversize::Oversize;
 use crate::queue::pool::Pool;
 use crate::wire::{CHUNK_BYTES, Chunk};
 
@@ -21,6 +23,10 @@ pub struct Buffers {
     /// What replies may take that applications have not taken yet, those of
     /// [`SMALL_CHUNK_BYTES`] apart: of them there is one per ask at most.
     pub replies: Allowance,
+    /// Messages and replies that are longer than [`Buffers::max_frame_bytes`].
+    pub too_long: Oversize,
+    /// Those that are not, and longer than the node takes that they are for.
+    pub too_long_there: Oversize,
 }
 
 /// A reply's body on its way to an application thread.
@@ -41,7 +47,19 @@ impl Buffers {
     /// Empty pools that keep up to so many chunks each.
     pub fn new(large: usize, small: usize, max_frame_bytes: usize, replies_bytes: usize) -> Self {
         let replies = Allowance::new(replies_bytes);
-        Self { large: Pool::new(large), small: Pool::new(small), max_frame_bytes, replies }
+        let (large, small) = (Pool::new(large), Pool::new(small));
+        let (too_long, too_long_there) = Default::default();
+        Self { large, small, max_frame_bytes, replies, too_long, too_long_there }
+    }
+
+    /// Why a frame of so many bytes is not sent where only so many are allowed. It is noted, so that
+    /// the log can tell how long it was.
+    #[cold]
+    pub fn refuse(&self, bytes: usize, limit: usize) -> Refusal {
+        let is_ours = limit >= self.max_frame_bytes;
+        let kept = if is_ours { &self.too_long } else { &self.too_long_there };
+        kept.note(1, bytes, limit);
+        Refusal::TooLarge
     }
 
     /// Holds a reply for an application; nothing when too much waits there already.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::burying::death;
 use super::core::{Core, Timer};
 use super::link::{LATE_DIAL, Link, LinkId, LinkState, Role};
 use super::purse::Account;
@@ -267,8 +268,9 @@ impl Worker {
         let Core { links, encoder, .. } = &mut self.core;
         let too_large = links[id].outbox.take_too_large(encoder);
         for chunk in too_large {
-            let Core { links, asks, ask_effects, now, published, .. } = &mut self.core;
-            let (reason, peer) = (DeathReason::TooLarge, links[id].peer.0);
+            let Core { links, asks, ask_effects, now, published, buffers, .. } = &mut self.core;
+            let reason = death(links[id].outbox.refuse(buffers, &chunk));
+            let peer = links[id].peer.0;
             let requests = chunk.untouched_requests();
             links[id].sent.requests -= requests;
             published.tally.dead[reason as usize].add(requests);

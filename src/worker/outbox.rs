@@ -14,7 +14,7 @@ use super::purse::{Account, Purses};
 use crate::base::{HandlerId, MessageTypeId, fate::Refusal};
 use crate::wire::{
     CHUNK_BYTES, Chunk, EncodeError, Fields, FrameKind, HEADER_BYTES, MAX_FIELDS_BYTES, WireType,
-    encode, encode_empty, padded,
+    encode, encode_empty, measure, padded,
 };
 
 /// How many free chunks a worker keeps for itself before it shares them.
@@ -55,14 +55,14 @@ impl Head {
 pub fn append<B: WireType>(
     chunk: &mut Chunk,
     arena: &mut Arena,
-    max_frame_bytes: usize,
+    (buffers, limit): (&Buffers, usize),
     head: &Head,
     body: &B,
 ) -> Result<Option<usize>, Refusal> {
     match encode(chunk, arena, head.kind, &head.fields, head.message, head.target, body) {
-        Ok(bytes) if bytes > max_frame_bytes => {
+        Ok(bytes) if bytes > limit => {
             chunk.retract(bytes);
-            Err(Refusal::TooLarge)
+            Err(buffers.refuse(bytes, limit))
         }
         Ok(bytes) => Ok(Some(bytes)),
         Err(EncodeError::Serialize) => Err(Refusal::Unserialisable),
@@ -78,9 +78,10 @@ fn grow<B: WireType>(
     head: &Head,
     body: &B,
 ) -> Result<Chunk, Refusal> {
-    let most = padded(buffers.max_frame_bytes);
+    let limit = buffers.max_frame_bytes;
+    let most = padded(limit);
     loop {
-        let refusal = match append(&mut chunk, arena, buffers.max_frame_bytes, head, body) {
+        let refusal = match append(&mut chunk, arena, (buffers, limit), head, body) {
             Ok(Some(_)) => {
                 if chunk.capacity() > CHUNK_BYTES {
                     let_go(arena);
@@ -95,7 +96,10 @@ fn grow<B: WireType>(
                 chunk = buffers.take_fitting(larger.min(most));
                 continue;
             }
-            Ok(None) => Refusal::TooLarge,
+            Ok(None) => match measure(arena, &head.fields, body) {
+                Some(bytes) => buffers.refuse(bytes, limit),
+                None => Refusal::Unserialisable,
+            },
             Err(refusal) => refusal,
         };
         buffers.give(chunk);
@@ -247,6 +251,15 @@ impl Outbox {
         self.takes >= chunk.len() || chunk.messages().all(|(_, bytes)| bytes <= self.takes)
     }
 
+    /// Why messages are not sent that its peer does not take.
+    #[cold]
+    pub(super) fn refuse(&self, buffers: &Buffers, chunk: &Chunk) -> Refusal {
+        let lengths = || chunk.messages().map(|(_, bytes)| bytes);
+        let longest = lengths().max().unwrap_or_default();
+        buffers.too_long_there.note(lengths().count() as u64, longest, self.takes);
+        Refusal::TooLarge
+    }
+
     /// The frames of a chunk that its peer takes, and those that it does not.
     pub(super) fn split(&self, chunk: &Chunk) -> (Chunk, Chunk) {
         chunk.split_by_length(self.takes)
@@ -368,7 +381,8 @@ impl Outbox {
     ) -> Result<(), Refusal> {
         if let Some(chunk) = self.chunks.back_mut() {
             let limit = encoder.shared.max_frame_bytes.min(self.takes);
-            if let Some(bytes) = append(chunk, &mut encoder.arena, limit, head, body)? {
+            let Encoder { arena, shared, .. } = encoder;
+            if let Some(bytes) = append(chunk, arena, (shared, limit), head, body)? {
                 self.bytes += bytes;
                 return Ok(());
             }
@@ -386,8 +400,9 @@ impl Outbox {
         let chunk = encoder.take_for(self.account, self.held);
         let chunk = grow(chunk, &mut encoder.arena, &encoder.shared, &head, body)?;
         if chunk.len() > self.takes {
+            let refusal = self.refuse(&encoder.shared, &chunk);
             encoder.give(chunk);
-            return Err(Refusal::TooLarge);
+            return Err(refusal);
         }
         self.bytes += chunk.len();
         self.add(encoder, chunk);

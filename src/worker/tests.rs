@@ -26,6 +26,7 @@ mod parting;
 mod planned;
 mod repliers;
 mod routers;
+mod too_large;
 
 // ---- the way of a message ----
 
