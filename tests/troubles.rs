@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use keyway::admin::report::{HealthReport, MembersReport};
 use keyway::{
-    Context, Handler, JoinState, Message, Node, NodeBuilder, PeerTrouble, Routee, Router,
+    Context, Handler, JoinState, Message, Node, NodeBuilder, PeerTrouble, Routee, Router, SeedState,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 use socket2::SockRef;
@@ -295,6 +295,32 @@ fn a_node_that_advertises_a_wrong_address_is_not_healthy_on_either_side_until_it
         joined && member.troubles().is_empty() && stray.health().is_healthy()
     });
     assert_eq!((member.end(), stray.end()), (None, None));
+}
+
+/// The seed lets the newcomer in, which cannot take it for a member: it would never reach it.
+#[test]
+fn a_newcomer_is_told_that_its_seed_advertises_what_it_cannot_reach() {
+    let (bound, nowhere) = (place(), place());
+    let retry = |builder: NodeBuilder| builder.set("membership.seed_retry_max_ms", "500");
+    let seed = retry(builder("seed")).bind(bound).advertise(nowhere).start().unwrap();
+    let newcomer = retry(builder("newcomer")).seed(bound).start().unwrap();
+    let why = JoinState::Joining { seeds: vec![(bound, SeedState::Elsewhere(nowhere))] };
+    eventually("it is told so", || newcomer.join_state() == why);
+    let words = why.obstacle().unwrap();
+    let named =
+        format!("the seed {bound} answers, but advertises {nowhere}, which cannot be reached");
+    assert!(words.starts_with(&named), "{words}");
+    // The seed is told the same of itself, and gives the newcomer nothing to do.
+    let by = vec![newcomer.address()];
+    let said = JoinState::Unreached { address: nowhere, by };
+    eventually("the seed is told so", || seed.join_state() == said);
+    assert!(!seed.health().is_healthy() && !newcomer.health().is_healthy());
+    assert_eq!(seed.health().usable_members, 1, "{:?}", seed.view());
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert_eq!(newcomer.join_state(), why);
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The peer's worker lets 16 links in. Of the 17 workers that dial it, one is told so by name.

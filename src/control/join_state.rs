@@ -122,6 +122,13 @@ pub enum SeedState {
          which others reach it"
     )]
     CannotReach(SocketAddr),
+    /// It answers, and not at the address that it advertises, where this node asks it: this node does
+    /// not take it for a member before it does.
+    #[error(
+        "answers, but advertises {0}, which cannot be reached from here: set its `advertise` to an \
+         address that every node reaches, or open the way to there for UDP"
+    )]
+    Elsewhere(SocketAddr),
     /// Something else listens there.
     #[error("is no Keyway node: correct the address")]
     NotKeyway,

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::joining::SeedState;
 use super::log_line::LogLine;
 use super::repeats::Repeats;
 use super::{Control, ControlSink, ControlTimer};
@@ -308,7 +309,15 @@ impl Control {
     }
 
     pub(super) fn in_trouble(&mut self, now: Time, seen: Trouble, sink: &mut dyn ControlSink) {
+        let (peer, what, address) = (seen.peer, seen.what, seen.address);
         self.troubles.saw(now, seen);
+        if let PeerTrouble::NotThere { from } = what
+            && from != address
+            && self.troubles.known.get(&peer).is_some_and(|known| known.counts(now))
+        {
+            // If it is a seed, that is why this node does not join by it.
+            self.joining.heard(now, from, SeedState::Elsewhere(address));
+        }
         self.tell_troubles(now, Vec::new(), sink);
     }
 
