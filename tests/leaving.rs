@@ -58,6 +58,26 @@ impl Handler<Pass> for Passes {
     }
 }
 
+/// Waits for a gate, and then tells by a router; says whether that was refused.
+#[derive(Routee)]
+#[routee(handles(Pass))]
+struct Tells {
+    by: Router,
+    began: Arc<AtomicU64>,
+    gate: Arc<AtomicBool>,
+}
+
+impl Handler<Pass> for Tells {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedPass, _: &mut Context<'_>) -> u64 {
+        self.began.fetch_add(1, Ordering::SeqCst);
+        while !self.gate.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        u64::from(self.by.tell(&Add { key: 1 }) == Err(Refusal::Leaving))
+    }
+}
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -176,6 +196,33 @@ fn what_handlers_have_begun_still_sends_while_their_node_leaves() {
         eventually("it has left", || !is_up(&leaver));
     });
     assert_eq!(leaver.end(), Some(Ended::Left { drained: true }));
+}
+
+/// Both nodes are in this process, and the router is the leaver's.
+#[test]
+fn a_leaving_node_takes_what_its_own_handlers_tell_and_nothing_of_another_nodes() {
+    let leaver = builder("leaver").start().unwrap();
+    let other = builder("other").seed(leaver.address()).start().unwrap();
+    serve(&other, &Arc::default(), Duration::ZERO);
+    let by = leaver.router("/add").build().unwrap();
+    by.wait_ready(1, LIMIT).unwrap();
+    let (began, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    thread::scope(|scope| {
+        // The other one's worker is held last.
+        let asks = [(&leaver, "/own", 1), (&other, "/others", 2)].map(|(node, path, count)| {
+            let (by, its, gate) = (by.clone(), Arc::clone(&began), Arc::clone(&gate));
+            let make = move || Tells { by: by.clone(), began: its.clone(), gate: gate.clone() };
+            node.serve(path, move |_| make()).unwrap();
+            let router = other.router(path).build().unwrap();
+            router.wait_ready(1, LIMIT).unwrap();
+            let asked = scope.spawn(move || router.ask(&Pass).within(LIMIT).wait());
+            eventually("it is held", || began.load(Ordering::SeqCst) == count);
+            asked
+        });
+        leaver.begin_leave().unwrap();
+        gate.store(true, Ordering::SeqCst);
+        assert_eq!(asks.map(|asked| asked.join().unwrap()), [Ok(0), Ok(1)]);
+    });
 }
 
 #[test]

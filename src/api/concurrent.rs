@@ -9,15 +9,15 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::log;
-use crate::base::{LogKind, counted};
-use crate::queue::gate::for_handler;
+use crate::base::{LogKind, NodeRef, counted};
+use crate::queue::gate::for_handler_of;
 use crate::wire::WireType;
 use crate::worker::{Context, Later, Routee, TooMuchWork, WorkKey, WorkLost};
 
 /// A future of a handler: what it sends while its node leaves is a part of what was under way.
-async fn on_behalf<F: Future>(future: F) -> F::Output {
+async fn on_behalf<F: Future>(node: NodeRef, future: F) -> F::Output {
     let mut future = pin!(future);
-    poll_fn(|cx| for_handler(|| future.as_mut().poll(cx))).await
+    poll_fn(|cx| for_handler_of(node, || future.as_mut().poll(cx))).await
 }
 
 /// Runs replies as futures on a tokio runtime, at most so many at a time.
@@ -77,8 +77,9 @@ impl AsyncReplies {
         let (later, replier) = cx.reply_later::<R>();
         // Without a permit the replier is dropped here, which tells the asker.
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            let node = cx.node();
             self.runtime.spawn(async move {
-                let reply = on_behalf(future).await;
+                let reply = on_behalf(node, future).await;
                 if let Err(refusal) = replier.reply(&reply)
                     && let Some(left_out) = log::line(LogKind::AsyncReply)
                 {
@@ -178,8 +179,9 @@ impl AsyncWork {
             .map_err(|_| TooMuchWork { most: self.most, setting: "the limit of `AsyncWork`" })?;
         let work = cx.begin_work(then)?;
         let key = work.key();
+        let node = cx.node();
         let task = self.runtime.spawn(async move {
-            let result = on_behalf(future).await;
+            let result = on_behalf(node, future).await;
             // Before the routee hears of it, so that it can begin the next one then.
             drop(permit);
             work.done(result);

@@ -301,8 +301,8 @@ impl Node {
     /// node stops. Gives true if everything was drained in time.
     ///
     /// From the start of it on, what the application's threads tell and ask through this node is
-    /// refused as [`Refusal::Leaving`]: otherwise it might never be drained. Handlers still send, by
-    /// their context or a router, and so do the futures that they run by
+    /// refused as [`Refusal::Leaving`]: otherwise it might never be drained. Its handlers still send, by
+    /// their context or its routers, and so do the futures that they run by
     /// [`AsyncReplies`](crate::AsyncReplies) and [`AsyncWork`](crate::AsyncWork); what they had begun
     /// before is waited for. [`Node::leave_waits_for`] tells for what.
     ///

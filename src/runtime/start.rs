@@ -273,7 +273,7 @@ fn publish(control: &Control) -> (Published, Heard) {
     let (join, joins) = watch::channel(control.join_state());
     let (troubles, trouble) = watch::channel(Arc::default());
     let (leave, leaves) = watch::channel(None);
-    let (given_up, gate) = (Arc::default(), Arc::<Gate>::default());
+    let (given_up, gate) = (Arc::default(), Arc::new(Gate::of(control.me())));
     let heard = Heard {
         snapshot: Arc::clone(&snapshot),
         changes: changed,

@@ -16,6 +16,7 @@ use crate::net::link::Socket;
 use crate::queue::Full;
 use crate::queue::block_on::mark_worker_thread;
 use crate::queue::board::{Board, CountsBoard, WayState};
+use crate::queue::gate::for_handler_of;
 use crate::queue::inject::Injected;
 use crate::queue::ring::RingReceiver;
 use crate::queue::wake::Sleeper;
@@ -89,6 +90,10 @@ impl WorkerThread {
     /// Only when the system's poll itself fails.
     pub fn run(&mut self) -> io::Result<()> {
         mark_worker_thread();
+        for_handler_of(self.worker.node(), || self.cycle())
+    }
+
+    fn cycle(&mut self) -> io::Result<()> {
         let Self { worker, turn, sleeper, ends } = self;
         let mut events = Events::with_capacity(256);
         loop {

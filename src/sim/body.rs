@@ -17,6 +17,7 @@ use crate::control::{Control, ControlParts};
 use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
 use crate::queue::board::Board;
+use crate::queue::gate::Gate;
 use crate::queue::inject::{Room, injector};
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
@@ -93,7 +94,7 @@ impl World {
             backlog: Vec::new(),
             running_since: Time::ZERO,
             left: None,
-            gate: Default::default(),
+            gate: Gate::of(me),
             refused: Default::default(),
         }
     }

@@ -222,6 +222,11 @@ impl Worker {
 
     // ---- what the driver asks ----
 
+    /// This life of this node.
+    pub fn node(&self) -> NodeRef {
+        self.core.me
+    }
+
     /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.core.published.tally.counts()
