@@ -7,7 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, JoinState, Message, Node, PeerTrouble, Refusal, Routee, Router};
+use keyway::{
+    Context, Handler, JoinState, Message, Node, PeerTrouble, Refusal, Routee, Router, SeedState,
+};
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -289,6 +291,31 @@ fn a_member_to_which_the_system_makes_no_connection_is_named_with_the_systems_wo
     wires.mend_at(0);
     eventually("it is over, though nobody asks", || troubles(&left).is_empty());
     until_answered(&router, key, by);
+}
+
+#[test]
+fn where_the_system_sends_no_datagrams_that_is_said_with_its_words() {
+    let Some(wires) = Wires::new(7) else { return };
+    let cut = || wires.no_route(1, &format!("ipproto udp to {}", HOSTS[0]));
+    if !cut() {
+        return left_out("needs an `ip rule` that knows protocols");
+    }
+    let (left, right) = (wires.node(0), wires.node(1));
+    let seed = format!("{}:7400", HOSTS[0]).parse().unwrap();
+    let why = JoinState::Joining { seeds: vec![(seed, SeedState::NotSent(101))] };
+    eventually("it is said of a seed", || right.join_state() == why);
+    let words = why.obstacle().unwrap();
+    assert!(words.contains("Network is unreachable (os error 101)"), "{words}");
+    wires.mend_at(1);
+    eventually("they meet", || [&left, &right].iter().all(|node| node.view().members.len() == 2));
+    assert!(cut());
+    eventually("it is said of a member", || troubles(&right) == [PeerTrouble::NotSent]);
+    let words = right.troubles()[0].to_string();
+    assert!(words.contains("Network is unreachable (os error 101)"), "{words}");
+    thread::sleep(Duration::from_secs(15));
+    assert_eq!(troubles(&right), [PeerTrouble::NotSent], "for as long as it is so");
+    wires.mend_at(1);
+    eventually("it is over", || troubles(&right).is_empty());
 }
 
 /// The largest record goes in datagrams that no path has to cut.

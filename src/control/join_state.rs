@@ -129,6 +129,12 @@ pub enum SeedState {
          address that every node reaches, or open the way to there for UDP"
     )]
     Elsewhere(SocketAddr),
+    /// This node's system does not send there; with the system's number of the error.
+    #[error(
+        "cannot be sent datagrams: {}; look at this machine's routes and at what its firewall lets out",
+        std::io::Error::from_raw_os_error(*.0)
+    )]
+    NotSent(i32),
     /// Something else listens there.
     #[error("is no Keyway node: correct the address")]
     NotKeyway,

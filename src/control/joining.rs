@@ -130,6 +130,11 @@ impl Joining {
         });
     }
 
+    /// The system does not take what is sent to the seed: as certain as what it says itself.
+    pub fn not_sent(&mut self, now: Time, seed: SocketAddr, code: i32) {
+        self.note(now, seed, |known| known.said = Some((SeedState::NotSent(code), now)));
+    }
+
     /// Something else was seen of the seed: what a connection shows, or a datagram that did not
     /// open. That it has no time takes nothing back.
     pub fn saw(&mut self, now: Time, seed: SocketAddr, state: SeedState) {

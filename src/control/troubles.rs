@@ -52,6 +52,9 @@ pub enum PeerTrouble {
     /// It answers datagrams, and what takes connections at its address is something else, or does not
     /// let this node in: [`Trouble::error`] says what was wrong with the handshake.
     NoHandshake,
+    /// This node's system does not send datagrams to it: [`Trouble::error`] has its words. To this
+    /// node it is unreachable then, or soon will be.
+    NotSent,
     /// It has no place for more links.
     NoPlace,
     /// It calls, and does not answer at the address that it advertises: it is no member here.
@@ -63,12 +66,13 @@ pub enum PeerTrouble {
 
 impl PeerTrouble {
     /// Every kind in its few words, for whoever counts by them.
-    pub const SHORT: [&str; 7] = [
+    pub const SHORT: [&str; 8] = [
         Self::Refuses.short(),
         Self::Vanish.short(),
         Self::Mute.short(),
         Self::Fails.short(),
         Self::NoHandshake.short(),
+        Self::NotSent.short(),
         Self::NoPlace.short(),
         "not at its address",
     ];
@@ -81,6 +85,7 @@ impl PeerTrouble {
             Self::Mute => "takes connections and is silent",
             Self::Fails => "connections fail",
             Self::NoHandshake => "handshakes fail",
+            Self::NotSent => "datagrams are not sent",
             Self::NoPlace => "has no place for more links",
             Self::NotThere { .. } => "not at its address",
         }
@@ -138,6 +143,11 @@ impl fmt::Display for Trouble {
                 "{name} answers datagrams, but {error}; see what takes connections at {address}: \
                  nothing sent from here arrives"
             ),
+            PeerTrouble::NotSent => write!(
+                f,
+                "this machine sends no datagrams to {name} at {address}: {error}; look at its routes \
+                 and at what its firewall lets out: without an answer {name} counts as unreachable"
+            ),
             PeerTrouble::NoPlace => write!(
                 f,
                 "{name} at {address} has no place for more links: raise `links.max_accepted` \
@@ -170,13 +180,20 @@ impl Known {
     fn counts(&self, now: Time) -> bool {
         match self.trouble.what {
             PeerTrouble::NotThere { .. } => now.since(self.trouble.since) >= PATIENCE,
-            PeerTrouble::Fails => self.last.since(self.trouble.since) >= CONFIRMED,
+            PeerTrouble::Fails | PeerTrouble::NotSent => {
+                self.last.since(self.trouble.since) >= CONFIRMED
+            }
             _ => true,
         }
     }
 
     fn is_stranger(&self) -> bool {
         matches!(self.trouble.what, PeerTrouble::NotThere { .. })
+    }
+
+    /// Whether it is over because it was not seen for a while: datagrams are sent all the time.
+    fn has_passed(&self, now: Time) -> bool {
+        self.trouble.what == PeerTrouble::NotSent && now.since(self.last) >= UNREACHABLE_LASTS
     }
 
     /// Whether a look can find that it is over.
@@ -224,6 +241,9 @@ impl Troubles {
                 known.last = now;
                 known.repeats.count();
                 known.trouble = Trouble { since: known.trouble.since, ..seen };
+            }
+            // Whatever keeps datagrams from it keeps connections from it as well.
+            Some(known) if known.trouble.what == PeerTrouble::NotSent && !known.has_passed(now) => {
             }
             other => {
                 let is_known = other.is_some();
@@ -308,6 +328,21 @@ impl Control {
         }
     }
 
+    /// The system did not take a datagram to there, and says why by a number.
+    pub fn not_sent(&mut self, now: Time, to: SocketAddr, code: i32, sink: &mut dyn ControlSink) {
+        if self.is_ending() {
+            return;
+        }
+        self.joining.not_sent(now, to, code);
+        let view = Arc::clone(self.membership.view());
+        let mut others = view.members.iter().filter(|member| member.id != self.me.node);
+        if let Some(member) = others.find(|member| member.address == to) {
+            let error = std::io::Error::from_raw_os_error(code).to_string();
+            let seen = of(now, member, PeerTrouble::NotSent, Some(error.into()));
+            self.in_trouble(now, seen, sink);
+        }
+    }
+
     pub(super) fn in_trouble(&mut self, now: Time, seen: Trouble, sink: &mut dyn ControlSink) {
         let (peer, what, address) = (seen.peer, seen.what, seen.address);
         self.troubles.saw(now, seen);
@@ -332,8 +367,9 @@ impl Control {
         if self.troubles.known.contains_key(&peer) {
             let over = |known: &Known| {
                 // Another worker's link may open where there is no place for one more.
-                let full = known.trouble.what == PeerTrouble::NoPlace;
-                known.trouble.peer == peer && !full && (!by_look || known.can_be_looked_at())
+                let what = known.trouble.what;
+                let stays = matches!(what, PeerTrouble::NoPlace | PeerTrouble::NotSent);
+                known.trouble.peer == peer && !stays && (!by_look || known.can_be_looked_at())
             };
             let lines = self.troubles.end(now, over);
             self.tell_troubles(now, lines, sink);
@@ -364,12 +400,13 @@ impl Control {
     pub(super) fn look_at_troubles(&mut self, now: Time, sink: &mut dyn ControlSink) {
         self.troubles.looking = false;
         let view = Arc::clone(self.membership.view());
+        let over = self.troubles.end(now, |known| known.has_passed(now));
         // That nothing was seen for long shows not that it is over: nobody is told so.
         self.troubles.known.retain(|_, known| {
             let member = view.member(known.trouble.peer.node);
             !known.is_forgotten(now, member.is_some_and(|member| member.reachable))
         });
-        self.tell_troubles(now, Vec::new(), sink);
+        self.tell_troubles(now, over, sink);
         let known = self.troubles.known.values().filter(|known| known.can_be_looked_at());
         let looks: Vec<_> = known.map(|it| (it.trouble.peer, it.trouble.address)).collect();
         self.links(now, sink, |links, out| {
@@ -466,6 +503,20 @@ mod tests {
         assert!(troubles.tell(at(10))[0].text.contains("no files: look at"));
         assert!(!troubles.known.values().next().unwrap().is_forgotten(at(1_000), true));
         assert_eq!(troubles.shown[0].error.as_deref(), Some("no files"));
+    }
+
+    #[test]
+    fn datagrams_that_are_sent_again_are_told_as_over() {
+        let mut troubles = Troubles::default();
+        for second in 0..9 {
+            troubles.saw(at(second), seen(1, at(second), PeerTrouble::NotSent));
+            troubles.saw(at(second), seen(1, at(second), PeerTrouble::Fails));
+            troubles.tell(at(second));
+        }
+        let over = |known: &Known, second| known.has_passed(at(second));
+        assert_eq!(troubles.end(at(17), |known| over(known, 17)), []);
+        let line = troubles.end(at(18), |known| over(known, 18)).remove(0).text;
+        assert_eq!(line, "n1 at 10.0.0.1:7400: over, after 18 s: datagrams are not sent");
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub(super) struct Effects {
     pub datagrams: Arc<UdpSocket>,
     /// Datagrams that the system did not take.
     pub unsent: u64,
+    /// Where to, and the system's number of why, where that was not for want of room: what control
+    /// has not been told yet.
+    pub untold: BTreeMap<SocketAddr, i32>,
     pub workers: Vec<Mailbox>,
     pub timers: BTreeMap<(Time, u64), ControlTimer>,
     pub next_timer: u64,
@@ -108,8 +111,12 @@ impl ControlSink for Effects {
         // Past tokio, which knows of no room before it has waited for some, and again after each time
         // that there was none. A full socket buffer loses a datagram, which membership expects of a
         // network.
-        if SockRef::from(&*self.datagrams).send_to(datagram, &to.into()).is_err() {
+        if let Err(error) = SockRef::from(&*self.datagrams).send_to(datagram, &to.into()) {
             self.unsent += 1;
+            let lacks_room = error.kind() == std::io::ErrorKind::WouldBlock;
+            if let Some(code) = error.raw_os_error().filter(|_| !lacks_room) {
+                self.untold.insert(to, code);
+            }
         }
     }
 
