@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// By program, the words of ours without which its error would not help.
-const REMEDIES: [(&str, &[&str]); 10] = [
+const REMEDIES: [(&str, &[&str]); 11] = [
     ("float_key", &["`value.to_bits()`", "implement `HashKey` for it", "`router.key("]),
     ("future_reply", &["`cx.reply_later()`", "a future is no reply", "hand it to `AsyncReplies`"]),
     ("hooks", &["name the function to call: `started = Self::on_started`"]),
@@ -15,6 +15,7 @@ const REMEDIES: [(&str, &[&str]); 10] = [
     ("no_layout_inside", &["add `#[derive(keyway::Layout)]`", "take a `BTreeMap`"]),
     ("no_rkyv", &["add `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]` to it"]),
     ("not_a_routee", &["add `#[derive(keyway::Routee)]` and `#[routee(handles(...))]`"]),
+    ("overaligned", &["take `align` out of its `#[rkyv(attr(repr(...)))]`", "convert it"]),
     ("recursive", &["Send a flat list instead, whose entries name their parent by index"]),
     ("recursive_by_others", &["Send a flat list whose entries name their parent by index"]),
 ];

@@ -4,6 +4,9 @@ use std::fmt;
 
 use xxhash_rust::const_xxh3::xxh3_64;
 
+/// Bodies lie in receive buffers at multiples of this.
+pub const MOST_ALIGNMENT: usize = 16;
+
 /// What bytes of a type mean: a hash over its archived form, with the names of fields and variants.
 ///
 /// Two types of one hash can be read as each other; two types that differ in anything a reader
@@ -35,7 +38,15 @@ impl LayoutHash {
 
     /// What the compiler knows of a type (its size and its alignment) beside what it is called
     /// here.
+    ///
+    /// # Panics
+    /// If it cannot be read in place at a receiver: while it is compiled, as no layout is made later.
     pub const fn shape<T>(kind: &str) -> Self {
+        assert!(
+            align_of::<T>() <= MOST_ALIGNMENT,
+            "a type that is aligned to more than 16 bytes cannot travel: take `align` out of its \
+             `#[rkyv(attr(repr(...)))]`, or send a plain type and convert it"
+        );
         let size = Self(size_of::<T>() as u64);
         Self::of(kind).with(size).with(Self(align_of::<T>() as u64))
     }

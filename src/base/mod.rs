@@ -16,7 +16,7 @@ pub mod view;
 
 pub(crate) use debug::debug_as_display;
 pub use ids::{DestinationId, HandlerId, Incarnation, MessageTypeId, NodeId, NodeRef, WorkerIndex};
-pub use layout::LayoutHash;
+pub use layout::{LayoutHash, MOST_ALIGNMENT};
 pub use log_limit::{LogKind, LogLimiter, counted};
 pub use path::{MAX_PATH_BYTES, Path, PathError};
 pub use pattern::{PathPattern, PatternError};

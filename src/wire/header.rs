@@ -5,7 +5,7 @@
 use super::codec::{Fixed, Place, Reader};
 use super::version::WIRE_VERSION_MAX;
 use crate::base::debug_as_display;
-use crate::base::{HandlerId, MessageTypeId};
+use crate::base::{HandlerId, MOST_ALIGNMENT, MessageTypeId};
 
 /// Where the fields of a header stand.
 pub mod at {
@@ -29,6 +29,8 @@ pub mod at {
 
 /// Bytes of the fixed part, and the alignment of every frame and body.
 pub const HEADER_BYTES: usize = at::TARGET.end();
+
+const _: () = assert!(HEADER_BYTES == MOST_ALIGNMENT, "what a message may be aligned to");
 
 /// The header version this build writes and reads: the wire version, which fits half a byte.
 pub const HEADER_VERSION: u8 = WIRE_VERSION_MAX;
