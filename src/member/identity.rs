@@ -7,12 +7,12 @@ use foca::{Header, Member as SwimMember, Message, State};
 
 use crate::base::{NodeId, NodeRef};
 use crate::wire::codec::{ReadResult, Reader, Unreadable, Writer};
+use crate::wire::datagram::WHOLE_BYTES;
 
 use super::records::read_life;
 
-/// How large a datagram of records is made when they allow it. It is taken as a whole or not at all,
-/// also where it travels in pieces.
-pub(super) const DATAGRAM_BYTES: usize = 1_400;
+/// How large a datagram of records is made when they allow it: only a longer record goes in pieces.
+pub(super) const DATAGRAM_BYTES: usize = WHOLE_BYTES;
 /// The kind of datagrams that are the failure detector's.
 pub(super) const KIND_SWIM: u8 = 1;
 

@@ -230,6 +230,8 @@ pub struct Membership {
     called_itself: Option<Time>,
     /// Seeds at which a member answers that advertises another address: which life of it did last.
     seed_aliases: BTreeMap<SocketAddr, NodeRef>,
+    /// A part of a welcome came before the one that says who sends it, and was left aside.
+    welcome_missed: bool,
     aliases_called: Time,
     seed_retry_ms: u64,
     seed_token: u32,
@@ -296,6 +298,7 @@ impl Membership {
             led_here: BTreeSet::new(),
             called_itself: None,
             seed_aliases: BTreeMap::new(),
+            welcome_missed: false,
             aliases_called: Time::ZERO,
             seed_token: 0,
             door,

@@ -209,6 +209,7 @@ impl Membership {
             // whoever else knows it; but of this node itself it may know what this node missed. That
             // it finds this node silent is more likely its own fault.
             Body::Records { flags, entries, .. } if !is_member => {
+                self.welcome_missed |= flags & FLAG_WELCOME != 0;
                 let me = self.me().node;
                 let about_me = entries.into_iter().find(|entry| entry.record.member.id == me);
                 if let Some(mut entry) = about_me.filter(|_| flags & FLAG_ESTABLISHED != 0) {
@@ -409,6 +410,10 @@ impl Membership {
                 self.seed_aliases.insert(from, sender.member);
             }
             self.introduce(&news.fresh, sink);
+            // Who compares sends it again.
+            if std::mem::take(&mut self.welcome_missed) {
+                sink.send(to, &messages::digest(self.sender(), self.digest()));
+            }
         }
         // A node that was alone has nobody to tell but those who told it.
         let known_to_all = welcomed && self.joined_alone;
