@@ -445,7 +445,7 @@ fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told(
 
 /// A worker that was behind sees a life only as one that is over: its link must not outlive it.
 #[test]
-fn the_link_of_a_peer_that_came_and_wentbetween_two_snapshots_is_closed() {
+fn the_link_of_a_peer_that_came_and_went_between_two_snapshots_is_closed() {
     let mut net = Net::new(1);
     let newcomer = node(7);
     let worker = &mut net.sides[0].worker;

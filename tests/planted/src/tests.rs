@@ -82,6 +82,40 @@ fn whoever_asks_a_test_says_why_the_simulator_cannot_tell() {
     }
 }
 
+/// The source of the module that a test's name begins with, or of the nearest one around it that has
+/// a file of its own, with those that it names by their paths.
+fn source_of(target: &str, modules: &[&str]) -> String {
+    let top = match target {
+        "lib" => "src".to_owned(),
+        _ => format!("tests/{target}"),
+    };
+    for length in (0..=modules.len()).rev() {
+        let module = [&[&*top], &modules[..length]].concat().join("/");
+        for path in [format!("{module}.rs"), format!("{module}/mod.rs")] {
+            let Ok(source) = read(&root(), &path) else { continue };
+            let folder = root().join(&path).parent().expect("a folder").to_owned();
+            let elsewhere = source.split("#[path = \"").skip(1).filter_map(|rest| {
+                let (file, _) = rest.split_once('"')?;
+                read(&folder, file).ok()
+            });
+            return elsewhere.collect::<String>() + &source;
+        }
+    }
+    panic!("no source of {modules:?} in {top}");
+}
+
+#[test]
+fn every_test_that_is_asked_stands_where_its_name_says() {
+    for one in all() {
+        let Noticer::Test { target, filter } = one.noticer() else { continue };
+        let mut modules: Vec<&str> = filter.split("::").collect();
+        let test = modules.pop().expect("a name");
+        let function = format!("fn {test}");
+        let source = source_of(target, &modules);
+        assert!(source.contains(&function), "{}: no `{function}` for '{filter}'", one.name);
+    }
+}
+
 #[test]
 fn the_table_of_the_last_run_shows_mistakes_that_are_on_the_list() {
     let text = read(&root(), "docs/TESTING.md").unwrap();
