@@ -155,7 +155,8 @@ pub(crate) struct At {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operate {
-    /// Show the members as one node sees them, and what they serve on which of their workers
+    /// Show the members as one node sees them, and what they serve on which of their workers; a path at
+    /// which they take different messages is marked, with who takes which
     #[command(after_help = "Example:\n  keyway members --admin 127.0.0.1:7500")]
     Members(At),
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use keyway::admin::report::{
-    CountsReport, MemberReport, MembersReport, Reported, RoutersReport, StrangersReport,
+    CountsReport, MemberReport, MembersReport, Reported, RoutersReport, ServiceReport,
+    StrangersReport,
 };
 use serde_json::Value;
 
@@ -31,22 +32,48 @@ pub(crate) fn members(report: &MembersReport) -> String {
     table(&rows) + &services(report)
 }
 
-/// Who serves what on which workers: members that do the same stand in one line.
+/// Who serves what on which workers: members that do the same stand in one line. Where not all who
+/// serve a path take the same messages, those that only some take follow.
 fn services(report: &MembersReport) -> String {
-    let mut servers: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    let mut paths: BTreeMap<&str, Vec<(&str, &ServiceReport)>> = BTreeMap::new();
     for member in &report.members {
         for (path, service) in &member.services {
-            servers.entry((path, &service.placement)).or_default().push(&member.name);
+            paths.entry(path).or_default().push((&member.name, service));
         }
     }
-    if servers.is_empty() {
+    if paths.is_empty() {
         return String::new();
     }
     let mut rows = vec![["PATH", "SERVED ON", "MEMBERS"].map(str::to_owned)];
-    rows.extend(servers.iter().map(|((path, placement), names)| {
-        [path.to_string(), placement.to_string(), first_names(names)]
-    }));
+    for (path, servers) in &paths {
+        let not_by_all = not_taken_by_all(servers);
+        let mark = if not_by_all.is_empty() { "" } else { " (differs)" };
+        let mut placements: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, service) in servers {
+            placements.entry(&service.placement).or_default().push(name);
+        }
+        rows.extend(placements.iter().map(|(placement, names)| {
+            [format!("{path}{mark}"), placement.to_string(), first_names(names)]
+        }));
+        rows.extend(not_by_all.iter().map(|(message, names)| {
+            [format!("  {message}"), "taken by".to_owned(), first_names(names)]
+        }));
+    }
     format!("\n{}", table(&rows))
+}
+
+/// The messages, as `name#layout`, that some servers of a path take and others do not.
+fn not_taken_by_all<'a>(
+    servers: &[(&'a str, &'a ServiceReport)],
+) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut takers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, service) in servers {
+        for message in &service.messages {
+            takers.entry(message).or_default().push(name);
+        }
+    }
+    takers.retain(|_, names| names.len() < servers.len());
+    takers
 }
 
 fn first_names(names: &[&str]) -> String {
@@ -186,8 +213,6 @@ pub(crate) fn place(answer: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use keyway::admin::report::ServiceReport;
-
     use super::*;
     use crate::samples::{COUNTER_PATH, ECHO_PATH};
 
@@ -233,14 +258,13 @@ mod tests {
         assert!(first_names(&names).ends_with("n8, n9 and 3 more"));
     }
 
-    #[test]
-    fn the_readme_shows_members_as_they_are_printed() {
+    fn member(name: &str, port: u16) -> MemberReport {
         let service = || ServiceReport {
-            messages: Vec::new(),
+            messages: vec!["a.message#1".to_owned()],
             placement: "every worker".to_owned(),
             workers: vec![0],
         };
-        let member = |name: &str, port| MemberReport {
+        MemberReport {
             name: name.to_owned(),
             id: String::new(),
             address: ([127, 0, 0, 1], port).into(),
@@ -257,10 +281,41 @@ mod tests {
             metadata: BTreeMap::new(),
             app_version: String::new(),
             services: [COUNTER_PATH, ECHO_PATH].map(|path| (path.to_owned(), service())).into(),
+        }
+    }
+
+    fn report(members: Vec<MemberReport>) -> MembersReport {
+        MembersReport { me: "a".to_owned(), view_digest: String::new(), members }
+    }
+
+    #[test]
+    fn members_that_take_other_messages_at_a_path_are_told_apart() {
+        let mut members = vec![member("a", 7400), member("b", 7401), member("c", 7402)];
+        let counter = |member: &mut MemberReport, messages: &[&str]| {
+            let service = member.services.get_mut(COUNTER_PATH).unwrap();
+            service.messages = messages.iter().map(|&message| message.to_owned()).collect();
         };
+        counter(&mut members[0], &["add#1", "get#5"]);
+        counter(&mut members[1], &["add#2", "get#5"]);
+        counter(&mut members[2], &["add#2", "get#5"]);
+        members[2].services.get_mut(COUNTER_PATH).unwrap().placement = "worker 0".to_owned();
+        let printed = super::members(&report(members));
+        let (_, services) = printed.split_once("\n\n").unwrap();
+        let expected = "\
+PATH                     SERVED ON     MEMBERS
+/user/counter (differs)  every worker  a, b
+/user/counter (differs)  worker 0      c
+  add#1                  taken by      a
+  add#2                  taken by      b, c
+/user/echo               every worker  a, b, c
+";
+        assert_eq!(services, expected);
+    }
+
+    #[test]
+    fn the_readme_shows_members_as_they_are_printed() {
         let members = vec![member("a", 7400), member("b", 7401)];
-        let report = MembersReport { me: "a".to_owned(), view_digest: String::new(), members };
-        let printed = super::members(&report);
+        let printed = super::members(&report(members));
         assert!(include_str!("../../../README.md").contains(&printed), "{printed}");
     }
 
