@@ -83,8 +83,11 @@ impl Pieces {
             self.partial.insert(whose, Partial { since: now, pieces: vec![Vec::new(); count] });
         }
         let partial = self.partial.get_mut(&whose).ok_or(NoPiece)?;
-        *partial.pieces.get_mut(index).ok_or(NoPiece)? = bytes.to_vec();
-        if partial.pieces.len() != count || partial.pieces.iter().any(Vec::is_empty) {
+        if partial.pieces.len() != count {
+            return Err(NoPiece);
+        }
+        partial.pieces[index] = bytes.to_vec();
+        if partial.pieces.iter().any(Vec::is_empty) {
             return Ok(None);
         }
         Ok(self.partial.remove(&whose).map(|partial| partial.pieces.concat()))
@@ -189,9 +192,11 @@ mod tests {
             assert_eq!(there.take(at(0), from(1), &none), Err(NoPiece), "{none:?}");
         }
         assert!(there.partial.is_empty());
-        // Of one number, and said to be of another length.
+        // Of one number, and said to be of another length: the payload is complete without them.
         assert_eq!(there.take(at(0), from(1), &piece(0, 2, PIECE_BYTES)), Ok(None));
         assert_eq!(there.take(at(0), from(1), &piece(2, 3, 9)), Err(NoPiece));
-        assert_eq!(there.take(at(0), from(1), &piece(1, 3, PIECE_BYTES)), Ok(None));
+        assert_eq!(there.take(at(0), from(1), &piece(1, 3, PIECE_BYTES)), Err(NoPiece));
+        let whole = vec![7; PIECE_BYTES + 9];
+        assert_eq!(there.take(at(0), from(1), &piece(1, 2, 9)), Ok(Some(whole)));
     }
 }

@@ -4,6 +4,11 @@
 /// other, and the calls that reach one or all of them.
 macro_rules! parts {
     ($($field:ident: $part:ty = $number:literal,)*) => {
+        $(const _: () = assert!(
+            $number != crate::wire::datagram::MEMBERSHIP && $number != crate::wire::datagram::PIECES,
+            "membership has this part's number on the wire: take another"
+        );)*
+
         /// The settings of all parts.
         #[derive(Clone, Debug, Default)]
         pub struct PartSettings {
