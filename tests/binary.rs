@@ -436,7 +436,7 @@ fn the_admin_port_answers_and_refuses_in_words() {
 
     let (status, body) = get("/health");
     assert_eq!(status, 200, "{body}");
-    assert!(a.keyway(&["health"]).contains("`a` is up"));
+    assert!(a.keyway(&["health"]).contains("`a` is up, 1 member can be sent to"));
     let (status, body) = get("/metrics");
     assert_eq!(status, 200);
     for line in ["keyway_up 1", "keyway_messages_sent_total 0"] {

@@ -67,10 +67,11 @@ fn health(at: &At) -> Result<(), Failure> {
     let answer = get(&at.admin, "/health")?;
     let report: HealthReport = serde_json::from_str(&answer.body)
         .map_err(|error| strange(&at.admin, &format!("/health says something else ({error})")))?;
-    let mut line = format!(
-        "node `{}` is {}, {} members can be sent to",
-        report.name, report.state, report.usable_members
-    );
+    let members = match report.usable_members {
+        1 => "1 member".to_owned(),
+        count => format!("{count} members"),
+    };
+    let mut line = format!("node `{}` is {}, {members} can be sent to", report.name, report.state);
     if let Some(obstacle) = &report.joining {
         line += &format!("; it is not in its cluster: {obstacle}");
     }

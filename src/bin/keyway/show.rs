@@ -32,13 +32,19 @@ pub(crate) fn members(report: &MembersReport) -> String {
     table(&rows) + &services(report)
 }
 
-/// Who serves what on which workers: members that do the same stand in one line. Where not all who
-/// serve a path take the same messages, those that only some take follow.
+/// Who serves what on which workers: members that do the same stand in one line, also those that
+/// cannot be reached. Where not all who serve a path take the same messages, those that only some
+/// take follow.
 fn services(report: &MembersReport) -> String {
+    let names = report.members.iter().map(|member| match member.reachable {
+        true => member.name.clone(),
+        false => format!("{} (unreachable)", member.name),
+    });
+    let names: Vec<String> = names.collect();
     let mut paths: BTreeMap<&str, Vec<(&str, &ServiceReport)>> = BTreeMap::new();
-    for member in &report.members {
+    for (member, name) in report.members.iter().zip(&names) {
         for (path, service) in &member.services {
-            paths.entry(path).or_default().push((&member.name, service));
+            paths.entry(path).or_default().push((name, service));
         }
     }
     if paths.is_empty() {
@@ -299,15 +305,16 @@ mod tests {
         counter(&mut members[1], &["add#2", "get#5"]);
         counter(&mut members[2], &["add#2", "get#5"]);
         members[2].services.get_mut(COUNTER_PATH).unwrap().placement = "worker 0".to_owned();
+        members[2].reachable = false;
         let printed = super::members(&report(members));
         let (_, services) = printed.split_once("\n\n").unwrap();
         let expected = "\
 PATH                     SERVED ON     MEMBERS
 /user/counter (differs)  every worker  a, b
-/user/counter (differs)  worker 0      c
+/user/counter (differs)  worker 0      c (unreachable)
   add#1                  taken by      a
-  add#2                  taken by      b, c
-/user/echo               every worker  a, b, c
+  add#2                  taken by      b, c (unreachable)
+/user/echo               every worker  a, b, c (unreachable)
 ";
         assert_eq!(services, expected);
     }
