@@ -291,6 +291,20 @@ fn a_node_that_advertises_a_wrong_address_says_so_and_nothing_else() {
     }
 }
 
+#[test]
+fn a_seed_whose_name_is_unknown_is_told_at_once_as_what_keeps_the_node_waiting() {
+    let joiner = Process::node("lost", &["--seed", "no-such-host.invalid:7400"]);
+    let told = || {
+        let begins = "this node has met no other yet; no seed has an address: ";
+        let told = |said: &String| said.starts_with(begins) && said.contains("no-such-host");
+        reasons(&joiner).iter().filter(|said| told(said)).count()
+    };
+    eventually("it says so", || told() > 0);
+    // Discovery looks again, and finds the same.
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!((told(), joiner.stderr().matches("discovery by").count()), (1, 0));
+}
+
 /// The first words of a node were lost once, in its own process, and it was silent until it tried
 /// again.
 #[test]

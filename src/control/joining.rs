@@ -22,6 +22,9 @@ const GREETED: usize = 8;
 /// Seeds that one line of the log names.
 const NAMED: usize = 4;
 
+/// How each line begins that says what stands in the way.
+pub(super) const NOBODY_YET: &str = "this node has met no other yet";
+
 /// One seed, as far as it is known. What it says at different times and in different ways is kept
 /// apart, so that what weighs more is not lost by what merely came later.
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,7 +175,7 @@ impl Joining {
         }
         let kind = LogKind::Joining;
         let left_out = self.log.line(now, kind)?;
-        let mut text = "this node has met no other yet".to_owned();
+        let mut text = NOBODY_YET.to_owned();
         for (seed, known) in self.seeds.iter().take(NAMED) {
             text += &format!("; the seed {seed} {}", known.state);
         }

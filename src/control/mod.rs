@@ -329,6 +329,7 @@ impl Control {
         self.member(now, sink, |membership, sink| membership.start(now, sink));
         sink.schedule(now.plus(seeds::DISCOVERY_INTERVAL), ControlTimer::Discover);
         self.joining_follows(now, sink);
+        self.say_no_address(now, sink);
         self.publish(sink);
         self.parts_follow_view(now, &[], sink);
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::shake::Shake;
 use super::{DialOrder, IncomingCounts, JobEvent, JobId, LinkEffect, LinkTimer, Links};
 use crate::base::{DestinationId, LogKind, NodeRef, Time, WorkerIndex};
+use crate::control::joining::{JoinState, NOBODY_YET};
 use crate::control::seeds::{DISCOVERY_INTERVAL, FoundSeeds};
 use crate::control::troubles::PeerTrouble;
 use crate::control::{Control, ControlSink, ControlTimer};
@@ -91,8 +92,11 @@ impl Control {
                 if self.awaits_seeds() {
                     self.await_seeds(&error);
                 }
+                if self.say_no_address(now, sink) {
+                    return;
+                }
                 let text = format!("discovery by {source} failed: {error}");
-                return self.complain_of_discovery(now, &text, sink);
+                return self.complain_of_discovery(now, LogKind::Discovery, &text, sink);
             }
         };
         let sorted = FoundSeeds::sort_out(self.bind, found.clone());
@@ -109,6 +113,7 @@ impl Control {
             Some(why) => {
                 self.await_seeds(&why);
                 self.joining_follows(now, sink);
+                self.say_no_address(now, sink);
             }
             None => self.seeds(now, usable, sink),
         }
@@ -119,15 +124,36 @@ impl Control {
         let found = FoundSeeds::sort_out(self.bind, self.found_seeds.clone());
         if let Some(complaint) = found.complaint(self.bind) {
             let text = format!("of the seeds that were found, {complaint}");
-            self.complain_of_discovery(now, &text, sink);
+            self.complain_of_discovery(now, LogKind::Discovery, &text, sink);
         }
     }
 
+    /// Whether this node has met nobody since no seed has an address, which is said then.
+    pub(in crate::control) fn say_no_address(
+        &mut self,
+        now: Time,
+        sink: &mut dyn ControlSink,
+    ) -> bool {
+        let state = self.joining.state();
+        let why = state.obstacle().filter(|_| matches!(state, JoinState::NoAddress { .. }));
+        if let Some(why) = &why {
+            let text = format!("{NOBODY_YET}; {why}");
+            self.complain_of_discovery(now, LogKind::Joining, &text, sink);
+        }
+        why.is_some()
+    }
+
     /// Discovery looks every few seconds, and may find the same wrong for ever.
-    fn complain_of_discovery(&mut self, now: Time, text: &str, sink: &mut dyn ControlSink) {
+    fn complain_of_discovery(
+        &mut self,
+        now: Time,
+        kind: LogKind,
+        text: &str,
+        sink: &mut dyn ControlSink,
+    ) {
         if let Some(text) = self.complaints.hear(now, text) {
             self.links(now, sink, |links, out| {
-                links.say(now, LogKind::Discovery, out, || text);
+                links.say(now, kind, out, || text);
             });
         }
     }
