@@ -81,6 +81,11 @@ impl<'a, M: Message> Ask<'a, M> {
     /// Handling the message twice does no harm: when its routee is lost, moves, or counts as
     /// unreachable, it is sent again to wherever its key lives then, until the deadline. So it may
     /// come later than what is sent after it.
+    ///
+    /// That begins once it is accepted, for which there must be somebody to go to: it is refused at
+    /// once as any other where the router's table is empty ([`Refusal::NoRoutee`]), or nobody in it
+    /// can be reached as far as is known ([`Refusal::Unreachable`]). Await
+    /// [`Router::ready`] and ask anew then.
     pub fn idempotent(mut self) -> Self {
         self.options.idempotent = true;
         self

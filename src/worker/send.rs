@@ -58,7 +58,8 @@ pub struct AskOptions {
     pub within: Duration,
     /// Whether handling the message twice does no harm: when its routee is lost, moves, or counts as
     /// unreachable, it is sent again to wherever its router points then, until the deadline. So it
-    /// may come later than what is sent after it.
+    /// may come later than what is sent after it. To be accepted it needs a routee that can be
+    /// reached as far as is known, as any other ask.
     pub idempotent: bool,
 }
 
