@@ -19,8 +19,16 @@
 //! let builder = keyway::Node::builder().bind("127.0.0.1:0").set("admin", "127.0.0.1:0");
 //! let (node, admin) = keyway::admin::start(builder)?;
 //! println!("curl http://{}/members", admin.as_ref().expect("it is set").address());
-//! # drop((node, admin));
-//! # Ok::<(), keyway::admin::StartError>(())
+//!
+//! // The node is shared with the port, so that `leave`, which takes it, is not for it.
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! node.begin_leave()?;
+//! let ended = node.ended().await;
+//! assert_eq!(ended, keyway::Ended::Left { drained: true });
+//! # Ok::<(), keyway::NodeError>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Everything else is JSON: the types of [`report`]. Whoever reaches the port can operate the
