@@ -39,6 +39,7 @@
 //!     node.serve("/user/carts", |_worker| Carts::default())?;
 //!
 //!     let carts = node.router("/user/carts").consistent_hash().build()?;
+//!     // The table has its routees a moment after `serve` and `build` have returned.
 //!     carts.wait_ready(1, Duration::from_secs(5))?; // or `carts.ready(1).await`
 //!     carts.tell(&AddItem { cart: 7 })?; // from any thread, never waits
 //!     let items = carts.ask(&AddItem { cart: 7 }).wait()?; // or `.await`, on any runtime

@@ -49,6 +49,10 @@ impl Context<'_> {
     /// place, which this watch does not speak of), and with its node's life: left, removed, or
     /// restarted. A node that only does not answer is not gone.
     ///
+    /// Of a routee that life is watched which runs when the watch gets to its worker, unless the id
+    /// names one, as [`Context::id`] does. Watch and messages go different ways: a panic that a
+    /// message right behind this call causes may come before, and the fresh life is watched then.
+    ///
     /// # Errors
     /// [`TooManyWatches`] when this worker keeps `watch.max_watches`. A watch that ends keeps its
     /// place until its handler was told, which takes another turn of the worker. Nothing has changed
@@ -74,7 +78,8 @@ impl Context<'_> {
 }
 
 impl Node {
-    /// Watches a routee or one life of a node, from an application: see [`Context::watch`].
+    /// Watches a routee or one life of a node, from an application: see [`Context::watch`], also for
+    /// which life of a routee that is. It returns before the watch has got there.
     ///
     /// # Errors
     /// [`NodeError::TooManyWatches`] when there are `watch.max_watches` for each of its workers, and

@@ -28,7 +28,8 @@ pub enum Route {
 }
 
 /// A reference to a routee: the one of one registration of a path, on one worker of one life of a
-/// node. One that panics is followed by a fresh one, which the reference then stands for.
+/// node. One that panics is followed by a fresh one, which the reference then stands for; a node that
+/// is started anew has others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteeRef {
     /// Who it is.
