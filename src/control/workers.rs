@@ -45,7 +45,7 @@ impl Control {
             Report::Part(worker, report) => self.part_report(now, worker, report, sink),
             Report::Lost(_) => self.lost_worker(),
             // Where the machine is slow, all workers are.
-            Report::SlowTurn(slow) if slow.messages == 0 => {
+            Report::SlowTurn(slow) if slow.handled_nothing() => {
                 let left_out = self.log.line(now, LogKind::SlowTurn);
                 sink.overheard(Report::SlowTurn(slow), left_out);
             }

@@ -262,7 +262,7 @@ fn log(LogLine { kind, left_out, text }: &LogLine) {
 
 fn log_report(report: &Report, left_out: Option<u64>) {
     match report {
-        Report::SlowTurn(slow) if slow.messages == 0 => tracing::warn!(
+        Report::SlowTurn(slow) if slow.handled_nothing() => tracing::warn!(
             worker = %slow.worker,
             last_called = %slow.path,
             hook = slow.hook,
@@ -271,13 +271,24 @@ fn log_report(report: &Report, left_out: Option<u64>) {
             "a worker's turn took long and handled no message: its thread was not run, as where there \
              are more workers than cores, or a routee took long that was started, woken or got a reply"
         ),
+        Report::SlowTurn(slow) if !slow.is_certain() => tracing::warn!(
+            worker = %slow.worker,
+            last_path = %slow.path,
+            last_message_type = slow.message.as_deref(),
+            last_hook = slow.hook,
+            took_ms = slow.took.as_millis() as u64,
+            messages = slow.messages,
+            other_calls = slow.hooks,
+            panics = slow.panics,
+            "one of these calls held its worker, not always the last, which is named: between quick \
+             ones the clock is not looked at; where one panicked it may have been the backtrace that \
+             RUST_BACKTRACE asks for"
+        ),
         Report::SlowTurn(slow) => tracing::warn!(
             worker = %slow.worker,
             path = %slow.path,
             message_type = slow.message.as_deref(),
-            hook = slow.hook,
             took_ms = slow.took.as_millis() as u64,
-            messages = slow.messages,
             "a handler held its worker, where nothing else ran meanwhile; what takes long belongs \
              on another thread"
         ),

@@ -253,7 +253,8 @@ impl Undrained {
     }
 }
 
-/// A worker's turn took longer than it may; told once of a handler and type of message.
+/// A worker's turn took longer than it may; told once of a handler and type of message. The clock is
+/// not looked at between quick messages: of several calls the last is named, and any may have held it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlowTurn {
     /// Which worker.
@@ -264,10 +265,26 @@ pub struct SlowTurn {
     pub message: Option<Arc<str>>,
     /// What the routee was called for instead, as "started".
     pub hook: Option<&'static str>,
-    /// How long that took, the messages before it included.
+    /// How long that took, the calls before it included.
     pub took: Duration,
-    /// How many messages were handled in this time; the named one was the last of them.
+    /// How many messages were handled in this time.
     pub messages: u32,
+    /// How often a routee was called for something else in this time.
+    pub hooks: u32,
+    /// How many of these calls panicked. What writes a panic down, with a backtrace, takes long too.
+    pub panics: u32,
+}
+
+impl SlowTurn {
+    /// Whether no message was handled, and nothing panicked.
+    pub fn handled_nothing(&self) -> bool {
+        self.messages == 0 && self.panics == 0
+    }
+
+    /// Whether nothing but what is named was called.
+    pub fn is_certain(&self) -> bool {
+        self.messages + self.hooks == 1 && self.panics == 0
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::buffers::Buffers;
+use super::calls::Calls;
 use super::inject::{AppReply, Injection, NoReply};
 use super::limits::Limits;
 use super::link::{LATE_DIAL, Link, LinkId, LinkState, Links, Role};
@@ -235,10 +236,8 @@ pub struct Core {
     /// Held by every replier that is still to reply, and where those say so that found the worker's
     /// queue full.
     pub(super) repliers: Spill<NoReply>,
-    /// Whose code of the user's ran last: which handler, and for which type of message.
-    pub(super) last_call: (HandlerId, Option<MessageTypeId>),
-    /// Of what it was called for last when that was no message.
-    pub(super) last_hook: &'static str,
+    /// What the turn has called of users' code.
+    pub(super) calls: Calls,
     /// By slots of handlers: the path that was served there last.
     pub(super) paths: Vec<Option<(HandlerId, Arc<str>)>>,
     /// Whether a link's state changed since the driver last looked.

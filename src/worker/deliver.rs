@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::calls::{Call, Calls};
 use super::core::{Context, Core, Origin, Timer, Waiter};
 use super::dead::About;
 use super::link::{LinkId, LinkState, Role};
 use super::panics::caught;
 use super::routees::running;
 use crate::base::fate::{AskError, DeathReason};
-use crate::base::{HandlerId, InstanceId, MessageTypeId, WorkerIndex};
+use crate::base::{InstanceId, WorkerIndex};
 use crate::wire::codec::{ReadResult, Reader};
 use crate::wire::{Chunk, Deframed, Frame, FrameKind, Header, WireError, deframe};
 
@@ -119,10 +120,10 @@ impl Worker {
         (frames, None)
     }
 
-    /// Whose code of the user's ran last.
+    /// What this turn has called of users' code.
     #[inline]
-    pub fn last_call(&self) -> (HandlerId, Option<MessageTypeId>) {
-        self.core.last_call
+    pub fn calls(&self) -> Calls {
+        self.core.calls
     }
 
     /// Who is at the other end of a link: a member by name, others by what their handshake said.
@@ -134,10 +135,7 @@ impl Worker {
     }
 
     /// The path of a handler, and the name of a type of message that it takes.
-    pub fn names_of(
-        &self,
-        (handler, message): (HandlerId, Option<MessageTypeId>),
-    ) -> (Arc<str>, Option<Arc<str>>) {
+    pub fn names_of(&self, (handler, message): Call) -> (Arc<str>, Option<Arc<str>>) {
         let path = self.core.path_of(handler);
         let message = message.map(|id| {
             let slot = self.routees.iter().flatten().find(|slot| slot.id.handler == handler);
@@ -231,7 +229,7 @@ impl Worker {
     #[inline(always)]
     fn call(&mut self, frame: Frame<'_>, origin: Origin) -> Result<(), DeathReason> {
         let handler = frame.header.target;
-        self.core.last_call = (handler, Some(frame.header.message));
+        self.core.calls.message(handler, frame.header.message);
         let slot = running(&mut self.routees, InstanceId::running(handler))
             .ok_or(DeathReason::UnknownHandler)?;
         if self.core.published.is_given_up() {

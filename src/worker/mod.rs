@@ -6,7 +6,7 @@
 //! - what is written to others: `purse`, `buffers`, `outbox`, `link`
 //! - where messages go: `place`, `select`, `router_ref`, `router_slot`
 //! - what other threads hand over and get: `inject`, `replier`, `send`
-//! - what is kept and told: `limits`, `panics`, `work`, `dead`, `request`
+//! - what is kept and told: `limits`, `panics`, `calls`, `work`, `dead`, `request`
 //! - all that handlers may touch: `core`, and what is done with it in `burying`, `panicked`
 //!   and `asks`
 //! - what users see and write: `context`, `handler`, `asking`; and what control says: `command`
@@ -21,6 +21,7 @@ mod asking;
 mod asks;
 pub mod buffers;
 mod burying;
+pub mod calls;
 pub mod command;
 pub mod context;
 mod core;
@@ -81,6 +82,7 @@ pub use self::send::{AskOptions, Sender};
 pub use self::usage::{PurseUsage, Usage};
 pub use self::work::{TooMuchWork, Work, WorkKey, WorkLost};
 
+use self::calls::Calls;
 use self::core::{Core, Timer};
 use self::due::Round;
 use self::held::Held;
@@ -202,8 +204,7 @@ impl Worker {
             injector: parts.injector,
             rng_seed: parts.seed,
             repliers,
-            last_call: (HandlerId(0), None),
-            last_hook: "",
+            calls: Calls::NONE,
             paths: Vec::new(),
             ways_changed: false,
             published: Arc::default(),
@@ -367,6 +368,7 @@ impl Worker {
     #[inline]
     pub fn begin(&mut self, now: Time) {
         self.core.now = now;
+        self.core.calls.begin();
         self.core.published.pulse.turn(now.0);
     }
 

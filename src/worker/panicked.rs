@@ -18,6 +18,7 @@ impl Core {
         payload: Box<dyn Any + Send>,
     ) {
         let (worker, path, text) = (self.index, self.path_of(handler), text_of(payload));
+        self.calls.panics += 1;
         let new = Panicked { worker, path, at, text, more: 0 };
         let known = self.requests.iter_mut().find_map(|request| match request {
             Request::Panicked(known) => Some(known),

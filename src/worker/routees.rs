@@ -30,7 +30,7 @@ impl RouteeSlot {
         run: impl FnOnce(&mut dyn Hosted, &mut Context<'_>),
     ) -> bool {
         core.published.pulse.calls(self.id.handler.0, 0);
-        (core.last_call, core.last_hook) = ((self.id.handler, None), hook);
+        core.calls.hook(self.id.handler, hook);
         let mut cx = Context { core, instance: self.id, origin: None };
         let hosted = self.hosted.as_mut();
         let outcome = caught(|| run(hosted, &mut cx));

@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use super::Worker;
+use super::calls::NO_CALL;
 use super::link::Role;
 use super::outbox::Outbox;
 use super::purse::Account;
 use super::routees::running;
-use crate::base::{HandlerId, InstanceId, MessageTypeId, Time};
-
-/// No handler's id: none has the last serial.
-const NO_HANDLER: HandlerId = HandlerId(u32::MAX);
-const NO_CALL: (HandlerId, Option<MessageTypeId>) = (NO_HANDLER, None);
+use crate::base::{InstanceId, Time};
 
 /// What a worker holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,32 +78,26 @@ impl Worker {
         }
     }
 
-    /// Which hook of a routee's ran last, if that was after the last message.
-    pub fn last_hook(&self) -> Option<&'static str> {
-        let (handler, message) = self.core.last_call;
-        (message.is_none() && handler != NO_HANDLER).then_some(self.core.last_hook)
-    }
-
     /// A message is about to be timed by itself.
     pub(super) fn begin_sample(&mut self) {
-        self.unsampled_call = std::mem::replace(&mut self.core.last_call, NO_CALL);
+        self.unsampled_call = std::mem::replace(&mut self.core.calls.last, NO_CALL);
     }
 
     /// There was none.
     #[cold]
     pub(super) fn undo_sample(&mut self) {
-        self.core.last_call = self.unsampled_call;
+        self.core.calls.last = self.unsampled_call;
     }
 
     /// It took so long, if it was one for a handler.
     pub(super) fn end_sample(&mut self, took: Duration) {
-        match self.core.last_call {
+        match self.core.calls.last {
             (handler, Some(_))
                 if running(&mut self.routees, InstanceId::running(handler)).is_some() =>
             {
                 self.core.published.times.record(handler.slot(), handler.0, took);
             }
-            NO_CALL => self.core.last_call = self.unsampled_call,
+            NO_CALL => self.core.calls.last = self.unsampled_call,
             _ => {}
         }
     }

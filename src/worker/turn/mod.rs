@@ -29,9 +29,10 @@ use self::flow::Looks;
 pub use self::inboxes::InboxRoom;
 use self::inboxes::Inboxes;
 pub use self::io::{Flow, Line, Moved, WorkerIo};
-use self::pace::{Call, Longest, Pace};
+use self::pace::{Longest, Pace};
 use self::parting::Stage;
 use self::sockets::Port;
+use super::calls::Call;
 use super::dead::sum_up;
 use super::{Command, LinkId, Report, Request, SlowTurn, Worker};
 use crate::base::{LogLimiter, Time, WorkerIndex};
@@ -92,7 +93,8 @@ pub struct Turn {
     looks: Looks,
     /// Limits what peers can cause in the log.
     log: LogLimiter,
-    named: Vec<Call>,
+    /// And whether nothing else was called.
+    named: Vec<(Call, bool)>,
     noted: bool,
     last_work: Time,
     last_shown: Time,
@@ -166,7 +168,7 @@ impl Turn {
         }
         let end = io.now();
         worker.ends(end);
-        if let Some(longest) = self.pace.end(end, worker.last_call(), self.slow) {
+        if let Some(longest) = self.pace.end(end, worker.calls(), self.slow) {
             self.note_slow(worker, longest, end);
         }
         if worked || worker.has_work() {
@@ -405,7 +407,7 @@ impl Turn {
         if let Some(took) = self.pace.sampled(now) {
             worker.end_sample(took);
         }
-        self.pace.look(now, worker.last_call())
+        self.pace.look(now, worker.calls())
     }
 
     // ---- to control ----
@@ -450,17 +452,21 @@ impl Turn {
     #[cold]
     fn note_slow(&mut self, worker: &mut Worker, longest: Longest, now: Time) {
         worker.count_slow_turn(now);
-        let Longest { took, messages, last } = longest;
+        let Longest { took, calls } = longest;
         // What was called last need not have been called in this turn: the next time it may be to
         // blame.
-        let last = if messages == 0 { (last.0, None) } else { last };
-        if self.named.contains(&last) || self.named.len() >= MOST_SLOW {
+        let last = if calls.messages == 0 { (calls.last.0, None) } else { calls.last };
+        let (path, message) = worker.names_of(last);
+        let (hook, messages, hooks, panics) =
+            (calls.last_hook(), calls.messages, calls.hooks, calls.panics);
+        let slow =
+            SlowTurn { worker: self.index, path, message, hook, took, messages, hooks, panics };
+        // Whoever was only one of several is named again when it was alone.
+        let named = (last, slow.is_certain());
+        if self.named.contains(&named) || self.named.len() >= MOST_SLOW {
             return;
         }
-        self.named.push(last);
-        let (path, message) = worker.names_of(last);
-        let hook = worker.last_hook();
-        let slow = SlowTurn { worker: self.index, path, message, hook, took, messages };
+        self.named.push(named);
         self.unsent.push(Report::SlowTurn(slow));
     }
 }

@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use crate::base::{HandlerId, MessageTypeId, Time};
-
-/// Whose code ran last before a look.
-pub(super) type Call = (HandlerId, Option<MessageTypeId>);
+use crate::base::Time;
+use crate::worker::calls::Calls;
 
 /// How long messages are handled in one duty cycle for each kind of source, of which there are
 /// four: siblings, sockets, what is due, and the worker itself.
@@ -25,11 +23,11 @@ const MOST_MESSAGES: u32 = 64;
 const SAMPLE_EVERY: u32 = 16;
 
 /// The longest time between two looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Longest {
     pub took: Duration,
-    pub messages: u32,
-    pub last: Call,
+    /// What was called in it.
+    pub calls: Calls,
 }
 
 pub(super) struct Pace {
@@ -39,6 +37,8 @@ pub(super) struct Pace {
     looked: Time,
     until: Time,
     longest: Option<Longest>,
+    /// What the turn had called when the clock was looked at last.
+    called: Calls,
     /// Turns until one is sampled, which is when it comes to 0.
     unsampled: u32,
     sample: Sample,
@@ -56,7 +56,17 @@ impl Pace {
     pub fn new() -> Self {
         let (begun, looked, until) = (Time::ZERO, Time::ZERO, Time::ZERO);
         let (unsampled, sample) = (SAMPLE_EVERY, Sample::None);
-        Self { every: 1, left: 1, begun, looked, until, longest: None, unsampled, sample }
+        Self {
+            every: 1,
+            left: 1,
+            begun,
+            looked,
+            until,
+            longest: None,
+            called: Calls::NONE,
+            unsampled,
+            sample,
+        }
     }
 
     /// A duty cycle begins.
@@ -66,6 +76,7 @@ impl Pace {
         self.looked = now;
         self.left = self.every;
         self.longest = None;
+        self.called.begin();
         if self.unsampled > 0 {
             self.unsampled -= 1;
         } else {
@@ -128,11 +139,12 @@ impl Pace {
     }
 
     /// Looks at the clock. Returns whether this source's time is over.
-    pub fn look(&mut self, now: Time, last: Call) -> bool {
+    pub fn look(&mut self, now: Time, calls: Calls) -> bool {
         let (took, messages) = (now.since(self.looked), self.every - self.left);
         if self.longest.is_none_or(|longest| took > longest.took) {
-            self.longest = Some(Longest { took, messages, last });
+            self.longest = Some(Longest { took, calls: calls.since(&self.called) });
         }
+        self.called = calls;
         if messages > 0 {
             let each = (took.as_nanos() as u64 / u64::from(messages)).max(1);
             let fitting = (LOOK_AFTER.as_nanos() as u64 / each).clamp(1, u64::from(MOST_MESSAGES));
@@ -151,11 +163,11 @@ impl Pace {
 
     /// The duty cycle is over. Returns what held it for longest, if it took longer than `limit`.
     #[inline]
-    pub fn end(&mut self, now: Time, last: Call, limit: Duration) -> Option<Longest> {
+    pub fn end(&mut self, now: Time, calls: Calls, limit: Duration) -> Option<Longest> {
         if now.since(self.begun) <= limit {
             return None;
         }
-        self.look(now, last);
+        self.look(now, calls);
         self.longest
     }
 }
@@ -164,7 +176,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const CALL: Call = (HandlerId(1), None);
+    const CALL: Calls = Calls::NONE;
 
     #[test]
     fn where_no_message_was_the_next_one_is_timed() {

@@ -141,3 +141,62 @@ fn a_routee_that_holds_its_worker_as_it_is_started_is_named_by_its_path() {
     });
     assert_eq!(slow.next(), Some(("/starts", Some("started"), 0)), "no member record names it");
 }
+
+/// A type of message, a hook, how many calls for messages and for hooks there were and how many panicked,
+/// and whether it is certain.
+type Named<'a> = (Option<&'a str>, Option<&'a str>, [u32; 3], bool);
+
+/// What the reports of slow turns say.
+fn named(bench: &Bench) -> Vec<Named<'_>> {
+    let slow = bench.hands.reports.iter().filter_map(|report| match report {
+        Report::SlowTurn(slow) => Some(slow),
+        _ => None,
+    });
+    slow.map(|slow| {
+        let calls = [slow.messages, slow.hooks, slow.panics];
+        (slow.message.as_deref(), slow.hook, calls, slow.is_certain())
+    })
+    .collect()
+}
+
+#[test]
+fn a_slow_handler_among_quick_ones_is_not_said_to_be_the_last_of_them_until_it_was_alone() {
+    let mut bench = Bench::new();
+    bench.link(1, &[1; 60]);
+    while bench.run().0 == TurnOutcome::Again {}
+    bench.link(2, &[1, 1, 1, 1, 1, 400_000, 1, 1, 1, 1, 1, 300_000]);
+    while bench.run().0 == TurnOutcome::Again {}
+    let ping = Some("tests.ping");
+    let told = [(ping, None, [12, 0, 0], false)];
+    assert_eq!(named(&bench), told);
+    bench.link(3, &[300_000]);
+    while bench.run().0 == TurnOutcome::Again {}
+    assert_eq!(named(&bench), [told[0], (ping, None, [1, 0, 0], true)]);
+}
+
+/// Takes 150 ms to panic.
+struct Panicking(Arc<AtomicU64>);
+
+impl Routee for Panicking {
+    fn register(handlers: &mut HandlerTable<Self>) {
+        handlers.add::<Ping>();
+    }
+}
+
+impl Handler<Ping> for Panicking {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedPing, _: &mut Context<'_>) -> u64 {
+        self.0.fetch_add(150_000_000, Ordering::Relaxed);
+        panic!("told to");
+    }
+}
+
+#[test]
+fn a_panic_that_took_long_is_not_put_down_to_the_start_of_the_next_routee() {
+    let mut bench = Bench::new();
+    let clock = Arc::clone(&bench.hands.clock);
+    bench.worker.serve(SLOW, RouteeFactory::new(move |_| Panicking(Arc::clone(&clock))));
+    bench.link(1, &[1]);
+    while bench.run().0 == TurnOutcome::Again {}
+    assert_eq!(named(&bench), [(None, Some("started"), [1, 1, 1], false)]);
+}
