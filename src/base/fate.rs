@@ -11,7 +11,7 @@ use super::debug_as_display;
 macro_rules! reasons {
     (
         $(#[$about:meta])*
-        pub enum $name:ident { $($(#[$variant_about:meta])* $variant:ident,)+ }
+        pub enum $name:ident $(in $ask:ident)? { $($(#[$variant_about:meta])* $variant:ident,)+ }
     ) => {
         $(#[$about])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,10 +27,21 @@ macro_rules! reasons {
             /// What they are called in code, in the same order.
             pub const NAMES: [&str; Self::ALL.len()] = [$(stringify!($variant)),+];
 
-            /// What it is called in code.
+            /// What it is called in code: short and always the same, for logs and labels. `Display`
+            /// gives a sentence.
             pub const fn name(self) -> &'static str {
                 Self::NAMES[self as usize]
             }
+        }
+
+        reasons!(@in [$($ask)?] $name $($variant)+);
+    };
+    (@in [] $name:ident $($variant:ident)+) => {};
+    (@in [$ask:ident] $name:ident $($variant:ident)+) => {
+        impl $name {
+            /// What an ask is said to have ended by, in the order of the numbers.
+            const NAMES_IN_ASK: [&str; Self::ALL.len()] =
+                [$(concat!(stringify!($ask), "(", stringify!($variant), ")")),+];
         }
     };
 }
@@ -38,7 +49,7 @@ macro_rules! reasons {
 reasons! {
     /// Why a message was not accepted; the sender was told so at once and may try again.
     #[derive(thiserror::Error)]
-    pub enum Refusal {
+    pub enum Refusal in Refused {
         /// The router's table is empty.
         #[error("no routee serves the path; await `ready`, or check the path and the routers' roles")]
         NoRoutee,
@@ -114,7 +125,7 @@ reasons! {
 reasons! {
     /// Why a message that had been accepted was not handled.
     #[derive(thiserror::Error)]
-    pub enum DeathReason {
+    pub enum DeathReason in Dead {
         /// The receiving node knows no such handler (any more).
         #[error("the receiving node has no such handler")]
         UnknownHandler,
@@ -220,6 +231,20 @@ pub enum AskError {
     /// The reply is not a valid archive of the reply type: both sides must declare the same one.
     #[error("the reply failed its check; do both sides declare the same reply type?")]
     InvalidReply,
+}
+
+impl AskError {
+    /// What it is called in code, with its reason, such as `Timeout` or `Refused(NoRoutee)`: short
+    /// and always the same, for logs and labels. `Display` gives a sentence, and so does `Debug`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => Refusal::NAMES_IN_ASK[refusal as usize],
+            Self::Timeout => "Timeout",
+            Self::Dead(reason) => DeathReason::NAMES_IN_ASK[reason as usize],
+            Self::LinkLost => "LinkLost",
+            Self::InvalidReply => "InvalidReply",
+        }
+    }
 }
 
 debug_as_display!(Refusal, DeathReason, AskError);
@@ -477,6 +502,14 @@ mod tests {
         let mut twice = counts;
         twice += counts;
         assert_eq!((twice.sent, twice.work_ended[0]), (2 * counts.sent, 2 * counts.work_ended[0]));
+    }
+
+    #[test]
+    fn an_ask_s_error_is_named_with_its_reason() {
+        assert_eq!(Refusal::NoRoutee.name(), "NoRoutee");
+        assert_eq!(AskError::Refused(Refusal::NoRoutee).name(), "Refused(NoRoutee)");
+        assert_eq!(AskError::Dead(DeathReason::TooLarge).name(), "Dead(TooLarge)");
+        assert_eq!(AskError::Timeout.name(), "Timeout");
     }
 
     #[test]
