@@ -3,6 +3,8 @@
 //! Where messages go, and how one finds out: from a router's pick, for all of its routees, or from a
 //! reference to one. Handlers and application threads find it in the same way.
 
+use std::fmt;
+
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, HandlerId, InstanceId, MemberState, Path, RouteeId, TypeRef};
 use crate::route::accepted::misreads;
@@ -36,6 +38,13 @@ pub struct RouteeRef {
     pub id: RouteeId,
     /// Where it is served.
     pub path: Path,
+}
+
+/// `path@node/worker`, the node by the id that `/members` of the admin port shows.
+impl fmt::Display for RouteeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}/{}", self.path, self.id.node.node, self.id.worker)
+    }
 }
 
 /// A target of an ask's plan.
@@ -189,6 +198,11 @@ mod tests {
         let places_of = table.routees().iter().map(|it| destination(it.node.node.0 as usize - 1));
         let places_of: Arc<[DestinationId]> = places_of.collect();
         RouterState::new(Arc::new(spec), Arc::new(table), places_of, &destinations(silent))
+    }
+
+    #[test]
+    fn a_reference_is_shown_by_path_node_and_worker() {
+        assert_eq!(reference(1).to_string(), "/echo@0000000000000002/0");
     }
 
     #[test]
