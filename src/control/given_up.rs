@@ -20,15 +20,16 @@ use crate::worker::Injection;
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error(
-    "the node has stopped, but not all of its workers: {}; {messages} messages were given up, of \
-     which {waiting} waited and are dead{}",
+    "the node has stopped, but not all of its workers: {}; of the messages sent from here {messages} \
+     were given up, of which {waiting} waited and are dead{}",
     list(workers),
     advice(workers)
 )]
 pub struct GivenUp {
     /// The workers, in order, and what holds them.
     pub workers: Vec<HeldWorker>,
-    /// How many messages were given up.
+    /// How many messages that were sent from this node were given up. Those of other nodes, the one
+    /// in a handler's hands included, end in the counts of their senders, as unknown.
     pub messages: u64,
     /// How many of them waited in the queue of a held worker.
     pub waiting: u64,
