@@ -359,6 +359,11 @@ fn a_node_whose_record_does_not_arrive_is_not_healthy_and_says_so() {
     let health = right.health();
     assert!(!health.is_healthy() && right.view().members.len() == 2, "{health:?}");
     assert_eq!(left.view().members.len(), 1);
+    // Nobody is there any more who could list it.
+    assert!(wires.swallow(""));
+    eventually("it sees that", || right.view().members.iter().any(|member| !member.reachable));
+    eventually("it says no more", || right.join_state() == JoinState::Joined);
+    wires.mend();
     assert!(ip(&format!("-n {} link set eth mtu 1500", wires.names()[1])));
     wires.takes_fragments(0);
     eventually("it is listed", || left.view().members.len() == 2 && right.health().is_healthy());

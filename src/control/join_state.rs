@@ -35,8 +35,9 @@ pub enum JoinState {
         /// Which members say so, by their addresses.
         by: Vec<SocketAddr>,
     },
-    /// It has met other members, and for two rounds of comparing and a second none of them was seen to
-    /// list it: what it says of itself does not arrive. It gets no keys, and nobody else knows of it.
+    /// It has met other members, some of which can be reached, and for two rounds of comparing and a
+    /// second none of them was seen to list it: what it says of itself does not arrive. It gets no
+    /// keys, and nobody else knows of it.
     Unlisted,
     /// It has met other members.
     Joined,
@@ -76,7 +77,7 @@ impl JoinState {
             Self::Unlisted => Some(
                 "it sees other members and none of them lists it: their datagrams arrive here, and \
                  its own record does not arrive there; look for what drops UDP on the way from here, \
-                 or only datagrams of up to 1,200 bytes, as a path with a small MTU does"
+                 or only the longer datagrams, of up to 1,200 bytes, as a path with a small MTU does"
                     .to_owned(),
             ),
             Self::Unreached { address, by } => {

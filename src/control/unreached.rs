@@ -10,7 +10,7 @@ use super::joining::JoinState;
 use super::log_line::LogLine;
 use super::repeats::Repeats;
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{LogKind, LogLimiter, Time};
+use crate::base::{LogKind, LogLimiter, NodeId, Time, View};
 
 /// How often it is looked whether it is over.
 const LOOK: Duration = Duration::from_secs(1);
@@ -142,10 +142,13 @@ impl Control {
         }
     }
 
-    /// It has met others, and none of them was seen to list it.
+    /// It has met others, and none of them was seen to list it, though some answer.
     fn is_unlisted(&self) -> bool {
         let joined = self.joining.state() == JoinState::Joined;
-        joined && !self.is_ending() && !self.membership.is_listed()
+        joined
+            && !self.is_ending()
+            && !self.membership.is_listed()
+            && another_answers(self.membership.view(), self.me.node)
     }
 
     /// Is it over?
@@ -169,9 +172,16 @@ impl Control {
     }
 }
 
+/// Whether there is a member beside `me` that could show whom it lists: one that is gone and stays in
+/// the view shows nothing.
+fn another_answers(view: &View, me: NodeId) -> bool {
+    view.members.iter().any(|member| member.id != me && member.reachable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{Incarnation, Member, NodeRef};
 
     fn at(second: u64) -> Time {
         Time(second * 1_000_000_000)
@@ -221,6 +231,19 @@ mod tests {
         assert!(unreached.forget(at(60), false));
         assert!(!unreached.watch(at(60), false));
         assert_eq!(unreached.state(), None);
+    }
+
+    #[test]
+    fn only_a_member_that_answers_is_waited_for_to_list_this_node() {
+        let [me, other] =
+            [1, 2].map(|node| NodeRef { node: NodeId(node), incarnation: Incarnation(1) });
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let view = |reachable| {
+            let other = Member { reachable, ..Member::plain(other, address) };
+            View::new(me, 1, vec![Member::plain(me, address), other])
+        };
+        assert!(another_answers(&view(true), me.node));
+        assert!(!another_answers(&view(false), me.node));
     }
 
     #[test]
