@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "few of its helpers are needed")]
 mod process;
 
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,8 +35,13 @@ const BATCH: usize = 60;
 
 /// What membership sends before a list of records: what it is, its flags and who sends it.
 const HEADER_BYTES: usize = 1 + 1 + 8 + 8 + 4;
-/// The flag of a list of records before which a number comes.
+/// A request for records, and a list of them.
+const REQUEST: u8 = 5;
+const RECORDS: u8 = 2;
+/// The flags of a list of records before which a number comes: of what it answers, or for the answer
+/// to repeat.
 const NUMBER: u8 = 32;
+const ASKS: u8 = 128;
 const NUMBER_BYTES: usize = 8;
 /// The first byte of a record's entry, for a member that does not answer.
 const DOWN: u8 = 2;
@@ -105,7 +111,7 @@ fn crashed(number: usize) -> Vec<u8> {
     }
     let mut calls = wishes.sent.into_iter().filter(|(to, _)| *to == elsewhere);
     let mut call = calls.next_back().unwrap().1;
-    assert_ne!(call[1] & NUMBER, 0, "a call at a seed has a number");
+    assert_ne!(call[1] & ASKS, 0, "a call at a seed has a number");
     let mut entry = call.split_off(HEADER_BYTES + NUMBER_BYTES);
     entry[0] = DOWN;
     entry
@@ -117,8 +123,10 @@ struct Speaker {
     key: ClusterKey,
     me: NodeRef,
     holder: SocketAddr,
-    /// What its records begin with.
-    header: Vec<u8>,
+    /// Who it is, as its datagrams say behind their kind and flags.
+    sender: Vec<u8>,
+    /// With which number it was asked for records, and when.
+    asked: Cell<Option<(Instant, u64)>>,
     /// Of each of the others.
     entries: Vec<Vec<u8>>,
 }
@@ -134,16 +142,15 @@ impl Speaker {
             socket,
             key: ClusterKey::new("keyway", None).unwrap(),
             holder: address,
-            header: Vec::new(),
+            sender: Vec::new(),
+            asked: Cell::new(None),
             entries: (1..MAX_RECORDS - 1).map(crashed).collect(),
         };
         let own = speaker.socket.local_addr().unwrap();
         let mut member = membership(0, own, vec![address]);
         let (mut wishes, began) = (Wishes::default(), Instant::now());
         member.start(Time::ZERO, &mut wishes);
-        speaker.header = wishes.sent[0].1[..HEADER_BYTES].to_vec();
-        // No flag: it asks for nothing.
-        speaker.header[1] = 0;
+        speaker.sender = wishes.sent[0].1[2..HEADER_BYTES].to_vec();
         let mut buffer = vec![0; datagram::MAX_DATAGRAM_LEN];
         while count(holder) != 2 {
             assert!(began.elapsed() < LIMIT, "it is not let in");
@@ -162,12 +169,34 @@ impl Speaker {
         self.socket.send_to(&sealed, to).unwrap();
     }
 
-    /// Speaks of some of the others.
+    /// Speaks of some of the others: with the number of a request, since the holder takes nobody
+    /// else's word of others for granted.
     fn speak(&self, of: Range<usize>) {
         for entries in self.entries[of].chunks(BATCH) {
-            self.send(self.holder, &[&self.header[..], &entries.concat()].concat());
+            let asked = self.asked.get().filter(|(at, _)| at.elapsed() < Duration::from_secs(3));
+            let (flags, number) = match asked {
+                Some((_, number)) => (NUMBER, number.to_le_bytes().to_vec()),
+                None => (0, Vec::new()),
+            };
+            let parts = [&[RECORDS, flags], &self.sender[..], &number, &entries.concat()];
+            self.send(self.holder, &parts.concat());
             // No more than the holder's socket keeps while it looks at them.
             std::thread::sleep(Duration::from_millis(10));
+            if asked.is_none() {
+                self.listen();
+            }
+        }
+    }
+
+    /// Reads what has come for the number of a request.
+    fn listen(&self) {
+        let mut buffer = vec![0; datagram::MAX_DATAGRAM_LEN];
+        while let Ok((bytes, _)) = self.socket.recv_from(&mut buffer) {
+            let payload = datagram::open(&self.key, &buffer[..bytes]).unwrap().payload;
+            if payload[0] == REQUEST {
+                let number = payload[HEADER_BYTES..][..NUMBER_BYTES].try_into().unwrap();
+                self.asked.set(Some((Instant::now(), u64::from_le_bytes(number))));
+            }
         }
     }
 

@@ -13,17 +13,32 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::base::{Member, Time};
+use crate::base::{NodeRef, Time};
 use crate::wire::codec::Writer;
 
-use super::messages::{self, FLAG_ESTABLISHED, FLAG_JOIN, MAX_DATAGRAM_BYTES, Packer, RecordEntry};
+use super::messages::{
+    self, FLAG_ESTABLISHED, FLAG_JOIN, MAX_DATAGRAM_BYTES, Numbers, Packer, RecordEntry,
+};
 use super::{MemberError, MemberSink, Membership};
 
-/// A number is good for the rest of its period, and the next one.
-const PERIOD: Duration = Duration::from_secs(10);
+/// A number is good for the rest of its period, and the next one: for less than any
+/// `membership.tombstone_ms`, so that what was said of a life is no answer any more when its end is
+/// forgotten.
+const PERIOD: Duration = Duration::from_secs(5);
 /// A newcomer that has been told for so long that it is awaited at its address, and was not asked
 /// there, cannot be reached there.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a number was sent with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// A call at an address, whoever is there.
+    Call,
+    /// The question whether this life is at its address.
+    Proof(NodeRef),
+    /// A request for records, to this life.
+    Records(NodeRef),
+}
 
 /// This node's side of doors: its own, and those of others.
 #[derive(Debug)]
@@ -40,25 +55,32 @@ impl Door {
         Self { secret, awaited_since: None, asked: None }
     }
 
-    /// With which number this node calls an address.
-    pub fn call_number(&self, to: SocketAddr) -> u64 {
-        let mut bytes = Vec::with_capacity(32);
-        Writer::new(&mut bytes).u64(self.secret).address(to);
-        xxh3_64_with_seed(&bytes, self.secret.rotate_left(16))
+    /// With which number this node asks at an address.
+    pub fn number(&self, now: Time, asked: Asked, at: SocketAddr) -> u64 {
+        self.hash(period(now), asked, at)
     }
 
-    fn number(&self, period: u64, member: &Member) -> u64 {
-        let mut bytes = Vec::with_capacity(64);
-        let mut out = Writer::new(&mut bytes);
-        out.u64(self.secret).u64(period).u64(member.id.0).u64(member.incarnation.0);
-        out.address(member.address);
-        xxh3_64_with_seed(&bytes, self.secret.rotate_left(32))
-    }
-
-    fn proves(&self, now: Time, member: &Member, number: u64) -> bool {
+    /// Whether this node has asked so a moment ago, with this number. It proves that who repeats it
+    /// got what was sent there.
+    pub fn has_asked(&self, now: Time, asked: Asked, at: SocketAddr, number: u64) -> bool {
         let period = period(now);
         let mut good = [Some(period), period.checked_sub(1)].into_iter().flatten();
-        good.any(|period| self.number(period, member) == number)
+        good.any(|period| self.hash(period, asked, at) == number)
+    }
+
+    fn hash(&self, period: u64, asked: Asked, at: SocketAddr) -> u64 {
+        let (kind, whom) = match asked {
+            Asked::Call => (0, None),
+            Asked::Proof(whom) => (1, Some(whom)),
+            Asked::Records(whom) => (2, Some(whom)),
+        };
+        let mut bytes = Vec::with_capacity(64);
+        let mut out = Writer::new(&mut bytes);
+        out.u64(self.secret).u64(period).u8(kind).address(at);
+        if let Some(whom) = whom {
+            out.node_ref(whom);
+        }
+        xxh3_64_with_seed(&bytes, self.secret.rotate_left(32))
     }
 }
 
@@ -88,11 +110,13 @@ impl Membership {
         sink: &mut dyn MemberSink,
     ) -> bool {
         let member = &entry.record.member;
-        if proof.is_some_and(|number| self.door.proves(now, member, number)) {
+        let asked = Asked::Proof(member.node_ref());
+        let proves = |number| self.door.has_asked(now, asked, member.address, number);
+        if proof.is_some_and(proves) {
             return true;
         }
         sink.not_proven(member, from);
-        let number = self.door.number(period(now), member);
+        let number = self.door.number(now, asked, member.address);
         sink.send(member.address, &messages::prove(self.sender(), member.node_ref(), number));
         if from != member.address {
             sink.send(from, &messages::unproven(self.sender(), member.incarnation));
@@ -114,7 +138,9 @@ impl Membership {
         self.door.awaited_since = None;
         let asks_all = is_stranger || !self.established;
         let flags = self.flags(if asks_all { FLAG_JOIN } else { 0 });
-        let mut packer = Packer::numbered(flags, self.sender(), number, |out| {
+        let asks = asks_all.then(|| self.door.number(now, Asked::Call, from));
+        let numbers = Numbers { answers: Some(number), asks };
+        let mut packer = Packer::records(flags, numbers, self.sender(), |out| {
             debug_assert!(out.len() <= MAX_DATAGRAM_BYTES);
             sink.send(from, out);
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::{Member, MemberState, NodeRef, Time};
 
 use super::messages::{
-    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Packer, RecordEntry, Sender,
+    self, Body, FLAG_CLAIM, FLAG_JOIN, FLAG_WELCOME, Numbers, Packer, RecordEntry, Sender,
 };
 use super::{MemberFault, MemberSink, Membership, Stage};
 
@@ -49,11 +49,18 @@ impl Membership {
         }
     }
 
-    /// Tells a newcomer everything, and asks it to compare, in case it brings members along.
-    pub(super) fn welcome(&mut self, to: SocketAddr, sink: &mut dyn MemberSink) {
+    /// Tells a newcomer everything, with the number that it gave, and asks it to compare, in case it
+    /// brings members along.
+    pub(super) fn welcome(
+        &mut self,
+        to: SocketAddr,
+        number: Option<u64>,
+        sink: &mut dyn MemberSink,
+    ) {
         let beliefs = self.swim.beliefs();
-        let flags = self.flags(FLAG_WELCOME);
-        let mut packer = Packer::records(flags, self.sender(), |datagram| sink.send(to, datagram));
+        let (flags, numbers) = (self.flags(FLAG_WELCOME), Numbers::answer(number));
+        let emit = |datagram: &[u8]| sink.send(to, datagram);
+        let mut packer = Packer::records(flags, numbers, self.sender(), emit);
         packer.record(self.directory.own(), self.own_belief());
         for entry in self.directory.others() {
             packer.record(&entry.record, beliefs.of(&entry.record.member));
@@ -79,8 +86,8 @@ impl Membership {
         if let Some(held) = self.directory.get(entry.record.member.id) {
             let holder = held.record.member.address;
             let flags = self.flags(FLAG_CLAIM);
-            let mut packer =
-                Packer::records(flags, self.sender(), |datagram| sink.send(holder, datagram));
+            let emit = |datagram: &[u8]| sink.send(holder, datagram);
+            let mut packer = Packer::records(flags, Numbers::default(), self.sender(), emit);
             packer.record(&entry.record, entry.belief);
             packer.finish();
         }
@@ -112,7 +119,7 @@ impl Membership {
             // An earlier life's late datagrams, or a namesake's that will be told.
             Body::Digest(_)
             | Body::Summary { .. }
-            | Body::Request(_)
+            | Body::Request { .. }
             | Body::NameTaken { .. }
             | Body::AddressTaken { .. }
             | Body::Full { .. }
@@ -161,7 +168,7 @@ impl Membership {
     fn call_itself(&mut self, now: Time, sink: &mut dyn MemberSink) {
         if self.called_itself.is_none_or(|last| now.since(last) >= CALL_GAP) {
             self.called_itself = Some(now);
-            self.call(0, self.own_address(), sink);
+            self.call(now, 0, self.own_address(), sink);
         }
     }
 
@@ -221,7 +228,7 @@ impl Membership {
         if self.asked_for_place.is_none_or(|last| now.since(last) >= CALL_GAP) {
             self.asked_for_place = Some(now);
             let asked = self.pick(known, PLACE_FAN_OUT);
-            asked.iter().for_each(|member| self.call(FLAG_JOIN, *member, sink));
+            asked.iter().for_each(|member| self.call(now, FLAG_JOIN, *member, sink));
         }
         true
     }

@@ -15,7 +15,8 @@ use super::records::{
 };
 
 /// The largest datagram: one record of the largest size.
-pub const MAX_DATAGRAM_BYTES: usize = HEADER_BYTES + NUMBER_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
+pub const MAX_DATAGRAM_BYTES: usize =
+    HEADER_BYTES + 2 * NUMBER_BYTES + ENTRY_BYTES + MAX_RECORD_BYTES;
 
 const HEADER_BYTES: usize = 2 + 8 + 8 + 4;
 const NUMBER_BYTES: usize = 8;
@@ -42,13 +43,30 @@ pub(super) const FLAG_WELCOME: u8 = 2;
 pub(super) const FLAG_CLAIM: u8 = 4;
 /// The sender is a member that others know, not a newcomer itself.
 pub(super) const FLAG_ESTABLISHED: u8 = 16;
-/// A number comes before the records: that of the [`Body::Prove`] which they answer, or one by which
-/// the sender knows its own call if it comes back.
+/// A number comes before the records: that of what they answer.
 pub(super) const FLAG_NUMBER: u8 = 32;
 /// What the summary lists may run still, or an earlier life of it, although it has ended.
 pub(super) const FLAG_AT_LARGE: u8 = 64;
 /// The summary holds all that the sender knows within its range.
 pub(super) const FLAG_COMPLETE: u8 = 8;
+/// A number of the sender comes before the records, for the answer to repeat. The sender knows its
+/// own call by it if that comes back.
+pub(super) const FLAG_ASKS: u8 = 128;
+
+/// What shows that a datagram answers another one, and is none that is played again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    /// The number of what this answers.
+    pub answers: Option<u64>,
+    /// What the answer to this has to repeat.
+    pub asks: Option<u64>,
+}
+
+impl Numbers {
+    pub fn answer(number: Option<u64>) -> Self {
+        Self { answers: number, asks: None }
+    }
+}
 
 /// Who sent a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +95,13 @@ pub(super) struct SummaryEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// Records, for the receiver to merge.
-    Records { flags: u8, number: Option<u64>, entries: Vec<RecordEntry> },
+    Records { flags: u8, numbers: Numbers, entries: Vec<RecordEntry> },
     /// Compare this with your own.
     Digest(u64),
     /// The places of the records from `low` to `high`, or of some.
     Summary { flags: u8, low: NodeId, high: NodeId, entries: Vec<SummaryEntry> },
-    /// Send me these.
-    Request(Vec<NodeId>),
+    /// Send me these, with this number.
+    Request { number: u64, nodes: Vec<NodeId> },
     /// Your name is mine; said to the life of the claimant that asked.
     NameTaken { about: Incarnation, by: SocketAddr, established: bool },
     /// Your address is that of a member that answers; said to the life that asked.
@@ -117,8 +135,9 @@ impl Message {
         let sender = Sender { member: read_life(&mut reader)?, renewal: reader.u32()? };
         let body = match kind {
             KIND_RECORDS => {
-                let number = if flags & FLAG_NUMBER != 0 { Some(reader.u64()?) } else { None };
-                Body::Records { flags, number, entries: read_records(&mut reader)? }
+                let mut number = |flag| (flags & flag != 0).then(|| reader.u64()).transpose();
+                let numbers = Numbers { answers: number(FLAG_NUMBER)?, asks: number(FLAG_ASKS)? };
+                Body::Records { flags, numbers, entries: read_records(&mut reader)? }
             }
             KIND_DIGEST => Body::Digest(reader.u64()?),
             KIND_SUMMARY => {
@@ -131,12 +150,13 @@ impl Message {
                 Body::Summary { flags, low, high, entries }
             }
             KIND_REQUEST => {
+                let number = reader.u64()?;
                 let mut nodes = Vec::new();
                 while !reader.is_empty() {
                     nodes.push(NodeId(reader.u64()?));
                 }
                 each_once(nodes.iter().copied())?;
-                Body::Request(nodes)
+                Body::Request { number, nodes }
             }
             KIND_NAME_TAKEN => {
                 let established = flags & FLAG_ESTABLISHED != 0;
@@ -214,20 +234,25 @@ impl<F: FnMut(&[u8])> Packer<F> {
         Self { datagram, header_bytes, part: Vec::new(), emit }
     }
 
-    pub fn records(flags: u8, sender: Sender, emit: F) -> Self {
-        Self::new(KIND_RECORDS, flags, sender, emit)
-    }
-
-    /// Records with a number before them.
-    pub fn numbered(flags: u8, sender: Sender, number: u64, emit: F) -> Self {
-        let mut packer = Self::new(KIND_RECORDS, flags | FLAG_NUMBER, sender, emit);
-        Writer::new(&mut packer.datagram).u64(number);
-        packer.header_bytes = packer.datagram.len();
+    pub fn records(flags: u8, numbers: Numbers, sender: Sender, emit: F) -> Self {
+        let Numbers { answers, asks } = numbers;
+        let with = |number: Option<u64>, flag| if number.is_some() { flag } else { 0 };
+        let flags = flags | with(answers, FLAG_NUMBER) | with(asks, FLAG_ASKS);
+        let mut packer = Self::new(KIND_RECORDS, flags, sender, emit);
+        answers.into_iter().chain(asks).for_each(|number| packer.begin_with(number));
         packer
     }
 
-    pub fn requests(sender: Sender, emit: F) -> Self {
-        Self::new(KIND_REQUEST, 0, sender, emit)
+    pub fn requests(sender: Sender, number: u64, emit: F) -> Self {
+        let mut packer = Self::new(KIND_REQUEST, 0, sender, emit);
+        packer.begin_with(number);
+        packer
+    }
+
+    /// Each datagram begins with this.
+    fn begin_with(&mut self, number: u64) {
+        Writer::new(&mut self.datagram).u64(number);
+        self.header_bytes = self.datagram.len();
     }
 
     /// Gives how many bytes it takes.

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use crate::base::{Incarnation, MemberState, NodeId, NodeRef, Time};
 
 use super::belief::Belief;
+use super::door::Asked;
 use super::identity::{Checked, SwimId};
 use super::messages::{
     self, Body, FLAG_CLAIM, FLAG_COMPLETE, FLAG_ESTABLISHED, FLAG_JOIN, FLAG_WELCOME, Message,
-    RecordEntry, Sender,
+    Numbers, RecordEntry, Sender,
 };
 use super::records::Merge;
 use super::{MAX_RECORDS, MemberError, MemberSink, Membership, Stage};
@@ -21,6 +22,8 @@ struct News {
     fresh: Vec<NodeRef>,
     /// Of which the sender has an older one than this node.
     outdated: Vec<NodeId>,
+    /// Of lives that are not known here, in what may be played again: the sender is asked for them.
+    hearsay: Vec<NodeId>,
 }
 
 /// Who sent a datagram.
@@ -58,7 +61,7 @@ impl Membership {
             }
             _ => {
                 // Who it is comes first: a stranger must not take a member's address.
-                self.ask_who(src.member, from, sink);
+                self.ask_who(now, src.member, from, sink);
                 self.swim.answer_unknown(now, &checked, sink);
                 return Ok(());
             }
@@ -94,23 +97,25 @@ impl Membership {
                     self.take_from_namesake(now, sender, body, sink);
                 }
                 // Its own calls come back when a seed's address leads to this very node.
-                Body::Records { number: Some(number), .. } => self.came_back(now, number, sink),
+                Body::Records { numbers: Numbers { asks: Some(number), .. }, .. } => {
+                    self.came_back(now, number, sink);
+                }
                 _ => {}
             }
             return Ok(());
         }
         let mut news = News::default();
-        if let Body::Records { flags, number, entries } = &mut body {
+        if let Body::Records { flags, numbers, entries } = &mut body {
             // The sender's own record comes first: it decides whether the sender is a member.
             let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
             if let Some(index) = entries.iter().position(own) {
-                let (entry, about) = (entries.remove(index), (*flags, *number));
+                let (entry, about) = (entries.remove(index), (*flags, numbers.answers));
                 if !self.take_senders_record(now, from, about, &entry, &mut news, sink)? {
                     return Ok(());
                 }
             }
         }
-        let asks = matches!(body, Body::Request(_) | Body::AddressTaken { .. });
+        let asks = matches!(body, Body::Request { .. } | Body::AddressTaken { .. });
         match self.place(now, from, sender, asks, sink) {
             Some(peer) => self.take_body(now, peer, body, news, sink),
             None => Ok(()),
@@ -172,7 +177,7 @@ impl Membership {
             }
             _ => {
                 if !asks || !self.directory.has_place(sender.member.node) {
-                    self.ask_who(sender.member, from, sink);
+                    self.ask_who(now, sender.member, from, sink);
                 }
                 Some(Peer { sender, from, to: from, is_member: false })
             }
@@ -181,9 +186,9 @@ impl Membership {
 
     /// Asks who a sender is that is not known here, unless there is no place for it: then it is told
     /// that, since it would be asked again and again and never be listed.
-    fn ask_who(&self, sender: NodeRef, from: SocketAddr, sink: &mut dyn MemberSink) {
+    fn ask_who(&self, now: Time, sender: NodeRef, from: SocketAddr, sink: &mut dyn MemberSink) {
         if self.directory.has_place(sender.node) {
-            self.request(&[sender.node], from, sink);
+            self.request(now, &[sender.node], (sender, from), sink);
         } else {
             self.tell_no_room(from, sender, sink);
         }
@@ -217,14 +222,22 @@ impl Membership {
                     self.own_record_seen(now, from, flags, &entry, sink);
                 }
             }
-            Body::Records { flags, entries, .. } => {
+            Body::Records { flags, numbers, entries } => {
+                let answers = numbers.answers.is_some_and(|number| {
+                    let mut asked = [Asked::Records(sender.member), Asked::Call].into_iter();
+                    asked.any(|asked| self.door.has_asked(now, asked, to, number))
+                });
                 for entry in &entries {
+                    if !answers && flags & FLAG_CLAIM == 0 && self.is_of_new_life(entry) {
+                        news.hearsay.push(entry.record.member.id);
+                        continue;
+                    }
                     self.take_record(now, to, flags, entry, &mut news, sink);
                     if self.stage != Stage::Running {
                         return Ok(());
                     }
                 }
-                self.after_records(now, (from, to), sender, flags, news, sink);
+                self.after_records(now, (from, to), sender, (flags, numbers), news, sink);
             }
             // A member that holds the same lists this node too, and nobody needs to say so.
             Body::Digest(theirs) if is_member && theirs == self.digest() => self.established = true,
@@ -240,14 +253,20 @@ impl Membership {
                 self.take_beliefs(now, &entries, sink);
                 if self.stage == Stage::Running {
                     let range = (flags & FLAG_COMPLETE != 0).then_some((low, high));
-                    self.compare(to, range, &entries, sink);
+                    self.compare(now, (sender.member, to), range, &entries, sink);
                 }
             }
             // It has been told that there is no place for it; if it knew this node it would believe
             // that it has joined.
-            Body::Request(_) | Body::Prove { .. }
+            Body::Request { .. } | Body::Prove { .. }
                 if !self.directory.has_place(sender.member.node) => {}
-            Body::Request(nodes) => self.answer(&nodes, to, sink),
+            // Nobody has seen yet that an answer reaches who asks. It may only learn who this is.
+            Body::Request { nodes, .. } if !is_member => {
+                if nodes.contains(&self.me().node) {
+                    self.send_own(&[to], sink);
+                }
+            }
+            Body::Request { number, nodes } => self.answer(&nodes, Some(number), to, sink),
             Body::Prove { about, number } if about == self.me() => {
                 self.prove_own(now, to, !is_member, number, sink);
             }
@@ -281,10 +300,9 @@ impl Membership {
         if entry.record.is_live() && self.refuse_address(from, member, sink) {
             return Ok(false);
         }
-        let new = self.directory.is_new_life(&entry.record, self.is_active(entry));
         // A seed's welcome answers what this node sent there, and so proves that address.
-        let welcomes = flags & FLAG_WELCOME != 0 && self.seeds.contains(&from);
-        let answers = welcomes && from == member.address;
+        let answers = from == member.address && self.is_seeds_answer(now, from, flags, number);
+        let new = self.is_of_new_life(entry);
         if new && !answers && !self.is_proven(now, from, entry, number, sink) {
             return Ok(false);
         }
@@ -296,6 +314,19 @@ impl Membership {
             }
             _ => Ok(true),
         }
+    }
+
+    /// Whether this is a seed's welcome, after a call of this node a moment ago.
+    fn is_seeds_answer(&self, now: Time, from: SocketAddr, flags: u8, number: Option<u64>) -> bool {
+        let called = |number| self.door.has_asked(now, Asked::Call, from, number);
+        flags & FLAG_WELCOME != 0 && self.seeds.contains(&from) && number.is_some_and(called)
+    }
+
+    /// Whether a record would be taken as that of a life of another node that is not among the
+    /// members yet.
+    fn is_of_new_life(&self, entry: &RecordEntry) -> bool {
+        let is_own = entry.record.member.id == self.me().node;
+        !is_own && self.directory.is_new_life(&entry.record, self.is_active(entry))
     }
 
     /// Whether the sender of a record believes that its member is alive, and nothing here speaks
@@ -399,14 +430,15 @@ impl Membership {
         now: Time,
         (from, to): (SocketAddr, SocketAddr),
         sender: Sender,
-        flags: u8,
+        (flags, numbers): (u8, Numbers),
         news: News,
         sink: &mut dyn MemberSink,
     ) {
-        self.answer(&news.outdated, to, sink);
+        self.answer(&news.outdated, None, to, sink);
+        self.request(now, &news.hearsay, (sender.member, to), sink);
         let welcomed = flags & FLAG_WELCOME != 0;
         if welcomed {
-            if from != to && self.seeds.contains(&from) {
+            if from != to && self.is_seeds_answer(now, from, flags, numbers.answers) {
                 self.seed_aliases.insert(from, sender.member);
             }
             self.introduce(&news.fresh, sink);
@@ -421,7 +453,7 @@ impl Membership {
             self.pass_on(now, sender.member.node, &news.fresh, sink);
         }
         if flags & FLAG_JOIN != 0 {
-            self.welcome(to, sink);
+            self.welcome(to, numbers.asks, sink);
         }
     }
 }

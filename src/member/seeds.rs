@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-use super::messages::{FLAG_JOIN, Packer};
+use super::door::Asked;
+use super::messages::{FLAG_JOIN, Numbers, Packer};
 use super::start::usable;
 use super::timer::TimerKind;
 use super::{Entry, MemberSink, Membership, Stage, schedule};
@@ -70,7 +71,7 @@ impl Membership {
             missing.retain(|seed| *seed != own);
         }
         self.joined_alone = self.directory.others().next().is_none();
-        missing.iter().for_each(|seed| self.call(FLAG_JOIN, *seed, sink));
+        missing.iter().for_each(|seed| self.call(now, FLAG_JOIN, *seed, sink));
         if self.seeds.iter().all(|seed| *seed == own && self.is_itself(own)) {
             return;
         }
@@ -92,10 +93,10 @@ impl Membership {
 
     /// Shows this node at an address, with a number by which it knows its own call if that comes
     /// back.
-    pub(super) fn call(&self, flags: u8, to: SocketAddr, sink: &mut dyn MemberSink) {
-        let (flags, number) = (self.flags(flags), self.door.call_number(to));
+    pub(super) fn call(&self, now: Time, flags: u8, to: SocketAddr, sink: &mut dyn MemberSink) {
+        let numbers = Numbers { answers: None, asks: Some(self.door.number(now, Asked::Call, to)) };
         let emit = |datagram: &[u8]| sink.send(to, datagram);
-        let mut packer = Packer::numbered(flags, self.sender(), number, emit);
+        let mut packer = Packer::records(self.flags(flags), numbers, self.sender(), emit);
         packer.record(self.directory.own(), self.own_belief());
         packer.finish();
     }
@@ -103,7 +104,7 @@ impl Membership {
     /// What this node itself sent has come back, with this number.
     pub(super) fn came_back(&mut self, now: Time, number: u64, sink: &mut dyn MemberSink) {
         let mut called = self.seeds.iter().copied().chain([self.own_address()]);
-        if let Some(address) = called.find(|it| self.door.call_number(*it) == number)
+        if let Some(address) = called.find(|it| self.door.has_asked(now, Asked::Call, *it, number))
             && self.led_here.insert(address)
         {
             self.go_up_if_ready(now, sink);
@@ -125,7 +126,7 @@ impl Membership {
         let advertised =
             |seed: &SocketAddr| self.directory.live().any(|it| it.record.member.address == *seed);
         let aliases = self.seeds.iter().filter(|seed| !missing.contains(seed) && !advertised(seed));
-        aliases.for_each(|seed| self.call(0, *seed, sink));
+        aliases.for_each(|seed| self.call(now, 0, *seed, sink));
     }
 
     fn missing_seeds(&self) -> Vec<SocketAddr> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use rand::RngExt;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::base::{MemberState, NodeId, Time};
+use crate::base::{MemberState, NodeId, NodeRef, Time};
 
 use super::belief::Belief;
-use super::messages::{self, FLAG_JOIN, Packer, SummaryEntry};
+use super::door::Asked;
+use super::messages::{self, FLAG_JOIN, Numbers, Packer, SummaryEntry};
 use super::reachability::Beliefs;
 use super::records::{Entry, is_gone, state_byte};
 use super::timer::TimerKind;
@@ -46,7 +47,7 @@ impl Membership {
             sink.send(peer, &messages::digest(self.sender(), self.digest()));
             // Nobody has been seen to list this node: whoever gets this answers with a list.
             if !self.established {
-                self.call(FLAG_JOIN, peer, sink);
+                self.call(now, FLAG_JOIN, peer, sink);
             }
             self.tell_of_tombstones(peer, sink);
         }
@@ -121,7 +122,8 @@ impl Membership {
     /// Finds out who knows more about whom, sends what is newer here and asks for the rest.
     pub(super) fn compare(
         &self,
-        from: SocketAddr,
+        now: Time,
+        (peer, at): (NodeRef, SocketAddr),
         range: Option<(NodeId, NodeId)>,
         entries: &[SummaryEntry],
         sink: &mut dyn MemberSink,
@@ -158,19 +160,34 @@ impl Membership {
                 within.filter(|node| (low..=high).contains(node) && !listed.contains(node)),
             );
         }
-        self.answer(&given, from, sink);
-        self.request(&wanted, from, sink);
+        self.answer(&given, None, at, sink);
+        self.request(now, &wanted, (peer, at), sink);
     }
 
-    pub(super) fn request(&self, nodes: &[NodeId], to: SocketAddr, sink: &mut dyn MemberSink) {
-        let mut packer = Packer::requests(self.sender(), |datagram| sink.send(to, datagram));
+    /// Asks a member for records. What it says of others counts only as an answer.
+    pub(super) fn request(
+        &self,
+        now: Time,
+        nodes: &[NodeId],
+        (peer, at): (NodeRef, SocketAddr),
+        sink: &mut dyn MemberSink,
+    ) {
+        let number = self.door.number(now, Asked::Records(peer), at);
+        let emit = |datagram: &[u8]| sink.send(at, datagram);
+        let mut packer = Packer::requests(self.sender(), number, emit);
         nodes.iter().for_each(|node| packer.request(*node));
         packer.finish();
     }
 
-    /// Sends as much of this as one datagram may cause.
-    pub(super) fn answer(&self, nodes: &[NodeId], to: SocketAddr, sink: &mut dyn MemberSink) {
-        self.send_up_to(ANSWER_BYTES, nodes, &[to], sink);
+    /// Sends as much of this as one datagram may cause, with the number of that if it asked.
+    pub(super) fn answer(
+        &self,
+        nodes: &[NodeId],
+        number: Option<u64>,
+        to: SocketAddr,
+        sink: &mut dyn MemberSink,
+    ) {
+        self.send_up_to(ANSWER_BYTES, nodes, number, &[to], sink);
     }
 
     pub(super) fn send_records(
@@ -179,13 +196,14 @@ impl Membership {
         to: &[SocketAddr],
         sink: &mut dyn MemberSink,
     ) {
-        self.send_up_to(usize::MAX, nodes, to, sink);
+        self.send_up_to(usize::MAX, nodes, None, to, sink);
     }
 
     fn send_up_to(
         &self,
         bytes: usize,
         nodes: &[NodeId],
+        number: Option<u64>,
         to: &[SocketAddr],
         sink: &mut dyn MemberSink,
     ) {
@@ -193,7 +211,8 @@ impl Membership {
             return;
         }
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
-        let mut packer = Packer::records(self.flags(0), self.sender(), emit);
+        let numbers = Numbers::answer(number);
+        let mut packer = Packer::records(self.flags(0), numbers, self.sender(), emit);
         let beliefs = (nodes.len() >= FEW).then(|| self.swim.beliefs());
         let mut sent = 0;
         for entry in nodes.iter().filter_map(|node| self.directory.get(*node)) {
@@ -225,7 +244,8 @@ impl Membership {
             return;
         }
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
-        let mut packer = Packer::records(self.flags(0), self.sender(), emit);
+        let numbers = Numbers::default();
+        let mut packer = Packer::records(self.flags(0), numbers, self.sender(), emit);
         packer.record(self.directory.own(), self.own_belief());
         packer.finish();
     }

@@ -54,7 +54,7 @@ fn naming(net: &Net, nodes: &[NodeId]) -> [Vec<u8>; 3] {
     let sender = net.nodes[1].membership.sender();
     let held = |node: &NodeId| net.nodes[0].membership.directory.get(*node).unwrap().clone();
     let request = one(|emit| {
-        let mut packer = Packer::requests(sender, emit);
+        let mut packer = Packer::requests(sender, 9, emit);
         nodes.iter().for_each(|node| packer.request(*node));
         packer.finish();
     });
@@ -72,7 +72,7 @@ fn naming(net: &Net, nodes: &[NodeId]) -> [Vec<u8>; 3] {
         record
     });
     let old = one(|emit| {
-        let mut packer = Packer::records(0, sender, emit);
+        let mut packer = Packer::records(0, Numbers::default(), sender, emit);
         records.for_each(|record| _ = packer.record(&record, Belief::Unknown));
         packer.finish();
     });

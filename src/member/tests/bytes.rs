@@ -60,6 +60,16 @@ fn short_datagrams_are_these_bytes() {
 }
 
 #[test]
+fn a_request_is_these_bytes() {
+    let mut found = Vec::new();
+    let mut packer = Packer::requests(SENDER, 5, |bytes: &[u8]| found.push(bytes.to_vec()));
+    packer.request(NodeId(4));
+    packer.finish();
+    let body = Body::Request { number: 5, nodes: vec![NodeId(4)] };
+    assert_bytes(&found[0], 5, 0, &[&FIVE, &FOUR], body);
+}
+
+#[test]
 fn a_summary_is_these_bytes() {
     let entry = SummaryEntry {
         member: NodeRef { node: NodeId(4), incarnation: Incarnation(5) },
@@ -108,17 +118,21 @@ fn records_are_these_bytes() {
     ]
     .concat();
     let mut found = Vec::new();
-    let mut packer = Packer::numbered(1, SENDER, 5, |bytes: &[u8]| found.push(bytes.to_vec()));
+    let numbers = Numbers { answers: Some(5), asks: Some(4) };
+    let emit = |bytes: &[u8]| found.push(bytes.to_vec());
+    let mut packer = Packer::records(1, numbers, SENDER, emit);
     packer.record(&record, Belief::Down { renewal: 8 });
     packer.finish();
     let length = (rest.len() as u16).to_le_bytes();
-    let expected = [&[2, 1 | 32], &SPEAKER[..], &FIVE, &[2, 8, 0, 0, 0, 0, 0], &length, &rest];
+    let head = [2, 1 | 32 | 128];
+    let expected = [&head, &SPEAKER[..], &FIVE, &FOUR, &[2, 8, 0, 0, 0, 0, 0], &length, &rest];
     assert_eq!(found, [expected.concat()]);
-    let Body::Records { flags: 33, number: Some(5), entries } =
+    let Body::Records { flags: 161, numbers: read, entries } =
         Message::read(&found[0]).unwrap().body
     else {
         panic!("{found:?}")
     };
+    assert_eq!(read, numbers);
     assert_eq!((entries.len(), entries[0].belief), (1, Belief::Down { renewal: 8 }));
     assert_eq!((&entries[0].record.member.name, entries[0].record.version), (&"ab".into(), 4));
 }

@@ -1,6 +1,7 @@
 //! Members by the thousand: what one node does about them when they fall silent together.
 
 use super::*;
+use crate::member::door::Asked;
 use crate::member::messages::{FLAG_ESTABLISHED, FLAG_WELCOME, Packer};
 use crate::member::roll_call::MOST_CALLED;
 use crate::member::testnet::{Effect, Recorder};
@@ -19,7 +20,9 @@ fn welcomed(sink: &mut Recorder) -> Membership {
     let sender = Sender { member: other(0).member.node_ref(), renewal: 0 };
     let mut welcome = Vec::new();
     let flags = FLAG_WELCOME | FLAG_ESTABLISHED;
-    let mut packer = Packer::records(flags, sender, |bytes| welcome.push(bytes.to_vec()));
+    let numbers =
+        Numbers::answer(Some(membership.door.number(Time::ZERO, Asked::Call, address(0))));
+    let mut packer = Packer::records(flags, numbers, sender, |bytes| welcome.push(bytes.to_vec()));
     for record in (0..COUNT).map(other) {
         packer.record(&record, Belief::Active { renewal: 0, refuted: 0 });
     }

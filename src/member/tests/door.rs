@@ -93,7 +93,8 @@ fn what_a_stranger_believes_of_a_node_has_it_not_renew_itself() {
     let down = Belief::Down { renewal: 0 };
     let mut said = Vec::new();
     let flags = messages::FLAG_ESTABLISHED;
-    let mut packer = messages::Packer::records(flags, sender, |out| said.push(out.to_vec()));
+    let mut packer =
+        messages::Packer::records(flags, Numbers::default(), sender, |out| said.push(out.to_vec()));
     packer.record(&own, down);
     packer.finish();
     let about = messages::SummaryEntry {
@@ -162,10 +163,7 @@ fn the_answer_of_another_life_or_of_long_ago_proves_nothing() {
         let sender = Sender { member: record.member.node_ref(), renewal: 0 };
         let mut out = Vec::new();
         let emit = |datagram: &[u8]| out = datagram.to_vec();
-        let mut packer = match number {
-            Some(number) => messages::Packer::numbered(1, sender, number, emit),
-            None => messages::Packer::records(1, sender, emit),
-        };
+        let mut packer = messages::Packer::records(1, Numbers::answer(number), sender, emit);
         packer.record(&record, Belief::Active { renewal: 0, refuted: 0 });
         packer.finish();
         out

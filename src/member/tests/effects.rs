@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::{HandlerId, Incarnation, LayoutHash, MessageType, Placed, WorkerIndex};
+use crate::member::door::Asked;
 use crate::member::messages::{self, FLAG_JOIN, Packer};
 use crate::member::testnet::{Effect, Recorder};
 
@@ -18,16 +19,13 @@ fn effects(call: impl FnOnce(&mut dyn MemberSink)) -> Vec<Effect> {
 
 /// A datagram with the sender's own record.
 fn own_record(membership: &Membership, flags: u8) -> Vec<u8> {
-    own_record_behind(membership, flags, None)
+    own_record_behind(membership, flags, Numbers::default())
 }
 
-fn own_record_behind(membership: &Membership, flags: u8, number: Option<u64>) -> Vec<u8> {
+fn own_record_behind(membership: &Membership, flags: u8, numbers: Numbers) -> Vec<u8> {
     let mut payload = Vec::new();
     let emit = |bytes: &[u8]| payload = bytes.to_vec();
-    let mut packer = match number {
-        Some(number) => Packer::numbered(flags, membership.sender(), number, emit),
-        None => Packer::records(flags, membership.sender(), emit),
-    };
+    let mut packer = Packer::records(flags, numbers, membership.sender(), emit);
     packer.record(membership.directory.own(), membership.own_belief());
     packer.finish();
     payload
@@ -44,9 +42,12 @@ fn scheduled(effect: &Effect) -> Option<&TimerKind> {
 fn starting_calls_the_seeds_and_shows_the_node_itself() {
     let mut membership = node(5, &[0, 5, 1]);
     // Each with another number, for when it comes back.
-    let numbers = [0, 1].map(|seed| membership.door.call_number(address(seed)));
+    let numbers = [0, 1].map(|seed| membership.door.number(Time(7), Asked::Call, address(seed)));
     assert_ne!(numbers[0], numbers[1]);
-    let call = |number| own_record_behind(&membership, FLAG_JOIN, Some(number));
+    let call = |number| {
+        let numbers = Numbers { answers: None, asks: Some(number) };
+        own_record_behind(&membership, FLAG_JOIN, numbers)
+    };
     let [to_first, to_second] = numbers.map(call);
     let effects = effects(|sink| membership.start(Time(7), sink));
     let [first, second, seeds, sync, recontact, Effect::View(view, events)] = &effects[..] else {
@@ -94,10 +95,11 @@ fn a_joining_node_is_asked_at_its_address_then_shown_welcomed_and_probed() {
     assert!(is_swim(probe) && is_swim(gossip));
     assert!(*to == address(1) && *also == address(1));
     let welcome = Message::read(welcome).unwrap();
-    let messages::Body::Records { flags, entries, .. } = welcome.body else {
+    let messages::Body::Records { flags, numbers, entries } = welcome.body else {
         panic!("{welcome:?}")
     };
-    assert_eq!(flags, messages::FLAG_WELCOME);
+    assert_eq!(flags, messages::FLAG_WELCOME | messages::FLAG_NUMBER);
+    assert_eq!(numbers, Numbers::answer(Some(joiner.door.number(later, Asked::Call, address(0)))));
     let names: Vec<&str> = entries.iter().map(|entry| &*entry.record.member.name).collect();
     assert_eq!(names, ["n0", "n1"]);
     assert_eq!(*digest, messages::digest(seed.sender(), seed.digest()));

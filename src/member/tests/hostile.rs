@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::{LayoutHash, MessageType, Placed, WorkerIndex};
+use crate::member::door::Asked;
 use crate::member::identity::SwimCodec;
 use crate::member::messages::{Body, FLAG_ESTABLISHED, Packer};
 use crate::member::testnet::{Effect, Recorder};
@@ -130,7 +131,8 @@ fn what_is_cut_off_too_long_or_unknown_is_named() {
 fn prove_asked(membership: &mut Membership, record: &Record) -> u64 {
     let sender = Sender { member: record.member.node_ref(), renewal: 0 };
     let (mut payload, mut sink) = (Vec::new(), Recorder::default());
-    let mut packer = Packer::records(0, sender, |bytes| payload = bytes.to_vec());
+    let mut packer =
+        Packer::records(0, Numbers::default(), sender, |bytes| payload = bytes.to_vec());
     packer.record(record, Belief::Unknown);
     packer.finish();
     membership.handle_datagram(Time(1_000), address(7), &payload, &mut sink).unwrap();
@@ -192,7 +194,9 @@ fn a_flood_of_members_is_bounded() {
         for record in (0..4_200).map(stranger) {
             let sender = Sender { member: record.member.node_ref(), renewal: 0 };
             let mut payload = Vec::new();
-            let mut packer = Packer::records(flags, sender, |bytes| payload = bytes.to_vec());
+            let mut packer = Packer::records(flags, Numbers::default(), sender, |bytes| {
+                payload = bytes.to_vec()
+            });
             packer.record(&record, Belief::Unknown);
             packer.finish();
             sink.0.clear();
@@ -200,18 +204,17 @@ fn a_flood_of_members_is_bounded() {
             assert!(taken.is_ok() && membership.directory.entries.len() == 1, "{taken:?}");
         }
     }
-    // As many of which a member speaks that was let in.
-    let first = stranger(0).member.node_ref();
-    let sender = Sender { member: first, renewal: 0 };
-    let number = prove_asked(&mut membership, &stranger(0));
+    // As many of which a member speaks that was let in, as it was asked to.
+    let sender = Sender { member: stranger(0).member.node_ref(), renewal: 0 };
+    let proof = prove_asked(&mut membership, &stranger(0));
+    let asked = Asked::Records(sender.member);
+    let number = membership.door.number(Time(1_000), asked, address(20));
     for record in (0..4_200).map(stranger) {
         let mut payload = Vec::new();
         let emit = |bytes: &[u8]| payload = bytes.to_vec();
-        let mut packer = if record.member.node_ref() == first {
-            Packer::numbered(FLAG_ESTABLISHED, sender, number, emit)
-        } else {
-            Packer::records(FLAG_ESTABLISHED, sender, emit)
-        };
+        let own = record.member.node_ref() == sender.member;
+        let numbers = Numbers::answer(Some(if own { proof } else { number }));
+        let mut packer = Packer::records(FLAG_ESTABLISHED, numbers, sender, emit);
         packer.record(&record, Belief::Unknown);
         packer.finish();
         sink.0.clear();
@@ -257,11 +260,12 @@ fn who_finds_no_place_is_told_so_by_whatever_it_sends() {
     let mut spoken = vec![swim, messages::digest(sender, 7)];
     // It would learn of this node, and believe that it has joined it.
     spoken.push(messages::prove(sender, membership.me(), 5));
-    let mut packer = Packer::requests(sender, |bytes| spoken.push(bytes.to_vec()));
+    let mut packer = Packer::requests(sender, 9, |bytes| spoken.push(bytes.to_vec()));
     packer.request(membership.me().node);
     packer.finish();
     for flags in [0, FLAG_ESTABLISHED, messages::FLAG_JOIN] {
-        let mut packer = Packer::records(flags, sender, |bytes| spoken.push(bytes.to_vec()));
+        let mut packer =
+            Packer::records(flags, Numbers::default(), sender, |bytes| spoken.push(bytes.to_vec()));
         packer.record(&record, Belief::Active { renewal: 0, refuted: 0 });
         packer.finish();
     }
@@ -307,7 +311,7 @@ fn a_node_that_hears_itself_is_deaf_all_the_same() {
     let mut membership = running();
     let heard = membership.last_heard;
     let mut sink = Recorder::default();
-    membership.call(0, address(7), &mut sink);
+    membership.call(Time(1_000), 0, address(7), &mut sink);
     let [Effect::Send(_, call)] = &sink.0[..] else { panic!("{sink:?}") };
     let call = call.clone();
     membership.handle_datagram(Time(5_000), address(7), &call, &mut sink).unwrap();
@@ -369,7 +373,7 @@ impl Said {
             crate::member::messages::remarks(sender, &[about], |bytes| all.push(bytes.to_vec()));
         } else {
             let emit = |bytes: &[u8]| all.push(bytes.to_vec());
-            let mut packer = Packer::records(FLAG_ESTABLISHED, sender, emit);
+            let mut packer = Packer::records(FLAG_ESTABLISHED, Numbers::default(), sender, emit);
             packer.record(&record, self.belief);
             packer.finish();
         }
@@ -401,7 +405,7 @@ proptest! {
         let sender = Sender { member: peer.member.node_ref(), renewal: 0 };
         let mut proof = Vec::new();
         let emit = |bytes: &[u8]| proof = bytes.to_vec();
-        let mut packer = Packer::numbered(FLAG_ESTABLISHED, sender, number, emit);
+        let mut packer = Packer::records(FLAG_ESTABLISHED, Numbers::answer(Some(number)), sender, emit);
         packer.record(&peer, Belief::Unknown);
         packer.finish();
         let mut sink = Recorder::default();
@@ -444,7 +448,7 @@ fn a_node_of_which_others_hold_the_last_version_ends_by_that_name() {
         let sender = Sender { member: net.me(0), renewal: 0 };
         let mut payload = Vec::new();
         let emit = |bytes: &[u8]| payload = bytes.to_vec();
-        let mut packer = Packer::records(FLAG_ESTABLISHED, sender, emit);
+        let mut packer = Packer::records(FLAG_ESTABLISHED, Numbers::default(), sender, emit);
         packer.record(&forged, Belief::Active { renewal: 0, refuted: 0 });
         packer.finish();
         net.call(2, |membership, now, sink| {
@@ -490,7 +494,9 @@ fn a_life_beyond_the_last_one_is_not_read() {
             crate::member::messages::known(own, 1, incarnation),
             crate::member::messages::prove(own, life, 1),
         ];
-        let mut packer = Packer::records(FLAG_ESTABLISHED, own, |out| all.push(out.to_vec()));
+        let mut packer = Packer::records(FLAG_ESTABLISHED, Numbers::default(), own, |out| {
+            all.push(out.to_vec())
+        });
         packer.record(&record, about.belief);
         packer.finish();
         crate::member::messages::remarks(own, &[about], |out| all.push(out.to_vec()));

@@ -303,7 +303,7 @@ fn that_an_earlier_life_may_run_still_is_known_to_who_joined_later() {
         let datagrams = net.tapped.iter().flatten();
         let read = datagrams.filter_map(|payload| Message::read(payload).ok());
         let asks = read.filter(|message| match &message.body {
-            messages::Body::Request(nodes) => {
+            messages::Body::Request { nodes, .. } => {
                 message.sender.member == net.me(node) && nodes.contains(&first.node)
             }
             _ => false,
