@@ -136,6 +136,9 @@ impl Membership {
     ) {
         self.door.asked = Some(now);
         self.door.awaited_since = None;
+        if !self.answers.proven.may(now, (from, number)) {
+            return;
+        }
         let asks_all = is_stranger || !self.established;
         let flags = self.flags(if asks_all { FLAG_JOIN } else { 0 });
         let asks = asks_all.then(|| self.door.number(now, Asked::Call, from));

@@ -17,7 +17,7 @@
 //!  verdicts                  whom it has given up, told to all
 //!  fitness                   who gets no keys because it falls silent again and again
 //!  records                   the directory and its merge rules
-//!  receive                   what a datagram does
+//!  receive, answers          what a datagram does, and how often
 //!  tombstones                what is kept of who is gone, and for how long
 //!  hello                     which incarnation a node starts with
 //!  door                      who is let in
@@ -26,6 +26,7 @@
 //!  settle, events            what follows from an input, and what of it is shown
 //! ```
 
+mod answers;
 mod belief;
 mod door;
 mod error;
@@ -80,6 +81,7 @@ use start::usable;
 pub use start::{LocalMember, MemberConfig, MemberConfigError};
 pub use timer::MemberTimer;
 
+use answers::Answers;
 use belief::Belief;
 use door::Door;
 use fitness::Fitness;
@@ -243,6 +245,7 @@ pub struct Membership {
     last_recall: Option<Time>,
     fitness: Fitness,
     refusals: Refusals,
+    answers: Answers,
 }
 
 /// Changes of the own record closer together than this travel together.
@@ -309,6 +312,7 @@ impl Membership {
             last_recall: None,
             fitness: Fitness::default(),
             refusals: Refusals::default(),
+            answers: Answers::default(),
         })
     }
 

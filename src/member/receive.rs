@@ -56,7 +56,7 @@ impl Membership {
                 }
             }
             Some(held) if held.node_ref().incarnation >= src.member.incarnation => {
-                self.tell_it_is_over(from, src.member, sink);
+                self.tell_it_is_over(now, from, src.member, sink);
                 return Ok(());
             }
             _ => {
@@ -172,7 +172,7 @@ impl Membership {
                 Some(Peer { sender, from, to, is_member: true })
             }
             Some(held) if held.node_ref().incarnation >= sender.member.incarnation => {
-                self.tell_it_is_over(from, sender.member, sink);
+                self.tell_it_is_over(now, from, sender.member, sink);
                 None
             }
             _ => {
@@ -205,7 +205,7 @@ impl Membership {
         now: Time,
         peer: Peer,
         body: Body,
-        mut news: News,
+        news: News,
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
         let Peer { sender, from, to, is_member } = peer;
@@ -223,21 +223,7 @@ impl Membership {
                 }
             }
             Body::Records { flags, numbers, entries } => {
-                let answers = numbers.answers.is_some_and(|number| {
-                    let mut asked = [Asked::Records(sender.member), Asked::Call].into_iter();
-                    asked.any(|asked| self.door.has_asked(now, asked, to, number))
-                });
-                for entry in &entries {
-                    if !answers && flags & FLAG_CLAIM == 0 && self.is_of_new_life(entry) {
-                        news.hearsay.push(entry.record.member.id);
-                        continue;
-                    }
-                    self.take_record(now, to, flags, entry, &mut news, sink);
-                    if self.stage != Stage::Running {
-                        return Ok(());
-                    }
-                }
-                self.after_records(now, (from, to), sender, (flags, numbers), news, sink);
+                self.take_records(now, peer, (flags, numbers), &entries, news, sink);
             }
             // A member that holds the same lists this node too, and nobody needs to say so.
             Body::Digest(theirs) if is_member && theirs == self.digest() => self.established = true,
@@ -245,8 +231,10 @@ impl Membership {
             // what is sent there reaches it.
             Body::Digest(_) | Body::Summary { .. } if !is_member => {}
             Body::Digest(_) => {
-                let entries = self.summary();
-                messages::complete(self.sender(), &entries, |out| sink.send(to, out));
+                if self.answers.compared.may(now, to) {
+                    let entries = self.summary();
+                    messages::complete(self.sender(), &entries, |out| sink.send(to, out));
+                }
             }
             Body::Summary { flags, low, high, entries } => {
                 self.take_marks(flags, &entries);
@@ -262,11 +250,16 @@ impl Membership {
                 if !self.directory.has_place(sender.member.node) => {}
             // Nobody has seen yet that an answer reaches who asks. It may only learn who this is.
             Body::Request { nodes, .. } if !is_member => {
-                if nodes.contains(&self.me().node) {
+                let asks_me = nodes.contains(&self.me().node);
+                if asks_me && self.answers.introduced.may(now, to) {
                     self.send_own(&[to], sink);
                 }
             }
-            Body::Request { number, nodes } => self.answer(&nodes, Some(number), to, sink),
+            Body::Request { number, nodes } => {
+                if self.answers.requested.may(now, (to, number, nodes.clone())) {
+                    self.answer(&nodes, Some(number), to, sink);
+                }
+            }
             Body::Prove { about, number } if about == self.me() => {
                 self.prove_own(now, to, !is_member, number, sink);
             }
@@ -369,11 +362,17 @@ impl Membership {
 
     /// Somebody who has been removed or replaced still speaks: it gets the record that says so.
     /// Who has left knows it.
-    fn tell_it_is_over(&mut self, from: SocketAddr, member: NodeRef, sink: &mut dyn MemberSink) {
+    fn tell_it_is_over(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        member: NodeRef,
+        sink: &mut dyn MemberSink,
+    ) {
         let left = self.directory.get(member.node).is_some_and(|held| {
             held.node_ref() == member && held.record.member.state == MemberState::Left
         });
-        if !left {
+        if !left && self.answers.over.may(now, (from, member.node)) {
             self.send_records(&[member.node], &[from], sink);
         }
     }
@@ -425,11 +424,38 @@ impl Membership {
         verdict
     }
 
+    /// What a member says of itself and others. Of lives that are not known here it counts only as
+    /// an answer: else it may be a recording from before they ended.
+    fn take_records(
+        &mut self,
+        now: Time,
+        peer: Peer,
+        (flags, numbers): (u8, Numbers),
+        entries: &[RecordEntry],
+        mut news: News,
+        sink: &mut dyn MemberSink,
+    ) {
+        let answers = numbers.answers.is_some_and(|number| {
+            let mut asked = [Asked::Records(peer.sender.member), Asked::Call].into_iter();
+            asked.any(|asked| self.door.has_asked(now, asked, peer.to, number))
+        });
+        for entry in entries {
+            if !answers && flags & FLAG_CLAIM == 0 && self.is_of_new_life(entry) {
+                news.hearsay.push(entry.record.member.id);
+                continue;
+            }
+            self.take_record(now, peer.to, flags, entry, &mut news, sink);
+            if self.stage != Stage::Running {
+                return;
+            }
+        }
+        self.after_records(now, peer, (flags, numbers), news, sink);
+    }
+
     fn after_records(
         &mut self,
         now: Time,
-        (from, to): (SocketAddr, SocketAddr),
-        sender: Sender,
+        Peer { sender, from, to, .. }: Peer,
         (flags, numbers): (u8, Numbers),
         news: News,
         sink: &mut dyn MemberSink,
@@ -452,7 +478,7 @@ impl Membership {
         if !news.fresh.is_empty() && !known_to_all {
             self.pass_on(now, sender.member.node, &news.fresh, sink);
         }
-        if flags & FLAG_JOIN != 0 {
+        if flags & FLAG_JOIN != 0 && self.answers.welcomed.may(now, to) {
             self.welcome(to, numbers.asks, sink);
         }
     }

@@ -14,14 +14,12 @@ mod heirs;
 mod hostile;
 mod identity;
 mod renewals;
-mod replays;
 mod seeds;
 mod starved;
 mod tombstones;
 
 use std::time::Duration;
 
-use super::messages::Numbers;
 use super::testnet::{Net, address, local};
 use super::*;
 

@@ -1,6 +1,7 @@
 //! How much one datagram can cause.
 
 use super::*;
+use crate::member::messages::Numbers;
 use crate::member::messages::{self, Packer, SummaryEntry};
 use crate::member::records::MAX_RECORD_BYTES;
 use crate::member::sync::{ANSWER_BYTES, summary_entry};

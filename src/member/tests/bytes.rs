@@ -4,6 +4,7 @@
 use super::*;
 use crate::base::Incarnation;
 use crate::member::belief::Belief;
+use crate::member::messages::Numbers;
 use crate::member::messages::{self, Body, Message, Packer, Sender, SummaryEntry};
 
 const SENDER: Sender =

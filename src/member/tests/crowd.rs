@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::member::door::Asked;
+use crate::member::messages::Numbers;
 use crate::member::messages::{FLAG_ESTABLISHED, FLAG_WELCOME, Packer};
 use crate::member::roll_call::MOST_CALLED;
 use crate::member::testnet::{Effect, Recorder};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::Incarnation;
+use crate::member::messages::Numbers;
 use crate::member::messages::{self, Body, Message};
 use crate::member::testnet::{Effect, Recorder};
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{HandlerId, Incarnation, LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::door::Asked;
+use crate::member::messages::Numbers;
 use crate::member::messages::{self, FLAG_JOIN, Packer};
 use crate::member::testnet::{Effect, Recorder};
 

@@ -5,10 +5,13 @@ use std::sync::OnceLock;
 
 use proptest::prelude::*;
 
+mod replays;
+
 use super::*;
 use crate::base::{LayoutHash, MessageType, Placed, WorkerIndex};
 use crate::member::door::Asked;
 use crate::member::identity::SwimCodec;
+use crate::member::messages::Numbers;
 use crate::member::messages::{Body, FLAG_ESTABLISHED, Packer};
 use crate::member::testnet::{Effect, Recorder};
 

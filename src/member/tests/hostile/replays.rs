@@ -1,8 +1,10 @@
 //! What a stranger can do that has recorded datagrams and plays them again, from any address.
 
-use super::*;
+use crate::base::Incarnation;
+use crate::member::messages::Numbers;
 use crate::member::messages::{Body, Packer};
 use crate::member::testnet::{Effect, Recorder};
+use crate::member::tests::*;
 
 /// Plays everything again to a node, as if it came from there.
 fn play(net: &mut Net, recorded: &[Vec<u8>], to: usize, from: SocketAddr) {
@@ -125,4 +127,95 @@ fn a_member_is_asked_about_others_before_it_is_believed() {
         hears.handle_datagram(now.plus(waited), address(1), &answer, &mut sink).unwrap();
         assert_eq!(hears.directory.get(node).is_some(), counts, "{waited:?} later");
     }
+}
+
+/// What a node sends because it gets this a hundred times within 10 ms.
+fn caused(net: &mut Net, on: usize, payload: &[u8], from: SocketAddr) -> Vec<(SocketAddr, Body)> {
+    let (now, mut sink) = (net.now.plus(S(1)), Recorder::default());
+    for index in 0..100 {
+        let at = now.plus(Duration::from_micros(100 * index));
+        let _ = net.nodes[on].membership.handle_datagram(at, from, payload, &mut sink);
+    }
+    let sent = sink.0.iter().filter_map(|effect| match effect {
+        Effect::Send(to, bytes) => Some((*to, Message::read(bytes).ok()?.body)),
+        _ => None,
+    });
+    sent.collect()
+}
+
+fn one(pack: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
+    let mut one = Vec::new();
+    pack(&mut |out: &[u8]| one = out.to_vec());
+    one
+}
+
+fn has_records(sent: &[(SocketAddr, Body)]) -> usize {
+    sent.iter().filter(|(_, body)| matches!(body, Body::Records { .. })).count()
+}
+
+/// The datagrams that are answered with more than they are themselves.
+#[test]
+fn what_is_played_again_and_again_is_answered_once_in_a_while() {
+    let mut net = forgetful(830);
+    let member = &net.nodes[1].membership;
+    let (teller, own) = (member.sender(), member.directory.own().clone());
+    let records = |sender, record: &Record, flags| {
+        one(|emit| {
+            let numbers = Numbers { answers: None, asks: Some(5) };
+            let mut packer = Packer::records(flags, numbers, sender, emit);
+            packer.record(record, Belief::Unknown);
+            packer.finish();
+        })
+    };
+    let join = records(teller, &own, messages::FLAG_JOIN);
+    let sent = caused(&mut net, 0, &join, address(66));
+    assert_eq!((has_records(&sent), sent.len()), (1, 2), "one welcome, and its digest");
+    assert!(sent.iter().all(|(to, _)| *to == address(1)));
+
+    let request = one(|emit| {
+        let mut packer = Packer::requests(teller, 5, emit);
+        packer.request(teller.member.node);
+        packer.finish();
+    });
+    for (said, times) in [(request, 4), (messages::digest(teller, 5), 1)] {
+        let sent = caused(&mut net, 0, &said, address(66));
+        assert_eq!(sent.len(), times, "{sent:?}");
+        net.run(S(1));
+    }
+
+    // An earlier life of a member.
+    let mut earlier = own.clone();
+    earlier.member_mut().incarnation = Incarnation(1);
+    let earlier_sender = Sender { member: earlier.member.node_ref(), renewal: 0 };
+    for said in [records(earlier_sender, &earlier, 0), messages::digest(earlier_sender, 5)] {
+        net.run(S(1));
+        let sent = caused(&mut net, 0, &said, address(66));
+        assert_eq!((has_records(&sent), sent.len()), (1, 1), "{sent:?}");
+    }
+
+    let me = net.me(0);
+    let third = local("third", address(30), 5).into_record().unwrap().member.node_ref();
+    let stranger = Sender { member: third, renewal: 0 };
+    net.run(S(1));
+    let sent = caused(&mut net, 0, &messages::prove(stranger, me, 7), address(66));
+    // It also wants to know who asks, each time, which is no longer than the question.
+    assert_eq!(has_records(&sent), 4, "{sent:?}");
+}
+
+/// Who is no member may have its address from somebody else, to whom the answer would go.
+#[test]
+fn who_is_no_member_gets_no_records_of_others() {
+    let mut net = forgetful(840);
+    let third = local("third", address(30), 5).into_record().unwrap().member.node_ref();
+    let all: Vec<NodeId> = (0..3).map(|on| net.me(on).node).collect();
+    let request = one(|emit| {
+        let mut packer = Packer::requests(Sender { member: third, renewal: 0 }, 5, emit);
+        all.iter().for_each(|node| packer.request(*node));
+        packer.finish();
+    });
+    let sent = caused(&mut net, 0, &request, address(66));
+    assert_eq!(sent.len(), 4);
+    let (_, Body::Records { entries, .. }) = &sent[0] else { panic!("{sent:?}") };
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].record.member.node_ref(), net.me(0));
 }

@@ -1,0 +1,62 @@
+//! How often an answer that is longer than what it answers goes out: what comes may be played again
+//! by a stranger, at any rate and as if it came from any address.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::{NodeId, Time};
+
+/// How long an answer is kept in mind.
+const GAP: Duration = Duration::from_millis(100);
+/// So many are kept in mind. With more the oldest are forgotten, and each address that somebody
+/// plays things again for gets a small part of what that one sends.
+const KEPT: usize = 256;
+
+/// How often what is short is answered meanwhile: an answer may be lost, and who asks does so again
+/// at once when it hears more of the other.
+const TRIES: usize = 4;
+
+/// What was answered a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// With a welcome: who advertises this address.
+    pub welcomed: Recent<SocketAddr>,
+    /// With a summary: who advertises this address.
+    pub compared: Recent<SocketAddr>,
+    /// With records: who advertises this address, and asked for these with this number.
+    pub requested: Recent<(SocketAddr, u64, Vec<NodeId>), TRIES>,
+    /// With this node's record: who asked for it without being known.
+    pub introduced: Recent<SocketAddr, TRIES>,
+    /// With this node's record: who asked whether it is there, with this number, so that an old
+    /// question keeps no answer from a later one.
+    pub proven: Recent<(SocketAddr, u64), TRIES>,
+    /// That its life is over: who called from there as this node.
+    pub over: Recent<(SocketAddr, NodeId)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Recent<K, const TIMES: usize = 1>(VecDeque<(Time, K)>);
+
+impl<K, const TIMES: usize> Default for Recent<K, TIMES> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<K: PartialEq, const TIMES: usize> Recent<K, TIMES> {
+    /// Whether this may be answered now; if so it counts as answered.
+    pub fn may(&mut self, now: Time, what: K) -> bool {
+        while self.0.front().is_some_and(|(at, _)| now.since(*at) >= GAP) {
+            self.0.pop_front();
+        }
+        if self.0.iter().filter(|(_, known)| *known == what).count() >= TIMES {
+            return false;
+        }
+        if self.0.len() >= KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, what));
+        true
+    }
+}
