@@ -295,6 +295,10 @@ fn a_full_cluster_that_removes_who_is_gone_lets_a_newcomer_in_by_itself() {
     });
     // All three answered all the time.
     assert!(!holder.process.stderr().contains("unreachable: newcomer"));
+    // Until now the only one that said anything of the holder was the speaker, which lists nobody.
+    eventually("the holder is seen to be listed", || {
+        process::run(&["health", "--admin", &holder.admin]).0 == 0
+    });
     assert_eq!(holder.json(&["health"])["warning"], serde_json::Value::Null);
     assert_eq!(
         (holder.json(&["ask", "counter", "k"])["count"].clone(), newcomer.end()),
