@@ -417,3 +417,29 @@ fn a_test_that_fails_prints_its_seed() {
     assert!(!output.status.success());
     assert!(said.contains("`.seed(4711)`"), "{said}");
 }
+
+/// What the README says of an idempotent ask: it waits for a server once it is accepted, and is
+/// refused at once where none can be reached.
+#[test]
+fn an_idempotent_ask_waits_for_its_only_server_if_it_was_accepted_before_that_was_seen_gone() {
+    let mut cluster = Cluster::of(2)
+        .each(|node| {
+            if node.index() == 1 {
+                node.serve(CARTS, |_worker| Carts::default());
+            }
+        })
+        .start();
+    let carts = Router::consistent_hash(CARTS);
+    let options = AskOptions::within(Duration::from_secs(20)).idempotent();
+    let add = Add { cart: 7 };
+    assert_eq!(cluster.begin_ask(0, &carts, &add, options).end(&mut cluster), Ok(1));
+
+    cluster.crash(1);
+    let mut before = cluster.begin_ask(0, &carts, &add, options);
+    assert!(cluster.run_until(Duration::from_secs(5), |it| it.reachable(0) == [0]));
+    let refused = Some(&Err(AskError::Refused(Refusal::Unreachable)));
+    assert_eq!(cluster.begin_ask(0, &carts, &add, options).look(&cluster), refused);
+    assert!(before.look(&cluster).is_none(), "it waits");
+    cluster.start(1);
+    assert_eq!(before.end(&mut cluster), Ok(1));
+}
