@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::log;
 use crate::base::{LogKind, NodeRef, counted};
@@ -149,6 +150,16 @@ pub struct AsyncWork {
     most: usize,
 }
 
+/// A task that is ended with this, also where whoever is to stop it is dropped without a call. One that
+/// has ended takes no harm.
+struct Aborted(AbortHandle);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl AsyncWork {
     /// Futures run on this runtime, at most `limit` at a time over all clones.
     pub fn new(runtime: Handle, limit: usize) -> Self {
@@ -186,13 +197,26 @@ impl AsyncWork {
             drop(permit);
             work.done(result);
         });
-        let task = task.abort_handle();
-        cx.stop_work_with(key, move || task.abort());
+        let task = Aborted(task.abort_handle());
+        cx.stop_work_with(key, move || drop(task));
         Ok(key)
     }
 
     /// How many more can be started now.
     pub fn free(&self) -> usize {
         self.permits.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_future_is_ended_also_where_what_stops_it_is_dropped_without_a_call() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = runtime.spawn(std::future::pending::<()>());
+        drop(Aborted(task.abort_handle()));
+        assert!(runtime.block_on(task).unwrap_err().is_cancelled());
     }
 }

@@ -140,7 +140,7 @@ impl Worker {
             slot.end(&mut self.core);
         }
         let Core { works, published, .. } = &mut self.core;
-        works.end_all(WorkEnd::Stopped, &published.tally);
+        works.end_all(WorkEnd::Stopped, published);
     }
 
     pub(super) fn wake(&mut self, id: InstanceId, token: u64) {
@@ -193,7 +193,7 @@ impl Core {
     /// Ends the work of a routee that is no more.
     #[cold]
     fn end_work_of(&mut self, id: InstanceId, end: WorkEnd) {
-        self.works.end_of(id, end, &self.published.tally);
+        self.works.end_of(id, end, &self.published);
     }
 
     /// Calls off the times that a routee set, and gives up what it asked for: replies come late.

@@ -14,9 +14,9 @@ use super::panics::drop_quietly;
 use crate::base::InstanceId;
 use crate::base::debug_as_display;
 use crate::base::fate::WorkEnd;
+use crate::queue::board::CountsBoard;
 use crate::queue::finished::{Finished, Place, finished};
 use crate::queue::foreign::quietly;
-use crate::queue::tally::Tally;
 use crate::queue::wake::Waker;
 
 /// Why work has no result.
@@ -139,28 +139,31 @@ impl<T> Works<T> {
     }
 
     /// Ends one piece of work: nobody waits for its result any more.
-    pub fn end(&mut self, key: WorkKey, end: WorkEnd, tally: &Tally) {
+    pub fn end(&mut self, key: WorkKey, end: WorkEnd, board: &CountsBoard) {
         if let Some(Open { then, stop, .. }) = self.open.remove(&key.0) {
-            tally.work_ended[end as usize].add(1);
-            if let Some(stop) = stop {
-                quietly(stop);
+            board.tally.work_ended[end as usize].add(1);
+            match stop {
+                // Nothing of users' runs any more.
+                Some(stop) if board.is_given_up() => drop_quietly(stop),
+                Some(stop) => quietly(stop),
+                None => {}
             }
             drop_quietly(then);
         }
     }
 
     /// Ends the work of a routee that is no more.
-    pub fn end_of(&mut self, routee: InstanceId, end: WorkEnd, tally: &Tally) {
+    pub fn end_of(&mut self, routee: InstanceId, end: WorkEnd, board: &CountsBoard) {
         let of = self.open.iter().filter(|(_, open)| open.routee == routee);
         for key in of.map(|(key, _)| *key).collect::<Vec<_>>() {
-            self.end(WorkKey(key), end, tally);
+            self.end(WorkKey(key), end, board);
         }
     }
 
     /// Ends all work.
-    pub fn end_all(&mut self, end: WorkEnd, tally: &Tally) {
+    pub fn end_all(&mut self, end: WorkEnd, board: &CountsBoard) {
         while let Some((key, _)) = self.open.first_key_value() {
-            self.end(WorkKey(*key), end, tally);
+            self.end(WorkKey(*key), end, board);
         }
     }
 }

@@ -70,7 +70,8 @@ impl Context<'_> {
     }
 
     /// Has `stop` called, on this worker's thread, when nobody waits for the work any more: it was
-    /// called off, or its routee ended. Not called for work that ends by itself.
+    /// called off, or its routee ended. Dropped without a call for work that ends by itself, and on a
+    /// worker that its node has given up.
     pub fn stop_work_with(&mut self, key: WorkKey, stop: impl FnOnce() + 'static) {
         self.core.works.stop_with(self.instance, key, Box::new(stop));
     }
@@ -81,7 +82,7 @@ impl Context<'_> {
         let Core { works, published, .. } = &mut *self.core;
         let own = works.is_of(self.instance, key);
         if own {
-            works.end(key, WorkEnd::CalledOff, &published.tally);
+            works.end(key, WorkEnd::CalledOff, published);
         }
         own
     }

@@ -54,3 +54,33 @@ fn a_worker_that_is_given_up_makes_starts_and_stops_no_routee() {
         assert_eq!(Arc::strong_count(&steps), 1, "they are gone all the same");
     }
 }
+
+/// Notes that it is gone.
+struct Held(Steps);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().push("dropped");
+    }
+}
+
+#[test]
+fn on_a_worker_that_is_given_up_what_stops_work_is_dropped_and_not_called() {
+    for gives_up in [false, true] {
+        let (mut net, steps) = (Net::new(1), Steps::default());
+        let work = net.cx_of(0, CALLER, |cx| {
+            let work = cx.begin_work(|_: &mut Caller, _: Result<(), _>, _| {}).unwrap();
+            let held = Held(Arc::clone(&steps));
+            cx.stop_work_with(work.key(), move || held.0.lock().unwrap().push("stopped"));
+            work
+        });
+        let worker = &mut net.sides[0].worker;
+        if gives_up {
+            worker.core.published.give_up();
+        }
+        worker.stop();
+        let all = ["stopped", "dropped"];
+        assert_eq!(*steps.lock().unwrap(), all[usize::from(gives_up)..]);
+        assert!(!work.is_wanted());
+    }
+}
