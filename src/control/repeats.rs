@@ -15,6 +15,8 @@ pub(super) struct Repeats {
     pause: Duration,
     /// How often it came since it was told.
     times: u64,
+    /// What was told is another one.
+    renewed: bool,
 }
 
 impl Repeats {
@@ -31,19 +33,19 @@ impl Repeats {
     /// It is told. Gives how often it came since the last time, this one included; nothing the
     /// first time.
     pub fn tell(&mut self, now: Time) -> Option<u64> {
-        let before = self.told.replace(now);
-        self.pause = if before.is_none() { FIRST } else { (self.pause * 2).min(LONGEST) };
+        let renewed = std::mem::take(&mut self.renewed);
+        let again = self.told.replace(now).is_some() && !renewed;
+        self.pause = if again { (self.pause * 2).min(LONGEST) } else { FIRST };
         let times = std::mem::take(&mut self.times);
-        before.map(|_| times)
+        again.then_some(times)
     }
 
     /// It is another one from now on: told at once, unless the last was told a moment ago.
-    pub fn renew(&mut self, now: Time) {
-        let told = self.told.filter(|told| now < told.plus(FIRST));
-        *self = Self { told, pause: FIRST, times: 0 };
+    pub fn renew(&mut self) {
+        *self = Self { told: self.told, pause: FIRST, times: 0, renewed: true };
     }
 
-    /// Whether it was ever told.
+    /// Whether it was ever told, or what it was before.
     pub fn was_told(&self) -> bool {
         self.told.is_some()
     }

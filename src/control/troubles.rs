@@ -110,6 +110,23 @@ pub struct Trouble {
     pub since: Time,
 }
 
+impl Trouble {
+    /// Whether it is of the same kind.
+    fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(&self.what) == std::mem::discriminant(&other.what)
+    }
+
+    /// Whether it is told, when it was last seen then: a newcomer may still answer, and what the
+    /// system says may pass.
+    fn is_certain(&self, now: Time, last: Time) -> bool {
+        match self.what {
+            PeerTrouble::NotThere { .. } => now.since(self.since) >= PATIENCE,
+            PeerTrouble::Fails | PeerTrouble::NotSent => last.since(self.since) >= CONFIRMED,
+            _ => true,
+        }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, address, error, .. } = self;
@@ -170,21 +187,62 @@ impl fmt::Display for Trouble {
 
 struct Known {
     trouble: Trouble,
+    /// Since when something is wrong with it, this or another thing before.
+    begun: Time,
     /// When it was last seen.
     last: Time,
     repeats: Repeats,
+    /// Another thing that is not certain yet, and when it was last seen.
+    unsure: Option<(Trouble, Time)>,
 }
 
 impl Known {
-    /// Whether it is told: a newcomer may still answer, and what the system says may pass.
-    fn counts(&self, now: Time) -> bool {
-        match self.trouble.what {
-            PeerTrouble::NotThere { .. } => now.since(self.trouble.since) >= PATIENCE,
-            PeerTrouble::Fails | PeerTrouble::NotSent => {
-                self.last.since(self.trouble.since) >= CONFIRMED
-            }
-            _ => true,
+    fn new(now: Time, trouble: Trouble) -> Self {
+        let mut repeats = Repeats::default();
+        repeats.count();
+        Self { begun: trouble.since, trouble, last: now, repeats, unsure: None }
+    }
+
+    /// Something is seen of the same peer.
+    fn saw(&mut self, now: Time, mut seen: Trouble) {
+        if self.trouble.is_like(&seen) {
+            self.last = now;
+            self.repeats.count();
+            self.trouble = Trouble { since: self.trouble.since, ..seen };
+            return;
         }
+        // Whatever keeps datagrams from it keeps connections from it as well.
+        if self.trouble.what == PeerTrouble::NotSent && !self.has_passed(now) {
+            return;
+        }
+        if self.counts(now) {
+            // What the next look did not find again was for a moment.
+            match self.unsure.take().filter(|(_, last)| now.since(*last) < 2 * LOOK) {
+                Some((unsure, _)) if unsure.is_like(&seen) => seen.since = unsure.since,
+                Some(not_sent)
+                    if not_sent.0.what == PeerTrouble::NotSent
+                        && seen.what == PeerTrouble::Fails =>
+                {
+                    self.unsure = Some(not_sent);
+                    return;
+                }
+                _ => {}
+            }
+            if !seen.is_certain(now, now) {
+                self.unsure = Some((seen, now));
+                return;
+            }
+        } else {
+            self.begun = seen.since;
+        }
+        self.repeats.renew();
+        self.repeats.count();
+        (self.trouble, self.last) = (seen, now);
+    }
+
+    /// Whether it is told.
+    fn counts(&self, now: Time) -> bool {
+        self.trouble.is_certain(now, self.last)
     }
 
     fn is_stranger(&self) -> bool {
@@ -235,28 +293,14 @@ impl Troubles {
 
     /// It was seen. What there is no place for is left out.
     fn saw(&mut self, now: Time, seen: Trouble) {
-        let kind = |what: &PeerTrouble| std::mem::discriminant(what);
-        match self.known.get_mut(&seen.peer) {
-            Some(known) if kind(&known.trouble.what) == kind(&seen.what) => {
-                known.last = now;
-                known.repeats.count();
-                known.trouble = Trouble { since: known.trouble.since, ..seen };
-            }
-            // Whatever keeps datagrams from it keeps connections from it as well.
-            Some(known) if known.trouble.what == PeerTrouble::NotSent && !known.has_passed(now) => {
-            }
-            other => {
-                let is_known = other.is_some();
-                let mut repeats = other.map(|known| known.repeats).unwrap_or_default();
-                repeats.renew(now);
-                repeats.count();
-                let known = Known { trouble: seen, last: now, repeats };
-                let alike = |other: &&Known| other.is_stranger() == known.is_stranger();
-                let most = if known.is_stranger() { MOST_STRANGERS } else { MOST };
-                if is_known || self.known.values().filter(alike).count() < most {
-                    self.known.insert(known.trouble.peer, known);
-                }
-            }
+        if let Some(known) = self.known.get_mut(&seen.peer) {
+            return known.saw(now, seen);
+        }
+        let known = Known::new(now, seen);
+        let alike = |other: &&Known| other.is_stranger() == known.is_stranger();
+        let most = if known.is_stranger() { MOST_STRANGERS } else { MOST };
+        if self.known.values().filter(alike).count() < most {
+            self.known.insert(known.trouble.peer, known);
         }
     }
 
@@ -270,8 +314,11 @@ impl Troubles {
                 let kind = LogKind::TroubleOver;
                 if let Some(left_out) = log.line(now, kind) {
                     let Trouble { name, address, what, since, .. } = &known.trouble;
-                    let (what, lasted) = (what.short(), now.since(*since).as_secs());
-                    let text = format!("{name} at {address}: over, after {lasted} s: {what}");
+                    let (what, lasted) = (what.short(), now.since(known.begun).as_secs());
+                    let mut text = format!("{name} at {address}: over, after {lasted} s: {what}");
+                    if known.begun != *since {
+                        text += &format!(", for the last {} s", now.since(*since).as_secs());
+                    }
                     lines.push(LogLine { kind, left_out, text });
                 }
             }
@@ -439,113 +486,4 @@ pub(super) fn of(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{Incarnation, NodeId};
-
-    fn at(second: u64) -> Time {
-        Time(second * 1_000_000_000)
-    }
-
-    fn seen(number: u64, now: Time, what: PeerTrouble) -> Trouble {
-        let peer = NodeRef { node: NodeId(number), incarnation: Incarnation(1) };
-        let address = SocketAddr::from(([10, 0, 0, 1], 7_400));
-        let name = format!("n{number}").into();
-        Trouble { peer, name, address, what, error: None, since: now }
-    }
-
-    fn stranger(number: u64, now: Time) -> Trouble {
-        let from = SocketAddr::from(([10, 0, 0, 2], 7_400));
-        seen(number, now, PeerTrouble::NotThere { from })
-    }
-
-    #[test]
-    fn what_goes_on_is_told_rarely_and_its_end_once() {
-        let mut troubles = Troubles::default();
-        let mut told = Vec::new();
-        for second in (0..600).step_by(2) {
-            troubles.saw(at(second), seen(1, at(second), PeerTrouble::Refuses));
-            told.extend(troubles.tell(at(second)).into_iter().map(|line| (second, line.text)));
-        }
-        let when: Vec<u64> = told.iter().map(|(second, _)| *second).collect();
-        assert_eq!(when, [0, 60, 180, 420]);
-        assert!(told[0].1.contains("a connection to 10.0.0.1:7400 was refused"), "{told:?}");
-        assert!(told[1].1.ends_with("so for 60 s, 30 times since it was last said"), "{told:?}");
-        assert!(troubles.news && troubles.shown.len() == 1);
-        assert_eq!(troubles.shown[0].since, at(0));
-
-        // Another thing is wrong with it: that is told at once, if nothing was told a moment ago.
-        troubles.saw(at(601), seen(1, at(601), PeerTrouble::Vanish));
-        assert_eq!(troubles.tell(at(601)).len(), 1);
-        for second in 602..610 {
-            let what = [PeerTrouble::Mute, PeerTrouble::Vanish][second as usize % 2];
-            troubles.saw(at(second), seen(1, at(second), what));
-            assert_eq!(troubles.tell(at(second)), [], "{what:?}");
-        }
-        let over = troubles.end(at(610), |_| true);
-        assert_eq!(over[0].text, "n1 at 10.0.0.1:7400: over, after 1 s: connections vanish");
-        assert_eq!((troubles.tell(at(611)), troubles.shown.len()), (vec![], 0));
-    }
-
-    #[test]
-    fn what_the_system_says_is_told_once_it_says_so_for_a_while() {
-        let mut troubles = Troubles::default();
-        let fails = |second: u64, error: &str| {
-            let seen = seen(1, at(second), PeerTrouble::Fails);
-            Trouble { error: Some(error.into()), ..seen }
-        };
-        troubles.saw(at(0), fails(0, "no route"));
-        troubles.saw(at(1), fails(1, "no route"));
-        assert_eq!((troubles.tell(at(9)), troubles.shown.len()), (vec![], 0));
-        let peer = troubles.known.values().next().unwrap();
-        assert!(!peer.is_forgotten(at(30), true) && peer.is_forgotten(at(61), true));
-        troubles.saw(at(10), fails(10, "no files"));
-        assert!(troubles.tell(at(10))[0].text.contains("no files: look at"));
-        assert!(!troubles.known.values().next().unwrap().is_forgotten(at(1_000), true));
-        assert_eq!(troubles.shown[0].error.as_deref(), Some("no files"));
-    }
-
-    #[test]
-    fn datagrams_that_are_sent_again_are_told_as_over() {
-        let mut troubles = Troubles::default();
-        for second in 0..9 {
-            troubles.saw(at(second), seen(1, at(second), PeerTrouble::NotSent));
-            troubles.saw(at(second), seen(1, at(second), PeerTrouble::Fails));
-            troubles.tell(at(second));
-        }
-        let over = |known: &Known, second| known.has_passed(at(second));
-        assert_eq!(troubles.end(at(17), |known| over(known, 17)), []);
-        let line = troubles.end(at(18), |known| over(known, 18)).remove(0).text;
-        assert_eq!(line, "n1 at 10.0.0.1:7400: over, after 18 s: datagrams are not sent");
-    }
-
-    #[test]
-    fn a_newcomer_has_a_second_to_answer() {
-        let mut troubles = Troubles::default();
-        troubles.saw(at(0), stranger(1, at(0)));
-        assert_eq!((troubles.tell(at(0)), troubles.shown.len()), (vec![], 0));
-        assert_eq!(troubles.end(at(0), |_| true), [], "nobody was told");
-        troubles.saw(at(0), stranger(1, at(0)));
-        let line = troubles.tell(at(1)).remove(0);
-        assert_eq!((line.kind, troubles.shown.len()), (LogKind::NotThere, 1));
-    }
-
-    #[test]
-    fn however_many_strangers_call_members_are_named() {
-        let mut troubles = Troubles::default();
-        for number in 0..10_000 {
-            troubles.saw(at(0), stranger(number, at(0)));
-        }
-        assert_eq!(troubles.tell(at(5)).len(), 1, "a line a second of a kind");
-        for number in 20_000..30_000 {
-            troubles.saw(at(5), seen(number, at(5), PeerTrouble::Vanish));
-        }
-        assert_eq!(troubles.tell(at(5)).len(), 1);
-        assert_eq!(troubles.shown.len(), MOST + MOST_STRANGERS);
-        // Those that found no place in the log come to it later.
-        for second in 6..100 {
-            troubles.tell(at(second));
-        }
-        assert!(troubles.known.values().all(|known| known.repeats.was_told()));
-    }
-}
+mod tests;

@@ -1,0 +1,151 @@
+//! What is wrong with whom, as it is seen, told, and over.
+
+use super::*;
+use crate::base::{Incarnation, NodeId};
+
+fn at(second: u64) -> Time {
+    Time(second * 1_000_000_000)
+}
+
+fn seen(number: u64, now: Time, what: PeerTrouble) -> Trouble {
+    let peer = NodeRef { node: NodeId(number), incarnation: Incarnation(1) };
+    let address = SocketAddr::from(([10, 0, 0, 1], 7_400));
+    let name = format!("n{number}").into();
+    Trouble { peer, name, address, what, error: None, since: now }
+}
+
+fn stranger(number: u64, now: Time) -> Trouble {
+    let from = SocketAddr::from(([10, 0, 0, 2], 7_400));
+    seen(number, now, PeerTrouble::NotThere { from })
+}
+
+#[test]
+fn what_goes_on_is_told_rarely_and_its_end_once() {
+    let mut troubles = Troubles::default();
+    let mut told = Vec::new();
+    for second in (0..600).step_by(2) {
+        troubles.saw(at(second), seen(1, at(second), PeerTrouble::Refuses));
+        told.extend(troubles.tell(at(second)).into_iter().map(|line| (second, line.text)));
+    }
+    let when: Vec<u64> = told.iter().map(|(second, _)| *second).collect();
+    assert_eq!(when, [0, 60, 180, 420]);
+    assert!(told[0].1.contains("a connection to 10.0.0.1:7400 was refused"), "{told:?}");
+    assert!(told[1].1.ends_with("so for 60 s, 30 times since it was last said"), "{told:?}");
+    assert!(troubles.news && troubles.shown.len() == 1);
+    assert_eq!(troubles.shown[0].since, at(0));
+
+    // Another thing is wrong with it: that is told at once, if nothing was told a moment ago.
+    troubles.saw(at(601), seen(1, at(601), PeerTrouble::Vanish));
+    assert_eq!(troubles.tell(at(601)).len(), 1);
+    for second in 602..610 {
+        let what = [PeerTrouble::Mute, PeerTrouble::Vanish][second as usize % 2];
+        troubles.saw(at(second), seen(1, at(second), what));
+        assert_eq!(troubles.tell(at(second)), [], "{what:?}");
+    }
+    let over = troubles.end(at(610), |_| true);
+    let text = "n1 at 10.0.0.1:7400: over, after 610 s: connections vanish, for the last 1 s";
+    assert_eq!(over[0].text, text);
+    assert_eq!((troubles.tell(at(611)), troubles.shown.len()), (vec![], 0));
+}
+
+#[test]
+fn what_the_system_says_is_told_once_it_says_so_for_a_while() {
+    let mut troubles = Troubles::default();
+    let fails = |second: u64, error: &str| {
+        let seen = seen(1, at(second), PeerTrouble::Fails);
+        Trouble { error: Some(error.into()), ..seen }
+    };
+    troubles.saw(at(0), fails(0, "no route"));
+    troubles.saw(at(1), fails(1, "no route"));
+    assert_eq!((troubles.tell(at(9)), troubles.shown.len()), (vec![], 0));
+    let peer = troubles.known.values().next().unwrap();
+    assert!(!peer.is_forgotten(at(30), true) && peer.is_forgotten(at(61), true));
+    troubles.saw(at(10), fails(10, "no files"));
+    assert!(troubles.tell(at(10))[0].text.contains("no files: look at"));
+    assert!(!troubles.known.values().next().unwrap().is_forgotten(at(1_000), true));
+    assert_eq!(troubles.shown[0].error.as_deref(), Some("no files"));
+}
+
+#[test]
+fn what_was_held_back_since_another_kind_was_told_is_told_as_new() {
+    let mut troubles = Troubles::default();
+    troubles.saw(at(0), seen(1, at(0), PeerTrouble::Refuses));
+    assert_eq!(troubles.tell(at(0)).len(), 1);
+    for second in 10..60 {
+        troubles.saw(at(second), seen(1, at(second), PeerTrouble::Vanish));
+        assert_eq!(troubles.tell(at(second)), []);
+    }
+    let told = troubles.tell(at(60)).remove(0).text;
+    assert!(told.contains("nothing comes back") && !told.contains("last said"), "{told}");
+}
+
+#[test]
+fn what_the_system_says_once_pushes_out_nothing_that_was_told() {
+    let mut troubles = Troubles::default();
+    troubles.saw(at(0), seen(1, at(0), PeerTrouble::Refuses));
+    assert_eq!(troubles.tell(at(0)).len(), 1);
+    // A look that fails by itself, and one much later.
+    for second in [100, 120] {
+        for what in [PeerTrouble::Fails, PeerTrouble::NotSent] {
+            troubles.saw(at(second), seen(1, at(second), what));
+            assert_eq!((troubles.tell(at(second)), troubles.shown.len()), (vec![], 1));
+            assert_eq!(troubles.shown[0].what, PeerTrouble::Refuses);
+        }
+    }
+    let over = troubles.end(at(121), |known| known.can_be_looked_at()).remove(0).text;
+    assert_eq!(over, "n1 at 10.0.0.1:7400: over, after 121 s: refuses connections");
+
+    // What goes on is told in its place, datagrams first.
+    troubles.saw(at(0), seen(1, at(0), PeerTrouble::Refuses));
+    for second in 100..103 {
+        for what in [PeerTrouble::NotSent, PeerTrouble::Fails] {
+            troubles.saw(at(second), seen(1, at(second), what));
+        }
+    }
+    assert!(troubles.tell(at(102))[0].text.contains("sends no datagrams"));
+    assert_eq!(troubles.shown[0].since, at(100));
+}
+
+#[test]
+fn datagrams_that_are_sent_again_are_told_as_over() {
+    let mut troubles = Troubles::default();
+    for second in 0..9 {
+        troubles.saw(at(second), seen(1, at(second), PeerTrouble::NotSent));
+        troubles.saw(at(second), seen(1, at(second), PeerTrouble::Fails));
+        troubles.tell(at(second));
+    }
+    let over = |known: &Known, second| known.has_passed(at(second));
+    assert_eq!(troubles.end(at(17), |known| over(known, 17)), []);
+    let line = troubles.end(at(18), |known| over(known, 18)).remove(0).text;
+    assert_eq!(line, "n1 at 10.0.0.1:7400: over, after 18 s: datagrams are not sent");
+}
+
+#[test]
+fn a_newcomer_has_a_second_to_answer() {
+    let mut troubles = Troubles::default();
+    troubles.saw(at(0), stranger(1, at(0)));
+    assert_eq!((troubles.tell(at(0)), troubles.shown.len()), (vec![], 0));
+    assert_eq!(troubles.end(at(0), |_| true), [], "nobody was told");
+    troubles.saw(at(0), stranger(1, at(0)));
+    let line = troubles.tell(at(1)).remove(0);
+    assert_eq!((line.kind, troubles.shown.len()), (LogKind::NotThere, 1));
+}
+
+#[test]
+fn however_many_strangers_call_members_are_named() {
+    let mut troubles = Troubles::default();
+    for number in 0..10_000 {
+        troubles.saw(at(0), stranger(number, at(0)));
+    }
+    assert_eq!(troubles.tell(at(5)).len(), 1, "a line a second of a kind");
+    for number in 20_000..30_000 {
+        troubles.saw(at(5), seen(number, at(5), PeerTrouble::Vanish));
+    }
+    assert_eq!(troubles.tell(at(5)).len(), 1);
+    assert_eq!(troubles.shown.len(), MOST + MOST_STRANGERS);
+    // Those that found no place in the log come to it later.
+    for second in 6..100 {
+        troubles.tell(at(second));
+    }
+    assert!(troubles.known.values().all(|known| known.repeats.was_told()));
+}
