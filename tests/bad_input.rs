@@ -13,7 +13,9 @@ use keyway::base::{HandlerId, Incarnation, MessageTypeId, NodeId};
 use keyway::wire::handshake::HandshakeError;
 use keyway::wire::handshake::{ANY_INCARNATION, ANY_NODE, DialParams, Dialer};
 use keyway::wire::{ClusterKey, Fields, FrameKind, HEADER_BYTES, VersionRange, datagram};
-use keyway::{AskError, Counts, DeathReason, Message, NodeRef, Refusal, WorkerIndex};
+use keyway::{
+    AskError, Context, Counts, DeathReason, Handler, Message, NodeRef, Refusal, Routee, WorkerIndex,
+};
 
 use scene::*;
 
@@ -336,6 +338,35 @@ fn a_bad_message_dies_alone_and_its_asker_is_told() {
             .map(|reason| counts.received_dead[reason as usize])
     };
     eventually("they were counted", || dead(scene.attacked.counts()) == [8, 4, 4]);
+    scene.finish(16 * MIB);
+}
+
+#[derive(Routee)]
+#[routee(handles(Unheard))]
+struct Withdrawn;
+
+impl Handler<Unheard> for Withdrawn {
+    type Reply = u64;
+    fn handle(&mut self, _: &ArchivedUnheard, _: &mut Context<'_>) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn what_comes_for_a_path_that_was_withdrawn_is_told_with_its_names() {
+    let scene = Scene::new();
+    scene.attacked.serve("/user/withdrawn", |_| Withdrawn).unwrap();
+    let router = scene.attacked.router("/user/withdrawn").build().unwrap();
+    router.wait_ready(1, LIMIT).unwrap();
+    let handler = router.routees()[0].id.instance.handler;
+    scene.attacked.unserve("/user/withdrawn").unwrap();
+    let mut letters = scene.attacked.dead_letters();
+    let nothing = Fields::default();
+    scene.link().send(&raw(FrameKind::Tell, &nothing, Unheard::TYPE_ID, handler, &[0; 16]));
+    let letter = letters.wait().unwrap();
+    assert_eq!(letter.reason, DeathReason::UnknownHandler);
+    assert_eq!(letter.path.as_ref().map(|path| path.as_str()), Some("/user/withdrawn"));
+    assert_eq!(letter.message.as_deref(), Some(Unheard::NAME));
     scene.finish(16 * MIB);
 }
 

@@ -91,6 +91,8 @@ pub(super) struct Serving {
     grace: Duration,
     /// By the slots of their handlers' ids.
     paths: Vec<Option<Registration>>,
+    /// What was served last in each slot: messages for it may still come.
+    gone: Vec<Option<Service>>,
     /// Ids for slots that are used again. The oldest comes first.
     free: VecDeque<HandlerId>,
 }
@@ -99,7 +101,7 @@ impl Serving {
     /// Of a node with so many workers; `grace` is by when the others have heard of what this node
     /// says of itself.
     pub fn new(workers: u16, grace: Duration) -> Self {
-        Self { workers, grace, paths: Vec::new(), free: VecDeque::new() }
+        Self { workers, grace, paths: Vec::new(), gone: Vec::new(), free: VecDeque::new() }
     }
 
     /// What the cluster is told.
@@ -116,6 +118,14 @@ impl Serving {
         let known = self.paths.get(handler.slot()).and_then(Option::as_ref);
         let known = known.filter(|known| known.service.handler == handler);
         known.into_iter().flat_map(|known| known.service.placed.iter(self.workers)).collect()
+    }
+
+    /// What a handler is of, or was, until another path has its slot, and is withdrawn as well.
+    pub fn service_of(&self, handler: HandlerId) -> Option<&Service> {
+        let slot = handler.slot();
+        let present = self.paths.get(slot).and_then(Option::as_ref).map(|known| &known.service);
+        let gone = self.gone.get(slot).and_then(Option::as_ref);
+        present.into_iter().chain(gone).find(|service| service.handler == handler)
     }
 
     fn known(&mut self, handler: HandlerId) -> Option<&mut Registration> {
@@ -146,6 +156,7 @@ impl Serving {
         let handler = self.free.pop_front().or_else(fresh).ok_or(ServeError::TooMany)?;
         if self.paths.len() <= handler.slot() {
             self.paths.push(None);
+            self.gone.push(None);
         }
         let stage = Stage::Starting(placed.count(self.workers));
         let service = Service { path, handler, placed, messages };
@@ -221,7 +232,8 @@ impl Serving {
             return Step::Nothing;
         }
         let why = why.take();
-        self.paths[handler.slot()] = None;
+        let registration = self.paths[handler.slot()].take();
+        self.gone[handler.slot()] = registration.map(|known| known.service);
         // A slot that has no id left that was not given out before is not used again.
         self.free.extend(handler.next());
         Step::Over(why)

@@ -58,7 +58,9 @@ impl Control {
     fn dead_letter(&mut self, now: Time, dead: Dead, sink: &mut dyn ControlSink) {
         let left_out = self.log.line(now, LogKind::DeadLetters);
         if left_out.is_some() || sink.hears_dead_letters() {
-            sink.dead_letter(DeadLetter::new(dead, self.me(), self.view()), left_out);
+            let own = dead.about.filter(|about| about.node == self.me());
+            let own = own.and_then(|about| self.serving.service_of(about.handler));
+            sink.dead_letter(DeadLetter::new(dead, own, self.me(), self.view()), left_out);
         }
     }
 }
