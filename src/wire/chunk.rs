@@ -243,12 +243,14 @@ impl Chunk {
 
     /// Drops all but the body of the first frame, which is then held as by [`Chunk::hold`].
     pub fn keep_body(&mut self) {
-        if let Ok(Deframed::Frame(frame, _)) = deframe(&self.bytes[self.start..self.end], u32::MAX)
-        {
-            let (offset, length) = (frame.header.body_offset(), frame.body().len());
-            self.start += offset;
-            self.end = self.start + length;
-        }
+        let frame = deframe(&self.bytes[self.start..self.end], u32::MAX);
+        let Ok(Deframed::Frame(frame, _)) = frame else {
+            debug_assert!(false, "a chunk made in this process holds valid frames");
+            return self.clear();
+        };
+        let (offset, length) = (frame.header.body_offset(), frame.body().len());
+        self.start += offset;
+        self.end = self.start + length;
     }
 
     /// Where frames start, and where the last one ends.

@@ -46,6 +46,7 @@ impl Worker {
                 if self.core.is_for_own_application(to.link, to.correlation) =>
             {
                 self.core.reply_here(to.correlation, frame);
+                self.core.tell_applications();
             }
             Injection::Reply { to, frame } => {
                 let Core { links, encoder, .. } = &mut self.core;
@@ -87,7 +88,10 @@ impl Worker {
         // Whoever asked may have given up while it waited for room on its link.
         let is_awaited = self.core.replies.is_waiting(slot, generation);
         if !is_awaited || deadline <= self.core.now {
-            self.core.bury_hand_over(DeathReason::Expired, first.destination, frame);
+            // Nobody waits any more when control has ended without a word.
+            let closed = self.core.replies.is_closed();
+            let reason = if closed { DeathReason::Stopped } else { DeathReason::Expired };
+            self.core.bury_hand_over(reason, first.destination, frame);
             self.end_ask(waiter, Err(AskError::Timeout));
             return;
         }

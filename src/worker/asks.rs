@@ -146,14 +146,23 @@ impl Core {
     }
 
     /// An ask of an application to this very worker has its reply. It does not wait behind what
-    /// else this worker sent itself.
+    /// else this worker sent itself; [`Core::tell_applications`] tells of it.
     pub(super) fn reply_here(&mut self, correlation: u64, frame: Chunk) {
         let replied = self.asks.replied(correlation, self.own, &mut self.ask_effects);
         if let Some(Waiter::Application { slot, generation }) = replied {
             let reply = self.buffers.hold_reply_of(frame).ok_or(NO_ROOM);
-            self.complete(slot, generation, reply);
+            self.replied_here.push((slot, generation, reply));
         }
         self.carry_asks();
+    }
+
+    /// Hands over the replies that are there: behind the handler's call and the count of its message,
+    /// so that whoever has the reply finds the message counted.
+    #[inline]
+    pub(super) fn tell_applications(&mut self) {
+        while let Some((slot, generation, reply)) = self.replied_here.pop() {
+            self.complete(slot, generation, reply);
+        }
     }
 
     /// Whether [`Core::reply_here`] is the way of a reply.

@@ -217,6 +217,8 @@ pub struct Core {
     /// When a full table of asks was last looked over.
     pub(super) reaped_at: Time,
     pub(super) replies: ReplySlots<AppReply>,
+    /// Replies of this worker's own routees to applications that asked by it, by slot and generation.
+    pub(super) replied_here: Vec<(u32, u32, AppReply)>,
     pub(super) timers: TimerWheel<Timer>,
     /// Times that routees set. Apart from the worker's own: whoever is woken may take long.
     pub(super) wakes: TimerWheel<(InstanceId, u64)>,
@@ -443,7 +445,8 @@ impl Core {
 
     // ---- replies ----
 
-    /// Puts a reply into the link that the ask came from.
+    /// Puts a reply into the link that the ask came from; one for an application of this worker goes to
+    /// it at once.
     #[inline]
     pub(super) fn reply<R: WireType>(&mut self, link: LinkId, correlation: u64, reply: &R) {
         if self.is_for_own_application(link, correlation) {
@@ -502,6 +505,11 @@ impl Core {
 
     /// Tells an asker that there will be no reply.
     pub(super) fn fail(&mut self, link: LinkId, correlation: u64, reason: DeathReason) {
+        if self.is_for_own_application(link, correlation) {
+            let Self { asks, ask_effects, now, .. } = self;
+            asks.failed(correlation, link, reason, *now, ask_effects);
+            return self.carry_asks();
+        }
         let Some(to) = self.links.get_mut(link) else { return };
         to.outbox.push_control(
             &mut self.encoder,

@@ -178,7 +178,9 @@ impl Worker {
                 let within = within_us.map(Duration::from_micros);
                 let deadline = within.map(|within| self.core.now.plus(within));
                 let origin = Origin { link: id, correlation: Some(correlation), deadline };
-                self.request(origin, side, frame)
+                let outcome = self.request(origin, side, frame);
+                self.core.tell_applications();
+                outcome
             }
             FrameKind::Reply => {
                 let (correlation, _) = frame.correlation().ok_or(WireError::Incomplete("reply"))?;
@@ -367,9 +369,6 @@ impl Core {
     #[cold]
     fn died(&mut self, origin: Origin, remote: bool, reason: DeathReason, about: About) {
         let Origin { link: id, correlation, .. } = origin;
-        if let Some(correlation) = correlation {
-            self.fail(id, correlation, reason);
-        }
         let mut peer = self.me;
         if remote {
             self.published.tally.received_dead[reason as usize].add(1);
@@ -381,6 +380,10 @@ impl Core {
             self.published.tally.dead[reason as usize].add(1);
         }
         self.note_dead(reason, 1, Some(peer), Some(about));
+        // Whoever is told finds it counted.
+        if let Some(correlation) = correlation {
+            self.fail(id, correlation, reason);
+        }
     }
 }
 

@@ -192,6 +192,7 @@ impl Worker {
             handed_over: Default::default(),
             reaped_at: Time::ZERO,
             replies: parts.replies,
+            replied_here: Vec::new(),
             timers: TimerWheel::new(TIMER_TICK, now),
             wakes: TimerWheel::new(TIMER_TICK, now),
             begun: Default::default(),

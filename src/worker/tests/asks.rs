@@ -153,17 +153,18 @@ fn a_reply_that_nobody_heard_is_none_that_an_ask_got() {
 fn an_application_has_its_reply_before_its_own_worker_handles_what_came_behind() {
     let mut net = Net::with_limits(1, LIMITS);
     let deadline = net.now.plus(WITHIN);
-    let [now, later, behind] = [doing(1, REPLY), doing(2, LATER), doing(3, REPLY)]
-        .map(|message| net.sides[0].inject_ask(0, &message, deadline, false));
-    assert_eq!(net.sides[0].worker.own_chunk(2), (2, true));
+    let [now, later, fails, behind] = [REPLY, LATER, PANIC, REPLY]
+        .map(|what| net.sides[0].inject_ask(0, &doing(1, what), deadline, false));
+    assert_eq!(net.sides[0].worker.own_chunk(3), (3, true));
     let at_once = |ticket| block_on_within(ticket, Duration::ZERO).map(number);
     assert_eq!(at_once(now), Some(Ok(2)));
+    assert_eq!(at_once(fails), Some(Err(AskError::Dead(DeathReason::HandlerPanicked))));
     net.seen(0, |seen| seen.repliers.pop().unwrap()).reply(&7).unwrap();
     let side = &mut net.sides[0];
     side.worker.inject(side.injected.pop().unwrap());
     assert_eq!(at_once(later), Some(Ok(7)));
     net.settle();
-    assert_eq!(at_once(behind), Some(Ok(4)));
+    assert_eq!(at_once(behind), Some(Ok(2)));
     let counts = net.counts(0);
     assert_eq!((counts.replies, counts.late_replies, counts.in_flight()), (3, 0, 0));
 }
