@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::events::{LifeId, SlotId};
 use super::load::AppThread;
 use super::network::{DEAD_FLOW, address};
-use super::process::{Body, Core, Ends, Mail, SiblingRing, Sums};
+use super::process::{Body, Core, Ends, Mail, Rings, Sums};
 use super::world::World;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::control::links::LinkConfig;
@@ -18,12 +18,10 @@ use crate::hash::HashSeed;
 use crate::member::{LocalMember, Manual};
 use crate::queue::board::Board;
 use crate::queue::gate::Gate;
-use crate::queue::inject::{Room, injector};
+use crate::queue::inject::injector;
 use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
-use crate::queue::weighed::{WeighedSender, weighed_ring};
 use crate::route::snapshot::Snapshot;
-use crate::wire::Chunk;
 use crate::worker::command::Waiting;
 use crate::worker::turn::Turn;
 use crate::worker::{AppReply, Buffers, Worker, WorkerParts};
@@ -32,22 +30,6 @@ use crate::worker::{AppReply, Buffers, Worker, WorkerParts};
 const HANDSHAKES: usize = 32;
 /// As by default.
 const SLOW_TURN: Duration = Duration::from_millis(100);
-
-/// A worker's ends of the rings to and from each sibling.
-type Rings = (Vec<WeighedSender<Chunk>>, Vec<SiblingRing>);
-
-fn make_rings(workers: usize, room: Room) -> Vec<Rings> {
-    let mut all: Vec<Rings> = (0..workers).map(|_| Rings::default()).collect();
-    for from in 0..workers {
-        for to in 0..workers {
-            let (_, waker) = sleeper(|| ());
-            let (sender, chunks) = weighed_ring(room, waker);
-            all[from].0.push(sender);
-            all[to].1.push(SiblingRing { chunks, seen: Mail::default() });
-        }
-    }
-    all
-}
 
 impl World {
     pub(super) fn make_body(
@@ -65,7 +47,7 @@ impl World {
         let replies = ReplySlots::new(self.plan.reply_slots);
         let seed = HashSeed(self.key.hash_seed());
         let workers = self.scenario.workers;
-        let rings = make_rings(usize::from(workers), self.plan.rings);
+        let rings = Rings::make(usize::from(workers), self.plan.rings);
         let cores = rings.into_iter().enumerate().map(|(index, rings)| {
             let index = WorkerIndex(index as u16);
             self.make_core((life, me, index), &buffers, &replies, rings)
@@ -137,7 +119,7 @@ impl World {
         (life, me, index): (LifeId, NodeRef, WorkerIndex),
         buffers: &Arc<Buffers>,
         replies: &ReplySlots<AppReply>,
-        (to, from): Rings,
+        rings: Rings,
     ) -> Core {
         let workers = self.scenario.workers;
         let (_, waker) = sleeper(|| ());
@@ -162,9 +144,7 @@ impl World {
                 waiting: Waiting::default(),
                 injector,
                 injected,
-                to,
-                gave: Vec::new(),
-                from,
+                rings,
                 inbox_bytes: self.plan.inboxes.usual_bytes,
                 sockets: Vec::new(),
                 board: Board::new(),

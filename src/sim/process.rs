@@ -18,9 +18,10 @@ use crate::control::Control;
 use crate::queue::Full;
 use crate::queue::board::Board;
 use crate::queue::gate::Gate;
-use crate::queue::inject::{Injected, Injector};
+use crate::queue::inject::{Injected, Injector, Room};
 use crate::queue::reply::ReplySlots;
-use crate::queue::weighed::{WeighedReceiver, WeighedSender};
+use crate::queue::wake::sleeper;
+use crate::queue::weighed::{WeighedReceiver, WeighedSender, weighed_ring};
 use crate::route::snapshot::Snapshot;
 use crate::wire::Chunk;
 use crate::worker::command::{Command, Report, Waiting};
@@ -169,12 +170,8 @@ pub struct Ends {
     pub injector: Injector<Injection>,
     /// From application threads.
     pub injected: Injected<Injection>,
-    /// To each sibling.
-    pub to: Vec<WeighedSender<Chunk>>,
-    /// To whom chunks went in its turn, and how many messages in each.
-    pub gave: Vec<(WorkerIndex, u64)>,
-    /// From each sibling.
-    pub from: Vec<SiblingRing>,
+    /// To and from each sibling.
+    pub rings: Rings,
     /// Usual size of a link's receive buffer.
     pub inbox_bytes: usize,
     /// By the place of the link.
@@ -201,8 +198,8 @@ pub struct Sums {
 impl Core {
     /// Messages that wait in it, or on their way to it from its siblings.
     fn waiting_messages(&self) -> u64 {
-        let rings = self.ends.from.iter().flat_map(|ring| ring.seen.iter());
-        self.worker.waiting_messages() + self.turn.waiting_messages() + rings.sum::<u64>()
+        let waiting = self.worker.waiting_messages() + self.turn.waiting_messages();
+        waiting + self.ends.rings.waiting_messages()
     }
 }
 
@@ -285,18 +282,89 @@ impl<T> Mail<T> {
 }
 
 /// From a sibling: its chunks, and when each can be seen.
-pub struct SiblingRing {
-    /// What it sent.
-    pub chunks: WeighedReceiver<Chunk>,
+struct SiblingRing {
+    chunks: WeighedReceiver<Chunk>,
     /// For each, how many messages it carries.
-    pub seen: Mail<u64>,
+    seen: Mail<u64>,
 }
 
-impl SiblingRing {
+/// A worker's ends of the rings to and from each sibling, until it has closed them.
+#[derive(Default)]
+pub struct Rings {
+    to: Vec<Option<WeighedSender<Chunk>>>,
+    from: Vec<Option<SiblingRing>>,
+    /// To whom chunks went in its turn, and how many messages in each.
+    gave: Vec<(WorkerIndex, u64)>,
+}
+
+impl Rings {
+    /// Those of so many workers.
+    pub fn make(workers: usize, room: Room) -> Vec<Self> {
+        let mut all: Vec<Self> = (0..workers).map(|_| Self::default()).collect();
+        for from in 0..workers {
+            for to in 0..workers {
+                let (_, waker) = sleeper(|| ());
+                let (sender, chunks) = weighed_ring(room, waker);
+                all[from].to.push(Some(sender));
+                all[to].from.push(Some(SiblingRing { chunks, seen: Mail::default() }));
+            }
+        }
+        all
+    }
+
+    /// Hands a chunk to a sibling that takes some still, if there is room; it can be seen a little
+    /// after the turn.
+    pub fn push(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
+        let messages = chunk.untouched_requests();
+        match &mut self.to[usize::from(to.0)] {
+            Some(ring) if !ring.is_closed() => ring.push_quiet(chunk)?,
+            _ => return Err(Full(chunk)),
+        }
+        self.gave.push((to, messages));
+        Ok(())
+    }
+
+    /// To whom chunks went since the last time, and how many messages in each.
+    pub fn take_gave(&mut self) -> Vec<(WorkerIndex, u64)> {
+        std::mem::take(&mut self.gave)
+    }
+
+    /// What a sibling gave last can be seen from then on, or a little later. Returns when.
+    pub fn show(&mut self, from: usize, at: Time, messages: u64) -> Option<Time> {
+        Some(self.from[from].as_mut()?.seen.push(at, messages))
+    }
+
     /// Takes a chunk that can be seen.
-    pub fn pop(&mut self, now: Time) -> Option<Chunk> {
-        self.seen.pop(now)?;
-        self.chunks.pop()
+    pub fn pop(&mut self, from: WorkerIndex, now: Time) -> Option<Chunk> {
+        let ring = self.from[usize::from(from.0)].as_mut()?;
+        ring.seen.pop(now)?;
+        ring.chunks.pop()
+    }
+
+    /// Whether there is a chunk of a sibling's, also one that cannot be seen yet.
+    pub fn has_chunk(&self, from: WorkerIndex) -> bool {
+        self.from[usize::from(from.0)].as_ref().is_some_and(|ring| !ring.chunks.is_empty())
+    }
+
+    /// As the real ones close: see [`WorkerIo::close_chunks`](crate::worker::turn::WorkerIo).
+    pub fn close(&mut self, sibling: WorkerIndex, each: &mut dyn FnMut(Chunk)) {
+        let place = usize::from(sibling.0);
+        if let Some(ring) = self.from[place].take() {
+            ring.chunks.close(&mut *each);
+        }
+        if let Some(ring) = self.to[place].take() {
+            ring.close(each);
+        }
+    }
+
+    /// When the next chunk can be seen.
+    pub fn next(&self) -> Option<Time> {
+        self.from.iter().flatten().filter_map(|ring| ring.seen.next()).min()
+    }
+
+    /// In what siblings gave.
+    fn waiting_messages(&self) -> u64 {
+        self.from.iter().flatten().flat_map(|ring| ring.seen.iter()).sum()
     }
 }
 
@@ -313,14 +381,6 @@ impl Ends {
             Some(Some(socket)) if socket.link == link => socket.inbox.bytes(),
             _ => &[],
         }
-    }
-
-    /// Hands a chunk to a sibling, if there is room; it can be seen a little after the turn.
-    pub fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
-        let messages = chunk.untouched_requests();
-        self.to[usize::from(to.0)].push_quiet(chunk)?;
-        self.gave.push((to, messages));
-        Ok(())
     }
 
     /// Gives a link its socket.
@@ -342,7 +402,31 @@ impl Ends {
 
     /// When something that other threads sent can be seen.
     pub fn next(&self) -> Option<Time> {
-        let chunks = self.from.iter().map(|ring| ring.seen.next());
-        chunks.chain([self.commands.next()]).flatten().min()
+        self.rings.next().into_iter().chain(self.commands.next()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIBLINGS: [WorkerIndex; 2] = [WorkerIndex(0), WorkerIndex(1)];
+
+    #[test]
+    fn a_sibling_that_has_ended_leaves_nothing_in_its_ring_and_takes_nothing_more() {
+        let mut rings = Rings::make(2, Room { items: 4, bytes: 1 << 10 });
+        let chunk = || Chunk::with_capacity(16);
+        rings[0].push(SIBLINGS[1], chunk()).unwrap();
+        assert!(rings[1].pop(SIBLINGS[0], Time::NEVER).is_none(), "it is not seen yet");
+        let closed = |rings: &mut Rings, sibling| {
+            let mut taken = 0;
+            rings.close(sibling, &mut |_| taken += 1);
+            taken
+        };
+        assert_eq!(closed(&mut rings[1], SIBLINGS[0]), 1, "what lies there is taken all the same");
+        assert_eq!(rings[0].show(1, Time::ZERO, 1), Some(Time::ZERO));
+        assert_eq!(rings[1].show(0, Time::ZERO, 1), None, "nobody looks any more");
+        assert!(rings[0].push(SIBLINGS[1], chunk()).is_err(), "nor would anybody take it");
+        assert_eq!(closed(&mut rings[0], SIBLINGS[1]), 0);
     }
 }

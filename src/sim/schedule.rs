@@ -88,12 +88,14 @@ impl Core {
 impl Body {
     /// What a worker gave its siblings in a turn can be seen a little later. Whether it gave any.
     fn show_chunks(&mut self, net: &mut Network, (life, index): CoreId) -> bool {
-        let gave = std::mem::take(&mut self.workers[index].ends.gave);
+        let gave = self.workers[index].ends.rings.take_gave();
         for (sibling, messages) in &gave {
             let sibling = usize::from(sibling.0);
             let core = &mut self.workers[sibling];
-            let at = core.ends.from[index].seen.push(net.after_us(net.weather.wake_us), *messages);
-            core.wake(net, (life, sibling), at);
+            let at = net.after_us(net.weather.wake_us);
+            if let Some(at) = core.ends.rings.show(index, at, *messages) {
+                core.wake(net, (life, sibling), at);
+            }
         }
         !gave.is_empty()
     }

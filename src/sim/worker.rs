@@ -63,19 +63,19 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn next_chunk(&mut self, from: WorkerIndex) -> Option<Chunk> {
-        self.seen.took(self.ends.from[usize::from(from.0)].pop(self.net.now))
+        self.seen.took(self.ends.rings.pop(from, self.net.now))
     }
 
     fn has_chunk(&self, from: WorkerIndex) -> bool {
-        !self.ends.from[usize::from(from.0)].chunks.is_empty()
+        self.ends.rings.has_chunk(from)
     }
 
     fn push_chunk(&mut self, to: WorkerIndex, chunk: Chunk) -> Result<(), Full<Chunk>> {
-        self.ends.push_chunk(to, chunk)
+        self.ends.rings.push(to, chunk)
     }
 
-    fn close_chunks(&mut self, from: WorkerIndex, each: &mut dyn FnMut(Chunk)) {
-        std::iter::from_fn(|| self.next_chunk(from)).for_each(each);
+    fn close_chunks(&mut self, sibling: WorkerIndex, each: &mut dyn FnMut(Chunk)) {
+        self.ends.rings.close(sibling, each);
     }
 
     fn wake(&mut self, _: WorkerIndex) {}
@@ -85,7 +85,8 @@ impl WorkerIo for Hands<'_> {
     }
 
     fn is_awaited(&self) -> bool {
-        self.ends.awaited
+        // What was handed over can be seen once this is false.
+        self.ends.awaited || self.ends.rings.next().is_some_and(|at| at > self.net.now)
     }
 
     fn attach(&mut self, link: LinkId, connection: (ConnId, Side)) -> io::Result<()> {
