@@ -257,6 +257,27 @@ fn what_a_closing_queue_accepted_is_taken_out() {
     });
 }
 
+/// What lies between the halves is a real ring, which loom does not look into; it is made and given
+/// back under the lock that loom sees.
+#[test]
+fn what_was_pushed_when_both_halves_of_a_ring_close_comes_to_one_of_them() {
+    bounded(3, || {
+        let (_sleeper, waker) = sleeper(|| ());
+        let (mut sender, mut receiver) = ring(2, waker);
+        let producer = thread::spawn(move || {
+            let mut back = 0;
+            for number in [1, 2] {
+                back += sender.push(number).map_or(number, |()| 0);
+            }
+            sender.close(|number| back += number);
+            back
+        });
+        let mut taken = receiver.pop().unwrap_or(0);
+        receiver.close(|number: i32| taken += number);
+        assert_eq!(taken + producer.join().unwrap(), 3);
+    });
+}
+
 #[test]
 fn a_blocked_ask_gets_its_reply_from_the_first_of_two_completers() {
     loom::model(|| {

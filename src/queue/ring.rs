@@ -2,9 +2,9 @@
 //! taken when the first item goes through: between 100 workers there are 9,900 rings, and few of
 //! them are ever used.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::sync::{AtomicBool, Ordering};
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 use super::{Full, Waker};
 
 /// Makes a ring of `capacity` items into the worker that `waker` wakes.

@@ -13,6 +13,7 @@ pub(super) use model::*;
 mod real {
     pub(in crate::queue) use crossbeam_queue::ArrayQueue;
     pub(in crate::queue) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+    pub(in crate::queue) use std::sync::{Mutex, MutexGuard};
     pub(in crate::queue) use std::thread;
     pub(in crate::queue) use std::thread_local;
 
@@ -42,6 +43,7 @@ mod model {
 
     pub(in crate::queue) use loom::cell::UnsafeCell;
     pub(in crate::queue) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+    pub(in crate::queue) use loom::sync::{Mutex, MutexGuard};
     pub(in crate::queue) use loom::thread;
     pub(in crate::queue) use loom::thread_local;
 
