@@ -494,7 +494,7 @@ fn what_a_stopping_node_gives_up_is_named_and_counted_once() {
     assert_eq!((counts.in_flight(), counts.sent, counts.delivered), (0, 1_008, 0), "{counts:?}");
     assert_eq!((counts.dead[DeathReason::Stopped as usize], counts.unknown), (1_000, 8));
     let said = given_up.to_string();
-    for part in ["worker 0", "/user/holder", "overload.order", " ms ", "1008 messages"] {
+    for part in ["worker 0", "/user/holder", "overload.order", " ms ", "sent from here 1008"] {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
     assert_eq!(holder.tell(&Order::Pass { hops: 0 }), Err(Refusal::Stopped));
