@@ -104,17 +104,22 @@ impl LogLimiter {
         self.kinds[kind as usize].left_out += count;
     }
 
+    /// Whether a line would be given now. For what is told later if not, and so is not left out.
+    pub fn has_room(&self, now: Time, kind: LogKind) -> bool {
+        let ahead = self.kinds[kind as usize].full_at.max(now);
+        ahead.since(now) <= PAUSE.saturating_mul(kind.burst().saturating_sub(1) as u32)
+    }
+
     /// Asks for a line. Gives how many of its kind were left out since the last one; `None` when
     /// this one is left out too.
     pub fn line(&mut self, now: Time, kind: LogKind) -> Option<u64> {
+        let has_room = self.has_room(now, kind);
         let allowance = &mut self.kinds[kind as usize];
-        let ahead = allowance.full_at.max(now);
-        let used = PAUSE.saturating_mul(kind.burst().saturating_sub(1) as u32);
-        if ahead.since(now) > used {
+        if !has_room {
             allowance.left_out += 1;
             return None;
         }
-        allowance.full_at = ahead.plus(PAUSE);
+        allowance.full_at = allowance.full_at.max(now).plus(PAUSE);
         Some(std::mem::take(&mut allowance.left_out))
     }
 }

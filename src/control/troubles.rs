@@ -333,7 +333,8 @@ impl Troubles {
         for known in self.known.values_mut().filter(|known| known.counts(now)) {
             // Strangers must not keep members out of the log.
             let kind = if known.is_stranger() { LogKind::NotThere } else { LogKind::Trouble };
-            if !known.repeats.is_due(now) {
+            // What has no room stays due.
+            if !known.repeats.is_due(now) || !self.log.has_room(now, kind) {
                 continue;
             }
             let Some(left_out) = self.log.line(now, kind) else { continue };

@@ -145,7 +145,8 @@ fn however_many_strangers_call_members_are_named() {
     assert_eq!(troubles.shown.len(), MOST + MOST_STRANGERS);
     // Those that found no place in the log come to it later.
     for second in 6..100 {
-        troubles.tell(at(second));
+        let told = [troubles.tell(at(second)), troubles.tell(at(second))].concat();
+        assert!(told.iter().all(|line| line.left_out == 0), "what is told later is not left out");
     }
     assert!(troubles.known.values().all(|known| known.repeats.was_told()));
 }
