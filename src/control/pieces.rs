@@ -163,10 +163,15 @@ mod tests {
         assert_eq!(there.take(at(0), from(1), first), Ok(None));
         assert_eq!(there.take(at(2_000), from(1), second), Ok(None), "the first is forgotten");
         assert_eq!(there.take(at(2_001), from(1), first), Ok(Some(whole)));
-        for sender in 0..10_000 {
+        for sender in 0..1_000 {
             assert_eq!(there.take(at(3_000 + sender), from(sender), first), Ok(None));
             assert!(there.partial.len() <= MOST);
         }
+        assert!(
+            matches!(there.take(at(4_000), from(999), second), Ok(Some(_))),
+            "the latest stays"
+        );
+        assert_eq!(there.take(at(4_000), from(1), second), Ok(None), "the oldest gave way");
     }
 
     #[test]

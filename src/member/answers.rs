@@ -60,3 +60,20 @@ impl<K: PartialEq, const TIMES: usize> Recent<K, TIMES> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded_and_the_oldest_gives_way() {
+        let mut recent = Recent::<usize>::default();
+        for key in 0..10_000 {
+            assert!(recent.may(Time::ZERO, key));
+            assert!(recent.0.len() <= KEPT);
+        }
+        assert!(!recent.may(Time::ZERO, 9_999) && recent.may(Time::ZERO, 0));
+        let later = Time::ZERO.plus(GAP);
+        assert!(recent.may(later, 9_999) && recent.0.len() == 1);
+    }
+}

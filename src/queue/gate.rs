@@ -114,6 +114,7 @@ mod tests {
         gate.leave();
         assert_eq!(all(), [Err(Shut::Leaving), Ok(()), Err(Shut::Leaving)]);
         gate.close();
+        assert!(gate.is_closed() && gate.is_leaving(), "it has left");
         gate.leave();
         assert_eq!(all(), [Err(Shut::Closed); 3]);
     }
