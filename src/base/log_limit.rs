@@ -31,6 +31,8 @@ pub enum LogKind {
     NotThere,
     /// Others cannot reach this node at the address that it advertises.
     Unreached,
+    /// That is over.
+    Listed,
     /// What this node's leave waits for.
     Leaving,
     /// A peer broke the protocol.

@@ -74,7 +74,9 @@ impl Unreached {
 
     fn line(&mut self, now: Time) -> Option<LogLine> {
         let kind = LogKind::Unreached;
-        let state = self.state().filter(|_| self.repeats.is_due(now))?;
+        // What has no room stays due.
+        let is_due = self.repeats.is_due(now) && self.log.has_room(now, kind);
+        let state = self.state().filter(|_| is_due)?;
         let left_out = self.log.line(now, kind)?;
         self.repeats.tell(now);
         Some(LogLine { kind, left_out, text: format!("this node is not let in: {state}") })
@@ -115,12 +117,13 @@ impl Control {
     ) {
         if self.membership.is_listed() {
             // Others reach it, and the cluster takes their word.
-            return self.say(now, LogKind::Unreached, sink, || {
-                format!(
-                    "the member at {from} cannot reach this node at {address}, which it \
-                     advertises and where others reach it: look at the network between the two"
-                )
-            });
+            let kind = LogKind::Unreached;
+            let Some(left_out) = self.unreached.log.line(now, kind) else { return };
+            let text = format!(
+                "the member at {from} cannot reach this node at {address}, which it advertises and \
+                 where others reach it: look at the network between the two"
+            );
+            return sink.log(LogLine { kind, left_out, text });
         }
         self.unreached.said(now, from, address);
         if let Some(line) = self.unreached.line(now) {
@@ -164,7 +167,7 @@ impl Control {
         self.unreached.looking = false;
         if std::mem::take(&mut self.unreached.repeats).was_told() && is_listed {
             let address = self.unreached.address;
-            self.say(now, LogKind::TroubleOver, sink, || {
+            self.say(now, LogKind::Listed, sink, || {
                 let address = address.map(|address| format!(" at {address}")).unwrap_or_default();
                 format!("this node is let in: others list it{address}")
             });
