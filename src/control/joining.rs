@@ -173,8 +173,6 @@ impl Joining {
         if self.rounds <= 1 && self.seeds.values().all(nothing) {
             return None;
         }
-        let kind = LogKind::Joining;
-        let left_out = self.log.line(now, kind)?;
         let mut text = NOBODY_YET.to_owned();
         for (seed, known) in self.seeds.iter().take(NAMED) {
             text += &format!("; the seed {seed} {}", known.state);
@@ -182,7 +180,13 @@ impl Joining {
         if let Some(more) = self.seeds.len().checked_sub(NAMED + 1) {
             text += &format!("; and {} more", more + 1);
         }
-        Some(LogLine { kind, left_out, text })
+        self.limited(now, text)
+    }
+
+    /// The line of this text. All that say why this node has not joined have one limit together.
+    pub(super) fn limited(&mut self, now: Time, text: String) -> Option<LogLine> {
+        let kind = LogKind::Joining;
+        self.log.line(now, kind).map(|left_out| LogLine { kind, left_out, text })
     }
 
     /// There are seeds to call, or there are to be none.

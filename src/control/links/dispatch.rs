@@ -96,7 +96,7 @@ impl Control {
                     return;
                 }
                 let text = format!("discovery by {source} failed: {error}");
-                return self.complain_of_discovery(now, LogKind::Discovery, &text, sink);
+                return self.complain_of_discovery(now, &text, sink);
             }
         };
         let sorted = FoundSeeds::sort_out(self.bind, found.clone());
@@ -124,7 +124,7 @@ impl Control {
         let found = FoundSeeds::sort_out(self.bind, self.found_seeds.clone());
         if let Some(complaint) = found.complaint(self.bind) {
             let text = format!("of the seeds that were found, {complaint}");
-            self.complain_of_discovery(now, LogKind::Discovery, &text, sink);
+            self.complain_of_discovery(now, &text, sink);
         }
     }
 
@@ -137,23 +137,19 @@ impl Control {
         let state = self.joining.state();
         let why = state.obstacle().filter(|_| matches!(state, JoinState::NoAddress { .. }));
         if let Some(why) = &why {
-            let text = format!("{NOBODY_YET}; {why}");
-            self.complain_of_discovery(now, LogKind::Joining, &text, sink);
+            let heard = self.complaints.hear(now, &format!("{NOBODY_YET}; {why}"));
+            if let Some(line) = heard.and_then(|text| self.joining.limited(now, text)) {
+                sink.log(line);
+            }
         }
         why.is_some()
     }
 
     /// Discovery looks every few seconds, and may find the same wrong for ever.
-    fn complain_of_discovery(
-        &mut self,
-        now: Time,
-        kind: LogKind,
-        text: &str,
-        sink: &mut dyn ControlSink,
-    ) {
+    fn complain_of_discovery(&mut self, now: Time, text: &str, sink: &mut dyn ControlSink) {
         if let Some(text) = self.complaints.hear(now, text) {
             self.links(now, sink, |links, out| {
-                links.say(now, kind, out, || text);
+                links.say(now, LogKind::Discovery, out, || text);
             });
         }
     }
