@@ -70,20 +70,29 @@ fn reply_from(net: &mut Net, side: usize, reply: u64) {
     net.settle();
 }
 
+/// Two are asked; one replies after the other.
+fn the_first_counts_and_the_other_is_late(
+    net: &mut Net,
+    ticket: Ticket<AppReply>,
+    before: &Counts,
+) {
+    reply_from(net, 2, 7);
+    reply_from(net, 1, 8);
+    assert_eq!(number(ticket.wait()), Ok(7), "the first reply counts");
+    let counts = net.counts(0);
+    assert_eq!((counts.sent - before.sent, counts.delivered - before.delivered), (2, 2));
+    assert_eq!((counts.asks, counts.replies, counts.failed_asks), (1, 1, 0));
+    assert_eq!((counts.late_replies, counts.in_flight()), (1, 0));
+    assert!(net.sides[0].worker.core.asks.is_empty());
+}
+
 #[test]
 fn of_two_that_are_asked_together_one_is_heard_and_the_other_replies_late() {
     let mut net = linked();
     let before = net.counts(0);
     let ticket = hand_over(&mut net, Plan::first_of);
     net.settle();
-    reply_from(&mut net, 2, 7);
-    reply_from(&mut net, 1, 8);
-    assert_eq!(number(ticket.wait()), Ok(7), "the first counts");
-    let counts = net.counts(0);
-    assert_eq!((counts.sent - before.sent, counts.delivered - before.delivered), (2, 2));
-    assert_eq!((counts.asks, counts.replies, counts.failed_asks), (1, 1, 0));
-    assert_eq!((counts.late_replies, counts.in_flight()), (1, 0));
-    assert!(net.sides[0].worker.core.asks.is_empty());
+    the_first_counts_and_the_other_is_late(&mut net, ticket, &before);
 }
 
 #[test]
@@ -98,14 +107,7 @@ fn who_does_not_reply_within_the_pause_is_passed_over_and_its_reply_comes_late()
     net.pass(PAUSE.as_millis() as u64);
     net.settle();
     assert_eq!(asked(&mut net), [1, 1], "the first is still asked");
-    reply_from(&mut net, 2, 7);
-    reply_from(&mut net, 1, 8);
-    assert_eq!(number(ticket.wait()), Ok(7), "the first reply counts");
-    let counts = net.counts(0);
-    assert_eq!((counts.sent - before.sent, counts.delivered - before.delivered), (2, 2));
-    assert_eq!((counts.asks, counts.replies, counts.failed_asks), (1, 1, 0));
-    assert_eq!((counts.late_replies, counts.in_flight()), (1, 0));
-    assert!(net.sides[0].worker.core.asks.is_empty());
+    the_first_counts_and_the_other_is_late(&mut net, ticket, &before);
 }
 
 #[test]
