@@ -1,5 +1,5 @@
 //! Dead letters with their names, as far as the view has them. Reasons are `DeathReason` in
-//! `base/fate.rs`.
+//! `base/fate/dead_letter_reason.rs`.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Messages that died: what is noted of them for whoever wants to know, in a bounded number of
 //! notes, whatever a peer sends. Names are looked up by control, when it is told; the reasons are
-//! `DeathReason` in `base/fate.rs`.
+//! `DeathReason` in `base/fate/dead_letter_reason.rs`.
 
 use crate::base::fate::DeathReason;
 use crate::base::{HandlerId, MessageTypeId, NodeRef, WorkerIndex};
