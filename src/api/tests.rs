@@ -277,6 +277,8 @@ fn who_asked_and_workers_that_sleep_hear_that_control_has_panicked() {
     let order = crate::part::load::Order::Begin { read, show };
     node.shared.order(Order::Part(order.into())).expect("it runs");
     assert_eq!(block_on_within(ask, LIMIT), Some(Err(AskError::LinkLost)));
+    // The one that is held takes what is handed to it, and nobody would hear that it was in vain.
+    assert_eq!(router.tell(&Wait), Err(Refusal::Stopped));
     held.wait();
     let since = Instant::now();
     // Both workers' threads end, and drop their routees and what makes them.

@@ -260,6 +260,14 @@ impl Known {
         matches!(what, PeerTrouble::Refuses | PeerTrouble::Vanish | PeerTrouble::Fails)
     }
 
+    /// Whether a link that opens ends it, or that a look finds somebody who listens.
+    fn ends_with_a_link(&self, by_look: bool) -> bool {
+        // Another worker's link may open where there is no place for one more, and links tell nothing
+        // of datagrams.
+        let stays = matches!(self.trouble.what, PeerTrouble::NoPlace | PeerTrouble::NotSent);
+        !stays && (!by_look || self.can_be_looked_at())
+    }
+
     fn is_forgotten(&self, now: Time, is_reachable: bool) -> bool {
         let lasts = match (self.is_stranger(), is_reachable) {
             (true, _) => STRANGER_LASTS,
@@ -413,12 +421,8 @@ impl Control {
         sink: &mut dyn ControlSink,
     ) {
         if self.troubles.known.contains_key(&peer) {
-            let over = |known: &Known| {
-                // Another worker's link may open where there is no place for one more.
-                let what = known.trouble.what;
-                let stays = matches!(what, PeerTrouble::NoPlace | PeerTrouble::NotSent);
-                known.trouble.peer == peer && !stays && (!by_look || known.can_be_looked_at())
-            };
+            let over =
+                |known: &Known| known.trouble.peer == peer && known.ends_with_a_link(by_look);
             let lines = self.troubles.end(now, over);
             self.tell_troubles(now, lines, sink);
         }

@@ -72,6 +72,18 @@ impl Unreached {
         self.by.is_empty()
     }
 
+    /// Whether looks are to begin: nobody looks yet.
+    fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.looking, true)
+    }
+
+    /// Looks. Whether it goes on, and is looked again.
+    fn look(&mut self, now: Time, is_listed: bool, is_unlisted: bool) -> bool {
+        let watches = self.watch(now, is_unlisted);
+        self.looking = !self.forget(now, is_listed) || watches;
+        self.looking
+    }
+
     fn line(&mut self, now: Time) -> Option<LogLine> {
         let kind = LogKind::Unreached;
         // What has no room stays due.
@@ -133,7 +145,7 @@ impl Control {
     }
 
     fn look_for_listing(&mut self, now: Time, sink: &mut dyn ControlSink) {
-        if !std::mem::replace(&mut self.unreached.looking, true) {
+        if self.unreached.begins() {
             sink.schedule(now.plus(LOOK), ControlTimer::Unreached);
         }
     }
@@ -157,14 +169,13 @@ impl Control {
     /// Is it over?
     pub(super) fn unreached_due(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let (is_listed, is_unlisted) = (self.membership.is_listed(), self.is_unlisted());
-        let watches = self.unreached.watch(now, is_unlisted);
+        let goes_on = self.unreached.look(now, is_listed, is_unlisted);
         if let Some(line) = self.unreached.line(now) {
             sink.log(line);
         }
-        if !self.unreached.forget(now, is_listed) || watches {
+        if goes_on {
             return sink.schedule(now.plus(LOOK), ControlTimer::Unreached);
         }
-        self.unreached.looking = false;
         if std::mem::take(&mut self.unreached.repeats).was_told() && is_listed {
             let address = self.unreached.address;
             self.say(now, LogKind::Listed, sink, || {
@@ -234,6 +245,19 @@ mod tests {
         assert!(unreached.forget(at(60), false));
         assert!(!unreached.watch(at(60), false));
         assert_eq!(unreached.state(), None);
+    }
+
+    #[test]
+    fn one_look_follows_another_until_it_is_over_and_they_begin_anew_with_the_next_word() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut unreached = Unreached::new(5_000, 500);
+        for begun in [0, 100] {
+            unreached.said(at(begun), address, address);
+            assert!(unreached.begins() && !unreached.begins(), "one at a time");
+            assert!(unreached.look(at(begun + 9), false, false) && !unreached.begins());
+            assert!(unreached.look(at(begun + 10), false, true), "it is listed by nobody");
+            assert!(!unreached.begins() && !unreached.look(at(begun + 11), false, false));
+        }
     }
 
     #[test]

@@ -432,6 +432,32 @@ fn a_suspect_is_looked_at_four_times_and_never_twice_at_once() {
 }
 
 #[test]
+fn who_has_opened_a_channel_is_not_mute_although_it_closed_a_connection_before() {
+    for opens in [false, true] {
+        let mut scene = Scene::new();
+        scene.follow(0, &[(1, true), (2, true)]);
+        scene.dial(0, 2);
+        let mut out = scene.event(1, 1, JobEvent::Failed(Failure::Broken, "reset".into()));
+        if opens {
+            let (address, word) = (Some(from(2, 7_400)), (PartId(9), 1));
+            scene.run(|links, out| links.say_to(at(1), node(2), address, word, b"word", out));
+            scene.event(1, 3, JobEvent::Dialed(None));
+        }
+        let mut told = Vec::new();
+        for ms in 1..300 {
+            for effect in out {
+                if let Probe { job, .. } = effect {
+                    told.extend(scene.event(ms, job, JobEvent::Connected));
+                }
+            }
+            out = scene.sweep(ms);
+        }
+        let mute = Trouble(node(2), PeerTrouble::Mute, None);
+        assert_eq!(told.contains(&mute), !opens);
+    }
+}
+
+#[test]
 fn a_look_tells_that_somebody_listens_again_and_nothing_else() {
     let mut scene = Scene::new();
     let address = from(2, 7_400);

@@ -121,6 +121,23 @@ fn datagrams_that_are_sent_again_are_told_as_over() {
 }
 
 #[test]
+fn a_link_that_opens_ends_only_what_kept_links_from_opening() {
+    use PeerTrouble::{Fails, Mute, NoHandshake, NoPlace, NotSent, Refuses, Vanish};
+    let ends = |what, by_look| Known::new(at(0), seen(1, at(0), what)).ends_with_a_link(by_look);
+    for (what, by_link, by_look) in [
+        (Refuses, true, true),
+        (Vanish, true, true),
+        (Fails, true, true),
+        (Mute, true, false),
+        (NoHandshake, true, false),
+        (NoPlace, false, false),
+        (NotSent, false, false),
+    ] {
+        assert_eq!((ends(what, false), ends(what, true)), (by_link, by_look), "{what:?}");
+    }
+}
+
+#[test]
 fn a_newcomer_has_a_second_to_answer() {
     let mut troubles = Troubles::default();
     troubles.saw(at(0), stranger(1, at(0)));

@@ -111,6 +111,44 @@ fn a_joining_node_is_asked_at_its_address_then_shown_welcomed_and_probed() {
 }
 
 #[test]
+fn who_is_not_seen_to_be_listed_asks_whomever_it_compares_with_for_a_list() {
+    for listed in [false, true] {
+        let mut net = Net::cluster(1, 2);
+        net.nodes[0].membership.established = listed;
+        let now = net.now;
+        let said = effects(|sink| net.nodes[0].membership.sync_tick(now, now, sink));
+        let joins = said.iter().filter(|effect| match effect {
+            Effect::Send(_, said) => match Message::read(said).unwrap().body {
+                messages::Body::Records { flags, .. } => flags & FLAG_JOIN != 0,
+                _ => false,
+            },
+            _ => false,
+        });
+        assert_eq!(joins.count(), usize::from(!listed), "{said:?}");
+    }
+}
+
+#[test]
+fn who_missed_a_part_of_a_welcome_compares_once_with_whoever_welcomes_it() {
+    let mut net = Net::cluster(1, 2);
+    let by_a_member = own_record(&net.nodes[1].membership, messages::FLAG_WELCOME);
+    let mut missed = Vec::new();
+    let stranger = Sender { member: NodeRef { node: NodeId(9), ..net.me(1) }, renewal: 0 };
+    let emit = |bytes: &[u8]| missed = bytes.to_vec();
+    let mut packer = Packer::records(messages::FLAG_WELCOME, Numbers::default(), stranger, emit);
+    packer.record(net.nodes[1].membership.directory.own(), Belief::Unknown);
+    packer.finish();
+    let mut compares = |from: usize, said: &[u8]| {
+        let it = &mut net.nodes[0].membership;
+        let said = effects(|sink| it.handle_datagram(net.now, address(from), said, sink).unwrap());
+        let digest = messages::digest(it.sender(), it.digest());
+        said.iter().filter(|effect| **effect == Effect::Send(address(1), digest.clone())).count()
+    };
+    let compared = [compares(1, &by_a_member), compares(9, &missed)];
+    assert_eq!((compared, compares(1, &by_a_member), compares(1, &by_a_member)), ([0, 0], 1, 0));
+}
+
+#[test]
 fn a_claim_to_the_own_name_is_answered_and_changes_nothing() {
     let mut holder = node(0, &[0]);
     effects(|sink| holder.start(Time::ZERO, sink));

@@ -417,6 +417,13 @@ fn clients_cannot_take_the_places_of_members() {
     assert!(!worker.requests().any(|request| no_place(&request)));
 }
 
+fn long_reply(correlation: u64) -> Chunk {
+    let mut long = Chunk::with_capacity(4_096);
+    let (fields, none) = (Fields::correlated(correlation), (MessageTypeId(0), HandlerId(0)));
+    encode_empty(&mut long, FrameKind::Reply, &fields, none.0, none.1, &[9; 2_000]).unwrap();
+    long
+}
+
 #[test]
 fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told() {
     let buffers = Buffers::new(4, 4, 1 << 20, 256 << 10);
@@ -435,11 +442,16 @@ fn replies_that_nobody_takes_are_so_many_bytes_and_the_asker_of_another_is_told(
     let ticket = net.sides[0].inject_ask(1, &ping(1), net.now.plus(WITHIN), false);
     let waits = net.sides[0].worker.core.asks.find(|_| true)[0];
     let _all = net.sides[0].buffers.replies.take(2 << 20).unwrap();
-    let mut long = Chunk::with_capacity(4_096);
-    let (fields, none) = (Fields::correlated(waits), (MessageTypeId(0), HandlerId(0)));
-    encode_empty(&mut long, FrameKind::Reply, &fields, none.0, none.1, &[9; 2_000]).unwrap();
     let id = net.wires[0].dialed;
-    net.sides[0].worker.receive(id, long.bytes(), u32::MAX).unwrap();
+    net.sides[0].worker.receive(id, long_reply(waits).bytes(), u32::MAX).unwrap();
+    assert_eq!(number(ticket.wait()), Err(AskError::Dead(DeathReason::RepliesFull)));
+
+    // And those of this worker's own routees.
+    let ticket = net.sides[0].inject_ask(0, &ping(1), net.now.plus(WITHIN), false);
+    let core = &mut net.sides[0].worker.core;
+    let waits = core.asks.find(|_| true)[0];
+    core.reply_here(waits, long_reply(waits));
+    core.tell_applications();
     assert_eq!(number(ticket.wait()), Err(AskError::Dead(DeathReason::RepliesFull)));
 }
 

@@ -221,6 +221,21 @@ mod tests {
     }
 
     #[test]
+    fn what_held_a_turn_is_told_without_what_was_called_before_it() {
+        let calls = |messages, hooks, panics| {
+            let mut calls = CALL;
+            (calls.messages, calls.hooks, calls.panics) = (messages, hooks, panics);
+            calls
+        };
+        let mut pace = Pace::new();
+        pace.begin(Time::ZERO);
+        pace.look(Time(1), calls(3, 2, 1));
+        let longest = pace.end(Time(1_000), calls(4, 4, 4), Duration::ZERO).unwrap();
+        let Calls { messages, hooks, panics, .. } = longest.calls;
+        assert_eq!((longest.took, messages, hooks, panics), (Duration::from_nanos(999), 1, 2, 3));
+    }
+
+    #[test]
     fn looks_follow_the_pace_of_handlers() {
         let mut pace = Pace::new();
         let mut now = Time::ZERO;
