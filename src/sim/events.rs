@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+use super::faults::Fault;
 use crate::base::{NodeRef, Time};
 use crate::control::ControlTimer;
 use crate::route::job::TablesMade;
@@ -21,33 +22,6 @@ pub type CoreId = (LifeId, usize);
 pub type ConnId = usize;
 /// 0 is the side that dialed, 1 the other.
 pub type Side = usize;
-
-/// The kinds of faults that come again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A process is killed.
-    Crash,
-    /// A process stops for a while.
-    Pause,
-    /// Nothing passes between two groups, in one or both directions.
-    Partition,
-    /// A connection is reset.
-    Reset,
-    /// A process leaves gracefully.
-    Leave,
-    /// Several processes leave at once.
-    MassLeave,
-    /// Several processes start at once.
-    MassJoin,
-    /// The packets of one connection vanish from now on, and nobody is told.
-    Flow,
-    /// A handler holds its worker for long; the process, and its kernel, go on.
-    Block,
-    /// Nothing passes to and from the flapping member for a while.
-    Flap,
-    /// A process withdraws its path, and serves it again.
-    Withdraw,
-}
 
 /// One thing that happens.
 pub enum Event {

@@ -3,7 +3,7 @@
 //!
 //! What a driver in `runtime` does with sockets and threads, a file here does with events:
 //! [`control`](self) and [`worker`](self) drive the deciders, [`network`] stands for the kernel
-//! and the wire, [`world`] lets one thing happen after the other, [`faults`](self) breaks things,
+//! and the wire, [`world`] lets one thing happen after the other, [`strikes`](self) break things,
 //! [`load`] is the application (or, on a [`stage`], somebody else's), and [`ledger`] knows what really happened to each message. The
 //! [`invariants`] hold the nodes against it.
 //!
@@ -24,7 +24,7 @@ mod bytes;
 mod calls;
 mod control;
 pub mod events;
-mod faults;
+pub mod faults;
 pub mod invariants;
 mod jobs;
 pub mod ledger;
@@ -45,6 +45,7 @@ mod serving;
 pub mod shrink;
 mod socket;
 pub mod stage;
+mod strikes;
 mod talks;
 pub mod trace;
 mod walls;

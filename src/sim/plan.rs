@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::events::{Fault, SlotId};
+use super::events::SlotId;
+use super::faults::{Fault, RangeMs, Repeated};
 use super::network::{address, nowhere};
 use super::scenario::Scenario;
 use super::weather::Weather;
@@ -18,18 +19,6 @@ use crate::part::PartSettings;
 use crate::queue::inject::Room;
 use crate::worker::Limits;
 use crate::worker::turn::InboxRoom;
-
-/// A range in milliseconds.
-pub type RangeMs = (u64, u64);
-
-/// One kind of fault that comes again and again.
-#[derive(Clone, Copy, Debug)]
-pub struct Repeated {
-    /// Which.
-    pub fault: Fault,
-    /// The pause before each.
-    pub every_ms: RangeMs,
-}
 
 /// How much and what is sent.
 #[derive(Clone, Debug)]
@@ -137,20 +126,11 @@ fn weather(rng: &mut Rng) -> Weather {
 
 fn faults(rng: &mut Rng) -> Vec<Repeated> {
     let mut faults = Vec::new();
-    let mut maybe = |rng: &mut Rng, of: u32, fault, pauses: &[RangeMs]| {
-        if rng.random_range(0..of) == 0 {
-            faults.push(Repeated { fault, every_ms: one_of(rng, pauses) });
+    for draw in Fault::DRAWN {
+        if rng.random_range(0..draw.of) == 0 {
+            faults.push(Repeated { fault: draw.fault, every_ms: one_of(rng, draw.pauses_ms) });
         }
-    };
-    maybe(rng, 2, Fault::Crash, &[(500, 3_000), (2_000, 8_000), (5_000, 20_000)]);
-    maybe(rng, 3, Fault::Pause, &[(300, 2_000), (2_000, 10_000)]);
-    maybe(rng, 2, Fault::Partition, &[(1_000, 5_000), (3_000, 15_000)]);
-    maybe(rng, 2, Fault::Reset, &[(20, 200), (300, 3_000)]);
-    maybe(rng, 3, Fault::Leave, &[(1_000, 5_000), (4_000, 15_000)]);
-    maybe(rng, 6, Fault::MassLeave, &[(5_000, 20_000)]);
-    maybe(rng, 4, Fault::MassJoin, &[(2_000, 15_000)]);
-    maybe(rng, 3, Fault::Flow, &[(100, 1_000), (1_000, 8_000)]);
-    maybe(rng, 3, Fault::Block, &[(500, 2_000), (3_000, 10_000)]);
+    }
     faults
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::events::Fault;
+use super::faults::Fault;
 
 /// Something that a seed may draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +26,8 @@ pub enum Part {
     Load,
 }
 
-/// By the names that `--without` takes.
-const PARTS: [(&str, Part); 17] = [
-    ("crash", Part::Fault(Fault::Crash)),
-    ("pause", Part::Fault(Fault::Pause)),
-    ("partition", Part::Fault(Fault::Partition)),
-    ("reset", Part::Fault(Fault::Reset)),
-    ("leave", Part::Fault(Fault::Leave)),
-    ("mass-leave", Part::Fault(Fault::MassLeave)),
-    ("mass-join", Part::Fault(Fault::MassJoin)),
-    ("flow", Part::Fault(Fault::Flow)),
-    ("block", Part::Fault(Fault::Block)),
-    ("withdraw", Part::Fault(Fault::Withdraw)),
+/// What is no fault, by the names that `--without` takes.
+const OTHERS: [(&str, Part); 7] = [
     ("slow", Part::Slow),
     ("late", Part::Late),
     ("misled", Part::Misled),
@@ -47,6 +37,11 @@ const PARTS: [(&str, Part); 17] = [
     ("load", Part::Load),
 ];
 
+/// All that can be left out, by name.
+fn all() -> impl Iterator<Item = (&'static str, Part)> {
+    Fault::NAMED.iter().map(|(name, fault)| (*name, Part::Fault(*fault))).chain(OTHERS)
+}
+
 /// What is left out of a plan; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without(u32);
@@ -54,7 +49,7 @@ pub struct Without(u32);
 impl Without {
     /// This and one thing more each, of all that is not left out yet.
     pub fn one_more(self) -> impl Iterator<Item = Self> {
-        (0..PARTS.len()).map(move |place| Self(self.0 | 1 << place)).filter(move |it| *it != self)
+        (0..all().count()).map(move |place| Self(self.0 | 1 << place)).filter(move |it| *it != self)
     }
 
     /// What is left out.
@@ -63,8 +58,7 @@ impl Without {
     }
 
     fn named(self) -> impl Iterator<Item = (&'static str, Part)> {
-        let all = PARTS.into_iter().enumerate();
-        all.filter(move |(place, _)| self.0 & 1 << place != 0).map(|(_, part)| part)
+        all().enumerate().filter(move |(place, _)| self.0 & 1 << place != 0).map(|(_, part)| part)
     }
 }
 
@@ -82,8 +76,8 @@ impl FromStr for Without {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut without = 0;
         for name in text.split(',').filter(|name| !name.is_empty()) {
-            let place = PARTS.iter().position(|(known, _)| *known == name).ok_or_else(|| {
-                let known: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+            let place = all().position(|(known, _)| known == name).ok_or_else(|| {
+                let known: Vec<&str> = all().map(|(name, _)| name).collect();
                 format!("there is no {name:?} to leave out; there are: {}", known.join(", "))
             })?;
             without |= 1 << place;
@@ -101,9 +95,9 @@ mod tests {
         let without: Without = "crash,weather".parse().unwrap();
         assert_eq!(without.to_string(), "crash,weather");
         assert_eq!("".parse(), Ok(Without::default()));
-        assert_eq!(without.one_more().count(), PARTS.len() - 2);
-        let all = PARTS.map(|(name, _)| name).join(",");
-        assert_eq!(all.parse::<Without>().unwrap().to_string(), all);
+        assert_eq!(without.one_more().count(), all().count() - 2);
+        let every = all().map(|(name, _)| name).collect::<Vec<_>>().join(",");
+        assert_eq!(every.parse::<Without>().unwrap().to_string(), every);
         let error = "crash,rain".parse::<Without>().unwrap_err();
         assert!(error.contains("\"rain\"") && error.contains("mass-join"), "{error}");
     }
