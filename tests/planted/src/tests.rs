@@ -43,6 +43,21 @@ fn every_text_stands_once_in_its_file_and_the_edited_files_are_rust() {
     }
 }
 
+/// A mistake that is off changes nothing: what a text calls is called by the one in its place too.
+#[test]
+fn each_text_stands_in_what_is_put_in_its_place() {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let literals = ["_", "true", "Some"];
+    for Mistake { name, find, put, .. } in all() {
+        let there: BTreeSet<&str> = put.split(|c| !is_part(c)).collect();
+        let lost = find.split(|c| !is_part(c)).find(|word| {
+            let is_name = !word.starts_with(|c: char| c.is_ascii_digit());
+            is_name && !literals.contains(word) && !there.contains(word)
+        });
+        assert_eq!(lost, None, "{name} leaves it out also while it is off");
+    }
+}
+
 #[test]
 fn names_are_short_and_each_is_given_once() {
     let mut names = BTreeSet::new();
