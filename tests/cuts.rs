@@ -370,6 +370,44 @@ fn a_node_whose_record_does_not_arrive_is_not_healthy_and_says_so() {
     assert_eq!(right.join_state(), JoinState::Joined);
 }
 
+/// Short messages go through, long ones vanish, and nobody is told.
+#[test]
+fn where_large_packets_vanish_the_peer_is_named_and_short_ones_take_their_place() {
+    let Some(wires) = Wires::new(8) else { return };
+    assert!(ip(&format!("-n {} link set right mtu 1280", wires.names()[2])));
+    if !wires.swallow("ipproto icmp ") {
+        return left_out("needs an `ip rule` that knows protocols");
+    }
+    let (left, right) = (wires.node(0), wires.node(1));
+    assert!(left.wait_members(2, Duration::from_secs(20)));
+    let router = left.router("/user/here").consistent_hash().build().unwrap();
+    router.wait_ready(2, Duration::from_secs(20)).unwrap();
+    let by = right.id().node.0;
+    let key = (0..).find(|key| ask(&router, *key) == Some(by)).unwrap();
+    // What vanished makes no delivery of a link that is dialed anew.
+    let arrives = || {
+        until_answered(&router, key, by);
+        let before = right.counts().received;
+        let sent = router.tell(&Hold { key, ms: 0, body: vec![7; 60_000] });
+        let start = Instant::now();
+        while sent.is_ok() && start.elapsed() < Duration::from_secs(4) {
+            thread::sleep(Duration::from_millis(10));
+            if right.counts().received > before {
+                return true;
+            }
+        }
+        false
+    };
+    let start = Instant::now();
+    eventually("long messages arrive", arrives);
+    let took = start.elapsed();
+    println!("large packets vanish: the first long message arrived after {took:?}");
+    assert_eq!(troubles(&left), [PeerTrouble::Swallowed]);
+    let words = left.troubles()[0].to_string();
+    assert!(words.contains("large packets"), "{words}");
+    assert!(arrives() && arrives(), "and the next ones at once");
+}
+
 #[test]
 fn a_handler_that_blocks_for_long_costs_no_link_and_no_message() {
     let Some(wires) = Wires::new(3) else { return };

@@ -102,7 +102,7 @@ impl ControlSink for Collected {
         [7; 32]
     }
     // No connection comes about here: no worker wants one.
-    fn connect(&mut self, _: JobId, _: SocketAddr, _: Shake) {}
+    fn connect(&mut self, _: JobId, _: SocketAddr, _: Option<u32>, _: Shake) {}
     fn accept(&mut self, _: JobId, _: Shake) {}
     fn turn_away(&mut self, _: &[u8]) {}
     fn keep(&mut self, _: JobId) {}

@@ -90,8 +90,15 @@ pub trait ControlSink: ControlTells {
     fn make_tables(&mut self, job: TableJob);
     /// Bytes that nobody can foresee.
     fn nonce(&mut self) -> [u8; 32];
-    /// Connect, and then do this; [`Control::job`] hears how it goes.
-    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake);
+    /// Connect, and then do this; [`Control::job`] hears how it goes. If it is said how much a packet
+    /// may carry, either side's packets carry no more, where the system can see to that.
+    fn connect(
+        &mut self,
+        job: JobId,
+        address: SocketAddr,
+        segment_bytes: Option<u32>,
+        shake: Shake,
+    );
     /// Do this with the connection that has just come in; [`Control::job`] hears how it goes.
     fn accept(&mut self, job: JobId, shake: Shake);
     /// Say this on the connection that has just come in, as far as it goes at once, and close it.

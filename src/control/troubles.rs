@@ -55,6 +55,9 @@ pub enum PeerTrouble {
     /// This node's system does not send datagrams to it: [`Trouble::error`] has its words. To this
     /// node it is unreachable then, or soon will be.
     NotSent,
+    /// It answers datagrams and takes connections, and what is sent on them vanishes again and
+    /// again, as where large packets are dropped on the way.
+    Swallowed,
     /// It has no place for more links.
     NoPlace,
     /// It calls, and does not answer at the address that it advertises: it is no member here.
@@ -66,13 +69,14 @@ pub enum PeerTrouble {
 
 impl PeerTrouble {
     /// Every kind in its few words, for whoever counts by them.
-    pub const SHORT: [&str; 8] = [
+    pub const SHORT: [&str; 9] = [
         Self::Refuses.short(),
         Self::Vanish.short(),
         Self::Mute.short(),
         Self::Fails.short(),
         Self::NoHandshake.short(),
         Self::NotSent.short(),
+        Self::Swallowed.short(),
         Self::NoPlace.short(),
         "not at its address",
     ];
@@ -86,6 +90,7 @@ impl PeerTrouble {
             Self::Fails => "connections fail",
             Self::NoHandshake => "handshakes fail",
             Self::NotSent => "datagrams are not sent",
+            Self::Swallowed => "what is sent vanishes",
             Self::NoPlace => "has no place for more links",
             Self::NotThere { .. } => "not at its address",
         }
@@ -164,6 +169,13 @@ impl fmt::Display for Trouble {
                 f,
                 "this machine sends no datagrams to {name} at {address}: {error}; look at its routes \
                  and at what its firewall lets out: without an answer {name} counts as unreachable"
+            ),
+            PeerTrouble::Swallowed => write!(
+                f,
+                "{name} answers datagrams and takes connections, but what is sent on them to \
+                 {address} vanishes again and again: look for what drops large packets on the way \
+                 (a lower MTU where ICMP is dropped as well), or forgets connections, as a firewall \
+                 does; connections to there are made with short packets from here on"
             ),
             PeerTrouble::NoPlace => write!(
                 f,
@@ -263,8 +275,11 @@ impl Known {
     /// Whether a link that opens ends it, or that a look finds somebody who listens.
     fn ends_with_a_link(&self, by_look: bool) -> bool {
         // Another worker's link may open where there is no place for one more, and links tell nothing
-        // of datagrams.
-        let stays = matches!(self.trouble.what, PeerTrouble::NoPlace | PeerTrouble::NotSent);
+        // of datagrams; and any link opens where only large packets vanish.
+        let stays = matches!(
+            self.trouble.what,
+            PeerTrouble::NoPlace | PeerTrouble::NotSent | PeerTrouble::Swallowed
+        );
         !stays && (!by_look || self.can_be_looked_at())
     }
 

@@ -31,6 +31,9 @@ impl Control {
             report if self.is_ending() => self.last_report(&report, sink),
             Report::Dial { worker, destination } => self.dial(now, worker, destination, sink),
             Report::Suspect(peer) => self.suspect(now, peer, sink),
+            Report::Vanished(peer, opened) => {
+                self.links(now, sink, |links, _| links.vanished(now, peer, opened));
+            }
             Report::Reached(peer) => {
                 self.out_of_trouble(now, peer, false, sink);
                 self.peer_link_opened(now, peer, sink);

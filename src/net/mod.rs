@@ -9,9 +9,10 @@ pub mod link;
 mod tests;
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::control::links::shake::Wire;
 
@@ -19,6 +20,22 @@ use crate::control::links::shake::Wire;
 /// and how often again: someone may be waiting for nothing but a reply. Where something is under
 /// way, `worker/turn/flow` decides.
 const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// Connects. If it is said how much a packet may carry, the peer is told so too; a system that cannot
+/// do that sends as it does.
+///
+/// # Errors
+/// When the connection cannot be made.
+pub async fn connect(address: SocketAddr, segment_bytes: Option<u32>) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(bytes) = segment_bytes {
+        let _ = socket2::SockRef::from(&socket).set_tcp_mss(bytes);
+    }
+    socket.connect(address).await
+}
 
 /// Sets a fresh connection up: small writes leave at once, and a vanished peer is noticed.
 ///

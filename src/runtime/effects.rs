@@ -151,8 +151,14 @@ impl ControlSink for Effects {
         random_nonce()
     }
 
-    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
-        self.jobs.connect(job, address, shake);
+    fn connect(
+        &mut self,
+        job: JobId,
+        address: SocketAddr,
+        segment_bytes: Option<u32>,
+        shake: Shake,
+    ) {
+        self.jobs.connect(job, address, segment_bytes, shake);
     }
 
     fn accept(&mut self, job: JobId, shake: Shake) {

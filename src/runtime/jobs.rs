@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use crate::control::links::shake::{Shake, Step};
 use crate::control::links::{Failure, JobEvent, JobId};
 use crate::net::channel::{self, Told};
-use crate::net::{Tried, prepare};
+use crate::net::{Tried, connect, prepare};
 
 /// Events that may wait for control; the tasks wait behind them.
 const EVENTS: usize = 1024;
@@ -44,10 +44,16 @@ impl Jobs {
     }
 
     /// Connects, and talks then.
-    pub fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
+    pub fn connect(
+        &mut self,
+        job: JobId,
+        address: SocketAddr,
+        segment_bytes: Option<u32>,
+        shake: Shake,
+    ) {
         let tell = self.tell.clone();
         self.spawn(job, async move {
-            match TcpStream::connect(address).await {
+            match connect(address, segment_bytes).await {
                 Ok(stream) => talk(job, stream, shake, &tell).await,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     let why =
@@ -173,7 +179,7 @@ mod tests {
                 let address = listener.local_addr().unwrap();
                 thread::spawn(move || drop(listener.accept()));
                 let (mut jobs, mut told) = Jobs::new();
-                jobs.connect(JobId::default(), address, Shake::probe());
+                jobs.connect(JobId::default(), address, None, Shake::probe());
                 [told.recv().await.unwrap().1, told.recv().await.unwrap().1]
             });
             done.send(events).unwrap();

@@ -70,7 +70,7 @@ impl ControlSink for Hands<'_> {
         self.net.rng.random()
     }
 
-    fn connect(&mut self, job: JobId, address: SocketAddr, shake: Shake) {
+    fn connect(&mut self, job: JobId, address: SocketAddr, _: Option<u32>, shake: Shake) {
         let conn = self.net.connect(self.life, self.slot, address);
         self.jobs.connect(job, conn, shake);
     }

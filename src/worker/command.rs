@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dead::Dead;
 use super::handler::RouteeFactory;
 use super::panics::Panicked;
-use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
 use crate::queue::{Full, Latest};
 use crate::route::snapshot::Snapshot;
@@ -176,6 +176,8 @@ pub enum Report {
     },
     /// A link to this peer was lost.
     Suspect(NodeRef),
+    /// A link to this peer, opened then, is about to be lost: what was sent on it vanishes.
+    Vanished(NodeRef, Time),
     /// A link to this peer was opened.
     Reached(NodeRef),
     /// So many connections that others opened found no place on a worker; the last one was of this

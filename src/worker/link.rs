@@ -200,7 +200,7 @@ pub struct Link {
     pub(super) dialed_at: Time,
     /// Whether a timer looks how long that takes.
     pub(super) dial_watched: bool,
-    /// When its present connection was opened (dialed links).
+    /// When its present connection was opened.
     pub(super) opened_at: Time,
     /// Whether anything came on its present connection (dialed links).
     pub(super) heard: bool,

@@ -102,8 +102,10 @@ impl Worker {
         role: Role,
         state: LinkState,
     ) -> LinkId {
-        let bytes = self.core.limits.outbox_bytes;
-        self.core.links.insert(Link::new(peer, role, state, bytes))
+        let Core { links, limits, now, .. } = &mut self.core;
+        let mut link = Link::new(peer, role, state, limits.outbox_bytes);
+        link.opened_at = *now;
+        links.insert(link)
     }
 
     /// Brings a dialed link in line with how far its destination can be reached.
@@ -375,6 +377,12 @@ impl Worker {
     pub(super) fn accepted(&self) -> impl Iterator<Item = &Link> {
         let links = self.core.links.iter().map(|(_, link)| link);
         links.filter(|link| matches!(link.role, Role::Accepted { .. }))
+    }
+
+    /// What was sent on a link vanishes: its connection is about to be given up.
+    pub(super) fn flow_vanished(&mut self, id: LinkId) {
+        let Some(link) = self.core.links.get(id) else { return };
+        self.core.requests.push(Request::Vanished(link.peer.0, link.opened_at));
     }
 
     /// A link's connection was closed or broke.

@@ -3,7 +3,7 @@
 use super::dead::Dead;
 use super::link::LinkId;
 use super::panics::Panicked;
-use crate::base::{DestinationId, HandlerId, NodeRef, WorkerIndex};
+use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::part::ControlReport;
 
 /// What a worker wants its driver to do.
@@ -22,6 +22,8 @@ pub enum Request {
     Close(LinkId),
     /// A link to this peer was lost. Look whether the peer still listens.
     Suspect(NodeRef),
+    /// A link to this peer is about to be lost, since what was sent on it vanishes. It was opened then.
+    Vanished(NodeRef, Time),
     /// A link to this peer was opened.
     Reached(NodeRef),
     /// A connection of this peer's worker found no place: `links.max_accepted` is full.

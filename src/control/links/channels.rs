@@ -184,6 +184,7 @@ impl Links {
             to,
             to_worker: WorkerIndex(0),
             link_epoch: self.link_epoch,
+            segment_bytes: self.segment_bytes(to),
         }));
         job
     }

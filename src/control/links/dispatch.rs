@@ -212,11 +212,13 @@ impl Control {
                 }
                 LinkEffect::TurnAway => sink.turn_away(&TurnAway::Busy.refusal()),
                 LinkEffect::Dial(order) => {
-                    let DialOrder { job, address, .. } = order;
+                    let DialOrder { job, address, segment_bytes, .. } = order;
                     let shake = Shake::dial(address, self.dial_params(order), sink.nonce());
-                    sink.connect(job, address, shake);
+                    sink.connect(job, address, segment_bytes, shake);
                 }
-                LinkEffect::Probe { job, address } => sink.connect(job, address, Shake::probe()),
+                LinkEffect::Probe { job, address } => {
+                    sink.connect(job, address, None, Shake::probe());
+                }
                 LinkEffect::Abort(job) => sink.abort(job),
                 LinkEffect::HandDialed { job, worker, destination, takes } => {
                     sink.command(worker, Command::Dialed(destination, job, takes));

@@ -14,6 +14,7 @@ mod outgoing;
 pub mod shake;
 #[cfg(test)]
 mod tests;
+mod vanishing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,7 @@ use self::admission::{Incoming, Source};
 pub use self::channels::WORD_BYTES;
 use self::channels::{Channels, Heard, Outgoing};
 use self::outgoing::{Dial, Greeting, Look, Probe};
+use self::vanishing::Vanishing;
 use crate::base::{DestinationId, LogKind, LogLimiter, NodeId, NodeRef, Time, View, WorkerIndex};
 use crate::control::joining::SeedState;
 use crate::control::log_line::LogLine;
@@ -153,6 +155,8 @@ pub struct DialOrder {
     pub to_worker: WorkerIndex,
     /// Counts dials: of two connections between two workers the higher one is newer.
     pub link_epoch: u64,
+    /// How much one packet may carry, if not as much as the system finds right.
+    pub segment_bytes: Option<u32>,
 }
 
 /// What timers are for.
@@ -268,6 +272,8 @@ pub struct Links {
     no_place: BTreeMap<NoPlace, Time>,
     /// The same for handshakes.
     without_place: Arc<BTreeSet<NoPlace>>,
+    /// Members to which what is sent has vanished.
+    vanishing: BTreeMap<NodeRef, Vanishing>,
     channels: Channels,
     counts: IncomingCounts,
     log: LogLimiter,
@@ -291,6 +297,7 @@ impl Links {
             closed: BTreeSet::new(),
             no_place: BTreeMap::new(),
             without_place: Arc::default(),
+            vanishing: BTreeMap::new(),
             channels: Channels::default(),
             counts: IncomingCounts::default(),
             log: LogLimiter::default(),
@@ -322,6 +329,7 @@ impl Links {
         let members = others().map(|member| member.node_ref()).collect();
         let gone = std::mem::replace(&mut self.members, members);
         self.closed.retain(|peer| self.members.contains(peer));
+        self.vanishing.retain(|peer, _| self.members.contains(peer));
         // Members have places of their own, which were not there for it before it was one.
         let is_new = |peer: &NodeRef| self.members.contains(peer) && !gone.contains(peer);
         self.no_place.retain(|(peer, ..), _| !is_new(peer));

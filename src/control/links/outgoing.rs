@@ -73,6 +73,7 @@ impl Links {
             to: ANYONE,
             to_worker: WorkerIndex::NONE,
             link_epoch: 0,
+            segment_bytes: None,
         }));
         self.arm(out);
     }
@@ -142,6 +143,7 @@ impl Links {
             to: target.node,
             to_worker: target.worker,
             link_epoch: self.link_epoch,
+            segment_bytes: self.segment_bytes(target.node),
         }));
     }
 
@@ -296,6 +298,11 @@ impl Links {
         if probe.resting {
             return; // Somebody listens: how the connection ended does not matter.
         }
+        let peer = probe.peer;
+        if event == JobEvent::Connected {
+            self.answers(now, peer, out);
+        }
+        let Some(Job::Probe(probe)) = self.jobs.get_mut(&job) else { return };
         match event {
             JobEvent::Connected if probe.looks < PROBE_PAUSES.len() => {
                 out.push(LinkEffect::Abort(job));

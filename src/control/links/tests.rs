@@ -116,6 +116,7 @@ fn order(job: JobId, number: u64, link_epoch: u64) -> LinkEffect {
         to: node(number),
         to_worker: WorkerIndex(0),
         link_epoch,
+        segment_bytes: None,
     })
 }
 
@@ -473,4 +474,55 @@ fn a_look_tells_that_somebody_listens_again_and_nothing_else() {
     }
     look(&mut scene, 2_000);
     assert_eq!(scene.event(2_001, 4, JobEvent::Connected), [Abort(4), Listens(node(2))]);
+}
+
+// ---- where what is sent vanishes ----
+
+/// A connection to a member that was opened then is given up, and it is looked whether its machine
+/// takes another, which it does so much later. Gives what comes of it, and how its link is dialed anew.
+fn vanishes(scene: &mut Scene, opened: u64, ms: u64, after: u64) -> (Vec<LinkEffect>, Option<u32>) {
+    let members = view(&[(1, true), (2, true)]);
+    scene.follow(ms, &[(1, true), (2, true)]);
+    scene.0.vanished(at(ms), node(2), at(opened));
+    let dialed = scene.dial(ms, 2);
+    let Some(Dial(DialOrder { job, segment_bytes, .. })) = dialed.first() else {
+        panic!("{dialed:?}")
+    };
+    scene.event(ms, *job, JobEvent::Dialed(None));
+    scene.run(|links, out| links.suspect(at(ms), node(2), &members, out));
+    let probe = scene.0.next_job;
+    let mut effects = scene.event(ms + after, probe, JobEvent::Connected);
+    effects.retain(|effect| matches!(effect, Trouble(..)));
+    scene.0.jobs.clear();
+    (effects, *segment_bytes)
+}
+
+#[test]
+fn where_what_is_sent_vanishes_again_packets_are_short_and_the_peer_is_named() {
+    let mut scene = Scene::new();
+    let named = || vec![Trouble(node(2), PeerTrouble::Swallowed, None)];
+    assert_eq!(vanishes(&mut scene, 0, 2_000, 1), (vec![], None));
+    // Others that were open at the time are no further sign.
+    assert_eq!(vanishes(&mut scene, 1_000, 2_250, 1), (vec![], None));
+    assert_eq!(vanishes(&mut scene, 2_001, 4_000, 1), (named(), Some(1_188)));
+    // Whoever it is opened for, and for as long as it is a member.
+    assert_eq!(vanishes(&mut scene, 4_001, 6_000, 1), (named(), Some(1_188)));
+    assert_eq!(vanishes(&mut scene, 6_001, 90_000, 1), (vec![], Some(1_188)), "much later");
+    scene.follow(90_001, &[(1, true)]);
+    assert_eq!(vanishes(&mut scene, 90_002, 92_000, 1), (vec![], None));
+}
+
+/// The whole path is cut again and again.
+#[test]
+fn a_member_that_takes_no_connection_at_once_is_not_said_to_swallow() {
+    let mut scene = Scene::new();
+    for cut in 0..5 {
+        let (effects, _) = vanishes(&mut scene, cut * 4_000, cut * 4_000 + 2_000, 600);
+        assert_eq!(effects, []);
+    }
+    // Nor is one that is no member.
+    for second in 0..5 {
+        scene.0.vanished(at(second * 1_000 + 1), node(3), at(second * 1_000));
+    }
+    assert!(!scene.0.vanishing.contains_key(&node(3)));
 }

@@ -98,6 +98,7 @@ impl Turn {
             let line = self.log.line(now, LogKind::DeadFlow);
             let peer = line.and_then(|_| worker.peer_name(link));
             io.dead(link, peer, flow.silent, line);
+            worker.flow_vanished(link);
             self.lose(worker, io, link);
         } else if !flow.waiting
             && let Some(port) = self.port(link)

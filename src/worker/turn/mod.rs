@@ -423,6 +423,7 @@ impl Turn {
                 }
                 Request::Dial { destination, .. } => Report::Dial { worker: index, destination },
                 Request::Suspect(peer) => Report::Suspect(peer),
+                Request::Vanished(peer, opened) => Report::Vanished(peer, opened),
                 Request::Reached(peer) => Report::Reached(peer),
                 Request::NoPlace(peer, of) => Report::NoPlace(index, (peer, of), 1),
                 Request::ServeFailed(handler) => Report::ServeFailed(handler),

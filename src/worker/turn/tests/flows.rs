@@ -76,6 +76,13 @@ fn flows_that_vanish_together_are_one_line() {
     let (last, _) = *bench.hands.sockets.last().unwrap();
     in_time(given_up(&mut bench, last));
     assert_eq!((bench.hands.closed.len(), bench.hands.lines), (40, 1));
+    // Control is told of each, and since when it was open.
+    let opened = |report: &Report| match report {
+        Report::Vanished(peer, opened) => Some((*peer, *opened)),
+        _ => None,
+    };
+    let told: Vec<_> = bench.hands.reports.iter().filter_map(opened).collect();
+    assert_eq!(told, (1..=40).map(|peer| (node(peer), Time(1))).collect::<Vec<_>>());
 }
 
 #[test]
