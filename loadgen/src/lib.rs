@@ -15,4 +15,5 @@ pub mod machine;
 pub mod output;
 pub mod process;
 pub mod progress;
+pub mod scenarios;
 pub mod summary;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::cli::Flags;
+use loadgen::scenarios::Scenario;
 use loadgen::{allocations, cluster, commands, floors};
 
 #[global_allocator]
@@ -20,22 +20,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure everything that matters in under a minute
-    Quick {
-        #[command(flatten)]
-        flags: Flags,
-        /// One short round of everything, with all checks: for a first look and for CI
-        #[arg(long)]
-        smoke: bool,
-    },
-    /// Measure one-way messages at saturation, by payload size and connections
-    Throughput(Flags),
-    /// Measure latency over loads from light to past saturation
-    Latency(Flags),
-    /// Measure throughput over node counts
-    Scale(Flags),
-    /// Let nodes join, leave, be killed, stopped and cut off under a steady load
-    Churn(Flags),
+    #[command(flatten)]
+    Scenario(Scenario),
     /// Show two runs beside each other
     Compare {
         /// A run's folder or its summary
@@ -54,8 +40,6 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Measure what stripped programs reach on this machine: the limits of everything else
-    Floors(Flags),
     /// One end of a floor; started by this program itself.
     #[command(name = floors::PEER_COMMAND, hide = true)]
     FloorPeer,
@@ -66,12 +50,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
-        Command::Floors(flags) => commands::floors::run(&flags),
-        Command::Quick { flags, smoke } => commands::quick::run(&flags, smoke),
-        Command::Throughput(flags) => commands::throughput::run(&flags),
-        Command::Latency(flags) => commands::latency::run(&flags),
-        Command::Scale(flags) => commands::scale::run(&flags),
-        Command::Churn(flags) => commands::churn::run(&flags),
+        Command::Scenario(scenario) => scenario.run(),
         Command::Compare { a, b } => commands::compare::run(&a, &b),
         Command::Report { folder } => commands::report::run(&folder),
         Command::Readme { check } => commands::readme::run(check),

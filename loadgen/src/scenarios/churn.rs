@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::run::Run;
-use super::story::{Act, StoryPlan, play};
+use super::shared::run::Run;
+use super::shared::story::{Act, StoryPlan, play};
 use crate::analysis::report::{Plot, Report, RunFolder};
 use crate::analysis::table::count;
 use crate::cli::Flags;

@@ -37,7 +37,7 @@ const ASK_TIMEOUT_MS: u64 = 1_000;
 /// Something that happens to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// One more node joins.
     Join,
     /// The newest node leaves gracefully.
@@ -58,27 +58,27 @@ pub(super) enum Act {
 
 /// The plan of a story.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct StoryPlan {
+pub(crate) struct StoryPlan {
     /// Nodes at the beginning.
-    pub(super) nodes: u32,
+    pub(crate) nodes: u32,
     /// Workers of each.
-    pub(super) workers: usize,
-    pub(super) payload_bytes: u32,
-    pub(super) tells_per_s: f64,
-    pub(super) asks_per_s: f64,
+    pub(crate) workers: usize,
+    pub(crate) payload_bytes: u32,
+    pub(crate) tells_per_s: f64,
+    pub(crate) asks_per_s: f64,
     /// In this order.
-    pub(super) acts: Vec<Act>,
+    pub(crate) acts: Vec<Act>,
     /// Undisturbed time before each act.
-    pub(super) calm_ms: u64,
+    pub(crate) calm_ms: u64,
     /// From the last act to the end of the load.
-    pub(super) coda_ms: u64,
+    pub(crate) coda_ms: u64,
     /// How long the cluster is watched without load first.
-    pub(super) idle_ms: u64,
+    pub(crate) idle_ms: u64,
 }
 
 impl StoryPlan {
     /// About how long it takes.
-    pub(super) fn expected(&self) -> Duration {
+    pub(crate) fn expected(&self) -> Duration {
         let acts: u64 = self
             .acts
             .iter()
@@ -138,23 +138,23 @@ struct Happened {
 }
 
 /// What is known afterwards.
-pub(super) struct Story {
-    pub(super) events: Vec<Event>,
+pub(crate) struct Story {
+    pub(crate) events: Vec<Event>,
     /// By event: until all tables were equal.
-    pub(super) equal_tables_ms: Vec<Option<f64>>,
+    pub(crate) equal_tables_ms: Vec<Option<f64>>,
     /// By event: until messages flowed as usual.
-    pub(super) flowing_ms: Vec<Option<f64>>,
-    pub(super) timeline: Timeline,
+    pub(crate) flowing_ms: Vec<Option<f64>>,
+    pub(crate) timeline: Timeline,
     /// From the due time, of asks.
-    pub(super) ask_latency: Histogram<u64>,
+    pub(crate) ask_latency: Histogram<u64>,
     /// CPU share of each idle node.
-    pub(super) idle_shares: Vec<f64>,
+    pub(crate) idle_shares: Vec<f64>,
     /// Loopback, or the network of namespaces.
-    pub(super) network: &'static str,
+    pub(crate) network: &'static str,
 }
 
 /// Plays a story. With `network` every node lives in a namespace of its own.
-pub(super) fn play(
+pub(crate) fn play(
     run: &mut Run,
     plan: &StoryPlan,
     network: Option<Network>,
@@ -222,7 +222,7 @@ fn bound(happened: &mut [Happened], end_ns: u64, unknown_at_end: u64) {
 
 impl Story {
     /// The table of events that is printed.
-    pub(super) fn table(&self, plan: &StoryPlan) -> Table {
+    pub(crate) fn table(&self, plan: &StoryPlan) -> Table {
         let mut table = Table::new(
             format!(
                 "{} nodes and a driver, {}, open loop: {} tells/s and {} asks/s",
@@ -269,7 +269,7 @@ impl Story {
     }
 
     /// What belongs to the figures.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let asks = Percentiles::of(&self.ask_latency);
         let time = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| duration(ns as f64));
         let idle: Vec<String> = self.idle_shares.iter().map(|share| percent(*share)).collect();

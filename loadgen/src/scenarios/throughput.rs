@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::pair::{Variant, cluster_round, ratio};
-use super::run::Run;
+use super::shared::pair::{Variant, cluster_round, ratio};
+use super::shared::run::Run;
 use crate::analysis::report::{Plot, Report, RoundSet, Unit};
 use crate::analysis::rounds::{Figure, Round, interleave};
 use crate::analysis::table::{Table, count, percent, ratio as ratio_text};

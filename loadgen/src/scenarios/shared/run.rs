@@ -20,35 +20,35 @@ use crate::output::make_run_folder;
 use crate::summary::{Accounting, Setting, Summary};
 
 /// Keys that load is spread over, unless told otherwise.
-pub(super) const DEFAULT_KEYS: u64 = 1_024;
+pub(crate) const DEFAULT_KEYS: u64 = 1_024;
 /// The name of the histogram log.
 const HISTOGRAMS: &str = "histograms";
 /// With more than this share of the machine in other hands the run is marked as noisy.
 const NOISY_FOREIGN_SHARE: f64 = 0.05;
 
 /// A run that is under way.
-pub(super) struct Run {
-    pub(super) command: &'static str,
-    pub(super) folder: PathBuf,
-    pub(super) card: MachineCard,
+pub(crate) struct Run {
+    pub(crate) command: &'static str,
+    pub(crate) folder: PathBuf,
+    pub(crate) card: MachineCard,
     /// The driver's core, and the ones for nodes.
-    pub(super) driver_core: usize,
-    pub(super) node_cores: Vec<usize>,
-    pub(super) keys: u32,
-    pub(super) seed: u64,
-    pub(super) json: Option<PathBuf>,
-    pub(super) quiet: bool,
+    pub(crate) driver_core: usize,
+    pub(crate) node_cores: Vec<usize>,
+    pub(crate) keys: u32,
+    pub(crate) seed: u64,
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) quiet: bool,
     /// Everything that was sent, over all clusters.
-    pub(super) accounting: Accounting,
+    pub(crate) accounting: Accounting,
     /// What does not add up, each with its phase.
-    pub(super) problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// Why the run is void.
-    pub(super) voids: Vec<String>,
+    pub(crate) voids: Vec<String>,
     /// Messages that were overtaken when their key changed its owner.
-    pub(super) overtaken_at_handover: u64,
+    pub(crate) overtaken_at_handover: u64,
     /// Highest shares seen of the machine's time.
-    pub(super) foreign_share: f64,
-    pub(super) steal_share: f64,
+    pub(crate) foreign_share: f64,
+    pub(crate) steal_share: f64,
     began: Duration,
     started: Instant,
     audits: Vec<NamedAudit>,
@@ -57,7 +57,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Takes the machine's card and makes the run's folder.
-    pub(super) fn begin(command: &'static str, flags: &Flags) -> Result<Self> {
+    pub(crate) fn begin(command: &'static str, flags: &Flags) -> Result<Self> {
         let wished = flags.pin.as_ref().map(|list| &list.0[..]);
         let count = wished.map_or(2, <[usize]>::len).max(2);
         let cores = resolve_cores(wished, count)?;
@@ -98,7 +98,7 @@ impl Run {
     }
 
     /// A cluster plan with this run's cores and keys.
-    pub(super) fn cluster(&self, nodes: u32, workers: usize, spin_us: u64) -> ClusterPlan {
+    pub(crate) fn cluster(&self, nodes: u32, workers: usize, spin_us: u64) -> ClusterPlan {
         ClusterPlan {
             nodes,
             workers,
@@ -113,7 +113,7 @@ impl Run {
     }
 
     /// A floor between the driver's core and the first node's.
-    pub(super) fn floor_plan(&self, payload_bytes: u32, duration: Duration) -> FloorPlan {
+    pub(crate) fn floor_plan(&self, payload_bytes: u32, duration: Duration) -> FloorPlan {
         FloorPlan {
             cores: (self.driver_core, self.node_cores[0]),
             frame_bytes: payload_bytes as usize + HEADER_BYTES,
@@ -122,7 +122,7 @@ impl Run {
     }
 
     /// Closes a cluster's books and adds them to the run's.
-    pub(super) fn close(
+    pub(crate) fn close(
         &mut self,
         phase: &str,
         cluster: &mut Cluster,
@@ -141,13 +141,13 @@ impl Run {
     }
 
     /// Notes how much the machine was disturbed.
-    pub(super) fn weather(&mut self, window: &WindowReport) {
+    pub(crate) fn weather(&mut self, window: &WindowReport) {
         self.foreign_share = self.foreign_share.max(window.foreign_share);
         self.steal_share = self.steal_share.max(window.steal_share);
     }
 
     /// Keeps a histogram for the log and the plots.
-    pub(super) fn keep(&mut self, tag: &str, histogram: &Histogram<u64>) {
+    pub(crate) fn keep(&mut self, tag: &str, histogram: &Histogram<u64>) {
         self.histograms.push(LogRecord {
             tag: tag.to_owned(),
             start: Duration::ZERO,
@@ -157,12 +157,12 @@ impl Run {
     }
 
     /// A curve of a percentile plot, of what was kept under this tag.
-    pub(super) fn curve(name: &str, tag: &str) -> Curve {
+    pub(crate) fn curve(name: &str, tag: &str) -> Curve {
         Curve { name: name.to_owned(), file: HISTOGRAMS.to_owned(), tag: tag.to_owned() }
     }
 
     /// Says which flags have no meaning for this command.
-    pub(super) fn ignore(command: &str, flags: &[(&str, bool)]) {
+    pub(crate) fn ignore(command: &str, flags: &[(&str, bool)]) {
         for (flag, given) in flags {
             if *given {
                 eprintln!("note: {flag} has no meaning for {command}");
@@ -171,7 +171,7 @@ impl Run {
     }
 
     /// The payload size that was asked for.
-    pub(super) fn payload_bytes(flags: &Flags) -> Result<u32> {
+    pub(crate) fn payload_bytes(flags: &Flags) -> Result<u32> {
         let bytes = flags.size.unwrap_or(SIZES[0]);
         if SIZES.contains(&bytes) {
             return Ok(bytes);
@@ -181,19 +181,19 @@ impl Run {
     }
 
     /// Writes a file of the run.
-    pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
         std::fs::write(self.folder.join(name), text).attempting(&format!("write {name}"))
     }
 
     /// Writes raw data as JSON.
-    pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+    pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let attempt = format!("write {name}");
         let text = serde_json::to_string_pretty(value).attempting(&attempt)?;
         std::fs::write(self.folder.join(name), text).attempting(&attempt)
     }
 
     /// Makes the run void for something that happened at some of its measurements.
-    pub(super) fn void_some(&mut self, reasons: &[(String, String)], of: usize) {
+    pub(crate) fn void_some(&mut self, reasons: &[(String, String)], of: usize) {
         let Some((at, reason)) = reasons.first() else { return };
         let others = match reasons.len() {
             1 => String::new(),
@@ -203,13 +203,13 @@ impl Run {
     }
 
     /// Why the run is void, if it is.
-    pub(super) fn void(&self) -> Option<String> {
+    pub(crate) fn void(&self) -> Option<String> {
         let reasons: Vec<String> = self.voids.iter().chain(&self.problems).cloned().collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// The summary with what every scenario fills in.
-    pub(super) fn summary(&self, setting: Setting) -> Summary {
+    pub(crate) fn summary(&self, setting: Setting) -> Summary {
         Summary {
             commit: self.card.commit.clone(),
             void: self.void(),
@@ -220,7 +220,7 @@ impl Run {
     }
 
     /// Writes everything, draws the page, and tells where it is.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &self,
         asked: &impl Serialize,
         summary: &Summary,
@@ -279,7 +279,7 @@ impl Run {
     }
 
     /// What the machine was doing besides, as a line to print.
-    pub(super) fn weather_line(&self) -> String {
+    pub(crate) fn weather_line(&self) -> String {
         let noisy = if self.foreign_share > NOISY_FOREIGN_SHARE { "NOISY: " } else { "" };
         format!(
             "{noisy}others used up to {:.0} % of the machine, the hypervisor took up to {:.1} %",
@@ -289,7 +289,7 @@ impl Run {
     }
 
     /// The machine, as a line to print.
-    pub(super) fn machine_line(&self) -> String {
+    pub(crate) fn machine_line(&self) -> String {
         format!(
             "{}, {} cores, {}, commit {}",
             self.card.cpu_model,
@@ -300,7 +300,7 @@ impl Run {
     }
 
     /// The books as a line to print.
-    pub(super) fn books_line(&self) -> String {
+    pub(crate) fn books_line(&self) -> String {
         let Accounting { sent, delivered, refused, dead, unknown, .. } = self.accounting;
         let sign = if delivered + refused + dead + unknown == sent { "=" } else { "!=" };
         format!(
@@ -311,7 +311,7 @@ impl Run {
     }
 
     /// Fails when the books do not balance: no figure is worth anything then.
-    pub(super) fn verdict(&self) -> Result<()> {
+    pub(crate) fn verdict(&self) -> Result<()> {
         if self.problems.is_empty() {
             return Ok(());
         }

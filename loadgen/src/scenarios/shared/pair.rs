@@ -20,14 +20,14 @@ use crate::progress::Progress;
 use crate::summary::{Ask, Ask64, Floor, Oneway};
 
 /// With this a worker never sleeps during one round trip, as the spinning floor does not.
-pub(super) const SPIN_US: u64 = 1_000;
+pub(crate) const SPIN_US: u64 = 1_000;
 /// Run before each measured time and thrown away.
 const WARM_UP: Duration = Duration::from_millis(200);
 
 /// One thing that a round of the pair measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Variant {
+pub(crate) enum Variant {
     /// A floor.
     Floor(FloorKind),
     /// Keyed tells at saturation, against F2.
@@ -46,7 +46,7 @@ pub(super) enum Variant {
 
 impl Variant {
     /// All that `quick` compares, each beside its floor.
-    pub(super) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Floor(FloorKind::Oneway),
         Self::Oneway,
         Self::Floor(FloorKind::EchoRtt),
@@ -72,29 +72,29 @@ impl Variant {
 
 /// One measurement of the cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct PairRound {
+pub(crate) struct PairRound {
     /// From 1.
-    pub(super) round: u32,
-    pub(super) variant: Variant,
-    pub(super) rate: Rate,
+    pub(crate) round: u32,
+    pub(crate) variant: Variant,
+    pub(crate) rate: Rate,
     /// Round trips, where they were timed.
     #[serde(with = "histogram::text")]
-    pub(super) latency: Histogram<u64>,
+    pub(crate) latency: Histogram<u64>,
 }
 
 /// All rounds of the pair, with the floors between them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct PairRounds {
-    pub(super) floors: FloorRounds,
-    pub(super) rounds: Vec<PairRound>,
+pub(crate) struct PairRounds {
+    pub(crate) floors: FloorRounds,
+    pub(crate) rounds: Vec<PairRound>,
     /// Counted in a round of its own, which is not timed; with the reason why not, if not.
-    pub(super) syscalls_per_msg: Option<f64>,
-    pub(super) syscalls_note: Option<String>,
+    pub(crate) syscalls_per_msg: Option<f64>,
+    pub(crate) syscalls_note: Option<String>,
 }
 
 impl PairRounds {
     /// Measures `variants` in `rounds` shuffled rounds.
-    pub(super) fn measure(
+    pub(crate) fn measure(
         run: &mut Run,
         variants: &[Variant],
         payload_bytes: u32,
@@ -126,7 +126,7 @@ impl PairRounds {
     }
 
     /// Counts system calls in a round that is not timed.
-    pub(super) fn count_syscalls(
+    pub(crate) fn count_syscalls(
         &mut self,
         run: &mut Run,
         payload_bytes: u32,
@@ -146,7 +146,7 @@ impl PairRounds {
     }
 
     /// A figure over the rounds of one variant.
-    pub(super) fn figure(
+    pub(crate) fn figure(
         &self,
         variant: Variant,
         value: impl Fn(&PairRound) -> f64,
@@ -159,7 +159,7 @@ impl PairRounds {
     }
 
     /// A figure over the rounds of one floor.
-    pub(super) fn floor(&self, value: impl Fn(&Measured) -> Option<f64>) -> Option<Figure> {
+    pub(crate) fn floor(&self, value: impl Fn(&Measured) -> Option<f64>) -> Option<Figure> {
         let rounds: Vec<Round> = self
             .floors
             .rounds
@@ -173,13 +173,13 @@ impl PairRounds {
     }
 
     /// All round trips of one variant.
-    pub(super) fn latency(&self, variant: Variant) -> Histogram<u64> {
+    pub(crate) fn latency(&self, variant: Variant) -> Histogram<u64> {
         let parts: Vec<_> = self.of(variant).map(|round| &round.latency).collect();
         if parts.is_empty() { latency_histogram() } else { merge(parts) }
     }
 
     /// The one-way part of a summary.
-    pub(super) fn oneway(&self, floor: &Floor) -> Oneway {
+    pub(crate) fn oneway(&self, floor: &Floor) -> Oneway {
         let median = |value: fn(&PairRound) -> f64| {
             self.figure(Variant::Oneway, value).map(|figure| figure.median)
         };
@@ -196,7 +196,7 @@ impl PairRounds {
     }
 
     /// The part of a summary about asks with one in flight, against F1 in the same mode.
-    pub(super) fn ask(&self, variant: Variant, floor: &Floor) -> Ask {
+    pub(crate) fn ask(&self, variant: Variant, floor: &Floor) -> Ask {
         let latency = self.latency(variant);
         let (p50, p99) = (quantile(&latency, 0.5), quantile(&latency, 0.99));
         let (floor_p50, floor_p99) = match variant {
@@ -215,7 +215,7 @@ impl PairRounds {
     }
 
     /// The part of a summary about asks with 64 in flight.
-    pub(super) fn ask64(&self, floor: &Floor) -> Ask64 {
+    pub(crate) fn ask64(&self, floor: &Floor) -> Ask64 {
         let median = |value: fn(&PairRound) -> f64| {
             self.figure(Variant::Ask64, value).map(|figure| figure.median)
         };
@@ -228,7 +228,7 @@ impl PairRounds {
     }
 
     /// The table that is printed.
-    pub(super) fn table(&self, run: &Run, payload_bytes: u32) -> Table {
+    pub(crate) fn table(&self, run: &Run, payload_bytes: u32) -> Table {
         let floor = self.floors.summary();
         let mut table = Table::new(
             format!(
@@ -348,7 +348,7 @@ impl PairRounds {
     }
 
     /// The rounds behind each figure.
-    pub(super) fn round_sets(&self) -> Vec<RoundSet> {
+    pub(crate) fn round_sets(&self) -> Vec<RoundSet> {
         let mut sets = Vec::new();
         let mut add = |name: &str, variant, unit, value: &dyn Fn(&PairRound) -> f64| {
             let rounds: Vec<Round> = self
@@ -405,12 +405,12 @@ fn range(figure: Option<Figure>, unit: fn(f64) -> String) -> String {
 }
 
 /// One value as a multiple of another.
-pub(super) fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
+pub(crate) fn ratio(value: Option<f64>, floor: Option<f64>) -> Option<f64> {
     Some(value? / floor.filter(|floor| *floor > 0.0)?)
 }
 
 /// One measurement of a fresh cluster of so many nodes.
-pub(super) fn cluster_round(
+pub(crate) fn cluster_round(
     run: &mut Run,
     variant: Variant,
     nodes: u32,

@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::latency::arrivals;
-use super::pair::ratio;
-use super::run::Run;
+use super::shared::pair::ratio;
+use super::shared::run::Run;
 use crate::analysis::histogram::{latency_histogram, merge, quantile};
 use crate::analysis::ledger::Period;
 use crate::analysis::plots::ScaleSample;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::pair::{PairRounds, Variant, cluster_round};
-use super::run::Run;
+use super::shared::pair::{PairRounds, Variant, cluster_round};
+use super::shared::run::Run;
 use crate::analysis::histogram::{Percentiles, latency_histogram, merge};
 use crate::analysis::ledger::Period;
 use crate::analysis::plots::LoadPoint;

@@ -1,0 +1,5 @@
+//! What scenarios share.
+
+pub mod pair;
+pub mod run;
+pub mod story;
