@@ -25,7 +25,8 @@ const LASTS: Duration = Duration::from_secs(60);
 const STRANGER_LASTS: Duration = Duration::from_secs(20);
 /// And for a member that answers nothing any more.
 const UNREACHABLE_LASTS: Duration = Duration::from_secs(10);
-/// How long a stranger may take to answer at its address before that is told.
+/// How long a stranger may take to answer at its address before that is told. It has called again by
+/// then: an answer to what was asked at its last call would have come before.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long the system must have said the same of a peer before that is told: a machine that goes
 /// away leaves such words for a moment, and so does a process that is short of something.
@@ -123,9 +124,9 @@ impl Trouble {
 
     /// Whether it is told, when it was last seen then: a newcomer may still answer, and what the
     /// system says may pass.
-    fn is_certain(&self, now: Time, last: Time) -> bool {
+    fn is_certain(&self, last: Time) -> bool {
         match self.what {
-            PeerTrouble::NotThere { .. } => now.since(self.since) >= PATIENCE,
+            PeerTrouble::NotThere { .. } => last.since(self.since) >= PATIENCE,
             PeerTrouble::Fails | PeerTrouble::NotSent => last.since(self.since) >= CONFIRMED,
             _ => true,
         }
@@ -227,7 +228,7 @@ impl Known {
         if self.trouble.what == PeerTrouble::NotSent && !self.has_passed(now) {
             return;
         }
-        if self.counts(now) {
+        if self.counts() {
             // What the next look did not find again was for a moment.
             match self.unsure.take().filter(|(_, last)| now.since(*last) < 2 * LOOK) {
                 Some((unsure, _)) if unsure.is_like(&seen) => seen.since = unsure.since,
@@ -240,7 +241,7 @@ impl Known {
                 }
                 _ => {}
             }
-            if !seen.is_certain(now, now) {
+            if !seen.is_certain(now) {
                 self.unsure = Some((seen, now));
                 return;
             }
@@ -253,8 +254,8 @@ impl Known {
     }
 
     /// Whether it is told.
-    fn counts(&self, now: Time) -> bool {
-        self.trouble.is_certain(now, self.last)
+    fn counts(&self) -> bool {
+        self.trouble.is_certain(self.last)
     }
 
     fn is_stranger(&self) -> bool {
@@ -288,7 +289,7 @@ impl Known {
             (true, _) => STRANGER_LASTS,
             // That it does not answer at all says enough, unless it is for a moment only.
             (false, false) => UNREACHABLE_LASTS,
-            (false, true) if self.can_be_looked_at() && self.counts(now) => return false,
+            (false, true) if self.can_be_looked_at() && self.counts() => return false,
             (false, true) => LASTS,
         };
         now.since(self.last) >= lasts
@@ -353,7 +354,7 @@ impl Troubles {
     /// Gives the lines of what is to be told now, and keeps what whoever asks is told.
     fn tell(&mut self, now: Time) -> Vec<LogLine> {
         let mut lines = Vec::new();
-        for known in self.known.values_mut().filter(|known| known.counts(now)) {
+        for known in self.known.values_mut().filter(|known| known.counts()) {
             // Strangers must not keep members out of the log.
             let kind = if known.is_stranger() { LogKind::NotThere } else { LogKind::Trouble };
             // What has no room stays due.
@@ -368,7 +369,7 @@ impl Troubles {
             }
             lines.push(LogLine { kind, left_out, text });
         }
-        let counts = self.known.values().filter(|known| known.counts(now));
+        let counts = self.known.values().filter(|known| known.counts());
         let shown: Arc<[Trouble]> = counts.map(|known| known.trouble.clone()).collect();
         self.news |= shown != self.shown;
         self.shown = shown;
@@ -419,7 +420,7 @@ impl Control {
         self.troubles.saw(now, seen);
         if let PeerTrouble::NotThere { from } = what
             && from != address
-            && self.troubles.known.get(&peer).is_some_and(|known| known.counts(now))
+            && self.troubles.known.get(&peer).is_some_and(|known| known.counts())
         {
             // If it is a seed, that is why this node does not join by it.
             self.joining.heard(now, from, SeedState::Elsewhere(address));

@@ -14,6 +14,9 @@ use crate::base::{LogKind, LogLimiter, NodeId, Time, View};
 
 /// How often it is looked whether it is over.
 const LOOK: Duration = Duration::from_secs(1);
+/// A look that comes so much later than it was due says nothing yet: this process did not run, and
+/// what others sent meanwhile lies in its socket.
+const LATE: Duration = Duration::from_millis(500);
 /// Whose word is kept.
 const MOST: usize = 8;
 
@@ -31,6 +34,8 @@ pub(super) struct Unreached {
     patience: Duration,
     unlisted: bool,
     looking: bool,
+    /// When the next look is due, while there are looks.
+    due: Time,
     news: bool,
     repeats: Repeats,
     log: LogLimiter,
@@ -72,16 +77,27 @@ impl Unreached {
         self.by.is_empty()
     }
 
-    /// Whether looks are to begin: nobody looks yet.
-    fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.looking, true)
+    /// When the first look is due, if nobody looks yet.
+    fn begins(&mut self, now: Time) -> Option<Time> {
+        (!std::mem::replace(&mut self.looking, true)).then(|| self.next(now))
     }
 
-    /// Looks. Whether it goes on, and is looked again.
-    fn look(&mut self, now: Time, is_listed: bool, is_unlisted: bool) -> bool {
+    /// Looks. When the next one is due, if it goes on.
+    fn look(&mut self, now: Time, is_listed: bool, is_unlisted: bool) -> Option<Time> {
+        if now.since(self.due) > LATE {
+            let late = now.since(self.due);
+            self.unlisted_since = self.unlisted_since.map(|since| since.plus(late));
+            self.by.values_mut().for_each(|last| *last = last.plus(late));
+            return Some(self.next(now));
+        }
         let watches = self.watch(now, is_unlisted);
         self.looking = !self.forget(now, is_listed) || watches;
-        self.looking
+        self.looking.then(|| self.next(now))
+    }
+
+    fn next(&mut self, now: Time) -> Time {
+        self.due = now.plus(LOOK);
+        self.due
     }
 
     fn line(&mut self, now: Time) -> Option<LogLine> {
@@ -145,8 +161,8 @@ impl Control {
     }
 
     fn look_for_listing(&mut self, now: Time, sink: &mut dyn ControlSink) {
-        if self.unreached.begins() {
-            sink.schedule(now.plus(LOOK), ControlTimer::Unreached);
+        if let Some(due) = self.unreached.begins(now) {
+            sink.schedule(due, ControlTimer::Unreached);
         }
     }
 
@@ -169,12 +185,12 @@ impl Control {
     /// Is it over?
     pub(super) fn unreached_due(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let (is_listed, is_unlisted) = (self.membership.is_listed(), self.is_unlisted());
-        let goes_on = self.unreached.look(now, is_listed, is_unlisted);
+        let next = self.unreached.look(now, is_listed, is_unlisted);
         if let Some(line) = self.unreached.line(now) {
             sink.log(line);
         }
-        if goes_on {
-            return sink.schedule(now.plus(LOOK), ControlTimer::Unreached);
+        if let Some(due) = next {
+            return sink.schedule(due, ControlTimer::Unreached);
         }
         if std::mem::take(&mut self.unreached.repeats).was_told() && is_listed {
             let address = self.unreached.address;
@@ -253,11 +269,33 @@ mod tests {
         let mut unreached = Unreached::new(5_000, 500);
         for begun in [0, 100] {
             unreached.said(at(begun), address, address);
-            assert!(unreached.begins() && !unreached.begins(), "one at a time");
-            assert!(unreached.look(at(begun + 9), false, false) && !unreached.begins());
-            assert!(unreached.look(at(begun + 10), false, true), "it is listed by nobody");
-            assert!(!unreached.begins() && !unreached.look(at(begun + 11), false, false));
+            assert_eq!(unreached.begins(at(begun)), Some(at(begun + 1)));
+            assert_eq!(unreached.begins(at(begun)), None, "one at a time");
+            for second in begun + 1..begun + 10 {
+                assert_eq!(unreached.look(at(second), false, false), Some(at(second + 1)));
+            }
+            let goes_on = unreached.look(at(begun + 10), false, true);
+            assert_eq!(goes_on, Some(at(begun + 11)), "it is listed by nobody");
+            assert_eq!(unreached.begins(at(begun + 10)), None);
+            assert_eq!(unreached.look(at(begun + 11), false, false), None);
         }
+    }
+
+    #[test]
+    fn the_time_in_which_this_node_did_not_run_is_not_held_against_others() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut unreached = Unreached::new(5_000, 500);
+        unreached.begins(at(0));
+        unreached.look(at(1), false, true);
+        // It was stopped: that it is listed may lie in its socket.
+        assert_eq!(unreached.look(at(60), false, true), Some(at(61)));
+        assert_eq!(unreached.state(), None);
+        assert_eq!(unreached.look(at(61), false, true), Some(at(62)));
+        assert_eq!(unreached.state(), Some(JoinState::Unlisted));
+        // What is said again and again may lie there as well.
+        unreached.said(at(61), address, address);
+        unreached.look(at(120), false, true);
+        assert!(matches!(unreached.state(), Some(JoinState::Unreached { .. })));
     }
 
     #[test]

@@ -41,6 +41,10 @@ pub type JobId = u64;
 /// time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A timer that comes so much later shows that this process did not run. Deadlines are put off by as
+/// much once, until what came meanwhile is read: nobody is blamed for what lies in its own sockets.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Settings.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkConfig {
@@ -258,6 +262,8 @@ pub struct Links {
     link_epoch: u64,
     /// When the earliest timer that was asked for comes.
     sweep_at: Time,
+    /// Until when deadlines are put off since the last sweep came late.
+    put_off_until: Time,
     accepting: bool,
     /// Where members are.
     addresses: BTreeSet<Source>,
@@ -288,6 +294,7 @@ impl Links {
             next_job: 0,
             link_epoch: 0,
             sweep_at: Time::NEVER,
+            put_off_until: Time::ZERO,
             accepting: true,
             addresses: BTreeSet::new(),
             unreachable: BTreeSet::new(),
@@ -379,7 +386,11 @@ impl Links {
         if now < self.sweep_at {
             return; // An earlier one was asked for since, and it did this one's work.
         }
-        self.sweep_at = Time::NEVER;
+        let asked_for = std::mem::replace(&mut self.sweep_at, Time::NEVER);
+        if now.since(asked_for) > LATE && asked_for != self.put_off_until {
+            self.put_off_until = now.plus(LATE);
+            return self.arm(out);
+        }
         let due = self.jobs.iter().filter(|(_, job)| job.deadline() <= now);
         for job in due.map(|(job, _)| *job).collect::<Vec<_>>() {
             match self.jobs.get(&job) {
@@ -398,6 +409,7 @@ impl Links {
     /// Sees to it that a timer comes when the next deadline is over.
     fn arm(&mut self, out: &mut Vec<LinkEffect>) {
         let first = self.jobs.values().map(Job::deadline).min().unwrap_or(Time::NEVER);
+        let first = first.max(self.put_off_until);
         if first < self.sweep_at {
             self.sweep_at = first;
             out.push(LinkEffect::Schedule(first, LinkTimer::Sweep));

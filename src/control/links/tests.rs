@@ -348,6 +348,26 @@ fn a_connected_peer_has_the_whole_time_for_its_handshake() {
 }
 
 #[test]
+fn what_came_while_this_process_did_not_run_is_read_before_anybody_is_blamed() {
+    let mut scene = Scene::new();
+    scene.dial(0, 2);
+    scene.event(1, 1, JobEvent::Connected);
+    scene.sweep(1_000);
+    assert_eq!(scene.sweep(9_000), [sweep_at(9_100)], "its answer may wait");
+    assert_eq!(scene.dial(9_001, 3), [order(2, 3, 2)], "the same timer will do");
+    let handed =
+        HandDialed { job: 1, worker: WorkerIndex(0), destination: target(2).id, takes: None };
+    assert_eq!(scene.event(9_002, 1, JobEvent::Dialed(None)), [handed]);
+    assert_eq!(scene.sweep(9_100), [sweep_at(10_001)]);
+
+    scene.event(9_200, 2, JobEvent::Connected);
+    assert_eq!(scene.sweep(10_001), [sweep_at(14_001)]);
+    assert_eq!(scene.sweep(15_000), [sweep_at(15_100)]);
+    let told = scene.sweep(16_000);
+    assert!(told.contains(&Trouble(node(3), PeerTrouble::Mute, None)), "once is enough: {told:?}");
+}
+
+#[test]
 fn a_refused_dial_is_evidence_and_a_broken_one_worth_a_look() {
     let mut scene = Scene::new();
     scene.dial(0, 2);

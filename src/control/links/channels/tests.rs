@@ -213,11 +213,15 @@ impl Scene {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.now = self.now.plus(time);
-        while let Some(due) = self.timers.iter().position(|(at, ..)| *at <= self.now) {
-            let (_, side, timer) = self.timers.swap_remove(due);
+        let end = self.now.plus(time);
+        while let Some(next) = (0..self.timers.len()).min_by_key(|place| self.timers[*place].0)
+            && self.timers[next].0 <= end
+        {
+            let (at, side, timer) = self.timers.remove(next);
+            self.now = self.now.max(at);
             self.run(side, |links, now, out| links.timer(now, timer, out));
         }
+        self.now = end;
     }
 
     fn everything_arrives(&mut self) {
