@@ -333,8 +333,8 @@ impl Node {
         self.shared.gate.is_leaving()
     }
 
-    /// What its leave waits for, once that takes longer than a second; and after a leave that was not
-    /// drained in time, what it gave up on. The log says the same.
+    /// What its leave waits for, once that takes longer than a second, until all of that has come; and
+    /// after a leave that was not drained in time, what it gave up on. The log says the same.
     pub fn leave_waits_for(&self) -> Option<Arc<LeaveWaits>> {
         self.shared.leave.borrow().clone()
     }

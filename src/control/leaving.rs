@@ -203,6 +203,7 @@ impl Leaving {
         }
         if self.workers.iter().all(Answers::is_quiet) {
             self.stage = Stage::Parting { since: now, drained: true };
+            self.news |= self.waits.take().is_some();
             return Step::Finish;
         }
         // At once, so that what handles a message now and then on its own account is not in the way.
@@ -309,9 +310,10 @@ impl Control {
         self.leave_step(now, step, sink);
     }
 
-    /// What the leave waits for, if that was said anew since it was last asked for.
-    pub fn leave_news(&mut self) -> Option<Arc<LeaveWaits>> {
-        std::mem::take(&mut self.leaving.news).then(|| self.leaving.waits.clone()).flatten()
+    /// What the leave waits for, or nothing since all of it has come, if that was said anew since it
+    /// was last asked for.
+    pub fn leave_news(&mut self) -> Option<Option<Arc<LeaveWaits>>> {
+        std::mem::take(&mut self.leaving.news).then(|| self.leaving.waits.clone())
     }
 
     /// The next look whether it is drained, or gone.
@@ -544,6 +546,19 @@ mod tests {
         }
         assert_eq!(said.len(), 5, "{said:?}");
         assert!(said.iter().all(|line| line.contains("2 asks without a reply")), "{said:?}");
+    }
+
+    #[test]
+    fn what_has_come_is_waited_for_no_more() {
+        let mut leaving = Leaving::new(Duration::ZERO, Duration::from_secs(10), 1);
+        leaving.begin(Time(0));
+        let now = Time(1_000 * MS);
+        assert_eq!(leaving.check(now), Step::Ask);
+        assert!(leaving.waits(now, |_| None).is_some());
+        leaving.news = false;
+        assert_eq!(answers(&mut leaving, now, &[Some(1)]), [Step::Confirm]);
+        assert_eq!(answers(&mut leaving, now, &[Some(1)]), [Step::Finish]);
+        assert!(leaving.news && leaving.waits.is_none());
     }
 
     #[test]

@@ -401,7 +401,7 @@ impl Driver {
         };
         self.control.tell_join_state(&mut self.effects);
         if let Some(waits) = self.control.leave_news() {
-            self.effects.published.leave.send_replace(Some(waits));
+            self.effects.published.leave.send_replace(waits);
         }
         if let Some(troubles) = self.control.trouble_news() {
             self.effects.published.troubles.send_replace(troubles);
