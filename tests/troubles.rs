@@ -22,9 +22,27 @@ struct Ask {
     key: u64,
 }
 
+/// Holds its worker until that is over.
+#[derive(Archive, Serialize, Deserialize, Message)]
+#[message(name = "troubles.hold", key = key)]
+struct Hold {
+    key: u64,
+}
+
+static HELD: AtomicBool = AtomicBool::new(false);
+
 #[derive(Routee)]
-#[routee(handles(Ask))]
+#[routee(handles(Ask, Hold))]
 struct Echo;
+
+impl Handler<Hold> for Echo {
+    type Reply = ();
+    fn handle(&mut self, _: &ArchivedHold, _: &mut Context<'_>) {
+        while HELD.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
 
 impl Handler<Ask> for Echo {
     type Reply = u64;
@@ -342,4 +360,40 @@ fn a_peer_that_has_no_place_for_more_links_is_named_by_its_dialer() {
     let trouble = asker.troubles()[0].to_string();
     assert!(trouble.starts_with("full at ") && trouble.contains("links.max_accepted"), "{trouble}");
     assert!(asker.health().is_healthy());
+}
+
+/// Its system acknowledges, and its control answers.
+#[test]
+fn a_member_whose_worker_is_held_is_named_by_who_sends_to_it_while_that_lasts() {
+    let scene = Scene::new();
+    pass_connections(TcpListener::bind(scene.port).unwrap(), scene.served.bound());
+    eventually("asks are replied to", || scene.ask());
+    let hold = || {
+        HELD.store(true, Ordering::Relaxed);
+        scene.router.tell(&Hold { key: 1 }).unwrap();
+        Instant::now()
+    };
+    // A slow handler is no trouble.
+    let start = hold();
+    while start.elapsed() < Duration::from_secs(3) {
+        assert_eq!(scene.troubles(), []);
+        thread::sleep(Duration::from_millis(5));
+    }
+    HELD.store(false, Ordering::Relaxed);
+    eventually("asks are replied to", || scene.ask());
+
+    let start = hold();
+    scene.says(PeerTrouble::TakesNothing);
+    assert!(start.elapsed() > Duration::from_secs(5), "after {:?}", start.elapsed());
+    let words = scene.asker.troubles()[0].to_string();
+    let named = "its worker 0 has acknowledged nothing for 5 s, and ";
+    assert!(words.contains(named) && words.contains(" messages wait for it"), "{words}");
+    let until = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < until {
+        assert_eq!(scene.troubles(), [PeerTrouble::TakesNothing], "for as long as it is so");
+        thread::sleep(Duration::from_millis(5));
+    }
+    HELD.store(false, Ordering::Relaxed);
+    eventually("it is over", || scene.troubles().is_empty());
+    eventually("asks are replied to", || scene.ask());
 }

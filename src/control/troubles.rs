@@ -15,7 +15,7 @@ use super::joining::SeedState;
 use super::log_line::LogLine;
 use super::repeats::Repeats;
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{LogKind, LogLimiter, Member, NodeRef, Time};
+use crate::base::{LogKind, LogLimiter, Member, NodeRef, Time, WorkerIndex};
 
 /// How often it is looked whether something is over.
 const LOOK: Duration = Duration::from_secs(5);
@@ -59,6 +59,9 @@ pub enum PeerTrouble {
     /// It answers datagrams and takes connections, and what is sent on them vanishes again and
     /// again, as where large packets are dropped on the way.
     Swallowed,
+    /// It answers datagrams, and takes nothing of what is sent to it, as while a handler holds its
+    /// worker: [`Trouble::error`] says for how long and what waits.
+    TakesNothing,
     /// It has no place for more links.
     NoPlace,
     /// It calls, and does not answer at the address that it advertises: it is no member here.
@@ -70,7 +73,7 @@ pub enum PeerTrouble {
 
 impl PeerTrouble {
     /// Every kind in its few words, for whoever counts by them.
-    pub const SHORT: [&str; 9] = [
+    pub const SHORT: [&str; 10] = [
         Self::Refuses.short(),
         Self::Vanish.short(),
         Self::Mute.short(),
@@ -78,6 +81,7 @@ impl PeerTrouble {
         Self::NoHandshake.short(),
         Self::NotSent.short(),
         Self::Swallowed.short(),
+        Self::TakesNothing.short(),
         Self::NoPlace.short(),
         "not at its address",
     ];
@@ -92,6 +96,7 @@ impl PeerTrouble {
             Self::NoHandshake => "handshakes fail",
             Self::NotSent => "datagrams are not sent",
             Self::Swallowed => "what is sent vanishes",
+            Self::TakesNothing => "takes nothing",
             Self::NoPlace => "has no place for more links",
             Self::NotThere { .. } => "not at its address",
         }
@@ -178,6 +183,11 @@ impl fmt::Display for Trouble {
                  (a lower MTU where ICMP is dropped as well), or forgets connections, as a firewall \
                  does; connections to there are made with short packets from here on"
             ),
+            PeerTrouble::TakesNothing => write!(
+                f,
+                "{name} at {address} answers datagrams, but {error}: see its own health for a \
+                 handler that holds a worker, or look for what stands between and passes nothing on"
+            ),
             PeerTrouble::NoPlace => write!(
                 f,
                 "{name} at {address} has no place for more links: raise `links.max_accepted` \
@@ -262,9 +272,12 @@ impl Known {
         matches!(self.trouble.what, PeerTrouble::NotThere { .. })
     }
 
-    /// Whether it is over because it was not seen for a while: datagrams are sent all the time.
+    /// Whether it is over because it was not seen for a while: datagrams are sent all the time, and
+    /// what is not taken is told every few seconds.
     fn has_passed(&self, now: Time) -> bool {
-        self.trouble.what == PeerTrouble::NotSent && now.since(self.last) >= UNREACHABLE_LASTS
+        let what = self.trouble.what;
+        let is_said_often = matches!(what, PeerTrouble::NotSent | PeerTrouble::TakesNothing);
+        is_said_often && now.since(self.last) >= UNREACHABLE_LASTS
     }
 
     /// Whether a look can find that it is over.
@@ -276,10 +289,13 @@ impl Known {
     /// Whether a link that opens ends it, or that a look finds somebody who listens.
     fn ends_with_a_link(&self, by_look: bool) -> bool {
         // Another worker's link may open where there is no place for one more, and links tell nothing
-        // of datagrams; and any link opens where only large packets vanish.
+        // of datagrams; and any link opens where only large packets vanish, or a worker is held.
         let stays = matches!(
             self.trouble.what,
-            PeerTrouble::NoPlace | PeerTrouble::NotSent | PeerTrouble::Swallowed
+            PeerTrouble::NoPlace
+                | PeerTrouble::NotSent
+                | PeerTrouble::Swallowed
+                | PeerTrouble::TakesNothing
         );
         !stays && (!by_look || self.can_be_looked_at())
     }
@@ -413,6 +429,22 @@ impl Control {
             let seen = of(now, member, PeerTrouble::NotSent, Some(error.into()));
             self.in_trouble(now, seen, sink);
         }
+    }
+
+    /// A worker has heard nothing from a peer's for so long, and so many messages wait for it.
+    pub(super) fn untaken(
+        &mut self,
+        now: Time,
+        (peer, worker): (NodeRef, WorkerIndex),
+        silent: Duration,
+        waits: u64,
+        sink: &mut dyn ControlSink,
+    ) {
+        let error = format!(
+            "its worker {worker} has acknowledged nothing for {} s, and {waits} messages wait for it",
+            silent.as_secs()
+        );
+        self.member_in_trouble(now, peer, PeerTrouble::TakesNothing, Some(error.into()), sink);
     }
 
     pub(super) fn in_trouble(&mut self, now: Time, seen: Trouble, sink: &mut dyn ControlSink) {

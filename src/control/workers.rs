@@ -41,6 +41,9 @@ impl Control {
             Report::NoPlace(worker, peer, count) => {
                 self.links(now, sink, |links, out| links.no_place(now, worker, peer, count, out));
             }
+            Report::Untaken(_, peer, silent, waits) => {
+                self.untaken(now, peer, silent, waits, sink);
+            }
             Report::Served(_, handler) => self.served(now, handler, sink),
             Report::ServeFailed(handler) => self.serve_failed(now, handler, sink),
             Report::Withdrawn(_, handler) => self.withdrawn(now, handler, sink),

@@ -183,6 +183,9 @@ pub enum Report {
     /// So many connections that others opened found no place on a worker; the last one was of this
     /// peer's worker.
     NoPlace(WorkerIndex, (NodeRef, WorkerIndex), u64),
+    /// This worker has heard nothing from a peer's worker for so long, and so many messages wait to
+    /// be acknowledged.
+    Untaken(WorkerIndex, (NodeRef, WorkerIndex), Duration, u64),
     /// A worker runs this handler now.
     Served(WorkerIndex, HandlerId),
     /// The user's function for this handler panicked on a worker.

@@ -356,6 +356,11 @@ impl Worker {
         })
     }
 
+    /// How many messages on a dialed link its peer has not acknowledged.
+    pub(in crate::worker) fn unanswered(&self, id: LinkId) -> u64 {
+        self.core.links.get(id).map_or(0, |link| link.sent.requests - link.sent.acknowledged())
+    }
+
     /// How many bytes of hand-overs fit into one duty cycle: what a link has left when it is shown
     /// as full.
     #[inline]

@@ -122,7 +122,9 @@ fn datagrams_that_are_sent_again_are_told_as_over() {
 
 #[test]
 fn a_link_that_opens_ends_only_what_kept_links_from_opening() {
-    use PeerTrouble::{Fails, Mute, NoHandshake, NoPlace, NotSent, Refuses, Swallowed, Vanish};
+    use PeerTrouble::{
+        Fails, Mute, NoHandshake, NoPlace, NotSent, Refuses, Swallowed, TakesNothing, Vanish,
+    };
     let ends = |what, by_look| Known::new(at(0), seen(1, at(0), what)).ends_with_a_link(by_look);
     for (what, by_link, by_look) in [
         (Refuses, true, true),
@@ -133,6 +135,7 @@ fn a_link_that_opens_ends_only_what_kept_links_from_opening() {
         (NoPlace, false, false),
         (NotSent, false, false),
         (Swallowed, false, false),
+        (TakesNothing, false, false),
     ] {
         assert_eq!((ends(what, false), ends(what, true)), (by_link, by_look), "{what:?}");
     }

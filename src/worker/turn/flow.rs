@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
-use super::Turn;
 use super::io::{Flow, WorkerIo};
+use super::{Turn, keep};
 use crate::base::{LogKind, Time};
-use crate::worker::{LinkId, Worker};
+use crate::worker::{LinkId, Report, Worker};
 
 /// Looks until a flow must be found dead.
 const LOOKS: u32 = 6;
+
+/// How long a peer may say nothing of what was sent to it until that is told, and how often again.
+const UNTAKEN: Duration = Duration::from_secs(5);
 
 /// Probes of a shut window that the peer's system has not answered. One may be on its way.
 const PROBES: u8 = 2;
@@ -72,16 +75,43 @@ impl Turn {
         self.looks.next = Time::NEVER;
         for place in 0..self.ports.len() {
             let port = &mut self.ports[place];
-            let (Some(link), Some(since)) = (port.link, port.owes) else { continue };
-            if std::mem::take(&mut port.heard) {
-                // It lives, or did a moment ago: what it owes now it has not owed for longer.
-                port.owes = Some(now);
-            } else {
-                self.look_at(worker, io, (link, since), now);
+            let Some(link) = port.link else { continue };
+            let heard = std::mem::take(&mut port.heard);
+            if let Some(since) = port.owes {
+                if heard {
+                    // It lives, or did a moment ago: what it owes now it has not owed for longer.
+                    port.owes = Some(now);
+                } else {
+                    self.look_at(worker, io, (link, since), now);
+                }
             }
+            self.look_whether_taken(worker, link, heard);
         }
-        if self.ports.iter().any(|port| port.owes.is_some()) {
+        if self.ports.iter().any(|port| port.owes.is_some() || port.quiet > 0) {
             self.looks.begin(now);
+        }
+    }
+
+    /// Whether the peer says anything of the messages on a link that it has not said anything of. Its
+    /// system acknowledges, and its process may take nothing: a handler holds its worker, or
+    /// something between keeps what is sent.
+    fn look_whether_taken(&mut self, worker: &Worker, link: LinkId, heard: bool) {
+        let (pause, own) = (self.looks.bound / LOOKS, self.index);
+        let Some(port) = self.port(link) else { return };
+        let waits = worker.unanswered(link);
+        // What has come may not have been read.
+        if heard || waits == 0 || port.is_behind() {
+            port.quiet = 0;
+            return;
+        }
+        // Looks are counted, and not time: this worker may have been held itself.
+        port.quiet = port.quiet.saturating_add(1);
+        let looks = UNTAKEN.as_nanos().div_ceil(pause.as_nanos()).max(2) as u32;
+        if port.quiet.is_multiple_of(looks)
+            && let Some((peer, of)) = worker.link(link).map(|link| link.peer)
+        {
+            let silent = pause * port.quiet;
+            keep(&mut self.unsent, Report::Untaken(own, (peer, of), silent, waits));
         }
     }
 

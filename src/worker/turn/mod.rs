@@ -474,7 +474,7 @@ impl Turn {
 
 /// Keeps a report until control takes it. Dead letters that are alike are told together: as long as
 /// control is behind, there are no more than [`sum_up`] keeps apart. So are connections that found no
-/// place, and panics.
+/// place, and panics. Of what a peer has not taken the latest is told.
 fn keep(unsent: &mut Vec<Report>, mut report: Report) {
     if let Report::DeadLetters(new) = &mut report {
         let notes = unsent.iter_mut().filter_map(|kept| match kept {
@@ -504,6 +504,9 @@ fn keep(unsent: &mut Vec<Report>, mut report: Report) {
             (*last, *known) = (peer, *known + count);
             return;
         }
+    }
+    if let Report::Untaken(_, peer, ..) = &report {
+        unsent.retain(|kept| !matches!(kept, Report::Untaken(_, known, ..) if known == peer));
     }
     unsent.push(report);
 }

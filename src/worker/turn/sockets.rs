@@ -28,6 +28,8 @@ pub(super) struct Port {
     pub heard: bool,
     /// What is read next may have come long ago: it was left where it was.
     behind: bool,
+    /// At so many looks in a row nothing had come, and messages waited to be acknowledged.
+    pub quiet: u32,
     /// Since when something is written of which it is not known whether it arrived.
     pub owes: Option<Time>,
     /// How large its receive buffer may be.
@@ -44,9 +46,17 @@ const NO_PORT: Port = Port {
     listed: false,
     heard: false,
     behind: false,
+    quiet: 0,
     owes: None,
     grant: FIRST_GRANT,
 };
+
+impl Port {
+    /// Whether something that has come may not have been handled.
+    pub fn is_behind(&self) -> bool {
+        self.listed || self.grant.wanted > 0
+    }
+}
 
 /// On whose account a link's receive buffer is.
 fn whose(worker: &Worker, link: LinkId) -> Whose {

@@ -105,6 +105,59 @@ fn what_is_written_after_a_long_rest_is_looked_at_again() {
     in_time(given_up(&mut bench, link));
 }
 
+/// What control was told of messages that are not taken: for how long, and how many.
+fn untaken(bench: &mut Bench) -> Vec<(Duration, u64)> {
+    let told = bench.hands.reports.drain(..).filter_map(|report| match report {
+        Report::Untaken(WorkerIndex(0), (peer, WorkerIndex(0)), silent, waits) => {
+            assert_eq!(peer, node(1));
+            Some((silent, waits))
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+/// Its system acknowledges all that is sent, and its process says nothing of it.
+#[test]
+fn a_peer_that_takes_nothing_for_five_seconds_is_told_of_while_it_lasts() {
+    let mut bench = Bench::new();
+    bench.hands.commands.push_back(snapshot(1, 1, Reach::Usable));
+    bench.hands.inputs.push((AlignedVec::new(), 0, true));
+    bench.hands.flow = Some(QUIET);
+    bench.run();
+    let send = |bench: &mut Bench| {
+        let frames = (bench.encode)(&ping(1));
+        bench.worker.inject(Injection::Frames { destination: destination(1), frames });
+    };
+    send(&mut bench);
+    bench.hands.commands.push_back(Command::Dialed(destination(1), 0, None));
+    let pass = |bench: &mut Bench, ms: u64| {
+        for _ in 0..ms / 10 {
+            bench.run();
+            bench.hands.clock.fetch_add(9_990_000, Ordering::Relaxed);
+        }
+        untaken(bench)
+    };
+    assert_eq!(pass(&mut bench, 4_900), []);
+    // Something comes: whatever it is, its worker is not held.
+    let (link, _) = bench.hands.sockets[0];
+    let (bytes, _, read) = &mut bench.hands.inputs[0];
+    bytes.extend_from_slice(&(bench.encode)(&ping(1)).bytes()[..8]);
+    *read = false;
+    bench.turn.readable(link, false);
+    assert_eq!(pass(&mut bench, 5_000), []);
+    send(&mut bench);
+    let seconds = Duration::from_secs;
+    assert_eq!(pass(&mut bench, 5_500), [(seconds(5), 2)]);
+    assert_eq!(pass(&mut bench, 5_000), [(seconds(10), 2)]);
+    // This worker was held itself: it knows nothing of the time meanwhile.
+    bench.hands.clock.fetch_add(60_000_000_000, Ordering::Relaxed);
+    assert_eq!(pass(&mut bench, 4_000), []);
+    assert_eq!(pass(&mut bench, 1_500), [(seconds(15), 2)]);
+    bench.turn.lose(&mut bench.worker, &mut bench.hands, link);
+    assert_eq!(pass(&mut bench, 20_000), []);
+}
+
 /// Takes two seconds when it is woken.
 struct Sleepy(Arc<AtomicU64>);
 
