@@ -27,6 +27,7 @@ mod planned;
 mod repliers;
 mod routers;
 mod too_large;
+mod works;
 
 // ---- the way of a message ----
 

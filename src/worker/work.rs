@@ -130,7 +130,10 @@ impl<T> Works<T> {
     pub fn take_result(&mut self) -> Option<(InstanceId, T, Outcome)> {
         let (key, outcome) = self.results.as_ref().and_then(Finished::pop)?;
         match self.open.remove(&key) {
-            Some(Open { routee, then, .. }) => Some((routee, then, outcome)),
+            Some(Open { routee, then, stop, .. }) => {
+                drop_quietly(stop);
+                Some((routee, then, outcome))
+            }
             None => {
                 drop_quietly(outcome);
                 None
@@ -165,6 +168,17 @@ impl<T> Works<T> {
         while let Some((key, _)) = self.open.first_key_value() {
             self.end(WorkKey(*key), end, board);
         }
+    }
+}
+
+impl<T> Drop for Works<T> {
+    fn drop(&mut self) {
+        let Some(results) = self.results.take() else { return };
+        while let Some(result) = results.pop() {
+            drop_quietly(result);
+        }
+        // One may have come just then.
+        drop_quietly(results);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Worker;
 use super::core::{Context, Core, Then};
 use super::handler::Routee;
+use super::panics::drop_quietly;
 use super::work::{TooMuchWork, Work, WorkKey, WorkLost};
 use crate::base::fate::WorkEnd;
 
@@ -105,10 +106,17 @@ impl Worker {
             Err(WorkLost::GivenUp) => WorkEnd::GivenUp,
         };
         self.core.published.tally.work_ended[end as usize].add(1);
-        if self.with_routee(routee, "a result", |hosted, cx| then(hosted.routee(), outcome, cx))
-            == Some(true)
-        {
-            self.restart(routee);
+        let mut brought = Some((then, outcome));
+        let panicked = self.with_routee(routee, "a result", |hosted, cx| {
+            if let Some((then, outcome)) = brought.take() {
+                then(hosted.routee(), outcome, cx);
+            }
+        });
+        match panicked {
+            Some(true) => self.restart(routee),
+            Some(false) => {}
+            // Nothing of users' runs any more.
+            None => drop_quietly(brought),
         }
     }
 }
