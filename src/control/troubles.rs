@@ -215,15 +215,16 @@ struct Known {
     /// When it was last seen.
     last: Time,
     repeats: Repeats,
+    /// A line said that it is so.
+    told: bool,
     /// Another thing that is not certain yet, and when it was last seen.
     unsure: Option<(Trouble, Time)>,
 }
 
 impl Known {
-    fn new(now: Time, trouble: Trouble) -> Self {
-        let mut repeats = Repeats::default();
+    fn new(now: Time, trouble: Trouble, mut repeats: Repeats) -> Self {
         repeats.count();
-        Self { begun: trouble.since, trouble, last: now, repeats, unsure: None }
+        Self { begun: trouble.since, trouble, last: now, repeats, told: false, unsure: None }
     }
 
     /// Something is seen of the same peer.
@@ -312,10 +313,19 @@ impl Known {
     }
 }
 
+/// What is over, and may begin again.
+struct Past {
+    at: Time,
+    is_stranger: bool,
+    repeats: Repeats,
+}
+
 /// All that is known.
 #[derive(Default)]
 pub(super) struct Troubles {
     known: BTreeMap<NodeRef, Known>,
+    /// Of what was over a moment ago: one that comes and goes is told once a minute.
+    past: BTreeMap<NodeRef, Past>,
     /// What whoever asks is told.
     shown: Arc<[Trouble]>,
     news: bool,
@@ -336,34 +346,47 @@ impl Troubles {
         if let Some(known) = self.known.get_mut(&seen.peer) {
             return known.saw(now, seen);
         }
-        let known = Known::new(now, seen);
-        let alike = |other: &&Known| other.is_stranger() == known.is_stranger();
-        let most = if known.is_stranger() { MOST_STRANGERS } else { MOST };
-        if self.known.values().filter(alike).count() < most {
-            self.known.insert(known.trouble.peer, known);
+        let is_stranger = matches!(seen.what, PeerTrouble::NotThere { .. });
+        let alike = self.known.values().filter(|other| other.is_stranger() == is_stranger);
+        if alike.count() < most(is_stranger) {
+            let past = self.past.remove(&seen.peer).filter(|past| now.since(past.at) < LASTS);
+            let mut repeats = past.map(|past| past.repeats).unwrap_or_default();
+            repeats.renew();
+            self.known.insert(seen.peer, Known::new(now, seen, repeats));
         }
+    }
+
+    /// Takes out what is over.
+    fn take_out(&mut self, now: Time, is_over: impl Fn(&Known) -> bool) -> Vec<Known> {
+        let over = self.known.iter().filter(|(_, known)| is_over(known));
+        let over: Vec<NodeRef> = over.map(|(peer, _)| *peer).collect();
+        let over: Vec<Known> = over.iter().filter_map(|peer| self.known.remove(peer)).collect();
+        self.past.retain(|_, past| now.since(past.at) < LASTS);
+        for known in over.iter().filter(|known| known.repeats.was_told()) {
+            let is_stranger = known.is_stranger();
+            let alike = self.past.values().filter(|past| past.is_stranger == is_stranger);
+            if alike.count() < most(is_stranger) {
+                let past = Past { at: now, is_stranger, repeats: known.repeats };
+                self.past.insert(known.trouble.peer, past);
+            }
+        }
+        over
     }
 
     /// Takes out what is over. Gives the lines that say so.
     fn end(&mut self, now: Time, is_over: impl Fn(&Known) -> bool) -> Vec<LogLine> {
         let mut lines = Vec::new();
-        let log = &mut self.log;
-        self.known.retain(|_, known| {
-            let over = is_over(known);
-            if over && known.repeats.was_told() {
-                let kind = LogKind::TroubleOver;
-                if let Some(left_out) = log.line(now, kind) {
-                    let Trouble { name, address, what, since, .. } = &known.trouble;
-                    let (what, lasted) = (what.short(), now.since(known.begun).as_secs());
-                    let mut text = format!("{name} at {address}: over, after {lasted} s: {what}");
-                    if known.begun != *since {
-                        text += &format!(", for the last {} s", now.since(*since).as_secs());
-                    }
-                    lines.push(LogLine { kind, left_out, text });
-                }
+        for known in self.take_out(now, is_over).into_iter().filter(|known| known.told) {
+            let kind = LogKind::TroubleOver;
+            let Some(left_out) = self.log.line(now, kind) else { continue };
+            let Trouble { name, address, what, since, .. } = &known.trouble;
+            let (what, lasted) = (what.short(), now.since(known.begun).as_secs());
+            let mut text = format!("{name} at {address}: over, after {lasted} s: {what}");
+            if known.begun != *since {
+                text += &format!(", for the last {} s", now.since(*since).as_secs());
             }
-            !over
-        });
+            lines.push(LogLine { kind, left_out, text });
+        }
         lines
     }
 
@@ -378,6 +401,7 @@ impl Troubles {
                 continue;
             }
             let Some(left_out) = self.log.line(now, kind) else { continue };
+            known.told = true;
             let mut text = known.trouble.to_string();
             if let Some(times) = known.repeats.tell(now) {
                 let lasted = now.since(known.trouble.since).as_secs();
@@ -502,9 +526,9 @@ impl Control {
         let view = Arc::clone(self.membership.view());
         let over = self.troubles.end(now, |known| known.has_passed(now));
         // That nothing was seen for long shows not that it is over: nobody is told so.
-        self.troubles.known.retain(|_, known| {
+        self.troubles.take_out(now, |known| {
             let member = view.member(known.trouble.peer.node);
-            !known.is_forgotten(now, member.is_some_and(|member| member.reachable))
+            known.is_forgotten(now, member.is_some_and(|member| member.reachable))
         });
         self.tell_troubles(now, over, sink);
         let known = self.troubles.known.values().filter(|known| known.can_be_looked_at());
@@ -525,6 +549,11 @@ impl Control {
             sink.schedule(now.plus(LOOK), ControlTimer::Troubles);
         }
     }
+}
+
+/// How many are kept of members, or of nodes that are none.
+fn most(is_stranger: bool) -> usize {
+    if is_stranger { MOST_STRANGERS } else { MOST }
 }
 
 /// A member's trouble as it is seen now.

@@ -67,6 +67,40 @@ fn what_the_system_says_is_told_once_it_says_so_for_a_while() {
 }
 
 #[test]
+fn what_comes_and_goes_is_told_once_a_minute() {
+    let mut troubles = Troubles::default();
+    let mut told = Vec::new();
+    for second in 0..300 {
+        let now = at(second);
+        if second % 5 == 4 {
+            told.extend(troubles.end(now, |_| true).iter().map(|_| (second, "over")));
+        } else {
+            troubles.saw(now, seen(1, now, PeerTrouble::Refuses));
+        }
+        told.extend(troubles.tell(now).iter().map(|_| (second, "refuses")));
+    }
+    let minute = |minute: u64| [(minute * 60, "refuses"), (minute * 60 + 4, "over")];
+    assert_eq!(told, (0..5).flat_map(minute).collect::<Vec<_>>());
+    // Of many that are over few are kept in mind.
+    for number in 0..10_000 {
+        let now = at(1_000 + number);
+        troubles.saw(now, seen(number, now, PeerTrouble::Refuses));
+        troubles.tell(now);
+        troubles.end(now, |_| true);
+    }
+    assert_eq!(troubles.past.len() as u64, LASTS.as_secs());
+    for number in 0..10_000 {
+        let now = at(20_000 + number / MOST as u64);
+        troubles.saw(now, seen(number, now, PeerTrouble::Refuses));
+        troubles.known.values_mut().for_each(|known| {
+            known.repeats.tell(now);
+        });
+        troubles.take_out(now, |_| true);
+        assert!(troubles.past.len() <= MOST);
+    }
+}
+
+#[test]
 fn what_was_held_back_since_another_kind_was_told_is_told_as_new() {
     let mut troubles = Troubles::default();
     troubles.saw(at(0), seen(1, at(0), PeerTrouble::Refuses));
@@ -125,7 +159,9 @@ fn a_link_that_opens_ends_only_what_kept_links_from_opening() {
     use PeerTrouble::{
         Fails, Mute, NoHandshake, NoPlace, NotSent, Refuses, Swallowed, TakesNothing, Vanish,
     };
-    let ends = |what, by_look| Known::new(at(0), seen(1, at(0), what)).ends_with_a_link(by_look);
+    let ends = |what, by_look| {
+        Known::new(at(0), seen(1, at(0), what), Repeats::default()).ends_with_a_link(by_look)
+    };
     for (what, by_link, by_look) in [
         (Refuses, true, true),
         (Vanish, true, true),
