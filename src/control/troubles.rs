@@ -235,8 +235,12 @@ impl Known {
             self.trouble = Trouble { since: self.trouble.since, ..seen };
             return;
         }
-        // Whatever keeps datagrams from it keeps connections from it as well.
-        if self.trouble.what == PeerTrouble::NotSent && !self.has_passed(now) {
+        // Whatever keeps datagrams from it keeps connections from it as well. What is not certain
+        // yet hides nothing that is.
+        if self.trouble.what == PeerTrouble::NotSent
+            && !self.has_passed(now)
+            && (self.counts() || !seen.is_certain(now))
+        {
             return;
         }
         if self.counts() {
@@ -347,8 +351,15 @@ impl Troubles {
             return known.saw(now, seen);
         }
         let is_stranger = matches!(seen.what, PeerTrouble::NotThere { .. });
-        let alike = self.known.values().filter(|other| other.is_stranger() == is_stranger);
-        if alike.count() < most(is_stranger) {
+        let alike = || self.known.iter().filter(|(_, other)| other.is_stranger() == is_stranger);
+        let is_full = alike().count() >= most(is_stranger);
+        // A link that is down for a moment fails for all members at once.
+        let gives_way = alike().find(|(_, other)| seen.is_certain(now) && !other.counts());
+        let gives_way = gives_way.map(|(peer, _)| *peer).filter(|_| is_full);
+        if let Some(peer) = gives_way {
+            self.known.remove(&peer);
+        }
+        if !is_full || gives_way.is_some() {
             let past = self.past.remove(&seen.peer).filter(|past| now.since(past.at) < LASTS);
             let mut repeats = past.map(|past| past.repeats).unwrap_or_default();
             repeats.renew();

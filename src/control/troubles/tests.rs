@@ -141,6 +141,29 @@ fn what_the_system_says_once_pushes_out_nothing_that_was_told() {
 }
 
 #[test]
+fn what_is_not_certain_yet_hides_nothing_that_is() {
+    let mut troubles = Troubles::default();
+    troubles.saw(at(0), seen(1, at(0), PeerTrouble::NotSent));
+    troubles.saw(at(1), seen(1, at(1), PeerTrouble::Refuses));
+    assert_eq!(troubles.tell(at(1)).len(), 1);
+    assert_eq!((troubles.shown[0].what, troubles.shown[0].since), (PeerTrouble::Refuses, at(1)));
+
+    // Nor does it keep the places.
+    let mut troubles = Troubles::default();
+    for number in 0..1_000 {
+        troubles.saw(at(0), seen(number, at(0), PeerTrouble::NotSent));
+    }
+    for number in 1_000..2_000 {
+        troubles.saw(at(1), seen(number, at(1), PeerTrouble::Vanish));
+    }
+    troubles.saw(at(1), seen(2_000, at(1), PeerTrouble::Fails));
+    troubles.tell(at(1));
+    let shown: Vec<_> = troubles.shown.iter().map(|trouble| trouble.peer.node.0).collect();
+    assert_eq!(shown, (1_000..1_000 + MOST as u64).collect::<Vec<_>>());
+    assert_eq!(troubles.known.len(), MOST);
+}
+
+#[test]
 fn datagrams_that_are_sent_again_are_told_as_over() {
     let mut troubles = Troubles::default();
     for second in 0..9 {
