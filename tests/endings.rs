@@ -229,6 +229,7 @@ impl Handler<Work> for Blocker {
         assert!(matches!(node.router("/user/more").build(), Err(NodeError::WouldBlock)));
         assert_eq!(node.events().wait(), Err(EventGap::WouldBlock));
         assert!(!node.wait_members(9, LIMIT));
+        assert!(matches!(node.wait_ended(LIMIT), Err(NodeError::WouldBlock)));
         7
     }
 }

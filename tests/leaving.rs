@@ -356,9 +356,11 @@ fn a_leave_that_a_handler_asks_for_goes_on_though_the_handler_cannot_wait() {
 fn who_has_ended_does_not_begin_to_leave() {
     for _ in 0..20 {
         let node = builder("alone").set("membership.gossip_ms", "20").start().unwrap();
+        assert_eq!(node.wait_ended(Duration::ZERO).unwrap(), None);
         node.begin_leave().unwrap();
         node.begin_leave().expect("it changes nothing");
-        keyway::queue::block_on(node.ended());
+        let ended = node.wait_ended(LIMIT).unwrap();
+        assert_eq!(ended, Some(keyway::Ended::Left { drained: true }));
         let again = node.begin_leave();
         assert!(matches!(again, Err(NodeError::Stopped)), "{again:?}");
     }

@@ -316,7 +316,8 @@ impl Node {
     }
 
     /// Begins to leave as [`Node::leave`] does and returns at once, for nodes that are shared;
-    /// [`Node::ended`] tells when it is over and whether everything was drained. A second time
+    /// [`Node::ended`] and [`Node::wait_ended`] tell when it is over and whether everything was
+    /// drained. A second time
     /// changes nothing while it goes on.
     ///
     /// # Errors
@@ -386,6 +387,16 @@ impl Node {
         let end = shielded(ended.wait_for(Option::is_some)).await;
         // The sender goes only with the control thread, which sets a reason first.
         end.ok().and_then(|end| end.clone()).unwrap_or(Ended::Stopped)
+    }
+
+    /// As [`Node::ended`], blocking the thread for at most a while; `None` when it is still there. With
+    /// [`Duration::MAX`] it waits for as long as the node runs.
+    ///
+    /// # Errors
+    /// [`NodeError::WouldBlock`] in a handler, whose worker's thread must not wait.
+    pub fn wait_ended(&self, within: Duration) -> Result<Option<Ended>, NodeError> {
+        self.shared.may_wait()?;
+        Ok(block_on_within(self.ended(), within))
     }
 
     /// How the node ended, if it has.
