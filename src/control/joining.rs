@@ -183,6 +183,11 @@ impl Joining {
         self.limited(now, text)
     }
 
+    /// Whether the log takes a line of why this node has not joined.
+    pub(super) fn has_room(&self, now: Time) -> bool {
+        self.log.has_room(now, LogKind::Joining)
+    }
+
     /// The line of this text. All that say why this node has not joined have one limit together.
     pub(super) fn limited(&mut self, now: Time, text: String) -> Option<LogLine> {
         let kind = LogKind::Joining;

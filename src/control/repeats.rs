@@ -61,8 +61,8 @@ const MOST: usize = 8;
 pub(super) struct Complaints(Vec<(String, Time, Repeats)>);
 
 impl Complaints {
-    /// Somebody complains. Gives what is to be told of it now.
-    pub fn hear(&mut self, now: Time, text: &str) -> Option<String> {
+    /// Somebody complains. Gives what is to be told of it now, if the log has room; else it stays due.
+    pub fn hear(&mut self, now: Time, text: &str, has_room: bool) -> Option<String> {
         self.0.retain(|(_, last, _)| now.since(*last) < FORGOTTEN);
         let place = match self.0.iter().position(|(known, ..)| known == text) {
             Some(place) => place,
@@ -77,7 +77,7 @@ impl Complaints {
         let (text, last, repeats) = &mut self.0[place];
         *last = now;
         repeats.count();
-        if !repeats.is_due(now) {
+        if !has_room || !repeats.is_due(now) {
             return None;
         }
         Some(match repeats.tell(now) {
@@ -96,13 +96,21 @@ mod tests {
         let mut complaints = Complaints::default();
         let told = (0..300).filter(|second| {
             let text = if second % 2 == 0 { "one" } else { "other" };
-            complaints.hear(Time(second * 1_000_000_000), text).is_some()
+            complaints.hear(Time(second * 1_000_000_000), text, true).is_some()
         });
         assert_eq!(told.collect::<Vec<_>>(), [0, 1, 60, 61, 180, 181]);
         for text in 0..1_000 {
-            complaints.hear(Time(0), &text.to_string());
+            complaints.hear(Time(0), &text.to_string(), true);
         }
         assert_eq!(complaints.0.len(), MOST);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_told_as_soon_as_there_is_some() {
+        let mut complaints = Complaints::default();
+        assert_eq!(complaints.hear(Time(0), "no", false), None);
+        assert_eq!(complaints.hear(Time(1), "no", true).as_deref(), Some("no"));
+        assert_eq!(complaints.hear(Time(2), "no", true), None);
     }
 
     #[test]

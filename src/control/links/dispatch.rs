@@ -137,7 +137,8 @@ impl Control {
         let state = self.joining.state();
         let why = state.obstacle().filter(|_| matches!(state, JoinState::NoAddress { .. }));
         if let Some(why) = &why {
-            let heard = self.complaints.hear(now, &format!("{NOBODY_YET}; {why}"));
+            let has_room = self.joining.has_room(now);
+            let heard = self.complaints.hear(now, &format!("{NOBODY_YET}; {why}"), has_room);
             if let Some(line) = heard.and_then(|text| self.joining.limited(now, text)) {
                 sink.log(line);
             }
@@ -147,7 +148,8 @@ impl Control {
 
     /// Discovery looks every few seconds, and may find the same wrong for ever.
     fn complain_of_discovery(&mut self, now: Time, text: &str, sink: &mut dyn ControlSink) {
-        if let Some(text) = self.complaints.hear(now, text) {
+        let has_room = self.links.log.has_room(now, LogKind::Discovery);
+        if let Some(text) = self.complaints.hear(now, text, has_room) {
             self.links(now, sink, |links, out| {
                 links.say(now, LogKind::Discovery, out, || text);
             });
