@@ -418,6 +418,10 @@ fn what_the_system_or_a_handshake_says_names_the_peer_in_its_words() {
     scene.run(|links, out| links.say_to(at(7), node(2), Some(address), word, b"word", out));
     let magic = Failure::Handshake(HandshakeError::WrongMagic { found: *b"HTTP/1.1" });
     assert!(scene.event(8, 7, JobEvent::Failed(magic, "not it".into())).contains(&strange));
+    // Who knows no channels takes links.
+    scene.run(|links, out| links.say_to(at(9), node(2), Some(address), word, b"word", out));
+    let older = Failure::Handshake(HandshakeError::UnknownPurpose { code: 2 });
+    assert!(!scene.event(10, 8, JobEvent::Failed(older, "not it".into())).contains(&strange));
 }
 
 #[test]
