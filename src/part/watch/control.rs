@@ -91,7 +91,7 @@ impl ControlPart for WatchControl {
         if self.roster.replace(view.roster_digest) == Some(view.roster_digest) && !ended {
             return;
         }
-        let nodes = view.members.iter().map(|member| member.node_ref()).collect();
+        let nodes = view.members.iter().map(|member| (member.node_ref(), member.workers)).collect();
         out.publish(Members { nodes, ends: self.ends.iter().copied().collect() });
     }
 

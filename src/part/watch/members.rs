@@ -1,13 +1,13 @@
 //! What is known of the nodes whose routees are watched.
 
-use super::GoneReason;
+use super::{GoneReason, Target};
 use crate::base::NodeRef;
 
 /// What control publishes: who is a member, and how those ended that are not any more.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// The lives of nodes in the view, in its order.
-    pub nodes: Vec<NodeRef>,
+    /// The lives of nodes in the view, in its order, each with how many workers it has.
+    pub nodes: Vec<(NodeRef, u16)>,
     /// The last ends, oldest first.
     pub ends: Vec<Ended>,
 }
@@ -21,7 +21,7 @@ pub struct Ended {
     pub reason: GoneReason,
 }
 
-/// What is known of a node.
+/// What is known of a node, or of one of its workers.
 pub(super) enum Known {
     Member,
     Gone(GoneReason),
@@ -30,11 +30,18 @@ pub(super) enum Known {
 }
 
 impl Members {
-    pub(super) fn know(&self, node: NodeRef) -> Known {
-        if let Ok(at) = self.nodes.binary_search_by_key(&node.node, |known| known.node) {
-            let life = self.nodes[at].incarnation;
+    pub(super) fn know(&self, target: Target) -> Known {
+        let node = target.node();
+        if let Ok(at) = self.nodes.binary_search_by_key(&node.node, |(known, _)| known.node) {
+            let (NodeRef { incarnation: life, .. }, workers) = self.nodes[at];
             if life == node.incarnation {
-                return Known::Member;
+                return match target {
+                    // Nobody is there to be asked, and never will be.
+                    Target::Routee(routee) if routee.worker.0 >= workers => {
+                        Known::Gone(GoneReason::Withdrawn)
+                    }
+                    Target::Routee(_) | Target::Node(_) => Known::Member,
+                };
             } else if life > node.incarnation {
                 return Known::Gone(GoneReason::NodeRestarted);
             }

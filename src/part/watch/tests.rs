@@ -25,6 +25,8 @@ use crate::part::{
 use crate::wire::{Deframed, Message, WireType, deframe};
 
 const W0: WorkerIndex = WorkerIndex(0);
+/// How many each node has.
+const WORKERS: u16 = 2;
 const CARTS: HandlerId = HandlerId(3);
 const RETRY: Duration = Duration::from_millis(500);
 const UNKNOWN: Duration = Duration::from_millis(1_500);
@@ -34,8 +36,8 @@ fn node(name: &str, life: u64) -> NodeRef {
 }
 
 fn members(lives: &[NodeRef], ends: &[(NodeRef, GoneReason)]) -> Arc<Members> {
-    let mut nodes = lives.to_vec();
-    nodes.sort_by_key(|life| life.node);
+    let mut nodes: Vec<_> = lives.iter().map(|life| (*life, WORKERS)).collect();
+    nodes.sort_by_key(|(life, _)| life.node);
     let ends = ends.iter().map(|(node, reason)| Ended { node: *node, reason: *reason }).collect();
     Arc::new(Members { nodes, ends })
 }
@@ -253,6 +255,20 @@ fn an_unknown_node_is_waited_for_and_then_gone() {
 }
 
 #[test]
+fn a_routee_on_a_worker_that_its_node_does_not_have_is_gone_as_soon_as_that_is_known() {
+    for of in [node("b", 1), node("me", 1)] {
+        let on = |worker| RouteeId { node: of, worker: WorkerIndex(worker), instance: carts(1) };
+        let [there, nowhere] = [WORKERS - 1, WORKERS].map(on).map(Target::Routee);
+        let gone = || [Seen::Count(GONE, 1), Seen::Deliver(WATCHING, 70, GoneReason::Withdrawn)];
+        let mut half = Half::new(8);
+        half.watch(ME, nowhere);
+        assert_eq!(half.told(&members(&[of], &[])), gone());
+        assert_eq!(half.watch(ME, nowhere)[1..], gone());
+        assert!(matches!(half.watch(ME, there)[1], Seen::Send(..)));
+    }
+}
+
+#[test]
 fn a_life_that_is_named_is_the_one_that_is_watched() {
     let b = node("b", 1);
     let mut half = Half::new(8);
@@ -423,7 +439,8 @@ fn control_publishes_members_and_how_others_ended() {
     let mut control = WatchControl::new(2);
     let mut effects = ControlEffects::<WorkerOrder>::default();
     let mut facts = Arc::default();
-    let view = Arc::new(View::new(node("me", 1), 1, vec![member("a", MemberState::Up)]));
+    let a = Member { workers: WORKERS, ..member("a", MemberState::Up) };
+    let view = Arc::new(View::new(node("me", 1), 1, vec![a.clone()]));
     let events = [
         MemberEvent::Removed(member("b", MemberState::Left).into()),
         MemberEvent::Removed(member("c", MemberState::Down).into()),
@@ -435,7 +452,7 @@ fn control_publishes_members_and_how_others_ended() {
     let ends = [(node("b", 1), GoneReason::NodeLeft), (node("c", 1), GoneReason::NodeDown)];
     assert_eq!(facts, members(&[node("a", 1)], &ends));
     // Whether a member answers is nothing to those who watch it.
-    let silent = Member { reachable: false, ..member("a", MemberState::Up) };
+    let silent = Member { reachable: false, ..a };
     let silent = Arc::new(view.next(view.me, vec![silent.into()]));
     effects.published = false;
     control.view(&silent, &[], &mut ControlOutlet::new(PartId(1), &mut facts, &mut effects));

@@ -199,7 +199,7 @@ impl WatchWorker {
         self.watches.insert(id, Watch { watcher, target, life, asked: false });
         self.watchers.insert(watcher, id);
         self.by_node.entry(node).or_default().insert(id);
-        match self.members.know(node) {
+        match self.members.know(target) {
             Known::Gone(reason) => return self.end(id, reason, out),
             Known::Not if node != self.me => {
                 self.unknown[1].insert(id);
@@ -236,7 +236,7 @@ impl WatchWorker {
 
     fn is_unknown(&self, id: u64) -> bool {
         let watch = self.watches.get(&id);
-        watch.is_some_and(|watch| matches!(self.members.know(watch.target.node()), Known::Not))
+        watch.is_some_and(|watch| matches!(self.members.know(watch.target), Known::Not))
     }
 
     /// Asks the other side to keep a watch, and sees to it that it is asked again.
@@ -514,14 +514,18 @@ impl WorkerPart for WatchWorker {
         let before = std::mem::replace(&mut self.members, Arc::clone(members));
         let nodes: Vec<NodeRef> = self.by_node.keys().copied().collect();
         for node in nodes {
-            let reason = match members.know(node) {
-                Known::Gone(reason) => reason,
-                // More have ended since than are remembered.
-                Known::Not if matches!(before.know(node), Known::Member) => GoneReason::NodeDown,
-                Known::Member | Known::Not => continue,
-            };
+            let was_member = matches!(before.know(Target::Node(node)), Known::Member);
+            match (members.know(Target::Node(node)), was_member) {
+                (Known::Member, true) | (Known::Not, false) => continue,
+                _ => {}
+            }
             for id in self.by_node.get(&node).cloned().unwrap_or_default() {
-                self.end(id, reason, out);
+                match members.know(self.watches[&id].target) {
+                    Known::Gone(reason) => self.end(id, reason, out),
+                    // More have ended since than are remembered.
+                    Known::Not if was_member => self.end(id, GoneReason::NodeDown, out),
+                    Known::Not | Known::Member => {}
+                }
             }
         }
     }

@@ -128,8 +128,8 @@ fn a_watch_that_is_stopped_is_forgotten_by_a_peer_that_was_slow() {
     let mut net = Net::joined(2);
     let worker = &mut net.sides[0].worker;
     worker.serve(WATCHER, RouteeFactory::new(|_| Watcher(Told::default())));
-    let mut nodes = vec![reference(0).id.node, reference(1).id.node];
-    nodes.sort_by_key(|life| life.node);
+    let mut nodes = vec![(reference(0).id.node, 1), (reference(1).id.node, 1)];
+    nodes.sort_by_key(|(life, _)| life.node);
     let members = Members { nodes, ends: Vec::new() };
     worker.told(&Facts { watch: Arc::new(members), ..Facts::default() });
     net.cx_of(0, WATCHER, |cx| cx.watch::<Watcher>(&reference(1), 5)).expect("there are places");
