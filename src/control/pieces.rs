@@ -12,10 +12,8 @@ use std::time::Duration;
 use crate::base::{NodeRef, Time};
 use crate::member::MAX_DATAGRAM_BYTES;
 use crate::wire::codec::{Reader, Writer};
-use crate::wire::datagram::{MEMBERSHIP, PIECES, WHOLE_BYTES};
+use crate::wire::datagram::{MEMBERSHIP, PIECE_BYTES, PIECE_HEAD_BYTES, PIECES, WHOLE_BYTES};
 
-const HEAD_BYTES: usize = 4 + 1 + 1;
-const PIECE_BYTES: usize = WHOLE_BYTES - HEAD_BYTES;
 /// In how many pieces the longest payload goes.
 const MOST_PIECES: usize = MAX_DATAGRAM_BYTES.div_ceil(PIECE_BYTES);
 /// How many payloads may be incomplete at a time. One more takes the place of the oldest.
@@ -70,7 +68,7 @@ impl Pieces {
         let mut head = || Some((reader.u32().ok()?, reader.u8().ok()?, reader.u8().ok()?));
         let (number, index, count) = head().ok_or(NoPiece)?;
         let (index, count) = (usize::from(index), usize::from(count));
-        let bytes = &piece[HEAD_BYTES..];
+        let bytes = &piece[PIECE_HEAD_BYTES..];
         let is_last = index + 1 == count;
         let fits = if is_last { bytes.len() <= PIECE_BYTES } else { bytes.len() == PIECE_BYTES };
         if index >= count || !(2..=MOST_PIECES).contains(&count) || bytes.is_empty() || !fits {
@@ -112,7 +110,7 @@ pub(super) struct NoPiece;
 mod tests {
     use super::*;
     use crate::base::{Incarnation, NodeId};
-    use crate::wire::datagram::OVERHEAD_LEN;
+    use crate::wire::datagram::{OVERHEAD_LEN, sent_bytes};
 
     fn at(ms: u64) -> Time {
         Time(ms * 1_000_000)
@@ -130,7 +128,9 @@ mod tests {
     fn sent(pieces: &mut Pieces, payload: &[u8]) -> Vec<(u8, Vec<u8>)> {
         let mut sent = Vec::new();
         pieces.split(payload, |part, bytes| sent.push((part, bytes.to_vec())));
-        assert!(sent.iter().all(|(_, bytes)| bytes.len() + OVERHEAD_LEN <= 1_200));
+        let each = sent.iter().map(|(_, bytes)| bytes.len() + OVERHEAD_LEN);
+        assert!(each.clone().all(|bytes| bytes <= 1_200));
+        assert_eq!(each.sum::<usize>(), sent_bytes(payload.len()));
         sent
     }
 
@@ -179,7 +179,7 @@ mod tests {
         let mut there = Pieces::default();
         let piece = |index, count, bytes: usize| {
             let mut piece = vec![1, 0, 0, 0, index, count];
-            piece.resize(HEAD_BYTES + bytes, 7);
+            piece.resize(PIECE_HEAD_BYTES + bytes, 7);
             piece
         };
         let most = MOST_PIECES as u8;
@@ -191,7 +191,7 @@ mod tests {
             piece(0, 1, 9),
             piece(0, 0, 9),
             piece(0, most + 1, PIECE_BYTES),
-            vec![1; HEAD_BYTES - 1],
+            vec![1; PIECE_HEAD_BYTES - 1],
             Vec::new(),
         ] {
             assert_eq!(there.take(at(0), from(1), &none), Err(NoPiece), "{none:?}");

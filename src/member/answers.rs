@@ -1,11 +1,19 @@
-//! How often an answer that is longer than what it answers goes out: what comes may be played again
-//! by a stranger, at any rate and as if it came from any address.
+//! How much and how often is answered: what comes may be played again by a stranger, at any rate and
+//! as if it came from any address.
+//!
+//! Where nobody has shown yet that it gets what is sent there, at most three times as many bytes go
+//! as came from there. Who would get more is asked first, with a number; it gets the rest when it
+//! repeats that.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::{NodeId, Time};
+use crate::wire::datagram::sent_bytes;
+
+/// How many times what came goes at the most where nobody has shown that it arrives.
+const TIMES_WHAT_CAME: usize = 3;
 
 /// How long an answer is kept in mind.
 const GAP: Duration = Duration::from_millis(100);
@@ -26,13 +34,36 @@ pub(super) struct Answers {
     pub compared: Recent<SocketAddr>,
     /// With records: who advertises this address, and asked for these with this number.
     pub requested: Recent<(SocketAddr, u64, Vec<NodeId>), TRIES>,
-    /// With this node's record: who asked for it without being known.
+    /// With a question: who asked for this node's record without being known.
     pub introduced: Recent<SocketAddr, TRIES>,
     /// With this node's record: who asked whether it is there, with this number, so that an old
     /// question keeps no answer from a later one.
     pub proven: Recent<(SocketAddr, u64), TRIES>,
     /// That its life is over: who called from there as this node.
     pub over: Recent<(SocketAddr, NodeId)>,
+    /// How many bytes may go where the datagram at hand came from; `None` if that has shown that it
+    /// gets them.
+    left: Option<usize>,
+}
+
+impl Answers {
+    /// A datagram with so long a payload is at hand.
+    pub fn begin(&mut self, payload: usize) {
+        self.left = Some(TIMES_WHAT_CAME * sent_bytes(payload));
+    }
+
+    /// Its sender repeats a number that this node has sent to where it is answered.
+    pub fn is_sure(&mut self) {
+        self.left = None;
+    }
+
+    /// Whether it may be answered with so long a payload; if so that counts as sent.
+    pub fn affords(&mut self, payload: usize) -> bool {
+        let Some(left) = &mut self.left else { return true };
+        let rest = left.checked_sub(sent_bytes(payload));
+        *left = rest.unwrap_or(*left);
+        rest.is_some()
+    }
 }
 
 #[derive(Debug)]

@@ -16,9 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::base::{NodeRef, Time};
 use crate::wire::codec::Writer;
 
-use super::messages::{
-    self, FLAG_ESTABLISHED, FLAG_JOIN, MAX_DATAGRAM_BYTES, Numbers, Packer, RecordEntry,
-};
+use super::messages::{self, Body, FLAG_ESTABLISHED, FLAG_JOIN, Message, Numbers, RecordEntry};
 use super::{MemberError, MemberSink, Membership};
 
 /// A number is good for the rest of its period, and the next one: for less than any
@@ -106,7 +104,7 @@ impl Membership {
         now: Time,
         from: SocketAddr,
         entry: &RecordEntry,
-        proof: Option<u64>,
+        Numbers { answers: proof, asks }: Numbers,
         sink: &mut dyn MemberSink,
     ) -> bool {
         let member = &entry.record.member;
@@ -117,7 +115,8 @@ impl Membership {
         }
         sink.not_proven(member, from);
         let number = self.door.number(now, asked, member.address);
-        sink.send(member.address, &messages::prove(self.sender(), member.node_ref(), number));
+        let question = messages::prove(self.sender(), member.node_ref(), number, asks);
+        sink.send(member.address, &question);
         if from != member.address {
             sink.send(from, &messages::unproven(self.sender(), member.incarnation));
         }
@@ -125,30 +124,56 @@ impl Membership {
     }
 
     /// Somebody asks, at this node's address, whether it is there. The answer to a node that has
-    /// not been listed yet is to show that it is.
+    /// not been listed yet is to show that it is. Where that is too long for who has not shown that
+    /// it is where its question came from, it is asked in turn, and asks again with that number.
     pub(super) fn prove_own(
         &mut self,
         now: Time,
-        from: SocketAddr,
+        (asker, from): (NodeRef, SocketAddr),
         is_stranger: bool,
         number: u64,
         sink: &mut dyn MemberSink,
     ) {
         self.door.asked = Some(now);
         self.door.awaited_since = None;
-        if !self.answers.proven.may(now, (from, number)) {
-            return;
-        }
         let asks_all = is_stranger || !self.established;
-        let flags = self.flags(if asks_all { FLAG_JOIN } else { 0 });
         let asks = asks_all.then(|| self.door.number(now, Asked::Call, from));
         let numbers = Numbers { answers: Some(number), asks };
-        let mut packer = Packer::records(flags, numbers, self.sender(), |out| {
-            debug_assert!(out.len() <= MAX_DATAGRAM_BYTES);
-            sink.send(from, out);
-        });
-        packer.record(self.directory.own(), self.own_belief());
-        packer.finish();
+        let own = self.own_datagram(if asks_all { FLAG_JOIN } else { 0 }, numbers);
+        if !self.answers.affords(own.len()) {
+            self.request(now, &[asker.node], (asker, from), sink);
+        } else if self.answers.proven.may(now, (from, number)) {
+            sink.send(from, &own);
+        }
+    }
+
+    /// Who is asked for its record, and is no member, asks in turn: it shows that it got the
+    /// request, and wants to see that what it sends arrives.
+    pub(super) fn ask_in_turn(
+        &mut self,
+        now: Time,
+        (asker, from): (NodeRef, SocketAddr),
+        number: u64,
+        sink: &mut dyn MemberSink,
+    ) {
+        if self.answers.introduced.may(now, from) {
+            let proof = self.door.number(now, Asked::Proof(asker), from);
+            sink.send(from, &messages::prove(self.sender(), asker, proof, Some(number)));
+        }
+    }
+
+    /// Whether a datagram shows that its sender gets what is sent to where it is answered.
+    pub(super) fn gets_answers(&self, now: Time, from: SocketAddr, message: &Message) -> bool {
+        let number = match message.body {
+            Body::Records { numbers: Numbers { answers, .. }, .. } => answers,
+            Body::Prove { answers, .. } => answers,
+            _ => None,
+        };
+        let Some(number) = number else { return false };
+        let sender = message.sender.member;
+        let at = self.current(sender).map_or(from, |held| held.record.member.address);
+        let asked = [Asked::Call, Asked::Proof(sender), Asked::Records(sender)];
+        asked.into_iter().any(|asked| self.door.has_asked(now, asked, at, number))
     }
 
     /// Somebody awaits this node's answer to what it has sent to this node's address.

@@ -69,14 +69,11 @@ impl Membership {
         sink.send(to, &messages::digest(self.sender(), self.digest()));
     }
 
-    /// After a welcome: shows this node to everyone that it has just learned of.
-    pub(super) fn introduce(&mut self, to: &[NodeRef], sink: &mut dyn MemberSink) {
-        let addresses: Vec<SocketAddr> = to
-            .iter()
-            .filter_map(|member| self.current(*member))
-            .map(|entry| entry.record.member.address)
-            .collect();
-        self.send_own(&addresses, sink);
+    /// After a welcome: shows this node to everyone that it has just learned of, with a number by
+    /// which it knows that what they ask is asked of it.
+    pub(super) fn introduce(&self, now: Time, to: &[NodeRef], sink: &mut dyn MemberSink) {
+        let known = to.iter().filter_map(|member| self.current(*member));
+        known.for_each(|entry| self.call(now, 0, entry.record.member.address, sink));
     }
 
     /// Passes a refused record on to the holder of its name, who answers for itself: a holder that
@@ -84,12 +81,9 @@ impl Membership {
     pub(super) fn pass_claim(&mut self, entry: &RecordEntry, sink: &mut dyn MemberSink) {
         self.stats.names_refused += 1;
         if let Some(held) = self.directory.get(entry.record.member.id) {
-            let holder = held.record.member.address;
-            let flags = self.flags(FLAG_CLAIM);
-            let emit = |datagram: &[u8]| sink.send(holder, datagram);
-            let mut packer = Packer::records(flags, Numbers::default(), self.sender(), emit);
-            packer.record(&entry.record, entry.belief);
-            packer.finish();
+            let (numbers, record) = (Numbers::default(), &entry.record);
+            let claim = self.one_record(FLAG_CLAIM, numbers, record, entry.belief);
+            sink.send(held.record.member.address, &claim);
         }
     }
 
@@ -253,7 +247,11 @@ impl Membership {
             let (by, incarnation) = (seen.address, seen.incarnation);
             self.end(now, MemberFault::Superseded { by, incarnation }, sink);
         } else if seen.incarnation < own.member.incarnation {
-            self.send_own(&[from], sink);
+            let own = self.own_datagram(0, Numbers::default());
+            // Else its sender finds it when both compare.
+            if self.answers.affords(own.len()) {
+                sink.send(from, &own);
+            }
         } else if elsewhere {
             self.answer_claim(seen, sink);
         } else if seen.state == MemberState::Down {

@@ -43,7 +43,7 @@ pub(super) const FLAG_WELCOME: u8 = 2;
 pub(super) const FLAG_CLAIM: u8 = 4;
 /// The sender is a member that others know, not a newcomer itself.
 pub(super) const FLAG_ESTABLISHED: u8 = 16;
-/// A number comes before the records: that of what they answer.
+/// A number comes before the records, or last: that of what they answer.
 pub(super) const FLAG_NUMBER: u8 = 32;
 /// What the summary lists may run still, or an earlier life of it, although it has ended.
 pub(super) const FLAG_AT_LARGE: u8 = 64;
@@ -109,8 +109,9 @@ pub(super) enum Body {
     /// There is no room for you among so many members; said to the life that asked.
     Full { about: Incarnation, limit: u32 },
     /// Sent to the address that this life advertises: if it is there, it repeats the number with
-    /// its record.
-    Prove { about: NodeRef, number: u64 },
+    /// its record. `answers` is the number of what this answers, if that had one: it shows that the
+    /// sender gets what is sent to it.
+    Prove { about: NodeRef, number: u64, answers: Option<u64> },
     /// You are not let in before you answer what was sent to the address that you advertise; said
     /// to the life that asked, where its datagrams come from.
     Unproven { about: Incarnation },
@@ -167,7 +168,11 @@ impl Message {
                 Body::AddressTaken { about: Incarnation(reader.u64()?), by: reader.text()? }
             }
             KIND_FULL => Body::Full { about: Incarnation(reader.u64()?), limit: reader.u32()? },
-            KIND_PROVE => Body::Prove { about: read_life(&mut reader)?, number: reader.u64()? },
+            KIND_PROVE => {
+                let (about, number) = (read_life(&mut reader)?, reader.u64()?);
+                let answers = (flags & FLAG_NUMBER != 0).then(|| reader.u64()).transpose()?;
+                Body::Prove { about, number, answers }
+            }
             KIND_UNPROVEN => Body::Unproven { about: Incarnation(reader.u64()?) },
             KIND_HELLO => Body::Hello { nonce: reader.u64()? },
             KIND_KNOWN => {
@@ -310,6 +315,9 @@ fn datagram(
     bytes
 }
 
+/// The length of a request for one record.
+pub(super) const REQUEST_BYTES: usize = HEADER_BYTES + NUMBER_BYTES + 8;
+
 pub(super) fn digest(sender: Sender, digest: u64) -> Vec<u8> {
     datagram(KIND_DIGEST, 0, sender, |out| out.u64(digest))
 }
@@ -332,8 +340,11 @@ pub(super) fn full(sender: Sender, about: Incarnation, limit: u32) -> Vec<u8> {
     datagram(KIND_FULL, 0, sender, |out| out.u64(about.0).u32(limit))
 }
 
-pub(super) fn prove(sender: Sender, about: NodeRef, number: u64) -> Vec<u8> {
-    datagram(KIND_PROVE, 0, sender, |out| out.node_ref(about).u64(number))
+pub(super) fn prove(sender: Sender, about: NodeRef, number: u64, answers: Option<u64>) -> Vec<u8> {
+    let flags = if answers.is_some() { FLAG_NUMBER } else { 0 };
+    datagram(KIND_PROVE, flags, sender, |out| {
+        answers.into_iter().fold(out.node_ref(about).u64(number), |out, number| out.u64(number))
+    })
 }
 
 pub(super) fn unproven(sender: Sender, about: Incarnation) -> Vec<u8> {

@@ -364,6 +364,7 @@ impl Membership {
         if bytes > limit {
             return Err(MemberError::DatagramTooLarge { bytes, limit });
         }
+        self.answers.begin(bytes);
         let kind = payload.first().copied().unwrap_or_default();
         let malformed = |error: Unreadable| MemberError::Malformed { kind, reason: error.0 };
         if kind == KIND_SWIM {

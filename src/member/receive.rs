@@ -90,6 +90,9 @@ impl Membership {
         if let Some(outcome) = self.take_from_anyone(now, from, &message, sink) {
             return outcome;
         }
+        if self.gets_answers(now, from, &message) {
+            self.answers.is_sure();
+        }
         let Message { sender, mut body } = message;
         if sender.member.node == self.me().node {
             match body {
@@ -109,14 +112,13 @@ impl Membership {
             // The sender's own record comes first: it decides whether the sender is a member.
             let own = |entry: &RecordEntry| entry.record.member.node_ref() == sender.member;
             if let Some(index) = entries.iter().position(own) {
-                let (entry, about) = (entries.remove(index), (*flags, numbers.answers));
+                let (entry, about) = (entries.remove(index), (*flags, *numbers));
                 if !self.take_senders_record(now, from, about, &entry, &mut news, sink)? {
                     return Ok(());
                 }
             }
         }
-        let asks = matches!(body, Body::Request { .. } | Body::AddressTaken { .. });
-        match self.place(now, from, sender, asks, sink) {
+        match self.place(now, from, sender, &body, sink) {
             Some(peer) => self.take_body(now, peer, body, news, sink),
             None => Ok(()),
         }
@@ -160,9 +162,11 @@ impl Membership {
         now: Time,
         from: SocketAddr,
         sender: Sender,
-        asks: bool,
+        body: &Body,
         sink: &mut dyn MemberSink,
     ) -> Option<Peer> {
+        let asks = matches!(body, Body::Request { .. } | Body::AddressTaken { .. });
+        let proves = matches!(body, Body::Prove { about, .. } if *about == self.me());
         match self.directory.get(sender.member.node) {
             Some(held) if held.node_ref() == sender.member && held.record.is_live() => {
                 // Members are answered where they say that they are: who cannot be reached there
@@ -176,7 +180,7 @@ impl Membership {
                 None
             }
             _ => {
-                if !asks || !self.directory.has_place(sender.member.node) {
+                if !(asks || proves) || !self.directory.has_place(sender.member.node) {
                     self.ask_who(now, sender.member, from, sink);
                 }
                 Some(Peer { sender, from, to: from, is_member: false })
@@ -186,8 +190,10 @@ impl Membership {
 
     /// Asks who a sender is that is not known here, unless there is no place for it: then it is told
     /// that, since it would be asked again and again and never be listed.
-    fn ask_who(&self, now: Time, sender: NodeRef, from: SocketAddr, sink: &mut dyn MemberSink) {
+    fn ask_who(&mut self, now: Time, sender: NodeRef, from: SocketAddr, sink: &mut dyn MemberSink) {
         if self.directory.has_place(sender.node) {
+            // It always does. What is sent beside it has so much less room.
+            self.answers.affords(messages::REQUEST_BYTES);
             self.request(now, &[sender.node], (sender, from), sink);
         } else {
             self.tell_no_room(from, sender, sink);
@@ -248,11 +254,10 @@ impl Membership {
             // that it has joined.
             Body::Request { .. } | Body::Prove { .. }
                 if !self.directory.has_place(sender.member.node) => {}
-            // Nobody has seen yet that an answer reaches who asks. It may only learn who this is.
-            Body::Request { nodes, .. } if !is_member => {
-                let asks_me = nodes.contains(&self.me().node);
-                if asks_me && self.answers.introduced.may(now, to) {
-                    self.send_own(&[to], sink);
+            // Nobody has seen yet that an answer reaches who asks.
+            Body::Request { number, nodes } if !is_member => {
+                if nodes.contains(&self.me().node) {
+                    self.ask_in_turn(now, (sender.member, to), number, sink);
                 }
             }
             Body::Request { number, nodes } => {
@@ -260,8 +265,8 @@ impl Membership {
                     self.answer(&nodes, Some(number), to, sink);
                 }
             }
-            Body::Prove { about, number } if about == self.me() => {
-                self.prove_own(now, to, !is_member, number, sink);
+            Body::Prove { about, number, .. } if about == self.me() => {
+                self.prove_own(now, (sender.member, to), !is_member, number, sink);
             }
             Body::AddressTaken { about, by } if about == self.me().incarnation => {
                 self.address_is_taken(now, by, sink);
@@ -284,7 +289,7 @@ impl Membership {
         &mut self,
         now: Time,
         from: SocketAddr,
-        (flags, number): (u8, Option<u64>),
+        (flags, numbers): (u8, Numbers),
         entry: &RecordEntry,
         news: &mut News,
         sink: &mut dyn MemberSink,
@@ -294,9 +299,10 @@ impl Membership {
             return Ok(false);
         }
         // A seed's welcome answers what this node sent there, and so proves that address.
-        let answers = from == member.address && self.is_seeds_answer(now, from, flags, number);
+        let is_there = from == member.address;
+        let answers = is_there && self.is_seeds_answer(now, from, flags, numbers.answers);
         let new = self.is_of_new_life(entry);
-        if new && !answers && !self.is_proven(now, from, entry, number, sink) {
+        if new && !answers && !self.is_proven(now, from, entry, numbers, sink) {
             return Ok(false);
         }
         match self.take_record(now, from, flags, entry, news, sink) {
@@ -361,7 +367,8 @@ impl Membership {
     }
 
     /// Somebody who has been removed or replaced still speaks: it gets the record that says so.
-    /// Who has left knows it.
+    /// Who has left knows it. Where that is too long for who has not shown that it gets it, it is
+    /// asked for its own first, with a number.
     fn tell_it_is_over(
         &mut self,
         now: Time,
@@ -369,11 +376,17 @@ impl Membership {
         member: NodeRef,
         sink: &mut dyn MemberSink,
     ) {
-        let left = self.directory.get(member.node).is_some_and(|held| {
-            held.node_ref() == member && held.record.member.state == MemberState::Left
-        });
-        if !left && self.answers.over.may(now, (from, member.node)) {
-            self.send_records(&[member.node], &[from], sink);
+        let Some(held) = self.directory.get(member.node) else { return };
+        let last = &held.record.member;
+        if held.node_ref() == member && last.state == MemberState::Left {
+            return;
+        }
+        let belief = self.swim.belief(last.address, last.node_ref());
+        let over = self.one_record(0, Numbers::default(), &held.record, belief);
+        if !self.answers.affords(over.len()) {
+            self.request(now, &[member.node], (member, from), sink);
+        } else if self.answers.over.may(now, (from, member.node)) {
+            sink.send(from, &over);
         }
     }
 
@@ -467,7 +480,7 @@ impl Membership {
             if from != to && self.is_seeds_answer(now, from, flags, numbers.answers) {
                 self.seed_aliases.insert(from, sender.member);
             }
-            self.introduce(&news.fresh, sink);
+            self.introduce(now, &news.fresh, sink);
             // Who compares sends it again.
             if std::mem::take(&mut self.welcome_missed) {
                 sink.send(to, &messages::digest(self.sender(), self.digest()));

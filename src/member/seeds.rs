@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::Time;
 
 use super::door::Asked;
-use super::messages::{FLAG_JOIN, Numbers, Packer};
+use super::messages::{FLAG_JOIN, Numbers};
 use super::start::usable;
 use super::timer::TimerKind;
 use super::{Entry, MemberSink, Membership, Stage, schedule};
@@ -95,10 +95,7 @@ impl Membership {
     /// back.
     pub(super) fn call(&self, now: Time, flags: u8, to: SocketAddr, sink: &mut dyn MemberSink) {
         let numbers = Numbers { answers: None, asks: Some(self.door.number(now, Asked::Call, to)) };
-        let emit = |datagram: &[u8]| sink.send(to, datagram);
-        let mut packer = Packer::records(self.flags(flags), numbers, self.sender(), emit);
-        packer.record(self.directory.own(), self.own_belief());
-        packer.finish();
+        sink.send(to, &self.own_datagram(flags, numbers));
     }
 
     /// What this node itself sent has come back, with this number.

@@ -14,7 +14,7 @@ use super::belief::Belief;
 use super::door::Asked;
 use super::messages::{self, FLAG_JOIN, Numbers, Packer, SummaryEntry};
 use super::reachability::Beliefs;
-use super::records::{Entry, is_gone, state_byte};
+use super::records::{Entry, Record, is_gone, state_byte};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
 
@@ -240,14 +240,31 @@ impl Membership {
     }
 
     pub(super) fn send_own(&self, to: &[SocketAddr], sink: &mut dyn MemberSink) {
-        if self.stage == Stage::Ended {
+        if self.stage == Stage::Ended || to.is_empty() {
             return;
         }
-        let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
-        let numbers = Numbers::default();
-        let mut packer = Packer::records(self.flags(0), numbers, self.sender(), emit);
-        packer.record(self.directory.own(), self.own_belief());
+        let own = self.own_datagram(0, Numbers::default());
+        to.iter().for_each(|to| sink.send(*to, &own));
+    }
+
+    pub(super) fn own_datagram(&self, flags: u8, numbers: Numbers) -> Vec<u8> {
+        self.one_record(flags, numbers, self.directory.own(), self.own_belief())
+    }
+
+    /// A datagram with one record.
+    pub(super) fn one_record(
+        &self,
+        flags: u8,
+        numbers: Numbers,
+        record: &Record,
+        belief: Belief,
+    ) -> Vec<u8> {
+        let mut one = Vec::new();
+        let emit = |datagram: &[u8]| one = datagram.to_vec();
+        let mut packer = Packer::records(self.flags(flags), numbers, self.sender(), emit);
+        packer.record(record, belief);
         packer.finish();
+        one
     }
 
     /// Notes a change of the own record and sends it at once, or with the next ones if it follows

@@ -26,10 +26,22 @@ pub const OVERHEAD_LEN: usize = HEADER_LEN + TAG_LEN;
 /// Longest payload whose datagram, of 1,200 bytes, every path carries whole: it fits the least packet
 /// of IPv6, and a tunnel or two over Ethernet.
 pub const WHOLE_BYTES: usize = 1_200 - OVERHEAD_LEN;
+/// What a piece of a longer payload says of itself before its bytes.
+pub const PIECE_HEAD_BYTES: usize = 4 + 1 + 1;
+/// The most bytes of a longer payload in one piece.
+pub const PIECE_BYTES: usize = WHOLE_BYTES - PIECE_HEAD_BYTES;
 /// Longest payload of one datagram in bytes.
 pub const MAX_PAYLOAD_LEN: usize = 16 * 1024;
 /// Longest datagram in bytes: a receive buffer of one byte more tells a longer one from a full one.
 pub const MAX_DATAGRAM_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD_LEN;
+
+/// How many bytes a payload of membership takes in datagrams, whole or in pieces.
+pub const fn sent_bytes(payload: usize) -> usize {
+    if payload <= WHOLE_BYTES {
+        return payload + OVERHEAD_LEN;
+    }
+    payload + payload.div_ceil(PIECE_BYTES) * (PIECE_HEAD_BYTES + OVERHEAD_LEN)
+}
 
 /// Why a datagram was not sealed or not opened. A datagram that fails to open is dropped and
 /// counted; nothing is answered, since the sender may be forged.

@@ -10,7 +10,7 @@ use crate::member::testnet::{Effect, Recorder};
 const MEMBERS: usize = 30;
 
 /// Makes the record of a member nearly as large as one may be.
-fn swell(net: &mut Net, node: usize) {
+pub(super) fn swell(net: &mut Net, node: usize) {
     let metadata = BTreeMap::from([("blob".into(), "x".repeat(8_000).into())]);
     net.call(node, |membership, now, sink| {
         membership.change_own(now, sink, |own| own.member_mut().metadata = metadata)

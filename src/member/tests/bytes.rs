@@ -49,8 +49,11 @@ fn short_datagrams_are_these_bytes() {
     let body = Body::Full { about: four, limit: 6 };
     assert_bytes(&messages::full(SENDER, four, 6), 10, 0, &[&FOUR, &[6, 0, 0, 0]], body);
     let about = NodeRef { node: NodeId(4), incarnation: five };
-    let body = Body::Prove { about, number: 5 };
-    assert_bytes(&messages::prove(SENDER, about, 5), 11, 0, &[&FOUR, &FIVE, &FIVE], body);
+    for (answers, flags, last) in [(None, 0, &[][..]), (Some(4), 32, &FOUR)] {
+        let body = Body::Prove { about, number: 5, answers };
+        let bytes = messages::prove(SENDER, about, 5, answers);
+        assert_bytes(&bytes, 11, flags, &[&FOUR, &FIVE, &FIVE, last], body);
+    }
     assert_bytes(
         &messages::unproven(SENDER, four),
         12,

@@ -262,7 +262,7 @@ fn who_finds_no_place_is_told_so_by_whatever_it_sends() {
     crate::member::identity::put_ping(&outsider.swim.id(), &id, None, &mut swim);
     let mut spoken = vec![swim, messages::digest(sender, 7)];
     // It would learn of this node, and believe that it has joined it.
-    spoken.push(messages::prove(sender, membership.me(), 5));
+    spoken.push(messages::prove(sender, membership.me(), 5, None));
     let mut packer = Packer::requests(sender, 9, |bytes| spoken.push(bytes.to_vec()));
     packer.request(membership.me().node);
     packer.finish();
@@ -495,7 +495,7 @@ fn a_life_beyond_the_last_one_is_not_read() {
         let mut all = vec![
             crate::member::messages::hello(Sender { member: life, renewal: 0 }, 1),
             crate::member::messages::known(own, 1, incarnation),
-            crate::member::messages::prove(own, life, 1),
+            crate::member::messages::prove(own, life, 1, None),
         ];
         let mut packer = Packer::records(FLAG_ESTABLISHED, Numbers::default(), own, |out| {
             all.push(out.to_vec())

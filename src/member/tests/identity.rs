@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::Incarnation;
-use crate::member::messages::{self, Body, Message};
+use crate::member::messages::{self, Body, Message, Numbers};
 use crate::member::testnet::{Effect, Recorder};
 
 #[test]
@@ -176,14 +176,14 @@ fn a_claim_to_an_address_ends_only_who_is_not_there() {
     assert_eq!(net.nodes[elsewhere].faults, [fault]);
 }
 
-/// A newcomer with a held name that knows the members before any of them lists it: they ask it
-/// whether it is where it says, and it asks who they are.
+/// A newcomer with a held name that knows the members before any of them lists it: they show
+/// themselves to it, and it asks whether they are where they say.
 fn known_early(net: &mut Net, seeds: &[usize]) -> usize {
     let heir = net.add(seeded(seeds), local("c", address(9), 10_000));
     for seed in seeds {
-        let asked = messages::prove(net.nodes[*seed].membership.sender(), net.me(heir), 77);
+        let shown = net.nodes[*seed].membership.own_datagram(0, Numbers::default());
         let from = address(*seed);
-        net.call(heir, |it, now, sink| it.handle_datagram(now, from, &asked, sink)).unwrap();
+        net.call(heir, |it, now, sink| it.handle_datagram(now, from, &shown, sink)).unwrap();
     }
     heir
 }

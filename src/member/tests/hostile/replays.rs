@@ -4,7 +4,9 @@ use crate::base::Incarnation;
 use crate::member::messages::Numbers;
 use crate::member::messages::{Body, Packer};
 use crate::member::testnet::{Effect, Recorder};
+use crate::member::tests::answers::swell;
 use crate::member::tests::*;
+use crate::wire::datagram::sent_bytes;
 
 /// Plays everything again to a node, as if it came from there.
 fn play(net: &mut Net, recorded: &[Vec<u8>], to: usize, from: SocketAddr) {
@@ -197,8 +199,7 @@ fn what_is_played_again_and_again_is_answered_once_in_a_while() {
     let third = local("third", address(30), 5).into_record().unwrap().member.node_ref();
     let stranger = Sender { member: third, renewal: 0 };
     net.run(S(1));
-    let sent = caused(&mut net, 0, &messages::prove(stranger, me, 7), address(66));
-    // It also wants to know who asks, each time, which is no longer than the question.
+    let sent = caused(&mut net, 0, &messages::prove(stranger, me, 7, None), address(66));
     assert_eq!(has_records(&sent), 4, "{sent:?}");
 }
 
@@ -215,7 +216,90 @@ fn who_is_no_member_gets_no_records_of_others() {
     });
     let sent = caused(&mut net, 0, &request, address(66));
     assert_eq!(sent.len(), 4);
-    let (_, Body::Records { entries, .. }) = &sent[0] else { panic!("{sent:?}") };
-    assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].record.member.node_ref(), net.me(0));
+    let (_, Body::Prove { about, answers, .. }) = &sent[0] else { panic!("{sent:?}") };
+    assert_eq!((*about, *answers), (third, Some(5)));
+}
+
+/// What a node sends to who is no member, in bytes, when it gets this once.
+fn strays(net: &mut Net, on: usize, payload: &[u8], from: SocketAddr) -> usize {
+    let (now, mut sink) = (net.now, Recorder::default());
+    let member = &mut net.nodes[on].membership;
+    let _ = member.handle_datagram(now, from, payload, &mut sink);
+    let listed =
+        |at: &SocketAddr| member.directory.live().any(|it| it.record.member.address == *at);
+    let stray = sink.0.iter().filter_map(|effect| match effect {
+        Effect::Send(to, bytes) if !listed(to) => Some(sent_bytes(bytes.len())),
+        _ => None,
+    });
+    stray.sum()
+}
+
+/// As many ports as a host has do not make more of it, nor does a number that differs each time.
+#[test]
+fn where_nobody_was_seen_to_be_goes_at_most_three_times_what_comes_from_there() {
+    let mut net = Net::cluster(850, 4);
+    net.tapped = Some(Vec::new());
+    add(&mut net, 4, &[0]);
+    net.add_at(seeded(&[0]), local("lost", address(200), 1), address(10));
+    net.add(seeded(&[0]), local("n1", address(9), 9_000));
+    net.cut(&[3], &[0, 1, 2, 4]);
+    net.run(S(4));
+    net.heal();
+    net.run(S(3));
+    let mut recorded = net.tapped.take().unwrap();
+    let kinds: BTreeSet<u8> = recorded.iter().map(|payload| payload[0]).collect();
+    assert_eq!(kinds, (1..=6).chain(11..=12).collect());
+    // All but the first have other lives since then, and records that are as long as may be.
+    (1..net.nodes.len()).for_each(|node| net.kill(node));
+    net.run(S(3));
+    let again = |index: usize| local(&format!("n{index}"), address(index), 20_000);
+    let mut all = vec![0];
+    all.extend((1..5).map(|index| net.add(seeded(&[0]), again(index))));
+    net.until(S(10), |net| net.agreed(&all, 5)).expect("they are back");
+    all.iter().for_each(|node| swell(&mut net, *node));
+    net.until(S(10), |net| net.equal(&all)).expect("they agree");
+    let third = local("third", address(30), 5).into_record().unwrap().member.node_ref();
+    let stranger = Sender { member: third, renewal: 0 };
+    for on in [0, all[1]] {
+        let me = net.me(on);
+        recorded.extend((0..50).map(|number| messages::prove(stranger, me, number, None)));
+        recorded.extend((0..50).map(|number| messages::prove(stranger, me, 5, Some(number))));
+        recorded.extend((0..50).map(|number| {
+            one(|emit| {
+                let mut packer = Packer::requests(stranger, number, emit);
+                packer.request(me.node);
+                packer.finish();
+            })
+        }));
+    }
+    let mut most: BTreeMap<u8, f64> = BTreeMap::new();
+    for on in [0, all[1]] {
+        for (port, payload) in (1_000..).zip(&recorded) {
+            let victim = SocketAddr::from(([10, 9, 9, 9], port));
+            let (sent, came) = (strays(&mut net, on, payload, victim), sent_bytes(payload.len()));
+            assert!(sent <= 3 * came, "{sent} bytes for {came} of kind {}", payload[0]);
+            let most = most.entry(payload[0]).or_default();
+            *most = most.max(sent as f64 / came as f64);
+        }
+    }
+    assert!(most.values().filter(|most| **most > 0.5).count() > 4, "they are answered: {most:?}");
+}
+
+/// Whoever has a record that is longer than that is met, and told, all the same.
+#[test]
+fn long_records_keep_nobody_apart_and_nobody_from_its_end() {
+    let mut net = Net::cluster(860, 2);
+    [0, 1].into_iter().for_each(|node| swell(&mut net, node));
+    net.run(S(1));
+    net.pause(1);
+    // Its successor finds nobody where its seeds are, but is found.
+    let heir = net.add(seeded(&[50, 1]), local("n1", address(1), 9_000));
+    swell(&mut net, heir);
+    net.until(S(20), |net| net.agreed(&[0, heir], 2)).expect("they meet");
+    net.nodes[1].address = address(3);
+    net.resume(1);
+    net.run(S(5));
+    let fault = MemberFault::Superseded { by: address(1), incarnation: net.me(heir).incarnation };
+    assert_eq!(net.nodes[1].faults, [fault]);
+    assert!(net.agreed(&[0, heir], 2));
 }
