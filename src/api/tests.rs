@@ -286,5 +286,5 @@ fn who_asked_and_workers_that_sleep_hear_that_control_has_panicked() {
         assert!(since.elapsed() < LIMIT, "one sleeps");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(node.end(), Some(Ended::Stopped));
+    assert_eq!(block_on_within(node.ended(), LIMIT), Some(Ended::Stopped));
 }

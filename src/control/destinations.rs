@@ -255,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_leaves_is_not_parted_from_itself() {
+        let leaving = |name| Member { state: MemberState::Leaving, ..member(name, 1, 1) };
+        let mut destinations = Destinations::default();
+        destinations.follow(&view(vec![leaving("me"), leaving("other")]));
+        let reach = |name| destinations.all().find(node(name, 1), WorkerIndex(0)).unwrap().reach;
+        assert_eq!((reach("me"), reach("other")), (Reach::Usable, Reach::Leaving));
+    }
+
+    #[test]
     fn damped_routees_are_chosen_only_where_nobody_else_answers() {
         let serving = |name: &str, damped: bool, reachable: bool| Member {
             damped_until: damped.then_some(Time(1)),

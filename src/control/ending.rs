@@ -80,3 +80,33 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::WorkerIndex;
+    use crate::control::testnet::{Bench, WORKERS};
+
+    #[test]
+    fn an_end_waits_for_all_workers_but_those_that_were_lost_before() {
+        let mut bench = Bench::new();
+        bench.run(|control, hands| {
+            control.report(Time(1), Report::Lost(WorkerIndex(1)), hands);
+            control.stop(Time(2), hands);
+        });
+        for worker in [0, 2] {
+            assert!(bench.hands.stopped.is_empty());
+            let ended = Report::Ended(WorkerIndex(worker));
+            bench.run(|control, hands| control.report(Time(3), ended, hands));
+        }
+        assert_eq!(bench.hands.stopped, [0]);
+        // None of them comes to its end in time, and that is told once.
+        let mut bench = Bench::new();
+        bench.run(|control, hands| {
+            control.stop(Time(2), hands);
+            control.timer(Time(3), ControlTimer::Stop, hands);
+            control.report(Time(4), Report::Ended(WorkerIndex(0)), hands);
+        });
+        assert_eq!(bench.hands.stopped, [WORKERS]);
+    }
+}

@@ -110,6 +110,7 @@ mod tests {
         let (_sleeper, waker) = sleeper(|| ());
         let (injector, _injected) = injector::<Injection>(Room { items: 1, bytes: 1 }, waker);
         let now = Time(5_000_000_000);
+        assert!(!injector.is_closed());
         for (slow_ms, slow_turns) in [(4_999, 1), (5_000, 0), (600_000, 0)] {
             let board = CountsBoard::new();
             board.pulse.turn(0);
@@ -119,6 +120,7 @@ mod tests {
             let shown = count(workers.clone(), now, slow).slow_turns;
             let counts = GivenUp::close(vec![held], workers, now, slow).counts;
             assert_eq!((shown, counts.slow_turns), (slow_turns, slow_turns), "{slow_ms} ms");
+            assert!(injector.is_closed() && board.is_given_up(), "nobody would take it out");
         }
     }
 }

@@ -149,4 +149,24 @@ mod tests {
         let gone = service("/gone", 1, "t.gone");
         assert_eq!(letter("t.gone", Some(&gone)), named("/gone", "t.gone"));
     }
+
+    #[test]
+    fn of_another_life_of_a_member_nothing_is_named() {
+        let member = Member {
+            services: vec![service("/there", 1, "t.there")],
+            ..Member::plain(node(2), ([127, 0, 0, 1], 7_000).into())
+        };
+        let view = View::new(node(1), 1, vec![member]);
+        for (life, named) in [(1, true), (2, false)] {
+            let peer = NodeRef { incarnation: Incarnation(life), ..node(2) };
+            let message = MessageTypeId::of("t.there", LayoutHash(7));
+            let about = Some(About { node: peer, handler: HandlerId(1), message });
+            let (reason, peer, worker) = (DeathReason::Unreachable, Some(peer), WorkerIndex(0));
+            let dead = Dead { reason, count: 1, peer, about, worker };
+            let DeadLetter { peer_name, path, message, .. } =
+                DeadLetter::new(dead, None, node(1), &view);
+            let is_named = [peer_name.is_some(), path.is_some(), message.is_some()];
+            assert_eq!(is_named, [named; 3], "life {life}");
+        }
+    }
 }

@@ -111,6 +111,8 @@ mod tests {
         let slow = Duration::from_millis(250);
         let mut lookout = Lookout::new(3, slow);
         assert_eq!(lookout.pause(), slow);
+        let always = Lookout::new(1, Duration::from_millis(1)).pause();
+        assert_eq!(always, MOST_OFTEN, "control has other things to do");
         let ms = |ms: u64| ms * 1_000_000;
         let reading =
             |since: Option<u64>| PulseReading { turn_since_ns: since, ..Default::default() };

@@ -23,6 +23,8 @@ mod serving;
 pub mod size;
 mod tables;
 mod telling;
+#[cfg(test)]
+mod testnet;
 pub mod too_large;
 pub mod troubles;
 mod unreached;

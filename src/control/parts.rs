@@ -189,3 +189,27 @@ impl GossipSink for Sealing<'_> {
         self.sink.schedule(at, ControlTimer::Gossip);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testnet::{Bench, WORKERS};
+    use crate::part::load;
+
+    #[test]
+    fn workers_are_told_facts_when_they_are_published_and_not_at_each_step() {
+        let mut bench = Bench::new();
+        let told = |bench: &Bench| {
+            let commands = bench.hands.commands.iter();
+            commands.filter(|(_, command)| matches!(command, Command::Facts(_))).count()
+        };
+        assert_eq!(told(&bench), usize::from(WORKERS), "who is a member");
+        for _ in 0..3 {
+            bench.run(|control, hands| {
+                let ask = load::Order::Ask { node: control.me(), answer: Box::new(|_| ()) };
+                control.part_order(Time(1), ask.into(), hands);
+            });
+        }
+        assert_eq!(told(&bench), usize::from(WORKERS));
+    }
+}

@@ -127,6 +127,12 @@ mod tests {
         let at: Vec<u64> = told.iter().map(|(second, _)| *second).collect();
         assert_eq!(at, [0, 60, 180, 420, 900, 1_860, 3_780, 7_380, 10_980, 14_580, 18_180]);
         assert_eq!((told[0].1, told[1].1, told[10].1), (None, Some(60), Some(3_600)));
+        // The same where it is told apart from others by its text.
+        let mut complaints = Complaints::default();
+        let told = (0..20_000).filter(|second| {
+            complaints.hear(Time(second * 1_000_000_000), "the same", true).is_some()
+        });
+        assert!(told.eq(at), "one that goes on is none that came anew");
     }
 
     #[test]

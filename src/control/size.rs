@@ -56,7 +56,12 @@ pub(super) struct SizeWarning {
 }
 
 impl SizeWarning {
-    fn follow(&mut self, now: Time, members: usize, unreachable: usize) -> Option<LogLine> {
+    fn follow(
+        &mut self,
+        now: Time,
+        members: usize,
+        unreachable: impl FnOnce() -> usize,
+    ) -> Option<LogLine> {
         if members < FROM {
             // So far below that members who come and go cause no line each.
             if members < FROM - STEP {
@@ -70,7 +75,7 @@ impl SizeWarning {
         let kind = LogKind::Size;
         let left_out = self.log.line(now, kind)?;
         self.said_at = members;
-        let text = Crowding { members, unreachable }.to_string();
+        let text = Crowding { members, unreachable: unreachable() }.to_string();
         Some(LogLine { kind, left_out, text })
     }
 }
@@ -79,10 +84,7 @@ impl Control {
     /// The view is another one.
     pub(super) fn warn_of_size(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let members = &self.membership.view().members;
-        if members.len() < FROM && self.size.said_at == 0 {
-            return;
-        }
-        let unreachable = members.iter().filter(|member| !member.reachable).count();
+        let unreachable = || members.iter().filter(|member| !member.reachable).count();
         if let Some(line) = self.size.follow(now, members.len(), unreachable) {
             sink.log(line);
         }
@@ -129,13 +131,13 @@ mod tests {
         let mut told = Vec::new();
         let counts = (3_000..=4_096).chain((3_060..4_096).rev()).chain(3_060..3_300);
         for (second, members) in counts.enumerate() {
-            if size.follow(at(second), members, 7).is_some() {
+            if size.follow(at(second), members, || 7).is_some() {
                 told.push(members);
             }
         }
         assert_eq!(told, [3_072, 3_276, 3_480, 3_684, 3_888, 4_092]);
-        assert_eq!(size.follow(at(10_000), 2_000, 0), None);
-        let line = size.follow(at(10_001), 3_100, 50).unwrap();
+        assert_eq!(size.follow(at(10_000), 2_000, || 0), None);
+        let line = size.follow(at(10_001), 3_100, || 50).unwrap();
         assert!(line.text.contains("3100 of at most 4096 members, 50 of them unreachable"));
     }
 }

@@ -70,3 +70,24 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testnet::Bench;
+    use crate::worker::Panicked;
+
+    #[test]
+    fn a_line_about_a_panic_counts_those_that_a_worker_left_out_as_well() {
+        let mut bench = Bench::new();
+        for (second, more) in [(1, 5), (1, 2), (3, 0)] {
+            let (worker, path, at) = (WorkerIndex(0), "/a".into(), "t.a".into());
+            let panicked = Panicked { worker, path, at, text: String::new(), more };
+            let now = Time(second * 1_000_000_000);
+            bench.run(|control, hands| control.report(now, Report::Panicked(panicked), hands));
+        }
+        let left_out: Vec<_> =
+            bench.hands.overheard.iter().map(|(_, left_out)| *left_out).collect();
+        assert_eq!(left_out, [Some(5), None, Some(3)]);
+    }
+}
