@@ -135,6 +135,9 @@ fn an_application_that_goes_on_sending_does_not_keep_its_node_from_leaving() {
                 // Also those that would be tried again.
                 match router.ask(&Add { key: 1 }).within(LIMIT).idempotent().wait() {
                     Ok(_) => drop(asked.fetch_add(1, Ordering::SeqCst)),
+                    Err(AskError::Refused(Refusal::QueueFull)) => {
+                        thread::sleep(Duration::from_micros(200));
+                    }
                     Err(AskError::Refused(refusal)) => break refusal,
                     Err(error) => panic!("{error}"),
                 }
