@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::{
-    Context, Handler, JoinState, Message, Node, PeerTrouble, Refusal, Routee, Router, SeedState,
+    Context, Ended, Handler, JoinState, Message, Node, PeerTrouble, Refusal, Routee, Router,
+    SeedState,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -448,4 +449,24 @@ fn a_handler_that_blocks_for_long_costs_no_link_and_no_message() {
     assert_eq!((counts.unknown, counts.delivered - before.0), (0, accepted));
     assert_eq!(right.counts().received - before.1, accepted);
     println!("blocked for 8 s with full buffers: {accepted} messages, each of them delivered");
+}
+
+#[test]
+fn who_leaves_while_no_datagram_passes_is_heard_when_they_do_again() {
+    let Some(wires) = Wires::new(9) else { return };
+    let [stays, leaver] = [0, 1].map(|side| wires.start(side, HOSTS[0], 0));
+    eventually("they meet", || [&stays, &leaver].iter().all(|it| it.view().members.len() == 2));
+    if !wires.swallow("ipproto udp ") {
+        return left_out("needs rules by protocol");
+    }
+    leaver.begin_leave().unwrap();
+    eventually("it says that nobody hears it", || {
+        leaver.leave_waits_for().is_some_and(|waits| waits.unheard)
+    });
+    thread::sleep(Duration::from_millis(1_000));
+    assert_eq!((leaver.end(), stays.view().members.len()), (None, 2));
+    wires.mend();
+    eventually("it has left", || leaver.end().is_some());
+    assert_eq!(leaver.end(), Some(Ended::Left { drained: true }));
+    eventually("the other one knows", || stays.view().members.len() == 1);
 }

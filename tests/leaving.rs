@@ -254,6 +254,19 @@ fn a_peer_that_holds_up_a_leave_is_named_and_so_is_what_was_given_up() {
 }
 
 #[test]
+fn a_leave_of_which_nobody_hears_says_so() {
+    let leaver = builder("leaver").set("membership.leave_timeout_ms", "2000").start().unwrap();
+    let other = builder("other").seed(leaver.address()).start().unwrap();
+    eventually("they meet", || leaver.view().members.len() == 2);
+    leaver.begin_leave().unwrap();
+    other.stop().unwrap();
+    eventually("it has left", || !is_up(&leaver));
+    assert_eq!(leaver.end(), Some(Ended::Left { drained: false }));
+    let waits = leaver.leave_waits_for().unwrap();
+    assert!(waits.unheard && waits.to_string().starts_with("the word of a member"), "{waits}");
+}
+
+#[test]
 fn a_handler_that_holds_its_worker_makes_a_leave_no_longer_than_its_timeout() {
     const TIMEOUT: Duration = Duration::from_secs(12);
     let seen = Arc::default();

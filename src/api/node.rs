@@ -298,13 +298,16 @@ impl Node {
     }
 
     /// Leaves gracefully: the others stop sending here, what is under way is finished, then the
-    /// node stops. Gives true if everything was drained in time.
+    /// node stops. Gives true if everything was drained in time, and a member has shown that it knows.
     ///
     /// From the start of it on, what the application's threads tell and ask through this node is
     /// refused as [`Refusal::Leaving`]: otherwise it might never be drained. Its handlers still send, by
     /// their context or its routers, and so do the futures that they run by
     /// [`AsyncReplies`](crate::AsyncReplies) and [`AsyncWork`](crate::AsyncWork); what they had begun
-    /// before is waited for. [`Node::leave_waits_for`] tells for what.
+    /// before is waited for. At the end the farewell is repeated until a member has heard it that
+    /// stays, and was not silent before the leave began: where none has, the others see this node as
+    /// unreachable until their policy or an operator removes it. [`Node::leave_waits_for`] tells for
+    /// what it waits.
     ///
     /// # Errors
     /// When the node had stopped already.
@@ -316,9 +319,8 @@ impl Node {
     }
 
     /// Begins to leave as [`Node::leave`] does and returns at once, for nodes that are shared;
-    /// [`Node::ended`] and [`Node::wait_ended`] tell when it is over and whether everything was
-    /// drained. A second time
-    /// changes nothing while it goes on.
+    /// [`Node::ended`] and [`Node::wait_ended`] tell when it is over and whether all went well. A
+    /// second time changes nothing while it goes on.
     ///
     /// # Errors
     /// When the node had stopped already.
@@ -335,7 +337,7 @@ impl Node {
     }
 
     /// What its leave waits for, once that takes longer than a second, until all of that has come; and
-    /// after a leave that was not drained in time, what it gave up on. The log says the same.
+    /// after a leave that was not done in time, what it gave up on. The log says the same.
     pub fn leave_waits_for(&self) -> Option<Arc<LeaveWaits>> {
         self.shared.leave.borrow().clone()
     }

@@ -28,6 +28,9 @@ pub struct LeaveWaits {
     pub strangers: Vec<NodeId>,
     /// Workers that do not say how far they are: a handler holds them.
     pub held: Vec<WorkerIndex>,
+    /// All else is done or given up, and no member that stays has shown that it knows. If none does,
+    /// the others see this node as unreachable until their policy or an operator removes it.
+    pub unheard: bool,
 }
 
 impl LeaveWaits {
@@ -46,13 +49,22 @@ impl LeaveWaits {
                 None => strangers.push(peer.node),
             }
         }
-        Self { asks, work, owes_replies: *owes_replies, waiting, peers, strangers, held }
+        Self {
+            asks,
+            work,
+            owes_replies: *owes_replies,
+            waiting,
+            peers,
+            strangers,
+            held,
+            unheard: false,
+        }
     }
 }
 
 impl fmt::Display for LeaveWaits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asks, work, owes_replies, waiting, peers, strangers, held } = self;
+        let Self { asks, work, owes_replies, waiting, peers, strangers, held, unheard } = self;
         let mut parts = Vec::new();
         for (count, what) in [
             (*asks, "asks without a reply"),
@@ -80,6 +92,13 @@ impl fmt::Display for LeaveWaits {
             let names = strangers.iter().map(ToString::to_string).collect();
             let list = list(names);
             parts.push(format!("the nodes {list}, which are no members here and have links open"));
+        }
+        if *unheard {
+            parts.push(
+                "the word of a member that it heard the farewell (if none did, the others see this \
+                 node as unreachable until their policy or an operator removes it)"
+                    .to_owned(),
+            );
         }
         match parts.is_empty() {
             true => f.write_str("nothing that is known"),

@@ -132,8 +132,9 @@ pub trait ControlTells {
     fn events(&mut self, view: &Arc<View>, events: &[MemberEvent]);
     /// The node cannot go on.
     fn fault(&mut self, fault: MemberFault);
-    /// The node has left; true if everything was drained in time.
-    fn left(&mut self, drained: bool);
+    /// The node has left; true if everything was drained in time, and a member has shown that it
+    /// knows, if one stays.
+    fn left(&mut self, well: bool);
     /// Its workers have stopped, or so many of them have not within the time they have.
     fn stopped(&mut self, running: u16);
     /// Write a line.

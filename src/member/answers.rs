@@ -39,7 +39,7 @@ pub(super) struct Answers {
     /// With this node's record: who asked whether it is there, with this number, so that an old
     /// question keeps no answer from a later one.
     pub proven: Recent<(SocketAddr, u64), TRIES>,
-    /// That its life is over: who called from there as this node.
+    /// That its life is over: who called as this node, from there or, if it has left, whoever from.
     pub over: Recent<(SocketAddr, NodeId)>,
     /// How many bytes may go where the datagram at hand came from; `None` if that has shown that it
     /// gets them.

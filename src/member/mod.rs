@@ -18,6 +18,7 @@
 //!  fitness                   who gets no keys because it falls silent again and again
 //!  records                   the directory and its merge rules
 //!  receive, answers          what a datagram does, and how often
+//!  farewell                  how a member leaves, and that somebody knows
 //!  tombstones                what is kept of who is gone, and for how long
 //!  hello                     which incarnation a node starts with
 //!  door                      who is let in
@@ -31,6 +32,7 @@ mod belief;
 mod door;
 mod error;
 mod events;
+mod farewell;
 mod fitness;
 mod health;
 mod hello;
@@ -84,6 +86,7 @@ pub use timer::MemberTimer;
 use answers::Answers;
 use belief::Belief;
 use door::Door;
+use farewell::Farewell;
 use fitness::Fitness;
 use identity::{KIND_SWIM, SwimId};
 use messages::{Message, Sender};
@@ -140,8 +143,9 @@ enum Stage {
 /// Calls, in order: [`new`](Self::new), once [`start`](Self::start), then any of the `handle_*`,
 /// `set_*`, `peer_*` and [`down`](Self::down) as things happen, then perhaps
 /// [`leave`](Self::leave) and, when the data plane has drained, [`left`](Self::left). After `left`
-/// timers must be handed in for another 200 ms, so that the others hear of it; all other calls do
-/// nothing from then on, or return [`MemberError::Ended`]. A [`MemberSink::fault`] ends it at once.
+/// timers must be handed in for another 200 ms, so that the others hear of it, and with datagrams
+/// until [`is_farewell_heard`](Self::is_farewell_heard); all other calls do nothing from then on, or
+/// return [`MemberError::Ended`]. A [`MemberSink::fault`] ends it at once.
 /// `now` never goes backwards.
 ///
 /// ```
@@ -246,6 +250,7 @@ pub struct Membership {
     fitness: Fitness,
     refusals: Refusals,
     answers: Answers,
+    farewell: Farewell,
 }
 
 /// Changes of the own record closer together than this travel together.
@@ -253,8 +258,6 @@ const PUSH_GAP: Duration = Duration::from_millis(10);
 /// Changes of the view closer together than this are shown together, at first and when they go on
 /// and on. Where a hundred nodes join at once, this spares everyone most of three hundred views.
 const SHOW_GAPS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
-/// How long after the first farewell the repetitions follow.
-const FAREWELLS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(50)];
 
 impl Membership {
     /// A node that is not yet running. `seed` drives every random choice: equal arguments and
@@ -313,6 +316,7 @@ impl Membership {
             fitness: Fitness::default(),
             refusals: Refusals::default(),
             answers: Answers::default(),
+            farewell: Farewell::default(),
         })
     }
 
@@ -339,6 +343,9 @@ impl Membership {
         payload: &[u8],
         sink: &mut dyn MemberSink,
     ) -> Result<(), MemberError> {
+        if self.stage == Stage::Farewell {
+            self.hear_after_farewell(now, from, payload, sink);
+        }
         if self.stage != Stage::Running {
             return Ok(());
         }
@@ -388,7 +395,7 @@ impl Membership {
     /// Takes a timer that this decider scheduled, at or after its time.
     pub fn handle_timer(&mut self, now: Time, timer: MemberTimer, sink: &mut dyn MemberSink) {
         match (self.stage, timer.kind) {
-            (Stage::Farewell, TimerKind::Farewell { left }) => self.farewell(now, left, sink),
+            (Stage::Farewell, TimerKind::Farewell) => self.say_farewell(now, sink),
             (Stage::Running, kind) => {
                 self.swim.ran(now, timer.due);
                 self.run_timer(now, timer.due, kind, sink);
@@ -432,7 +439,7 @@ impl Membership {
             TimerKind::Seeds { .. }
             | TimerKind::Show
             | TimerKind::Push { .. }
-            | TimerKind::Farewell { .. } => {}
+            | TimerKind::Farewell => {}
         }
     }
 
@@ -482,42 +489,6 @@ impl Membership {
             self.call_unreachable(std::slice::from_ref(&entry), sink);
         }
         self.settle(now, sink);
-    }
-
-    /// Starts to leave: others send nothing new to this node from when they hear of it.
-    pub fn leave(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        if self.stage == Stage::Running && self.state() < MemberState::Leaving {
-            self.directory.own_mut().member_mut().state = MemberState::Leaving;
-            self.publish_own(now, sink);
-            self.push_own(now, sink);
-            self.settle(now, sink);
-        }
-    }
-
-    /// Leaves: nothing is in flight any more. Others forget this node when they hear of it.
-    pub fn left(&mut self, now: Time, sink: &mut dyn MemberSink) {
-        if self.stage != Stage::Running {
-            return;
-        }
-        let own = self.directory.own_mut();
-        own.member_mut().state = MemberState::Left;
-        // Without a later version the others find it silent.
-        self.directory.raise_own();
-        self.stage = Stage::Farewell;
-        self.swim.leave(now, sink);
-        self.farewell(now, FAREWELLS.len() as u8, sink);
-        self.show(now, sink);
-    }
-
-    fn farewell(&mut self, now: Time, left: u8, sink: &mut dyn MemberSink) {
-        self.push_own_everywhere(sink);
-        match usize::from(left).checked_sub(1) {
-            Some(next) => {
-                let kind = TimerKind::Farewell { left: next as u8 };
-                schedule(now, FAREWELLS[next], kind, sink);
-            }
-            None => self.stage = Stage::Ended,
-        }
     }
 
     /// Removes a member for good: this life of it can never come back. It learns of it if it is

@@ -13,6 +13,7 @@ use super::messages::{
     Numbers, RecordEntry, Sender,
 };
 use super::records::Merge;
+use super::sync::summary_entry;
 use super::{MAX_RECORDS, MemberError, MemberSink, Membership, Stage};
 
 /// What the records of one datagram have brought.
@@ -366,10 +367,10 @@ impl Membership {
         }
     }
 
-    /// Somebody who has been removed or replaced still speaks: it gets the record that says so.
-    /// Who has left knows it. Where that is too long for who has not shown that it gets it, it is
-    /// asked for its own first, with a number.
-    fn tell_it_is_over(
+    /// Somebody who has been removed or replaced still speaks: it gets the record that says so. Where
+    /// that is too long for who has not shown that it gets it, it is asked for its own first, with a
+    /// number. Who has left repeats that until it is shown that somebody knows.
+    pub(super) fn tell_it_is_over(
         &mut self,
         now: Time,
         from: SocketAddr,
@@ -379,6 +380,11 @@ impl Membership {
         let Some(held) = self.directory.get(member.node) else { return };
         let last = &held.record.member;
         if held.node_ref() == member && last.state == MemberState::Left {
+            let to = last.address;
+            let known = messages::former(self.sender(), 0, &[summary_entry(held, Belief::Unknown)]);
+            if self.answers.affords(known.len()) && self.answers.over.may(now, (to, member.node)) {
+                sink.send(to, &known);
+            }
             return;
         }
         let belief = self.swim.belief(last.address, last.node_ref());

@@ -8,6 +8,7 @@ mod cut;
 mod directory;
 mod door;
 mod effects;
+mod farewell;
 mod figures;
 mod flapping;
 mod heirs;

@@ -40,5 +40,5 @@ pub(super) enum TimerKind {
     /// Look whether this node has been steady for long enough to be used again.
     Fitness { token: u32 },
     /// Say once more that this node has left.
-    Farewell { left: u8 },
+    Farewell,
 }

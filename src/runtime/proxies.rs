@@ -26,7 +26,7 @@ pub enum Order {
     Unserve(Path, oneshot::Sender<Result<(), OrderError>>),
     /// Add a router; answered with its id when workers have it.
     Route(RouterSpec, oneshot::Sender<Result<u32, OrderError>>),
-    /// Leave gracefully; answered when nothing is left to do, true if all was drained in time.
+    /// Leave gracefully; answered when nothing is left to do, true if all was drained and told in time.
     Leave(oneshot::Sender<bool>),
     /// Remove a member that will not come back.
     Down(NodeId, oneshot::Sender<Result<(), OrderError>>),

@@ -45,9 +45,10 @@ pub struct Published {
 /// How a node's life ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It left its cluster; true if everything was drained in time.
+    /// It left its cluster.
     Left {
-        /// Whether everything was drained in time.
+        /// Whether everything was drained in time, and a member has shown that it knows, if one
+        /// stays. [`Node::leave_waits_for`](crate::Node::leave_waits_for) tells what was not.
         drained: bool,
     },
     /// It was stopped.

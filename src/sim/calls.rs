@@ -65,8 +65,8 @@ impl ControlTells for Hands<'_> {
         self.seen.push(Seen::Fault(fault));
     }
 
-    fn left(&mut self, drained: bool) {
-        self.seen.push(Seen::Left(drained));
+    fn left(&mut self, well: bool) {
+        self.seen.push(Seen::Left(well));
     }
 
     fn stopped(&mut self, running: u16) {

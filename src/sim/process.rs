@@ -128,7 +128,7 @@ pub struct Body {
     pub paused_at: Time,
     /// Since when it runs, on its own clock.
     pub running_since: Time,
-    /// Set when control has left the cluster, with whether all was drained.
+    /// Set when control has left the cluster, with whether all was drained, and somebody knows.
     pub left: Option<bool>,
     /// Whether it takes messages: not from the start of a leave on.
     pub gate: Gate,

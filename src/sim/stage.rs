@@ -403,7 +403,7 @@ impl World {
                 self.blame(NOT_SERVED, format!("node {node} could not serve a path: {why}"));
             }
             Seen::Fault(_) => self.kill(life, Fate::Downed),
-            Seen::Left(drained) => self.left(life, drained),
+            Seen::Left(well) => self.left(life, well),
             Seen::Stopped(running) => self.stopped(life, running),
             _ => {}
         }

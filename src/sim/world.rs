@@ -458,12 +458,13 @@ impl World {
         self.net.drop_all(life);
         self.ledger.lock().forget(life);
         self.checks.healing.forget(life);
+        self.note_killed(fate);
     }
 
     /// A process has left: application threads are refused from now on, and it stops.
-    pub(super) fn left(&mut self, life: LifeId, drained: bool) {
+    pub(super) fn left(&mut self, life: LifeId, well: bool) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        body.left = Some(drained);
+        body.left = Some(well);
         body.gate.close();
         self.net.queue.push(self.net.now, Event::Exit(life));
     }
@@ -472,10 +473,10 @@ impl World {
     /// stopped in time; what waits for it is not counted.
     pub(super) fn stopped(&mut self, life: LifeId, running: u16) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let drained = body.left == Some(true) && running == 0;
+        let well = body.left == Some(true) && running == 0;
         body.replies.close(|| Err(left_open(running > 0)));
         if self.application.is_none() {
-            if drained {
+            if well {
                 self.check_left(life);
             }
             self.check_stopped(life, running);

@@ -67,8 +67,9 @@ Examples:
   keyway node --config keyway.toml --set membership.suspect_ms=2000
 
 Exit codes: 0 left gracefully, or ended by a signal before it had started, 1 could not start, or
-left before everything was drained, 2 command line or configuration refused, 3 the node could not go
-on (its name is taken, or it was removed), 130 or 143 stopped at once by a second signal.";
+left before everything was drained or before another member knew, 2 command line or configuration
+refused, 3 the node could not go on (its name is taken, or it was removed), 130 or 143 stopped at
+once by a second signal.";
 
 /// Run a node
 #[derive(Debug, Args)]

@@ -253,7 +253,7 @@ fn epitaph(node: &Node, ended: Ended) -> Result<(), Failure> {
         Ended::Left { drained: false } => {
             let waits = node.leave_waits_for().map(|waits| format!(": it gave up on {waits}"));
             let text = format!(
-                "node `{name}` has left the cluster, but not everything was drained within \
+                "node `{name}` has left the cluster, but not everything was done within \
                  membership.leave_timeout_ms{}; {} messages sent from here had not ended",
                 waits.unwrap_or_default(),
                 node.counts().in_flight(),

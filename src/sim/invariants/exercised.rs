@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, asks, bounds, counts, detection, door, fates, flapping, flows, forgetting, ghosts,
-    healing, keys, letters, log, masks, newer, placement, protocol, removal, rest, routers, tables,
-    withdrawal,
+    EVENTS, MET, asks, bounds, counts, detection, door, farewells, fates, flapping, flows,
+    forgetting, ghosts, healing, keys, letters, log, masks, newer, placement, protocol, removal,
+    rest, routers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -40,6 +40,7 @@ impl World {
             (letters::NAME, checks.letters.said),
             (newer::NAME, checks.newer.all.total()),
             (removal::NAME, checks.removals),
+            (farewells::NAME, checks.farewells.told),
             (ghosts::NAME, checks.ghosts.missed),
             (detection::NAME, checks.detection.began),
             (forgetting::NAME, checks.forgotten),

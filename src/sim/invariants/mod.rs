@@ -7,6 +7,7 @@ pub mod counts;
 pub mod detection;
 pub mod door;
 pub mod exercised;
+pub mod farewells;
 pub mod fates;
 pub mod flapping;
 pub mod flows;
@@ -89,6 +90,8 @@ pub struct Checks {
     pub removals: u64,
     /// Who has ended.
     pub ghosts: ghosts::Ghosts,
+    /// Who has left, and who knows it.
+    pub farewells: farewells::Farewells,
     /// How often a view was shown while somebody advertised a wrong address.
     pub doors: u64,
     /// How many turns moved nothing, and wanted the next one at once.
@@ -129,6 +132,7 @@ impl Checks {
             met: 0,
             removals: 0,
             ghosts: ghosts::Ghosts::default(),
+            farewells: farewells::Farewells::default(),
             doors: 0,
             idle_turns: 0,
             counted: 0,
@@ -184,7 +188,7 @@ pub enum Seen {
     Over(JobId),
     /// It cannot go on.
     Fault(MemberFault),
-    /// It has left its cluster; whether all was drained.
+    /// It has left its cluster; whether all was drained, and somebody knows.
     Left(bool),
     /// Its workers have stopped, but for so many.
     Stopped(u16),
@@ -241,7 +245,12 @@ impl World {
                 self.check_fault(life, &fault);
                 self.kill(life, Fate::Downed);
             }
-            Seen::Left(drained) => self.left(life, drained),
+            Seen::Left(well) => {
+                if well {
+                    self.note_farewell(life);
+                }
+                self.left(life, well);
+            }
             Seen::Stopped(running) => self.stopped(life, running),
         }
     }
@@ -307,6 +316,7 @@ impl World {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
         self.check_calm(life, event);
         self.check_ghost(life, event);
+        self.note_shown_end(life, event);
         self.checks.removals += u64::from(matches!(event, MemberEvent::Removed(_)));
         if let Err(seen) = removal::check(&self.lives, life, event) {
             self.blame(removal::NAME, format!("life {life}: {seen}"));
