@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use keyway::{Context, Handler, MemberEvent, Message, Node, Routee};
+use keyway::base::{NodeRef, WorkerIndex};
+use keyway::wire::handshake::{DialParams, DialStep, Dialer, Purpose};
+use keyway::wire::{ClusterKey, VersionRange};
+use keyway::{Context, Handler, MemberEvent, Message, Node, PeerTrouble, Routee};
 use rkyv::{Archive, Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
@@ -243,4 +246,56 @@ fn a_flood_of_wrong_datagrams_makes_nobody_unreachable() {
             assert!(!lost, "a live member was called unreachable");
         }
     }
+}
+
+/// Opens a link in a member's name, with a link epoch that this never exceeds.
+fn impersonate(member: NodeRef, to: &Node, cluster: &str) -> TcpStream {
+    let params = DialParams {
+        key: ClusterKey::new(cluster, None).unwrap(),
+        me: member,
+        purpose: Purpose::Workers,
+        from_worker: WorkerIndex(0),
+        to: to.id(),
+        to_worker: WorkerIndex(0),
+        link_epoch: u64::MAX,
+        versions: VersionRange::SUPPORTED,
+    };
+    let (mut dialer, hello) = Dialer::new(params, [1; 32]);
+    let mut stream = TcpStream::connect(to.address()).unwrap();
+    stream.write_all(&hello).unwrap();
+    loop {
+        let mut bytes = vec![0; dialer.expects()];
+        stream.read_exact(&mut bytes).unwrap();
+        match dialer.receive(&bytes).unwrap() {
+            DialStep::More => {}
+            DialStep::Send(answer) => stream.write_all(&answer).unwrap(),
+            DialStep::Done(_) => return stream,
+        }
+    }
+}
+
+/// Without a secret anybody can.
+#[test]
+fn who_opens_a_link_in_a_members_name_keeps_it_out_for_seconds_and_not_in_silence() {
+    let start = || {
+        let builder = Node::builder().bind("127.0.0.1:0").cluster("open").workers(1);
+        builder.spin(Duration::ZERO)
+    };
+    let called = start().start().unwrap();
+    called.serve("/counter", |_| Counter).unwrap();
+    let caller = start().seed(called.address()).start().unwrap();
+    let router = caller.router("/counter").round_robin().build().unwrap();
+    router.wait_ready(1, Duration::from_secs(20)).unwrap();
+    let held = impersonate(caller.id(), &called, "open");
+    let ask = || router.ask(&Count { number: 1 }).within(Duration::from_millis(200)).wait();
+    let (start, mut named) = (Instant::now(), false);
+    while ask().is_err() {
+        let troubles = caller.troubles();
+        named |= troubles.iter().any(|trouble| trouble.what == PeerTrouble::ClosesLinks);
+        assert!(start.elapsed() < Duration::from_secs(20), "it is kept out: {troubles:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    println!("let in after {:?}", start.elapsed());
+    assert!(named && start.elapsed() > Duration::from_secs(2), "{:?}", caller.troubles());
+    drop(held);
 }

@@ -21,6 +21,8 @@ pub enum LogKind {
     AcceptFailed,
     /// A worker has no place for more links of others.
     NoPlace,
+    /// Of two connections for one link the one with the lower link epoch was closed, or stays.
+    Overtaken,
     /// A link could not be opened.
     DialFailed,
     /// A member runs, and connections to it do not come about.

@@ -62,6 +62,8 @@ pub enum PeerTrouble {
     /// It answers datagrams, and takes nothing of what is sent to it, as while a handler holds its
     /// worker: [`Trouble::error`] says for how long and what waits.
     TakesNothing,
+    /// It lets links be opened and closes them at once, again and again.
+    ClosesLinks,
     /// It has no place for more links.
     NoPlace,
     /// It calls, and does not answer at the address that it advertises: it is no member here.
@@ -73,7 +75,7 @@ pub enum PeerTrouble {
 
 impl PeerTrouble {
     /// Every kind in its few words, for whoever counts by them.
-    pub const SHORT: [&str; 10] = [
+    pub const SHORT: [&str; 11] = [
         Self::Refuses.short(),
         Self::Vanish.short(),
         Self::Mute.short(),
@@ -82,6 +84,7 @@ impl PeerTrouble {
         Self::NotSent.short(),
         Self::Swallowed.short(),
         Self::TakesNothing.short(),
+        Self::ClosesLinks.short(),
         Self::NoPlace.short(),
         "not at its address",
     ];
@@ -97,6 +100,7 @@ impl PeerTrouble {
             Self::NotSent => "datagrams are not sent",
             Self::Swallowed => "what is sent vanishes",
             Self::TakesNothing => "takes nothing",
+            Self::ClosesLinks => "closes links at once",
             Self::NoPlace => "has no place for more links",
             Self::NotThere { .. } => "not at its address",
         }
@@ -188,6 +192,12 @@ impl fmt::Display for Trouble {
                 "{name} at {address} answers datagrams, but {error}: see its own health for a \
                  handler that holds a worker, or look for what stands between and passes nothing on"
             ),
+            PeerTrouble::ClosesLinks => write!(
+                f,
+                "{name} at {address} lets links from here be opened and closes them with nothing \
+                 said: see its log for the reason, as that somebody else opens links in this node's \
+                 name; nothing sent from here arrives"
+            ),
             PeerTrouble::NoPlace => write!(
                 f,
                 "{name} at {address} has no place for more links: raise `links.max_accepted` \
@@ -233,6 +243,11 @@ impl Known {
             self.last = now;
             self.repeats.count();
             self.trouble = Trouble { since: self.trouble.since, ..seen };
+            return;
+        }
+        // Who has no place closes links as well.
+        let closes = seen.what == PeerTrouble::ClosesLinks;
+        if closes && self.trouble.what == PeerTrouble::NoPlace && now.since(self.last) < LASTS {
             return;
         }
         // Whatever keeps datagrams from it keeps connections from it as well. What is not certain
@@ -298,6 +313,7 @@ impl Known {
         let stays = matches!(
             self.trouble.what,
             PeerTrouble::NoPlace
+                | PeerTrouble::ClosesLinks
                 | PeerTrouble::NotSent
                 | PeerTrouble::Swallowed
                 | PeerTrouble::TakesNothing

@@ -4,6 +4,7 @@ use super::letters::DeadLetter;
 use super::{Control, ControlSink};
 use crate::base::{LogKind, Time, WorkerIndex};
 use crate::control::links::JobId;
+use crate::control::troubles::PeerTrouble;
 use crate::worker::{Command, Dead, Report};
 
 impl Control {
@@ -40,6 +41,14 @@ impl Control {
             }
             Report::NoPlace(worker, peer, count) => {
                 self.links(now, sink, |links, out| links.no_place(now, worker, peer, count, out));
+            }
+            Report::InVain(peer) => {
+                self.member_in_trouble(now, peer, PeerTrouble::ClosesLinks, None, sink);
+            }
+            Report::Overtaken(worker, peer, lower) => {
+                self.links(now, sink, |links, out| {
+                    links.overtaken(now, peer, &format!("worker {worker}"), lower, out);
+                });
             }
             Report::Untaken(_, peer, silent, waits) => {
                 self.untaken(now, peer, silent, waits, sink);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::dead::Dead;
 use super::handler::RouteeFactory;
+use super::link::Lower;
 use super::panics::Panicked;
 use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::part::{ControlReport, Facts, WorkerOrder};
@@ -183,6 +184,11 @@ pub enum Report {
     /// So many connections that others opened found no place on a worker; the last one was of this
     /// peer's worker.
     NoPlace(WorkerIndex, (NodeRef, WorkerIndex), u64),
+    /// This peer closes links at once, again and again.
+    InVain(NodeRef),
+    /// Of two connections of a peer's worker for this one that with the lower link epoch was closed,
+    /// or has taken the place of the other.
+    Overtaken(WorkerIndex, (NodeRef, WorkerIndex), Lower),
     /// This worker has heard nothing from a peer's worker for so long, and so many messages wait to
     /// be acknowledged.
     Untaken(WorkerIndex, (NodeRef, WorkerIndex), Duration, u64),

@@ -15,6 +15,20 @@ use crate::queue::board::WayState;
 /// repeated by then.
 pub(super) const LATE_DIAL: Duration = Duration::from_secs(1);
 
+/// For how long after a connection was opened another of the same pair with a lower link epoch is an
+/// older one, which it has overtaken: longer than a handshake may take. Whoever comes later with a
+/// lower one is not behind, but counts otherwise, or the other was opened by somebody else.
+pub const OVERTAKEN: Duration = Duration::from_secs(5);
+
+/// What becomes of a connection that has a lower link epoch than another of the same pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lower {
+    /// It is closed: it was overtaken.
+    Closed,
+    /// It comes too late to have been overtaken, and takes the place of the other.
+    Taken,
+}
+
 /// Names one link of a worker for as long as it lives. The place is used again afterwards, the
 /// name is not: looking up the name of a link that is gone finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::burying::death;
 use super::core::{Core, Timer};
-use super::link::{LATE_DIAL, Link, LinkId, LinkState, Role};
+use super::link::{LATE_DIAL, Link, LinkId, LinkState, Lower, OVERTAKEN, Role};
 use super::purse::Account;
 use super::request::Request;
 use crate::base::fate::{AskError, DeathReason};
@@ -23,6 +23,9 @@ const MEMBERS_PART: usize = 4;
 /// How long after its peer was found to be leaving a link takes what other threads were told is
 /// accepted: they look before they hand over, and a full queue lies between the two.
 pub(super) const PARTING: Duration = Duration::from_millis(250);
+
+/// How many connections in a row a peer closes with nothing said until that is told.
+const IN_VAIN: u32 = 3;
 
 /// How often it is looked whether all of that has gone out.
 const PARTING_LOOK: std::time::Duration = std::time::Duration::from_millis(2);
@@ -329,15 +332,17 @@ impl Worker {
     /// that was not taken from it, so that order holds across a reconnect. Returns `None` when
     /// this connection itself is the older one.
     pub fn accept(&mut self, node: NodeRef, worker: WorkerIndex, epoch: u64) -> Option<LinkId> {
-        let older: Vec<(LinkId, u64)> = self
-            .core
-            .links
-            .iter()
-            .filter_map(|(id, link)| match link.role {
-                Role::Accepted { epoch } if link.peer == (node, worker) => Some((id, epoch)),
-                _ => None,
-            })
-            .collect();
+        let now = self.core.now;
+        let mut lower = None;
+        let mut older = Vec::new();
+        for (id, link) in self.core.links.iter().filter(|(_, link)| link.peer == (node, worker)) {
+            let Role::Accepted { epoch: other } = link.role else { continue };
+            older.push(id);
+            if other > epoch {
+                let overtaken = now.since(link.opened_at) < OVERTAKEN;
+                lower = Some(if overtaken { Lower::Closed } else { Lower::Taken });
+            }
+        }
         let snapshot = self.core.snapshot.as_ref();
         let known = snapshot.and_then(|snapshot| snapshot.destinations.find(node, worker));
         let reach = known.map(|known| known.reach);
@@ -345,10 +350,13 @@ impl Worker {
             self.core.requests.push(Request::NoPlace(node, worker));
             return None;
         }
-        if older.iter().any(|(_, other)| *other > epoch) {
+        if let Some(lower) = lower {
+            self.core.requests.push(Request::Overtaken(node, worker, lower));
+        }
+        if lower == Some(Lower::Closed) {
             return None;
         }
-        for (id, _) in older {
+        for id in older {
             self.link_changed(id, LinkChange::Closed);
             self.core.remove_link(id);
             self.core.requests.push(Request::Close(id));
@@ -414,6 +422,9 @@ impl Worker {
                 let longest_rest = Duration::from_millis(self.core.limits.redial_max_ms);
                 let in_vain = link.was_in_vain_again(self.core.now, longest_rest);
                 if link.wanted && !finished && in_vain {
+                    if link.in_vain >= IN_VAIN {
+                        self.core.requests.push(Request::InVain(link.peer.0));
+                    }
                     self.rest(id);
                     return self.core.refresh_usable();
                 }

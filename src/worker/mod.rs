@@ -70,7 +70,7 @@ pub use self::deliver::Received;
 pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, RouteeFactory};
 pub use self::inject::{AppReply, InjectedAsk, Injection};
 pub use self::limits::Limits;
-pub use self::link::{Link, LinkId, LinkState, Role};
+pub use self::link::{Link, LinkId, LinkState, Lower, OVERTAKEN, Role};
 pub use self::outbox::encode_single;
 pub use self::panics::Panicked;
 pub use self::place::{Place, RouteeRef, Target};

@@ -1,7 +1,7 @@
 //! What a worker wants done by whoever drives it.
 
 use super::dead::Dead;
-use super::link::LinkId;
+use super::link::{LinkId, Lower};
 use super::panics::Panicked;
 use crate::base::{DestinationId, HandlerId, NodeRef, Time, WorkerIndex};
 use crate::part::ControlReport;
@@ -28,6 +28,11 @@ pub enum Request {
     Reached(NodeRef),
     /// A connection of this peer's worker found no place: `links.max_accepted` is full.
     NoPlace(NodeRef, WorkerIndex),
+    /// This peer closes links at once, again and again.
+    InVain(NodeRef),
+    /// Of two connections of this peer's worker the one with the lower link epoch was closed, or has
+    /// taken the place of the other.
+    Overtaken(NodeRef, WorkerIndex, Lower),
     /// This handler's routee runs here now.
     Served(HandlerId),
     /// This handler's routee could not be made: the user's function panicked, or it did as it was

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::{Job, JobEvent, JobId, LinkEffect, Links};
 use crate::base::{LogKind, NodeRef, Time, WorkerIndex};
 use crate::wire::handshake::{Established, HandshakeError, NoPlace, Purpose};
+use crate::worker::Lower;
 
 /// How long a stranger may be silent.
 const FIRST_BYTES: Duration = Duration::from_millis(500);
@@ -243,6 +244,29 @@ impl Links {
             format!(
                 "a connection from {peer} was closed: worker {worker} has no place for more links \
                  of others; raise links.max_accepted, or have fewer nodes or workers dial it"
+            )
+        });
+    }
+
+    /// Of two connections of a peer's worker that with the lower link epoch was closed, or has taken
+    /// the place of the other.
+    pub fn overtaken(
+        &mut self,
+        now: Time,
+        (peer, of): (NodeRef, WorkerIndex),
+        to: &str,
+        lower: Lower,
+        out: &mut Vec<LinkEffect>,
+    ) {
+        let peer = self.name(peer.node);
+        let what = match lower {
+            Lower::Closed => "was closed, since one with a higher link epoch has just been opened",
+            Lower::Taken => "takes the place of one that had a higher link epoch",
+        };
+        self.say(now, LogKind::Overtaken, out, || {
+            format!(
+                "a connection from worker {of} of {peer} to {to} {what}: if that happens again and \
+                 again, somebody else opens links in its name, which a secret prevents"
             )
         });
     }

@@ -23,6 +23,7 @@ use crate::wire::{
     Chunk, Deframed, Fields, Frame, FrameKind, HEADER_BYTES, WireError, deframe, encode_empty,
     padded,
 };
+use crate::worker::{Lower, OVERTAKEN};
 
 /// The longest word with its header.
 const FRAME_BYTES: usize = 16 << 10;
@@ -63,6 +64,7 @@ pub(super) struct Outgoing {
 pub(super) struct Heard {
     from: NodeRef,
     link_epoch: u64,
+    opened: Time,
     /// When something came last.
     last: Time,
     taken: u64,
@@ -301,11 +303,17 @@ impl Links {
         let (from, link_epoch) = (established.peer, established.link_epoch);
         if let Some(known) = self.channels.heard.get(&from).copied() {
             // What has come on the older one and was not read must not come after the newer.
-            let newer = match self.jobs.get(&known) {
-                Some(Job::Heard(heard)) => heard.link_epoch < link_epoch,
-                _ => true,
+            let lower = match self.jobs.get(&known) {
+                Some(Job::Heard(heard)) if heard.link_epoch > link_epoch => {
+                    let overtaken = now.since(heard.opened) < OVERTAKEN;
+                    Some(if overtaken { Lower::Closed } else { Lower::Taken })
+                }
+                _ => None,
             };
-            if !newer {
+            if let Some(lower) = lower {
+                self.overtaken(now, (from, established.peer_worker), "control", lower, out);
+            }
+            if lower == Some(Lower::Closed) {
                 return out.push(LinkEffect::Abort(job));
             }
             self.end_heard(known, out);
@@ -321,7 +329,7 @@ impl Links {
                 self.end_heard(least, out);
             }
         }
-        let heard = Heard { from, link_epoch, last: now, taken: 0, inbox: Vec::new() };
+        let heard = Heard { from, link_epoch, opened: now, last: now, taken: 0, inbox: Vec::new() };
         self.jobs.insert(job, Job::Heard(heard));
         self.channels.heard.insert(from, job);
         out.push(LinkEffect::Keep(job));

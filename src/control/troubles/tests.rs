@@ -180,7 +180,8 @@ fn datagrams_that_are_sent_again_are_told_as_over() {
 #[test]
 fn a_link_that_opens_ends_only_what_kept_links_from_opening() {
     use PeerTrouble::{
-        Fails, Mute, NoHandshake, NoPlace, NotSent, Refuses, Swallowed, TakesNothing, Vanish,
+        ClosesLinks, Fails, Mute, NoHandshake, NoPlace, NotSent, Refuses, Swallowed, TakesNothing,
+        Vanish,
     };
     let ends = |what, by_look| {
         Known::new(at(0), seen(1, at(0), what), Repeats::default()).ends_with_a_link(by_look)
@@ -195,9 +196,25 @@ fn a_link_that_opens_ends_only_what_kept_links_from_opening() {
         (NotSent, false, false),
         (Swallowed, false, false),
         (TakesNothing, false, false),
+        (ClosesLinks, false, false),
     ] {
         assert_eq!((ends(what, false), ends(what, true)), (by_link, by_look), "{what:?}");
     }
+}
+
+/// It lets in and closes, and refuses by name from then on.
+#[test]
+fn who_has_no_place_is_not_said_to_close_links() {
+    use PeerTrouble::{ClosesLinks, NoPlace};
+    let mut troubles = Troubles::default();
+    let mut shown = |second, what| {
+        troubles.saw(at(second), seen(1, at(second), what));
+        troubles.tell(at(second));
+        troubles.shown[0].what
+    };
+    assert_eq!(shown(0, ClosesLinks), ClosesLinks);
+    assert_eq!([shown(1, NoPlace), shown(2, ClosesLinks)], [NoPlace; 2]);
+    assert_eq!(shown(62, ClosesLinks), ClosesLinks, "there has been room since");
 }
 
 #[test]

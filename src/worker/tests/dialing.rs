@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::worker::link::Lower;
 use crate::worker::purse::Account;
 
 /// Dials and fails so many times. Gives how long the link rests after the last one.
@@ -56,7 +57,7 @@ fn a_link_to_a_peer_that_is_back_rests_as_shortly_as_one_that_never_failed() {
 #[test]
 fn a_peer_that_lets_in_and_closes_at_once_is_dialed_ever_more_seldom() {
     let mut net = Net::new(2);
-    let (mut dials, mut suspects) = (0, 0);
+    let (mut dials, mut suspects, mut told) = (0, 0, 0);
     let end = net.now.plus(Duration::from_secs(20));
     while net.now < end {
         // Somebody always wants to send; refusals while the link rests are no matter here.
@@ -69,6 +70,10 @@ fn a_peer_that_lets_in_and_closes_at_once_is_dialed_ever_more_seldom() {
                     net.sides[0].worker.link_lost(id);
                 }
                 Effect::Suspect(_) => suspects += 1,
+                Effect::InVain(peer) => {
+                    assert!(peer == 1 && dials > 2, "it is told from the third on");
+                    told += 1;
+                }
                 _ => {}
             }
         }
@@ -76,6 +81,7 @@ fn a_peer_that_lets_in_and_closes_at_once_is_dialed_ever_more_seldom() {
     }
     let most = 20_000 / LIMITS.redial_max_ms + 12;
     assert!((3..=most).contains(&dials) && suspects <= most, "{dials} dials, {suspects} suspects");
+    assert_eq!(told, dials - 2);
     // Once it takes what is said, links are as good as any.
     while net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).is_err() {
         net.pass(1);
@@ -112,7 +118,26 @@ fn of_two_connections_of_a_pair_the_later_stays_whichever_comes_first() {
     assert!(worker.accept(peer, WorkerIndex(1), 1).is_some());
     let latest = worker.accept(peer, WorkerIndex(0), 6).unwrap();
     assert!(worker.link(later).is_none() && worker.link(latest).is_some());
-    assert_eq!(net.effects(0), [Effect::Close]);
+    assert_eq!(net.effects(0), [Effect::Overtaken(Lower::Closed), Effect::Close]);
+}
+
+/// Without a secret anybody can open a link in its name, with an epoch above all that it will count.
+#[test]
+fn an_epoch_that_none_exceeds_keeps_its_owner_out_for_seconds_and_not_in_silence() {
+    let mut net = Net::new(1);
+    let accept = |net: &mut Net, epoch| {
+        let link = net.sides[0].worker.accept(node(7), WorkerIndex(0), epoch);
+        (link.is_some(), net.effects(0))
+    };
+    assert_eq!(accept(&mut net, u64::MAX), (true, vec![]));
+    net.pass(4_990);
+    assert_eq!(accept(&mut net, 7), (false, vec![Effect::Overtaken(Lower::Closed)]));
+    net.pass(20);
+    let taken = vec![Effect::Overtaken(Lower::Taken), Effect::Close];
+    assert_eq!(accept(&mut net, 8), (true, taken));
+    // From then on it counts on.
+    assert_eq!(accept(&mut net, 7), (false, vec![Effect::Overtaken(Lower::Closed)]));
+    assert_eq!(accept(&mut net, 9), (true, vec![Effect::Close]));
 }
 
 #[test]

@@ -426,6 +426,8 @@ impl Turn {
                 Request::Vanished(peer, opened) => Report::Vanished(peer, opened),
                 Request::Reached(peer) => Report::Reached(peer),
                 Request::NoPlace(peer, of) => Report::NoPlace(index, (peer, of), 1),
+                Request::InVain(peer) => Report::InVain(peer),
+                Request::Overtaken(peer, of, lower) => Report::Overtaken(index, (peer, of), lower),
                 Request::ServeFailed(handler) => Report::ServeFailed(handler),
                 Request::Served(handler) => Report::Served(index, handler),
                 Request::Withdrawn(handler) => Report::Withdrawn(index, handler),
@@ -474,7 +476,7 @@ impl Turn {
 
 /// Keeps a report until control takes it. Dead letters that are alike are told together: as long as
 /// control is behind, there are no more than [`sum_up`] keeps apart. So are connections that found no
-/// place, and panics. Of what a peer has not taken the latest is told.
+/// place, and panics. Of what a peer has not taken, and of overtaken connections, the latest is told.
 fn keep(unsent: &mut Vec<Report>, mut report: Report) {
     if let Report::DeadLetters(new) = &mut report {
         let notes = unsent.iter_mut().filter_map(|kept| match kept {
@@ -504,6 +506,9 @@ fn keep(unsent: &mut Vec<Report>, mut report: Report) {
             (*last, *known) = (peer, *known + count);
             return;
         }
+    }
+    if let Report::Overtaken(..) = &report {
+        unsent.retain(|kept| !matches!(kept, Report::Overtaken(..)));
     }
     if let Report::Untaken(_, peer, ..) = &report {
         unsent.retain(|kept| !matches!(kept, Report::Untaken(_, known, ..) if known == peer));

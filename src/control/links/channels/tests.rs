@@ -398,7 +398,12 @@ fn of_two_channels_of_a_node_the_later_is_heard_whichever_comes_first() {
     };
     assert_eq!(accepted(&mut scene, second, node(1), 5), [LinkEffect::Keep(second)]);
     // It was dialed before and overtaken: what its peer says it says on the later one.
-    assert_eq!(accepted(&mut scene, first, node(1), 4), [LinkEffect::Abort(first)]);
+    let [LinkEffect::Log(line), LinkEffect::Abort(aborted)] =
+        &accepted(&mut scene, first, node(1), 4)[..]
+    else {
+        panic!("it is closed, which is said")
+    };
+    assert_eq!((line.kind, *aborted), (LogKind::Overtaken, first));
     assert_eq!(scene.links[0].channels.heard[&node(1)], second);
     let replaced = [LinkEffect::Abort(second), LinkEffect::Keep(third)];
     assert_eq!(accepted(&mut scene, third, node(1), 6), replaced);
@@ -413,6 +418,25 @@ fn of_two_channels_of_a_node_the_later_is_heard_whichever_comes_first() {
         out.iter().any(|effect| matches!(effect, LinkEffect::Said { .. }))
     };
     assert_eq!(jobs.map(&mut heard), [false, false, true, true]);
+}
+
+#[test]
+fn a_channel_of_a_higher_epoch_keeps_a_later_one_out_for_seconds() {
+    let mut scene = Scene::new();
+    let [wild, early, late] = [1, 2, 3].map(|from| scene.incoming(Time::ZERO, from));
+    let after = |ms| Time::ZERO.plus(Duration::from_millis(ms));
+    scene.accepted(after(0), wild, established(node(1), u64::MAX));
+    let effects = scene.accepted(after(4_990), early, established(node(1), 7));
+    assert!(effects.contains(&LinkEffect::Abort(early)), "{effects:?}");
+    let effects = scene.accepted(after(5_000), late, established(node(1), 8));
+    let [LinkEffect::Abort(aborted), LinkEffect::Keep(kept)] = effects
+        .iter()
+        .filter(|effect| !matches!(effect, LinkEffect::Log(_)))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((*aborted, *kept), (wild, late));
 }
 
 #[test]
