@@ -559,10 +559,14 @@ impl Control {
         });
         self.tell_troubles(now, over, sink);
         let known = self.troubles.known.values().filter(|known| known.can_be_looked_at());
-        let looks: Vec<_> = known.map(|it| (it.trouble.peer, it.trouble.address)).collect();
+        let looks: Vec<_> = known
+            .map(|it| {
+                (it.trouble.peer, it.trouble.what == PeerTrouble::Refuses, it.trouble.address)
+            })
+            .collect();
         self.links(now, sink, |links, out| {
-            for (peer, address) in looks {
-                links.look_again(now, peer, address, out);
+            for (peer, refuses, address) in looks {
+                links.look_again(now, (peer, refuses), address, out);
             }
         });
     }

@@ -42,10 +42,11 @@ pub(super) struct Probe {
     pub deadline: Time,
 }
 
-/// A look whether somebody listens again where connections did not come about. Unlike a probe it
-/// tells membership nothing: the peer is known to run.
+/// A look whether somebody listens again where connections did not come about. That it is refused is
+/// no news of a peer which is known to run and to refuse.
 pub(super) struct Look {
     peer: NodeRef,
+    refuses: bool,
     pub deadline: Time,
 }
 
@@ -345,11 +346,12 @@ impl Links {
 
     // ---- looks ----
 
-    /// Whether somebody listens at the address of a peer that is known to run.
+    /// Whether somebody listens at the address of a peer that is in trouble, perhaps because it is
+    /// known to refuse.
     pub fn look_again(
         &mut self,
         now: Time,
-        peer: NodeRef,
+        (peer, refuses): (NodeRef, bool),
         address: SocketAddr,
         out: &mut Vec<LinkEffect>,
     ) {
@@ -357,7 +359,7 @@ impl Links {
             return;
         }
         let deadline = now.plus(CONNECT.min(self.config.handshake_timeout));
-        let job = self.add(Job::Look(Look { peer, deadline }));
+        let job = self.add(Job::Look(Look { peer, refuses, deadline }));
         out.push(LinkEffect::Probe { job, address });
         self.arm(out);
     }
@@ -370,6 +372,9 @@ impl Links {
             }
             JobEvent::Failed(Failure::Unmade, why) => {
                 out.push(LinkEffect::Trouble(look.peer, PeerTrouble::Fails, Some(why.into())));
+            }
+            JobEvent::Failed(Failure::Refused, _) if !look.refuses => {
+                out.push(LinkEffect::Refused(look.peer));
             }
             _ => {}
         }

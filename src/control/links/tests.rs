@@ -396,7 +396,7 @@ fn what_the_system_or_a_handshake_says_names_the_peer_in_its_words() {
     let said = scene.event(1, 1, no_route());
     assert_eq!(said[2..], [fails.clone(), Probe { job: 2, address }]);
     assert_eq!(scene.event(2, 2, no_route()), std::slice::from_ref(&fails));
-    let look = scene.run(|links, out| links.look_again(at(3), node(2), address, out));
+    let look = scene.run(|links, out| links.look_again(at(3), (node(2), false), address, out));
     assert_eq!(look[0], Probe { job: 3, address });
     assert_eq!(scene.event(4, 3, no_route()), [fails]);
 
@@ -487,7 +487,7 @@ fn a_look_tells_that_somebody_listens_again_and_nothing_else() {
     let mut scene = Scene::new();
     let address = from(2, 7_400);
     let look = |scene: &mut Scene, ms| {
-        scene.run(|links, out| links.look_again(at(ms), node(2), address, out))
+        scene.run(|links, out| links.look_again(at(ms), (node(2), true), address, out))
     };
     assert_eq!(look(&mut scene, 0), [Probe { job: 1, address }, sweep_at(1_000)]);
     assert_eq!(look(&mut scene, 1), [], "one at a time");
@@ -498,6 +498,18 @@ fn a_look_tells_that_somebody_listens_again_and_nothing_else() {
     }
     look(&mut scene, 2_000);
     assert_eq!(scene.event(2_001, 4, JobEvent::Connected), [Abort(4), Listens(node(2))]);
+}
+
+#[test]
+fn a_refused_look_is_evidence_against_a_peer_that_did_not_refuse_before() {
+    let mut scene = Scene::new();
+    let address = from(2, 7_400);
+    for (job, refuses) in [(1, false), (2, true)] {
+        scene.run(|links, out| links.look_again(at(0), (node(2), refuses), address, out));
+        let refused = JobEvent::Failed(Failure::Refused, "refused".into());
+        let told: &[LinkEffect] = if refuses { &[] } else { &[Refused(node(2))] };
+        assert_eq!(scene.event(1, job, refused), told);
+    }
 }
 
 // ---- where what is sent vanishes ----
