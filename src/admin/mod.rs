@@ -33,8 +33,9 @@
 //!
 //! Everything else is JSON: the types of [`report`]. Whoever reaches the port can operate the
 //! node, so it belongs on loopback, and `GET /health` always answers: connections that do not say
-//! what they want give way to those that do, and asks that take long leave room. There it also refuses requests that a web page could have sent
-//! from the operator's own browser.
+//! what they want give way to those that do, and asks that take long leave room. Only while the
+//! machine's clock is before 1970 or after 9999 each answer is 500, and says so. On loopback it also
+//! refuses requests that a web page could have sent from the operator's own browser.
 
 mod listener;
 mod metrics;
