@@ -305,6 +305,21 @@ fn a_seed_whose_name_is_unknown_is_told_at_once_as_what_keeps_the_node_waiting()
     assert_eq!((told(), joiner.stderr().matches("discovery by").count()), (1, 0));
 }
 
+/// It has nothing to join any more.
+#[test]
+fn a_node_that_leaves_does_not_say_that_it_has_met_nobody() {
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let seed = place.local_addr().unwrap().to_string();
+    drop(place);
+    // It waits three times as long until the others know, and so past the first look at its seed.
+    let slow = ["--seed", &seed, "--set", "membership.gossip_ms=1000"];
+    let mut leaver = Process::node("leaver", &slow);
+    eventually("it runs", || leaver.stderr().contains("listening"));
+    leaver.signal(Signal::TERM);
+    assert_eq!(leaver.exit_code(), 0);
+    assert_eq!(reasons(&leaver), [""; 0]);
+}
+
 /// The first words of a node were lost once, in its own process, and it was silent until it tried
 /// again.
 #[test]

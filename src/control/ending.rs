@@ -35,6 +35,7 @@ impl Control {
     /// [`ControlTells::stopped`](super::ControlTells::stopped).
     pub fn stop(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let Ending::Running(lost) = self.ending else { return };
+        self.joining.give_up();
         let running = self.workers - lost;
         self.ending = Ending::Stopping(running);
         self.tell_all(sink, || Command::Stop);

@@ -63,6 +63,8 @@ pub(super) struct Joining {
     /// come.
     lately: Duration,
     joined: bool,
+    /// It leaves or stops, and joins nothing any more.
+    over: bool,
     /// Why no seed has an address of use.
     no_address: Option<Arc<str>>,
     /// The next round is scheduled.
@@ -102,14 +104,14 @@ impl Joining {
             self.seeds.values_mut().for_each(|known| *known = Seed::default());
         }
         self.news |= before != (joined, self.seeds.len()) || known.len() != self.seeds.len();
-        let start = !joined && !self.seeds.is_empty() && !self.waiting;
+        let start = !joined && !self.over && !self.seeds.is_empty() && !self.waiting;
         self.waiting |= start;
         start.then_some(FIRST)
     }
 
     /// Begins a round. Gives whom to greet, and when the next one is due.
     fn round(&mut self) -> (Vec<SocketAddr>, Option<Duration>) {
-        if self.joined || self.seeds.is_empty() {
+        if self.joined || self.over || self.seeds.is_empty() {
             self.waiting = false;
             return (Vec::new(), None);
         }
@@ -190,8 +192,16 @@ impl Joining {
 
     /// The line of this text. All that say why this node has not joined have one limit together.
     pub(super) fn limited(&mut self, now: Time, text: String) -> Option<LogLine> {
+        if self.over {
+            return None;
+        }
         let kind = LogKind::Joining;
         self.log.line(now, kind).map(|left_out| LogLine { kind, left_out, text })
+    }
+
+    /// This node leaves or stops: that it has met nobody is nothing to look into, or to say.
+    pub fn give_up(&mut self) {
+        self.over = true;
     }
 
     /// There are seeds to call, or there are to be none.

@@ -330,6 +330,7 @@ impl Control {
     /// the node is gone. Ends with [`ControlTells::left`](super::ControlTells::left).
     pub fn leave(&mut self, now: Time, sink: &mut dyn ControlSink) {
         if self.leaving.begin(now) {
+            self.joining.give_up();
             self.member(now, sink, |membership, sink| membership.leave(now, sink));
             sink.schedule(now.plus(DRAIN_CHECK), ControlTimer::Drain);
         }
