@@ -5,31 +5,22 @@
 //!
 //! `cargo test --release --test flip -- --nocapture` prints the figures.
 
+mod controls;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyway::JoinState;
+use controls::Hears;
 use keyway::base::{
-    HandlerId, Incarnation, LayoutHash, MemberEvent, MessageType, Placed, Service, Time, View,
-    WorkerIndex,
+    HandlerId, Incarnation, LayoutHash, MemberEvent, MessageType, Placed, Service, Time,
 };
-use keyway::config::NodeConfig;
-use keyway::control::letters::DeadLetter;
-use keyway::control::links::shake::Shake;
-use keyway::control::links::{JobId, LinkConfig};
-use keyway::control::{
-    Control, ControlParts, ControlSink, ControlTells, ControlTimer, LogLine, ServeFailure,
-};
-use keyway::member::{LocalMember, Manual, MemberConfig, MemberFault};
-use keyway::part::PartSettings;
-use keyway::route::job::TableJob;
-use keyway::route::snapshot::Snapshot;
+use keyway::control::{Control, ControlTimer, LogLine};
+use keyway::member::LocalMember;
 use keyway::route::{RouterSpec, StrategyKind};
 use keyway::wire::ClusterKey;
-use keyway::worker::{Command, Report};
+use keyway::worker::Command;
 
 const NODES: usize = 100;
 /// The node whose control is looked at; it is in the middle of everything like any other.
@@ -39,73 +30,23 @@ fn address(node: usize) -> SocketAddr {
     ([10, 0, 0, node as u8], 7_400).into()
 }
 
-/// What a call of control wants done.
+/// What is told of a call.
 #[derive(Default)]
-struct Collected {
-    sent: Vec<(SocketAddr, Vec<u8>)>,
-    timers: Vec<(Time, ControlTimer)>,
-    commands: Vec<(WorkerIndex, Command<JobId>)>,
-    published: Vec<Arc<Snapshot>>,
-    jobs: Vec<TableJob>,
+struct Told {
     events: Vec<MemberEvent>,
     lines: Vec<LogLine>,
 }
 
-impl ControlTells for Collected {
-    fn join_state(&mut self, _: JoinState) {}
-    fn routed(&mut self, _: u32) {}
-    fn served(&mut self, _: HandlerId, _: Result<(), ServeFailure>) {}
-    fn unserved(&mut self, _: HandlerId) {}
-    fn events(&mut self, _: &Arc<View>, events: &[MemberEvent]) {
+impl Hears for Told {
+    fn events(&mut self, events: &[MemberEvent]) {
         self.events.extend_from_slice(events);
     }
-    fn fault(&mut self, fault: MemberFault) {
-        panic!("{fault:?}");
-    }
-    fn left(&mut self, _: bool) {}
-    fn stopped(&mut self, _: u16) {}
-    fn log(&mut self, line: LogLine) {
+    fn line(&mut self, line: LogLine) {
         self.lines.push(line);
     }
-    fn hears_dead_letters(&self) -> bool {
-        false
-    }
-    fn dead_letter(&mut self, _: DeadLetter, _: Option<u64>) {}
-    fn overheard(&mut self, _: Report, _: Option<u64>) {}
 }
 
-impl ControlSink for Collected {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.sent.push((to, datagram.to_vec()));
-    }
-    fn schedule(&mut self, at: Time, timer: ControlTimer) {
-        self.timers.push((at, timer));
-    }
-    fn command(&mut self, worker: WorkerIndex, command: Command<JobId>) {
-        self.commands.push((worker, command));
-    }
-    fn is_crowded(&self, _: WorkerIndex) -> bool {
-        false
-    }
-    fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        self.published.push(snapshot);
-    }
-    fn make_tables(&mut self, job: TableJob) {
-        self.jobs.push(job);
-    }
-    fn nonce(&mut self) -> [u8; 32] {
-        [7; 32]
-    }
-    // No connection comes about here: none is needed, and who is silent answers on none.
-    fn connect(&mut self, _: JobId, _: SocketAddr, _: Option<u32>, _: Shake) {}
-    fn accept(&mut self, _: JobId, _: Shake) {}
-    fn turn_away(&mut self, _: &[u8]) {}
-    fn keep(&mut self, _: JobId) {}
-    fn write(&mut self, _: JobId, _: Vec<u8>) {}
-    fn abort(&mut self, _: JobId) {}
-    fn accepting(&mut self, _: bool) {}
-    fn discover(&mut self) {}
-}
+type Collected = controls::Collected<Told>;
 
 /// What each node has.
 #[derive(Clone, Copy)]
@@ -127,7 +68,6 @@ fn service(number: u32, messages: u32) -> Service {
 }
 
 fn control(node: usize, each: Each, key: &ClusterKey) -> Control {
-    let config = NodeConfig::default();
     let local = LocalMember {
         name: format!("node-{node}").into(),
         address: address(node),
@@ -139,22 +79,7 @@ fn control(node: usize, each: Each, key: &ClusterKey) -> Control {
         app_version: "1".into(),
         services: (0..each.services).map(|number| service(number, each.messages)).collect(),
     };
-    let parts = ControlParts {
-        local,
-        member: MemberConfig { seeds: vec![address(0)], settings: config.membership.clone() },
-        links: LinkConfig {
-            handshake_timeout: Duration::from_secs(5),
-            max_pending_handshakes: 128,
-            max_frame_bytes: 1 << 20,
-        },
-        bind: address(node),
-        policy: Box::new(Manual),
-        key: key.clone(),
-        leave_timeout: Duration::from_secs(20),
-        parts: PartSettings::new(&config),
-        seed: node as u64,
-    };
-    Control::new(parts).unwrap()
+    controls::control(local, address(0), key, node as u64)
 }
 
 enum Input {
@@ -246,10 +171,10 @@ impl Net {
             matches!(event, MemberEvent::Unreachable(_) | MemberEvent::Reachable(_))
         };
         self.tables_asked += out.jobs.len();
-        if out.events.iter().any(is_flip) {
+        if out.heard.events.iter().any(is_flip) {
             assert_eq!(out.published.len(), 1, "it is shown");
-            assert!(!out.lines.is_empty(), "it is told");
-            let is_only_one = out.events.len() == 1;
+            assert!(!out.heard.lines.is_empty(), "it is told");
+            let is_only_one = out.heard.events.len() == 1;
             let told = out.commands.iter().filter(|(_, it)| matches!(it, Command::Apply(_)));
             let told: BTreeSet<_> = told.map(|(worker, _)| *worker).collect();
             let facts = out.commands.iter().any(|(_, it)| matches!(it, Command::Facts(_)));

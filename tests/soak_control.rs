@@ -3,29 +3,23 @@
 //! over a thousand lives of one name. Two deciders over a network in memory, whose time is a number; in a process of its
 //! own, whose memory is looked at.
 
+mod controls;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway::base::{MemberEvent, MemberState, Time, View};
-use keyway::config::NodeConfig;
-use keyway::control::letters::DeadLetter;
-use keyway::control::links::shake::Shake;
-use keyway::control::links::{JobId, LinkConfig};
-use keyway::control::{
-    Control, ControlParts, ControlSink, ControlTells, ControlTimer, LogLine, ServeFailure,
-};
-use keyway::member::{LocalMember, Manual, MemberConfig, MemberFault};
-use keyway::part::PartSettings;
-use keyway::route::job::TableJob;
+use controls::Hears;
+use keyway::base::{MemberState, Time};
+use keyway::control::{Control, ControlTimer};
+use keyway::member::LocalMember;
 use keyway::route::snapshot::Snapshot;
 use keyway::route::{RouterSpec, StrategyKind};
 use keyway::wire::ClusterKey;
 use keyway::worker::{Command, Drained, Report};
 use keyway::{
-    HandlerId, HashSeed, Incarnation, JoinState, LayoutHash, MessageType, Placed, Service,
-    WorkerIndex,
+    HandlerId, HashSeed, Incarnation, LayoutHash, MessageType, Placed, Service, WorkerIndex,
 };
 
 const KIB: u64 = 1 << 10;
@@ -46,75 +40,21 @@ fn address(node: usize) -> SocketAddr {
     ([10, 0, 0, node as u8 + 1], 7_400).into()
 }
 
-/// What a call of control wants done.
+/// Whether the node has left.
 #[derive(Default)]
-struct Collected {
-    sent: Vec<(SocketAddr, Vec<u8>)>,
-    timers: Vec<(Time, ControlTimer)>,
-    commands: Vec<(WorkerIndex, Command<JobId>)>,
-    jobs: Vec<TableJob>,
-    has_left: bool,
-    shown: Option<Arc<Snapshot>>,
-}
+struct Left(bool);
 
-impl ControlTells for Collected {
-    fn join_state(&mut self, _: JoinState) {}
-    fn routed(&mut self, _: u32) {}
-    fn served(&mut self, _: HandlerId, _: Result<(), ServeFailure>) {}
-    fn unserved(&mut self, _: HandlerId) {}
-    fn events(&mut self, _: &Arc<View>, _: &[MemberEvent]) {}
-    fn fault(&mut self, fault: MemberFault) {
-        panic!("{fault:?}");
-    }
+impl Hears for Left {
     fn left(&mut self, drained: bool) {
         assert!(drained);
-        self.has_left = true;
+        self.0 = true;
     }
-    fn stopped(&mut self, _: u16) {}
-    fn log(&mut self, _: LogLine) {}
-    fn hears_dead_letters(&self) -> bool {
-        false
-    }
-    fn dead_letter(&mut self, _: DeadLetter, _: Option<u64>) {}
-    fn overheard(&mut self, _: Report, _: Option<u64>) {}
 }
 
-impl ControlSink for Collected {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.sent.push((to, datagram.to_vec()));
-    }
-    fn schedule(&mut self, at: Time, timer: ControlTimer) {
-        self.timers.push((at, timer));
-    }
-    fn command(&mut self, worker: WorkerIndex, command: Command<JobId>) {
-        self.commands.push((worker, command));
-    }
-    fn is_crowded(&self, _: WorkerIndex) -> bool {
-        false
-    }
-    fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        self.shown = Some(snapshot);
-    }
-    fn make_tables(&mut self, job: TableJob) {
-        self.jobs.push(job);
-    }
-    fn nonce(&mut self) -> [u8; 32] {
-        [7; 32]
-    }
-    // No connection comes about here: no worker wants one.
-    fn connect(&mut self, _: JobId, _: SocketAddr, _: Option<u32>, _: Shake) {}
-    fn accept(&mut self, _: JobId, _: Shake) {}
-    fn turn_away(&mut self, _: &[u8]) {}
-    fn keep(&mut self, _: JobId) {}
-    fn write(&mut self, _: JobId, _: Vec<u8>) {}
-    fn abort(&mut self, _: JobId) {}
-    fn accepting(&mut self, _: bool) {}
-    fn discover(&mut self) {}
-}
+type Collected = controls::Collected<Left>;
 
 /// The control of a node in its so manieth life; all nodes serve the same path.
 fn control(node: usize, life: u64, key: &ClusterKey) -> Control {
-    let config = NodeConfig::default();
     let service = Service {
         path: PATH.parse().unwrap(),
         handler: HandlerId(0),
@@ -132,22 +72,7 @@ fn control(node: usize, life: u64, key: &ClusterKey) -> Control {
         app_version: "1".into(),
         services: vec![service],
     };
-    let parts = ControlParts {
-        local,
-        member: MemberConfig { seeds: vec![address(STAYS)], settings: config.membership.clone() },
-        links: LinkConfig {
-            handshake_timeout: Duration::from_secs(5),
-            max_pending_handshakes: 128,
-            max_frame_bytes: 1 << 20,
-        },
-        bind: address(node),
-        policy: Box::new(Manual),
-        key: key.clone(),
-        leave_timeout: Duration::from_secs(20),
-        parts: PartSettings::new(&config),
-        seed: life,
-    };
-    Control::new(parts).unwrap()
+    controls::control(local, address(STAYS), key, life)
 }
 
 enum Input {
@@ -210,9 +135,9 @@ impl Net {
             self.due.insert((at, self.next), (node, life, input));
             self.next += 1;
         }
-        self.has_left |= out.has_left;
+        self.has_left |= out.heard.0;
         if node == STAYS {
-            self.shown = out.shown.or(self.shown.take());
+            self.shown = out.published.pop().or(self.shown.take());
         }
     }
 
