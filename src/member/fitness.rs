@@ -9,6 +9,8 @@
 //! - The next one in a row is a relapse. It makes the member wait, hearing others all the time, for
 //!   1 s, then 2 s, 4 s and so on, up to `membership.damp_max_ms`.
 //! - Whoever was steady for that longest time starts anew.
+//! - One that its own probes speak against, since most of the members that it asked meanwhile
+//!   answered at once, is the fault of whoever did not hear it (`hearers`), and counts for nothing.
 //! - A silence in which most members renewed themselves was a partition, and nobody's relapse.
 //!
 //! Where most of the members that answer would be damped the fault is elsewhere, and none is.
@@ -79,6 +81,12 @@ impl Membership {
         let before = own.renewal.map_or(0, |renewal| renewal.number);
         own.renewal = Some(Renewal { number, since: now, risen: true });
         if self.config.damp_max_ms == 0 {
+            return;
+        }
+        if self.swim.is_heard(now) {
+            // Only who took it for dead did not hear it: as if it had not fallen silent.
+            own.record.fit = own.record.fit.saturating_add(number.saturating_sub(before));
+            self.changed = self.raise_own(now, sink);
             return;
         }
         let relapse = number > own.record.fit;

@@ -267,8 +267,40 @@ pub(super) struct Checked {
     pub doubts: Option<u16>,
     /// Whether it calls this node's identity dead, or leaves it no counter to say that it is not.
     pub buries: bool,
+    /// Whether it calls others dead.
+    pub accuses: bool,
     /// Whether it asks this node for a sign of life.
     pub asked: Option<Asked>,
+    /// The number of this node's probe that it answers, directly.
+    pub answers: Option<u8>,
+}
+
+/// The number of a probe that goes to the probed member itself, if this is one.
+pub(super) fn probe_number(bytes: &[u8]) -> Option<u8> {
+    match read_header(&mut Reader::new(bytes)).ok()?.message {
+        Message::Ping(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// A whole message of the failure detector without what is not to be kept of what it says of
+/// members; `None` where all is.
+pub(super) fn sift(bytes: &[u8], keep: impl Fn(&SwimMember<SwimId>) -> bool) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(bytes);
+    read_header(&mut reader).ok()?;
+    let head = bytes.len() - reader.rest().len();
+    let count = reader.u16().ok()?.swap_bytes();
+    let (mut kept, mut sifted) = (0_u16, [&bytes[..head], &[0; 2]].concat());
+    for _ in 0..count {
+        let rest = reader.rest();
+        let member = read_member(&mut reader).ok()?;
+        if keep(&member) {
+            kept += 1;
+            sifted.extend_from_slice(&rest[..rest.len() - reader.rest().len()]);
+        }
+    }
+    sifted[head..head + 2].copy_from_slice(&kept.to_be_bytes());
+    (kept < count).then_some(sifted)
 }
 
 /// Reads a whole message of the failure detector without acting on it, so that a bad one is
@@ -277,7 +309,7 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
     let mut reader = Reader::new(bytes);
     let header = read_header(&mut reader)?;
     let plain = matches!(header.message, Message::Announce | Message::TurnUndead);
-    let mut doubts = None;
+    let (mut doubts, mut accuses) = (None, false);
     let mut buries = header.dst == *own && header.message == Message::TurnUndead;
     if !plain {
         // The count is the one number here that is not ours: the detector writes it big-endian.
@@ -285,6 +317,7 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
         for _ in 0..count {
             let member = read_member(&mut reader)?;
             if member.id() != own {
+                accuses |= member.state() == State::Down;
                 continue;
             }
             match member.state() {
@@ -303,6 +336,10 @@ pub(super) fn check_message(bytes: &[u8], own: &SwimId) -> ReadResult<Checked> {
         _ => None,
     };
     let asked = asked.filter(|_| header.dst == *own);
+    let answers = match header.message {
+        Message::Ack(number) if header.dst == *own => Some(number),
+        _ => None,
+    };
     buries |= doubts >= Some(u16::MAX - 1);
-    Ok(Checked { src: header.src, doubts, buries, asked })
+    Ok(Checked { src: header.src, doubts, buries, accuses, asked, answers })
 }

@@ -13,6 +13,8 @@
 //!                            the failure detector behind a boundary of ours
 //!  roll_call                 how it finds out that many are gone at once
 //!  health                    how far this node trusts its own doubts
+//!  hearers                   who hears this node, whatever others say
+//!  refuted                   which verdicts count for nothing
 //!  renewals                  how often this node refutes its own death
 //!  verdicts                  whom it has given up, told to all
 //!  fitness                   who gets no keys because it falls silent again and again
@@ -35,6 +37,7 @@ mod events;
 mod farewell;
 mod fitness;
 mod health;
+mod hearers;
 mod hello;
 mod identity;
 mod join;
@@ -46,6 +49,7 @@ mod reachability;
 mod receive;
 mod records;
 mod refusals;
+mod refuted;
 mod renewals;
 mod roll_call;
 mod seeds;

@@ -9,7 +9,8 @@ use crate::base::{NodeId, Time};
 
 use super::MemberSink;
 use super::health::Health;
-use super::identity::{Home, KIND_SWIM, SwimId};
+use super::hearers::Hearers;
+use super::identity::{self, Home, KIND_SWIM, SwimId};
 use super::timer::{MemberTimer, TimerKind};
 
 /// What the detector's calls leave behind, besides what went into the sink.
@@ -23,6 +24,7 @@ pub(super) struct Effects {
     pub downed: Vec<SwimId>,
     pub suspect: Duration,
     pub health: Health,
+    pub hearers: Hearers,
     /// This node's own suspicions.
     pub suspicions: BTreeMap<Home, Suspicion>,
     /// Whom the probe that has just ended found silent.
@@ -69,6 +71,9 @@ impl foca::Runtime<SwimId> for Outlet<'_> {
     }
 
     fn send_to(&mut self, to: SwimId, data: &[u8]) {
+        if let Some(number) = identity::probe_number(data) {
+            self.effects.hearers.asked(self.now, &to, number);
+        }
         let datagram = &mut self.effects.datagram;
         datagram.clear();
         datagram.push(KIND_SWIM);

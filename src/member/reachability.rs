@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use foca::{Foca, Member as SwimMember, NoCustomBroadcast, PeriodicParams, State};
 
-use crate::base::{Member, NodeId, NodeRef, Rng, Time};
+use crate::base::{NodeId, NodeRef, Rng, Time};
 
 use super::MemberSink;
-use super::belief::Belief;
+use super::belief::{Belief, Beliefs, FINAL};
 use super::health::Health;
+use super::hearers::Hearers;
 use super::identity::{self, Checked, Home, KIND_SWIM, SwimCodec, SwimId};
 use super::outlet::{Effects, Outlet};
 use super::renewals::Renewals;
@@ -90,6 +91,7 @@ impl Swim {
                 downed: Vec::new(),
                 suspect: Duration::from_millis(config.suspect_ms),
                 health: Health::default(),
+                hearers: Hearers::default(),
                 suspicions: BTreeMap::new(),
                 silent: None,
             },
@@ -126,8 +128,15 @@ impl Swim {
         let renewed = std::mem::take(&mut self.effects.renewed);
         if renewed {
             self.renewals.count(now);
+            self.effects.hearers.broken_off();
         }
         renewed
+    }
+
+    /// Whether most members that this node asked heard it and were heard, for as long as whoever
+    /// takes it for dead heard nothing of it.
+    pub fn is_heard(&self, now: Time) -> bool {
+        self.effects.hearers.are_most(now, self.probe_period + self.effects.suspect)
     }
 
     /// Whether this node may renew its identity now.
@@ -164,7 +173,7 @@ impl Swim {
     pub fn belief(&self, address: SocketAddr, member: NodeRef) -> Belief {
         let mut state = self.members();
         let known = state.find(|known| known.id().home() == identity::home(address, member.node));
-        belief_of(known.filter(|known| !self.is_unsure(known)), member)
+        Belief::of(known.filter(|known| !self.is_unsure(known)), member)
     }
 
     /// Whom this node gave up while it heard nobody, and of whom it has not heard since whether they
@@ -183,11 +192,21 @@ impl Swim {
     pub fn handle_data(
         &mut self,
         now: Time,
-        src: &SwimId,
+        checked: &Checked,
         bytes: &[u8],
         sink: &mut dyn MemberSink,
     ) {
+        let src = &checked.src;
         self.roll_call.heard(src);
+        if let Some(number) = checked.answers {
+            self.effects.hearers.answered(now, src, number, self.probe_period);
+        }
+        if checked.doubts.is_some() && self.is_down(*src) {
+            // The detector does not listen to it; others may.
+            self.refute(now, checked.doubts, sink);
+        }
+        let sifted = if checked.accuses { self.sift(src, bytes) } else { None };
+        let bytes = sifted.as_deref().unwrap_or(bytes);
         let outlet = Outlet { now, effects: &mut self.effects, sink };
         // What remains of its errors are messages of a former identity of ours or for one, which
         // need no reaction.
@@ -372,7 +391,7 @@ impl Swim {
     }
 
     /// Everybody that the detector knows.
-    fn members(&self) -> impl Iterator<Item = &SwimMember<SwimId>> {
+    pub fn members(&self) -> impl Iterator<Item = &SwimMember<SwimId>> {
         let members = self.detector.iter_membership_state();
         #[cfg(test)]
         self.looked_at.set(self.looked_at.get() + members.len() as u64);
@@ -434,10 +453,7 @@ impl Swim {
     /// first, and must not take it for dead because it has not been introduced.
     pub fn answer_unknown(&mut self, now: Time, checked: &Checked, sink: &mut dyn MemberSink) {
         let Some(asked) = checked.asked else { return };
-        if let Some(incarnation) = checked.doubts {
-            let doubted = SwimMember::new(self.id(), incarnation, State::Suspect);
-            self.apply(now, doubted, false, sink);
-        }
+        self.refute(now, checked.doubts, sink);
         let own = self.id();
         let refuted = checked.doubts.map_or(0, |incarnation| incarnation.saturating_add(1));
         let datagram = &mut self.effects.datagram;
@@ -445,6 +461,13 @@ impl Swim {
         datagram.push(KIND_SWIM);
         identity::put_answer(&own, refuted, &checked.src, asked, datagram);
         sink.send(checked.src.address, datagram);
+    }
+
+    fn refute(&mut self, now: Time, doubts: Option<u16>, sink: &mut dyn MemberSink) {
+        if let Some(incarnation) = doubts {
+            let doubted = SwimMember::new(self.id(), incarnation, State::Suspect);
+            self.apply(now, doubted, false, sink);
+        }
     }
 
     /// Notes that others suspect this node.
@@ -475,7 +498,7 @@ impl Swim {
         let (renewal, refuted, state) = match belief {
             Belief::Unknown => return,
             Belief::Active { renewal, refuted } => (renewal, refuted, State::Alive),
-            Belief::Down { renewal } => (renewal, 0, State::Down),
+            Belief::Down { renewal, doubted } => (renewal, doubted, State::Down),
         };
         let own = self.id();
         let id = SwimId { address, member, renewal };
@@ -515,7 +538,8 @@ impl Swim {
         sink: &mut dyn MemberSink,
     ) {
         if let Belief::Active { renewal, .. } = self.belief(address, member) {
-            self.believe(now, address, member, Belief::Down { renewal }, spread, sink);
+            let down = Belief::Down { renewal, doubted: FINAL };
+            self.believe(now, address, member, down, spread, sink);
         }
     }
 
@@ -561,27 +585,5 @@ impl Swim {
         let outlet = Outlet { now, effects: &mut self.effects, sink };
         let _ = self.detector.apply_many(updates, spread, outlet);
         self.effects.downed.clear();
-    }
-}
-
-/// A snapshot of the detector's beliefs.
-pub(super) struct Beliefs(BTreeMap<Home, SwimMember<SwimId>>);
-
-impl Beliefs {
-    pub fn of(&self, member: &Member) -> Belief {
-        belief_of(self.0.get(&identity::home(member.address, member.id)), member.node_ref())
-    }
-}
-
-fn belief_of(known: Option<&SwimMember<SwimId>>, member: NodeRef) -> Belief {
-    match known {
-        Some(known) if known.id().member == member => {
-            let (renewal, refuted) = (known.id().renewal, known.incarnation());
-            match known.state() {
-                State::Alive | State::Suspect => Belief::Active { renewal, refuted },
-                State::Down => Belief::Down { renewal },
-            }
-        }
-        _ => Belief::Unknown,
     }
 }

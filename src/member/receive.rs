@@ -76,7 +76,7 @@ impl Membership {
             self.swim.forget_except(now, keep, sink);
         }
         self.swim.be_sure(now, src, true, sink);
-        self.swim.handle_data(now, &src, bytes, sink);
+        self.swim.handle_data(now, &checked, bytes, sink);
         Ok(())
     }
 
@@ -334,7 +334,7 @@ impl Membership {
     fn is_active(&self, entry: &RecordEntry) -> bool {
         let member = &entry.record.member;
         match (entry.belief, self.swim.belief(member.address, member.node_ref())) {
-            (Belief::Active { renewal, .. }, Belief::Down { renewal: dead }) => renewal > dead,
+            (Belief::Active { renewal, .. }, Belief::Down { renewal: dead, .. }) => renewal > dead,
             (belief, _) => belief.is_active(),
         }
     }
@@ -355,7 +355,7 @@ impl Membership {
         let belief = self.swim.belief(address, sender.member);
         match belief {
             Belief::Active { renewal, .. } if renewal >= sender.renewal => {}
-            Belief::Down { renewal } if renewal >= sender.renewal => {
+            Belief::Down { renewal, .. } if renewal >= sender.renewal => {
                 if !asks {
                     self.remark(entry, belief, &[to], sink);
                 }
@@ -438,7 +438,7 @@ impl Membership {
         if let Some(held) = self.current(member)
             && held.record.member.address == address
         {
-            self.swim.believe(now, address, member, entry.belief, true, sink);
+            self.take_belief(now, member, entry.belief, sink);
         }
         verdict
     }

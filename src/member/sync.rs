@@ -10,10 +10,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::base::{MemberState, NodeId, NodeRef, Time};
 
-use super::belief::Belief;
+use super::belief::{Belief, Beliefs};
 use super::door::Asked;
 use super::messages::{self, FLAG_JOIN, Numbers, Packer, SummaryEntry};
-use super::reachability::Beliefs;
 use super::records::{Entry, Record, is_gone, state_byte};
 use super::timer::TimerKind;
 use super::{MemberFault, MemberSink, Membership, PUSH_GAP, Stage, schedule};
@@ -77,7 +76,7 @@ impl Membership {
             let (belief, renewal) = match entry.belief {
                 Belief::Unknown => (0, 0),
                 Belief::Active { renewal, .. } => (1, renewal),
-                Belief::Down { renewal } => (2, renewal),
+                Belief::Down { renewal, .. } => (2, renewal),
             };
             hash.update(&[state_byte(entry.state), belief]);
             hash.update(&u32::to_le_bytes(renewal));
@@ -112,9 +111,8 @@ impl Membership {
                 }
                 let address = self.directory.own().member.address;
                 self.swim.believe(now, address, me, theirs.belief, true, sink);
-            } else if let Some(held) = self.current(theirs.member) {
-                let address = held.record.member.address;
-                self.swim.believe(now, address, theirs.member, theirs.belief, true, sink);
+            } else {
+                self.take_belief(now, theirs.member, theirs.belief, sink);
             }
         }
     }

@@ -93,6 +93,8 @@ pub struct Net {
     pub loss: f64,
     pub duplication: f64,
     pub delay_us: (u64, u64),
+    /// What gets lost on its way to these nodes, and how much later the rest is there.
+    pub ill: BTreeMap<usize, (f64, (u64, u64))>,
     /// Datagrams of these kinds get lost.
     pub lost_kinds: BTreeSet<u8>,
     /// Pairs (from, to) between which nothing passes.
@@ -123,6 +125,7 @@ impl Net {
             loss: 0.0,
             duplication: 0.0,
             delay_us: (50, 400),
+            ill: BTreeMap::new(),
             lost_kinds: BTreeSet::new(),
             blocked: BTreeSet::new(),
             forwarded: BTreeMap::new(),
@@ -219,8 +222,14 @@ impl Net {
                 let (shown, receiver) = self.lead(node, to);
                 let copies = 1 + u32::from(self.rng.random_bool(self.duplication));
                 for _ in 0..copies {
-                    let delay = self.rng.random_range(self.delay_us.0..=self.delay_us.1);
-                    let lost = self.rng.random_bool(self.loss)
+                    let mut delay = self.rng.random_range(self.delay_us.0..=self.delay_us.1);
+                    let ill = receiver.and_then(|receiver| self.ill.get(&receiver)).copied();
+                    let ill = ill.is_some_and(|(loss, (least, most))| {
+                        delay += self.rng.random_range(least..=most);
+                        self.rng.random_bool(loss)
+                    });
+                    let lost = ill
+                        || self.rng.random_bool(self.loss)
                         || self.blocked.contains(&(from, to))
                         || self.lost_kinds.contains(&payload[0]);
                     if let (false, Some(receiver)) = (lost, receiver) {

@@ -1,5 +1,6 @@
 //! The decider over a network in memory: how members meet, lose and find each other again.
 
+mod accuser;
 mod answers;
 mod bytes;
 mod chaos;
@@ -21,6 +22,7 @@ mod tombstones;
 
 use std::time::Duration;
 
+use super::belief::FINAL;
 use super::testnet::{Net, address, local};
 use super::*;
 

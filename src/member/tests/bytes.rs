@@ -125,11 +125,11 @@ fn records_are_these_bytes() {
     let numbers = Numbers { answers: Some(5), asks: Some(4) };
     let emit = |bytes: &[u8]| found.push(bytes.to_vec());
     let mut packer = Packer::records(1, numbers, SENDER, emit);
-    packer.record(&record, Belief::Down { renewal: 8 });
+    packer.record(&record, Belief::Down { renewal: 8, doubted: 3 });
     packer.finish();
     let length = (rest.len() as u16).to_le_bytes();
     let head = [2, 1 | 32 | 128];
-    let expected = [&head, &SPEAKER[..], &FIVE, &FOUR, &[2, 8, 0, 0, 0, 0, 0], &length, &rest];
+    let expected = [&head, &SPEAKER[..], &FIVE, &FOUR, &[2, 8, 0, 0, 0, 4, 0], &length, &rest];
     assert_eq!(found, [expected.concat()]);
     let Body::Records { flags: 161, numbers: read, entries } =
         Message::read(&found[0]).unwrap().body
@@ -137,6 +137,6 @@ fn records_are_these_bytes() {
         panic!("{found:?}")
     };
     assert_eq!(read, numbers);
-    assert_eq!((entries.len(), entries[0].belief), (1, Belief::Down { renewal: 8 }));
+    assert_eq!((entries.len(), entries[0].belief), (1, Belief::Down { renewal: 8, doubted: 3 }));
     assert_eq!((&entries[0].record.member.name, entries[0].record.version), (&"ab".into(), 4));
 }

@@ -44,7 +44,7 @@ fn who_is_suspected_when_a_node_renews_itself_is_given_up_in_time() {
         net.run(MS(moment_ms));
         let renewals = net.nodes[0].membership.stats().renewals;
         net.call(0, |membership, now, sink| {
-            let down = Belief::Down { renewal: membership.swim.id().renewal };
+            let down = Belief::Down { renewal: membership.swim.id().renewal, doubted: FINAL };
             membership.swim.believe(now, address(0), own, down, true, sink);
             membership.settle(now, sink);
         });

@@ -91,7 +91,7 @@ fn what_a_stranger_believes_of_a_node_has_it_not_renew_itself() {
     let stranger = local("stranger", address(9), 77).into_record().unwrap();
     let sender = Sender { member: stranger.member.node_ref(), renewal: 0 };
     let own = net.nodes[0].membership.directory.own().clone();
-    let down = Belief::Down { renewal: 0 };
+    let down = Belief::Down { renewal: 0, doubted: FINAL };
     let mut said = Vec::new();
     let flags = messages::FLAG_ESTABLISHED;
     let mut packer =

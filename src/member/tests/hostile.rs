@@ -342,7 +342,7 @@ fn said() -> impl Strategy<Value = Said> {
     let belief = (edge(), edge(), 0..3_u8).prop_map(|(renewal, refuted, kind)| match kind {
         0 => Belief::Unknown,
         1 => Belief::Active { renewal: renewal as u32, refuted: refuted as u16 },
-        _ => Belief::Down { renewal: renewal as u32 },
+        _ => Belief::Down { renewal: renewal as u32, doubted: refuted as u16 },
     });
     let suspected = prop::option::of(
         (edge(), edge(), any::<bool>())
@@ -426,7 +426,7 @@ proptest! {
                 assert!(own >= said.version + u64::from(other), "{own} after {said:?}");
                 let dead = matches!(said.belief, Belief::Down { .. });
                 let own = membership.swim.id().renewal;
-                if let Belief::Down { renewal } | Belief::Active { renewal, .. } = said.belief {
+                if let Belief::Down { renewal, .. } | Belief::Active { renewal, .. } = said.belief {
                     assert!(own >= renewal && (!dead || own > renewal), "{own} after {said:?}");
                 }
             }

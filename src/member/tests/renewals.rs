@@ -38,7 +38,7 @@ fn dead(net: &Net, by: usize, to: usize, way: Way) -> Vec<u8> {
             swim(foca::Message::Gossip, Some(foca::Member::new(dst, count, state)));
         }
         Way::Belief => {
-            let belief = Belief::Down { renewal: dst.renewal };
+            let belief = Belief::Down { renewal: dst.renewal, doubted: FINAL };
             // All else that it says of it is so, and needs no answer.
             let version = net.nodes[to].membership.directory.own().version;
             let (member, state) = (dst.member, MemberState::Up);
