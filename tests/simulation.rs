@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyway::sim::invariants::fates::Seen;
-use keyway::sim::invariants::{flapping, flows, healing, watches};
+use keyway::sim::invariants::{deaf, flapping, flows, healing, watches};
 use keyway::sim::newer::Heard;
-use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_flapping};
+use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_deaf, simulate_flapping};
 
 fn scenario(seed: u64) -> Scenario {
     Scenario { seed, nodes: 5, workers: 2, seconds: 22, ..Scenario::default() }
@@ -193,6 +193,15 @@ fn a_flapping_member_is_damped() {
     assert!(damped > 25, "only in {damped} seeds did all others see it damped");
     let checks = Summary::new(&results, Duration::ZERO).checks;
     assert!(checks[flapping::NAME] >= 100, "{checks:?}");
+}
+
+#[test]
+fn one_that_hears_next_to_nothing_takes_no_keys_from_others() {
+    let scenarios: Vec<Scenario> =
+        (1..=8).map(|seed| Scenario { seconds: 40, ..scenario(seed) }).collect();
+    let results = assert_all_hold(&scenarios, simulate_deaf);
+    let checks = Summary::new(&results, Duration::ZERO).checks;
+    assert!(checks[deaf::NAME] >= 30, "{checks:?}");
 }
 
 #[test]

@@ -70,6 +70,8 @@ faults! {
     Block, "block", one in 3, &[(500, 2_000), (3_000, 10_000)];
     /// Nothing passes to and from the flapping member for a while.
     Flap;
+    /// From now on the deaf member hears next to nothing.
+    Deafen;
     /// A process withdraws its path, and serves it again.
     Withdraw, "withdraw";
 }

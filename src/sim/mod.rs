@@ -69,3 +69,9 @@ pub fn simulate_flapping(scenario: Scenario) -> Result {
     let scenario = Scenario { seconds: plan::FLAPPING_SECONDS, ..scenario };
     world::World::new(scenario, plan::Plan::draw_flapping).run()
 }
+
+/// Runs one simulation in which hardly a datagram reaches one member, or each comes late, and nothing
+/// else goes wrong.
+pub fn simulate_deaf(scenario: Scenario) -> Result {
+    world::World::new(scenario, plan::Plan::draw_deaf).run()
+}

@@ -12,7 +12,7 @@ use super::bytes::Bytes;
 use super::events::{ConnId, Event, LifeId, Queue, Side, SlotId};
 use super::trace::Trace;
 use super::walls::Walls;
-use super::weather::Weather;
+use super::weather::{Deafness, Weather};
 use crate::base::{Rng, Time};
 use crate::worker::LinkId;
 use crate::worker::turn::Flow;
@@ -145,6 +145,8 @@ pub struct Network {
     pub busy: BTreeSet<(LifeId, usize)>,
     /// What was looked at.
     pub flows: FlowCounts,
+    /// The machine that hears next to nothing.
+    pub deaf: Option<(SlotId, Deafness)>,
     /// The machine whose processes are newer than all others.
     pub newer: Option<SlotId>,
     /// What its workers said more, whole, by connection and the side that reads.
@@ -175,6 +177,7 @@ impl Network {
             spare: Vec::new(),
             busy: BTreeSet::new(),
             flows: FlowCounts::default(),
+            deaf: None,
             newer,
             said_more: BTreeMap::new(),
         }
@@ -200,9 +203,13 @@ impl Network {
         if self.walls.is_between(from, to) || self.chance(self.weather.loss_ppm) {
             return;
         }
+        let deaf = self.deaf.filter(|(slot, _)| *slot == to).map(|(_, deafness)| deafness);
+        if deaf.is_some_and(|deaf| self.chance(deaf.lost_ppm)) {
+            return;
+        }
         let copies = 1 + u32::from(self.chance(self.weather.duplicate_ppm));
         for _ in 0..copies {
-            let mut at = self.after_us(self.weather.datagram_us);
+            let mut at = self.after_us(deaf.map_or(self.weather.datagram_us, |deaf| deaf.late_us));
             if self.chance(self.weather.straggler_ppm) {
                 at = at.plus(Duration::from_millis(self.rng.random_range(1..400)));
             }

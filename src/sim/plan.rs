@@ -10,7 +10,7 @@ use super::events::SlotId;
 use super::faults::{Fault, RangeMs, Repeated};
 use super::network::{address, nowhere};
 use super::scenario::Scenario;
-use super::weather::Weather;
+use super::weather::{Deafness, Weather};
 use super::without::{Part, Without};
 use crate::base::{Rng, Time};
 use crate::config::{LoadConfig, MembershipConfig, NodeConfig};
@@ -64,6 +64,8 @@ pub struct Plan {
     pub renames: bool,
     /// From when until when the last machine is cut off, again and again.
     pub flaps: Vec<(Time, Time)>,
+    /// The machine that hears next to nothing, if there is one, and how badly.
+    pub deaf: Option<(SlotId, Deafness)>,
     /// The machine whose processes are newer than all others.
     pub newer: Option<SlotId>,
     /// Nothing goes wrong.
@@ -99,8 +101,8 @@ const DAMP_MAX_MS: u64 = 2_000;
 /// The shortest that there is: who is paused where this is set is away for longer.
 const TOMBSTONE_MS: u64 = 10_000;
 
-/// By when a cluster that flaps has formed.
-const FLAPS_BEGIN: Duration = Duration::from_secs(3);
+/// By when a cluster has formed in which one member flaps or is deaf.
+pub const TROUBLES_BEGIN: Duration = Duration::from_secs(3);
 /// The time that a flapping cluster needs: ten cuts, the longest wait after them, and the calm.
 pub const FLAPPING_SECONDS: u64 = 3 + 60 + 16 + 4 + 15;
 
@@ -254,14 +256,14 @@ impl Plan {
         let newer = (scenario.seed % 8 == 5).then_some(nodes - 1);
         let calm = scenario.seed % 16 == 5;
         if calm {
-            (weather, faults) = (weather.healed(), Vec::new());
-            (slow, late) = (Vec::new(), Vec::new());
+            (weather, faults, slow, late) = (weather.healed(), Vec::new(), Vec::new(), Vec::new());
         }
         let mut plan = Self {
             slots,
             misled,
             renames: scenario.seed % 8 == 1,
             flaps: Vec::new(),
+            deaf: None,
             newer,
             calm,
             weather,
@@ -315,9 +317,8 @@ impl Plan {
         self.limits.outbox_bytes = 256 * 1024;
     }
 
-    /// As [`Plan::draw`], but nothing else goes wrong than that one member's links are cut and mended
-    /// ten times.
-    pub fn draw_flapping(rng: &mut Rng, scenario: &Scenario) -> Self {
+    /// As [`Plan::draw`], but nothing goes wrong.
+    fn draw_steady(rng: &mut Rng, scenario: &Scenario) -> Self {
         let mut plan = Self::draw(rng, scenario);
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.renames) = (None, false);
@@ -326,8 +327,29 @@ impl Plan {
         plan.faults.clear();
         plan.slow.clear();
         plan.late.clear();
+        plan
+    }
+
+    /// As [`Plan::draw`], but nothing else goes wrong than that one member hears next to nothing.
+    pub fn draw_deaf(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let mut plan = Self::draw_steady(rng, scenario);
+        let usual = plan.weather.datagram_us;
+        let deafness = [
+            Deafness { lost_ppm: 950_000, late_us: usual },
+            Deafness { lost_ppm: 850_000, late_us: usual },
+            Deafness { lost_ppm: 0, late_us: (500_000, 2_500_000) },
+            Deafness { lost_ppm: 0, late_us: (1_300_000, 1_300_000) },
+        ];
+        plan.deaf = Some((plan.slots - 1, one_of(rng, &deafness)));
+        plan
+    }
+
+    /// As [`Plan::draw`], but nothing else goes wrong than that one member's links are cut and mended
+    /// ten times.
+    pub fn draw_flapping(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let mut plan = Self::draw_steady(rng, scenario);
         plan.member.settings.damp_max_ms = one_of(rng, &[4_000, 8_000, 16_000]);
-        let mut at = Time::ZERO.plus(FLAPS_BEGIN);
+        let mut at = Time::ZERO.plus(TROUBLES_BEGIN);
         for _ in 0..10 {
             let until = at.plus(Duration::from_millis(rng.random_range(1_000..=3_000)));
             plan.flaps.push((at, until));

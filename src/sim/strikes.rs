@@ -7,6 +7,7 @@ use rand::RngExt;
 
 use super::events::{Event, LifeId, SlotId};
 use super::faults::Fault;
+use super::plan::TROUBLES_BEGIN;
 use super::process::Fate;
 use super::world::World;
 use crate::base::Time;
@@ -49,6 +50,7 @@ impl World {
             }
             Fault::Partition => self.part(),
             Fault::Flap => self.flap(),
+            Fault::Deafen => self.net.deaf = self.plan.deaf,
             Fault::Reset => {
                 if let Some(conn) = self.net.any_open() {
                     self.net.reset(conn);
@@ -261,8 +263,12 @@ impl World {
         self.net.queue.push(at, Event::Mend(number));
     }
 
-    /// Plans when the flapping member is cut off, if one is.
+    /// Plans when the flapping member is cut off, if one is, and from when on the deaf one hears next
+    /// to nothing.
     pub(super) fn plan_flaps(&mut self) {
+        if self.plan.deaf.is_some() {
+            self.net.queue.push(Time::ZERO.plus(TROUBLES_BEGIN), Event::Fault(Fault::Deafen));
+        }
         for (at, _) in self.plan.flaps.clone() {
             self.net.queue.push(at, Event::Fault(Fault::Flap));
         }
@@ -291,6 +297,7 @@ impl World {
         self.healed_at = Some(now);
         self.checks.healing.begin(now);
         self.net.weather = self.net.weather.healed();
+        self.net.deaf = None;
         self.net.walls.fall_all();
         for life in self.living() {
             self.resume(life);

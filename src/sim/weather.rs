@@ -25,6 +25,15 @@ pub struct Weather {
     pub tables_us: (u64, u64),
 }
 
+/// How badly one machine hears datagrams.
+#[derive(Clone, Copy, Debug)]
+pub struct Deafness {
+    /// Those that do not come in, of a million.
+    pub lost_ppm: u32,
+    /// How much later the others do, in microseconds.
+    pub late_us: (u64, u64),
+}
+
 impl Weather {
     /// The same network without faults.
     pub fn healed(&self) -> Self {

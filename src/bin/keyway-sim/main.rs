@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use keyway::sim::shrink::shrink;
 use keyway::sim::without::Without;
-use keyway::sim::{Print, Result, Scenario, Summary, simulate, simulate_flapping};
+use keyway::sim::{Print, Result, Scenario, Summary, simulate, simulate_deaf, simulate_flapping};
 
 use self::progress::{Goal, Progress};
 use self::seeds::{Nodes, fresh_seed};
@@ -75,9 +75,14 @@ struct Arguments {
     #[arg(long)]
     flapping: bool,
 
+    /// In place of all other faults, have one member hear next to nothing. Replay such a seed with
+    /// this as well.
+    #[arg(long, conflicts_with = "flapping")]
+    deaf: bool,
+
     /// Make the first seed that fails small: with fewer nodes and kinds of faults, and less time, as
     /// long as the same invariant breaks. Prints what is left, and the command that tells it.
-    #[arg(long, conflicts_with = "flapping")]
+    #[arg(long, conflicts_with_all = ["flapping", "deaf"])]
     shrink: bool,
 
     /// Threads to run seeds on; 0 takes one per core. Has no influence on results.
@@ -161,7 +166,11 @@ fn run(arguments: &Arguments) -> Vec<Result> {
     let next = AtomicU64::new(0);
     let results = Mutex::new(Vec::new());
     let progress = Progress::new(arguments.goal(), arguments.seconds);
-    let simulate = if arguments.flapping { simulate_flapping } else { simulate };
+    let simulate = match (arguments.flapping, arguments.deaf) {
+        (true, _) => simulate_flapping,
+        (_, true) => simulate_deaf,
+        _ => simulate,
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, asks, bounds, counts, detection, door, farewells, fates, flapping, flows,
+    EVENTS, MET, asks, bounds, counts, deaf, detection, door, farewells, fates, flapping, flows,
     forgetting, ghosts, healing, keys, letters, log, masks, newer, placement, protocol, removal,
     rest, routers, tables, withdrawal,
 };
@@ -54,6 +54,9 @@ impl World {
         exercised.extend(ledger.parts.exercised());
         if self.plan.flapping().is_some() {
             exercised.insert(flapping::NAME, checks.flapping.damped);
+        }
+        if self.plan.deaf.is_some() {
+            exercised.insert(deaf::NAME, checks.deaf.accusals);
         }
         exercised
     }

@@ -4,6 +4,7 @@
 pub mod asks;
 pub mod bounds;
 pub mod counts;
+pub mod deaf;
 pub mod detection;
 pub mod door;
 pub mod exercised;
@@ -70,6 +71,8 @@ pub struct Checks {
     pub healing: healing::Healing,
     /// Who falls silent again and again is damped.
     pub flapping: flapping::Flapping,
+    /// Who hears next to nothing is alone with what it believes.
+    pub deaf: deaf::Deaf,
     /// Who is silent is known to be.
     pub detection: detection::Detection,
     /// How often a router's mask changed and its table did not.
@@ -122,6 +125,7 @@ impl Checks {
             tables: tables::Tables::default(),
             healing: healing::Healing::default(),
             flapping: flapping::Flapping::default(),
+            deaf: deaf::Deaf::default(),
             detection: detection::Detection::default(),
             masked: 0,
             jobs: masks::Jobs::default(),
@@ -306,6 +310,7 @@ impl World {
         }
         self.check_forgotten(life, before, snapshot);
         self.check_flapping(life, &snapshot.view);
+        self.check_deaf(life, &snapshot.view);
         if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
             self.blame(bounds::NAME, name(seen));
         }
