@@ -340,6 +340,48 @@ fn frames_that_are_kept_take_so_many_bytes() {
     assert!(bench.start("asker", retry()).is_some());
     bench.asks.end_all(AskError::LinkLost, &mut bench.out);
     assert_eq!(bench.asks.kept_bytes(), (0, 0));
+
+    // One that is longer than all is kept where no other is.
+    let mut bench = Bench::new(16);
+    let long = |bench: &mut Bench| {
+        let of = ("asker", retry(), Chunk::with_capacity(1_024));
+        bench.asks.start(of, at(1000), at(0), &mut bench.out).is_ok()
+    };
+    assert!(long(&mut bench) && !long(&mut bench));
+}
+
+#[test]
+fn an_ask_that_is_postponed_goes_on_until_its_later_deadline() {
+    let (mut bench, ask) = Bench::with(Plan::retry('a', 'b', PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    bench.asks.postpone(ask, Duration::from_millis(500));
+    assert_eq!(bench.asks.left(ask, at(1000)), Some(Duration::from_millis(500)));
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 1200), []);
+    assert_eq!(bench.expire(1210), [Send('b')]);
+    assert_eq!(bench.expire(1499), []);
+    assert_eq!(bench.expire(1500), [Free, Fail("asker", AskError::Timeout)]);
+    bench.ended();
+}
+
+#[test]
+fn an_ask_that_has_failed_keeps_its_place_until_that_is_told() {
+    let mut bench = Bench::new(2);
+    bench.asks.hold_untold(1);
+    assert!(bench.asks.open("first", 1, at(9)).is_ok() && bench.asks.is_full());
+    assert_eq!(bench.asks.open("second", 1, at(9)), Err("second"));
+    bench.asks.hold_untold(0);
+    assert!(bench.asks.open("second", 1, at(9)).is_ok() && bench.asks.is_full());
+}
+
+#[test]
+fn on_a_node_that_stops_no_tail_is_chopped_for_a_failure() {
+    let (mut bench, _) = Bench::with(Plan::tail_chopping(vec!['a', 'b'], PAUSE));
+    assert_eq!(bench.seen(), [Send('a')]);
+    bench.asks.close_down();
+    let unreachable = AskError::Dead(DeathReason::Unreachable);
+    let ended = [Free, Fail("asker", unreachable)];
+    assert_eq!(bench.failed(0, DeathReason::Unreachable, 1), ended);
+    bench.ended();
 }
 
 /// How attempts may end.

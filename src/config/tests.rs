@@ -1,6 +1,7 @@
 //! Every way of setting something, and the full message of every refusal.
 
 mod addresses;
+mod lengths;
 
 use serde::Deserialize;
 

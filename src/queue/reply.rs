@@ -474,6 +474,14 @@ mod tests {
     }
 
     #[test]
+    fn an_ask_without_a_deadline_has_none_of_the_one_before_in_its_slot() {
+        let slots = ReplySlots::new(1);
+        drop(slots.acquire_until(10));
+        let _never = slots.acquire().unwrap();
+        assert_eq!(slots.expire(1_000, || ()), 0);
+    }
+
+    #[test]
     fn a_reply_that_nobody_took_is_dropped_with_the_ticket() {
         let slots = ReplySlots::new(1);
         let ticket = slots.acquire().unwrap();

@@ -152,5 +152,6 @@ mod tests {
         assert_eq!(counts(), [(0, 2), (1, 1)]);
         times.record(0, 4096, us);
         assert_eq!(counts(), [(4096, 1), (1, 1)]);
+        assert!(times.read().all(|(_, times)| times.sum_ns == 1_000), "what it took as well");
     }
 }

@@ -144,4 +144,22 @@ mod tests {
             "cannot build the router: option `slot_bits` is 9, but must be 10 to 20"
         );
     }
+
+    #[test]
+    fn routers_share_a_table_only_where_all_options_are_the_same() {
+        let others = [
+            RouterSpec { path: "/user/other".parse().unwrap(), ..spec() },
+            RouterSpec { strategy: StrategyKind::Random, ..spec() },
+            RouterSpec { local: LocalPreference::Prefer, ..spec() },
+            RouterSpec { roles: BTreeSet::from(["eu".into()]), ..spec() },
+            RouterSpec { max_routees_per_node: Some(1), ..spec() },
+            RouterSpec { max_routees: Some(1), ..spec() },
+            RouterSpec { slot_bits: 10, ..spec() },
+            RouterSpec { seed: HashSeed(2), ..spec() },
+        ];
+        assert!(spec().is_same(&spec()));
+        for other in others {
+            assert!(!spec().is_same(&other) && other.is_same(&other.clone()), "{other:?}");
+        }
+    }
 }

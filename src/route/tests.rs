@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::build::SharedSlots;
+use super::super::collisions::NameCollisions;
 use super::super::collisions::tests::colliding_names;
 use super::super::spec::{LocalPreference, RouterSpec};
 use super::super::strategy::StrategyKind;
@@ -333,6 +335,29 @@ fn a_service_has_routees_on_those_workers_that_run_it_and_on_no_others() {
     assert_eq!(build(Some(1), None), (4, 4));
     assert_eq!(build(Some(2), None), (6, 2));
     assert_eq!(build(None, Some(3)), (3, 5));
+}
+
+#[test]
+fn who_stands_in_for_whom_counts_in_the_digest() {
+    let view = view(1, (1..=5).map(server).collect());
+    let digest = |max_routees| {
+        let spec = RouterSpec { max_routees, ..spec(StrategyKind::RoundRobin) };
+        RouteTable::build(&view, &spec, None).digest()
+    };
+    assert_ne!(digest(Some(2)), digest(Some(3)));
+    assert_eq!(digest(Some(2)), digest(Some(2)));
+}
+
+#[test]
+fn slots_are_shared_only_where_keys_are_hashed_alike() {
+    let view = view(1, (1..=5).map(server).collect());
+    let (collisions, mut shared) = (NameCollisions::of(&view), SharedSlots::default());
+    for (seed, slot_bits) in [(1, 12), (2, 12), (1, 13), (2, 12)] {
+        let seed = HashSeed(seed);
+        let spec = RouterSpec { seed, slot_bits, ..spec(StrategyKind::ConsistentHash) };
+        let with = RouteTable::build_with(&view, &collisions, &spec, None, &mut shared);
+        assert!(with == RouteTable::build(&view, &spec, None), "{seed:?} {slot_bits}");
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -315,4 +315,35 @@ mod tests {
         assert!(told(|| Err(io::ErrorKind::OutOfMemory.into())));
         assert!(told(|| panic!("told to")));
     }
+
+    #[test]
+    fn what_waits_for_all_siblings_together_is_bounded() {
+        let room = |count| {
+            let bytes = WorkersConfig { count, ring_bytes: 12 << 20, ..Default::default() };
+            sibling_room(&bytes).bytes
+        };
+        assert_eq!([1, 2, 4, 5].map(room), [12 << 20, 12 << 20, 4 << 20, 3 << 20]);
+    }
+
+    #[test]
+    fn workers_do_not_walk_their_routees_in_step() {
+        let mut config = NodeConfig::default();
+        config.workers.count = 3;
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let crew = Crew::muster(&config, me, Clock::start(), 1).unwrap();
+        let seeds: std::collections::BTreeSet<_> =
+            crew.recruits.iter().map(|recruit| recruit.parts.seed).collect();
+        assert_eq!(seeds.len(), 3);
+    }
+
+    #[test]
+    fn what_control_said_last_is_done_before_it_counts_as_gone() {
+        let me = NodeRef { node: NodeId(1), incarnation: Incarnation(1) };
+        let mut crew = Crew::muster(&NodeConfig::default(), me, Clock::start(), 1).unwrap();
+        crew.commands[0].push(Command::Finish).unwrap();
+        crew.commands.clear();
+        let ends = &mut crew.recruits[0].ends;
+        assert!(!ends.is_control_gone() && matches!(ends.next_command(), Some(Command::Finish)));
+        assert!(ends.is_control_gone());
+    }
 }

@@ -72,7 +72,9 @@ fn describe(effect: ControlEffect<super::worker::Never>) -> String {
 #[test]
 fn what_has_changed_enough_is_told_to_all() {
     let mut bench = Bench::new();
-    let reading = Arc::new(Mutex::new(Reading::default()));
+    // What was before it was begun is in no measurement.
+    let before = Reading { awake_ns: 0, asleep_ns: 1_000_000, stuck: false };
+    let reading = Arc::new(Mutex::new(before));
     let source = Arc::clone(&reading);
     let read = Box::new(move || *source.lock().unwrap());
     let shown = Arc::new(Mutex::new(Loads::default()));

@@ -21,3 +21,22 @@ fn a_watch_that_is_confirmed_after_it_has_ended_is_given_back() {
     assert_eq!(half.frame(dialed(5, b), watching_op(1, 4)), [forget]);
     assert_eq!(half.frame(accepted(6, b), watching_op(1, 4)), [], "of its own, it knows");
 }
+
+#[test]
+fn who_came_and_went_between_two_views_is_told_of_and_so_many_are_remembered() {
+    let mut control = WatchControl::new(2);
+    let mut effects = ControlEffects::<WorkerOrder>::default();
+    let mut facts = Arc::default();
+    let view = Arc::new(View::new(node("me", 1), 1, vec![member("a", MemberState::Up)]));
+    for round in 1..=600 {
+        let names = [format!("d{round}"), format!("e{round}")];
+        let gone = names
+            .each_ref()
+            .map(|name| MemberEvent::Removed(member(name, MemberState::Left).into()));
+        effects.published = false;
+        control.view(&view, &gone, &mut ControlOutlet::new(PartId(1), &mut facts, &mut effects));
+        assert!(effects.published);
+        assert_eq!(facts.ends.last().map(|end| end.node), Some(node(&names[1], 1)));
+        assert_eq!(facts.ends.len(), 1_024.min(2 * round));
+    }
+}

@@ -46,6 +46,9 @@ fn both_sides_keep_no_more_than_they_may() {
         half.watch(Watcher::Application(id), Target::Node(b));
     }
     let many = GoneReason::TooManyWatches;
+    // Who watches already gives its own place another target.
+    let admits = |half: &Half, id: u64| half.worker.admit(Watcher::Application(id), 0).is_ok();
+    assert_eq!([admits(&half, 1), admits(&half, 3)], [true, false]);
     assert_eq!(
         half.frame(from, op_watch(3, 0)),
         [Seen::Send(To::Link(from), Op::Gone { id: 3, reason: many as u32 })]
