@@ -339,8 +339,9 @@ impl Worker {
     #[inline]
     fn after_receive(&mut self, id: LinkId) {
         let Some(link) = self.core.links.get_mut(id) else { return };
+        link.heard = true;
         if !matches!(link.role, Role::Accepted { .. }) {
-            (link.heard, link.redial_pause_ms) = (true, 0);
+            link.redial_pause_ms = 0;
             return;
         }
         if link.taken.unreported() == 0 {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Worker;
 use super::command::{Drained, Undrained};
-use super::link::Role;
+use super::link::{Link, Role};
 
 impl Worker {
     /// The answer to a question of control. `is_queued` says that something waits before the worker.
@@ -21,7 +21,8 @@ impl Worker {
     }
 
     /// What keeps it from being drained; nothing when every message that came in or went out has come
-    /// to its end, and every peer that sent to this worker said that it will send no more.
+    /// to its end, and every peer that sent to this worker said that it will send no more. A stranger's
+    /// link that was never used stays open all the same: what comes on it until the end is handled.
     pub fn undrained(&mut self) -> Option<Undrained> {
         // For what nobody waits any more, it does not wait either.
         self.core.reap();
@@ -42,7 +43,8 @@ impl Worker {
         for link in waited_for.filter(|link| matches!(link.role, Role::Dialed { .. })) {
             found.name(link.peer.0);
         }
-        for (_, link) in core.links.iter().filter(|(_, link)| !link.is_settled()) {
+        let holds = |link: &Link| !link.is_settled() && !link.is_unused(core.now);
+        for (_, link) in core.links.iter().filter(|(_, link)| holds(link)) {
             match link.role {
                 Role::Own | Role::Sibling(_) => found.waiting += 1,
                 Role::Dialed { .. } | Role::Accepted { .. } => found.name(link.peer.0),

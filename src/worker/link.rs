@@ -29,6 +29,9 @@ pub enum Lower {
     Taken,
 }
 
+/// How long the first message of who has opened a link may be on its way.
+pub(super) const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
 /// Names one link of a worker for as long as it lives. The place is used again afterwards, the
 /// name is not: looking up the name of a link that is gone finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,7 +219,7 @@ pub struct Link {
     pub(super) dial_watched: bool,
     /// When its present connection was opened.
     pub(super) opened_at: Time,
-    /// Whether anything came on its present connection (dialed links).
+    /// Whether anything came on its present connection.
     pub(super) heard: bool,
     /// How many connections in a row were over at once, with nothing heard on them (dialed links).
     pub(super) in_vain: u32,
@@ -354,6 +357,18 @@ impl Link {
         let good = self.heard || now.since(self.opened_at) >= longest_rest;
         self.in_vain = if good { 0 } else { self.in_vain.saturating_add(1) };
         self.in_vain > 1
+    }
+
+    /// Whether it was opened by who is no member here and has said nothing on it, not even for as long
+    /// as its first message may be on its way. Nobody tells such a one that this node leaves, so that
+    /// it need not ever say that no more will come.
+    pub(super) fn is_unused(&self, now: Time) -> bool {
+        let (_, account) = self.outbox.held();
+        matches!(self.role, Role::Accepted { .. })
+            && account == Account::Clients
+            && !self.heard
+            && self.outbox.is_empty()
+            && now.since(self.opened_at) >= FIRST_WITHIN
     }
 
     /// Whether everything that was put on it has come to its end.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::worker::link::FIRST_WITHIN;
 
 const PARTING_MS: u64 = PARTING.as_millis() as u64;
 
@@ -130,4 +131,33 @@ fn nobody_waits_for_the_farewell_of_who_fell_silent_while_it_was_leaving() {
     net.apply(1);
     net.pass(2 * PARTING_MS);
     assert!(net.sides[1].worker.is_drained());
+}
+
+#[test]
+fn a_link_that_no_member_has_opened_is_waited_for_as_long_as_a_first_message_takes() {
+    let mut net = Net::new(2);
+    // The second one does not see the first one among the members, nor another one that never was.
+    net.apply_with(1, [(1, destination(1))]);
+    assert!(net.sides[1].worker.accept(node(2), WorkerIndex(0), 1).is_some());
+    net.cx(0, |cx| cx.tell_to(&reference(1), &ping(1))).unwrap();
+    assert_eq!(net.effects(0), [Effect::Dial(1)]);
+    net.open(0, 1);
+    let first_ms = FIRST_WITHIN.as_millis() as u64;
+    net.pass(first_ms - 1);
+    assert_eq!(net.sides[1].worker.undrained().map(|it| it.peers.len()), Some(2));
+    net.pass(1);
+    assert!(net.sides[1].worker.is_drained());
+    // It took longer than that, and is handled. Now it has to say that no more will come.
+    net.settle();
+    assert_eq!(net.seen(1, |seen| seen.keys.clone()), [1]);
+    assert_eq!(net.sides[1].worker.undrained().unwrap().peers, [node(0)].into());
+    assert_eq!(net.counts(0).delivered, 1);
+}
+
+#[test]
+fn a_members_link_is_waited_for_though_it_has_said_nothing_on_it() {
+    let mut net = Net::new(2);
+    assert!(net.sides[1].worker.accept(node(0), WorkerIndex(0), 1).is_some());
+    net.pass(2 * FIRST_WITHIN.as_millis() as u64);
+    assert!(!net.sides[1].worker.is_drained());
 }
