@@ -45,6 +45,10 @@ use self::table::{Section, Setting};
 /// What the name of an environment variable that sets something begins with.
 pub const ENV_PREFIX: &str = "KEYWAY_";
 
+/// The environment variable for the level of the log that `keyway node` writes. It is no setting: an
+/// application's log is its own subscriber's.
+pub const LOG_VARIABLE: &str = "KEYWAY_LOG";
+
 /// Half of a member's record; the services have the other half.
 const MAX_DESCRIPTION_BYTES: usize = 4_096;
 
@@ -103,7 +107,7 @@ impl NodeConfig {
     /// `KEYWAY_WORKERS__COUNT` and so on, lists with commas, maps as `key=value,key=value`.
     /// Variables without the prefix are left alone, unknown ones with it refused; but those that
     /// Kubernetes sets where a service is called `keyway` (`KEYWAY_PORT`, `KEYWAY_SERVICE_HOST` and the
-    /// like) are left alone as well.
+    /// like) are left alone as well, and so is [`LOG_VARIABLE`].
     pub fn apply_env(
         &mut self,
         variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
@@ -111,7 +115,9 @@ impl NodeConfig {
         for (variable, value) in variables {
             let variable = variable.as_ref().to_string_lossy();
             let Some(name) = variable.strip_prefix(ENV_PREFIX) else { continue };
-            if name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_") {
+            let is_service =
+                name == "PORT" || ["PORT_", "SERVICE_"].iter().any(|it| name.starts_with(it));
+            if is_service || variable == LOG_VARIABLE {
                 continue;
             }
             let path = name.to_ascii_lowercase().replace("__", ".");

@@ -222,6 +222,15 @@ fn what_kubernetes_sets_is_no_setting() {
     assert!(!config.settings().iter().any(|setting| taken(setting.path)));
 }
 
+/// An application may run where the variable is set for `keyway node`.
+#[test]
+fn the_level_of_the_log_is_no_setting() {
+    let mut config = NodeConfig::default();
+    config.apply_env([(LOG_VARIABLE, "debug")]).unwrap();
+    assert_eq!(config.to_toml(), NodeConfig::default().to_toml());
+    assert!(env_refused("KEYWAY_LOGS", "debug").contains("no setting `KEYWAY_LOGS`"));
+}
+
 #[test]
 fn an_impossible_value_is_refused_with_what_would_do() {
     let name = "1 to 64 characters of a-z, A-Z, 0-9, `.`, `_` and `-`";

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use keyway::admin::{Admin, AdminPort};
 use keyway::base::Incarnation;
-use keyway::config::{ConfigError, LISTED_BY, MemoryBound};
+use keyway::config::{ConfigError, LISTED_BY, LOG_VARIABLE, MemoryBound};
 use keyway::member::MemberFault;
 use keyway::{BuildError, Ended, Member, MemberState, Node, NodeBuilder, NodeConfig};
 use tokio::runtime::Runtime;
@@ -21,9 +21,6 @@ use super::cli::{NodeArgs, level};
 use super::log::{Log, Rest};
 use super::samples::Samples;
 use super::{FAILED, FAULT, Failure, REFUSED, say};
-
-/// The environment variable for the log's level: not a node's setting, but the program's.
-const LOG_VARIABLE: &str = "KEYWAY_LOG";
 
 /// When a node that has not become a member says so, first and then again.
 const JOINING_FIRST: Duration = Duration::from_secs(5);
@@ -171,7 +168,7 @@ fn configure(arguments: &NodeArgs) -> Result<NodeConfig, ConfigError> {
         Some(file) => NodeConfig::from_file(file)?,
         None => NodeConfig::default(),
     };
-    config.apply_env(env::vars_os().filter(|(variable, _)| variable != LOG_VARIABLE))?;
+    config.apply_env(env::vars_os())?;
     let flags = [
         ("bind", &arguments.bind),
         ("advertise", &arguments.advertise),
