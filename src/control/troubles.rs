@@ -306,10 +306,8 @@ impl Known {
         matches!(what, PeerTrouble::Refuses | PeerTrouble::Vanish | PeerTrouble::Fails)
     }
 
-    /// Whether a link that opens ends it, or that a look finds somebody who listens.
+    /// Whether a link that opens ends it, or a look that finds who listens; with some, links open too.
     fn ends_with_a_link(&self, by_look: bool) -> bool {
-        // Another worker's link may open where there is no place for one more, and links tell nothing
-        // of datagrams; and any link opens where only large packets vanish, or a worker is held.
         let stays = matches!(
             self.trouble.what,
             PeerTrouble::NoPlace
