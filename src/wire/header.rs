@@ -129,6 +129,8 @@ macro_rules! fields {
     };
 }
 
+// A new field raises `WIRE_VERSION_MIN` and `WIRE_VERSION_MAX`: whoever does not know its bit closes
+// the link over it.
 fields! {
     /// Matches a reply to its ask; made and understood by the asking worker only.
     correlation: u64,

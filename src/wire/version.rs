@@ -7,6 +7,12 @@ pub const WIRE_VERSION_MIN: u8 = 2;
 /// The newest wire version this build speaks.
 pub const WIRE_VERSION_MAX: u8 = 2;
 
+// Nodes agree on a version link by link, but frames and datagrams are written with the newest, and
+// no other is read: a build that speaks two would refuse what an older one sends by the version that
+// both agreed on. Whoever wants a range lets `wire/header.rs` go by the link's version, and
+// `wire/datagram.rs` read each of them and write one that all members read.
+const _: () = assert!(WIRE_VERSION_MIN == WIRE_VERSION_MAX, "frames have one version only");
+
 /// An unbroken range of wire versions, both ends included; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VersionRange {
