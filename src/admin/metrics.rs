@@ -278,6 +278,7 @@ fn members(out: &mut Gathered, report: &MembersReport) {
     out.sample(&[], MAX_RECORDS as u64);
 }
 
+// What messages are counted by is a line in `counts!` of `base/fate/counts.rs`.
 fn counts(out: &mut Gathered, counts: &CountsReport) {
     for (names, count) in counts.each() {
         out.counter(names.metric, names.help);

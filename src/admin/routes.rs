@@ -46,6 +46,7 @@ macro_rules! requests {
     };
 }
 
+// Each has its row in the table of `admin/mod.rs`, and its command in `bin/keyway/operate.rs`.
 requests! {
     GET "/members" => async |app: Shared| Json(MembersReport::of(&app.node));
     GET "/routers" => async |app: Shared| Json(RoutersReport::of(&app.node));

@@ -49,6 +49,8 @@ macro_rules! faults {
     };
 }
 
+// A line that is drawn changes what each seed draws after it: seeds that failed once
+// (`tests/regressions`) mean something else then. See `docs/TESTING.md`.
 faults! {
     /// A process is killed.
     Crash, "crash", one in 2, &[(500, 3_000), (2_000, 8_000), (5_000, 20_000)];

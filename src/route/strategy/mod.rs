@@ -158,7 +158,9 @@ macro_rules! strategies {
     };
 }
 
-// Adding a built-in strategy: its file, and a line here.
+// Adding a built-in strategy: its file, and a line here. Written by hand are the methods that choose
+// it, of `RouterBuilder` and `testing::Router`, and an arm in `fn draw` of `sim/routers.rs`, whose
+// routers come and go; those that a simulated node has from its start follow from this list.
 strategies! {
     round_robin::RoundRobin, "Each usable routee in turn, in proportion to its weight.";
     random::Random, "A random usable routee, in proportion to its weight.";
