@@ -79,10 +79,8 @@ impl<T> Plan<T> {
                     | Refusal::MissingKey
                     | Refusal::NoSingleReply
             ),
-            AskError::Dead(reason) => {
-                matches!(reason, DeathReason::Unreachable | DeathReason::Overflow)
-            }
-            _ => false,
+            AskError::Dead(reason) => reason.passes(),
+            AskError::Timeout | AskError::InvalidReply => false,
         }
     }
 

@@ -399,9 +399,23 @@ const ENDS: [AskError; 9] = [
 
 /// Whether whoever is told this would think that nobody handled the message to its end.
 fn denies(word: AskError) -> bool {
-    use DeathReason::{NoReply, RepliesFull, ReplyTooLarge};
-    let had_it = matches!(word, AskError::Dead(NoReply | RepliesFull | ReplyTooLarge));
-    matches!(word, AskError::Refused(_) | AskError::Dead(_)) && !had_it
+    match word {
+        AskError::Refused(_) => true,
+        AskError::Dead(reason) => match reason {
+            DeathReason::UnknownHandler
+            | DeathReason::UnknownMessage
+            | DeathReason::InvalidBody
+            | DeathReason::HandlerPanicked
+            | DeathReason::Unreachable
+            | DeathReason::Expired
+            | DeathReason::Stopped
+            | DeathReason::Overflow
+            | DeathReason::Other
+            | DeathReason::TooLarge => true,
+            DeathReason::NoReply | DeathReason::ReplyTooLarge | DeathReason::RepliesFull => false,
+        },
+        AskError::Timeout | AskError::LinkLost | AskError::InvalidReply => false,
+    }
 }
 
 fn denies_all(word: AskError) -> bool {

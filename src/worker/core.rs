@@ -484,8 +484,7 @@ impl Core {
     /// Whoever was to reply later does not.
     #[cold]
     pub(super) fn no_reply(&mut self, (to, reason): NoReply) {
-        let made = matches!(reason, DeathReason::RepliesFull | DeathReason::ReplyTooLarge);
-        self.published.tally.lost_replies.add(u64::from(made));
+        self.published.tally.lost_replies.add(u64::from(reason.loses_reply()));
         self.fail(to.link, to.correlation, reason);
     }
 

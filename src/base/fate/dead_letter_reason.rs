@@ -6,6 +6,8 @@ reasons! {
     /// Why a message that had been accepted was not handled.
     #[derive(thiserror::Error)]
     pub enum DeathReason in Dead {
+        // New ones at the end: their numbers travel. The compiler then asks what each of them means
+        // for attempts, counts and what askers are told.
         /// The receiving node knows no such handler (any more).
         #[error("the receiving node has no such handler")]
         UnknownHandler,
@@ -61,6 +63,43 @@ impl DeathReason {
     pub fn from_code(code: u32) -> Self {
         let known = usize::try_from(code).ok().and_then(|code| Self::ALL.get(code));
         known.copied().unwrap_or(Self::Other)
+    }
+
+    /// Whether another attempt may go better at the same routee: nothing of this one was handled, and
+    /// what stood in its way passes.
+    pub(crate) const fn passes(self) -> bool {
+        match self {
+            Self::Unreachable | Self::Overflow => true,
+            Self::UnknownHandler
+            | Self::UnknownMessage
+            | Self::InvalidBody
+            | Self::HandlerPanicked
+            | Self::Expired
+            | Self::Stopped
+            | Self::NoReply
+            | Self::ReplyTooLarge
+            | Self::Other
+            | Self::RepliesFull
+            | Self::TooLarge => false,
+        }
+    }
+
+    /// Whether there was a reply, which is lost.
+    pub(crate) const fn loses_reply(self) -> bool {
+        match self {
+            Self::ReplyTooLarge | Self::RepliesFull => true,
+            Self::UnknownHandler
+            | Self::UnknownMessage
+            | Self::InvalidBody
+            | Self::HandlerPanicked
+            | Self::Unreachable
+            | Self::Expired
+            | Self::Stopped
+            | Self::NoReply
+            | Self::Overflow
+            | Self::Other
+            | Self::TooLarge => false,
+        }
     }
 }
 

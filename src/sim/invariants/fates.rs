@@ -129,11 +129,23 @@ fn reached(state: &RouterState) -> impl Iterator<Item = (NodeRef, WorkerIndex)> 
     active.map(|(_, routee)| (routee.node, routee.worker))
 }
 
-/// Whether this end says that no handler got the ask.
-fn is_unhandled(error: AskError) -> bool {
-    match error {
-        AskError::Refused(_) => true,
-        AskError::Dead(reason) => match reason {
+/// What the end of an ask says of it.
+#[derive(PartialEq, Eq)]
+enum Says {
+    /// No handler got it.
+    Unhandled,
+    /// One did.
+    Handled,
+    /// Neither.
+    Nothing,
+}
+
+/// Knows by itself what each end says: what nodes make of them is held against it.
+fn says(end: Result<(), AskError>) -> Says {
+    match end {
+        Ok(()) => Says::Handled,
+        Err(AskError::Refused(_)) => Says::Unhandled,
+        Err(AskError::Dead(reason)) => match reason {
             DeathReason::UnknownHandler
             | DeathReason::UnknownMessage
             | DeathReason::InvalidBody
@@ -141,22 +153,14 @@ fn is_unhandled(error: AskError) -> bool {
             | DeathReason::Expired
             | DeathReason::Stopped
             | DeathReason::Overflow
-            | DeathReason::TooLarge => true,
-            // Some say that one did, one says nothing.
-            DeathReason::HandlerPanicked
-            | DeathReason::NoReply
-            | DeathReason::ReplyTooLarge
-            | DeathReason::RepliesFull
-            | DeathReason::Other => false,
+            | DeathReason::TooLarge => Says::Unhandled,
+            DeathReason::NoReply | DeathReason::ReplyTooLarge | DeathReason::RepliesFull => {
+                Says::Handled
+            }
+            DeathReason::HandlerPanicked | DeathReason::Other => Says::Nothing,
         },
-        AskError::Timeout | AskError::LinkLost | AskError::InvalidReply => false,
+        Err(AskError::Timeout | AskError::LinkLost | AskError::InvalidReply) => Says::Nothing,
     }
-}
-
-/// Whether this end says that one did.
-fn is_handled(end: Result<(), AskError>) -> bool {
-    use DeathReason::{NoReply, RepliesFull, ReplyTooLarge};
-    matches!(end, Ok(()) | Err(AskError::Dead(NoReply | RepliesFull | ReplyTooLarge)))
 }
 
 // ---- who sends what ----
@@ -431,22 +435,22 @@ impl Fates {
         let was_handled = *known & HANDLED > 0;
         let may_be_lost = *known & (LOST | AGAIN) > 0 || stopping;
         *known |= TOLD;
-        match end {
-            Err(error) if is_unhandled(error) => {
-                *known |= DEAD;
-                if was_handled {
-                    return Err(format!("{id} was handled, and its asker is told: {error}"));
-                }
-            }
-            Err(AskError::LinkLost) if !may_be_lost => {
-                return Err(format!("{id} is told to be lost, and no link was on which it was"));
-            }
-            end if is_handled(end) && !was_handled => {
-                return Err(format!("{id} was not handled, and its asker is told: {end:?}"));
-            }
-            _ => {}
+        let says = says(end);
+        if says == Says::Unhandled {
+            *known |= DEAD;
         }
-        Ok(())
+        match says {
+            Says::Unhandled if was_handled => {
+                Err(format!("{id} was handled, and its asker is told: {end:?}"))
+            }
+            Says::Handled if !was_handled => {
+                Err(format!("{id} was not handled, and its asker is told: {end:?}"))
+            }
+            _ if end == Err(AskError::LinkLost) && !may_be_lost => {
+                Err(format!("{id} is told to be lost, and no link was on which it was"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
