@@ -1,5 +1,6 @@
 //! The `keyway` binary as operators use it: real processes, real signals, real ports.
 
+mod place;
 #[path = "binary/process.rs"]
 mod process;
 
@@ -8,6 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use keyway::{Context, Handler, Message, Node, Placement, Routee, WorkerIndex};
+use place::place;
 use rkyv::{Archive, Deserialize, Serialize};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -340,7 +342,7 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn commands_say_when_no_node_answers() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = place().to_string();
     for command in [&["members"][..], &["counts"], &["leave"], &["ask", "echo", "hi"]] {
         let (code, _, text) = run(&[command, &["--admin", &free]].concat());
         assert_eq!(code, 1);

@@ -1,5 +1,7 @@
 //! A member whose advertised address works only sometimes, by real nodes and a relay.
 
+mod place;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use keyway::base::{MemberEvent, NodeId};
 use keyway::{Context, EventGap, Events, Handler, Message, Node, NodeBuilder, Routee};
+use place::place;
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[derive(Archive, Serialize, Deserialize, Message)]
@@ -126,7 +129,7 @@ fn an_address_that_works_every_other_moment_gets_no_keys_until_it_always_does() 
     let first = builder("first").start().unwrap();
     let second = builder("second").seed(first.address()).start().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = place();
     let relay = Relay::to(place, listener);
     let flapping = builder("flapping").bind(place).advertise(relay.address);
     let flapping = flapping.seed(first.address()).start().unwrap();

@@ -1,11 +1,14 @@
 //! Names, addresses and incarnations that are claimed again, by real nodes.
 
+mod place;
+
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyway::member::MemberFault;
 use keyway::{Context, Ended, Handler, JoinState, Message, Node, NodeBuilder, Routee, SeedState};
+use place::place;
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[derive(Archive, Serialize, Deserialize, Message)]
@@ -165,7 +168,7 @@ fn a_node_that_advertises_its_only_seeds_address_does_not_take_itself_for_the_se
     assert_eq!((seed.end(), seed.view().members.len()), (None, 1));
 
     // Whoever is its own seed in truth is alone, as it should be.
-    let place = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = place();
     let own = builder().bind(place).seed(place).start().unwrap();
     assert!(own.wait_members(1, LIMIT), "it is up");
     thread::sleep(Duration::from_millis(1_500));

@@ -1,5 +1,6 @@
 //! What a node says while it cannot join, and what it does while it starts, by real nodes.
 
+mod place;
 #[path = "binary/process.rs"]
 #[allow(dead_code, reason = "few of its helpers are needed")]
 mod process;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use keyway::base::{Incarnation, MemberState};
 use keyway::member::MemberFault;
 use keyway::{Discovery, Ended, JoinState, Node, NodeBuilder, NodeId, SeedState};
+use place::place;
 use process::{Process, ReadyNode, run};
 use rustix::process::Signal;
 
@@ -354,7 +356,7 @@ fn start(builder: impl Fn() -> NodeBuilder) -> Node {
 /// A node without seeds knows nothing of its last life. A member does.
 #[test]
 fn a_node_without_seeds_whose_clock_went_back_comes_up_again() {
-    let place = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = place();
     let named = || builder().name("first").bind(place);
     let ahead = std::time::SystemTime::now() + Duration::from_secs(3_600);
     let ahead = ahead.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64;

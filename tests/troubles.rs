@@ -2,6 +2,8 @@
 //! them, by real nodes, and that it ends.
 #![cfg(feature = "admin")]
 
+mod place;
+
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,7 @@ use keyway::admin::report::{HealthReport, MembersReport};
 use keyway::{
     Context, Handler, JoinState, Message, Node, NodeBuilder, PeerTrouble, Routee, Router, SeedState,
 };
+use place::place;
 use rkyv::{Archive, Deserialize, Serialize};
 use socket2::SockRef;
 
@@ -64,11 +67,6 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 fn builder(name: &str) -> NodeBuilder {
     let builder = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
     builder.name(name).set("links.handshake_timeout_ms", "1000")
-}
-
-/// A place of its own.
-fn place() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A port that passes datagrams on to a node, and what it answers back, as one that is forwarded
