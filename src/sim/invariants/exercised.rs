@@ -61,3 +61,50 @@ impl World {
         exercised
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::sim::plan::Plan;
+    use crate::sim::scenario::Scenario;
+
+    /// The names of all invariants: each constant text in a file here is one.
+    fn names() -> BTreeSet<String> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sim/invariants");
+        let files = fs::read_dir(here).unwrap().map(|file| file.unwrap().path());
+        let texts = files.map(|file| fs::read_to_string(file).unwrap());
+        texts.flat_map(|text| text.split("const ").filter_map(name).collect::<Vec<_>>()).collect()
+    }
+
+    fn name(constant: &str) -> Option<String> {
+        let (declared, value) = constant.split_once('=')?;
+        let is_text = declared.ends_with("str ") && !declared.contains('\n');
+        let (text, _) = value.trim_start().strip_prefix('"')?.split_once('"')?;
+        is_text.then(|| text.to_owned())
+    }
+
+    #[test]
+    fn each_invariant_is_said_to_be_exercised_or_not() {
+        let plans = [Plan::draw, Plan::draw_flapping, Plan::draw_deaf];
+        let worlds = plans.map(|draw| World::new(Scenario::default(), draw));
+        let listed = worlds.iter().flat_map(|world| world.exercised().into_keys());
+        let listed = listed.map(str::to_owned).collect::<BTreeSet<_>>();
+        let one_sided: Vec<_> = listed.symmetric_difference(&names()).cloned().collect();
+        assert_eq!(one_sided, Vec::<String>::new(), "not both a constant and in `exercised`");
+    }
+
+    #[test]
+    fn each_invariant_is_in_the_document_by_its_name() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/TESTING.md");
+        let text = fs::read_to_string(file).unwrap();
+        let rows = text.lines().skip_while(|line| !line.starts_with("| invariant"));
+        let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+        let is_missing = |name: &String| !rows.iter().any(|row| row.contains(name));
+        let missing: Vec<_> = names().into_iter().filter(is_missing).collect();
+        assert_eq!(missing, Vec::<String>::new(), "docs/TESTING.md has no row with these");
+    }
+}

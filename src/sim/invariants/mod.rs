@@ -1,5 +1,6 @@
 //! What must always hold, one invariant per file, and where each is checked. Checks look only at
-//! what has just changed.
+//! what has just changed. A new one also has its line in `exercised.rs` and its row in
+//! `docs/TESTING.md`.
 
 pub mod asks;
 pub mod bounds;
