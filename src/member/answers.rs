@@ -25,6 +25,10 @@ const KEPT: usize = 256;
 /// at once when it hears more of the other.
 const TRIES: usize = 4;
 
+/// Within the time that an answer is kept in mind, no more records go to an address once so many bytes
+/// of them did. What is left out is found missing in the next round again.
+pub(super) const MOST_BYTES: usize = 256 << 10;
+
 /// What was answered a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
@@ -41,6 +45,8 @@ pub(super) struct Answers {
     pub proven: Recent<(SocketAddr, u64), TRIES>,
     /// That its life is over: who called as this node, from there or, if it has left, whoever from.
     pub over: Recent<(SocketAddr, NodeId)>,
+    /// How many bytes of records went to which address.
+    records: VecDeque<(Time, SocketAddr, usize)>,
     /// How many bytes may go where the datagram at hand came from; `None` if that has shown that it
     /// gets them.
     left: Option<usize>,
@@ -55,6 +61,22 @@ impl Answers {
     /// Its sender repeats a number that this node has sent to where it is answered.
     pub fn is_sure(&mut self) {
         self.left = None;
+    }
+
+    /// Whether more records may go to this member.
+    pub fn has_records_left(&mut self, now: Time, to: SocketAddr) -> bool {
+        while self.records.front().is_some_and(|(at, ..)| now.since(*at) >= GAP) {
+            self.records.pop_front();
+        }
+        let to_it = self.records.iter().filter(|(_, at, _)| *at == to);
+        to_it.map(|(.., bytes)| bytes).sum::<usize>() < MOST_BYTES
+    }
+
+    pub fn sent_records(&mut self, now: Time, to: SocketAddr, bytes: usize) {
+        if self.records.len() >= KEPT {
+            self.records.pop_front();
+        }
+        self.records.push_back((now, to, bytes));
     }
 
     /// Whether it may be answered with so long a payload; if so that counts as sent.

@@ -263,7 +263,7 @@ impl Membership {
             }
             Body::Request { number, nodes } => {
                 if self.answers.requested.may(now, (to, number, nodes.clone())) {
-                    self.answer(&nodes, Some(number), to, sink);
+                    self.answer(now, &nodes, Some(number), to, sink);
                 }
             }
             Body::Prove { about, number, .. } if about == self.me() => {
@@ -479,7 +479,7 @@ impl Membership {
         news: News,
         sink: &mut dyn MemberSink,
     ) {
-        self.answer(&news.outdated, None, to, sink);
+        self.answer(now, &news.outdated, None, to, sink);
         self.request(now, &news.hearsay, (sender.member, to), sink);
         let welcomed = flags & FLAG_WELCOME != 0;
         if welcomed {

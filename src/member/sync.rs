@@ -119,7 +119,7 @@ impl Membership {
 
     /// Finds out who knows more about whom, sends what is newer here and asks for the rest.
     pub(super) fn compare(
-        &self,
+        &mut self,
         now: Time,
         (peer, at): (NodeRef, SocketAddr),
         range: Option<(NodeId, NodeId)>,
@@ -158,7 +158,7 @@ impl Membership {
                 within.filter(|node| (low..=high).contains(node) && !listed.contains(node)),
             );
         }
-        self.answer(&given, None, at, sink);
+        self.answer(now, &given, None, at, sink);
         self.request(now, &wanted, (peer, at), sink);
     }
 
@@ -177,15 +177,19 @@ impl Membership {
         packer.finish();
     }
 
-    /// Sends as much of this as one datagram may cause, with the number of that if it asked.
+    /// Sends a member as much of this as one datagram may cause, with the number of that if it asked.
     pub(super) fn answer(
-        &self,
+        &mut self,
+        now: Time,
         nodes: &[NodeId],
         number: Option<u64>,
         to: SocketAddr,
         sink: &mut dyn MemberSink,
     ) {
-        self.send_up_to(ANSWER_BYTES, nodes, number, &[to], sink);
+        if !nodes.is_empty() && self.answers.has_records_left(now, to) {
+            let bytes = self.send_up_to(ANSWER_BYTES, nodes, number, &[to], sink);
+            self.answers.sent_records(now, to, bytes);
+        }
     }
 
     pub(super) fn send_records(
@@ -197,6 +201,7 @@ impl Membership {
         self.send_up_to(usize::MAX, nodes, None, to, sink);
     }
 
+    /// Gives how many bytes of records each gets.
     fn send_up_to(
         &self,
         bytes: usize,
@@ -204,9 +209,9 @@ impl Membership {
         number: Option<u64>,
         to: &[SocketAddr],
         sink: &mut dyn MemberSink,
-    ) {
+    ) -> usize {
         if nodes.is_empty() || to.is_empty() {
-            return;
+            return 0;
         }
         let emit = |datagram: &[u8]| to.iter().for_each(|to| sink.send(*to, datagram));
         let numbers = Numbers::answer(number);
@@ -226,6 +231,7 @@ impl Membership {
             sent += packer.record(&entry.record, belief);
         }
         packer.finish();
+        sent
     }
 
     /// Notes that the own record is another one; without a later version this node ends.

@@ -1,6 +1,7 @@
 //! How much one datagram can cause.
 
 use super::*;
+use crate::member::answers::MOST_BYTES;
 use crate::member::messages::Numbers;
 use crate::member::messages::{self, Packer, SummaryEntry};
 use crate::member::records::MAX_RECORD_BYTES;
@@ -105,6 +106,31 @@ fn one_datagram_is_answered_with_a_bounded_amount() {
         let caused = caused(&mut net, &said).unwrap();
         let most = ANSWER_BYTES + MAX_RECORD_BYTES + 2_000;
         assert!((ANSWER_BYTES..most).contains(&caused), "{caused} bytes");
+    }
+}
+
+/// What a member's life has said may be played again for as long as it lasts.
+#[test]
+fn what_a_member_said_has_only_so_much_sent_to_it_however_often_it_comes() {
+    let mut net = large();
+    let mut nodes: Vec<_> = net.view(0).members.iter().map(|member| member.id).collect();
+    nodes.retain(|node| *node != net.me(0).node && *node != net.me(1).node);
+    nodes.sort();
+    nodes.truncate(14);
+    let sender = net.nodes[1].membership.sender();
+    let request = |number| {
+        one(|emit| {
+            let mut packer = Packer::requests(sender, number, emit);
+            nodes.iter().for_each(|node| packer.request(*node));
+            packer.finish();
+        })
+    };
+    let [_, summary, old] = naming(&net, &nodes);
+    for said in [(0..100).map(request).collect(), vec![summary; 100], vec![old; 100]] {
+        net.run(MS(500));
+        let sum: usize = said.iter().map(|said| caused(&mut net, said).unwrap()).sum();
+        let most = MOST_BYTES + ANSWER_BYTES + MAX_RECORD_BYTES + 10_000;
+        assert!((MOST_BYTES..most).contains(&sum), "{sum} bytes for kind {}", said[0][0]);
     }
 }
 
