@@ -174,6 +174,9 @@ impl AsyncWork {
     /// # Errors
     /// [`TooMuchWork`] when as many run as may, by this limit or by `workers.max_work`; then nothing
     /// was started, and `then` does not run.
+    ///
+    /// # Panics
+    /// When `then` takes another type of routee than the one that runs.
     pub fn spawn<H, T, F>(
         &self,
         cx: &mut Context<'_>,

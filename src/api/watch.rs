@@ -57,11 +57,15 @@ impl Context<'_> {
     /// [`TooManyWatches`] when this worker keeps `watch.max_watches`. A watch that ends keeps its
     /// place until its handler was told, which takes another turn of the worker. Nothing has changed
     /// then.
-    pub fn watch<H: Handler<crate::Gone>>(
+    ///
+    /// # Panics
+    /// When `H` is another type than the routee's that runs.
+    pub fn watch<H: Handler<crate::Gone> + 'static>(
         &mut self,
         target: impl Into<Target>,
         token: u64,
     ) -> Result<(), TooManyWatches> {
+        self.is_run_by::<H>("Context::watch");
         let watcher = Watcher::Routee(self.id().instance, token);
         let (parts, untold) = self.parts();
         parts.watch.admit(watcher, untold)?;

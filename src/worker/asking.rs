@@ -26,6 +26,9 @@ impl Context<'_> {
     ///
     /// # Errors
     /// A [`Refusal`] names why it was not accepted; `on_reply` is not called then.
+    ///
+    /// # Panics
+    /// When `H` is another type than the routee's that runs.
     #[inline]
     pub fn ask<H: OnReply<M>, M: Message>(
         &mut self,
@@ -137,6 +140,7 @@ impl Context<'_> {
 
     #[inline]
     fn waiter<H: OnReply<M>, M: Message>(&self, token: u64) -> Waiter {
+        self.is_run_by::<H>("Context::ask");
         Waiter::Routee { instance: self.instance, token, deliver: deliver_reply::<H, M> }
     }
 }

@@ -184,6 +184,13 @@ impl Context<'_> {
         self.core.soon.push_back((self.instance, token));
     }
 
+    /// # Panics
+    /// When the routee that runs is no `H`.
+    #[inline]
+    pub(crate) fn is_run_by<H: 'static>(&self, call: &str) {
+        self.core.kinds.check::<H>(self.instance.handler, call);
+    }
+
     /// Whether somebody waits for a reply.
     #[inline]
     pub(super) fn wants_reply(&self) -> bool {

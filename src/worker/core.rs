@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::buffers::Buffers;
 use super::calls::Calls;
 use super::inject::{AppReply, Injection, NoReply};
+use super::kinds::Kinds;
 use super::limits::Limits;
 use super::link::{LATE_DIAL, Link, LinkId, LinkState, Links, Role};
 use super::outbox::{Encoder, Head};
@@ -242,6 +243,7 @@ pub struct Core {
     pub(super) calls: Calls,
     /// By slots of handlers: the path that was served there last.
     pub(super) paths: Vec<Option<(HandlerId, Arc<str>)>>,
+    pub(super) kinds: Kinds,
     /// Whether a link's state changed since the driver last looked.
     pub(super) ways_changed: bool,
     /// Where it counts, and others see that and what is called right now.

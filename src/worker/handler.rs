@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::sync::Arc;
 
 use super::core::Context;
+use super::kinds::Kind;
 use super::replier::Later;
 use crate::base::fate::{AskError, DeathReason};
 use crate::base::{MessageType, MessageTypeId, WorkerIndex};
@@ -292,6 +293,7 @@ impl Hosted for LateStart {
 pub struct RouteeFactory {
     make: Arc<dyn Fn(WorkerIndex) -> Box<dyn Hosted> + Send + Sync>,
     messages: Vec<MessageType>,
+    kind: Kind,
     path: Option<Arc<str>>,
 }
 
@@ -302,7 +304,7 @@ impl RouteeFactory {
         let make = Arc::new(move |worker| {
             Box::new(Host { routee: make(worker), handlers: HandlerTable::of() }) as Box<dyn Hosted>
         });
-        Self { make, messages, path: None }
+        Self { make, messages, kind: Kind::of::<H>(), path: None }
     }
 
     /// The same, for this path.
@@ -313,6 +315,10 @@ impl RouteeFactory {
     /// Where its routees are served, if that is known.
     pub(super) fn path(&self) -> Option<Arc<str>> {
         self.path.clone()
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The message types that the routees take, sorted.

@@ -6,7 +6,7 @@
 //! - what is written to others: `purse`, `buffers`, `outbox`, `link`
 //! - where messages go: `place`, `select`, `router_ref`, `router_slot`
 //! - what other threads hand over and get: `inject`, `replier`, `send`
-//! - what is kept and told: `limits`, `panics`, `calls`, `work`, `dead`, `request`
+//! - what is kept and told: `limits`, `panics`, `calls`, `kinds`, `work`, `dead`, `request`
 //! - all that handlers may touch: `core`, and what is done with it in `burying`, `panicked`
 //!   and `asks`
 //! - what users see and write: `context`, `handler`, `asking`; and what control says: `command`
@@ -32,6 +32,7 @@ mod due;
 pub mod handler;
 mod held;
 pub mod inject;
+mod kinds;
 mod limits;
 pub mod link;
 mod linking;
@@ -86,6 +87,7 @@ use self::calls::Calls;
 use self::core::{Core, Timer};
 use self::due::Round;
 use self::held::Held;
+use self::kinds::Kinds;
 use self::link::Links;
 use self::outbox::Encoder;
 use self::routees::RouteeSlot;
@@ -207,6 +209,7 @@ impl Worker {
             repliers,
             calls: Calls::NONE,
             paths: Vec::new(),
+            kinds: Kinds::default(),
             ways_changed: false,
             published: Arc::default(),
         };

@@ -60,6 +60,7 @@ impl Worker {
     /// started, there is none here, and whoever serves the path is told.
     pub fn serve(&mut self, handler: HandlerId, factory: RouteeFactory) {
         self.core.note_path(handler, &factory);
+        self.core.kinds.note(handler, factory.kind());
         let Some(hosted) = self.core.make(handler, &factory) else {
             drop_quietly(factory);
             self.core.requests.push(Request::ServeFailed(handler));

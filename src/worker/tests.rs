@@ -20,6 +20,7 @@ mod asks;
 mod dialing;
 mod drained;
 mod given_up;
+mod kinds;
 mod limits;
 mod notices;
 mod parting;

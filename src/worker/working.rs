@@ -48,6 +48,9 @@ impl Context<'_> {
     /// # Errors
     /// [`TooMuchWork`] when `workers.max_work` pieces are under way on this worker.
     ///
+    /// # Panics
+    /// When `then` takes another type of routee than the one that runs.
+    ///
     /// [`Counts::work_ended`]: crate::Counts::work_ended
     /// [`Replier`]: crate::Replier
     /// [`AsyncWork`]: crate::AsyncWork
@@ -55,6 +58,7 @@ impl Context<'_> {
         &mut self,
         then: impl FnOnce(&mut H, Result<T, WorkLost>, &mut Context<'_>) + 'static,
     ) -> Result<Work<T>, TooMuchWork> {
+        self.is_run_by::<H>("Context::begin_work` or `AsyncWork::spawn");
         let then: Then = Box::new(move |routee, outcome, cx| {
             let routee = routee.downcast_mut::<H>();
             debug_assert!(routee.is_some(), "work was begun for a routee of another type");
