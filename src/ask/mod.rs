@@ -293,7 +293,7 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
     }
 
-    /// A failure came on a link. False when it answers nothing any more.
+    /// A failure came on a link: what it is about may have ended.
     pub fn failed(
         &mut self,
         correlation: u64,
@@ -301,17 +301,15 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         reason: DeathReason,
         now: Time,
         out: &mut Effects<W>,
-    ) -> bool {
+    ) {
         let on = match self.table.get(correlation) {
             Some(Entry::Ask(Ask { course: Course::Once(on), .. })) => Some(*on),
             Some(Entry::Attempt { link, .. }) => *link,
             _ => None,
         };
-        if on != Some(link) {
-            return false;
+        if on == Some(link) {
+            self.lost(correlation, AskError::Dead(reason), now, out);
         }
-        self.lost(correlation, AskError::Dead(reason), now, out);
-        true
     }
 
     /// Nothing more comes on a link: what is open there has failed.

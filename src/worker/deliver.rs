@@ -267,11 +267,8 @@ impl Worker {
                 Some(waiter) => self.end_ask(waiter, Ok(body)),
                 None => self.core.published.tally.late_replies.add(1),
             },
-            Err(reason) => {
-                if !asks.failed(correlation, id, reason, *now, ask_effects) {
-                    self.core.published.tally.late_replies.add(1);
-                }
-            }
+            // No reply: none is late when the ask has ended.
+            Err(reason) => asks.failed(correlation, id, reason, *now, ask_effects),
         }
         self.core.carry_asks();
         Ok(())
