@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use keyway::base::{Incarnation, MemberState};
 use keyway::member::MemberFault;
-use keyway::{Discovery, Ended, JoinState, Node, NodeBuilder, NodeId, SeedState};
+use keyway::{Discovery, Ended, JoinState, Node, NodeBuilder, NodeError, NodeId, SeedState};
 use place::place;
 use process::{Process, ReadyNode, run};
 use rustix::process::Signal;
@@ -462,6 +462,11 @@ fn a_node_that_has_ended_says_so_whatever_it_said_before() {
         assert!(health.ended.is_some(), "{health:?}");
         assert_eq!((health.join, health.state), (JoinState::Ended, None), "{:?}", health.ended);
         assert_eq!((node.join_state(), node.join_state().obstacle()), (JoinState::Ended, None));
+        let refused = node.down(node.id().node).unwrap_err();
+        assert!(matches!(refused, NodeError::Stopped), "{refused}");
+        for said in [refused.to_string(), node.join_state().to_string()] {
+            assert!(said.contains("`Node::end`"), "it says where the reason is: {said}");
+        }
     }
 }
 

@@ -10,8 +10,8 @@ pub enum NodeError {
     /// Control said no, and why.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// The node has stopped.
-    #[error("the node has stopped")]
+    /// The node has stopped. [`Node::end`](super::Node::end) tells how.
+    #[error("the node has stopped; `Node::end` tells why, and its log if it could not go on")]
     Stopped,
     /// This node's applications watch as much as they may.
     #[error(

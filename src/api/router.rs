@@ -197,8 +197,8 @@ pub enum NotReady {
         /// How many were waited for.
         wanted: usize,
     },
-    /// The node has stopped.
-    #[error("the node has stopped")]
+    /// The node has stopped. [`Node::end`](super::Node::end) tells how.
+    #[error("the node has stopped; `Node::end` tells why, and its log if it could not go on")]
     Stopped,
     /// It was called by a handler, whose worker's thread must not wait.
     #[error("a handler must not wait on its worker's thread: build and await routers elsewhere")]

@@ -56,9 +56,10 @@ impl fmt::Display for JoinState {
                 f.write_str(&self.obstacle().unwrap_or_default())
             }
             Self::Joined => f.write_str("joined"),
-            Self::Ended => {
-                f.write_str("ended: this node has left, was stopped, or could not go on")
-            }
+            Self::Ended => f.write_str(
+                "ended: this node has left, was stopped, or could not go on; \
+                     `Node::end` tells which",
+            ),
         }
     }
 }
