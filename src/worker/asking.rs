@@ -79,7 +79,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// The first refusal when none was asked. When nothing fits, [`Refusal::NoRoutee`], or what a node
-    /// says that is no member yet or any more.
+    /// says that is no member yet or any more, or is leaving.
     pub fn ask_selected<H: OnReply<M>, M: Message>(
         &mut self,
         pattern: impl AsRef<Pattern>,
@@ -89,7 +89,7 @@ impl Context<'_> {
     ) -> Result<usize, Refusal> {
         let (found, options) = (self.identify(pattern), within.into());
         if found.is_empty() {
-            let place = Err(self.core.explain());
+            let place = Err(self.core.explain(Refusal::NoRoutee));
             return self.ask_place::<H, M>(place, message, options, token).map(|()| 0);
         }
         let (mut asked, mut first) = (0, None);

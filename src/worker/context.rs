@@ -117,7 +117,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// The first refusal after all were tried. When nothing fits, [`Refusal::NoRoutee`], or what a node
-    /// says that is no member yet or any more.
+    /// says that is no member yet or any more, or is leaving.
     pub fn tell_selected<M: Message>(
         &mut self,
         pattern: impl AsRef<Pattern>,
@@ -125,7 +125,10 @@ impl Context<'_> {
     ) -> Result<usize, Refusal> {
         let found = self.identify(pattern);
         if found.is_empty() {
-            return self.core.tell_at(Err(self.core.explain()), message).map(|()| 0);
+            return self
+                .core
+                .tell_at(Err(self.core.explain(Refusal::NoRoutee)), message)
+                .map(|()| 0);
         }
         let mut outcome = Ok(found.len());
         for to in &found {

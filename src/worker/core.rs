@@ -266,7 +266,7 @@ impl Core {
         };
         let pick = slot.pick(message, key_hash);
         match route(&slot.state, pick) {
-            Err(Refusal::NoRoutee) => Err(self.explain()),
+            Err(refusal) => Err(self.explain(refusal)),
             route => route,
         }
     }
@@ -281,13 +281,14 @@ impl Core {
     }
 
     #[cold]
-    pub(super) fn explain(&self) -> Refusal {
-        if self.asks.is_over() {
+    pub(super) fn explain(&self, refusal: Refusal) -> Refusal {
+        let nobody = matches!(refusal, Refusal::NoRoutee | Refusal::Unreachable);
+        if nobody && self.asks.is_over() {
             // A node that has left is no member either, but does not join.
             return Refusal::Stopped;
         }
         let snapshot = self.snapshot.as_ref();
-        snapshot.map_or(Refusal::Joining, |snapshot| explain(Refusal::NoRoutee, snapshot))
+        snapshot.map_or(Refusal::Joining, |snapshot| explain(refusal, snapshot))
     }
 
     /// Sends a tell through a router.
@@ -336,7 +337,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         let state = match slot_of(&mut self.routers, router) {
             Some(slot) if !slot.state.active.is_empty() => Arc::clone(&slot.state),
-            Some(_) => return self.tell_at(Err(self.explain()), message),
+            Some(_) => return self.tell_at(Err(self.explain(Refusal::NoRoutee)), message),
             None => return self.tell_at(Err(self.not_here(router)), message),
         };
         let mut outcome = Ok(());

@@ -148,8 +148,8 @@ pub fn place_of(snapshot: &Snapshot, to: &RouteeRef, message: &TypeRef) -> Resul
     Ok(Place { destination, handler })
 }
 
-/// Tells a table that is empty because this node is not open yet, or is no member any more, from one
-/// that nobody serves.
+/// Tells a table that is empty because this node is not open yet, leaves, or is no member any more,
+/// from one that nobody serves.
 #[cold]
 pub fn explain(refusal: Refusal, snapshot: &Snapshot) -> Refusal {
     let me = snapshot.view.member(snapshot.view.me.node);
@@ -158,6 +158,8 @@ pub fn explain(refusal: Refusal, snapshot: &Snapshot) -> Refusal {
         Some(MemberState::Joining) => Refusal::Joining,
         None if snapshot.view.version == 0 => Refusal::Joining,
         None => Refusal::Stopped,
+        // It has taken its own routees out of its tables.
+        Some(MemberState::Leaving) => Refusal::Leaving,
         Some(_) => refusal,
     }
 }

@@ -68,7 +68,7 @@ reasons! {
         )]
         StrategyFailed,
         /// This node leaves: its application's threads begin nothing new here, while handlers finish
-        /// what they have.
+        /// what they have. What these send is refused so where no other node serves the path.
         #[error("this node is leaving its cluster and takes nothing new; send from another node")]
         Leaving,
         /// A handler sends through a router that another node of this process, or an earlier life of

@@ -161,3 +161,27 @@ fn a_members_link_is_waited_for_though_it_has_said_nothing_on_it() {
     net.pass(2 * FIRST_WITHIN.as_millis() as u64);
     assert!(!net.sides[1].worker.is_drained());
 }
+
+#[test]
+fn a_handler_that_finds_nobody_is_told_that_its_node_leaves_or_stops() {
+    // Alone: its own routees are out of its tables, and nobody else serves.
+    let mut net = Net::new(1);
+    net.reach[0] = Reach::Leaving;
+    net.silent.push(0);
+    net.apply(0);
+    let pattern = Pattern::new("/**").unwrap();
+    for router in [ROUND_ROBIN, KEYED, BROADCAST] {
+        assert_eq!(net.cx(0, |cx| cx.tell(router, &ping(1))), Err(Refusal::Leaving));
+    }
+    assert_eq!(net.cx(0, |cx| cx.tell_selected(&pattern, &ping(1))), Err(Refusal::Leaving));
+
+    // The others are there, and no link takes anything.
+    let mut net = Net::joined(2);
+    let worker = &mut net.sides[0].worker;
+    worker.stop();
+    worker.core.refresh_usable();
+    for router in [ROUND_ROBIN, KEYED, BROADCAST] {
+        let refused = worker.core.tell(router.key(), Some(1), &ping(1));
+        assert_eq!(refused, Err(Refusal::Stopped));
+    }
+}
