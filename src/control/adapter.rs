@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::joining::Joining;
 use super::pieces::Pieces;
-use super::troubles::{self, PeerTrouble, Trouble};
+use super::sending::{Sent, Told};
+use super::troubles::{self, PeerTrouble, Trouble, Troubles};
 use super::{ControlSink, ControlTimer};
 use crate::base::{Member, MemberEvent, NodeRef, Time, View};
 use crate::member::{MemberFault, MemberSink, MemberTimer};
@@ -19,6 +21,10 @@ pub(super) struct Adapter<'a> {
     pub pieces: &'a mut Pieces,
     pub sink: &'a mut dyn ControlSink,
     pub now: Time,
+    pub joining: &'a Joining,
+    pub troubles: &'a Troubles,
+    /// What the system said of datagrams.
+    pub told: Told,
     /// Who has not shown yet that it is where it says.
     pub not_proven: Vec<Trouble>,
     /// The events of a change of the view.
@@ -31,10 +37,16 @@ impl MemberSink for Adapter<'_> {
     fn send(&mut self, to: SocketAddr, payload: &[u8]) {
         // Membership keeps its payloads far below the cap; one over it would be lost like any
         // datagram.
-        let Self { key, me, sealed, sink, .. } = self;
+        let Self { key, me, sealed, sink, told, .. } = self;
+        let was_unsent = self.troubles.is_unsent(to) || self.joining.is_unsent(to);
         self.pieces.split(payload, |part, bytes| {
-            if datagram::seal(key, *me, part, bytes, sealed).is_ok() {
-                sink.send(to, sealed);
+            if datagram::seal(key, *me, part, bytes, sealed).is_err() {
+                return;
+            }
+            match sink.send(to, sealed) {
+                Sent::Not(code) => drop(told.insert(to, Err(code))),
+                Sent::Taken if was_unsent => drop(told.insert(to, Ok(()))),
+                Sent::Taken | Sent::NoRoom => {}
             }
         });
     }

@@ -40,6 +40,10 @@ struct Seed {
 }
 
 impl Seed {
+    fn is_unsent(&self) -> bool {
+        matches!(self.said, Some((SeedState::NotSent(_), _)))
+    }
+
     /// What weighs most: what it says of this node, for as long as it goes on saying so; that a
     /// connection to it is refused by name, until one is not; that it answers; and last how far one
     /// gets to it.
@@ -135,9 +139,18 @@ impl Joining {
         });
     }
 
-    /// The system does not take what is sent to the seed: as certain as what it says itself.
-    pub fn not_sent(&mut self, now: Time, seed: SocketAddr, code: i32) {
-        self.note(now, seed, |known| known.said = Some((SeedState::NotSent(code), now)));
+    /// The system does not take what is sent to the seed, which is as certain as what it says itself,
+    /// or takes it again.
+    pub fn sending_told(&mut self, now: Time, seed: SocketAddr, told: Result<(), i32>) {
+        self.note(now, seed, |known| match told {
+            Err(code) => known.said = Some((SeedState::NotSent(code), now)),
+            Ok(()) => known.said = known.said.filter(|_| !known.is_unsent()),
+        });
+    }
+
+    /// Whether what was last sent to the seed was not taken.
+    pub fn is_unsent(&self, seed: SocketAddr) -> bool {
+        self.seeds.get(&seed).is_some_and(Seed::is_unsent)
     }
 
     /// Something else was seen of the seed: what a connection shows, or a datagram that did not

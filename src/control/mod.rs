@@ -19,6 +19,7 @@ mod parts;
 mod pieces;
 mod repeats;
 pub mod seeds;
+mod sending;
 mod serving;
 pub mod size;
 mod tables;
@@ -47,6 +48,7 @@ pub use self::log_line::LogLine;
 use self::pieces::{NoPiece, Pieces};
 use self::repeats::Complaints;
 use self::seeds::FoundSeeds;
+pub use self::sending::Sent;
 use self::serving::Serving;
 pub use self::serving::{NotServed, ServeError, ServeFailure};
 use self::size::SizeWarning;
@@ -77,7 +79,7 @@ pub const DATAGRAM_BYTES: usize = 65_536;
 /// Control's hands: its datagrams, connections, timers, and the ways to its workers.
 pub trait ControlSink: ControlTells {
     /// Send this datagram.
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]);
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent;
     /// Call [`Control::timer`] with this at that time.
     fn schedule(&mut self, at: Time, timer: ControlTimer);
     /// Hand this to a worker. What comes from here comes to it in this order.
@@ -519,12 +521,15 @@ impl Control {
             pieces: &mut self.pieces,
             sink,
             now,
+            joining: &self.joining,
+            troubles: &self.troubles,
+            told: sending::Told::new(),
             not_proven: Vec::new(),
             changed: None,
             fault: None,
         };
         let outcome = call(&mut self.membership, &mut adapter);
-        let (changed, fault, not_proven) = (adapter.changed, adapter.fault, adapter.not_proven);
+        let Adapter { changed, fault, not_proven, told, .. } = adapter;
         if let Some(events) = changed {
             self.ended.follow(&events);
             self.joining_follows(now, sink);
@@ -537,6 +542,7 @@ impl Control {
             self.warn_of_size(now, sink);
             self.parts_follow_view(now, &events, sink);
         }
+        self.sending_told(now, &told, sink);
         for seen in not_proven {
             self.in_trouble(now, seen, sink);
         }

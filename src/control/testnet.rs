@@ -63,7 +63,9 @@ impl Bench {
 }
 
 impl ControlSink for Hands {
-    fn send(&mut self, _: SocketAddr, _: &[u8]) {}
+    fn send(&mut self, _: SocketAddr, _: &[u8]) -> Sent {
+        Sent::Taken
+    }
     fn schedule(&mut self, at: Time, timer: ControlTimer) {
         self.timers.push((at, timer));
     }

@@ -5,8 +5,9 @@
 //! to a connection, and it ends when a link opens, when a look finds that somebody listens there
 //! again, when the peer is gone, or when nothing of the kind was seen for a while.
 
+mod words;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,82 +143,6 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, address, error, .. } = self;
-        let error = error.as_deref().unwrap_or(self.what.short());
-        match self.what {
-            PeerTrouble::Refuses => write!(
-                f,
-                "{name} answers datagrams, but a connection to {address} was refused: look for \
-                 what rejects TCP to there, as a firewall does; nothing sent from here arrives"
-            ),
-            PeerTrouble::Vanish => write!(
-                f,
-                "{name} answers datagrams, but nothing comes back on connections to {address}: \
-                 look for what drops TCP to there, as a firewall does; nothing sent from here \
-                 arrives"
-            ),
-            PeerTrouble::Mute => write!(
-                f,
-                "{name} answers datagrams and {address} takes connections, but no handshake is \
-                 completed there: look for what stands between, as a proxy does; nothing sent \
-                 from here arrives"
-            ),
-            PeerTrouble::Fails => write!(
-                f,
-                "{name} answers datagrams, but {error}: look at the routes and firewalls on the way \
-                 to there, and at this process's limits, as of open files; nothing sent from here \
-                 arrives"
-            ),
-            PeerTrouble::NoHandshake => write!(
-                f,
-                "{name} answers datagrams, but {error}; see what takes connections at {address}: \
-                 nothing sent from here arrives"
-            ),
-            PeerTrouble::NotSent => write!(
-                f,
-                "this machine sends no datagrams to {name} at {address}: {error}; look at its routes \
-                 and at what its firewall lets out: without an answer {name} counts as unreachable"
-            ),
-            PeerTrouble::Swallowed => write!(
-                f,
-                "{name} answers datagrams and takes connections, but what is sent on them to \
-                 {address} vanishes again and again: look for what drops large packets on the way \
-                 (a lower MTU where ICMP is dropped as well), or forgets connections, as a firewall \
-                 does; connections to there are made with short packets from here on"
-            ),
-            PeerTrouble::TakesNothing => write!(
-                f,
-                "{name} at {address} answers datagrams, but {error}: see its own health for a \
-                 handler that holds a worker, or look for what stands between and passes nothing on"
-            ),
-            PeerTrouble::ClosesLinks => write!(
-                f,
-                "{name} at {address} lets links from here be opened and closes them with nothing \
-                 said: see its log for the reason, as that somebody else opens links in this node's \
-                 name; nothing sent from here arrives"
-            ),
-            PeerTrouble::NoPlace => write!(
-                f,
-                "{name} at {address} has no place for more links: raise `links.max_accepted` \
-                 there, or have fewer nodes or workers send to it"
-            ),
-            PeerTrouble::NotThere { from } if from == *address => write!(
-                f,
-                "{name} calls from {address} and does not answer there, so that it is not let in: \
-                 look for what drops UDP to there, as a firewall does"
-            ),
-            PeerTrouble::NotThere { from } => write!(
-                f,
-                "{name} calls from {from} and does not answer at {address}, which it advertises, \
-                 so that it is not let in: set its `advertise` to the address at which others \
-                 reach it"
-            ),
-        }
-    }
-}
-
 struct Known {
     trouble: Trouble,
     /// Since when something is wrong with it, this or another thing before.
@@ -252,10 +177,7 @@ impl Known {
         }
         // Whatever keeps datagrams from it keeps connections from it as well. What is not certain
         // yet hides nothing that is.
-        if self.trouble.what == PeerTrouble::NotSent
-            && !self.has_passed(now)
-            && (self.counts() || !seen.is_certain(now))
-        {
+        if self.is_unsent() && (self.counts() || !seen.is_certain(now)) {
             return;
         }
         if self.counts() {
@@ -292,12 +214,21 @@ impl Known {
         matches!(self.trouble.what, PeerTrouble::NotThere { .. })
     }
 
-    /// Whether it is over because it was not seen for a while: datagrams are sent all the time, and
-    /// what is not taken is told every few seconds.
+    /// Whether it is over because it was not seen for a while: what is not taken is told every few
+    /// seconds.
     fn has_passed(&self, now: Time) -> bool {
-        let what = self.trouble.what;
-        let is_said_often = matches!(what, PeerTrouble::NotSent | PeerTrouble::TakesNothing);
+        let is_said_often = self.trouble.what == PeerTrouble::TakesNothing;
         is_said_often && now.since(self.last) >= UNREACHABLE_LASTS
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.trouble.what == PeerTrouble::NotSent
+    }
+
+    /// Whether a datagram was not sent, certain or not.
+    fn may_be_unsent(&self) -> bool {
+        let unsure = self.unsure.as_ref().map(|(unsure, _)| unsure.what);
+        self.is_unsent() || unsure == Some(PeerTrouble::NotSent)
     }
 
     /// Whether a look can find that it is over.
@@ -359,8 +290,22 @@ impl Troubles {
         Some((Arc::clone(name), *address))
     }
 
+    /// Whether what was last sent to there was not taken.
+    pub fn is_unsent(&self, to: SocketAddr) -> bool {
+        self.known.values().any(|known| known.trouble.address == to && known.may_be_unsent())
+    }
+
+    /// A datagram to there is taken. Gives the lines that say so.
+    pub fn sent_again(&mut self, now: Time, there: impl Fn(&SocketAddr) -> bool) -> Vec<LogLine> {
+        let reached = self.known.values_mut().filter(|known| there(&known.trouble.address));
+        for known in reached.filter(|known| !known.is_unsent() && known.may_be_unsent()) {
+            known.unsure = None;
+        }
+        self.end(now, |known| known.is_unsent() && there(&known.trouble.address))
+    }
+
     /// It was seen. What there is no place for is left out.
-    fn saw(&mut self, now: Time, seen: Trouble) {
+    pub fn saw(&mut self, now: Time, seen: Trouble) {
         if let Some(known) = self.known.get_mut(&seen.peer) {
             return known.saw(now, seen);
         }
@@ -445,7 +390,12 @@ impl Troubles {
 impl Control {
     /// What is wrong between this node and others, if that has changed since it was last asked for.
     pub fn trouble_news(&mut self) -> Option<Arc<[Trouble]>> {
-        std::mem::take(&mut self.troubles.news).then(|| Arc::clone(&self.troubles.shown))
+        std::mem::take(&mut self.troubles.news).then(|| Arc::clone(self.troubles()))
+    }
+
+    /// What is wrong between this node and others.
+    pub fn troubles(&self) -> &Arc<[Trouble]> {
+        &self.troubles.shown
     }
 
     /// Something is wrong with a member. One that answers no datagrams either is unreachable, which
@@ -461,21 +411,6 @@ impl Control {
         let member = self.membership.view().member(peer.node);
         let member = member.filter(|member| member.node_ref() == peer && member.reachable);
         if let Some(seen) = member.map(|member| of(now, member, what, error)) {
-            self.in_trouble(now, seen, sink);
-        }
-    }
-
-    /// The system did not take a datagram to there, and says why by a number.
-    pub fn not_sent(&mut self, now: Time, to: SocketAddr, code: i32, sink: &mut dyn ControlSink) {
-        if self.is_ending() {
-            return;
-        }
-        self.joining.not_sent(now, to, code);
-        let view = Arc::clone(self.membership.view());
-        let mut others = view.members.iter().filter(|member| member.id != self.me.node);
-        if let Some(member) = others.find(|member| member.address == to) {
-            let error = std::io::Error::from_raw_os_error(code).to_string();
-            let seen = of(now, member, PeerTrouble::NotSent, Some(error.into()));
             self.in_trouble(now, seen, sink);
         }
     }
@@ -556,6 +491,9 @@ impl Control {
             known.is_forgotten(now, member.is_some_and(|member| member.reachable))
         });
         self.tell_troubles(now, over, sink);
+        let known = self.troubles.known.values().filter(|known| known.may_be_unsent());
+        let unsent: Vec<_> = known.map(|known| known.trouble.peer).collect();
+        self.member(now, sink, |membership, sink| membership.ask(&unsent, sink));
         let known = self.troubles.known.values().filter(|known| known.can_be_looked_at());
         let looks: Vec<_> = known
             .map(|it| {
@@ -569,7 +507,12 @@ impl Control {
         });
     }
 
-    fn tell_troubles(&mut self, now: Time, before: Vec<LogLine>, sink: &mut dyn ControlSink) {
+    pub(super) fn tell_troubles(
+        &mut self,
+        now: Time,
+        before: Vec<LogLine>,
+        sink: &mut dyn ControlSink,
+    ) {
         for line in before.into_iter().chain(self.troubles.tell(now)) {
             sink.log(line);
         }

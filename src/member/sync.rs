@@ -347,6 +347,18 @@ impl Membership {
         }
     }
 
+    /// Asks these members: to some of them nothing else may be sent for long.
+    pub fn ask(&self, members: &[NodeRef], sink: &mut dyn MemberSink) {
+        for entry in members.iter().filter_map(|member| self.current(*member)) {
+            let member = &entry.record.member;
+            if member.reachable {
+                sink.send(member.address, &messages::digest(self.sender(), self.digest()));
+            } else {
+                self.call_unreachable(std::slice::from_ref(entry), sink);
+            }
+        }
+    }
+
     fn unreachable(&self) -> Vec<Entry> {
         self.directory.others().filter(|entry| !entry.record.member.reachable).cloned().collect()
     }

@@ -225,7 +225,6 @@ impl ControlThread {
         let effects = Effects {
             datagrams,
             unsent: 0,
-            untold: BTreeMap::new(),
             workers: self.workers.into_iter().map(mailbox).collect(),
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -372,9 +371,6 @@ impl Driver {
 
     fn after_step(&mut self) {
         self.pump();
-        for (to, code) in std::mem::take(&mut self.effects.untold) {
-            self.control.not_sent(self.clock.now(), to, code, &mut self.effects);
-        }
         if let Some(job) = self.effects.tables.take() {
             let run = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run()));
             self.tables.spawn_blocking(run);

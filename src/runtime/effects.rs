@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use crate::control::LogLine;
 use crate::control::joining::JoinState;
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
-use crate::control::{ControlSink, ControlTells, ControlTimer, ServeFailure};
+use crate::control::{ControlSink, ControlTells, ControlTimer, Sent, ServeFailure};
 use crate::member::MemberFault;
 use crate::net::discovery::{Discovery, look};
 use crate::net::random_nonce;
@@ -38,9 +39,6 @@ pub(super) struct Effects {
     pub datagrams: Arc<UdpSocket>,
     /// Datagrams that the system did not take.
     pub unsent: u64,
-    /// Where to, and the system's number of why, where that was not for want of room: what control
-    /// has not been told yet.
-    pub untold: BTreeMap<SocketAddr, i32>,
     pub workers: Vec<Mailbox>,
     pub timers: BTreeMap<(Time, u64), ControlTimer>,
     pub next_timer: u64,
@@ -107,16 +105,18 @@ impl Effects {
 }
 
 impl ControlSink for Effects {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent {
         // Past tokio, which knows of no room before it has waited for some, and again after each time
         // that there was none. A full socket buffer loses a datagram, which membership expects of a
         // network.
-        if let Err(error) = SockRef::from(&*self.datagrams).send_to(datagram, &to.into()) {
-            self.unsent += 1;
-            let lacks_room = error.kind() == std::io::ErrorKind::WouldBlock;
-            if let Some(code) = error.raw_os_error().filter(|_| !lacks_room) {
-                self.untold.insert(to, code);
-            }
+        let Err(error) = SockRef::from(&*self.datagrams).send_to(datagram, &to.into()) else {
+            return Sent::Taken;
+        };
+        self.unsent += 1;
+        let no_room = [Errno::WOULDBLOCK, Errno::NOBUFS, Errno::NOMEM].map(Errno::raw_os_error);
+        match error.raw_os_error() {
+            Some(code) if !no_room.contains(&code) => Sent::Not(code),
+            _ => Sent::NoRoom,
         }
     }
 

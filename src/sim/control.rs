@@ -13,7 +13,7 @@ use super::process::Core;
 use crate::base::{Time, WorkerIndex};
 use crate::control::links::JobId;
 use crate::control::links::shake::Shake;
-use crate::control::{ControlSink, ControlTimer};
+use crate::control::{ControlSink, ControlTimer, Sent};
 use crate::route::job::TableJob;
 use crate::route::snapshot::Snapshot;
 use crate::worker::Command;
@@ -34,8 +34,8 @@ pub struct Hands<'a> {
 }
 
 impl ControlSink for Hands<'_> {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.net.send(self.slot, to, datagram);
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent {
+        self.net.send(self.slot, to, datagram)
     }
 
     fn schedule(&mut self, at: Time, timer: ControlTimer) {

@@ -14,6 +14,7 @@ use super::trace::Trace;
 use super::walls::Walls;
 use super::weather::{Deafness, Weather};
 use crate::base::{Rng, Time};
+use crate::control::Sent;
 use crate::worker::LinkId;
 use crate::worker::turn::Flow;
 
@@ -197,15 +198,18 @@ impl Network {
     // ---- datagrams ----
 
     /// A process sends a datagram.
-    pub fn send(&mut self, from: SlotId, to: SocketAddr, datagram: &[u8]) {
+    pub fn send(&mut self, from: SlotId, to: SocketAddr, datagram: &[u8]) -> Sent {
         self.trace.note_bytes(self.now, from, "datagram", datagram);
-        let Some(to) = slot_of(to) else { return };
+        let Some(to) = slot_of(to) else { return Sent::Taken };
+        if let Some(code) = self.walls.told(from, to) {
+            return Sent::Not(code);
+        }
         if self.walls.is_between(from, to) || self.chance(self.weather.loss_ppm) {
-            return;
+            return Sent::Taken;
         }
         let deaf = self.deaf.filter(|(slot, _)| *slot == to).map(|(_, deafness)| deafness);
         if deaf.is_some_and(|deaf| self.chance(deaf.lost_ppm)) {
-            return;
+            return Sent::Taken;
         }
         let copies = 1 + u32::from(self.chance(self.weather.duplicate_ppm));
         for _ in 0..copies {
@@ -218,6 +222,7 @@ impl Network {
             bytes.extend_from_slice(datagram);
             self.queue.push(at, Event::Datagram { to, from, bytes });
         }
+        Sent::Taken
     }
 
     /// Takes a datagram's memory back.
@@ -327,9 +332,7 @@ impl Network {
                 break;
             }
         }
-        if short {
-            other.awaited = true;
-        }
+        other.awaited |= short;
         if written > 0 {
             self.trace.note(self.now, id, "write", (side as u64) << 32 | written as u64);
             self.set_moving(id, 1 - side);
@@ -579,9 +582,8 @@ impl Network {
         while at < self.open.len() {
             let id = self.open[at];
             for side in [0, 1] {
-                let end = &self.conns[id].ends[side];
                 let mine = matches!(
-                    end.owner,
+                    self.owner(id, side),
                     Owner::Job(owner) | Owner::Handed(owner) | Owner::Worker(owner, _, _)
                     if owner == life
                 );

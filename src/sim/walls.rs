@@ -2,6 +2,9 @@
 
 use super::events::SlotId;
 
+/// The number by which a system says that there is no route.
+const UNREACHABLE: i32 = 101;
+
 /// Between which machines nothing arrives.
 #[derive(Default)]
 pub struct Walls {
@@ -35,6 +38,15 @@ impl Walls {
         *self = Self::default();
     }
 
+    /// The number by which the system says so of each datagram, if it does, as where there is no route.
+    /// Where two partitions block one way, either may.
+    pub fn told(&self, from: SlotId, to: SlotId) -> Option<i32> {
+        let across = |wall: &&(u64, SlotId, SlotId)| (wall.1, wall.2) == (from, to);
+        let mut across = self.all.iter().filter(across);
+        let is_told = self.is_between(from, to) && across.any(|(number, ..)| number % 2 == 0);
+        is_told.then_some(UNREACHABLE)
+    }
+
     /// Whether nothing arrives.
     pub fn is_between(&self, from: SlotId, to: SlotId) -> bool {
         let row = self.between.get(from);
@@ -45,6 +57,17 @@ impl Walls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_other_partition_is_told_to_the_sender() {
+        let mut walls = Walls::default();
+        walls.stand(1, 0, 1);
+        assert!(walls.is_between(0, 1) && walls.told(0, 1).is_none());
+        walls.stand(2, 0, 1);
+        assert!(walls.told(0, 1).is_some() && walls.told(1, 0).is_none());
+        walls.fall(2);
+        assert!(walls.told(0, 1).is_none());
+    }
 
     #[test]
     fn a_way_is_open_again_when_the_last_partition_across_it_is_over() {

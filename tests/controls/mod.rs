@@ -12,7 +12,7 @@ use keyway::control::letters::DeadLetter;
 use keyway::control::links::shake::Shake;
 use keyway::control::links::{JobId, LinkConfig};
 use keyway::control::{
-    Control, ControlParts, ControlSink, ControlTells, ControlTimer, LogLine, ServeFailure,
+    Control, ControlParts, ControlSink, ControlTells, ControlTimer, LogLine, Sent, ServeFailure,
 };
 use keyway::member::{LocalMember, Manual, MemberConfig, MemberFault};
 use keyway::part::PartSettings;
@@ -89,8 +89,9 @@ impl<H: Hears> ControlTells for Collected<H> {
 }
 
 impl<H: Hears> ControlSink for Collected<H> {
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent {
         self.sent.push((to, datagram.to_vec()));
+        Sent::Taken
     }
     fn schedule(&mut self, at: Time, timer: ControlTimer) {
         self.timers.push((at, timer));

@@ -164,17 +164,37 @@ fn what_is_not_certain_yet_hides_nothing_that_is() {
 }
 
 #[test]
-fn datagrams_that_are_sent_again_are_told_as_over() {
+fn only_a_datagram_that_is_taken_ends_that_none_was() {
     let mut troubles = Troubles::default();
+    let there = SocketAddr::from(([10, 0, 0, 1], 7_400));
+    // One that is taken in between shows that datagrams are sent.
     for second in 0..9 {
+        troubles.saw(at(second), seen(1, at(second), PeerTrouble::NotSent));
+        assert!(troubles.is_unsent(there) && troubles.tell(at(second)).is_empty());
+        assert_eq!(troubles.sent_again(at(second), |to| *to == there), []);
+        assert!(!troubles.is_unsent(there));
+    }
+    for second in 10..13 {
         troubles.saw(at(second), seen(1, at(second), PeerTrouble::NotSent));
         troubles.saw(at(second), seen(1, at(second), PeerTrouble::Fails));
         troubles.tell(at(second));
     }
-    let over = |known: &Known, second| known.has_passed(at(second));
-    assert_eq!(troubles.end(at(17), |known| over(known, 17)), []);
-    let line = troubles.end(at(18), |known| over(known, 18)).remove(0).text;
-    assert_eq!(line, "n1 at 10.0.0.1:7400: over, after 18 s: datagrams are not sent");
+    assert_eq!(troubles.shown[0].what, PeerTrouble::NotSent);
+    // However long nothing is sent.
+    assert_eq!(troubles.end(at(90), |known| known.has_passed(at(90))), []);
+    assert_eq!(troubles.sent_again(at(99), |to| *to != there), []);
+    let line = troubles.sent_again(at(100), |to| *to == there).remove(0).text;
+    assert_eq!(line, "n1 at 10.0.0.1:7400: over, after 90 s: datagrams are not sent");
+
+    // Nor is what was seen beside another trouble certain by what came later.
+    troubles.saw(at(200), seen(1, at(200), PeerTrouble::Refuses));
+    for second in [201, 204] {
+        troubles.saw(at(second), seen(1, at(second), PeerTrouble::NotSent));
+        assert!(troubles.is_unsent(there));
+        troubles.sent_again(at(second), |to| *to == there);
+    }
+    troubles.tell(at(204));
+    assert_eq!(troubles.shown[0].what, PeerTrouble::Refuses);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::withdrawal::Site;
 use crate::base::{MemberState, NodeRef, Time, View, WorkerIndex};
+use crate::control::troubles::PeerTrouble;
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::sim::events::LifeId;
 use crate::sim::load::{Outcome, Pending};
@@ -96,10 +97,26 @@ impl World {
         if self.checks.healing.agreed_at.is_some() && self.checks.healing.flows_at.is_none() {
             self.ask_probes();
         }
+        if now.since(began) >= BOUND {
+            self.check_sending();
+        }
         if let Some(agreed) = self.checks.healing.agreed_at {
             self.check_fresh(agreed);
         }
         self.look_again();
+    }
+
+    /// No system refuses datagrams any more, and nobody says that one does.
+    fn check_sending(&mut self) {
+        for life in self.staying() {
+            let Some(body) = self.lives[life].body.as_deref() else { continue };
+            let troubles = body.control.troubles().iter();
+            let unsent: Vec<_> =
+                troubles.filter(|it| it.what == PeerTrouble::NotSent).map(|it| it.peer).collect();
+            if !unsent.is_empty() {
+                self.blame(NAME, format!("life {life} is said to send nothing to {unsent:?}"));
+            }
+        }
     }
 
     /// Why the live nodes do not agree yet; if they do it is kept by what.
