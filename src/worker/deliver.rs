@@ -336,7 +336,7 @@ impl Worker {
     #[inline]
     fn after_receive(&mut self, id: LinkId) {
         let Some(link) = self.core.links.get_mut(id) else { return };
-        link.heard = true;
+        link.heard_at = Some(self.core.now);
         if !matches!(link.role, Role::Accepted { .. }) {
             link.redial_pause_ms = 0;
             return;

@@ -22,7 +22,7 @@ impl Worker {
 
     /// What keeps it from being drained; nothing when every message that came in or went out has come
     /// to its end, and every peer that sent to this worker said that it will send no more. A stranger's
-    /// link that was never used stays open all the same: what comes on it until the end is handled.
+    /// link on which nothing comes stays open all the same: what comes on it until the end is handled.
     pub fn undrained(&mut self) -> Option<Undrained> {
         // For what nobody waits any more, it does not wait either.
         self.core.reap();
@@ -43,7 +43,7 @@ impl Worker {
         for link in waited_for.filter(|link| matches!(link.role, Role::Dialed { .. })) {
             found.name(link.peer.0);
         }
-        let holds = |link: &Link| !link.is_settled() && !link.is_unused(core.now);
+        let holds = |link: &Link| !link.is_settled() && !link.is_idle_of_a_stranger(core.now);
         for (_, link) in core.links.iter().filter(|(_, link)| holds(link)) {
             match link.role {
                 Role::Own | Role::Sibling(_) => found.waiting += 1,

@@ -219,8 +219,8 @@ pub struct Link {
     pub(super) dial_watched: bool,
     /// When its present connection was opened.
     pub(super) opened_at: Time,
-    /// Whether anything came on its present connection.
-    pub(super) heard: bool,
+    /// When something came last on its present connection, if anything did.
+    pub(super) heard_at: Option<Time>,
     /// How many connections in a row were over at once, with nothing heard on them (dialed links).
     pub(super) in_vain: u32,
     /// When the socket, or the sibling, last took bytes.
@@ -299,7 +299,7 @@ impl Link {
             dialed_at: Time::ZERO,
             dial_watched: false,
             opened_at: Time::ZERO,
-            heard: false,
+            heard_at: None,
             in_vain: 0,
             progressed_at: Time::ZERO,
         }
@@ -354,21 +354,20 @@ impl Link {
     /// Whether the peer let this node in and then closed, again: it has no place for it, or takes
     /// nothing from it. Once is no sign; it may just have ended.
     pub(super) fn was_in_vain_again(&mut self, now: Time, longest_rest: Duration) -> bool {
-        let good = self.heard || now.since(self.opened_at) >= longest_rest;
+        let good = self.heard_at.is_some() || now.since(self.opened_at) >= longest_rest;
         self.in_vain = if good { 0 } else { self.in_vain.saturating_add(1) };
         self.in_vain > 1
     }
 
-    /// Whether it was opened by who is no member here and has said nothing on it, not even for as long
-    /// as its first message may be on its way. Nobody tells such a one that this node leaves, so that
-    /// it need not ever say that no more will come.
-    pub(super) fn is_unused(&self, now: Time) -> bool {
+    /// Whether it was opened by who is no member here and has said nothing on it for as long as a first
+    /// message may be on its way. Nobody tells such a one that this node leaves, so that it need not
+    /// ever say that no more will come, nor end what it began.
+    pub(super) fn is_idle_of_a_stranger(&self, now: Time) -> bool {
         let (_, account) = self.outbox.held();
         matches!(self.role, Role::Accepted { .. })
             && account == Account::Clients
-            && !self.heard
             && self.outbox.is_empty()
-            && now.since(self.opened_at) >= FIRST_WITHIN
+            && now.since(self.heard_at.unwrap_or(self.opened_at)) >= FIRST_WITHIN
     }
 
     /// Whether everything that was put on it has come to its end.

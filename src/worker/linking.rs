@@ -254,7 +254,7 @@ impl Worker {
             return None;
         }
         link.state = if link.fin_queued { LinkState::Finished } else { LinkState::Open };
-        (link.opened_at, link.heard) = (self.core.now, false);
+        (link.opened_at, link.heard_at) = (self.core.now, None);
         link.connection = connection;
         link.sent.delivered = 0;
         link.sent.dead = 0;
