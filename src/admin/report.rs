@@ -216,8 +216,8 @@ pub struct HealthReport {
     pub state: String,
     /// Members that can be sent to, as it sees them.
     pub usable_members: usize,
-    /// While it has met no other node, or is listed by none: what stands in the way, seed by seed,
-    /// and what to do.
+    /// While it has met no other node, is alone again and not let in by a seed that runs, or is listed
+    /// by none: what stands in the way, seed by seed, and what to do.
     #[serde(default)]
     pub joining: Option<String>,
     /// What its leave waits for, once that takes longer than a second.

@@ -12,11 +12,13 @@ use crate::wire::handshake::HandshakeError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinState {
-    /// It has no seeds besides itself, and has met nobody.
+    /// It has no seeds besides itself, and has met nobody. Or it was a member among others, all of them
+    /// are gone, and at no seed a node of its cluster is known to run: it is the cluster. It goes on
+    /// to look for its seeds.
     #[default]
     Alone,
-    /// It has seeds and has met nobody. One that is a seed itself is a member all the same, of a
-    /// cluster of one.
+    /// It has seeds and has met nobody, or is alone again and a seed's node runs that has not let it
+    /// in. One that is a seed itself, or is alone again, is a member all the same, of a cluster of one.
     Joining {
         /// What was last seen of each seed, by address.
         seeds: Vec<(SocketAddr, SeedState)>,
@@ -48,7 +50,9 @@ pub enum JoinState {
 impl fmt::Display for JoinState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Alone => f.write_str("alone: it has no seeds, and has met nobody"),
+            Self::Alone => {
+                f.write_str("alone: it has no seeds and has met nobody, or all others are gone")
+            }
             Self::Joining { .. } | Self::NoAddress { .. } => {
                 write!(f, "joining: {}", self.obstacle().unwrap_or_default())
             }
@@ -200,6 +204,13 @@ impl SeedState {
     pub(super) fn is_refusal(self) -> bool {
         let way = matches!(self, Self::Down | Self::Silent | Self::NoDatagrams | Self::Busy);
         !way && !matches!(self, Self::Called | Self::Answers)
+    }
+
+    /// Whether a node runs there that may be one of this node's cluster, and has not let it in.
+    pub(super) fn keeps_out(self) -> bool {
+        let other = matches!(self, Self::NotKeyway | Self::OtherCluster | Self::Itself);
+        let knows = self.is_refusal() && !other && !matches!(self, Self::NotSent(_));
+        knows || matches!(self, Self::Answers | Self::NoDatagrams)
     }
 
     /// What a datagram from the seed says of it that does not open; `None` for nothing certain.

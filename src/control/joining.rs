@@ -9,8 +9,9 @@ use std::time::Duration;
 
 pub use super::join_state::{JoinState, SeedState};
 use super::log_line::LogLine;
+use super::repeats::Repeats;
 use super::{Control, ControlSink, ControlTimer};
-use crate::base::{LogKind, LogLimiter, NodeRef, Time};
+use crate::base::{LogKind, LogLimiter, MemberState, NodeRef, Time};
 use crate::wire::datagram::DatagramError;
 
 /// How long a node may take to join before its seeds are greeted; most need a round trip.
@@ -24,6 +25,8 @@ const NAMED: usize = 4;
 
 /// How each line begins that says what stands in the way.
 pub(super) const NOBODY_YET: &str = "this node has met no other yet";
+/// How it begins where others were met that are gone.
+const ALONE_AGAIN: &str = "this node was with others and is alone again";
 
 /// One seed, as far as it is known. What it says at different times and in different ways is kept
 /// apart, so that what weighs more is not lost by what merely came later.
@@ -67,6 +70,12 @@ pub(super) struct Joining {
     /// come.
     lately: Duration,
     joined: bool,
+    /// It was a member among others: when these are gone, it is the cluster, whatever its seeds are.
+    met: bool,
+    /// How often in a row it was seen that a seed keeps it out, though it has met others.
+    kept_out: u32,
+    /// How often that was told.
+    told_again: Repeats,
     /// It leaves or stops, and joins nothing any more.
     over: bool,
     /// Why no seed has an address of use.
@@ -91,12 +100,13 @@ impl Joining {
         Self { seeds, lately, ..Self::default() }
     }
 
-    /// The seeds besides this node itself, and whether others are in view. Gives after which time
-    /// a round is due, if none is scheduled.
+    /// The seeds besides this node itself, whether others are in view, and whether this node is up.
+    /// Gives after which time a round is due, if none is scheduled.
     fn follow(
         &mut self,
         seeds: impl Iterator<Item = SocketAddr>,
         joined: bool,
+        up: bool,
     ) -> Option<Duration> {
         let before = (self.joined, self.seeds.len());
         let known = std::mem::take(&mut self.seeds);
@@ -104,6 +114,8 @@ impl Joining {
             seeds.map(|seed| (seed, known.get(&seed).copied().unwrap_or_default())).collect();
         self.joined = joined;
         if joined {
+            self.met |= up;
+            self.is_let_in();
             self.rounds = 0;
             self.seeds.values_mut().for_each(|known| *known = Seed::default());
         }
@@ -185,10 +197,15 @@ impl Joining {
         }
         // Soon it is known why, and that is worth a line.
         let nothing = |known: &Seed| matches!(known.state, SeedState::Called | SeedState::Answers);
-        if self.rounds <= 1 && self.seeds.values().all(nothing) {
+        let is_worth = if self.met {
+            self.tells_again(now)
+        } else {
+            self.rounds > 1 || !self.seeds.values().all(nothing)
+        };
+        if !is_worth {
             return None;
         }
-        let mut text = NOBODY_YET.to_owned();
+        let mut text = if self.met { ALONE_AGAIN } else { NOBODY_YET }.to_owned();
         for (seed, known) in self.seeds.iter().take(NAMED) {
             text += &format!("; the seed {seed} {}", known.state);
         }
@@ -196,6 +213,31 @@ impl Joining {
             text += &format!("; and {} more", more + 1);
         }
         self.limited(now, text)
+    }
+
+    fn is_kept_out(&self) -> bool {
+        self.seeds.values().any(|known| known.state.keeps_out())
+    }
+
+    fn is_let_in(&mut self) {
+        self.kept_out = 0;
+        self.told_again.renew();
+    }
+
+    /// Whether it is to be told that a seed keeps out who was with others before: a seed that has just
+    /// started is about to let it in.
+    fn tells_again(&mut self, now: Time) -> bool {
+        if !self.is_kept_out() {
+            self.is_let_in();
+            return false;
+        }
+        self.kept_out += 1;
+        self.told_again.count();
+        let tells = self.kept_out > 1 && self.told_again.is_due(now) && self.has_room(now);
+        if tells {
+            self.told_again.tell(now);
+        }
+        tells
     }
 
     /// Whether the log takes a line of why this node has not joined.
@@ -230,6 +272,8 @@ impl Joining {
     pub fn state(&self) -> JoinState {
         if self.joined {
             JoinState::Joined
+        } else if self.met && !self.is_kept_out() {
+            JoinState::Alone
         } else if let (true, Some(why)) = (self.seeds.is_empty(), &self.no_address) {
             JoinState::NoAddress { why: Arc::clone(why) }
         } else if self.seeds.is_empty() {
@@ -259,9 +303,10 @@ impl Control {
     pub(super) fn joining_follows(&mut self, now: Time, sink: &mut dyn ControlSink) {
         let view = self.membership.view();
         let joined = view.members.iter().any(|member| member.id != self.me.node);
+        let up = view.member(self.me.node).is_some_and(|own| own.state == MemberState::Up);
         let seeds = self.membership.seeds().iter().copied();
         let seeds = seeds.filter(|seed| !self.membership.is_itself(*seed));
-        if let Some(pause) = self.joining.follow(seeds, joined) {
+        if let Some(pause) = self.joining.follow(seeds, joined, up) {
             sink.schedule(now.plus(pause), ControlTimer::Join);
         }
         self.listing_follows(now, sink);
@@ -343,8 +388,8 @@ mod tests {
     #[test]
     fn a_line_names_what_is_wrong_with_each_seed_once_a_round() {
         let mut joining = joining();
-        assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), Some(FIRST));
-        assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false), None);
+        assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false, false), Some(FIRST));
+        assert_eq!(joining.follow([seed(1), seed(2)].into_iter(), false, false), None);
         let (greeted, pause) = joining.round();
         assert_eq!((greeted, pause), (vec![seed(1), seed(2)], Some(FIRST)));
         // That a seed answers, and what it says, is more than that a connection can be made.
@@ -375,18 +420,69 @@ mod tests {
         assert_eq!(pauses, [2, 4, 8, 15, 15]);
 
         // Who has met others has no more to ask, and begins anew when it is alone again.
-        assert_eq!(joining.follow([seed(1)].into_iter(), true), None);
+        assert_eq!(joining.follow([seed(1)].into_iter(), true, true), None);
         assert_eq!(joining.state(), JoinState::Joined);
         assert_eq!(joining.round(), (Vec::new(), None));
-        assert_eq!(joining.follow([seed(1)].into_iter(), false), Some(FIRST));
-        let seeds = vec![(seed(1), SeedState::Called)];
+        assert_eq!(joining.follow([seed(1)].into_iter(), false, true), Some(FIRST));
+        assert_eq!(joining.seeds[&seed(1)].state, SeedState::Called);
+    }
+
+    /// A node that is up, was with others and is alone again.
+    fn alone_again() -> Joining {
+        let mut joining = joining();
+        joining.follow([seed(1), seed(2)].into_iter(), true, true);
+        joining.follow([seed(1), seed(2)].into_iter(), false, true);
+        joining
+    }
+
+    #[test]
+    fn who_is_alone_again_says_nothing_of_seeds_that_do_not_run() {
+        let mut joining = alone_again();
+        let gone = [SeedState::Down, SeedState::Silent, SeedState::Busy, SeedState::NotKeyway];
+        for (state, second) in gone.into_iter().chain([SeedState::OtherCluster]).zip(1..) {
+            assert_eq!(joining.state(), JoinState::Alone);
+            assert_eq!(joining.round().0.len(), 2, "they are looked for");
+            for number in 1..=2 {
+                assert_eq!(joining.greeted(at(second * 15_000), seed(number), state), None);
+            }
+        }
+        assert_eq!(joining.state(), JoinState::Alone);
+        // Who was not let in before they were gone is no cluster.
+        let mut joining = super::tests::joining();
+        joining.follow([seed(1)].into_iter(), true, false);
+        joining.follow([seed(1)].into_iter(), false, false);
+        assert!(matches!(joining.state(), JoinState::Joining { .. }));
+    }
+
+    #[test]
+    fn who_is_alone_again_tells_of_a_seed_that_keeps_it_out_for_a_while_and_then_ever_more_seldom()
+    {
+        let mut joining = alone_again();
+        let mut told = Vec::new();
+        for second in (0..600).step_by(15) {
+            joining.round();
+            let now = at(second * 1_000);
+            joining.heard(now, seed(2), SeedState::Answers);
+            let lines = [(1, SeedState::Down), (2, SeedState::NoDatagrams)]
+                .map(|(number, state)| joining.greeted(now, seed(number), state));
+            told.extend(lines.into_iter().flatten().map(|line| (second, line.text)));
+        }
+        let words = format!(
+            "this node was with others and is alone again; the seed {} {}; the seed {} {}",
+            seed(1),
+            SeedState::Down,
+            seed(2),
+            SeedState::Answers
+        );
+        assert_eq!(told, [15, 75, 195, 435].map(|second| (second, words.clone())));
+        let seeds = vec![(seed(1), SeedState::Down), (seed(2), SeedState::Answers)];
         assert_eq!(joining.state(), JoinState::Joining { seeds });
     }
 
     #[test]
     fn what_a_seed_says_is_told_steadily_whatever_a_connection_to_it_shows() {
         let mut joining = joining();
-        joining.follow([seed(1)].into_iter(), false);
+        joining.follow([seed(1)].into_iter(), false, false);
         let shown = [SeedState::NoDatagrams, SeedState::Busy, SeedState::Silent, SeedState::Down];
         let shown = shown.into_iter().chain([SeedState::NameTaken, SeedState::OtherSecret]);
         let mut now_ms = 0;
@@ -407,7 +503,7 @@ mod tests {
         }
         // One that answers, and refuses for a reason.
         let mut joining = super::tests::joining();
-        joining.follow([seed(1)].into_iter(), false);
+        joining.follow([seed(1)].into_iter(), false, false);
         joining.heard(at(0), seed(1), SeedState::Answers);
         joining.saw(at(1), seed(1), SeedState::Silent);
         assert_eq!(joining.seeds[&seed(1)].state, SeedState::Answers);
@@ -429,7 +525,7 @@ mod tests {
         ];
         for refusal in refusals {
             let mut joining = joining();
-            joining.follow([seed(1)].into_iter(), false);
+            joining.follow([seed(1)].into_iter(), false, false);
             let state = |joining: &Joining| joining.seeds[&seed(1)].state;
             joining.saw(at(0), seed(1), refusal);
             joining.news = false;
@@ -455,7 +551,7 @@ mod tests {
     #[test]
     fn many_seeds_are_greeted_in_turn() {
         let mut joining = Joining::default();
-        joining.follow((1..=12).map(seed), false);
+        joining.follow((1..=12).map(seed), false, false);
         assert_eq!(joining.round().0, (1..=8).map(seed).collect::<Vec<_>>());
         let second: Vec<_> = (9..=12).chain(1..=4).map(seed).collect();
         assert_eq!(joining.round().0, second);
@@ -464,7 +560,7 @@ mod tests {
     #[test]
     fn a_node_without_other_seeds_is_alone() {
         let mut joining = Joining::default();
-        assert_eq!(joining.follow([].into_iter(), false), None);
+        assert_eq!(joining.follow([].into_iter(), false, false), None);
         assert_eq!(joining.state(), JoinState::Alone);
     }
 }

@@ -359,11 +359,13 @@ impl Control {
         }
         match datagram::open(&self.key, bytes) {
             Ok(opened) if opened.part == datagram::MEMBERSHIP => {
-                self.membership_datagram(now, from, opened.payload, sink);
+                self.membership_datagram(now, (opened.sender, from), opened.payload, sink);
             }
             Ok(opened) if opened.part == datagram::PIECES => {
                 match self.pieces.take(now, (opened.sender, from), opened.payload) {
-                    Ok(Some(whole)) => self.membership_datagram(now, from, &whole, sink),
+                    Ok(Some(whole)) => {
+                        self.membership_datagram(now, (opened.sender, from), &whole, sink)
+                    }
                     Ok(None) => self.datagrams.taken += 1,
                     Err(NoPiece) => self.datagrams.malformed += 1,
                 }
@@ -385,7 +387,7 @@ impl Control {
     fn membership_datagram(
         &mut self,
         now: Time,
-        from: SocketAddr,
+        (sender, from): (NodeRef, SocketAddr),
         payload: &[u8],
         sink: &mut dyn ControlSink,
     ) {
@@ -395,7 +397,10 @@ impl Control {
         match outcome {
             Ok(()) => {
                 self.datagrams.taken += 1;
-                self.joining.heard(now, from, SeedState::Answers);
+                // The last words of one that has left say nothing of who is there next.
+                if !self.membership.has_left(sender) {
+                    self.joining.heard(now, from, SeedState::Answers);
+                }
             }
             Err(MemberError::ClusterFull { .. }) => {
                 self.datagrams.taken += 1;

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::ops::Bound;
 use std::time::Duration;
 
-use crate::base::{NodeId, Time};
+use crate::base::{MemberState, NodeId, NodeRef, Time};
 
 use super::belief::Belief;
 use super::identity::SwimId;
@@ -64,6 +64,12 @@ impl Membership {
         if flags & FLAG_AT_LARGE != 0 {
             entries.iter().for_each(|entry| self.directory.mark_at_large(entry.member));
         }
+    }
+
+    /// Whether this life is known to have left.
+    pub fn has_left(&self, member: NodeRef) -> bool {
+        let held = self.directory.get(member.node).filter(|held| held.node_ref() == member);
+        held.is_some_and(|held| held.record.member.state == MemberState::Left)
     }
 
     /// Whether old news could still count if the detector forgot that this one is down.
