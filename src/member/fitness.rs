@@ -11,7 +11,9 @@
 //! - Whoever was steady for that longest time starts anew.
 //! - One that its own probes speak against, since most of the members that it asked meanwhile
 //!   answered at once, is the fault of whoever did not hear it (`hearers`), and counts for nothing.
-//! - A silence in which most members renewed themselves was a partition, and nobody's relapse.
+//! - A silence in which most members renewed themselves was a partition, and nobody's relapse: but
+//!   for one that heard nobody meanwhile. On each side of a partition there is somebody to hear,
+//!   and who is alone may have had the others renew themselves by what it said of them.
 //!
 //! Where most of the members that answer would be damped the fault is elsewhere, and none is.
 
@@ -48,6 +50,8 @@ struct Last {
     at: Time,
     renewals: u32,
     relapses: u32,
+    /// Nobody was heard meanwhile.
+    alone: bool,
 }
 
 impl Fitness {
@@ -91,12 +95,17 @@ impl Membership {
         }
         let relapse = number > own.record.fit;
         self.fitness.steady_since = now;
-        let mut last =
-            Last { at: now, renewals: number.saturating_sub(before), relapses: u32::from(relapse) };
+        let mut last = Last {
+            at: now,
+            renewals: number.saturating_sub(before),
+            relapses: u32::from(relapse),
+            alone: self.swim.is_alone(now),
+        };
         // Calls of a healed partition may come one after another.
         if let Some(before) = self.fitness.last.take_if(|last| now.since(last.at) <= COMMON) {
             last.renewals = last.renewals.saturating_add(before.renewals);
             last.relapses = last.relapses.saturating_add(before.relapses);
+            last.alone &= before.alone;
         }
         self.fitness.relapses = self.fitness.relapses.saturating_add(u32::from(relapse));
         self.fitness.last = Some(last);
@@ -134,7 +143,7 @@ impl Membership {
                     && last.at.since(renewal.since).max(renewal.since.since(last.at)) <= COMMON
             }));
         }
-        if 2 * renewed <= answering {
+        if last.alone || 2 * renewed <= answering {
             self.fitness.last = Some(last);
             return false;
         }

@@ -1,7 +1,7 @@
 //! Who hears this node. Others may take it for dead although they are wrong: one of them hears
 //! next to nothing itself, or the way between the two is bad. Whose fault a silence was this node
 //! tells by its own probes: who answered one of the last ones, at once and without help, hears it
-//! and is heard, and held it for alive. While it really was silent nobody did.
+//! and is heard, and held it for alive. While it really was silent hardly anybody did.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::base::{NodeId, Time};
 
 use super::identity::SwimId;
 
+/// With fewer answers than this it is chance that this node heard any.
+const ENOUGH: usize = 2;
 /// At most so many probes are kept, whatever the settings are.
 const KEPT: usize = 64;
 
@@ -57,15 +59,23 @@ impl Hearers {
 
     /// Whether at least half of the members that were probed within this time answered.
     pub fn are_most(&self, now: Time, within: Duration) -> bool {
-        let under_way = self.under_way.iter().filter(|probe| probe.answered);
         let mut members = BTreeMap::new();
-        for probe in self.over.iter().chain(under_way) {
-            if now.since(probe.at) <= within {
-                *members.entry(probe.whom).or_insert(false) |= probe.answered;
-            }
+        for probe in self.within(now, within) {
+            *members.entry(probe.whom).or_insert(false) |= probe.answered;
         }
         let hear = members.values().filter(|answered| **answered).count();
-        hear > 0 && 2 * hear >= members.len()
+        self.are_some(now, within) && 2 * hear >= members.len()
+    }
+
+    /// Whether anybody answered within this time, and not just by chance.
+    pub fn are_some(&self, now: Time, within: Duration) -> bool {
+        self.within(now, within).filter(|probe| probe.answered).count() >= ENOUGH
+    }
+
+    fn within(&self, now: Time, within: Duration) -> impl Iterator<Item = &Probe> {
+        let under_way = self.under_way.iter().filter(|probe| probe.answered);
+        let probes = self.over.iter().chain(under_way);
+        probes.filter(move |probe| now.since(probe.at) <= within)
     }
 }
 
@@ -100,14 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn half_of_those_that_were_probed_are_enough_and_each_counts_once() {
+    fn half_of_those_that_were_probed_are_enough_but_two_answers_at_least() {
         for (probed, most) in [
             (&[(1, true), (2, true), (3, false), (4, false), (5, true)][..], true),
             (&[(1, true), (2, false), (1, true), (2, false)], true),
-            (&[(1, false), (2, false), (1, true), (2, false)], true),
+            (&[(1, false), (1, true), (2, false), (1, true)], true),
+            (&[(1, false), (2, false), (1, true), (2, false)], false),
             (&[(1, true), (2, false), (3, false), (1, true), (1, true)], false),
             (&[(1, true), (1, true), (1, true)], true),
             (&[(1, false), (1, false)], false),
+            (&[(1, true)], false),
         ] {
             let (hearers, now) = probe(probed);
             assert_eq!(hearers.are_most(now, WITHIN), most, "{probed:?}");
@@ -121,22 +133,24 @@ mod tests {
         for (by, number, after, counts) in
             [(1, 7, 250, true), (1, 7, 251, false), (2, 7, 1, false), (1, 6, 1, false)]
         {
-            let mut hearers = Hearers::default();
-            hearers.asked(at(0), &id(1), 7);
-            hearers.answered(at(after), &id(by), number, PERIOD);
-            assert_eq!(hearers.are_most(at(after), WITHIN), counts, "{by} {number} {after}");
+            let mut hearers = probe(&[(1, true)]).0;
+            hearers.asked(at(250), &id(1), 7);
+            hearers.answered(at(250 + after), &id(by), number, PERIOD);
+            let now = at(250 + after);
+            assert_eq!(hearers.are_some(now, WITHIN), counts, "{by} {number} {after}");
+            assert_eq!(hearers.are_most(now, WITHIN), counts, "{by} {number} {after}");
         }
     }
 
     #[test]
     fn a_probe_that_is_under_way_or_broken_off_is_no_silence() {
-        let (mut hearers, now) = probe(&[(1, true), (2, false)]);
-        hearers.asked(now, &id(3), 2);
+        let (mut hearers, now) = probe(&[(1, true), (1, true), (2, false)]);
+        hearers.asked(now, &id(3), 3);
         assert!(hearers.are_most(now, WITHIN), "one of two");
         hearers.broken_off();
-        hearers.asked(now, &id(4), 3);
-        assert!(hearers.are_most(now, WITHIN), "still");
         hearers.asked(now, &id(4), 4);
+        assert!(hearers.are_most(now, WITHIN), "still");
+        hearers.asked(now, &id(4), 5);
         assert!(!hearers.are_most(now, WITHIN), "one of three");
     }
 

@@ -139,6 +139,11 @@ impl Swim {
         self.effects.hearers.are_most(now, self.probe_period + self.effects.suspect)
     }
 
+    /// Whether this node was alone for that long: nobody that it asked answered, or hardly.
+    pub fn is_alone(&self, now: Time) -> bool {
+        !self.effects.hearers.are_some(now, self.probe_period + self.effects.suspect)
+    }
+
     /// Whether this node may renew its identity now.
     pub fn may_renew(&self, now: Time) -> bool {
         self.renewals.is_free(now)

@@ -58,6 +58,25 @@ fn one_that_hears_next_to_nothing_takes_no_keys_from_others() {
     }
 }
 
+/// That the others renew themselves because of it does not make its silence that of all.
+#[test]
+fn one_that_hears_next_to_nothing_is_damped_for_longer_and_longer() {
+    for seed in 510..514 {
+        let mut net = Net::cluster(seed, 5);
+        net.run(S(2));
+        net.ill.insert(4, LOSES_MOST);
+        let (mut damped, mut longest) = (0, 0);
+        for _ in 0..60 {
+            net.run(S(1));
+            let own = net.nodes[4].membership.directory.own();
+            damped += u32::from(own.hold_ms > 0);
+            longest = longest.max(own.hold_ms);
+        }
+        assert_eq!(longest, net.nodes[4].membership.config.damp_max_ms as u32, "seed {seed}");
+        assert!(damped >= 40, "for {damped} s of 60, seed {seed}");
+    }
+}
+
 /// Whoever holds the verdict goes on to hold it, and perhaps cannot tell the accused.
 #[test]
 fn a_verdict_that_was_refuted_is_told_to_the_accused() {
