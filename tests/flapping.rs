@@ -128,7 +128,7 @@ fn moves(events: &mut Events, whom: NodeId, used: &mut bool) -> u32 {
 fn an_address_that_works_every_other_moment_gets_no_keys_until_it_always_does() {
     let first = builder("first").start().unwrap();
     let second = builder("second").seed(first.address()).start().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(place()).unwrap();
     let place = place();
     let relay = Relay::to(place, listener);
     let flapping = builder("flapping").bind(place).advertise(relay.address);

@@ -2,7 +2,7 @@
 
 mod place;
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,13 +56,13 @@ fn met(a: &Node, b: &Node) -> bool {
 #[test]
 fn a_clock_that_went_back_keeps_no_node_out() {
     let first = builder().start().unwrap();
-    let start = |address: String, behind| {
+    let start = |address: SocketAddr, behind| {
         let again = builder().bind(address).name("again").seed(first.address());
         again.clock_behind(behind).start().unwrap()
     };
-    let mut again = start("127.0.0.1:0".into(), Duration::ZERO);
+    let address = place();
+    let mut again = start(address, Duration::ZERO);
     eventually("the first life is a member", || met(&first, &again));
-    let address = again.address().to_string();
     for (behind, leaves) in [(HOUR, false), (2 * HOUR, true)] {
         let before = again.id().incarnation;
         if leaves {
@@ -70,7 +70,7 @@ fn a_clock_that_went_back_keeps_no_node_out() {
         } else {
             again.stop().unwrap();
         }
-        again = start(address.clone(), behind);
+        again = start(address, behind);
         assert!(again.id().incarnation > before, "leaves: {leaves}");
         eventually("the next life is a member", || met(&first, &again));
         assert_eq!(again.end(), None);
@@ -125,8 +125,8 @@ fn a_node_whose_address_leads_nowhere_is_told_so_and_gets_no_keys() {
     router.wait_ready(1, LIMIT).unwrap();
 
     // Somebody is there, and it is no node.
-    let place = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let nowhere = place.local_addr().unwrap();
+    let nowhere = place();
+    let _somebody = UdpSocket::bind(nowhere).unwrap();
     let lost = builder().name("lost").advertise(nowhere).seed(first.address()).start().unwrap();
     lost.serve("/echo", |_| Echo).unwrap();
     let seeds = vec![(first.address(), SeedState::CannotReach(nowhere))];

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::process::{self as this, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,8 +79,8 @@ fn a_node_that_a_seed_does_not_let_in_says_why() {
 
 #[test]
 fn a_seed_that_is_down_is_named_and_joined_through_once_it_is_up() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let seed = place.local_addr().unwrap();
+    let seed = place();
+    let silent = TcpListener::bind(seed).unwrap();
     let joiner = builder().seed(seed).start().unwrap();
     assert_eq!(
         joiner.join_state(),
@@ -88,7 +89,7 @@ fn a_seed_that_is_down_is_named_and_joined_through_once_it_is_up() {
     );
     // Something takes connections there and says nothing.
     says(&joiner, seed, SeedState::Silent);
-    drop(place);
+    drop(silent);
     says(&joiner, seed, SeedState::Down);
     let seed = builder().bind(seed).start().unwrap();
     eventually("both have met", || {
@@ -110,8 +111,8 @@ fn a_seed_that_is_down_is_named_and_joined_through_once_it_is_up() {
 
 /// Passes connections on to a node, and no datagrams.
 fn without_datagrams(to: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = place();
+    let listener = TcpListener::bind(address).unwrap();
     thread::spawn(move || {
         for from in listener.incoming() {
             let (from, to) = (from.unwrap(), TcpStream::connect(to).unwrap());
@@ -165,8 +166,9 @@ fn a_seed_without_an_address_is_waited_for_like_one_that_is_down() {
     let other_family = Arc::new(Mutex::new(Some("[::1]:7400".parse().unwrap())));
     let other_family = builder().discovery(Later(other_family, unknown_yet)).start().unwrap();
     has_no_address(&other_family, "[::1]:7400");
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let down = builder().seed(place.local_addr().unwrap()).start().unwrap();
+    let silent = place();
+    let _silent = TcpListener::bind(silent).unwrap();
+    let down = builder().seed(silent).start().unwrap();
     thread::sleep(Duration::from_millis(300));
     for node in [&unknown, &other_family, &down] {
         assert_eq!(node.view().members[0].state, MemberState::Joining);
@@ -220,10 +222,10 @@ fn a_discovery_that_panics_is_asked_again() {
 /// Passes a node's datagrams on to a seed and what it answers back, as a port that is forwarded
 /// does; what a connection meets there is another thing.
 fn datagrams_only(to: SocketAddr) -> SocketAddr {
-    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0"));
+    let address = place();
+    let (near, far) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind("127.0.0.1:0"));
     let far = far.unwrap();
     far.connect(to).unwrap();
-    let address = near.local_addr().unwrap();
     let client = Arc::new(Mutex::new(None));
     let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
     let known = Arc::clone(&client);
@@ -266,14 +268,15 @@ fn obstacle(joiner: &Process) -> Option<String> {
 fn a_node_that_advertises_a_wrong_address_says_so_and_nothing_else() {
     let seed = ReadyNode::start("seed", &[]);
     let direct: SocketAddr = seed.address.parse().unwrap();
-    let place = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let nowhere = place.local_addr().unwrap().to_string();
+    let place = place();
+    let _somebody = UdpSocket::bind(place).unwrap();
+    let nowhere = place.to_string();
     // Connections to its seed are refused by name, refused by the system, or not answered.
     let (refused, silent) = (datagrams_only(direct), datagrams_only(direct));
     let _silent = TcpListener::bind(silent).unwrap();
     let joiners = [("lost-1", direct), ("lost-2", refused), ("lost-3", silent)];
     let joiners = joiners.map(|(name, seed)| {
-        let why = SeedState::CannotReach(place.local_addr().unwrap());
+        let why = SeedState::CannotReach(place);
         let seed_text = seed.to_string();
         let joiner = Process::node(name, &["--seed", &seed_text, "--advertise", &nowhere]);
         (joiner, format!("the seed {seed} {why}"))
@@ -318,9 +321,7 @@ fn a_seed_whose_name_is_unknown_is_told_at_once_as_what_keeps_the_node_waiting()
 /// It has nothing to join any more.
 #[test]
 fn a_node_that_leaves_does_not_say_that_it_has_met_nobody() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let seed = place.local_addr().unwrap().to_string();
-    drop(place);
+    let seed = place().to_string();
     // It waits three times as long until the others know, and so past the first look at its seed.
     let slow = ["--seed", &seed, "--set", "membership.gossip_ms=1000"];
     let mut leaver = Process::node("leaver", &slow);
@@ -398,11 +399,15 @@ fn a_node_without_seeds_whose_clock_went_back_comes_up_again() {
     assert!(command.stderr().contains("clock of this machine has gone back"));
 }
 
-/// A node on all addresses of this machine, at a port that was free a moment ago, and that address.
+/// A node on all addresses of this machine, and one of them. The port is of this process, and none
+/// that the system gives away.
 fn everywhere() -> (NodeBuilder, SocketAddr) {
-    let place = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
-    let own_name = SocketAddr::from(([127, 0, 1, 1], place.port()));
-    (builder().bind(place).secret("sixteen bytes ok"), own_name)
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let own = this::id() % 2_000 * 10;
+    let port = 10_000 + u16::try_from(own).unwrap() + GIVEN.fetch_add(1, Ordering::Relaxed);
+    let own_name = SocketAddr::from(([127, 0, 1, 1], port));
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], port));
+    (builder().bind(everywhere).secret("sixteen bytes ok"), own_name)
 }
 
 /// As many machines map their own name.

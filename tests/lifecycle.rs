@@ -1,11 +1,15 @@
 //! Nodes that leave, stop and come back while messages flow: every message ends in one count.
 
+mod place;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use keyway::{AskError, Context, Counts, Handler, Message, Node, Refusal, Routee, Router};
+use place::place;
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[derive(Archive, Serialize, Deserialize, Message)]
@@ -228,14 +232,15 @@ fn nobody_waits_for_a_node_that_was_stopped() {
 fn a_restarted_node_is_a_new_incarnation_and_gets_its_keys_back() {
     let seen = Arc::new(AtomicU64::new(0));
     let mut nodes = cluster(2, 2, &seen);
-    let named = |address: String| {
+    let named = |address: SocketAddr| {
         let node = builder(2).bind(address).name("third").seed(nodes[0].address());
         let node = node.start().unwrap();
         serve(&node, &seen);
         node
     };
-    let third = named("127.0.0.1:0".into());
-    let (address, first_life) = (third.address(), third.id());
+    let address = place();
+    let third = named(address);
+    let first_life = third.id();
     let router = nodes[0].router("/life/sink").consistent_hash().build().unwrap();
     router.wait_ready(6, LIMIT).unwrap();
     let owners = || -> Vec<u64> {
@@ -248,7 +253,7 @@ fn a_restarted_node_is_a_new_incarnation_and_gets_its_keys_back() {
 
     drop(third);
     // Its place is taken by its next life, whether or not the others missed it.
-    let third = named(address.to_string());
+    let third = named(address);
     let second_life = third.id();
     assert_eq!(first_life.node, second_life.node);
     assert!(first_life.incarnation < second_life.incarnation);

@@ -72,9 +72,9 @@ fn builder(name: &str) -> NodeBuilder {
 /// A port that passes datagrams on to a node, and what it answers back, as one that is forwarded
 /// does. Which node that is, is said later. TCP is another matter.
 fn datagrams_only() -> (SocketAddr, Arc<Mutex<Option<SocketAddr>>>) {
-    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0"));
+    let address = place();
+    let (near, far) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind("127.0.0.1:0"));
     let (near, far) = (Arc::new(near), Arc::new(far.unwrap()));
-    let address = near.local_addr().unwrap();
     let (to, client) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
     let pass = |from: &Arc<UdpSocket>, on: &Arc<UdpSocket>, note: bool| {
         let (from, on, to) = (Arc::clone(from), Arc::clone(on), Arc::clone(&to));
