@@ -9,14 +9,14 @@ use std::time::Duration;
 use keyway::sim::invariants::fates::Seen;
 use keyway::sim::invariants::{deaf, flapping, flows, healing, watches};
 use keyway::sim::newer::Heard;
-use keyway::sim::{Result, Scenario, Summary, report, simulate, simulate_deaf, simulate_flapping};
+use keyway::sim::{Course, Result, Scenario, Summary, report, simulate};
 
 fn scenario(seed: u64) -> Scenario {
     Scenario { seed, nodes: 5, workers: 2, seconds: 22, ..Scenario::default() }
 }
 
 /// Runs them on two threads; the results come in the order of the scenarios.
-fn run(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> Vec<Result> {
+fn run(scenarios: &[Scenario]) -> Vec<Result> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -34,9 +34,9 @@ fn run(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> Vec<Result> 
     results
 }
 
-fn assert_all_hold(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> Vec<Result> {
+fn assert_all_hold(scenarios: &[Scenario]) -> Vec<Result> {
     let mut failures = String::new();
-    let results = run(scenarios, simulate);
+    let results = run(scenarios);
     for (scenario, result) in scenarios.iter().zip(&results) {
         if let Some(violation) = &result.violation {
             failures += &format!(
@@ -44,7 +44,7 @@ fn assert_all_hold(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> 
                 scenario.seed,
                 violation.invariant,
                 violation.seen,
-                report::replay(scenario)
+                report::replay(&result.scenario)
             );
         }
     }
@@ -55,7 +55,7 @@ fn assert_all_hold(scenarios: &[Scenario], simulate: fn(Scenario) -> Result) -> 
 #[test]
 fn two_hundred_seeds_hold() {
     let scenarios: Vec<Scenario> = (1..=200).map(scenario).collect();
-    let results = assert_all_hold(&scenarios, simulate);
+    let results = assert_all_hold(&scenarios);
     // Members fell silent and came back in most of them, and no table was made for it.
     let masked = results.iter().filter(|result| result.masked >= 6).count();
     assert!(masked > 50, "only in {masked} seeds did a mask change");
@@ -161,7 +161,7 @@ fn assert_newer(results: &[Result]) {
 #[test]
 fn a_long_message_that_does_not_end_costs_its_link() {
     let scenarios = [42, 58, 74].map(|seed| Scenario { seconds: 60, ..scenario(seed) });
-    let results = assert_all_hold(&scenarios, simulate);
+    let results = assert_all_hold(&scenarios);
     let checks = Summary::new(&results, Duration::ZERO).checks;
     assert!(checks[flows::STALLED] >= 5, "{checks:?}");
 }
@@ -182,13 +182,15 @@ fn what_was_fixed_stays_fixed() {
         })
         .collect();
     assert!(!scenarios.is_empty(), "there are seeds that once failed");
-    assert_all_hold(&scenarios, simulate);
+    assert_all_hold(&scenarios);
 }
 
 #[test]
 fn a_flapping_member_is_damped() {
-    let scenarios: Vec<Scenario> = (1..=30).map(scenario).collect();
-    let results = assert_all_hold(&scenarios, simulate_flapping);
+    let course = Course::Flapping;
+    let scenarios: Vec<Scenario> =
+        (1..=30).map(|seed| Scenario { course, ..scenario(seed) }).collect();
+    let results = assert_all_hold(&scenarios);
     let damped = results.iter().filter(|result| result.damped >= 4).count();
     assert!(damped > 25, "only in {damped} seeds did all others see it damped");
     let checks = Summary::new(&results, Duration::ZERO).checks;
@@ -197,9 +199,10 @@ fn a_flapping_member_is_damped() {
 
 #[test]
 fn one_that_hears_next_to_nothing_takes_no_keys_from_others() {
+    let course = Course::Deaf;
     let scenarios: Vec<Scenario> =
-        (1..=8).map(|seed| Scenario { seconds: 40, ..scenario(seed) }).collect();
-    let results = assert_all_hold(&scenarios, simulate_deaf);
+        (1..=8).map(|seed| Scenario { seconds: 40, course, ..scenario(seed) }).collect();
+    let results = assert_all_hold(&scenarios);
     let checks = Summary::new(&results, Duration::ZERO).checks;
     assert!(checks[deaf::NAME] >= 30, "{checks:?}");
 }

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use super::events::{ConnId, CoreId, LifeId, Side};
 use super::invariants::fates::{self, Fates};
 use super::invariants::load::{self, QuestionId};
+use super::invariants::panics::Panics;
 use super::invariants::parts::Parts;
 use super::invariants::placement::{self, Placements};
 use super::invariants::routers::Routers;
@@ -50,6 +51,8 @@ pub struct Ledger {
     pub routers: Routers,
     /// What becomes of messages.
     pub fates: Fates,
+    /// Which handlers were told to panic.
+    pub panics: Panics,
     /// Whether messages are followed on connections: not those of users' own routees.
     pub follows: bool,
     order: Order,
@@ -80,6 +83,7 @@ impl Ledger {
             placements: Placements::default(),
             routers: Routers::default(),
             fates: Fates::default(),
+            panics: Panics::default(),
             follows: true,
             order: Order::default(),
             asks: BTreeMap::new(),
@@ -95,6 +99,7 @@ impl Ledger {
     pub fn add_life(&mut self, me: NodeRef, workers: usize) {
         self.services.add_life(me, workers);
         self.fates.add_life(workers);
+        self.panics.add_life(workers);
         self.parts.add_life(me);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
@@ -129,6 +134,21 @@ impl Ledger {
         let made = self.placements.made(site);
         self.judge(placement::NAME, made);
         self.fates.add_sender((site.life, site.worker))
+    }
+
+    /// A handler has a message, and is about to panic over it. None of its routee's asks ends for
+    /// anybody.
+    pub fn panics(&mut self, site: Site, asker: SenderId, id: MessageId) {
+        let placed = self.placements.handles(site);
+        self.judge(placement::NAME, placed);
+        let receiver = (site.life, site.worker);
+        self.panics.plan(receiver);
+        let reached = self.fates.reached(receiver, self.services.me(site.life), id);
+        self.judge(fates::NAME, reached);
+        let arrived = self.order.arrived(receiver, id);
+        self.judge(Order::NAME, arrived);
+        self.parts.watches.replaced(site);
+        self.asks.retain(|_, ask| ask.id.sender != asker);
     }
 
     /// A handler took a message; it may be one that comes `again`.
@@ -225,11 +245,6 @@ impl Ledger {
             None => format!("the ask {token} of a routee ended a second time, or after its asker"),
         };
         self.blame(super::invariants::asks::NAME, seen);
-    }
-
-    /// A routee is about to panic: none of its asks ends for anybody.
-    pub fn forget_asks_of(&mut self, asker: SenderId) {
-        self.asks.retain(|_, ask| ask.id.sender != asker);
     }
 
     /// How many asks of a process's routees have not ended.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::events::LifeId;
 use super::invariants::withdrawal::Site;
-use super::invariants::{asks, fates};
+use super::invariants::{asks, fates, panics};
 use super::ledger::Ledger;
 use super::messages::{
     ANY, Answer, ArchivedAnswer, ArchivedFrom, ArchivedNote, ArchivedQuestion, ArchivedRiddle,
@@ -227,12 +227,8 @@ impl Handler<Note> for Witness {
 
     fn handle(&mut self, note: &ArchivedNote, _: &mut Context<'_>) {
         if note.panic {
-            // Unlike `panic!` this writes nothing to the terminal.
-            let mut ledger = self.ledger.lock();
-            ledger.parts.watches.replaced(self.site);
-            ledger.forget_asks_of(self.sender);
-            drop(ledger);
-            std::panic::resume_unwind(Box::new("planned by the simulator"));
+            self.ledger.lock().panics(self.site, self.sender, note.from.id());
+            panics::as_planned();
         }
         self.note(&note.from, false);
     }

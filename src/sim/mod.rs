@@ -55,23 +55,16 @@ mod worker;
 pub mod world;
 
 pub use report::Summary;
-pub use scenario::{Print, Scenario};
+pub use scenario::{Course, Print, Scenario};
 pub use world::Result;
 
-/// Runs one simulation to its end, or to the first thing that must not be.
+/// Runs one simulation to its end, or to the first thing that must not be; a panic of the nodes' own
+/// is one as well.
 pub fn simulate(scenario: Scenario) -> Result {
-    world::World::new(scenario, plan::Plan::draw).run()
-}
-
-/// Runs one simulation in which one member's links are cut and mended again and again, and nothing
-/// else goes wrong. It takes [`FLAPPING_SECONDS`](plan::FLAPPING_SECONDS), whatever the scenario says.
-pub fn simulate_flapping(scenario: Scenario) -> Result {
-    let scenario = Scenario { seconds: plan::FLAPPING_SECONDS, ..scenario };
-    world::World::new(scenario, plan::Plan::draw_flapping).run()
-}
-
-/// Runs one simulation in which hardly a datagram reaches one member, or each comes late, and nothing
-/// else goes wrong.
-pub fn simulate_deaf(scenario: Scenario) -> Result {
-    world::World::new(scenario, plan::Plan::draw_deaf).run()
+    let (seconds, draw): (_, fn(&mut _, &_) -> _) = match scenario.course {
+        Course::Drawn => (scenario.seconds, plan::Plan::draw),
+        Course::Flapping => (plan::FLAPPING_SECONDS, plan::Plan::draw_flapping),
+        Course::Deaf => (scenario.seconds, plan::Plan::draw_deaf),
+    };
+    world::World::new(Scenario { seconds, ..scenario }, draw).run()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::invariants::Violation;
 use super::invariants::exercised::Exercised;
-use super::scenario::Scenario;
+use super::scenario::{Course, Scenario};
 use super::world::Result;
 
 /// One seed that showed something that must not be.
@@ -39,14 +39,19 @@ pub struct Summary {
 
 /// The command that replays a seed, and tells it as a story.
 pub fn replay(scenario: &Scenario) -> String {
-    let Scenario { seed, nodes, workers, seconds, without, .. } = scenario;
+    let Scenario { seed, nodes, workers, seconds, course, without, .. } = scenario;
+    let course = match course {
+        Course::Drawn => "",
+        Course::Flapping => " --flapping",
+        Course::Deaf => " --deaf",
+    };
     let without = match without.to_string() {
         none if none.is_empty() => none,
         some => format!(" --without {some}"),
     };
     format!(
         "cargo run --release --bin keyway-sim -- --seed {seed} --seeds 1 --nodes {nodes} \
-         --workers {workers} --seconds {seconds}{without} --story"
+         --workers {workers} --seconds {seconds}{course}{without} --story"
     )
 }
 
@@ -96,6 +101,17 @@ pub fn quantiles(times: impl Iterator<Item = Duration>) -> Option<[Duration; 3]>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replay_goes_the_same_course() {
+        let replay = |course| replay(&Scenario { seed: 7, course, ..Scenario::default() });
+        assert!(replay(Course::Flapping).ends_with("--seconds 60 --flapping --story"));
+        assert!(
+            replay(Course::Deaf).contains("--seed 7 --seeds 1")
+                && !replay(Course::Drawn).contains("deaf")
+        );
+        assert!(replay(Course::Deaf).ends_with(" --deaf --story"));
+    }
 
     #[test]
     fn quantiles_are_times_that_were_measured() {

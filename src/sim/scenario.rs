@@ -14,6 +14,19 @@ pub enum Print {
     Events,
 }
 
+/// What goes wrong in a simulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Course {
+    /// What the seed draws.
+    #[default]
+    Drawn,
+    /// One member's links are cut and mended again and again, and nothing else goes wrong. It takes
+    /// [`FLAPPING_SECONDS`](super::plan::FLAPPING_SECONDS), whatever the scenario says.
+    Flapping,
+    /// Hardly a datagram reaches one member, or each comes late, and nothing else goes wrong.
+    Deaf,
+}
+
 /// What is asked of one simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -25,6 +38,8 @@ pub struct Scenario {
     pub workers: u16,
     /// Simulated time; at least 20 s, of which the last 15 are without faults.
     pub seconds: u64,
+    /// What goes wrong.
+    pub course: Course,
     /// What is left out of what the seed draws.
     pub without: Without,
     /// What is printed.
@@ -33,7 +48,8 @@ pub struct Scenario {
 
 impl Default for Scenario {
     fn default() -> Self {
-        let (without, print) = (Without::default(), Print::Nothing);
-        Self { seed: 1, nodes: 5, workers: 2, seconds: 60, without, print }
+        let (course, without) = (Course::Drawn, Without::default());
+        let print = Print::Nothing;
+        Self { seed: 1, nodes: 5, workers: 2, seconds: 60, course, without, print }
     }
 }

@@ -204,10 +204,12 @@ impl World {
 
     /// Lets everything happen.
     pub fn run(mut self) -> Result {
-        while !self.over && self.step(self.end) {}
-        if !self.over {
-            self.check_end();
-        }
+        self.caught(|world| {
+            while !world.over && world.step(world.end) {}
+            if !world.over {
+                world.check_end();
+            }
+        });
         let checks = self.exercised();
         let ledger = self.ledger.lock();
         Result {

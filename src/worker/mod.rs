@@ -74,6 +74,7 @@ pub use self::limits::Limits;
 pub use self::link::{Link, LinkId, LinkState, Lower, OVERTAKEN, Role};
 pub use self::outbox::encode_single;
 pub use self::panics::Panicked;
+pub(crate) use self::panics::text_of;
 pub use self::place::{Place, RouteeRef, Target};
 pub use self::replier::{Later, Replier};
 pub use self::request::Request;

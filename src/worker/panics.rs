@@ -25,7 +25,7 @@ const MOST_TEXT: usize = 200;
 
 /// What a panic says. Its payload may panic as it is dropped.
 #[cold]
-pub(super) fn text_of(payload: Box<dyn Any + Send>) -> String {
+pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text.as_str(),

@@ -4,7 +4,6 @@ mod print;
 mod progress;
 mod seeds;
 
-use std::panic::{catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use keyway::sim::shrink::shrink;
 use keyway::sim::without::Without;
-use keyway::sim::{Print, Result, Scenario, Summary, simulate, simulate_deaf, simulate_flapping};
+use keyway::sim::{Course, Print, Result, Scenario, Summary, simulate};
 
 use self::progress::{Goal, Progress};
 use self::seeds::{Nodes, fresh_seed};
@@ -119,6 +118,14 @@ impl Arguments {
         }
     }
 
+    fn course(&self) -> Course {
+        match (self.flapping, self.deaf) {
+            (true, _) => Course::Flapping,
+            (_, true) => Course::Deaf,
+            _ => Course::Drawn,
+        }
+    }
+
     /// The scenario of one seed.
     fn scenario(&self, seed: u64) -> Scenario {
         Scenario {
@@ -126,6 +133,7 @@ impl Arguments {
             nodes: self.nodes.of(seed),
             workers: self.workers,
             seconds: self.seconds,
+            course: self.course(),
             without: self.without,
             print: self.print(),
         }
@@ -166,11 +174,6 @@ fn run(arguments: &Arguments) -> Vec<Result> {
     let next = AtomicU64::new(0);
     let results = Mutex::new(Vec::new());
     let progress = Progress::new(arguments.goal(), arguments.seconds);
-    let simulate = match (arguments.flapping, arguments.deaf) {
-        (true, _) => simulate_flapping,
-        (_, true) => simulate_deaf,
-        _ => simulate,
-    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -180,11 +183,7 @@ fn run(arguments: &Arguments) -> Vec<Result> {
                         return;
                     }
                     let seed = arguments.seed.wrapping_add(number);
-                    let scenario = arguments.scenario(seed);
-                    let result = catch_unwind(|| simulate(scenario)).unwrap_or_else(|panic| {
-                        print::panicked(&scenario);
-                        resume_unwind(panic)
-                    });
+                    let result = simulate(arguments.scenario(seed));
                     let mut results = results.lock().expect("no thread panics while it holds it");
                     results.push((number, result));
                     let done = results.len() as u64;
@@ -210,9 +209,6 @@ fn shrink_first(results: &[Result]) {
     };
     let scenario = Scenario { print: Print::Nothing, ..result.scenario };
     print::shrinks(scenario.seed);
-    // One that panics shows something else.
-    let smallest = shrink(scenario, violation, |scenario| {
-        catch_unwind(|| simulate(*scenario).violation).unwrap_or_default()
-    });
+    let smallest = shrink(scenario, violation, |scenario| simulate(*scenario).violation);
     print::smallest(&smallest);
 }

@@ -133,11 +133,6 @@ pub fn first(seed: u64) {
     say!("the first fresh seed is {seed}");
 }
 
-/// A decider panicked in a seed.
-pub fn panicked(scenario: &Scenario) {
-    say!("seed {} panicked; replay: {}", scenario.seed, report::replay(scenario));
-}
-
 /// No seed failed.
 pub fn nothing_to_shrink() {
     say!("no seed failed: there is nothing to shrink");

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::order::Order;
 use super::{
     EVENTS, MET, asks, bounds, counts, deaf, detection, door, farewells, fates, flapping, flows,
-    forgetting, ghosts, healing, keys, letters, log, masks, newer, placement, protocol, removal,
-    rest, routers, tables, withdrawal,
+    forgetting, ghosts, healing, keys, letters, log, masks, newer, panics, placement, protocol,
+    removal, rest, routers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -20,7 +20,7 @@ impl World {
     pub(in crate::sim) fn exercised(&self) -> Exercised {
         let checks = &self.checks;
         let ledger = self.ledger.lock();
-        let Ledger { placements, routers, services, .. } = &*ledger;
+        let Ledger { panics, placements, routers, services, .. } = &*ledger;
         let ends = &ledger.fates.seen;
         let mut exercised = Exercised::from([
             (tables::NAME, checks.tables.compared),
@@ -30,6 +30,7 @@ impl World {
             (fates::NAME, ends.refused + ends.delivered + ends.dead + ends.unknown),
             (counts::NAME, checks.counted),
             (asks::NAME, ends.told),
+            (panics::NAME, panics.counted),
             (protocol::NAME, ledger.understood),
             (flows::NAME, checks.flows_noticed + self.net.flows.shut),
             (flows::STALLED, checks.stalled),

@@ -298,10 +298,18 @@ impl Fates {
             true => self.book((life, worker)).own += 1,
             false => self.handled.push_back(id),
         }
+        self.reached((life, worker), me, id)
+    }
+
+    /// A handler has a message, and may panic over it: then it counts as dead where it is.
+    ///
+    /// # Errors
+    /// Why it must not have it.
+    pub fn reached(&mut self, core: CoreId, me: NodeRef, id: MessageId) -> Result<(), String> {
         let known = self.known(id).ok_or_else(|| format!("{id} was handled and never sent"))?;
         let before = std::mem::replace(known, *known | HANDLED);
         if before & BROADCAST > 0 {
-            return self.got_copy((life, worker), me, id);
+            return self.got_copy(core, me, id);
         }
         match before {
             _ if before & REFUSED > 0 => Err(format!("{id} was refused, and handled")),

@@ -23,6 +23,7 @@ pub mod log;
 pub mod masks;
 pub mod newer;
 pub mod order;
+pub mod panics;
 pub mod parts;
 mod passage;
 pub mod placement;
@@ -362,6 +363,7 @@ impl World {
         let handled = ledger.handled_of(life);
         let taken = ledger.handled_at(life, index);
         let fates = ledger.fates.check((life, index), &counts);
+        let panics = ledger.panics.check((life, index), &counts);
         drop(ledger);
         let name = |seen: String| format!("life {life}, worker {index}: {seen}");
         if let Err(seen) = counts::running(total, received, handled, taken) {
@@ -369,6 +371,9 @@ impl World {
         }
         if let Err(seen) = fates {
             self.blame(fates::NAME, name(seen));
+        }
+        if let Err(seen) = panics {
+            self.blame(panics::NAME, name(seen));
         }
         if let Err(seen) = asks {
             self.blame(asks::NAME, name(seen));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{bounds, flows, protocol};
+use super::{bounds, flows, panics, protocol};
 use crate::sim::events::{ConnId, CoreId, Side};
 use crate::sim::load::Shared;
 use crate::sim::network::Network;
@@ -79,8 +79,15 @@ impl Turned {
 
     /// The worker tells control something.
     pub fn reports(&self, report: &Report) {
-        if let Report::Ended(_) = report {
-            self.ledger.lock().fates.stopped(self.core);
+        match report {
+            Report::Ended(_) => self.ledger.lock().fates.stopped(self.core),
+            Report::Panicked(panicked) => {
+                let mut ledger = self.ledger.lock();
+                if ledger.follows {
+                    ledger.judge(panics::NAME, panics::check_told(panicked));
+                }
+            }
+            _ => {}
         }
     }
 
