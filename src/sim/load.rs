@@ -295,6 +295,9 @@ impl OnReply<Riddle> for Witness {
 /// The router's number that sends to all.
 const BROADCAST: u32 = 2;
 
+/// What a note takes in a chunk at most, beyond its padding.
+const NOTE_BYTES: usize = 256;
+
 /// One message before it has an address.
 struct Draft {
     key: u64,
@@ -477,7 +480,7 @@ impl AppThread {
         for place in to {
             hands.is_late(&mut ledger, *place);
             let ids: Vec<_> = (0..run).map(|_| ledger.fates.sends(self.sender, false)).collect();
-            let mut frames = buffers.take_large();
+            let mut frames = buffers.take_fitting(run * (NOTE_BYTES + padding.len()));
             for id in &ids {
                 let from = From::new(self.life, *id, place.handler.0);
                 let note = Note { key, from, panic, padding: padding.clone() };

@@ -56,6 +56,12 @@ impl Held {
         self.count
     }
 
+    /// When the first ask that waits has to end.
+    #[inline]
+    pub fn soonest(&self) -> Option<Time> {
+        self.lists.iter().map(|list| list.soonest).min().filter(|at| *at < Time::NEVER)
+    }
+
     /// How many messages wait.
     pub fn messages(&self) -> u64 {
         self.lists.iter().flat_map(|list| &list.waiting).map(Weigh::messages).sum()

@@ -345,7 +345,7 @@ impl Worker {
         let asks = self.core.asks.next_deadline();
         let others =
             self.core.timers.next_deadline().into_iter().chain(self.core.wakes.next_deadline());
-        asks.into_iter().chain(others).min()
+        asks.into_iter().chain(others).chain(self.held.soonest()).min()
     }
 
     /// Whether reading from a link should rest, because what its peer asked for is not taken by

@@ -50,6 +50,8 @@ const CHUNKS_PER_TURN: usize = 16;
 /// How often something that no event announces is looked at, when nothing else happens: whether a
 /// hand-over that waits has found room, or a chunk for a sibling, whether siblings have stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// And at least, when that has been so for long: a peer may be silent for minutes.
+const LOOK_AGAIN_MOST: Duration = Duration::from_millis(10);
 
 /// How long after it was last shown the worker shows how full it is, while it is busy.
 const SHOW_EVERY: Duration = Duration::from_millis(5);
@@ -217,7 +219,8 @@ impl Turn {
             false => Some(due.unwrap_or(inboxes::STEP).min(inboxes::STEP)),
         };
         if worker.is_holding() || !self.again.is_empty() {
-            return Some(due.map_or(LOOK_AGAIN, |due| due.min(LOOK_AGAIN)));
+            let pause = (now.since(self.last_work) / 8).clamp(LOOK_AGAIN, LOOK_AGAIN_MOST);
+            return Some(due.map_or(pause, |due| due.min(pause)));
         }
         due
     }

@@ -32,6 +32,7 @@ use crate::worker::{
 };
 
 mod flows;
+mod holding;
 mod leaving;
 
 const SLOW: HandlerId = HandlerId(2);
