@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::events::{Event, LifeId, SlotId};
 use super::invariants::{Seen, masks};
 use super::jobs::Jobs;
-use super::network::Network;
+use super::network::{Network, Owner};
 use super::process::Core;
 use crate::base::{Time, WorkerIndex};
 use crate::control::links::JobId;
@@ -71,7 +71,7 @@ impl ControlSink for Hands<'_> {
     }
 
     fn connect(&mut self, job: JobId, address: SocketAddr, _: Option<u32>, shake: Shake) {
-        let conn = self.net.connect(self.life, self.slot, address);
+        let conn = self.net.connect(Owner::Job(self.life), self.slot, address);
         self.jobs.connect(job, conn, shake);
     }
 

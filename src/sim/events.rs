@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::faults::Fault;
+use super::forgery::ForgedDatagram;
 use crate::base::{NodeRef, Time};
 use crate::control::ControlTimer;
 use crate::route::job::TablesMade;
@@ -92,6 +93,8 @@ pub enum Event {
     Operate,
     /// Applications stop sending.
     Quiet,
+    /// Who is no node does something, or what it made of a datagram arrives.
+    Forge(Option<Box<ForgedDatagram>>),
 }
 
 /// The events to come, in order: a radix heap. What comes later than the event that was taken last

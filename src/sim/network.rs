@@ -10,9 +10,10 @@ use rand::RngExt;
 
 use super::bytes::Bytes;
 use super::events::{ConnId, Event, LifeId, Queue, Side, SlotId};
+use super::forger::Forger;
 use super::trace::Trace;
 use super::walls::Walls;
-use super::weather::{Deafness, Weather};
+use super::weather::{Deafness, FlowCounts, Weather};
 use crate::base::{Rng, Time};
 use crate::control::Sent;
 use crate::worker::LinkId;
@@ -66,6 +67,8 @@ pub enum Owner {
     Handed(LifeId),
     /// A worker's link.
     Worker(LifeId, usize, LinkId),
+    /// Who is no node.
+    Forger,
     /// Nobody: it is closed, or was never opened.
     Nobody,
 }
@@ -152,15 +155,8 @@ pub struct Network {
     pub newer: Option<SlotId>,
     /// What its workers said more, whole, by connection and the side that reads.
     pub said_more: BTreeMap<(ConnId, Side), u64>,
-}
-
-/// How often it was looked at flows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FlowCounts {
-    /// And a peer's window had been shut for so long that its flow could seem dead.
-    pub shut: u64,
-    /// And one was dead.
-    pub dead: u64,
+    /// Who is no node, where there is one.
+    pub forger: Option<Box<Forger>>,
 }
 
 impl Network {
@@ -181,6 +177,7 @@ impl Network {
             deaf: None,
             newer,
             said_more: BTreeMap::new(),
+            forger: None,
         }
     }
 
@@ -234,12 +231,12 @@ impl Network {
 
     // ---- connections ----
 
-    /// A process begins to connect.
-    pub fn connect(&mut self, life: LifeId, from: SlotId, to: SocketAddr) -> ConnId {
+    /// Somebody begins to connect.
+    pub fn connect(&mut self, by: Owner, from: SlotId, to: SocketAddr) -> ConnId {
         let to = slot_of(to).unwrap_or(usize::MAX);
         let id = self.conns.len();
         let mut ends = [End::new(from, self.now), End::new(to, self.now)];
-        ends[0].owner = Owner::Job(life);
+        ends[0].owner = by;
         self.conns.push(Conn { ends, swallowed: false });
         let at = self.after_us(self.weather.stream_us);
         self.queue.push(at, Event::Syn(id));
@@ -253,7 +250,7 @@ impl Network {
 
     /// A connection's first segment has come to the listener's machine; `listener` says who
     /// listens there. False if it was lost and comes again later.
-    pub fn syn(&mut self, id: ConnId, listener: Option<LifeId>) -> bool {
+    pub fn syn(&mut self, id: ConnId, listener: Option<Owner>) -> bool {
         let (from, to) = self.slots(id);
         if self.conns[id].ends[0].owner == Owner::Nobody {
             return false; // Given up.
@@ -263,8 +260,8 @@ impl Network {
             self.queue.push(again, Event::Syn(id));
             return false;
         }
-        if let Some(life) = listener {
-            self.conns[id].ends[1].owner = Owner::Job(life);
+        if let Some(owner) = listener {
+            self.conns[id].ends[1].owner = owner;
             self.open.push(id);
         }
         let at = self.after_us(self.weather.stream_us);

@@ -10,6 +10,7 @@ use super::events::SlotId;
 use super::faults::{Fault, RangeMs, Repeated};
 use super::network::{address, nowhere};
 use super::scenario::Scenario;
+use super::strange::Strange;
 use super::weather::{Deafness, Weather};
 use super::without::{Part, Without};
 use crate::base::{Rng, Time};
@@ -68,6 +69,8 @@ pub struct Plan {
     pub deaf: Option<(SlotId, Deafness)>,
     /// The machine whose processes are newer than all others.
     pub newer: Option<SlotId>,
+    /// What there is beside nodes.
+    pub strange: Strange,
     /// Nothing goes wrong.
     pub calm: bool,
     /// Weights of the machines.
@@ -213,6 +216,12 @@ fn withdrawals(seed: u64) -> Option<Repeated> {
     Some(Repeated { fault: Fault::Withdraw, every_ms })
 }
 
+/// How often loads are told. Draws nothing.
+fn parts(seed: u64) -> PartSettings {
+    let every_ms = if seed.is_multiple_of(3) { 150 } else { 1_000 };
+    PartSettings { load: LoadConfig { every_ms }, ..PartSettings::default() }
+}
+
 /// The wrong address that a member more advertises.
 fn misled(seed: u64) -> Option<SocketAddr> {
     match seed % 8 {
@@ -250,7 +259,6 @@ impl Plan {
         weights.push(100);
         let misled = misled(scenario.seed).map(|address| (slots, address));
         let slots = slots + usize::from(misled.is_some());
-        let every_ms = if scenario.seed.is_multiple_of(3) { 150 } else { 1_000 };
         // A newer member among others, every other time without any faults.
         let newer = (scenario.seed % 8 == 5).then_some(nodes - 1);
         let calm = scenario.seed % 16 == 5;
@@ -264,6 +272,7 @@ impl Plan {
             flaps: Vec::new(),
             deaf: None,
             newer,
+            strange: Strange::draw(scenario.seed),
             calm,
             weather,
             faults,
@@ -276,7 +285,7 @@ impl Plan {
             traffic,
             limits,
             member,
-            parts: PartSettings { load: LoadConfig { every_ms }, ..PartSettings::default() },
+            parts: parts(scenario.seed),
             leave_timeout_ms: one_of(rng, &[700, 2_000]),
             handshake_timeout_ms: one_of(rng, &[500, 3_000]),
             injections: Room {
@@ -321,7 +330,7 @@ impl Plan {
         let mut plan = Self::draw(rng, scenario);
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.renames) = (None, false);
-        (plan.newer, plan.calm) = (None, false);
+        (plan.newer, plan.strange, plan.calm) = (None, Strange::default(), false);
         plan.weather = plan.weather.healed();
         plan.faults.clear();
         plan.slow.clear();
@@ -365,7 +374,7 @@ impl Plan {
         let config = NodeConfig::default();
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.newer, plan.calm) = (None, None, true);
-        plan.renames = false;
+        (plan.renames, plan.strange) = (false, Strange::default());
         plan.weather = Weather { socket_bytes: 262_144, ..plan.weather.healed() };
         plan.faults.clear();
         plan.slow.clear();
@@ -398,6 +407,7 @@ impl Plan {
                 Part::Misled => self.misled = None,
                 Part::Renames => self.renames = false,
                 Part::Newer => self.newer = None,
+                Part::Forger => self.strange.forger = false,
                 Part::Weather => self.weather = self.weather.healed(),
                 Part::Load => {
                     let traffic = &mut self.traffic;
@@ -440,6 +450,7 @@ mod tests {
             bare.leave_out(all);
             assert!(bare.faults.is_empty() && bare.slow.is_empty() && bare.late.is_empty());
             assert!(bare.misled.is_none() && bare.newer.is_none() && !bare.renames);
+            assert!(!bare.strange.forger);
             assert_eq!((bare.weather.loss_ppm, bare.traffic.burst), (0, (1, 1)));
             assert_eq!(bare.limits.outbox_bytes, drawn.limits.outbox_bytes);
             for (at, one) in Without::default().one_more().enumerate() {

@@ -150,6 +150,7 @@ impl World {
                 self.net.queue.push(at, Event::Job(life, conn, side));
             }
             Owner::Worker(life, index, link) => self.socket_event((life, index, link), false),
+            Owner::Forger => self.forger_hears(conn, side),
             Owner::Handed(_) | Owner::Nobody => {}
         }
     }
@@ -161,7 +162,7 @@ impl World {
             Owner::Job(life) => {
                 self.net.queue.push(self.net.now, Event::Job(life, conn, side));
             }
-            Owner::Handed(_) | Owner::Nobody => {}
+            Owner::Handed(_) | Owner::Forger | Owner::Nobody => {}
         }
     }
 

@@ -65,7 +65,12 @@ impl Wire for Pipe<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
+        let written = Write::write(self, bytes)?;
+        let to = self.net.slots(self.conn).1;
+        if let Some(forger) = &mut self.net.forger {
+            forger.overhears((self.conn, self.side), to, &bytes[..written]);
+        }
+        Ok(written)
     }
 }
 

@@ -298,6 +298,7 @@ impl World {
         self.checks.healing.begin(now);
         self.net.weather = self.net.weather.healed();
         self.net.deaf = None;
+        self.end_forging();
         self.net.walls.fall_all();
         for life in self.living() {
             self.resume(life);

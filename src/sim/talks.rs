@@ -1,7 +1,7 @@
 //! When what is said on the connections of a process's control goes on, and what it hears of that.
 
 use super::events::{ConnId, LifeId, Side};
-use super::network::address;
+use super::network::{Owner, address};
 use super::world::World;
 use crate::control::ControlSink;
 use crate::control::links::{Failure, JobEvent, JobId};
@@ -11,10 +11,19 @@ impl World {
     pub(super) fn syn(&mut self, conn: ConnId) {
         let (from, to) = self.net.slots(conn);
         let listener = self.slots.get(to).copied().flatten();
-        if !self.net.syn(conn, listener) {
+        let owner = listener.map(Owner::Job).or_else(|| {
+            let forger = self.net.forger.as_mut().filter(|_| self.healed_at.is_none());
+            forger.is_some_and(|forger| forger.takes_over()).then_some(Owner::Forger)
+        });
+        if !self.net.syn(conn, owner) {
             return;
         }
-        let Some(life) = listener else { return };
+        let Some(life) = listener else {
+            if owner.is_some() {
+                self.forger_listens(conn);
+            }
+            return;
+        };
         if self.turns_away_anew(conn) {
             return;
         }
@@ -43,6 +52,7 @@ impl World {
                 JobEvent::Bytes(bytes) => self.letters_taken((life, job), bytes),
                 _ => 0,
             };
+            self.check_stranger(life, (conn, side), &event);
             self.told(life, job, event);
             if unknown > 0 {
                 self.check_skipped_letters(life, unknown);

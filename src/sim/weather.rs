@@ -51,3 +51,12 @@ impl Weather {
         }
     }
 }
+
+/// How often it was looked at flows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlowCounts {
+    /// And a peer's window had been shut for so long that its flow could seem dead.
+    pub shut: u64,
+    /// And one was dead.
+    pub dead: u64,
+}

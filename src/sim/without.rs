@@ -20,6 +20,8 @@ pub enum Part {
     Renames,
     /// A member that is newer than the others.
     Newer,
+    /// Somebody who is no node.
+    Forger,
     /// Loss and delays of the network.
     Weather,
     /// More than a few small messages.
@@ -27,12 +29,13 @@ pub enum Part {
 }
 
 /// What is no fault, by the names that `--without` takes.
-const OTHERS: [(&str, Part); 7] = [
+const OTHERS: [(&str, Part); 8] = [
     ("slow", Part::Slow),
     ("late", Part::Late),
     ("misled", Part::Misled),
     ("renames", Part::Renames),
     ("newer", Part::Newer),
+    ("forger", Part::Forger),
     ("weather", Part::Weather),
     ("load", Part::Load),
 ];

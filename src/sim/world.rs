@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use super::events::{Event, LifeId, SlotId};
+use super::forgery::Forged;
 use super::invariants::exercised::Exercised;
 use super::invariants::{Checks, Violation, fates};
 use super::ledger::Ledger;
@@ -104,6 +105,8 @@ pub struct Result {
     pub fates: fates::Seen,
     /// What a newer member said and others did not know.
     pub unknown: Heard,
+    /// What somebody who is no node has tried.
+    pub forged: Forged,
     /// How often each invariant was exercised.
     pub checks: Exercised,
     /// What was found wrong.
@@ -248,6 +251,7 @@ impl World {
             stalled: self.checks.stalled,
             fates: ledger.fates.seen,
             unknown: self.checks.newer.all,
+            forged: self.net.forger.as_ref().map(|forger| forger.forged).unwrap_or_default(),
             violation: ledger.violation.clone(),
         }
     }
@@ -265,6 +269,9 @@ impl World {
             self.net.queue.push(self.net.now.plus(Duration::from_secs(1)), Event::Start(slot));
         }
         self.plan_flaps();
+        if self.plan.strange.forger {
+            self.begin_forging();
+        }
         for fault in self.plan.faults.clone() {
             self.next_fault(fault.fault);
         }
@@ -309,11 +316,13 @@ impl World {
                 self.net.trace.note(now, conn, "syn", 0);
                 self.syn(conn);
             }
-            Event::SynAnswer(conn, listens) => {
-                if let Owner::Job(life) = self.net.owner(conn, 0) {
+            Event::SynAnswer(conn, listens) => match self.net.owner(conn, 0) {
+                Owner::Job(life) => {
                     self.net.queue.push(now, Event::Connected(life, conn, listens));
                 }
-            }
+                Owner::Forger => self.forger_connected(conn, listens),
+                _ => {}
+            },
             Event::Connected(life, conn, listens) => self.connected(life, conn, listens),
             Event::Deliver(conn, side) => self.bytes_came(conn, side),
             Event::Silent(conn) => self.net.silent(conn),
@@ -345,6 +354,7 @@ impl World {
             Event::Mend(number) => self.net.walls.fall(number),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
+            Event::Forge(came) => self.forge(came),
             Event::Operate => self.operate(),
             Event::Quiet => self.ledger.lock().quiet = true,
         }
@@ -361,6 +371,9 @@ impl World {
                 let read = &bytes[..bytes.len().min(DATAGRAM_BYTES)];
                 control.datagram(now, address(from), read, sink);
             });
+            if let Some(forger) = &mut self.net.forger {
+                forger.hears(from, &bytes);
+            }
             if newer::is_unknown(&bytes) {
                 self.check_skipped_datagram(life, before);
             }
@@ -373,7 +386,8 @@ impl World {
     fn recipient(&self, event: &Event) -> Recipient {
         match event {
             Event::Datagram { to, .. } => {
-                self.slots[*to].map_or(Recipient::Nobody, Recipient::Process)
+                let life = self.slots.get(*to).copied().flatten();
+                life.map_or(Recipient::Nobody, Recipient::Process)
             }
             Event::Timer(life, _)
             | Event::Report(life, _)

@@ -16,7 +16,8 @@ const VERSION: u8 = WIRE_VERSION_MAX;
 const FLAG_SECRET: u8 = 1;
 
 const HEADER_LEN: usize = 32;
-const TAG_LEN: usize = 16;
+/// What proves a datagram stands at its end, in bytes.
+pub const TAG_LEN: usize = 16;
 /// The part number of membership, which is no part beside the others but what they all stand on.
 pub const MEMBERSHIP: u8 = 0;
 /// The number of membership's payloads that come in pieces.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use keyway::sim::forgery::{Forged, Forgery};
 use keyway::sim::newer::Heard;
 use keyway::sim::shrink::Smallest;
 use keyway::sim::{Result, Scenario, Summary, report};
@@ -85,6 +86,7 @@ pub fn results(results: &[Result], summary: &Summary) {
         unknown(|of| of.reasons),
         unknown(|of| of.refusals),
     );
+    forged(results);
     exercised(summary);
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();
@@ -98,6 +100,22 @@ pub fn results(results: &[Result], summary: &Summary) {
         summary.simulated_s / summary.wall_s.max(1e-9),
         summary.trace_hash,
     );
+}
+
+/// What somebody who is no node has tried in vain.
+fn forged(results: &[Result]) {
+    for (place, how) in Forgery::ALL.iter().enumerate() {
+        let sum = |of: fn(&Forged) -> &[u64; 7]| {
+            results.iter().map(|one| of(&one.forged)[place]).sum::<u64>()
+        };
+        say!(
+            "forged ({how:?}): {} datagrams, {} handshakes that a stranger began, {} that it \
+             answered",
+            sum(|of| &of.datagrams),
+            sum(|of| &of.dialed),
+            sum(|of| &of.answered),
+        );
+    }
 }
 
 /// How often each invariant was exercised; those that never were are named once more.

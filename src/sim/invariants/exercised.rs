@@ -7,7 +7,7 @@ use super::order::Order;
 use super::{
     EVENTS, MET, asks, bounds, counts, deaf, detection, door, farewells, fates, flapping, flows,
     forgetting, ghosts, healing, keys, letters, log, masks, newer, panics, placement, protocol,
-    removal, rest, routers, tables, withdrawal,
+    removal, rest, routers, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -22,6 +22,7 @@ impl World {
         let ledger = self.ledger.lock();
         let Ledger { panics, placements, routers, services, .. } = &*ledger;
         let ends = &ledger.fates.seen;
+        let forged = self.net.forger.as_ref().map(|forger| forger.forged).unwrap_or_default();
         let mut exercised = Exercised::from([
             (tables::NAME, checks.tables.compared),
             (masks::NAME, checks.masked + checks.jobs.wanted),
@@ -40,6 +41,8 @@ impl World {
             (withdrawal::NAME, services.withdrawals() as u64 + services.late),
             (letters::NAME, checks.letters.said),
             (newer::NAME, checks.newer.all.total()),
+            (strangers::NAME, forged.dialed.iter().chain(&forged.answered).sum()),
+            (strangers::DATAGRAMS, forged.datagrams.iter().sum()),
             (removal::NAME, checks.removals),
             (farewells::NAME, checks.farewells.told),
             (ghosts::NAME, checks.ghosts.missed),

@@ -31,6 +31,7 @@ pub mod protocol;
 pub mod removal;
 pub mod rest;
 pub mod routers;
+pub mod strangers;
 pub mod tables;
 pub mod turns;
 pub mod watches;
@@ -310,6 +311,7 @@ impl World {
             Err(seen) if !self.lives[life].misled => self.blame(door::NAME, name(seen)),
             Err(_) => {}
         }
+        self.check_strangers(life, &snapshot.view);
         self.check_forgotten(life, before, snapshot);
         self.check_flapping(life, &snapshot.view);
         self.check_deaf(life, &snapshot.view);
