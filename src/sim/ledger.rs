@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng};
 
 use super::events::{ConnId, CoreId, LifeId, Side};
+use super::invariants::deadlines::{self, Deadline, Deadlines};
 use super::invariants::fates::{self, Fates};
 use super::invariants::load::{self, QuestionId};
 use super::invariants::panics::Panics;
@@ -25,6 +26,7 @@ use crate::worker::outbox::Outbox;
 struct OpenAsk {
     site: Site,
     id: MessageId,
+    deadline: Deadline,
 }
 
 /// The truth about one simulation's messages.
@@ -55,6 +57,8 @@ pub struct Ledger {
     pub panics: Panics,
     /// Whether messages are followed on connections: not those of users' own routees.
     pub follows: bool,
+    /// When asks must have ended.
+    pub deadlines: Deadlines,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
     next_token: u64,
@@ -85,6 +89,7 @@ impl Ledger {
             fates: Fates::default(),
             panics: Panics::default(),
             follows: true,
+            deadlines: Deadlines::default(),
             order: Order::default(),
             asks: BTreeMap::new(),
             next_token: 0,
@@ -233,18 +238,34 @@ impl Ledger {
     }
 
     /// A routee's ask was accepted.
-    pub fn opened(&mut self, token: u64, site: Site, id: MessageId) {
-        self.asks.insert(token, OpenAsk { site, id });
+    pub fn opened(&mut self, token: u64, site: Site, id: MessageId, deadline: Time) {
+        let deadline = Deadline::new(deadline);
+        self.asks.insert(token, OpenAsk { site, id, deadline });
     }
 
-    /// A routee's ask has ended so, as this routee was told.
-    pub fn ended(&mut self, token: u64, told: SenderId, end: Result<(), AskError>) {
+    /// A routee's ask has ended so, as this routee was told at a time on its own clock.
+    pub fn ended(&mut self, token: u64, told: SenderId, end: Result<(), AskError>, now: Time) {
         let seen = match self.asks.remove(&token) {
-            Some(ask) if ask.id.sender == told => return self.told(ask.id, end),
+            Some(ask) if ask.id.sender == told => {
+                let ended = self.deadlines.ended(&ask.deadline, now, end);
+                self.judge(deadlines::EARLY, ended.map_err(|seen| format!("{}: {seen}", ask.id)));
+                return self.told(ask.id, end);
+            }
             Some(_) => format!("the end of ask {token} was told to a routee that did not ask"),
             None => format!("the ask {token} of a routee ended a second time, or after its asker"),
         };
         self.blame(super::invariants::asks::NAME, seen);
+    }
+
+    /// Looks for asks of routees that are open for too long, by the clocks of processes that run.
+    pub fn check_deadlines(&mut self, clock: impl Fn(LifeId) -> Option<Time>) {
+        let mut late = Ok(());
+        for OpenAsk { site, id, deadline } in self.asks.values_mut() {
+            let Some(now) = clock(site.life) else { continue };
+            let open = self.deadlines.open(deadline, now, (site.life, Some(site.worker)));
+            late = late.and(open.map_err(|seen| format!("life {}, {id}: {seen}", site.life)));
+        }
+        self.judge(deadlines::LATE, late);
     }
 
     /// How many asks of a process's routees have not ended.

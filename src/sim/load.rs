@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::events::LifeId;
+use super::invariants::deadlines::Deadline;
 use super::invariants::withdrawal::Site;
 use super::invariants::{asks, fates, panics};
 use super::ledger::Ledger;
@@ -171,7 +172,8 @@ impl Witness {
                 cx.ask::<Self, _>(&router, &question, within, token)
             };
             if sent.is_ok() {
-                self.ledger.lock().opened(token, self.site, id);
+                let deadline = cx.now().plus(within);
+                self.ledger.lock().opened(token, self.site, id, deadline);
             }
             sent
         } else if router.id() == BROADCAST {
@@ -210,9 +212,9 @@ impl Witness {
         ledger.handled(self.site, from.id(), from.life.to_native() as usize, again);
     }
 
-    fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>) {
+    fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>, now: Time) {
         let mut ledger = self.ledger.lock();
-        ledger.ended(token, self.sender, reply.map(drop));
+        ledger.ended(token, self.sender, reply.map(drop), now);
         if let Ok(answer) = reply
             && answer.token != token
         {
@@ -275,9 +277,9 @@ impl OnReply<Question> for Witness {
         &mut self,
         token: u64,
         reply: Result<&ArchivedAnswer, AskError>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) {
-        self.replied(token, reply);
+        self.replied(token, reply, cx.now());
     }
 }
 
@@ -286,9 +288,9 @@ impl OnReply<Riddle> for Witness {
         &mut self,
         token: u64,
         reply: Result<&ArchivedAnswer, AskError>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) {
-        self.replied(token, reply);
+        self.replied(token, reply, cx.now());
     }
 }
 
@@ -332,7 +334,8 @@ pub struct Pending {
     ticket: Ticket<AppReply>,
     id: MessageId,
     token: u64,
-    deadline: Time,
+    deadline: Deadline,
+    ended: bool,
     /// Its routee had been withdrawn before, and it goes to no other.
     late: bool,
 }
@@ -350,10 +353,12 @@ pub enum Outcome {
 }
 
 impl Pending {
-    /// Looks whether it has ended.
+    /// Looks whether it has ended, unless it has.
     pub fn look(&mut self) -> Outcome {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match Pin::new(&mut self.ticket).poll(&mut context) {
+        let outcome = Pin::new(&mut self.ticket).poll(&mut context);
+        self.ended = outcome.is_ready();
+        match outcome {
             Poll::Pending => Outcome::Open,
             Poll::Ready(Err(error)) => Outcome::Failed(error),
             Poll::Ready(Ok(body)) => match Answer::access(body.into_chunk().bytes()) {
@@ -377,9 +382,14 @@ impl Pending {
         self.late
     }
 
+    /// Whether it was seen to have ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Until when the node promised to end it.
-    pub fn deadline(&self) -> Time {
-        self.deadline
+    pub fn deadline(&mut self) -> &mut Deadline {
+        &mut self.deadline
     }
 }
 
@@ -539,6 +549,7 @@ impl AppThread {
             return None;
         };
         let late = hands.is_late(ledger, place) && !options.idempotent;
-        Some(Pending { ticket, id, token, deadline: hands.now.plus(options.within), late })
+        let deadline = Deadline::new(hands.now.plus(options.within));
+        Some(Pending { ticket, id, token, deadline, ended: false, late })
     }
 }

@@ -11,15 +11,14 @@ use super::forgery::Forged;
 use super::invariants::exercised::Exercised;
 use super::invariants::{Checks, Violation, fates};
 use super::ledger::Ledger;
-use super::load::{self, AppThread, Hands, Outcome, Shared};
+use super::load::{self, AppThread, Hands, Shared};
 use super::network::{Network, Owner, address};
 use super::newer::{self, Heard};
 use super::plan::Plan;
 use super::process::{Fate, Life};
 use super::scenario::Scenario;
 use super::trace::Trace;
-use crate::ask::{ASKERS_GRACE, left_open};
-use crate::base::fate::AskError;
+use crate::ask::left_open;
 use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
 use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
@@ -540,53 +539,5 @@ impl World {
         let done = act(&mut threads[thread], &hands);
         body.threads = threads;
         Some(done)
-    }
-
-    /// Looks which asks of a thread have ended.
-    pub(super) fn collect(&mut self, life: LifeId, thread: usize) {
-        let now = self.lives[life].local(self.net.now);
-        let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let core = &body.workers[body.threads[thread].worker];
-        let since = body.running_since.max(core.running_since);
-        // A worker that holds as much as it may for slow links takes nothing in; whoever asked keeps
-        // the deadline meanwhile, as in the faces. What the worker has, it must end itself.
-        let blocked = core.blocked_until > self.net.now;
-        if blocked || !core.worker.takes_hand_overs() || !core.ends.injected.is_empty() {
-            let overdue = now.0.saturating_sub(ASKERS_GRACE.as_nanos() as u64);
-            body.replies.expire(overdue, || Err(AskError::Timeout));
-        }
-        let mut wrong = None;
-        body.threads[thread].pending.retain_mut(|ask| match ask.look() {
-            Outcome::Answered => {
-                self.ledger.lock().told(ask.id(), Ok(()));
-                if ask.is_late() {
-                    wrong.get_or_insert("what was withdrawn answered an ask".into());
-                }
-                false
-            }
-            Outcome::Failed(error) => {
-                let mut ledger = self.ledger.lock();
-                ledger.told(ask.id(), Err(error));
-                if ask.is_late() {
-                    wrong = wrong.take().or(ledger.services.failed_late(error).err());
-                }
-                false
-            }
-            Outcome::Wrong(seen) => {
-                wrong.get_or_insert(seen);
-                false
-            }
-            Outcome::Open => {
-                let promised = ask.deadline().max(since).plus(Duration::from_secs(1));
-                if now > promised {
-                    let late = now.since(ask.deadline());
-                    wrong.get_or_insert(format!("an ask is open {late:?} after its deadline"));
-                }
-                true
-            }
-        });
-        if let Some(seen) = wrong {
-            self.blame(super::invariants::asks::NAME, format!("life {life}: {seen}"));
-        }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, asks, bounds, counts, deaf, detection, door, farewells, fates, flapping, flows,
-    forgetting, ghosts, healing, keys, letters, log, masks, newer, panics, placement, protocol,
-    removal, rest, routers, strangers, tables, withdrawal,
+    EVENTS, MET, asks, bounds, counts, deadlines, deaf, detection, door, farewells, fates,
+    flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks, newer, panics,
+    placement, protocol, removal, rest, routers, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -32,6 +32,8 @@ impl World {
             (counts::NAME, checks.counted),
             (asks::NAME, ends.told),
             (panics::NAME, panics.counted),
+            (deadlines::EARLY, ledger.deadlines.timeouts),
+            (deadlines::LATE, ledger.deadlines.overdue),
             (protocol::NAME, ledger.understood),
             (flows::NAME, checks.flows_noticed + self.net.flows.shut),
             (flows::STALLED, checks.stalled),

@@ -521,7 +521,8 @@ impl World {
         if now < self.checks.found_at.plus(FIND_EVERY) {
             return;
         }
-        self.checks.found_at = now;
+        let before = std::mem::replace(&mut self.checks.found_at, now);
+        self.check_deadlines(before);
         for life in self.living() {
             // Where no worker has run everything is where it was.
             let ran = self.lives[life].body.as_deref_mut().map(|body| &mut body.ran);

@@ -5,6 +5,7 @@
 pub mod asks;
 pub mod bounds;
 pub mod counts;
+pub mod deadlines;
 pub mod deaf;
 pub mod detection;
 pub mod door;
