@@ -7,8 +7,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::events::{ConnId, CoreId, LifeId, Side};
 use super::invariants::deadlines::{self, Deadline, Deadlines};
+use super::invariants::ends::{self, Outcomes};
 use super::invariants::fates::{self, Fates};
 use super::invariants::load::{self, QuestionId};
+use super::invariants::owners::Owners;
 use super::invariants::panics::Panics;
 use super::invariants::parts::Parts;
 use super::invariants::placement::{self, Placements};
@@ -59,6 +61,10 @@ pub struct Ledger {
     pub follows: bool,
     /// When asks must have ended.
     pub deadlines: Deadlines,
+    /// How they have.
+    pub outcomes: Outcomes,
+    /// Where keys go.
+    pub owners: Owners,
     order: Order,
     asks: BTreeMap<u64, OpenAsk>,
     next_token: u64,
@@ -90,6 +96,8 @@ impl Ledger {
             panics: Panics::default(),
             follows: true,
             deadlines: Deadlines::default(),
+            outcomes: Outcomes::default(),
+            owners: Owners::default(),
             order: Order::default(),
             asks: BTreeMap::new(),
             next_token: 0,
@@ -143,15 +151,18 @@ impl Ledger {
 
     /// A handler has a message, and is about to panic over it. None of its routee's asks ends for
     /// anybody.
-    pub fn panics(&mut self, site: Site, asker: SenderId, id: MessageId) {
+    pub fn panics(&mut self, site: Site, asker: SenderId, id: MessageId, again: bool) {
         let placed = self.placements.handles(site);
         self.judge(placement::NAME, placed);
         let receiver = (site.life, site.worker);
         self.panics.plan(receiver);
         let reached = self.fates.reached(receiver, self.services.me(site.life), id);
         self.judge(fates::NAME, reached);
-        let arrived = self.order.arrived(receiver, id);
-        self.judge(Order::NAME, arrived);
+        self.fates.panicked(id);
+        if !again {
+            let arrived = self.order.arrived(receiver, id);
+            self.judge(Order::NAME, arrived);
+        }
         self.parts.watches.replaced(site);
         self.asks.retain(|_, ask| ask.id.sender != asker);
     }
@@ -193,8 +204,9 @@ impl Ledger {
     /// Whoever asked is told how that ended.
     pub fn told(&mut self, id: MessageId, end: Result<(), AskError>) {
         self.unknown_reasons += u64::from(end == Err(AskError::Dead(DeathReason::Other)));
+        self.outcomes.note(id, self.now, end);
         let told = self.fates.told(id, end);
-        self.judge(fates::NAME, told);
+        self.judge(ends::NAME, told);
     }
 
     /// A process's question for a load has ended.
@@ -262,10 +274,18 @@ impl Ledger {
         let mut late = Ok(());
         for OpenAsk { site, id, deadline } in self.asks.values_mut() {
             let Some(now) = clock(site.life) else { continue };
-            let open = self.deadlines.open(deadline, now, (site.life, Some(site.worker)));
-            late = late.and(open.map_err(|seen| format!("life {}, {id}: {seen}", site.life)));
+            let by = (*id, (site.life, Some(site.worker)));
+            let owed = (self.fates.owed(*id), self.fates.is_stopping((site.life, site.worker)));
+            late = late.and(self.deadlines.open(deadline, now, by, owed));
         }
-        self.judge(deadlines::LATE, late);
+        self.judge_open(late);
+    }
+
+    /// Notes which ask is open for too long, if one is.
+    pub fn judge_open(&mut self, open: Result<(), Violation>) {
+        if let Err(found) = open {
+            self.violation.get_or_insert(found);
+        }
     }
 
     /// How many asks of a process's routees have not ended.

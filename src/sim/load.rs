@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::events::LifeId;
 use super::invariants::deadlines::Deadline;
 use super::invariants::withdrawal::Site;
-use super::invariants::{asks, fates, panics};
+use super::invariants::{asks, ends, fates, owners, panics};
 use super::ledger::Ledger;
 use super::messages::{
     ANY, Answer, ArchivedAnswer, ArchivedFrom, ArchivedNote, ArchivedQuestion, ArchivedRiddle,
@@ -75,7 +75,7 @@ pub struct Witness {
     site: Site,
     sender: SenderId,
     seed: HashSeed,
-    later: Vec<(u64, Replier<Answer>)>,
+    later: Vec<(u64, MessageId, Replier<Answer>)>,
 }
 
 /// The wake-up at which a routee sends on its own; others stand for a riddle to be answered.
@@ -132,6 +132,14 @@ impl Routee for Witness {
     }
 }
 
+impl Drop for Witness {
+    /// With it go its repliers.
+    fn drop(&mut self) {
+        let mut ledger = self.ledger.lock();
+        self.later.drain(..).for_each(|(_, id, _)| ledger.fates.let_go(id));
+    }
+}
+
 impl Witness {
     fn rest(&self, cx: &mut Context<'_>) {
         let mut ledger = self.ledger.lock();
@@ -143,11 +151,12 @@ impl Witness {
 
     /// Answers a riddle, or lets it go.
     fn solve(&mut self, token: u64) {
-        let Some(at) = self.later.iter().position(|(known, _)| *known == token) else { return };
-        let (_, replier) = self.later.swap_remove(at);
-        if self.ledger.lock().rng.random_range(0..8) > 0 {
-            // A full queue means that the asker's deadline tells it.
-            let _ = replier.reply(&Answer { token });
+        let Some(at) = self.later.iter().position(|(known, ..)| *known == token) else { return };
+        let (_, id, replier) = self.later.swap_remove(at);
+        let answers = self.ledger.lock().rng.random_range(0..8) > 0;
+        // A full queue means that the asker's deadline tells it.
+        if !answers || replier.reply(&Answer { token }).is_err() {
+            self.ledger.lock().fates.let_go(id);
         }
     }
 
@@ -168,7 +177,7 @@ impl Witness {
             let sent = if riddle {
                 cx.ask::<Self, _>(&router, &Riddle { key, from, token }, within, token)
             } else {
-                let question = Question { key, from, token, again: false, padding };
+                let question = Question { key, from, token, again: false, panic, padding };
                 cx.ask::<Self, _>(&router, &question, within, token)
             };
             if sent.is_ok() {
@@ -181,8 +190,10 @@ impl Witness {
         } else {
             cx.tell(&router, &Note { key, from, panic, padding })
         };
-        if sent.is_err() {
-            self.ledger.lock().refused(id, true);
+        if let Err(refusal) = sent {
+            let mut ledger = self.ledger.lock();
+            ledger.refused(id, true);
+            ledger.judge(ends::NAME, ends::refused(refusal));
         }
     }
 
@@ -229,7 +240,7 @@ impl Handler<Note> for Witness {
 
     fn handle(&mut self, note: &ArchivedNote, _: &mut Context<'_>) {
         if note.panic {
-            self.ledger.lock().panics(self.site, self.sender, note.from.id());
+            self.ledger.lock().panics(self.site, self.sender, note.from.id(), false);
             panics::as_planned();
         }
         self.note(&note.from, false);
@@ -240,6 +251,11 @@ impl Handler<Question> for Witness {
     type Reply = Answer;
 
     fn handle(&mut self, question: &ArchivedQuestion, _: &mut Context<'_>) -> Answer {
+        if question.panic {
+            let (id, again) = (question.from.id(), question.again);
+            self.ledger.lock().panics(self.site, self.sender, id, again);
+            panics::as_planned();
+        }
         self.note(&question.from, question.again);
         Answer { token: question.token.to_native() }
     }
@@ -252,7 +268,7 @@ impl Handler<Riddle> for Witness {
         self.note(&riddle.from, false);
         let (later, replier) = cx.reply_later();
         let token = riddle.token.to_native();
-        self.later.push((token, replier));
+        self.later.push((token, riddle.from.id(), replier));
         let mut ledger = self.ledger.lock();
         let range = ledger.traffic.deadline_ms;
         let pause = ledger.draw((0, range.1));
@@ -470,7 +486,14 @@ impl AppThread {
         let hash = draft.key.hash_key(self.seed);
         choice.look(&hands.sender, state);
         let message = if draft.asks { Question::TYPE } else { Note::TYPE };
-        match choice.route(state, message, Some(hash)) {
+        let route = choice.route(state, message, Some(hash));
+        {
+            let mut ledger = hands.ledger.lock();
+            let to = (draft.router, hash);
+            let chosen = ledger.owners.chosen(hands.sender.snapshot, state, to, &route);
+            ledger.judge(owners::NAME, chosen);
+        }
+        match route {
             Ok(Route::One(place)) if draft.asks => self.ask(hands, draft, place),
             Ok(Route::One(place)) => self.tell(hands, draft, &[place]),
             Ok(Route::All) => {
@@ -541,12 +564,17 @@ impl AppThread {
             from: From::new(self.life, id, place.handler.0),
             token,
             again: options.idempotent,
+            panic: draft.panic,
             padding: draft.padding,
         };
         let asked = hands.sender.ask(Ok(place), again, &question, options, hands.now);
-        let Ok(ticket) = asked else {
-            ledger.refused(id, false);
-            return None;
+        let ticket = match asked {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                ledger.refused(id, false);
+                ledger.judge(ends::NAME, ends::refused(refusal));
+                return None;
+            }
         };
         let late = hands.is_late(ledger, place) && !options.idempotent;
         let deadline = Deadline::new(hands.now.plus(options.within));

@@ -82,6 +82,7 @@ pub struct Question {
     pub token: u64,
     /// May be sent again, and so come twice.
     pub again: bool,
+    pub panic: bool,
     pub padding: Vec<u8>,
 }
 

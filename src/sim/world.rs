@@ -212,12 +212,12 @@ impl World {
                 world.check_end();
             }
         });
-        let checks = self.exercised();
+        let (checks, trace_hash) = (self.exercised(), self.fingerprint());
         let ledger = self.ledger.lock();
         Result {
             scenario: self.scenario,
             checks,
-            trace_hash: self.net.trace.hash(),
+            trace_hash,
             events: self.net.trace.events(),
             handled: ledger.handled_total(),
             simulated: self.net.now.since(Time::ZERO),
@@ -253,6 +253,13 @@ impl World {
             forged: self.net.forger.as_ref().map(|forger| forger.forged).unwrap_or_default(),
             violation: ledger.violation.clone(),
         }
+    }
+
+    /// The fingerprint of all that has happened, how asks ended included.
+    pub(super) fn fingerprint(&mut self) -> u64 {
+        let outcomes = self.ledger.lock().outcomes.hash();
+        self.net.trace.note(self.net.now, 0, "asks", outcomes);
+        self.net.trace.hash()
     }
 
     fn begin(&mut self) {

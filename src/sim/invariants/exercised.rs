@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, asks, bounds, counts, deadlines, deaf, detection, door, farewells, fates,
-    flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks, newer, panics,
+    EVENTS, MET, asks, bounds, counts, deadlines, deaf, detection, door, ends, farewells, fates,
+    flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks, newer, owners, panics,
     placement, protocol, removal, rest, routers, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
@@ -21,17 +21,20 @@ impl World {
         let checks = &self.checks;
         let ledger = self.ledger.lock();
         let Ledger { panics, placements, routers, services, .. } = &*ledger;
-        let ends = &ledger.fates.seen;
         let forged = self.net.forger.as_ref().map(|forger| forger.forged).unwrap_or_default();
+        let seen = &ledger.fates.seen;
         let mut exercised = Exercised::from([
             (tables::NAME, checks.tables.compared),
             (masks::NAME, checks.masked + checks.jobs.wanted),
             (keys::NAME, checks.tables_followed),
             (Order::NAME, ledger.followed()),
-            (fates::NAME, ends.refused + ends.delivered + ends.dead + ends.unknown),
+            (fates::NAME, seen.refused + seen.delivered + seen.dead + seen.unknown),
             (counts::NAME, checks.counted),
-            (asks::NAME, ends.told),
             (panics::NAME, panics.counted),
+            (asks::NAME, seen.told),
+            (ends::NAME, seen.told),
+            (owners::NAME, ledger.owners.compared),
+            (deadlines::LOST, ledger.deadlines.lost),
             (deadlines::EARLY, ledger.deadlines.timeouts),
             (deadlines::LATE, ledger.deadlines.overdue),
             (protocol::NAME, ledger.understood),

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadlines::Owed;
+use super::ends::History;
 use super::passage::Passage;
-use crate::base::fate::{AskError, Counts, DeathReason};
+use crate::base::fate::{AskError, Counts};
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::sim::events::{ConnId, CoreId, LifeId};
@@ -30,7 +32,7 @@ const FIND_EVERY: Duration = Duration::from_millis(20);
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of one message: some of the bits below.
-type Known = u8;
+type Known = u16;
 
 /// Its sender was told that it is not sent.
 const REFUSED: Known = 1;
@@ -48,6 +50,12 @@ const HANDLED: Known = 32;
 const DEAD: Known = 64;
 /// Whoever asked was told how it ended.
 const TOLD: Known = 128;
+/// A handler panicked over it.
+const PANICKED: Known = 256;
+/// A handler let it go without a reply.
+const LET_GO: Known = 512;
+/// The worker that had sent it read a reply to it.
+const ANSWERED: Known = 1024;
 
 /// One stream of numbered messages.
 struct Sender {
@@ -129,40 +137,6 @@ fn reached(state: &RouterState) -> impl Iterator<Item = (NodeRef, WorkerIndex)> 
     active.map(|(_, routee)| (routee.node, routee.worker))
 }
 
-/// What the end of an ask says of it.
-#[derive(PartialEq, Eq)]
-enum Says {
-    /// No handler got it.
-    Unhandled,
-    /// One did.
-    Handled,
-    /// Neither.
-    Nothing,
-}
-
-/// Knows by itself what each end says: what nodes make of them is held against it.
-fn says(end: Result<(), AskError>) -> Says {
-    match end {
-        Ok(()) => Says::Handled,
-        Err(AskError::Refused(_)) => Says::Unhandled,
-        Err(AskError::Dead(reason)) => match reason {
-            DeathReason::UnknownHandler
-            | DeathReason::UnknownMessage
-            | DeathReason::InvalidBody
-            | DeathReason::Unreachable
-            | DeathReason::Expired
-            | DeathReason::Stopped
-            | DeathReason::Overflow
-            | DeathReason::TooLarge => Says::Unhandled,
-            DeathReason::NoReply | DeathReason::ReplyTooLarge | DeathReason::RepliesFull => {
-                Says::Handled
-            }
-            DeathReason::HandlerPanicked | DeathReason::Other => Says::Nothing,
-        },
-        Err(AskError::Timeout | AskError::LinkLost | AskError::InvalidReply) => Says::Nothing,
-    }
-}
-
 // ---- who sends what ----
 
 impl Fates {
@@ -217,6 +191,11 @@ impl Fates {
     /// A worker knows the cluster so from now on.
     pub fn applied(&mut self, core: CoreId, snapshot: &Arc<Snapshot>) {
         self.book(core).snapshot = Some(Arc::clone(snapshot));
+    }
+
+    /// Whether a worker was told to stop.
+    pub fn is_stopping(&self, (life, worker): CoreId) -> bool {
+        self.books[life][worker].stopping
     }
 
     /// A worker was told to stop.
@@ -404,6 +383,12 @@ impl Fates {
             known.is_none_or(|known| known & TOLD > 0)
         };
         let (delivered, dead) = self.passage.acknowledged(conn, bytes, has_ended)?;
+        let senders = &mut self.senders;
+        self.passage.replied(conn, bytes, &mut |id| {
+            if let Some(known) = known(senders, id) {
+                *known |= ANSWERED;
+            }
+        });
         self.seen.delivered += delivered;
         self.seen.dead += dead;
         let book = self.book(core);
@@ -440,25 +425,49 @@ impl Fates {
         let stopping = self.book(core).stopping;
         self.seen.told += 1;
         let known = self.known(id).ok_or("an end of an ask that never was")?;
-        let was_handled = *known & HANDLED > 0;
-        let may_be_lost = *known & (LOST | AGAIN) > 0 || stopping;
-        *known |= TOLD;
-        let says = says(end);
-        if says == Says::Unhandled {
-            *known |= DEAD;
+        let history = history(*known, stopping);
+        *known |= TOLD | if History::denies(end) { DEAD } else { 0 };
+        history.allows(end).map_err(|why| format!("{id} ended so: {end:?}; but {why}"))
+    }
+
+    /// A handler panics over a message.
+    pub fn panicked(&mut self, id: MessageId) {
+        self.note(id, PANICKED);
+    }
+
+    /// A handler lets an ask go, without a reply.
+    pub fn let_go(&mut self, id: MessageId) {
+        self.note(id, LET_GO);
+    }
+
+    /// What is known of an ask that is sent once, and whose worker has still to end it.
+    pub fn owed(&self, id: MessageId) -> Owed {
+        let sender = self.senders.get(id.sender);
+        let known = sender.and_then(|sender| sender.messages.get(id.number as usize));
+        match known.copied().unwrap_or(AGAIN) & (LOST | ANSWERED | AGAIN) {
+            LOST => Owed::Loss,
+            ANSWERED => Owed::Reply,
+            _ => Owed::Nothing,
         }
-        match says {
-            Says::Unhandled if was_handled => {
-                Err(format!("{id} was handled, and its asker is told: {end:?}"))
-            }
-            Says::Handled if !was_handled => {
-                Err(format!("{id} was not handled, and its asker is told: {end:?}"))
-            }
-            _ if end == Err(AskError::LinkLost) && !may_be_lost => {
-                Err(format!("{id} is told to be lost, and no link was on which it was"))
-            }
-            _ => Ok(()),
+    }
+
+    fn note(&mut self, id: MessageId, bit: Known) {
+        if let Some(known) = self.known(id) {
+            *known |= bit;
         }
+    }
+}
+
+fn history(known: Known, stopping: bool) -> History {
+    let has = |bit| known & bit > 0;
+    History {
+        written: has(WRITTEN),
+        lost: has(LOST),
+        again: has(AGAIN),
+        handled: has(HANDLED),
+        panicked: has(PANICKED),
+        let_go: has(LET_GO),
+        stopping,
     }
 }
 

@@ -30,6 +30,8 @@ struct Flow {
     asks: Vec<MessageId>,
     /// Of how many of these it is known that they have not ended.
     open_asks: usize,
+    /// By the number that travels: asks that are sent once, until their reply is read.
+    waits: BTreeMap<u64, MessageId>,
     /// The dialing worker has closed it.
     closed: bool,
 }
@@ -84,6 +86,7 @@ impl Passage {
             acknowledged: (0, 0),
             asks: Vec::new(),
             open_asks: 0,
+            waits: BTreeMap::new(),
             closed: false,
         });
         let mut left = count;
@@ -99,6 +102,9 @@ impl Passage {
                 if is_request(&frame)
                     && let Some(request) = each(&frame)
                 {
+                    if let (None, Some((number, _))) = (request.attempt, frame.correlation()) {
+                        flow.waits.insert(number, request.id);
+                    }
                     flow.open.push_back(Written { request, handled: false });
                     *open += u64::from(!flow.closed);
                 }
@@ -193,6 +199,23 @@ impl Passage {
             heard = (heard.0 + handled, heard.1 + more as u64 - handled);
         }
         Ok(heard)
+    }
+
+    /// The dialing worker has read these bytes. `each` gets the asks that are sent once whose replies
+    /// are among them.
+    pub fn replied(&mut self, conn: ConnId, bytes: &[u8], each: &mut dyn FnMut(MessageId)) {
+        let Some(flow) = self.flows.get_mut(&conn).filter(|flow| !flow.waits.is_empty()) else {
+            return;
+        };
+        for (frame, _) in frames(bytes) {
+            let ends = matches!(frame.header.kind, FrameKind::Reply | FrameKind::Failure);
+            let number = frame.correlation().filter(|_| ends).map(|(number, _)| number);
+            if let Some(id) = number.and_then(|number| flow.waits.remove(&number))
+                && frame.header.kind == FrameKind::Reply
+            {
+                each(id);
+            }
+        }
     }
 
     /// The dialing worker has closed a connection: what it has not heard of, it never will. `each`
