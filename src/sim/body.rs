@@ -10,6 +10,7 @@ use super::events::{LifeId, SlotId};
 use super::load::AppThread;
 use super::network::{DEAD_FLOW, address};
 use super::process::{Body, Core, Ends, Mail, Rings, Sums};
+use super::streams::of_life;
 use super::world::World;
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::control::links::LinkConfig;
@@ -39,7 +40,8 @@ impl World {
         name: &str,
         me: NodeRef,
     ) -> Body {
-        let control = self.make_control(slot, name, me);
+        let mut rng = of_life(self.scenario.seed, life);
+        let control = self.make_control(slot, name, me, rng.random());
         let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
         let own = Buffers::new(1, 1, max_frame_bytes, self.plan.replies_bytes);
         let (large, small) = self.chunks.clone();
@@ -50,13 +52,13 @@ impl World {
         let rings = Rings::make(usize::from(workers), self.plan.rings);
         let cores = rings.into_iter().enumerate().map(|(index, rings)| {
             let index = WorkerIndex(index as u16);
-            self.make_core((life, me, index), &buffers, &replies, rings)
+            self.make_core((life, me, index), rng.random(), (&buffers, &replies, rings))
         });
         let cores = cores.collect();
         let threads = (0..self.plan.traffic.threads)
             .map(|thread| {
                 let worker = thread % usize::from(workers);
-                AppThread::new(life, worker, &self.ledger, seed, self.net.rng.random())
+                AppThread::new(life, worker, &self.ledger, seed, rng.random())
             })
             .collect();
         let view = Arc::clone(control.view());
@@ -81,7 +83,7 @@ impl World {
         }
     }
 
-    fn make_control(&mut self, slot: SlotId, name: &str, me: NodeRef) -> Control {
+    fn make_control(&self, slot: SlotId, name: &str, me: NodeRef, seed: u64) -> Control {
         let local = LocalMember {
             name: name.into(),
             address: match self.plan.misled {
@@ -109,17 +111,16 @@ impl World {
             key: self.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
             parts: self.plan.parts.clone(),
-            seed: self.net.rng.random(),
+            seed,
         })
         .expect("the plan's settings are in range")
     }
 
     fn make_core(
-        &mut self,
+        &self,
         (life, me, index): (LifeId, NodeRef, WorkerIndex),
-        buffers: &Arc<Buffers>,
-        replies: &ReplySlots<AppReply>,
-        rings: Rings,
+        seed: u64,
+        (buffers, replies, rings): (&Arc<Buffers>, &ReplySlots<AppReply>, Rings),
     ) -> Core {
         let workers = self.scenario.workers;
         let (_, waker) = sleeper(|| ());
@@ -132,7 +133,7 @@ impl World {
             replies: replies.clone(),
             injector: injector.clone(),
             settings: self.plan.parts.clone(),
-            seed: self.net.rng.random(),
+            seed,
         };
         let times = (Duration::ZERO, SLOW_TURN, DEAD_FLOW);
         Core {

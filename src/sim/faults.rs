@@ -24,12 +24,12 @@ pub struct Draw {
 }
 
 /// Each kind, the name by which `--without` leaves it out, and how often it comes. One without a name
-/// is not drawn beside others, one without pauses not from the generator: see `plan.rs`.
+/// is not drawn beside others: see `plan.rs`.
 macro_rules! faults {
     (
         $(
             $(#[$about:meta])*
-            $fault:ident $(, $name:literal $(, one in $of:literal, $pauses_ms:expr)?)?;
+            $fault:ident $(, $name:literal, one in $of:literal, $pauses_ms:expr)?;
         )+
     ) => {
         /// The kinds of faults that come again and again.
@@ -39,18 +39,19 @@ macro_rules! faults {
         }
 
         impl Fault {
+            /// All of them, in this order.
+            pub const ALL: &[Self] = &[$(Self::$fault,)+];
+
             /// Those that can be left out, by their names.
             pub const NAMED: &[(&str, Self)] = &[$($(($name, Self::$fault),)?)+];
 
-            /// Those that a seed draws, in the order in which it does.
+            /// Those that a seed draws, each from a stream of its own.
             pub const DRAWN: &[Draw] =
-                &[$($($(Draw { fault: Self::$fault, of: $of, pauses_ms: $pauses_ms },)?)?)+];
+                &[$($(Draw { fault: Self::$fault, of: $of, pauses_ms: $pauses_ms },)?)+];
         }
     };
 }
 
-// A line that is drawn changes what each seed draws after it: seeds that failed once
-// (`tests/regressions`) mean something else then. See `docs/TESTING.md`.
 faults! {
     /// A process is killed.
     Crash, "crash", one in 2, &[(500, 3_000), (2_000, 8_000), (5_000, 20_000)];
@@ -75,5 +76,5 @@ faults! {
     /// From now on the deaf member hears next to nothing.
     Deafen;
     /// A process withdraws its path, and serves it again.
-    Withdraw, "withdraw";
+    Withdraw, "withdraw", one in 2, &[(50, 500), (500, 4_000)];
 }

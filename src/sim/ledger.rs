@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 
 use super::events::{ConnId, CoreId, LifeId, Side};
 use super::invariants::deadlines::{self, Deadline, Deadlines};
@@ -80,10 +80,10 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty one.
-    pub fn new(seed: u64, traffic: Traffic) -> Self {
+    pub fn new(rng: Rng, traffic: Traffic) -> Self {
         Self {
             now: Time::ZERO,
-            rng: Rng::seed_from_u64(seed),
+            rng,
             traffic,
             quiet: false,
             violation: None,

@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::events::{Event, LifeId};
 use super::load::Shared;
+use super::streams::within_us;
 use super::world::World;
 use crate::base::{NodeRef, Time};
 use crate::part::load::{Loads, Order, Reading};
@@ -62,8 +63,9 @@ impl World {
 
     fn next_questions(&mut self, life: LifeId, flood: Option<(NodeRef, u32)>) {
         let flood = flood.filter(|(_, left)| *left > 0);
-        let at = self.net.after_us(flood.map_or(EVERY_US, |_| FLOOD_US));
-        self.net.queue.push(at, Event::Questions(life, flood));
+        let bounds = flood.map_or(EVERY_US, |_| FLOOD_US);
+        let pause = within_us(&mut self.streams.questions, bounds);
+        self.net.queue.push(self.net.now.plus(pause), Event::Questions(life, flood));
     }
 
     /// A process asks another one for its load, mostly a member, once or several times in a row.
@@ -78,7 +80,7 @@ impl World {
         if members.is_empty() {
             return; // It was the last one, and has just left.
         }
-        let rng = &mut self.net.rng;
+        let rng = &mut self.streams.questions;
         let (to, count, flood) = match flood {
             Some((to, left)) => (to, FLOOD, Some((to, left - 1))),
             None => {

@@ -49,6 +49,7 @@ pub mod shrink;
 mod socket;
 pub mod stage;
 pub mod strange;
+pub mod streams;
 mod strikes;
 mod talks;
 pub mod trace;
@@ -65,7 +66,7 @@ pub use world::Result;
 /// Runs one simulation to its end, or to the first thing that must not be; a panic of the nodes' own
 /// is one as well.
 pub fn simulate(scenario: Scenario) -> Result {
-    let (seconds, draw): (_, fn(&mut _, &_) -> _) = match scenario.course {
+    let (seconds, draw): (_, fn(&_) -> _) = match scenario.course {
         Course::Drawn => (scenario.seconds, plan::Plan::draw),
         Course::Flapping => (plan::FLAPPING_SECONDS, plan::Plan::draw_flapping),
         Course::Deaf => (scenario.seconds, plan::Plan::draw_deaf),

@@ -11,6 +11,7 @@ use rand::RngExt;
 use super::bytes::Bytes;
 use super::events::{ConnId, Event, LifeId, Queue, Side, SlotId};
 use super::forger::Forger;
+use super::streams::within_us;
 use super::trace::Trace;
 use super::walls::Walls;
 use super::weather::{Deafness, FlowCounts, Weather};
@@ -134,7 +135,7 @@ pub struct Network {
     pub now: Time,
     /// What is to come.
     pub queue: Queue,
-    /// The world's chance.
+    /// Chance between processes, and in how long threads take.
     pub rng: Rng,
     /// The run's fingerprint.
     pub trace: Trace,
@@ -182,9 +183,8 @@ impl Network {
     }
 
     /// A random time from now, between two bounds in microseconds.
-    pub fn after_us(&mut self, (least, most): (u64, u64)) -> Time {
-        let nanos = self.rng.random_range(least * 1_000..=most * 1_000);
-        self.now.plus(Duration::from_nanos(nanos))
+    pub fn after_us(&mut self, bounds: (u64, u64)) -> Time {
+        self.now.plus(within_us(&mut self.rng, bounds))
     }
 
     /// Whether a chance out of a million comes true.
@@ -568,9 +568,9 @@ impl Network {
     }
 
     /// A random open connection, if there is one.
-    pub fn any_open(&mut self) -> Option<ConnId> {
+    pub fn any_open(&self, rng: &mut Rng) -> Option<ConnId> {
         let count = self.open.len();
-        (count > 0).then(|| self.open[self.rng.random_range(0..count as u64) as usize])
+        (count > 0).then(|| self.open[rng.random_range(0..count as u64) as usize])
     }
 
     /// A process is gone: its kernel closes all it had.

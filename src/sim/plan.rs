@@ -11,6 +11,7 @@ use super::faults::{Fault, RangeMs, Repeated};
 use super::network::{address, nowhere};
 use super::scenario::Scenario;
 use super::strange::Strange;
+use super::streams::stream;
 use super::weather::{Deafness, Weather};
 use super::without::{Part, Without};
 use crate::base::{Rng, Time};
@@ -73,6 +74,8 @@ pub struct Plan {
     pub strange: Strange,
     /// Nothing goes wrong.
     pub calm: bool,
+    /// Members fall silent in the middle of long messages, and for longer than anybody waits.
+    pub lets_wait: bool,
     /// Weights of the machines.
     pub weights: Vec<u32>,
     /// What is sent.
@@ -129,9 +132,10 @@ fn weather(rng: &mut Rng) -> Weather {
     }
 }
 
-fn faults(rng: &mut Rng) -> Vec<Repeated> {
+fn faults(seed: u64) -> Vec<Repeated> {
     let mut faults = Vec::new();
     for draw in Fault::DRAWN {
+        let rng = &mut stream(seed, &format!("{:?}", draw.fault));
         if rng.random_range(0..draw.of) == 0 {
             faults.push(Repeated { fault: draw.fault, every_ms: one_of(rng, draw.pauses_ms) });
         }
@@ -206,116 +210,112 @@ fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
     }
 }
 
-/// How often paths are withdrawn. Draws nothing: the other seeds are what they are without.
-fn withdrawals(seed: u64) -> Option<Repeated> {
-    let every_ms = match seed % 4 {
-        2 => (50, 500),
-        3 => (500, 4_000),
-        _ => return None,
-    };
-    Some(Repeated { fault: Fault::Withdraw, every_ms })
-}
-
-/// How often loads are told. Draws nothing.
-fn parts(seed: u64) -> PartSettings {
-    let every_ms = if seed.is_multiple_of(3) { 150 } else { 1_000 };
-    PartSettings { load: LoadConfig { every_ms }, ..PartSettings::default() }
-}
-
 /// The wrong address that a member more advertises.
-fn misled(seed: u64) -> Option<SocketAddr> {
-    match seed % 8 {
-        3 => Some(nowhere()),
-        7 => Some(address(0)),
+fn misled(rng: &mut Rng) -> Option<SocketAddr> {
+    match rng.random_range(0..8) {
+        0 => Some(nowhere()),
+        1 => Some(address(0)),
         _ => None,
     }
 }
 
 impl Plan {
-    /// What the generator says.
-    pub fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
+    /// What the seed says; each thing follows from a stream of its own, and all may come together but
+    /// for these: in a calm seed there is nothing else than a newer member, and where members are let
+    /// wait there are no faults but these pauses and leaves.
+    pub fn draw(scenario: &Scenario) -> Self {
         let nodes = usize::from(scenario.nodes);
         let seed_count = nodes.min(3);
-        let mut weather = weather(rng);
-        let mut faults = faults(rng);
-        faults.extend(withdrawals(scenario.seed));
-        let slots = if faults.iter().any(|known| known.fault == Fault::MassJoin) {
-            2 * nodes
-        } else {
-            nodes
-        };
-        let mut slow: Vec<_> = (0..slots).filter(|_| rng.random_range(0..12) == 0).collect();
+        let chance = |name| stream(scenario.seed, name);
+        let one_in = |name, of: u32| chance(name).random_range(0..of) == 0;
+        let faults = faults(scenario.seed);
+        let joins = faults.iter().any(|known| known.fault == Fault::MassJoin);
+        let slots = if joins { 2 * nodes } else { nodes };
+        let (mut pausing, mut starts) = (chance("slow"), chance("late"));
+        let slow = (0..slots).filter(|_| pausing.random_range(0..12) == 0).collect();
         let mut late = Vec::new();
-        if rng.random_range(0..4) == 0 {
-            late.extend((0..seed_count).map(|slot| (slot, rng.random_range(500..8_000))));
+        if starts.random_range(0..4) == 0 {
+            late.extend((0..seed_count).map(|slot| (slot, starts.random_range(500..8_000))));
         }
-        let mut traffic = traffic(rng);
+        let newer = one_in("newer", 8).then_some(nodes - 1);
+        let mut traffic = traffic(&mut chance("traffic"));
         // What a newer member says more it says with its messages.
-        let of = if scenario.seed % 8 == 5 { 4 } else { 1 };
+        let of = if newer.is_some() { 4 } else { 1 };
         traffic = traffic.within_budget(scenario, of * MESSAGES_A_SECOND);
-        let limits = limits(rng);
-        let member = member(rng, seed_count);
-        let mut weights: Vec<u32> = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300])).collect();
+        let mut weighing = chance("weights");
+        let mut weights: Vec<u32> =
+            (0..slots).map(|_| one_of(&mut weighing, &[100, 100, 50, 300])).collect();
         weights.push(100);
-        let misled = misled(scenario.seed).map(|address| (slots, address));
-        let slots = slots + usize::from(misled.is_some());
-        // A newer member among others, every other time without any faults.
-        let newer = (scenario.seed % 8 == 5).then_some(nodes - 1);
-        let calm = scenario.seed % 16 == 5;
-        if calm {
-            (weather, faults, slow, late) = (weather.healed(), Vec::new(), Vec::new(), Vec::new());
-        }
+        let misled = misled(&mut chance("misled")).map(|address| (slots, address));
+        let every_ms = one_of(&mut chance("load"), &[150, 1_000, 1_000]);
         let mut plan = Self {
-            slots,
+            slots: slots + usize::from(misled.is_some()),
             misled,
-            renames: scenario.seed % 8 == 1,
+            renames: one_in("renames", 8),
             flaps: Vec::new(),
             deaf: None,
             newer,
             strange: Strange::draw(scenario.seed),
-            calm,
-            weather,
+            calm: false,
+            lets_wait: false,
+            weather: weather(&mut chance("weather")),
             faults,
-            restart_ms: one_of(rng, &[(5, 200), (100, 3_000), (2_000, 10_000)]),
-            pause_ms: one_of(rng, &[(5, 300), (200, 2_000), (1_000, 8_000)]),
-            partition_ms: one_of(rng, &[(50, 1_000), (500, 5_000), (3_000, 12_000)]),
+            restart_ms: one_of(&mut chance("restart"), &[(5, 200), (100, 3_000), (2_000, 10_000)]),
+            pause_ms: one_of(&mut chance("pause"), &[(5, 300), (200, 2_000), (1_000, 8_000)]),
+            partition_ms: one_of(
+                &mut chance("partition"),
+                &[(50, 1_000), (500, 5_000), (3_000, 12_000)],
+            ),
             slow,
             late,
             weights,
             traffic,
-            limits,
-            member,
-            parts: parts(scenario.seed),
-            leave_timeout_ms: one_of(rng, &[700, 2_000]),
-            handshake_timeout_ms: one_of(rng, &[500, 3_000]),
+            limits: limits(&mut chance("limits")),
+            member: member(&mut chance("member"), seed_count),
+            parts: PartSettings { load: LoadConfig { every_ms }, ..PartSettings::default() },
+            leave_timeout_ms: one_of(&mut chance("leave"), &[700, 2_000]),
+            handshake_timeout_ms: one_of(&mut chance("handshake"), &[500, 3_000]),
             injections: Room {
-                items: one_of(rng, &[64, 1_024]),
-                bytes: one_of(rng, &[1 << 17, 1 << 20]),
+                items: one_of(&mut chance("injections"), &[64, 1_024]),
+                bytes: one_of(&mut chance("injected bytes"), &[1 << 17, 1 << 20]),
             },
             inboxes: InboxRoom {
                 usual_bytes: 4 << 10,
-                all_bytes: one_of(rng, &[16 << 10, 1 << 20]),
+                all_bytes: one_of(&mut chance("inboxes"), &[16 << 10, 1 << 20]),
             },
             reply_slots: 256,
             replies_bytes: 1 << 20,
             // Either the places or the bytes are few.
             rings: one_of(
-                rng,
+                &mut chance("rings"),
                 &[Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }],
             ),
         };
-        if scenario.seed % 16 == 10 {
+        if newer.is_some() && one_in("calm", 2) {
+            plan.calm_down(slots);
+        } else if one_in("waits", 16) {
             plan.let_wait();
-        }
-        if scenario.seed % 64 == 10 {
-            plan.member.settings.tombstone_ms = TOMBSTONE_MS;
+            if one_in("forgets", 4) {
+                plan.member.settings.tombstone_ms = TOMBSTONE_MS;
+            }
         }
         plan
     }
 
+    /// A newer member is the only thing that is not as usual.
+    fn calm_down(&mut self, slots: usize) {
+        self.calm = true;
+        self.weather = self.weather.healed();
+        self.faults.clear();
+        self.slow.clear();
+        self.late.clear();
+        (self.slots, self.misled, self.renames) = (slots, None, false);
+    }
+
     /// Members fall silent in the middle of messages that are longer than what others have room for,
-    /// and for longer than anybody waits. Draws nothing.
+    /// and for longer than anybody waits.
     fn let_wait(&mut self) {
+        self.lets_wait = true;
         self.faults.retain(|known| known.fault == Fault::Leave);
         self.faults.push(Repeated { fault: Fault::Pause, every_ms: (1_000, 5_000) });
         self.pause_ms = (11_000, 14_000);
@@ -326,8 +326,8 @@ impl Plan {
     }
 
     /// As [`Plan::draw`], but nothing goes wrong.
-    fn draw_steady(rng: &mut Rng, scenario: &Scenario) -> Self {
-        let mut plan = Self::draw(rng, scenario);
+    fn draw_steady(scenario: &Scenario) -> Self {
+        let mut plan = Self::draw(scenario);
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.renames) = (None, false);
         (plan.newer, plan.strange, plan.calm) = (None, Strange::default(), false);
@@ -339,8 +339,8 @@ impl Plan {
     }
 
     /// As [`Plan::draw`], but nothing else goes wrong than that one member hears next to nothing.
-    pub fn draw_deaf(rng: &mut Rng, scenario: &Scenario) -> Self {
-        let mut plan = Self::draw_steady(rng, scenario);
+    pub fn draw_deaf(scenario: &Scenario) -> Self {
+        let mut plan = Self::draw_steady(scenario);
         let usual = plan.weather.datagram_us;
         let deafness = [
             Deafness { lost_ppm: 950_000, late_us: usual },
@@ -348,14 +348,15 @@ impl Plan {
             Deafness { lost_ppm: 0, late_us: (500_000, 2_500_000) },
             Deafness { lost_ppm: 0, late_us: (1_300_000, 1_300_000) },
         ];
-        plan.deaf = Some((plan.slots - 1, one_of(rng, &deafness)));
+        plan.deaf = Some((plan.slots - 1, one_of(&mut stream(scenario.seed, "deaf"), &deafness)));
         plan
     }
 
     /// As [`Plan::draw`], but nothing else goes wrong than that one member's links are cut and mended
     /// ten times.
-    pub fn draw_flapping(rng: &mut Rng, scenario: &Scenario) -> Self {
-        let mut plan = Self::draw_steady(rng, scenario);
+    pub fn draw_flapping(scenario: &Scenario) -> Self {
+        let mut plan = Self::draw_steady(scenario);
+        let rng = &mut stream(scenario.seed, "flaps");
         plan.member.settings.damp_max_ms = one_of(rng, &[4_000, 8_000, 16_000]);
         let mut at = Time::ZERO.plus(TROUBLES_BEGIN);
         for _ in 0..10 {
@@ -369,8 +370,8 @@ impl Plan {
     /// As a node is by default, on machines and a network where nothing goes wrong by itself, and
     /// without a load: what happens follows from orders. The seed still decides how long everything
     /// takes, and so what comes first.
-    pub fn quiet(rng: &mut Rng, scenario: &Scenario) -> Self {
-        let mut plan = Self::draw(rng, scenario);
+    pub fn quiet(scenario: &Scenario) -> Self {
+        let mut plan = Self::draw(scenario);
         let config = NodeConfig::default();
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.newer, plan.calm) = (None, None, true);
@@ -431,8 +432,6 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
 
     #[test]
@@ -445,7 +444,7 @@ mod tests {
         for seed in 0..100 {
             let scenario =
                 Scenario { seed, nodes: 5, workers: 2, seconds: 60, ..Scenario::default() };
-            let draw = || Plan::draw(&mut Rng::seed_from_u64(seed), &scenario);
+            let draw = || Plan::draw(&scenario);
             let (drawn, mut bare) = (draw(), draw());
             bare.leave_out(all);
             assert!(bare.faults.is_empty() && bare.slow.is_empty() && bare.late.is_empty());

@@ -8,6 +8,7 @@ use rand::RngExt;
 use super::events::{Event, LifeId};
 use super::invariants::routers;
 use super::load;
+use super::streams::within_us;
 use super::world::World;
 use crate::base::Rng;
 use crate::hash::{HashSeed, MIN_SLOT_BITS};
@@ -43,8 +44,9 @@ impl World {
     pub(super) fn next_routers(&mut self, life: LifeId) {
         let nodes = u64::from(self.scenario.nodes).max(NODES);
         let (least, most) = EVERY_US;
-        let at = self.net.after_us((least * nodes / NODES, most * nodes / NODES));
-        self.net.queue.push(at, Event::Routers(life));
+        let bounds = (least * nodes / NODES, most * nodes / NODES);
+        let pause = within_us(&mut self.streams.routers, bounds);
+        self.net.queue.push(self.net.now.plus(pause), Event::Routers(life));
     }
 
     /// An application makes a router, or drops one, until the faults end; and sends by one.
@@ -55,17 +57,18 @@ impl World {
         }
         let held = self.ledger.lock().routers.handles(life);
         if self.healed_at.is_none() {
-            if held.len() < MOST && self.net.rng.random_range(0..2) == 0 {
-                let spec = draw(&mut self.net.rng, HashSeed(self.key.hash_seed()));
+            if held.len() < MOST && self.streams.routers.random_range(0..2) == 0 {
+                let spec = draw(&mut self.streams.routers, HashSeed(self.key.hash_seed()));
                 self.route(life, spec);
             } else if !held.is_empty() {
-                let at = self.net.rng.random_range(0..held.len() as u64) as usize;
+                let at = self.streams.routers.random_range(0..held.len() as u64) as usize;
                 self.unroute(life, held[at].0);
             }
         }
         // Of those that it had: one that is dropped by now is one that it must not reach.
         if !held.is_empty() {
-            let (router, spec) = &held[self.net.rng.random_range(0..held.len() as u64) as usize];
+            let (router, spec) =
+                &held[self.streams.routers.random_range(0..held.len() as u64) as usize];
             let worker = self.with_thread(life, 0, |thread, hands| {
                 thread.send_by(hands, *router, spec);
                 thread.worker

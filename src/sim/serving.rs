@@ -2,9 +2,11 @@
 //! nobody runs it any more.
 
 use super::events::{Event, LifeId};
+use super::faults::Fault;
 use super::invariants::placement::{self, Placements};
 use super::ledger::Ledger;
 use super::load;
+use super::streams::within_us;
 use super::world::World;
 use crate::base::HandlerId;
 use crate::control::ServeError;
@@ -68,8 +70,8 @@ impl World {
     /// No worker runs it any more.
     pub(super) fn unserved(&mut self, life: LifeId) {
         if !self.lives[life].leaving {
-            let at = self.net.after_us(AWAY_US);
-            self.net.queue.push(at, Event::Serve(life));
+            let pause = within_us(self.streams.of(Fault::Withdraw), AWAY_US);
+            self.net.queue.push(self.net.now.plus(pause), Event::Serve(life));
         }
     }
 }

@@ -6,16 +6,17 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::events::{Event, LifeId, SlotId};
-use super::faults::Fault;
+use super::faults::{Fault, RangeMs};
 use super::plan::TROUBLES_BEGIN;
 use super::process::Fate;
+use super::streams::within_us;
 use super::world::World;
 use crate::base::Time;
 
 /// How long after the healing the operator looks at what is left.
 const OPERATOR: Duration = Duration::from_secs(3);
 /// For how long a handler holds its worker.
-const BLOCK_US: (u64, u64) = (500_000, 8_000_000);
+const BLOCK_MS: (u64, u64) = (500, 8_000);
 
 impl World {
     /// Plans the next fault of a kind.
@@ -24,7 +25,7 @@ impl World {
             return;
         };
         let (least, most) = repeated.every_ms;
-        let at = self.net.after_us((least * 1_000, most * 1_000));
+        let at = self.after_ms(fault, (least, most));
         self.net.queue.push(at, Event::Fault(fault));
     }
 
@@ -37,14 +38,13 @@ impl World {
         self.net.trace.say(|| format!("fault: {fault:?}"));
         match fault {
             Fault::Crash => {
-                if let Some(life) = self.any_life() {
+                if let Some(life) = self.any_life(fault) {
                     self.crash(life);
                 }
             }
             Fault::Pause => {
-                if let Some(life) = self.any_life() {
-                    let (least, most) = self.plan.pause_ms;
-                    let until = self.net.after_us((least * 1_000, most * 1_000));
+                if let Some(life) = self.any_life(fault) {
+                    let until = self.after_ms(fault, self.plan.pause_ms);
                     self.pause(life, until);
                 }
             }
@@ -52,47 +52,49 @@ impl World {
             Fault::Flap => self.flap(),
             Fault::Deafen => self.net.deaf = self.plan.deaf,
             Fault::Reset => {
-                if let Some(conn) = self.net.any_open() {
+                if let Some(conn) = self.net.any_open(self.streams.of(fault)) {
                     self.net.reset(conn);
                 }
             }
             Fault::Flow => {
-                if let Some(conn) = self.net.any_open() {
+                if let Some(conn) = self.net.any_open(self.streams.of(fault)) {
                     self.net.swallow(conn);
                 }
             }
             Fault::Block => {
-                if let Some(life) = self.any_life() {
-                    let worker = self.net.rng.random_range(0..u64::from(self.scenario.workers));
-                    let until = self.net.after_us(BLOCK_US);
+                if let Some(life) = self.any_life(fault) {
+                    let workers = u64::from(self.scenario.workers);
+                    let worker = self.streams.of(fault).random_range(0..workers);
+                    let until = self.after_ms(fault, BLOCK_MS);
                     self.block(life, worker as usize, until);
                 }
             }
             Fault::Withdraw => {
-                if let Some(life) = self.any_life() {
+                if let Some(life) = self.any_life(fault) {
                     self.unserve(life);
                 }
             }
             Fault::Leave => {
-                if let Some(life) = self.any_life() {
-                    if self.net.rng.random_range(0..5) == 0 {
+                if let Some(life) = self.any_life(fault) {
+                    if self.streams.of(fault).random_range(0..5) == 0 {
                         self.down(life);
                     } else {
-                        self.leave(life);
+                        self.leave(fault, life);
                     }
                 }
             }
             Fault::MassLeave => {
                 for life in self.living() {
-                    if self.net.rng.random_range(0..2) == 0 {
-                        self.leave(life);
+                    if self.streams.of(fault).random_range(0..2) == 0 {
+                        self.leave(fault, life);
                     }
                 }
             }
             Fault::MassJoin => {
                 for slot in 0..self.slots.len() {
-                    if self.slots[slot].is_none() && self.net.rng.random_range(0..2) == 0 {
-                        self.start_within(slot, (0, 300));
+                    if self.slots[slot].is_none() && self.streams.of(fault).random_range(0..2) == 0
+                    {
+                        self.start_within(fault, slot, (0, 300));
                     }
                 }
             }
@@ -105,23 +107,28 @@ impl World {
         self.slots.iter().flatten().copied().collect()
     }
 
-    fn any_life(&mut self) -> Option<LifeId> {
+    fn any_life(&mut self, fault: Fault) -> Option<LifeId> {
         let living = self.living();
         let count = living.len() as u64;
-        (count > 0).then(|| living[self.net.rng.random_range(0..count) as usize])
+        (count > 0).then(|| living[self.streams.of(fault).random_range(0..count) as usize])
     }
 
-    fn start_within(&mut self, slot: SlotId, (least, most): (u64, u64)) {
-        let at = self.net.after_us((least * 1_000, most * 1_000));
+    /// A random time from now, as a kind of fault draws it.
+    fn after_ms(&mut self, fault: Fault, (least, most): RangeMs) -> Time {
+        let bounds = (least * 1_000, most * 1_000);
+        self.net.now.plus(within_us(self.streams.of(fault), bounds))
+    }
+
+    fn start_within(&mut self, fault: Fault, slot: SlotId, bounds: RangeMs) {
+        let at = self.after_ms(fault, bounds);
         self.net.queue.push(at, Event::Start(slot));
     }
 
     fn crash(&mut self, life: LifeId) {
         let slot = self.lives[life].slot;
         self.kill(life, Fate::Killed);
-        if self.net.rng.random_range(0..8) > 0 {
-            let after = self.plan.restart_ms;
-            self.start_within(slot, after);
+        if self.streams.of(Fault::Crash).random_range(0..8) > 0 {
+            self.start_within(Fault::Crash, slot, self.plan.restart_ms);
         }
     }
 
@@ -134,16 +141,16 @@ impl World {
         self.control(life, |control, now, sink| control.leave(now, sink));
     }
 
-    fn leave(&mut self, life: LifeId) {
+    fn leave(&mut self, fault: Fault, life: LifeId) {
         if self.is_wanted(life) {
             return;
         }
         self.net.trace.say(|| format!("life {life} leaves"));
         self.begin_leave(life);
         let slot = self.lives[life].slot;
-        if self.net.rng.random_range(0..2) == 0 {
+        if self.streams.of(fault).random_range(0..2) == 0 {
             let after = self.plan.leave_timeout_ms + 500;
-            self.start_within(slot, (after, after + 3_000));
+            self.start_within(fault, slot, (after, after + 3_000));
         }
     }
 
@@ -172,7 +179,7 @@ impl World {
         self.lives[life].downed = true;
         self.control(by, |control, now, sink| control.down(now, node, sink));
         let slot = self.lives[life].slot;
-        self.start_within(slot, (1_000, 5_000));
+        self.start_within(Fault::Leave, slot, (1_000, 5_000));
     }
 
     // ---- pauses ----
@@ -219,8 +226,8 @@ impl World {
         if self.healed_at.is_some() {
             return;
         }
-        let at = self.net.after_us((1_000, 400_000));
-        self.net.queue.push(at, Event::Stumble(slot));
+        let pause = within_us(&mut self.streams.stumbles, (1_000, 400_000));
+        self.net.queue.push(self.net.now.plus(pause), Event::Stumble(slot));
     }
 
     /// The moment has come.
@@ -230,8 +237,8 @@ impl World {
         }
         match self.slots[slot] {
             Some(life) => {
-                let until = self.net.after_us((1_000, 150_000));
-                self.pause(life, until);
+                let pause = within_us(&mut self.streams.stumbles, (1_000, 150_000));
+                self.pause(life, self.net.now.plus(pause));
             }
             None => self.stumble(slot),
         }
@@ -243,23 +250,23 @@ impl World {
         self.next_partition += 1;
         let number = self.next_partition;
         let count = self.slots.len();
-        let left: Vec<bool> = (0..count).map(|_| self.net.rng.random_range(0..2) == 0).collect();
+        let rng = self.streams.of(Fault::Partition);
+        let left: Vec<bool> = (0..count).map(|_| rng.random_range(0..2) == 0).collect();
         // Both directions, one, or each pair as it comes.
-        let kind = self.net.rng.random_range(0..4);
+        let kind = rng.random_range(0..4);
         for from in 0..count {
             for to in 0..count {
                 let cut = match kind {
                     0 | 1 => left[from] != left[to],
                     2 => left[from] && !left[to],
-                    _ => from != to && self.net.rng.random_range(0..4) == 0,
+                    _ => from != to && rng.random_range(0..4) == 0,
                 };
                 if cut {
                     self.net.walls.stand(number, from, to);
                 }
             }
         }
-        let (least, most) = self.plan.partition_ms;
-        let at = self.net.after_us((least * 1_000, most * 1_000));
+        let at = self.after_ms(Fault::Partition, self.plan.partition_ms);
         self.net.queue.push(at, Event::Mend(number));
     }
 
@@ -311,7 +318,7 @@ impl World {
             let fate = last.map(|life| self.lives[life].fate);
             match (last, fate) {
                 (Some(life), Some(Fate::Killed)) => {
-                    if self.net.rng.random_range(0..4) == 0 {
+                    if self.streams.machines.random_range(0..4) == 0 {
                         self.down(life);
                         if self.lives[life].downed {
                             continue;

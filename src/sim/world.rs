@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 
 use super::events::{Event, LifeId, SlotId};
 use super::forgery::Forged;
@@ -17,9 +17,10 @@ use super::newer::{self, Heard};
 use super::plan::Plan;
 use super::process::{Fate, Life};
 use super::scenario::Scenario;
+use super::streams::{Streams, stream, within_us};
 use super::trace::Trace;
 use crate::ask::left_open;
-use crate::base::{Incarnation, NodeId, NodeRef, Rng, Time};
+use crate::base::{Incarnation, NodeId, NodeRef, Time};
 use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
 use crate::queue::pool::Pool;
@@ -130,6 +131,7 @@ pub struct World {
     pub(super) scenario: Scenario,
     pub(super) plan: Plan,
     pub(super) net: Network,
+    pub(super) streams: Streams,
     pub(super) lives: Vec<Life>,
     /// By machine: the process that listens there.
     pub(super) slots: Vec<Option<LifeId>>,
@@ -151,21 +153,21 @@ pub struct World {
 
 impl World {
     /// A world in which the simulator's own load runs, and nothing has happened yet.
-    pub fn new(scenario: Scenario, draw: fn(&mut Rng, &Scenario) -> Plan) -> Self {
+    pub fn new(scenario: Scenario, draw: fn(&Scenario) -> Plan) -> Self {
         let mut world = Self::empty(scenario, draw);
         world.begin();
         world
     }
 
     /// A world in which nothing is going to happen.
-    pub(super) fn empty(scenario: Scenario, draw: fn(&mut Rng, &Scenario) -> Plan) -> Self {
-        let mut rng = Rng::seed_from_u64(scenario.seed);
-        let mut plan = draw(&mut rng, &scenario);
+    pub(super) fn empty(scenario: Scenario, draw: fn(&Scenario) -> Plan) -> Self {
+        let seed = scenario.seed;
+        let mut plan = draw(&scenario);
         plan.leave_out(scenario.without);
-        let trace = Trace::new(scenario.seed, scenario.print);
+        let trace = Trace::new(seed, scenario.print);
         trace.say(|| format!("{plan:#?}"));
-        let ledger = Shared::new(Ledger::new(rng.random(), plan.traffic.clone()));
-        let net = Network::new(rng, trace, plan.weather.clone(), plan.newer);
+        let ledger = Shared::new(Ledger::new(stream(seed, "routees"), plan.traffic.clone()));
+        let net = Network::new(stream(seed, "network"), trace, plan.weather.clone(), plan.newer);
         let key = ClusterKey::new("sim", Some(b"a secret for simulated nodes"))
             .expect("the name and the secret are fine");
         let end = Time::ZERO.plus(Duration::from_secs(scenario.seconds));
@@ -174,6 +176,7 @@ impl World {
             renamed: vec![0; plan.slots],
             scenario,
             net,
+            streams: Streams::new(seed),
             lives: Vec::new(),
             ledger,
             key,
@@ -267,7 +270,7 @@ impl World {
         for slot in 0..usize::from(self.scenario.nodes) {
             let after = match late.iter().find(|(known, _)| *known == slot) {
                 Some((_, ms)) => Duration::from_millis(*ms),
-                None => Duration::from_micros(self.net.rng.random_range(0..200_000)),
+                None => Duration::from_micros(self.streams.machines.random_range(0..200_000)),
             };
             self.net.queue.push(self.net.now.plus(after), Event::Start(slot));
         }
@@ -511,8 +514,8 @@ impl World {
     /// Plans a thread's next burst.
     pub(super) fn next_burst(&mut self, life: LifeId, thread: usize) {
         let (least, most) = self.plan.traffic.every_ms;
-        let at = self.net.after_us((least * 1_000, most * 1_000));
-        self.net.queue.push(at, Event::Application(life, thread));
+        let pause = within_us(&mut self.streams.applications, (least * 1_000, most * 1_000));
+        self.net.queue.push(self.net.now.plus(pause), Event::Application(life, thread));
     }
 
     fn application(&mut self, life: LifeId, thread: usize) {
