@@ -211,6 +211,14 @@ fn one_that_hears_next_to_nothing_takes_no_keys_from_others() {
 }
 
 #[test]
+fn many_nodes_on_two_processors_raise_no_false_alarm() {
+    let (course, workers, seconds) = (Course::Crowded, 1, 20);
+    let crowded = |seed| Scenario { course, nodes: 20, workers, seconds, ..scenario(seed) };
+    let scenarios: Vec<Scenario> = (1..=4).map(crowded).collect();
+    assert_all_hold(&scenarios);
+}
+
+#[test]
 fn equal_seeds_run_equally() {
     for seed in [3, 20, 47] {
         let (once, again) = (simulate(scenario(seed)), simulate(scenario(seed)));

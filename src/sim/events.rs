@@ -19,6 +19,8 @@ pub type SlotId = usize;
 
 /// A worker of a process.
 pub type CoreId = (LifeId, usize);
+/// A processor: a shared one, or that of a process's control (0) or one of its workers.
+pub type ProcessorId = (usize, usize);
 /// A connection's place in the network's list; places are never used again.
 pub type ConnId = usize;
 /// 0 is the side that dialed, 1 the other.
@@ -95,6 +97,8 @@ pub enum Event {
     Quiet,
     /// Who is no node does something, or what it made of a datagram arrives.
     Forge(Option<Box<ForgedDatagram>>),
+    /// A processor has time for what waits for it.
+    Free(ProcessorId),
 }
 
 /// The events to come, in order: a radix heap. What comes later than the event that was taken last

@@ -39,6 +39,8 @@ pub mod newer;
 mod news;
 pub mod plan;
 pub mod process;
+mod processors;
+mod recipient;
 mod renames;
 pub mod report;
 mod routers;
@@ -56,6 +58,7 @@ pub mod trace;
 mod walls;
 pub mod weather;
 pub mod without;
+pub mod work;
 mod worker;
 pub mod world;
 
@@ -70,6 +73,7 @@ pub fn simulate(scenario: Scenario) -> Result {
         Course::Drawn => (scenario.seconds, plan::Plan::draw),
         Course::Flapping => (plan::FLAPPING_SECONDS, plan::Plan::draw_flapping),
         Course::Deaf => (scenario.seconds, plan::Plan::draw_deaf),
+        Course::Crowded => (scenario.seconds, plan::Plan::draw_crowded),
     };
     world::World::new(Scenario { seconds, ..scenario }, draw).run()
 }

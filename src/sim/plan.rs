@@ -14,6 +14,7 @@ use super::strange::Strange;
 use super::streams::stream;
 use super::weather::{Deafness, Weather};
 use super::without::{Part, Without};
+use super::work::Work;
 use crate::base::{Rng, Time};
 use crate::config::{LoadConfig, MembershipConfig, NodeConfig};
 use crate::member::MemberConfig;
@@ -100,6 +101,8 @@ pub struct Plan {
     pub reply_slots: usize,
     /// Bytes of large replies that may wait there.
     pub replies_bytes: usize,
+    /// How long work takes, if it takes any time.
+    pub work: Option<Work>,
 }
 
 /// The faults of a seed make all members flap, and soon after the last one all must be used again.
@@ -285,6 +288,7 @@ impl Plan {
             },
             reply_slots: 256,
             replies_bytes: 1 << 20,
+            work: Work::draw(scenario.seed),
             // Either the places or the bytes are few.
             rings: one_of(
                 &mut chance("rings"),
@@ -331,11 +335,18 @@ impl Plan {
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.renames) = (None, false);
         (plan.newer, plan.strange, plan.calm) = (None, Strange::default(), false);
+        plan.work = None;
         plan.weather = plan.weather.healed();
         plan.faults.clear();
         plan.slow.clear();
         plan.late.clear();
         plan
+    }
+
+    /// As [`Plan::draw`], but nothing else goes wrong than that all share two processors.
+    pub fn draw_crowded(scenario: &Scenario) -> Self {
+        let plan = Self::draw_steady(scenario);
+        Self { calm: true, work: Some(Work::draw_crowded(scenario.seed)), ..plan }
     }
 
     /// As [`Plan::draw`], but nothing else goes wrong than that one member hears next to nothing.
@@ -375,7 +386,7 @@ impl Plan {
         let config = NodeConfig::default();
         plan.slots = usize::from(scenario.nodes);
         (plan.misled, plan.newer, plan.calm) = (None, None, true);
-        (plan.renames, plan.strange) = (false, Strange::default());
+        (plan.renames, plan.strange, plan.work) = (false, Strange::default(), None);
         plan.weather = Weather { socket_bytes: 262_144, ..plan.weather.healed() };
         plan.faults.clear();
         plan.slow.clear();
@@ -409,6 +420,7 @@ impl Plan {
                 Part::Renames => self.renames = false,
                 Part::Newer => self.newer = None,
                 Part::Forger => self.strange.forger = false,
+                Part::Work => self.work = None,
                 Part::Weather => self.weather = self.weather.healed(),
                 Part::Load => {
                     let traffic = &mut self.traffic;

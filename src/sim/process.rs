@@ -29,7 +29,7 @@ use crate::worker::turn::Turn;
 use crate::worker::{AppReply, Buffers, Injection, LinkId, Sender, Worker};
 
 /// Datagrams that wait for a process that does not read them.
-const SOCKET_DATAGRAMS: usize = 128;
+pub const SOCKET_DATAGRAMS: usize = 128;
 /// How long handlers may seem to take until the clock is looked at.
 const SLOW_US: std::ops::Range<u64> = 0..5_000;
 

@@ -44,6 +44,7 @@ pub fn replay(scenario: &Scenario) -> String {
         Course::Drawn => "",
         Course::Flapping => " --flapping",
         Course::Deaf => " --deaf",
+        Course::Crowded => " --crowded",
     };
     let without = match without.to_string() {
         none if none.is_empty() => none,

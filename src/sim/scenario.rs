@@ -25,6 +25,8 @@ pub enum Course {
     Flapping,
     /// Hardly a datagram reaches one member, or each comes late, and nothing else goes wrong.
     Deaf,
+    /// All processes share two processors, on which work takes time, and nothing goes wrong.
+    Crowded,
 }
 
 /// What is asked of one simulation.

@@ -9,6 +9,7 @@ use rand::RngExt;
 use super::invariants::turns::Turned;
 use super::network::{Network, Owner};
 use super::process::{Body, Clock, Core};
+use super::work::Step;
 use super::worker::Hands;
 use super::world::World;
 use crate::base::Time;
@@ -102,6 +103,12 @@ impl Body {
 }
 
 impl World {
+    /// How many messages a worker has begun and ended, as of its last duty cycle.
+    fn messages_of(&self, (life, index): CoreId) -> u64 {
+        let body = self.lives[life].body.as_deref();
+        body.map_or(0, |body| body.workers[index].sums.sent + body.workers[index].sums.ended)
+    }
+
     fn core(&mut self, (life, index): CoreId) -> Option<(&mut Core, &mut Network)> {
         let body = self.lives[life].body.as_deref_mut()?;
         Some((&mut body.workers[index], &mut self.net))
@@ -236,7 +243,10 @@ impl World {
             body.send_report(&mut self.net, life, report);
         }
         if self.application.is_none() {
+            let before = self.messages_of(id);
             self.check_turn(seen, gave || outcome != TurnOutcome::Again);
+            let moved = self.messages_of(id) - before;
+            self.took(self.processor_of(&Event::Turn(life, index)), Step::Turn(moved));
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Part {
     Newer,
     /// Somebody who is no node.
     Forger,
+    /// The time that work takes.
+    Work,
     /// Loss and delays of the network.
     Weather,
     /// More than a few small messages.
@@ -29,13 +31,14 @@ pub enum Part {
 }
 
 /// What is no fault, by the names that `--without` takes.
-const OTHERS: [(&str, Part); 8] = [
+const OTHERS: [(&str, Part); 9] = [
     ("slow", Part::Slow),
     ("late", Part::Late),
     ("misled", Part::Misled),
     ("renames", Part::Renames),
     ("newer", Part::Newer),
     ("forger", Part::Forger),
+    ("work", Part::Work),
     ("weather", Part::Weather),
     ("load", Part::Load),
 ];

@@ -19,6 +19,7 @@ use super::process::{Fate, Life};
 use super::scenario::Scenario;
 use super::streams::{Streams, stream, within_us};
 use super::trace::Trace;
+use super::work::{Processors, Step};
 use crate::ask::left_open;
 use crate::base::{Incarnation, NodeId, NodeRef, Time};
 use crate::control::DATAGRAM_BYTES;
@@ -113,16 +114,6 @@ pub struct Result {
     pub violation: Option<Violation>,
 }
 
-/// To whom an event happens.
-enum Recipient {
-    /// Everybody, or to a worker or a connection.
-    World,
-    /// A process as a whole.
-    Process(LifeId),
-    /// No one is there.
-    Nobody,
-}
-
 /// What a process does when it starts, in a world whose routees are not the simulator's own.
 pub type Application = Arc<dyn Fn(&mut World, LifeId)>;
 
@@ -147,6 +138,8 @@ pub struct World {
     /// Whose routees run, if not the simulator's own: then nobody knows the truth that most
     /// invariants need.
     pub(super) application: Option<Application>,
+    /// Who does what takes time.
+    pub(super) processors: Processors,
     end: Time,
     over: bool,
 }
@@ -185,6 +178,7 @@ impl World {
             next_partition: 0,
             chunks: (Pool::new(SPARE_CHUNKS), Pool::new(SPARE_CHUNKS)),
             application: None,
+            processors: Processors::default(),
             end,
             over: false,
             plan,
@@ -294,17 +288,23 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        let now = self.net.now;
-        // What happens to a paused process waits; to a dead one, it does not happen.
-        match self.recipient(&event) {
-            Recipient::World => {}
-            Recipient::Nobody => return,
-            Recipient::Process(life) => match self.lives[life].body.as_deref_mut() {
-                Some(body) if body.paused => return body.hold_back(event),
-                Some(_) => {}
-                None => return,
-            },
+        let event = self.for_somebody(event).and_then(|event| self.put_off(event));
+        if let Some(event) = event {
+            self.does(event);
         }
+    }
+
+    /// It happens, and takes its time.
+    pub(super) fn does(&mut self, event: Event) {
+        let (by, step) = (self.processor_of(&event), Step::of(&event));
+        if !matches!(event, Event::Turn(..)) {
+            self.took(by, step);
+        }
+        self.happens(event);
+    }
+
+    fn happens(&mut self, event: Event) {
+        let now = self.net.now;
         match event {
             Event::Datagram { to, from, bytes } => self.datagram_came(to, from, bytes),
             Event::Timer(life, timer) => {
@@ -366,6 +366,7 @@ impl World {
             Event::Forge(came) => self.forge(came),
             Event::Operate => self.operate(),
             Event::Quiet => self.ledger.lock().quiet = true,
+            Event::Free(processor) => self.goes_on(processor),
         }
         if self.ledger.lock().violation.is_some() {
             self.over = true;
@@ -389,29 +390,6 @@ impl World {
             self.check_kept(life);
         }
         self.net.recycle(bytes);
-    }
-
-    /// To whom something happens.
-    fn recipient(&self, event: &Event) -> Recipient {
-        match event {
-            Event::Datagram { to, .. } => {
-                let life = self.slots.get(*to).copied().flatten();
-                life.map_or(Recipient::Nobody, Recipient::Process)
-            }
-            Event::Timer(life, _)
-            | Event::Report(life, _)
-            | Event::Tables(life, _)
-            | Event::Job(life, ..)
-            | Event::Connected(life, ..)
-            | Event::Discovered(life)
-            | Event::Application(life, _)
-            | Event::Questions(life, _)
-            | Event::Routers(life)
-            | Event::News(life)
-            | Event::Serve(life)
-            | Event::Exit(life) => Recipient::Process(*life),
-            _ => Recipient::World,
-        }
     }
 
     /// Notes the first thing found wrong; the simulation ends with it.

@@ -79,9 +79,14 @@ struct Arguments {
     #[arg(long, conflicts_with = "flapping")]
     deaf: bool,
 
+    /// In place of all faults, have all processes share two processors on which work takes time, as
+    /// with --nodes 50. Replay such a seed with this as well.
+    #[arg(long, conflicts_with_all = ["flapping", "deaf"])]
+    crowded: bool,
+
     /// Make the first seed that fails small: with fewer nodes and kinds of faults, and less time, as
     /// long as the same invariant breaks. Prints what is left, and the command that tells it.
-    #[arg(long, conflicts_with_all = ["flapping", "deaf"])]
+    #[arg(long, conflicts_with_all = ["flapping", "deaf", "crowded"])]
     shrink: bool,
 
     /// Threads to run seeds on; 0 takes one per core. Has no influence on results.
@@ -119,9 +124,10 @@ impl Arguments {
     }
 
     fn course(&self) -> Course {
-        match (self.flapping, self.deaf) {
-            (true, _) => Course::Flapping,
-            (_, true) => Course::Deaf,
+        match (self.flapping, self.deaf, self.crowded) {
+            (true, ..) => Course::Flapping,
+            (_, true, _) => Course::Deaf,
+            (.., true) => Course::Crowded,
             _ => Course::Drawn,
         }
     }

@@ -53,6 +53,17 @@ struct Known {
     open: Vec<QuestionId>,
     /// When a connection in control's hands ended last without being handed on.
     broke: Option<Time>,
+    /// When it was last told that something may be lost.
+    told_loss: Option<Time>,
+}
+
+impl Known {
+    /// Whether a question of then may end as lost: its way has broken since, or before, and that is
+    /// told a little later, also to who asks meanwhile.
+    fn may_tell_loss(&mut self, asked: Time, now: Time) -> bool {
+        let told = self.told_loss.replace(now).filter(|told| *told < now);
+        self.broke >= Some(asked) || self.broke.is_some() && told <= self.broke
+    }
 }
 
 /// One question.
@@ -109,6 +120,7 @@ impl Truth {
             asked: Vec::new(),
             open: Vec::new(),
             broke: None,
+            told_loss: None,
         });
     }
 
@@ -300,7 +312,7 @@ impl Truth {
             }
             Err(LoadError::NotAMember) if member => self.no_members.push(id),
             Err(LoadError::NotAMember) => {}
-            Err(LoadError::Lost) if self.lives[asker].broke >= Some(at) => self.losses += 1,
+            Err(LoadError::Lost) if self.lives[asker].may_tell_loss(at, now) => self.losses += 1,
             Err(LoadError::NoAnswer) if lost.is_some_and(|lost| lost < now) => {
                 return Err(format!(
                     "life {asker} was not told that its question {id} to {to} may be lost"
@@ -333,7 +345,8 @@ impl World {
         let Some(body) = self.lives[life].body.as_deref() else { return };
         let view = body.control.view();
         let since = Time(self.lives[life].born.0 + body.running_since.0);
-        let stops = body.left.is_some();
+        // Who stops has no more to say, and who has not come to it yet will.
+        let stops = body.left.is_some() || self.is_behind(life);
         let ledger = &mut *self.ledger.lock();
         let Truth { lives, questions, no_members, .. } = &mut ledger.parts.loads;
         let mine = no_members.extract_if(.., |id| questions[*id].asker == life);
@@ -345,7 +358,6 @@ impl World {
             let seen = format!("life {life} was told that {to} is no member, which it is");
             return ledger.blame(NAME, seen);
         }
-        // Who stops has no more to say.
         let late = lives[life]
             .open
             .iter()
