@@ -1,7 +1,9 @@
 //! Who says that it has left well is known to have left by somebody that stays, and the operator need
 //! not remove it.
 
-use crate::base::{MemberEvent, MemberState, Time};
+use std::collections::BTreeSet;
+
+use crate::base::{MemberEvent, MemberState, NodeRef, Time};
 use crate::sim::events::LifeId;
 use crate::sim::process::Fate;
 use crate::sim::world::World;
@@ -17,6 +19,8 @@ const SHOWN_WITHIN_MS: u64 = 1_000;
 pub struct Farewells {
     /// Those that left well, had others to tell, and are not shown to have left yet.
     unshown: Vec<LifeId>,
+    /// Whose end somebody has shown: that may be before their own processes have ended.
+    shown: BTreeSet<NodeRef>,
     /// When a process was last killed: it may have known what it had not shown yet.
     killed_at: Option<Time>,
     /// How many left well that had others to tell.
@@ -37,7 +41,9 @@ impl World {
             killed.is_some_and(|at| now.since(at).as_millis() < SHOWN_WITHIN_MS.into());
         if stays && !may_be_dead {
             farewells.told += 1;
-            farewells.unshown.push(life);
+            if !farewells.shown.contains(&me) {
+                farewells.unshown.push(life);
+            }
         }
     }
 
@@ -46,7 +52,11 @@ impl World {
         let MemberEvent::Removed(member) = event else { return };
         let (lives, of) = (&self.lives, member.node_ref());
         let is_shown = |life: &LifeId| *life != by && lives[*life].me == of;
-        self.checks.farewells.unshown.retain(|life| !is_shown(life));
+        let farewells = &mut self.checks.farewells;
+        farewells.unshown.retain(|life| !is_shown(life));
+        if lives[by].me != of {
+            farewells.shown.insert(of);
+        }
     }
 
     /// A process is gone.
