@@ -225,17 +225,14 @@ impl Worker {
     /// This node leaves: its own peers are told that nothing more will come from here.
     pub fn finish_all(&mut self) {
         self.core.asks.close_down();
-        let dialed: Vec<LinkId> = self
-            .core
-            .links
-            .iter()
-            .filter(|(_, link)| {
-                matches!(link.role, Role::Dialed { .. })
-                    && matches!(link.state, LinkState::Open | LinkState::Dialing)
-            })
-            .map(|(id, _)| id)
-            .collect();
+        let links = self.core.links.iter();
+        let dialed = links.filter(|(_, link)| matches!(link.role, Role::Dialed { .. }));
+        let dialed: Vec<LinkId> = dialed.map(|(id, _)| id).collect();
         for id in dialed {
+            let link = &mut self.core.links[id];
+            if link.state == LinkState::Broken {
+                link.state = LinkState::Finished; // What a handler begins still would be lost there.
+            }
             self.finish(id);
         }
     }

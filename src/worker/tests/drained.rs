@@ -76,3 +76,12 @@ fn a_leaver_tries_no_ask_anew() {
     net.pass(WITHIN.as_millis() as u64 + 1);
     assert_eq!(number(ticket.wait()), Err(AskError::LinkLost));
 }
+
+#[test]
+fn a_leaver_that_has_said_goodbye_begins_no_link() {
+    let mut net = Net::joined(3);
+    net.sides[0].worker.finish_all();
+    net.settle();
+    assert_eq!(net.cx(0, |cx| cx.tell_to(&reference(2), &ping(1))), Err(Refusal::Stopped));
+    assert_eq!(net.effects(0), [], "nothing is dialed");
+}
