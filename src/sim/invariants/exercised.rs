@@ -7,7 +7,7 @@ use super::order::Order;
 use super::{
     EVENTS, MET, asks, bounds, counts, deadlines, deaf, detection, door, ends, farewells, fates,
     flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks, newer, owners, panics,
-    placement, protocol, removal, rest, routers, strangers, tables, withdrawal,
+    placement, protocol, removal, rest, routers, steadiness, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -57,6 +57,7 @@ impl World {
             (door::NAME, checks.doors),
             (bounds::NAME, checks.bounded),
             (healing::NAME, checks.healing.answered),
+            (steadiness::NAME, checks.steadiness.moves),
             (EVENTS, checks.changes),
             (MET, checks.met),
         ]);

@@ -1,9 +1,11 @@
 //! When all faults have ended, within [`BOUND`] all live nodes agree on view and tables, and every
-//! node gets an answer from every routee. And so it stays.
+//! node gets an answer from every routee. And so it stays: whoever has agreed once does not disagree
+//! again, but for what was said before and comes in during the first second.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::steadiness::HEARD;
 use super::withdrawal::Site;
 use crate::base::{MemberState, NodeRef, Time, View, WorkerIndex};
 use crate::control::troubles::PeerTrouble;
@@ -84,9 +86,11 @@ impl World {
             }
             None => {}
             Some(seen) => {
-                let late = now.since(began) >= BOUND;
-                if late {
-                    self.blame(NAME, format!("{:?} after the healing {seen}", now.since(began)));
+                let since = now.since(began);
+                let was_agreed = self.checks.healing.agreed_at.is_some();
+                if since >= BOUND || was_agreed && since > HEARD {
+                    let again = if was_agreed { "all had agreed, and " } else { "" };
+                    self.blame(NAME, format!("{since:?} after the healing {again}{seen}"));
                     return;
                 }
                 let healing = &mut self.checks.healing;

@@ -34,6 +34,7 @@ pub mod protocol;
 pub mod removal;
 pub mod rest;
 pub mod routers;
+pub mod steadiness;
 pub mod strangers;
 pub mod tables;
 pub mod turns;
@@ -121,6 +122,8 @@ pub struct Checks {
     pub found_at: Time,
     /// What a newer member said.
     pub newer: newer::Newer,
+    /// Keys come to rest after the faults.
+    pub steadiness: steadiness::Steadiness,
     slots: usize,
 }
 
@@ -153,6 +156,7 @@ impl Checks {
             stalled: 0,
             found_at: Time::ZERO,
             newer: newer::Newer::default(),
+            steadiness: steadiness::Steadiness::default(),
             slots,
         }
     }
@@ -317,6 +321,7 @@ impl World {
         self.check_strangers(life, &snapshot.view);
         self.check_forgotten(life, before, snapshot);
         self.check_flapping(life, &snapshot.view);
+        self.check_steadiness(life, &before.view, &snapshot.view);
         self.check_deaf(life, &snapshot.view);
         if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
             self.blame(bounds::NAME, name(seen));
