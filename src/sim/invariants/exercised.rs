@@ -7,7 +7,8 @@ use super::order::Order;
 use super::{
     EVENTS, MET, asks, bounds, counts, deadlines, deaf, detection, door, ends, farewells, fates,
     flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks, newer, owners, panics,
-    placement, protocol, removal, rest, routers, steadiness, strangers, tables, withdrawal,
+    placement, protocol, removal, replaced, rest, routers, steadiness, strangers, tables,
+    withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -49,6 +50,7 @@ impl World {
             (strangers::NAME, forged.dialed.iter().chain(&forged.answered).sum()),
             (strangers::DATAGRAMS, forged.datagrams.iter().sum()),
             (removal::NAME, checks.removals),
+            (replaced::NAME, checks.replaced.followed),
             (farewells::NAME, checks.farewells.told),
             (ghosts::NAME, checks.ghosts.missed),
             (detection::NAME, checks.detection.began),

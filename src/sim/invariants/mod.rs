@@ -32,6 +32,7 @@ mod passage;
 pub mod placement;
 pub mod protocol;
 pub mod removal;
+pub mod replaced;
 pub mod rest;
 pub mod routers;
 pub mod steadiness;
@@ -100,6 +101,8 @@ pub struct Checks {
     pub removals: u64,
     /// Who has ended.
     pub ghosts: ghosts::Ghosts,
+    /// Lives that followed each other.
+    pub replaced: replaced::Replaced,
     /// Who has left, and who knows it.
     pub farewells: farewells::Farewells,
     /// How often a view was shown while somebody advertised a wrong address.
@@ -145,6 +148,7 @@ impl Checks {
             met: 0,
             removals: 0,
             ghosts: ghosts::Ghosts::default(),
+            replaced: replaced::Replaced::default(),
             farewells: farewells::Farewells::default(),
             doors: 0,
             idle_turns: 0,
@@ -333,6 +337,7 @@ impl World {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
         self.check_calm(life, event);
         self.check_ghost(life, event);
+        self.check_replaced(life, event);
         self.note_shown_end(life, event);
         self.checks.removals += u64::from(matches!(event, MemberEvent::Removed(_)));
         if let Err(seen) = removal::check(&self.lives, life, event) {
