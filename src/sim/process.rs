@@ -92,6 +92,11 @@ pub struct Life {
 }
 
 impl Life {
+    /// Whether it has ended, or is to: then it is no member for long.
+    pub fn is_gone(&self) -> bool {
+        self.fate != Fate::Alive || self.downed || self.leaving
+    }
+
     /// A moment on its own clock.
     pub fn local(&self, at: Time) -> Time {
         Time(at.0 - self.born.0)

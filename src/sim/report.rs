@@ -18,6 +18,29 @@ pub struct Failure {
     pub replay: String,
 }
 
+/// Over so many seeds and more, one in a hundred says something.
+const MANY: usize = 100;
+/// Within this views agree in all but one of a hundred seeds.
+const AGREED_P99: Duration = Duration::from_secs(1);
+
+/// How long something took, over all seeds that came to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Times {
+    /// The middle.
+    pub p50_ms: u64,
+    /// What all but one of a hundred took at most.
+    pub p99_ms: u64,
+    /// The longest.
+    pub max_ms: u64,
+}
+
+impl From<[Duration; 3]> for Times {
+    fn from(times: [Duration; 3]) -> Self {
+        let [p50_ms, p99_ms, max_ms] = times.map(|time| time.as_millis() as u64);
+        Self { p50_ms, p99_ms, max_ms }
+    }
+}
+
 /// All results together; what `--json` writes.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Summary {
@@ -33,6 +56,12 @@ pub struct Summary {
     pub simulated_s: f64,
     /// How long it took.
     pub wall_s: f64,
+    /// How long it took until all views were equal and right, from the end of what went wrong.
+    pub views_agreed: Option<Times>,
+    /// How long it took from the healing until every routee had answered every node.
+    pub traffic_flows: Option<Times>,
+    /// Why the seeds together are not good enough, although none of them has to be the reason.
+    pub too_slow: Option<String>,
     /// How often each invariant was held against something that could have broken it.
     pub checks: Exercised,
 }
@@ -81,8 +110,18 @@ impl Summary {
             trace_hash: format!("{hash:016x}"),
             simulated_s: simulated.as_secs_f64(),
             wall_s: wall.as_secs_f64(),
+            views_agreed: quantiles(results.iter().filter_map(|it| it.views_agreed))
+                .map(Times::from),
+            traffic_flows: quantiles(results.iter().filter_map(|it| it.traffic_flows))
+                .map(Times::from),
+            too_slow: too_slow(results),
             checks,
         }
+    }
+
+    /// Whether all that must hold does.
+    pub fn is_good(&self) -> bool {
+        self.violations == 0 && self.too_slow.is_none()
     }
 
     /// The invariants that no seed says anything about.
@@ -91,8 +130,23 @@ impl Summary {
     }
 }
 
+/// Whether views agreed too late in more than one of a hundred seeds, in words.
+fn too_slow(results: &[Result]) -> Option<String> {
+    let agreed = results.iter().filter_map(|it| Some((it.views_agreed?, &it.scenario)));
+    let [_, p99, max] = quantiles(agreed.clone().map(|(took, _)| took))?;
+    let (_, slowest) = agreed.clone().find(|(took, _)| *took == max)?;
+    (agreed.count() >= MANY && p99 > AGREED_P99).then(|| {
+        format!(
+            "views agreed too late: one of a hundred seeds took {p99:?} or more, where \
+             {AGREED_P99:?} is the most; the slowest is seed {} with {max:?}: {}",
+            slowest.seed,
+            replay(slowest)
+        )
+    })
+}
+
 /// The middle, the 99th of a hundred, and the largest of some times; `None` without any.
-pub fn quantiles(times: impl Iterator<Item = Duration>) -> Option<[Duration; 3]> {
+fn quantiles(times: impl Iterator<Item = Duration>) -> Option<[Duration; 3]> {
     let mut times: Vec<Duration> = times.collect();
     times.sort();
     let last = times.len().checked_sub(1)?;

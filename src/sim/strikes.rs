@@ -350,6 +350,7 @@ impl World {
                 let seen = member.is_some_and(|member| member.node_ref() == me);
                 if gone && seen && by != life && !self.lives[by].downed {
                     self.check_farewell(life, by);
+                    self.checks.agreement.operates(self.net.now);
                     self.lives[life].downed = true;
                     self.net.trace.say(|| format!("life {life} is removed by order to life {by}"));
                     self.control(by, |control, now, sink| control.down(now, me.node, sink));

@@ -48,7 +48,7 @@ pub struct Result {
     pub handled: u64,
     /// Simulated time.
     pub simulated: Duration,
-    /// From the healing until the last view changed.
+    /// From the end of what went wrong until the last view changed.
     pub views_agreed: Option<Duration>,
     /// From the healing until every node had an answer from every routee.
     pub traffic_flows: Option<Duration>,
@@ -193,6 +193,7 @@ impl World {
         };
         self.net.now = at;
         self.ledger.lock().now = at;
+        self.check_progress(at);
         if self.application.is_none() {
             self.check_detection();
             self.find_messages();
@@ -218,7 +219,7 @@ impl World {
             events: self.net.trace.events(),
             handled: ledger.handled_total(),
             simulated: self.net.now.since(Time::ZERO),
-            views_agreed: self.checks.healing.views_agreed(),
+            views_agreed: self.checks.agreement.took(),
             traffic_flows: self.checks.healing.traffic_flows(),
             damped: self.checks.flapping.damped,
             masked: self.checks.masked,

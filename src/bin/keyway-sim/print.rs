@@ -1,10 +1,10 @@
 //! What came of the seeds, in words.
 
 use std::io::Write;
-use std::time::Duration;
 
 use keyway::sim::forgery::{Forged, Forgery};
 use keyway::sim::newer::Heard;
+use keyway::sim::report::Times;
 use keyway::sim::shrink::Smallest;
 use keyway::sim::{Result, Scenario, Summary, report};
 
@@ -28,13 +28,8 @@ fn failures(results: &[Result]) {
 /// All results, for a person to read.
 pub fn results(results: &[Result], summary: &Summary) {
     failures(results);
-    let times =
-        [("views agreed after the healing", results.iter().filter_map(|one| one.views_agreed))];
-    for (what, times) in times {
-        print_quantiles(what, report::quantiles(times));
-    }
-    let flows = report::quantiles(results.iter().filter_map(|one| one.traffic_flows));
-    print_quantiles("every routee answered every node", flows);
+    print_times("views agreed after what went wrong was over", summary.views_agreed);
+    print_times("every routee answered every node", summary.traffic_flows);
     let sum = |of: fn(&Result) -> u64| results.iter().map(of).sum::<u64>();
     say!(
         "fates: {} refused, {} delivered, {} dead, {} unknown, {} attempts handled, {} broadcasts, \
@@ -88,6 +83,9 @@ pub fn results(results: &[Result], summary: &Summary) {
     );
     forged(results);
     exercised(summary);
+    if let Some(too_slow) = &summary.too_slow {
+        say!("{too_slow}");
+    }
     let events: u64 = results.iter().map(|one| one.events).sum();
     let handled: u64 = results.iter().map(|one| one.handled).sum();
     say!(
@@ -129,9 +127,9 @@ fn exercised(summary: &Summary) {
     }
 }
 
-fn print_quantiles(what: &str, quantiles: Option<[Duration; 3]>) {
-    if let Some([p50, p99, max]) = quantiles.map(|times| times.map(|time| time.as_millis())) {
-        say!("{what}: p50 {p50} ms, p99 {p99} ms, max {max} ms");
+fn print_times(what: &str, times: Option<Times>) {
+    if let Some(Times { p50_ms, p99_ms, max_ms }) = times {
+        say!("{what}: p50 {p50_ms} ms, p99 {p99_ms} ms, max {max_ms} ms");
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, asks, bounds, counts, deadlines, deaf, detection, door, ends, farewells, fates,
-    flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks, newer, owners, panics,
-    placement, protocol, removal, replaced, rest, routers, steadiness, strangers, tables,
-    withdrawal,
+    EVENTS, MET, agreement, asks, bounds, counts, deadlines, deaf, detection, door, ends,
+    farewells, fates, flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks,
+    newer, owners, panics, placement, progress, protocol, removal, replaced, rest, routers,
+    steadiness, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -38,6 +38,7 @@ impl World {
             (deadlines::LOST, ledger.deadlines.lost),
             (deadlines::EARLY, ledger.deadlines.timeouts),
             (deadlines::LATE, ledger.deadlines.overdue),
+            (progress::NAME, checks.progress.busy),
             (protocol::NAME, ledger.understood),
             (flows::NAME, checks.flows_noticed + self.net.flows.shut),
             (flows::STALLED, checks.stalled),
@@ -58,6 +59,7 @@ impl World {
             (log::NAME, checks.lines.later),
             (door::NAME, checks.doors),
             (bounds::NAME, checks.bounded),
+            (agreement::NAME, checks.agreement.agreed),
             (healing::NAME, checks.healing.answered),
             (steadiness::NAME, checks.steadiness.moves),
             (EVENTS, checks.changes),

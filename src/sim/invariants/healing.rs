@@ -1,15 +1,16 @@
-//! When all faults have ended, within [`BOUND`] all live nodes agree on view and tables, and every
-//! node gets an answer from every routee. And so it stays: whoever has agreed once does not disagree
-//! again, but for what was said before and comes in during the first second.
+//! When all faults have ended, within [`BOUND`] all live nodes agree on view and tables (how soon,
+//! `agreement.rs` says), and every node gets an answer from every routee. And so it stays: whoever
+//! has agreed once does not disagree again, but for what was said before and comes in during the
+//! first second.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::steadiness::HEARD;
 use super::withdrawal::Site;
-use crate::base::{MemberState, NodeRef, Time, View, WorkerIndex};
+use crate::base::{NodeRef, Time, View, WorkerIndex};
 use crate::control::troubles::PeerTrouble;
-use crate::route::snapshot::{RouterState, Snapshot};
+use crate::route::snapshot::Snapshot;
 use crate::sim::events::LifeId;
 use crate::sim::load::{Outcome, Pending};
 use crate::sim::process::{Body, Life};
@@ -61,11 +62,6 @@ impl Healing {
         self.probes.retain(|probe| probe.from != life);
     }
 
-    /// From the healing until all views were equal and right.
-    pub fn views_agreed(&self) -> Option<Duration> {
-        Some(self.agreed_at?.since(self.began?))
-    }
-
     /// From the healing until every routee had answered every node.
     pub fn traffic_flows(&self) -> Option<Duration> {
         Some(self.flows_at?.since(self.began?))
@@ -77,7 +73,7 @@ impl World {
     pub(in crate::sim) fn look(&mut self) {
         let now = self.net.now;
         let Some(began) = self.checks.healing.began else { return };
-        let disagreement = if self.agree_still() { None } else { self.look_at_all() };
+        let disagreement = if self.agree_still() { None } else { self.look_at_all(began) };
         match disagreement {
             None if self.checks.healing.agreed_at.is_none() => {
                 self.net.trace.note(now, 0, "agreed", 0);
@@ -124,8 +120,8 @@ impl World {
     }
 
     /// Why the live nodes do not agree yet; if they do it is kept by what.
-    fn look_at_all(&mut self) -> Option<String> {
-        let disagreement = self.disagreement();
+    fn look_at_all(&mut self, began: Time) -> Option<String> {
+        let disagreement = self.check_agreement(began).err();
         self.checks.healing.agreed = disagreement.is_none().then(|| self.agreed());
         disagreement
     }
@@ -151,59 +147,6 @@ impl World {
                 };
                 !downed && !leaving && body.as_deref().is_some_and(same)
             })
-    }
-
-    /// Why the live nodes do not agree yet.
-    fn disagreement(&self) -> Option<String> {
-        let staying = self.staying();
-        if let Some(life) = staying.iter().find(|id| {
-            let life = &self.lives[**id];
-            life.downed || life.leaving
-        }) {
-            return Some(format!("life {life} has not gone yet"));
-        }
-        let mut expected: Vec<NodeRef> = staying.iter().map(|life| self.lives[*life].me).collect();
-        expected.sort();
-        let mut first = None;
-        for id in staying {
-            let Some(body) = self.lives[id].body.as_deref() else { continue };
-            let view = body.control.view();
-            let stale = |router: &Arc<RouterState>| {
-                router.table.roster_digest() != view.roster_digest
-                    || router.active != router.table.active(|_| true)
-            };
-            let mut routers = body.snapshot.routers();
-            let ledger = self.ledger.lock();
-            let missing = ledger.routers.held(id).any(|held| body.snapshot.router(held).is_none());
-            drop(ledger);
-            if missing || routers.any(|(_, router)| stale(router)) {
-                return Some(format!("life {id} does not route by its view yet"));
-            }
-            if *first.get_or_insert(view.digest) != view.digest {
-                let mut seen = format!("life {id} has another view than others: ");
-                for member in &view.members {
-                    let (node, state) = (member.node_ref(), member.state);
-                    seen += &format!("{node} {state:?} {}, ", member.reachable);
-                }
-                return Some(seen);
-            }
-            let members: Vec<NodeRef> =
-                view.members.iter().map(|member| member.node_ref()).collect();
-            let mut members = members;
-            members.sort();
-            if members != expected {
-                return Some(format!("life {id} sees {members:?}, there are {expected:?}"));
-            }
-            for member in &view.members {
-                let usable = member.state == MemberState::Up && member.reachable;
-                if !usable || member.services.is_empty() {
-                    let (state, reachable) = (member.state, member.reachable);
-                    let node = member.node_ref();
-                    return Some(format!("life {id} sees {node} {state:?}, reachable {reachable}"));
-                }
-            }
-        }
-        None
     }
 
     fn probes(&self) -> Vec<Probe> {

@@ -2,6 +2,7 @@
 //! what has just changed. A new one also has its line in `exercised.rs` and its row in
 //! `docs/TESTING.md`.
 
+pub mod agreement;
 pub mod asks;
 pub mod bounds;
 pub mod counts;
@@ -30,6 +31,7 @@ pub mod panics;
 pub mod parts;
 mod passage;
 pub mod placement;
+pub mod progress;
 pub mod protocol;
 pub mod removal;
 pub mod replaced;
@@ -75,6 +77,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Checks {
     /// Equal views give equal tables.
     pub tables: tables::Tables,
+    /// Soon after the healing views agree.
+    pub agreement: agreement::Agreement,
     /// After the healing all is well again.
     pub healing: healing::Healing,
     /// Who falls silent again and again is damped.
@@ -83,6 +87,8 @@ pub struct Checks {
     pub deaf: deaf::Deaf,
     /// Who is silent is known to be.
     pub detection: detection::Detection,
+    /// Time goes on.
+    pub progress: progress::Progress,
     /// How often a router's mask changed and its table did not.
     pub masked: u64,
     /// Which tables are asked for.
@@ -135,10 +141,12 @@ impl Checks {
     pub fn new(slots: usize) -> Self {
         Self {
             tables: tables::Tables::default(),
+            agreement: agreement::Agreement::default(),
             healing: healing::Healing::default(),
             flapping: flapping::Flapping::default(),
             deaf: deaf::Deaf::default(),
             detection: detection::Detection::default(),
+            progress: progress::Progress::default(),
             masked: 0,
             jobs: masks::Jobs::default(),
             lines: log::Lines::default(),
