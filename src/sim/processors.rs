@@ -45,6 +45,10 @@ impl World {
             }
             let Some(event) = processor.waiting.pop_front() else { return };
             processor.datagrams -= usize::from(matches!(event, Event::Datagram { .. }));
+            let more = !processor.waiting.is_empty();
+            if let Some(life) = self.life_of(&event) {
+                self.ledger.lock().parts.loads.comes_to(life, more);
+            }
             if let Event::Turn(life, index) = event
                 && let Some(body) = self.lives[life].body.as_deref_mut()
             {
@@ -68,19 +72,26 @@ impl World {
         processor.free_at = from.plus(Duration::from_nanos(step.nanos() * work.times));
     }
 
-    /// Who does what has to be done, if that takes time.
-    pub(super) fn processor_of(&self, event: &Event) -> Option<ProcessorId> {
-        let work = self.plan.work?;
-        let (life, thread) = match event {
-            Event::Datagram { to, .. } => (self.slots.get(*to).copied().flatten()?, 0),
+    /// Whose control has to do something.
+    fn life_of(&self, event: &Event) -> Option<LifeId> {
+        match event {
+            Event::Datagram { to, .. } => self.slots.get(*to).copied().flatten(),
             Event::Timer(life, _)
             | Event::Report(life, _)
             | Event::Tables(life, _)
             | Event::Job(life, ..)
             | Event::Connected(life, ..)
-            | Event::Discovered(life) => (*life, 0),
+            | Event::Discovered(life) => Some(*life),
+            _ => None,
+        }
+    }
+
+    /// Who does what has to be done, if that takes time.
+    pub(super) fn processor_of(&self, event: &Event) -> Option<ProcessorId> {
+        let work = self.plan.work?;
+        let (life, thread) = match event {
             Event::Turn(life, index) => (*life, index + 1),
-            _ => return None,
+            _ => (self.life_of(event)?, 0),
         };
         Some(match work.shared {
             Some(processors) => (self.lives[life].slot % processors, 0),

@@ -55,6 +55,8 @@ struct Known {
     broke: Option<Time>,
     /// When it was last told that something may be lost.
     told_loss: Option<Time>,
+    /// More is due in its control than it has come to.
+    behind: bool,
 }
 
 impl Known {
@@ -121,6 +123,7 @@ impl Truth {
             open: Vec::new(),
             broke: None,
             told_loss: None,
+            behind: false,
         });
     }
 
@@ -274,6 +277,11 @@ impl Truth {
         self.lives[life].broke = Some(now);
     }
 
+    /// A process's control comes to something, and whether more waits for it.
+    pub fn comes_to(&mut self, life: LifeId, more: bool) {
+        self.lives[life].behind = more;
+    }
+
     /// Who this life is.
     pub fn node(&self, life: LifeId) -> NodeRef {
         self.lives[life].me
@@ -313,7 +321,9 @@ impl Truth {
             Err(LoadError::NotAMember) if member => self.no_members.push(id),
             Err(LoadError::NotAMember) => {}
             Err(LoadError::Lost) if self.lives[asker].may_tell_loss(at, now) => self.losses += 1,
-            Err(LoadError::NoAnswer) if lost.is_some_and(|lost| lost < now) => {
+            Err(LoadError::NoAnswer)
+                if lost.is_some_and(|lost| lost < now) && !self.lives[asker].behind =>
+            {
                 return Err(format!(
                     "life {asker} was not told that its question {id} to {to} may be lost"
                 ));
