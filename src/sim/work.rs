@@ -29,7 +29,7 @@ impl Work {
     /// What a seed draws: in most of them work takes no time.
     pub fn draw(seed: u64) -> Option<Self> {
         let mut rng = stream(seed, "work");
-        let times = [1, 8, 40][rng.random_range(0..3)];
+        let times = [1, 4, 8][rng.random_range(0..3)];
         (rng.random_range(0..4) == 0).then_some(Self { times, shared: None })
     }
 

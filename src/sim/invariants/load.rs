@@ -17,6 +17,8 @@ pub const NAME: &str = "what is known of a node's load is what it said";
 const WORTH_TELLING: u16 = 50;
 /// A node that is connected knows what another one has said so long ago.
 pub const FRESH: Duration = Duration::from_secs(2);
+/// And who has just joined, a little later.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// By when a process that runs has said that there was no answer.
@@ -381,7 +383,7 @@ impl World {
     /// Since `agreed` all nodes are connected: what one says the others know soon.
     pub(in crate::sim) fn check_fresh(&mut self, agreed: Time) {
         let now = self.net.now;
-        if now.since(agreed) < FRESH {
+        if now.since(agreed) < FRESH + CATCH_UP {
             return;
         }
         let staying = self.staying();

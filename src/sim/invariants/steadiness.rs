@@ -13,8 +13,9 @@ use crate::sim::world::World;
 /// The invariant's name.
 pub const NAME: &str = "after the faults keys move once per member";
 
-/// By when everyone has heard of what was said before the faults ended, and of what refutes it.
-pub const HEARD: Duration = Duration::from_secs(1);
+/// By when everyone has heard of what was said before the faults ended, and of what refutes it; and
+/// who was about to be damped, is.
+pub const HEARD: Duration = Duration::from_secs(2);
 
 /// What is known of keys since the faults ended.
 #[derive(Default)]
