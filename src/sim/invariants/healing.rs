@@ -1,7 +1,7 @@
 //! When all faults have ended, within [`BOUND`] all live nodes agree on view and tables (how soon,
 //! `agreement.rs` says), and every node gets an answer from every routee. And so it stays: whoever
 //! has agreed once does not disagree again, but for what was said before and comes in during the
-//! first two seconds.
+//! first four seconds.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,8 +14,8 @@ use crate::sim::world::World;
 pub const NAME: &str = "after the faults keys move once per member";
 
 /// By when everyone has heard of what was said before the faults ended, and of what refutes it; and
-/// who was about to be damped, is.
-pub const HEARD: Duration = Duration::from_secs(2);
+/// who was about to be damped (`DAMP_MAX_MS` is 2 s here), is.
+pub const HEARD: Duration = Duration::from_secs(4);
 
 /// What is known of keys since the faults ended.
 #[derive(Default)]
