@@ -536,3 +536,17 @@ fn scratch_memory_of_a_long_message_is_not_kept() {
         assert!(kept <= 64 << 10, "{kept} bytes with frames of at most {max_frame_bytes}");
     }
 }
+
+/// Nothing else announces that its time is over.
+#[test]
+fn an_ask_that_waits_for_room_wakes_its_worker_at_its_deadline() {
+    let mut net = Net::joined(2);
+    let message = Ping { key: 1, what: REPLY, filler: vec![1; 1_000] };
+    while net.cx(0, |cx| cx.tell_to(&reference(1), &message)).is_ok() {}
+    let side = &mut net.sides[0];
+    let deadline = side.worker.now().plus(Duration::from_millis(7));
+    assert_ne!(side.worker.next_deadline(), Some(deadline));
+    let _ticket = side.inject_ask(1, &ping(3), deadline, false);
+    assert!(side.worker.is_holding());
+    assert_eq!(side.worker.next_deadline(), Some(deadline));
+}
