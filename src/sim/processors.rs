@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::events::{Event, LifeId, ProcessorId};
 use super::process::SOCKET_DATAGRAMS;
-use super::work::Step;
+use super::work::{Step, Work};
 use super::world::World;
 
 impl World {
@@ -39,9 +39,8 @@ impl World {
     pub(super) fn goes_on(&mut self, id: ProcessorId) {
         let now = self.net.now;
         while let Some(processor) = self.processors.0.get_mut(&id) {
-            if processor.free_at > now {
-                let at = processor.free_at;
-                return self.net.queue.push(at, Event::Free(id));
+            if processor.free_at > now && !processor.waiting.is_empty() {
+                return self.net.queue.push(processor.free_at, Event::Free(id));
             }
             let Some(event) = processor.waiting.pop_front() else { return };
             processor.datagrams -= usize::from(matches!(event, Event::Datagram { .. }));
@@ -56,10 +55,6 @@ impl World {
             }
             if let Some(event) = self.for_somebody(event) {
                 self.does(event);
-            }
-            let more = self.processors.0.get(&id).is_some_and(|it| !it.waiting.is_empty());
-            if !more {
-                return;
             }
         }
     }
@@ -93,17 +88,22 @@ impl World {
             Event::Turn(life, index) => (*life, index + 1),
             _ => (self.life_of(event)?, 0),
         };
-        Some(match work.shared {
+        Some(self.processor(work, (life, thread)))
+    }
+
+    fn processor(&self, work: Work, (life, thread): (LifeId, usize)) -> ProcessorId {
+        match work.shared {
             Some(processors) => (self.lives[life].slot % processors, 0),
             None => (life, thread),
-        })
+        }
     }
 
     /// Whether something waits for a process's control to have time for it.
     pub(super) fn is_behind(&self, life: LifeId) -> bool {
-        let shared = self.plan.work.and_then(|work| work.shared);
-        let id = shared.map_or((life, 0), |processors| (self.lives[life].slot % processors, 0));
-        self.processors.0.get(&id).is_some_and(|processor| !processor.waiting.is_empty())
+        self.plan.work.is_some_and(|work| {
+            let processor = self.processors.0.get(&self.processor(work, (life, 0)));
+            processor.is_some_and(|processor| !processor.waiting.is_empty())
+        })
     }
 
     fn is_due(&self, life: LifeId, index: usize) -> bool {
