@@ -1,11 +1,8 @@
-//! What a seed may have beside the nodes of its cluster. Drawn from streams of its own.
+//! What a seed may have beside the nodes of its cluster.
 
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 
-use crate::base::Rng;
-
-/// What its chance and that of others differ by.
-const FORGER: u64 = 0x666f_7267_6572;
+use super::streams::stream;
 
 /// What there is; by default nothing.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +14,6 @@ pub struct Strange {
 impl Strange {
     /// What a seed has.
     pub fn draw(seed: u64) -> Self {
-        let one_in =
-            |of: u32, stream: u64| Rng::seed_from_u64(seed ^ stream).random_range(0..of) == 0;
-        Self { forger: one_in(8, FORGER) }
+        Self { forger: stream(seed, "forger").random_range(0..8) == 0 }
     }
 }
