@@ -142,21 +142,23 @@ fn assert_fates(results: &[Result]) {
 }
 
 fn assert_newer(results: &[Result]) {
+    type Way = fn(&Heard) -> u64;
     let sum = |of: fn(&Result) -> u64| results.iter().map(of).sum::<u64>();
     // Newer members said what others do not know, on every way, and it cost nothing.
     let newer = results.iter().filter(|result| result.unknown.total() > 0).count();
     let unknown = sum(|result| result.unknown.total());
     println!("{unknown} unknown things of newer members skipped in {newer} seeds");
     assert!(newer >= 20 && unknown > 2_000);
-    let ways: [fn(&Heard) -> u64; 5] = [
-        |heard| heard.datagrams,
-        |heard| heard.letters,
-        |heard| heard.frames,
-        |heard| heard.reasons,
-        |heard| heard.refusals,
+    // A reason comes where an ask fails, which is seldom.
+    let ways: [(Way, u64); 5] = [
+        (|heard| heard.datagrams, 20),
+        (|heard| heard.letters, 20),
+        (|heard| heard.frames, 20),
+        (|heard| heard.reasons, 3),
+        (|heard| heard.refusals, 20),
     ];
-    for of in ways {
-        assert!(results.iter().map(|result| of(&result.unknown)).sum::<u64>() > 0);
+    for (of, least) in ways {
+        assert!(results.iter().map(|result| of(&result.unknown)).sum::<u64>() > least);
     }
 }
 
