@@ -37,6 +37,7 @@ pub mod removal;
 pub mod replaced;
 pub mod rest;
 pub mod routers;
+pub mod settling;
 pub mod steadiness;
 pub mod strangers;
 pub mod tables;
@@ -468,6 +469,7 @@ impl World {
                     self.blame(asks::NAME, seen);
                 }
             }
+            self.check_all_found(life);
         }
     }
 
