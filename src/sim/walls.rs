@@ -47,6 +47,11 @@ impl Walls {
         is_told.then_some(UNREACHABLE)
     }
 
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        !self.all.is_empty()
+    }
+
     /// Whether nothing arrives.
     pub fn is_between(&self, from: SlotId, to: SlotId) -> bool {
         let row = self.between.get(from);

@@ -50,15 +50,6 @@ impl Injection {
         }
     }
 
-    /// The tells, or the ask, in it.
-    pub fn requests(&self) -> Option<&Chunk> {
-        match self {
-            Self::Frames { frames, .. } => Some(frames),
-            Self::Ask(ask) => Some(&ask.frame),
-            Self::Reply { .. } | Self::Cancel { .. } => None,
-        }
-    }
-
     /// Bytes of frames in it.
     #[inline]
     pub fn bytes(&self) -> usize {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, agreement, asks, bounds, counts, deadlines, deaf, detection, door, ends,
+    EVENTS, MET, agreement, alarms, asks, bounds, counts, deadlines, deaf, detection, door, ends,
     farewells, fates, flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks,
     newer, owners, panics, placement, progress, protocol, removal, replaced, rest, routers,
     steadiness, strangers, tables, withdrawal,
@@ -55,6 +55,8 @@ impl World {
             (farewells::NAME, checks.farewells.told),
             (ghosts::NAME, checks.ghosts.missed),
             (detection::NAME, checks.detection.began),
+            (detection::SOON, checks.detection.soon),
+            (alarms::NAME, checks.alarms),
             (forgetting::NAME, checks.forgotten),
             (log::NAME, checks.lines.later),
             (door::NAME, checks.doors),

@@ -3,12 +3,14 @@
 //! `docs/TESTING.md`.
 
 pub mod agreement;
+pub mod alarms;
 pub mod asks;
 pub mod bounds;
 pub mod counts;
 pub mod deadlines;
 pub mod deaf;
 pub mod detection;
+pub mod disturbed;
 pub mod door;
 pub mod ends;
 pub mod exercised;
@@ -37,7 +39,6 @@ pub mod removal;
 pub mod replaced;
 pub mod rest;
 pub mod routers;
-pub mod settling;
 pub mod steadiness;
 pub mod strangers;
 pub mod tables;
@@ -88,6 +89,10 @@ pub struct Checks {
     pub deaf: deaf::Deaf,
     /// Who is silent is known to be.
     pub detection: detection::Detection,
+    /// What machines went through.
+    pub disturbed: disturbed::Disturbed,
+    /// How often somebody was called unreachable, and was.
+    pub alarms: u64,
     /// Time goes on.
     pub progress: progress::Progress,
     /// How often a router's mask changed and its table did not.
@@ -147,6 +152,8 @@ impl Checks {
             flapping: flapping::Flapping::default(),
             deaf: deaf::Deaf::default(),
             detection: detection::Detection::default(),
+            disturbed: disturbed::Disturbed::default(),
+            alarms: 0,
             progress: progress::Progress::default(),
             masked: 0,
             jobs: masks::Jobs::default(),
@@ -345,6 +352,7 @@ impl World {
     pub(super) fn check_event(&mut self, life: LifeId, event: &MemberEvent) {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
         self.check_calm(life, event);
+        self.check_alarm(life, event);
         self.check_ghost(life, event);
         self.check_replaced(life, event);
         self.note_shown_end(life, event);
@@ -469,7 +477,6 @@ impl World {
                     self.blame(asks::NAME, seen);
                 }
             }
-            self.check_all_found(life);
         }
     }
 
