@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::events::{LifeId, SlotId};
+use super::invariants::settling::mourner;
 use super::load::AppThread;
 use super::network::{DEAD_FLOW, address};
 use super::process::{Body, Core, Ends, Mail, Rings, Sums};
@@ -136,8 +137,10 @@ impl World {
             seed,
         };
         let times = (Duration::ZERO, SLOW_TURN, DEAD_FLOW);
+        let mut worker = Worker::new(parts, self.plan.limits, Time::ZERO);
+        worker.mourn(mourner(&self.ledger, (life, usize::from(index.0))));
         Core {
-            worker: Worker::new(parts, self.plan.limits, Time::ZERO),
+            worker,
             turn: Turn::new(index, workers, times, self.plan.inboxes),
             ends: Ends {
                 id: (life, usize::from(index.0)),

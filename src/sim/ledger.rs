@@ -167,8 +167,13 @@ impl Ledger {
         self.asks.retain(|_, ask| ask.id.sender != asker);
     }
 
-    /// A handler took a message; it may be one that comes `again`.
-    pub fn handled(&mut self, site: Site, id: MessageId, sender_life: LifeId, again: bool) {
+    /// A handler took a message; of one that may come again, this attempt.
+    pub fn handled(
+        &mut self,
+        site: Site,
+        (id, attempt): (MessageId, Option<u64>),
+        sender_life: LifeId,
+    ) {
         self.handled += 1;
         let placed = self.placements.handles(site);
         self.judge(placement::NAME, placed);
@@ -181,9 +186,9 @@ impl Ledger {
         if sender_life != receiver.0 {
             self.handled_at[receiver.0][receiver.1] += 1;
         }
-        let got = self.fates.got(receiver, self.services.me(site.life), id);
+        let got = self.fates.got(receiver, self.services.me(site.life), (id, attempt));
         self.judge(fates::NAME, got);
-        if !again {
+        if attempt.is_none() {
             let arrived = self.order.arrived(receiver, id);
             self.judge(Order::NAME, arrived);
         }

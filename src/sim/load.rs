@@ -213,14 +213,14 @@ impl Witness {
         }
     }
 
-    fn note(&self, from: &ArchivedFrom, again: bool) {
+    fn note(&self, from: &ArchivedFrom, attempt: Option<u64>) {
         let to = from.to.to_native();
         let mut ledger = self.ledger.lock();
         // One that is asked again may be asked elsewhere.
-        if to != ANY && !again {
+        if to != ANY && attempt.is_none() {
             ledger.addressed(self.site, HandlerId(to));
         }
-        ledger.handled(self.site, from.id(), from.life.to_native() as usize, again);
+        ledger.handled(self.site, (from.id(), attempt), from.life.to_native() as usize);
     }
 
     fn replied(&self, token: u64, reply: Result<&ArchivedAnswer, AskError>, now: Time) {
@@ -243,20 +243,20 @@ impl Handler<Note> for Witness {
             self.ledger.lock().panics(self.site, self.sender, note.from.id(), false);
             panics::as_planned();
         }
-        self.note(&note.from, false);
+        self.note(&note.from, None);
     }
 }
 
 impl Handler<Question> for Witness {
     type Reply = Answer;
 
-    fn handle(&mut self, question: &ArchivedQuestion, _: &mut Context<'_>) -> Answer {
+    fn handle(&mut self, question: &ArchivedQuestion, cx: &mut Context<'_>) -> Answer {
         if question.panic {
             let (id, again) = (question.from.id(), question.again);
             self.ledger.lock().panics(self.site, self.sender, id, again);
             panics::as_planned();
         }
-        self.note(&question.from, question.again);
+        self.note(&question.from, cx.attempt().filter(|_| question.again));
         Answer { token: question.token.to_native() }
     }
 }
@@ -265,7 +265,7 @@ impl Handler<Riddle> for Witness {
     type Reply = Later<Answer>;
 
     fn handle(&mut self, riddle: &ArchivedRiddle, cx: &mut Context<'_>) -> Later<Answer> {
-        self.note(&riddle.from, false);
+        self.note(&riddle.from, None);
         let (later, replier) = cx.reply_later();
         let token = riddle.token.to_native();
         self.later.push((token, riddle.from.id(), replier));

@@ -5,7 +5,7 @@ use std::fmt;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::events::LifeId;
-use crate::wire::{Frame, WireType};
+use crate::wire::{Frame, FrameKind, WireType};
 use crate::{Layout, Message};
 
 /// Who numbers messages: one thread of an application, or one worker's routee.
@@ -101,16 +101,18 @@ pub struct Answer {
     pub token: u64,
 }
 
-/// Which of these messages a frame carries.
+/// Which of these messages a frame carries, if any.
 pub fn read_request(frame: &Frame<'_>) -> Option<Request> {
     let (message, body) = (frame.header.message, frame.body());
-    let (from, again) = if message == Note::TYPE_ID {
-        (&Note::access(body)?.from, false)
-    } else if message == Question::TYPE_ID {
-        let question = Question::access(body)?;
-        (&question.from, question.again)
-    } else {
-        (&Riddle::access(body)?.from, false)
+    let (from, again) = match message {
+        _ if !matches!(frame.header.kind, FrameKind::Tell | FrameKind::Ask) => return None,
+        Note::TYPE_ID => (&Note::access(body)?.from, false),
+        Question::TYPE_ID => {
+            let question = Question::access(body)?;
+            (&question.from, question.again)
+        }
+        Riddle::TYPE_ID => (&Riddle::access(body)?.from, false),
+        _ => return None,
     };
     let attempt = frame.fields().correlation.filter(|_| again);
     Some(Request { id: from.id(), is_ask: message != Note::TYPE_ID, attempt })

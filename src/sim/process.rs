@@ -23,7 +23,7 @@ use crate::queue::reply::ReplySlots;
 use crate::queue::wake::sleeper;
 use crate::queue::weighed::{WeighedReceiver, WeighedSender, weighed_ring};
 use crate::route::snapshot::Snapshot;
-use crate::wire::Chunk;
+use crate::wire::{Chunk, Frame};
 use crate::worker::command::{Command, Report, Waiting};
 use crate::worker::turn::Turn;
 use crate::worker::{AppReply, Buffers, Injection, LinkId, Sender, Worker};
@@ -365,6 +365,15 @@ impl Rings {
     /// When the next chunk can be seen.
     pub fn next(&self) -> Option<Time> {
         self.from.iter().flatten().filter_map(|ring| ring.seen.next()).min()
+    }
+
+    /// Takes out all that siblings gave.
+    pub fn drain(&mut self, each: &mut dyn FnMut(&Frame<'_>)) {
+        for ring in self.from.iter_mut().flatten() {
+            while let Some(chunk) = ring.chunks.pop() {
+                chunk.untouched().for_each(|frame| each(&frame));
+            }
+        }
     }
 
     /// In what siblings gave.

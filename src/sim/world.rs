@@ -453,6 +453,8 @@ impl World {
         }
         if self.application.is_none() {
             self.find_messages_of(life);
+            self.check_tickets(life, fate);
+            self.check_all_found(life);
         }
         self.net.trace.note(self.net.now, life, "killed", fate as u64);
         let slot = self.lives[life].slot;

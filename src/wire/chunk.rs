@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 
-use super::deframe::{Deframed, deframe};
+use super::deframe::{Deframed, Frame, deframe};
 use super::header::{
     CORRELATION, CORRELATION_AND_DEADLINE, DEADLINE_US, FrameKind, HEADER_BYTES, at, padded,
 };
@@ -142,6 +142,15 @@ impl Chunk {
     /// How many tells and asks, no byte of which was consumed, are still in the chunk.
     pub fn untouched_requests(&self) -> u64 {
         self.requests().count() as u64
+    }
+
+    /// The frames no byte of which was consumed.
+    pub fn untouched(&self) -> impl Iterator<Item = Frame<'_>> {
+        let starts = self.headers().map(|(start, _)| start).filter(|start| *start >= self.start);
+        starts.filter_map(|start| match deframe(&self.bytes[start..self.end], u32::MAX) {
+            Ok(Deframed::Frame(frame, _)) => Some(frame),
+            _ => None,
+        })
     }
 
     /// The targets and types of those tells and asks.

@@ -6,7 +6,7 @@ use super::link::LinkId;
 use super::request::Request;
 use crate::base::fate::{DeathReason, Refusal};
 use crate::base::{DestinationId, NodeRef};
-use crate::wire::Chunk;
+use crate::wire::{Chunk, Frame};
 
 /// The count for a message that was accepted on another thread but refused by its worker.
 pub(super) fn death(refusal: Refusal) -> DeathReason {
@@ -19,6 +19,21 @@ pub(super) fn death(refusal: Refusal) -> DeathReason {
 }
 
 impl Core {
+    /// A message has died here.
+    #[cold]
+    pub(super) fn mourn(&mut self, reason: DeathReason, frame: &Frame<'_>) {
+        if let Some(mourner) = &mut self.mourner {
+            mourner(reason, frame);
+        }
+    }
+
+    #[cold]
+    pub(super) fn mourn_all(&mut self, reason: DeathReason, chunk: &Chunk) {
+        if let Some(mourner) = &mut self.mourner {
+            chunk.untouched().for_each(|frame| mourner(reason, &frame));
+        }
+    }
+
     /// Tells the driver that messages died.
     #[cold]
     pub(super) fn note_dead(
@@ -63,6 +78,7 @@ impl Core {
         let mut requests = 0;
         while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
             requests += chunk.untouched_requests();
+            self.mourn_all(reason, &chunk);
             self.encoder.give(chunk);
         }
         self.count_dead_here(reason, requests);
@@ -82,6 +98,7 @@ impl Core {
         self.published.tally.dead[reason as usize].add(requests);
         let peer = link.peer.0;
         while let Some(chunk) = self.links[id].outbox.pop_chunk(&mut self.encoder) {
+            self.mourn_all(reason, &chunk);
             self.note_dead_in(reason, &chunk, Some(peer));
             self.encoder.give(chunk);
         }
@@ -96,6 +113,7 @@ impl Core {
         frames: Chunk,
     ) {
         self.published.tally.dead[reason as usize].add(u64::from(frames.frames()));
+        self.mourn_all(reason, &frames);
         self.note_dead_in(reason, &frames, self.node_at(destination));
         self.encoder.give(frames);
     }

@@ -194,6 +194,11 @@ impl Context<'_> {
         self.core.kinds.check::<H>(self.instance.handler, call);
     }
 
+    /// Which attempt this is of an ask, by the number that its asker's worker gave it.
+    pub(crate) fn attempt(&self) -> Option<u64> {
+        self.origin?.correlation
+    }
+
     /// Whether somebody waits for a reply.
     #[inline]
     pub(super) fn wants_reply(&self) -> bool {

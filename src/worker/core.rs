@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::buffers::Buffers;
 use super::calls::Calls;
+use super::dead::Mourner;
 use super::inject::{AppReply, Injection, NoReply};
 use super::kinds::Kinds;
 use super::limits::Limits;
@@ -248,6 +249,7 @@ pub struct Core {
     pub(super) ways_changed: bool,
     /// Where it counts, and others see that and what is called right now.
     pub(super) published: Arc<CountsBoard>,
+    pub(super) mourner: Option<Mourner>,
 }
 
 impl Core {

@@ -4,6 +4,7 @@
 
 use crate::base::fate::DeathReason;
 use crate::base::{HandlerId, MessageTypeId, NodeRef, WorkerIndex};
+use crate::wire::Frame;
 
 /// How many notes that say what a message was about are kept at a time; what comes beyond is summed
 /// up by reason and peer.
@@ -19,6 +20,10 @@ pub struct About {
     /// Of which type.
     pub message: MessageTypeId,
 }
+
+/// Hears of each message that dies on its own node before it is written, and why. Only who holds what a
+/// node counts against what becomes of each message has one.
+pub type Mourner = Box<dyn FnMut(DeathReason, &Frame<'_>) + Send>;
 
 /// Messages that died, as their worker knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,6 +97,7 @@ impl Worker {
 
     /// A sibling worker's chunk that nobody handles any more.
     pub fn bury_chunk(&mut self, chunk: Chunk) {
+        self.core.mourn_all(DeathReason::Stopped, &chunk);
         self.core.count_dead_here(DeathReason::Stopped, chunk.untouched_requests());
         self.core.encoder.give(chunk);
     }
@@ -222,6 +223,9 @@ impl Worker {
             Err(reason) => {
                 let Header { target: handler, message, .. } = frame.header;
                 let about = About { node: self.core.me, handler, message };
+                if !remote {
+                    self.core.mourn(reason, &frame);
+                }
                 self.core.died(origin, remote, reason, about);
             }
         }

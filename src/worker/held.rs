@@ -17,6 +17,7 @@ use super::inject::Injection;
 use crate::base::fate::Refusal;
 use crate::base::{DestinationId, Time};
 use crate::queue::inject::{Room, Weigh};
+use crate::wire::Chunk;
 
 /// A link that has taken nothing for so long may not keep the worker from taking hand-overs.
 const STUCK: Duration = Duration::from_millis(500);
@@ -65,6 +66,11 @@ impl Held {
     /// How many messages wait.
     pub fn messages(&self) -> u64 {
         self.lists.iter().flat_map(|list| &list.waiting).map(Weigh::messages).sum()
+    }
+
+    /// Those messages.
+    pub fn requests(&self) -> impl Iterator<Item = &Chunk> {
+        self.lists.iter().flat_map(|list| &list.waiting).filter_map(Injection::requests)
     }
 
     /// What the worker's queue may take now of what may have to wait here; `None` while nothing

@@ -50,6 +50,15 @@ impl Injection {
         }
     }
 
+    /// The tells, or the ask, in it.
+    pub fn requests(&self) -> Option<&Chunk> {
+        match self {
+            Self::Frames { frames, .. } => Some(frames),
+            Self::Ask(ask) => Some(&ask.frame),
+            Self::Reply { .. } | Self::Cancel { .. } => None,
+        }
+    }
+
     /// Bytes of frames in it.
     #[inline]
     pub fn bytes(&self) -> usize {

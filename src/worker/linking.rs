@@ -279,6 +279,7 @@ impl Worker {
             for ask in chunk.untouched_asks() {
                 asks.failed(ask, id, reason, *now, ask_effects);
             }
+            self.core.mourn_all(reason, &chunk);
             self.core.note_dead_in(reason, &chunk, Some(peer));
         }
         self.core.carry_asks();

@@ -66,7 +66,7 @@ pub use self::buffers::{Buffers, Reply};
 pub use self::command::{Command, Drained, Report, SlowTurn, Undrained};
 pub use self::context::WakeKey;
 pub use self::core::Context;
-pub use self::dead::Dead;
+pub use self::dead::{Dead, Mourner};
 pub use self::deliver::Received;
 pub use self::handler::{Handler, HandlerTable, IntoReply, OnReply, Routee, RouteeFactory};
 pub use self::inject::{AppReply, InjectedAsk, Injection};
@@ -213,6 +213,7 @@ impl Worker {
             kinds: Kinds::default(),
             ways_changed: false,
             published: Arc::default(),
+            mourner: None,
         };
         let (routees, due, round) = Default::default();
         let (next_life, unsampled_call) = (LifeNumber::FIRST, (HandlerId(0), None));

@@ -298,6 +298,11 @@ impl Outbox {
         (self.held, self.account)
     }
 
+    /// What waits, chunk by chunk.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
+    }
+
     /// How many tells and asks wait, of those no byte of which was written.
     pub(super) fn untouched_requests(&self) -> u64 {
         self.chunks.iter().map(Chunk::untouched_requests).sum()

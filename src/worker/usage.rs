@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::Worker;
 use super::calls::NO_CALL;
 use super::link::Role;
 use super::outbox::Outbox;
 use super::purse::Account;
 use super::routees::running;
+use super::{Mourner, Worker};
 use crate::base::{InstanceId, Time};
+use crate::wire::{Chunk, Frame};
 
 /// What a worker holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,11 @@ impl Worker {
         }
     }
 
+    /// From here on somebody hears of each message that dies here.
+    pub fn mourn(&mut self, by: Mourner) {
+        self.core.mourner = Some(by);
+    }
+
     /// What waits for each link.
     pub fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
         self.core.links.iter().map(|(_, link)| &link.outbox)
@@ -113,6 +119,14 @@ impl Worker {
         let outboxes = self.core.links.iter().map(|(_, link)| link.outbox.untouched_requests());
         let waits = self.core.notices.len() + self.core.handed_over.len();
         outboxes.sum::<u64>() + self.held.messages() + waits as u64
+    }
+
+    /// Shows all these, but for routees' own notices, and what is tried again: that is kept with its
+    /// ask.
+    pub fn waiting(&self, each: &mut dyn FnMut(&Frame<'_>)) {
+        let outboxes = self.core.links.iter().flat_map(|(_, link)| link.outbox.chunks());
+        let waiting = outboxes.chain(self.held.requests()).flat_map(Chunk::untouched);
+        waiting.for_each(|frame| each(&frame));
     }
 
     /// How much it holds at the moment.

@@ -16,7 +16,7 @@ use crate::base::fate::{AskError, Counts};
 use crate::base::{NodeRef, Time, WorkerIndex};
 use crate::route::snapshot::{RouterState, Snapshot};
 use crate::sim::events::{ConnId, CoreId, LifeId};
-use crate::sim::messages::{MessageId, Request, SenderId, read_request};
+use crate::sim::messages::{MessageId, SenderId, read_request};
 use crate::sim::network::Owner;
 use crate::sim::process::Sums;
 use crate::sim::world::World;
@@ -32,20 +32,20 @@ const FIND_EVERY: Duration = Duration::from_millis(20);
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of one message: some of the bits below.
-type Known = u16;
+pub type Known = u16;
 
 /// Its sender was told that it is not sent.
-const REFUSED: Known = 1;
+pub const REFUSED: Known = 1;
 /// It may be sent again.
-const AGAIN: Known = 2;
+pub const AGAIN: Known = 2;
 /// It goes to many routees.
-const BROADCAST: Known = 4;
+pub const BROADCAST: Known = 4;
 /// At least one byte of it was written on a connection.
-const WRITTEN: Known = 8;
+pub const WRITTEN: Known = 8;
 /// And that was closed before its end was heard of, or its reply came.
-const LOST: Known = 16;
+pub const LOST: Known = 16;
 /// A handler got it.
-const HANDLED: Known = 32;
+pub const HANDLED: Known = 32;
 /// Whoever asked was told that no handler did.
 const DEAD: Known = 64;
 /// Whoever asked was told how it ended.
@@ -56,11 +56,17 @@ const PANICKED: Known = 256;
 const LET_GO: Known = 512;
 /// The worker that had sent it read a reply to it.
 const ANSWERED: Known = 1024;
+/// It died on its sender's node.
+pub const DIED: Known = 2048;
+/// Its sender's worker was told that no handler got it.
+pub const DEAD_THERE: Known = 4096;
 
 /// One stream of numbered messages.
-struct Sender {
-    core: CoreId,
-    messages: Vec<Known>,
+pub struct Sender {
+    /// Its worker.
+    pub core: CoreId,
+    /// What is known of each.
+    pub messages: Vec<Known>,
 }
 
 /// What a worker's counts must say.
@@ -85,11 +91,16 @@ struct Book {
 }
 
 /// A message of which every routee of a table is to get a copy.
-struct Broadcast {
+pub struct Broadcast {
     to: Arc<RouterState>,
     /// Copies that were not refused.
-    accepted: usize,
-    got: Vec<CoreId>,
+    pub accepted: usize,
+    /// Who had one.
+    pub got: Vec<CoreId>,
+    /// Copies some of which was written on connections.
+    pub written: usize,
+    /// Copies that died on their sender's node.
+    pub died: usize,
 }
 
 /// How often it was looked, and something could have been wrong.
@@ -101,6 +112,10 @@ pub struct Seen {
     pub delivered: u64,
     /// Messages acknowledged as not handled, which were not.
     pub dead: u64,
+    /// Messages that died where they were sent, and were never handled.
+    pub died: u64,
+    /// Messages that were found somewhere as their process was over.
+    pub settled: u64,
     /// Messages with unknown ends, of which some byte was written on what was lost.
     pub unknown: u64,
     /// Attempts of asks that may be sent again which were handled once.
@@ -116,15 +131,18 @@ pub struct Seen {
 /// The messages of one simulation.
 #[derive(Default)]
 pub struct Fates {
-    senders: Vec<Sender>,
+    /// By number.
+    pub senders: Vec<Sender>,
     /// By process and worker.
     books: Vec<Vec<Book>>,
-    passage: Passage,
+    /// What is on connections.
+    pub passage: Passage,
     /// What handlers got from other nodes, until it is known from which connection.
     handled: VecDeque<MessageId>,
     /// Attempts that were handled.
     attempts: BTreeSet<(MessageId, u64)>,
-    broadcasts: BTreeMap<MessageId, Broadcast>,
+    /// Those of routees.
+    pub broadcasts: BTreeMap<MessageId, Broadcast>,
     forgot_at: Time,
     /// What was looked at.
     pub seen: Seen,
@@ -164,7 +182,8 @@ impl Fates {
         MessageId { sender, number: messages.len() as u64 - 1 }
     }
 
-    fn known(&mut self, id: MessageId) -> Option<&mut Known> {
+    /// What is known of a message.
+    pub fn known(&mut self, id: MessageId) -> Option<&mut Known> {
         known(&mut self.senders, id)
     }
 
@@ -236,7 +255,7 @@ impl Fates {
         let book = self.book(core);
         book.refused += refused;
         let state = book.snapshot.as_ref().and_then(|snapshot| snapshot.router(router)).cloned();
-        let Some(state) = state else { return Ok(()) };
+        let Some(state) = state else { return self.refused(id, false) };
         let most = reached(&state).count() as u64;
         // Where none can be reached, the strategy refuses the message once for all.
         let as_one = (sent, refused) == (1, 1);
@@ -250,7 +269,8 @@ impl Fates {
         if let Some(known) = self.known(id) {
             *known |= BROADCAST;
         }
-        self.broadcasts.insert(id, Broadcast { to: state, accepted, got: Vec::new() });
+        self.broadcasts
+            .insert(id, Broadcast { to: state, accepted, got: Vec::new(), written: 0, died: 0 });
         Ok(())
     }
 }
@@ -262,7 +282,8 @@ fn known(senders: &mut [Sender], id: MessageId) -> Option<&mut Known> {
 // ---- what becomes of it ----
 
 impl Fates {
-    /// A handler got a message; `me` is its node's life. Its sender's node may be the same.
+    /// A handler got a message, in one of its attempts if it may be sent again; `me` is its node's
+    /// life. Its sender's node may be the same.
     ///
     /// # Errors
     /// Why it must not.
@@ -270,8 +291,14 @@ impl Fates {
         &mut self,
         (life, worker): CoreId,
         me: NodeRef,
-        id: MessageId,
+        (id, attempt): (MessageId, Option<u64>),
     ) -> Result<(), String> {
+        if let Some(attempt) = attempt {
+            self.seen.attempts += 1;
+            if !self.attempts.insert((id, attempt)) {
+                return Err(format!("an attempt of {id} was handled twice"));
+            }
+        }
         let is_own = self.senders.get(id.sender).is_some_and(|sender| sender.core.0 == life);
         match is_own {
             true => self.book((life, worker)).own += 1,
@@ -293,6 +320,9 @@ impl Fates {
         match before {
             _ if before & REFUSED > 0 => Err(format!("{id} was refused, and handled")),
             _ if before & DEAD > 0 => Err(format!("{id} was told to be dead, and handled")),
+            _ if before & DIED > 0 && before & AGAIN == 0 => {
+                Err(format!("{id} died, and was handled"))
+            }
             _ if before & (HANDLED | AGAIN) == HANDLED => Err(format!("{id} was handled twice")),
             _ => Ok(()),
         }
@@ -300,7 +330,7 @@ impl Fates {
 
     fn got_copy(&mut self, core: CoreId, me: NodeRef, id: MessageId) -> Result<(), String> {
         let Some(broadcast) = self.broadcasts.get_mut(&id) else { return Ok(()) };
-        let Broadcast { to, accepted, got } = broadcast;
+        let Broadcast { to, accepted, got, .. } = broadcast;
         let worker = WorkerIndex(core.1 as u16);
         if got.contains(&core) {
             return Err(format!("worker {worker} of {me} got two copies of {id}"));
@@ -332,8 +362,8 @@ impl Fates {
         count: usize,
     ) -> Result<(), String> {
         let mut wrong = Ok(());
-        let senders = &mut self.senders;
-        self.passage.written((conn, core), outbox, count, &mut |frame| {
+        let Self { senders, broadcasts, passage, .. } = self;
+        passage.written((conn, core), outbox, count, &mut |frame| {
             let request = read_request(frame)?;
             let id = request.id;
             let Some(known) = known(senders, id) else {
@@ -341,8 +371,13 @@ impl Fates {
                 return None;
             };
             let before = std::mem::replace(known, *known | WRITTEN);
+            if let Some(broadcast) = broadcasts.get_mut(&id) {
+                broadcast.written += 1;
+            }
             if before & (REFUSED | BROADCAST) == REFUSED {
                 wrong = Err(format!("{id} was refused, and written"));
+            } else if before & DIED > 0 && before & AGAIN == 0 {
+                wrong = Err(format!("{id} died, and was written"));
             } else if before & DEAD > 0 {
                 wrong = Err(format!("{id} was told to be dead, and written"));
             } else if before & (WRITTEN | AGAIN | BROADCAST) == WRITTEN {
@@ -358,16 +393,7 @@ impl Fates {
     /// # Errors
     /// What its handlers got and was not among them.
     pub fn took(&mut self, conn: ConnId, core: CoreId, bytes: &[u8]) -> Result<(), String> {
-        let Self { passage, handled, attempts, seen, .. } = self;
-        let died =
-            passage.taken(conn, bytes, handled, &mut |Request { id, attempt, .. }| {
-                let Some(attempt) = attempt else { return Ok(()) };
-                seen.attempts += 1;
-                match attempts.insert((id, attempt)) {
-                    true => Ok(()),
-                    false => Err(format!("an attempt of {id} was handled twice")),
-                }
-            })?;
+        let died = self.passage.taken(conn, bytes, &mut self.handled)?;
         self.book(core).died += died;
         Ok(())
     }
@@ -382,7 +408,14 @@ impl Fates {
             let known = senders[id.sender].messages.get(id.number as usize);
             known.is_none_or(|known| known & TOLD > 0)
         };
-        let (delivered, dead) = self.passage.acknowledged(conn, bytes, has_ended)?;
+        let mut unhandled = Vec::new();
+        let heard = self.passage.acknowledged(conn, bytes, has_ended, &mut unhandled);
+        let (delivered, dead) = heard?;
+        for id in unhandled {
+            if let Some(known) = self.known(id) {
+                *known |= DEAD_THERE;
+            }
+        }
         let senders = &mut self.senders;
         self.passage.replied(conn, bytes, &mut |id| {
             if let Some(known) = known(senders, id) {

@@ -39,6 +39,7 @@ pub mod removal;
 pub mod replaced;
 pub mod rest;
 pub mod routers;
+pub mod settling;
 pub mod steadiness;
 pub mod strangers;
 pub mod tables;
@@ -477,6 +478,7 @@ impl World {
                     self.blame(asks::NAME, seen);
                 }
             }
+            self.check_all_found(life);
         }
     }
 

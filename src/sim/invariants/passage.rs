@@ -2,7 +2,7 @@
 //! message that was written it is known whether its receiver has taken it, whether a handler got it
 //! then, and whether its sender has heard of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::sim::events::{ConnId, CoreId, LifeId};
 use crate::sim::messages::{MessageId, Request};
@@ -118,7 +118,7 @@ impl Passage {
     }
 
     /// The worker at the other end has taken these bytes, and its handlers got these messages out
-    /// of them, in order. Gives how many they did not get; `each` hears of those they did.
+    /// of them, in order. Gives how many they did not get.
     ///
     /// # Errors
     /// What cannot be.
@@ -127,7 +127,6 @@ impl Passage {
         conn: ConnId,
         bytes: &[u8],
         handled: &mut VecDeque<MessageId>,
-        each: &mut dyn FnMut(Request) -> Result<(), String>,
     ) -> Result<u64, String> {
         let count = frames(bytes).filter(|(frame, _)| is_request(frame)).count();
         let mut died = 0;
@@ -142,7 +141,6 @@ impl Passage {
             match next.handled {
                 true => {
                     handled.pop_front();
-                    each(next.request)?;
                 }
                 false => died += 1,
             }
@@ -156,7 +154,7 @@ impl Passage {
     }
 
     /// The dialing worker has read these bytes. Gives how many of its messages it has heard of: how
-    /// many as handled, how many as not.
+    /// many as handled, how many as not; `unhandled` gets the latter.
     ///
     /// # Errors
     /// What it heard and is not true.
@@ -165,6 +163,7 @@ impl Passage {
         conn: ConnId,
         bytes: &[u8],
         has_ended: impl Fn(MessageId) -> bool,
+        unhandled: &mut Vec<MessageId>,
     ) -> Result<(u64, u64), String> {
         let mut heard = (0, 0);
         for (frame, _) in frames(bytes).filter(|(frame, _)| frame.header.kind == FrameKind::Ack) {
@@ -179,6 +178,7 @@ impl Passage {
             let mut handled = 0;
             for Written { request, handled: was_handled } in flow.open.drain(..more) {
                 handled += u64::from(was_handled);
+                unhandled.extend((!was_handled).then_some(request.id));
                 flow.asks.extend(request.is_ask.then_some(request.id));
             }
             if flow.asks.len() > 2 * flow.open_asks + ASKS {
@@ -235,6 +235,12 @@ impl Passage {
     pub fn of_worker(&self, core: CoreId) -> Vec<ConnId> {
         let flows = self.flows.iter().filter(|(_, flow)| flow.from == core && !flow.closed);
         flows.map(|(conn, _)| *conn).collect()
+    }
+
+    /// What a process has written and not heard of, on what it has not closed.
+    pub fn written_by(&self, life: LifeId) -> BTreeSet<MessageId> {
+        let flows = self.flows.values().filter(|flow| flow.from.0 == life && !flow.closed);
+        flows.flat_map(|flow| &flow.open).map(|written| written.request.id).collect()
     }
 
     /// How many messages a process has written and not heard of, on what it has not closed.

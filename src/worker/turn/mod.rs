@@ -39,7 +39,7 @@ use crate::base::{LogLimiter, Time, WorkerIndex};
 use crate::queue::Full;
 use crate::queue::board::WayState;
 use crate::route::snapshot::Snapshot;
-use crate::wire::Chunk;
+use crate::wire::{Chunk, Frame};
 
 /// Hand-overs that are taken per turn, so that sockets get their share.
 const HAND_OVERS_PER_TURN: usize = 1024;
@@ -228,6 +228,11 @@ impl Turn {
     /// Messages of siblings that were taken from their rings and not handled yet.
     pub fn waiting_messages(&self) -> u64 {
         self.rests.iter().flatten().map(Chunk::untouched_requests).sum()
+    }
+
+    /// Shows all these.
+    pub fn waiting(&self, each: &mut dyn FnMut(&Frame<'_>)) {
+        self.rests.iter().flatten().flat_map(Chunk::untouched).for_each(|frame| each(&frame));
     }
 
     fn siblings(&self) -> impl Iterator<Item = WorkerIndex> + use<> {
