@@ -333,19 +333,18 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         }
     }
 
-    /// What keeps its frame is not waited for any longer on links like this: it is tried elsewhere.
-    /// What was sent once stays open, since a reply may still come.
-    pub fn give_up_on(&mut self, like: impl Fn(L) -> bool, now: Time, out: &mut Effects<W>) {
+    /// The attempts of plans on links like this, each with its link.
+    pub fn attempts_on(&self, like: impl Fn(L) -> bool) -> Vec<(u64, L)> {
         if self.kept_bytes == 0 {
-            return;
+            return Vec::new();
         }
-        let attempts = self.table.find(|entry| match entry {
-            Entry::Attempt { link: Some(link), .. } => like(*link),
-            Entry::Attempt { link: None, .. } | Entry::Ask(_) => false,
-        });
-        for attempt in attempts {
-            self.lost(attempt, AskError::LinkLost, now, out);
-        }
+        let link = |entry: &Entry<W, L, T>| match entry {
+            Entry::Attempt { link, .. } => link.filter(|link| like(*link)),
+            Entry::Ask(_) => None,
+        };
+        let attempts = self.table.find(|entry| link(entry).is_some());
+        let with_link = |attempt| Some((attempt, link(self.table.get(attempt)?)?));
+        attempts.into_iter().filter_map(with_link).collect()
     }
 
     /// Where messages go has changed: what rests after a failure tries again at once.
@@ -394,7 +393,8 @@ impl<W, L: Copy + PartialEq, T> Asks<W, L, T> {
         })
     }
 
-    fn lost(&mut self, correlation: u64, error: AskError, now: Time, out: &mut Effects<W>) {
+    /// Nothing more comes of an attempt, or of an ask that is sent once.
+    pub fn lost(&mut self, correlation: u64, error: AskError, now: Time, out: &mut Effects<W>) {
         match self.table.get(correlation) {
             Some(Entry::Attempt { ask, .. }) => {
                 self.attempt_failed(*ask, correlation, error, now, out);

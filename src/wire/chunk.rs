@@ -166,11 +166,33 @@ impl Chunk {
     /// The correlations of the asks no byte of which was consumed.
     pub fn untouched_asks(&self) -> impl Iterator<Item = u64> {
         let frames = self.headers().filter(|(start, _)| *start >= self.start);
-        frames.filter_map(|(start, header)| {
-            let is_ask = at::KIND.read(header) & 15 == FrameKind::Ask as u8;
-            let frame = self.bytes[start..self.end].first_chunk::<{ CORRELATION.end() }>()?;
-            is_ask.then(|| CORRELATION.read(frame))
-        })
+        frames.filter_map(|(start, _)| ask_of(&self.bytes[start..self.end]))
+    }
+
+    /// Takes out the frames, of those no byte of which was consumed, that fit by their bytes; `None`
+    /// when there is none.
+    pub fn take_out(&mut self, fits: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        let untouched: Vec<usize> = self.boundaries().filter(|at| *at >= self.start).collect();
+        let frames = || untouched.windows(2).map(|pair| pair[0]..pair[1]);
+        let taken = frames().filter(|frame| fits(&self.bytes[frame.clone()]));
+        let bytes = taken.map(|frame| frame.len()).sum::<usize>();
+        if bytes == 0 {
+            return None;
+        }
+        let mut out = Self::with_capacity(bytes);
+        let mut kept = untouched[0];
+        for frame in frames() {
+            if fits(&self.bytes[frame.clone()]) {
+                out.append(&self.bytes[frame], 1);
+                self.frames -= 1;
+            } else {
+                let length = frame.len();
+                self.bytes.copy_within(frame, kept);
+                kept += length;
+            }
+        }
+        self.end = kept;
+        Some(out)
     }
 
     /// Of each tell, ask and reply no byte of which was consumed: whether it is a request, and how
@@ -278,6 +300,13 @@ impl Chunk {
             Some((start, header))
         })
     }
+}
+
+/// The correlation of the first frame, if that is an ask.
+pub fn ask_of(frames: &[u8]) -> Option<u64> {
+    let frame = frames.first_chunk::<{ CORRELATION.end() }>()?;
+    let is_ask = at::KIND.read(frame) & 15 == FrameKind::Ask as u8;
+    is_ask.then(|| CORRELATION.read(frame))
 }
 
 impl fmt::Debug for Chunk {

@@ -16,7 +16,7 @@ mod tests;
 pub mod version;
 
 pub use auth::{ClusterKey, ClusterKeyError};
-pub use chunk::{CHUNK_BYTES, Chunk};
+pub use chunk::{CHUNK_BYTES, Chunk, ask_of};
 pub use deframe::{Deframed, Frame, WireError, deframe};
 pub use encode::{EncodeError, encode, encode_empty, measure};
 pub use header::{Fields, FrameKind, HEADER_BYTES, Header, MAX_FIELDS_BYTES, padded};

@@ -67,10 +67,9 @@ impl Worker {
 
     /// What may be sent again does not wait for peers that do not answer, nor longer than it must.
     fn give_up_attempts(&mut self) {
-        let Core { asks, ask_effects, links, now, .. } = &mut self.core;
+        let Core { asks, ask_effects, now, .. } = &mut self.core;
         asks.hurry(*now, ask_effects);
-        let silent = |link| links.get(link).is_some_and(|link| link.silent);
-        asks.give_up_on(silent, *now, ask_effects);
+        self.core.give_up_on(|_, link| link.silent);
         self.core.carry_asks();
     }
 
@@ -288,13 +287,13 @@ impl Worker {
     /// A link is being dialed since a while: what may be sent again is tried elsewhere if that takes
     /// too long, and strategies that may pass over it do.
     pub(super) fn look_at_dial(&mut self, id: LinkId) {
-        let Core { links, timers, asks, ask_effects, now, .. } = &mut self.core;
+        let Core { links, timers, now, .. } = &mut self.core;
         let Some(link) = links.get_mut(id) else { return };
         link.dial_watched = link.state == LinkState::Dialing && !link.is_late(*now);
         if link.dial_watched {
             timers.insert(link.dialed_at.plus(LATE_DIAL), Timer::Dial(id));
         } else if link.state == LinkState::Dialing {
-            asks.give_up_on(|on| on == id, *now, ask_effects);
+            self.core.give_up_on(|on, _| on == id);
             self.core.refresh_usable();
             self.core.carry_asks();
         }
@@ -466,7 +465,7 @@ impl Worker {
 
     /// Once anything of an ask was written it may have been handled, and must not be called dead; of
     /// these nothing was.
-    fn fail_asks_but(&mut self, unwritten: &[u64], link: LinkId, error: AskError) {
+    pub(super) fn fail_asks_but(&mut self, unwritten: &[u64], link: LinkId, error: AskError) {
         let Core { asks, ask_effects, now, .. } = &mut self.core;
         asks.link_lost_but(unwritten, link, error, *now, ask_effects);
         self.core.carry_asks();

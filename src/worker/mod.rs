@@ -7,8 +7,8 @@
 //! - where messages go: `place`, `select`, `router_ref`, `router_slot`
 //! - what other threads hand over and get: `inject`, `replier`, `send`
 //! - what is kept and told: `limits`, `panics`, `calls`, `kinds`, `work`, `dead`, `request`
-//! - all that handlers may touch: `core`, and what is done with it in `burying`, `panicked`
-//!   and `asks`
+//! - all that handlers may touch: `core`, and what is done with it in `burying`, `giving_up`,
+//!   `panicked` and `asks`
 //! - what users see and write: `context`, `handler`, `asking`; and what control says: `command`
 //! - `Worker`, declared here, in parts: `routees`, `working`, `parts`, `deliver`, `admit`, `held`,
 //!   `linking`, `mend`, `due`, `usage`, `drained`
@@ -29,6 +29,7 @@ pub mod dead;
 mod deliver;
 mod drained;
 mod due;
+mod giving_up;
 pub mod handler;
 mod held;
 pub mod inject;
@@ -473,7 +474,9 @@ impl Worker {
                 Role::Dialed { .. } => self.lose(id, DeathReason::Stopped),
                 Role::Own | Role::Sibling(_) => {
                     // Some may have been handled, with the reply on its way back.
-                    self.fail_asks(id, AskError::LinkLost);
+                    let unhandled = self.core.links[id].outbox.unwritten_asks();
+                    self.fail_asks_but(&unhandled, id, AskError::LinkLost);
+                    self.fail_asks(id, AskError::Dead(DeathReason::Stopped));
                     self.core.bury_local(id, DeathReason::Stopped);
                 }
                 Role::Accepted { .. } => {}

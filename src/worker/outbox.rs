@@ -267,21 +267,23 @@ impl Outbox {
 
     /// Takes out the messages that its peer does not take.
     pub(super) fn take_too_large(&mut self, encoder: &mut Encoder) -> Vec<Chunk> {
-        let mut out = Vec::new();
-        if self.chunks.iter().all(|chunk| self.fits(chunk)) {
-            return out;
-        }
+        let takes = self.takes;
+        self.take_out(encoder, |frame| frame.len() > takes)
+    }
+
+    /// Takes out the frames, of those no byte of which was written, that fit.
+    pub(super) fn take_out(
+        &mut self,
+        encoder: &mut Encoder,
+        fits: impl Fn(&[u8]) -> bool,
+    ) -> Vec<Chunk> {
+        let out = self.chunks.iter_mut().filter_map(|chunk| chunk.take_out(&fits));
+        let out: Vec<Chunk> = out.collect();
+        self.bytes -= out.iter().map(Chunk::len).sum::<usize>();
         for _ in 0..self.chunks.len() {
-            let Some(chunk) = self.pop_chunk(encoder) else { break };
-            if self.fits(&chunk) {
-                self.push_chunk(encoder, chunk);
-                continue;
-            }
-            let (kept, longer) = self.split(&chunk);
-            encoder.give(chunk);
-            out.push(longer);
-            if !kept.is_empty() {
-                self.push_chunk(encoder, kept);
+            match self.remove(encoder) {
+                Some(chunk) if !chunk.is_empty() => self.add(encoder, chunk),
+                emptied => emptied.into_iter().for_each(|chunk| encoder.give(chunk)),
             }
         }
         out

@@ -24,8 +24,8 @@ pub struct History {
     pub panicked: bool,
     /// And let it go without a reply.
     pub let_go: bool,
-    /// Its worker was told to stop.
-    pub stopping: bool,
+    /// Its worker was told to stop, and has not buried it: a sibling may have it.
+    pub left: bool,
 }
 
 /// What must have been for an end of an ask to be true.
@@ -128,8 +128,9 @@ impl History {
             }
             Needs::LetGo if !self.let_go => Err("its handler has not let it go"),
             Needs::Panicked if !self.panicked => Err("no handler panicked over it"),
-            Needs::Lost if !(self.lost || self.again || self.stopping) => {
-                Err("no link was lost on which it was")
+            // An attempt may have been given up on a link that is silent.
+            Needs::Lost if !(self.lost || (self.again && self.written) || self.left) => {
+                Err("no link was lost on which any of it was written")
             }
             Needs::Never => Err("nothing of that kind is here"),
             _ => Ok(()),
@@ -183,6 +184,9 @@ mod tests {
         assert!(History { let_go: true, ..handled }.allows(DEAD(DeathReason::NoReply)).is_ok());
         assert!(handled.allows(Err(AskError::LinkLost)).is_err());
         assert!(History { lost: true, ..handled }.allows(Err(AskError::LinkLost)).is_ok());
+        let again = History { again: true, ..none };
+        assert!(again.allows(Err(AskError::LinkLost)).is_err());
+        assert!(History { written: true, ..again }.allows(Err(AskError::LinkLost)).is_ok());
         assert!(handled.allows(Err(AskError::Timeout)).is_ok());
         assert!(handled.allows(Err(AskError::InvalidReply)).is_err());
     }

@@ -60,6 +60,8 @@ const ANSWERED: Known = 1024;
 pub const DIED: Known = 2048;
 /// Its sender's worker was told that no handler got it.
 pub const DEAD_THERE: Known = 4096;
+/// Whoever asked was told that a handler may have got it.
+pub const UNKNOWN: Known = 8192;
 
 /// One stream of numbered messages.
 pub struct Sender {
@@ -141,6 +143,8 @@ pub struct Fates {
     handled: VecDeque<MessageId>,
     /// Attempts that were handled.
     attempts: BTreeSet<(MessageId, u64)>,
+    /// Attempts that died where they were sent.
+    pub dead_attempts: BTreeSet<(MessageId, u64)>,
     /// Those of routees.
     pub broadcasts: BTreeMap<MessageId, Broadcast>,
     forgot_at: Time,
@@ -298,6 +302,9 @@ impl Fates {
             if !self.attempts.insert((id, attempt)) {
                 return Err(format!("an attempt of {id} was handled twice"));
             }
+            if self.dead_attempts.contains(&(id, attempt)) {
+                return Err(format!("an attempt of {id} died, and was handled"));
+            }
         }
         let is_own = self.senders.get(id.sender).is_some_and(|sender| sender.core.0 == life);
         match is_own {
@@ -362,7 +369,7 @@ impl Fates {
         count: usize,
     ) -> Result<(), String> {
         let mut wrong = Ok(());
-        let Self { senders, broadcasts, passage, .. } = self;
+        let Self { senders, broadcasts, passage, dead_attempts, .. } = self;
         passage.written((conn, core), outbox, count, &mut |frame| {
             let request = read_request(frame)?;
             let id = request.id;
@@ -378,6 +385,8 @@ impl Fates {
                 wrong = Err(format!("{id} was refused, and written"));
             } else if before & DIED > 0 && before & AGAIN == 0 {
                 wrong = Err(format!("{id} died, and was written"));
+            } else if request.attempt.is_some_and(|it| dead_attempts.contains(&(id, it))) {
+                wrong = Err(format!("an attempt of {id} died, and was written"));
             } else if before & DEAD > 0 {
                 wrong = Err(format!("{id} was told to be dead, and written"));
             } else if before & (WRITTEN | AGAIN | BROADCAST) == WRITTEN {
@@ -460,6 +469,7 @@ impl Fates {
         let known = self.known(id).ok_or("an end of an ask that never was")?;
         let history = history(*known, stopping);
         *known |= TOLD | if History::denies(end) { DEAD } else { 0 };
+        *known |= if end == Err(AskError::LinkLost) { UNKNOWN } else { 0 };
         history.allows(end).map_err(|why| format!("{id} ended so: {end:?}; but {why}"))
     }
 
@@ -500,7 +510,7 @@ fn history(known: Known, stopping: bool) -> History {
         handled: has(HANDLED),
         panicked: has(PANICKED),
         let_go: has(LET_GO),
-        stopping,
+        left: stopping && !has(DIED),
     }
 }
 

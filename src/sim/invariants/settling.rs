@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use super::asks;
 use super::fates::{
     AGAIN, BROADCAST, Broadcast, DEAD_THERE, DIED, Fates, HANDLED, Known, LOST, NAME, REFUSED,
-    WRITTEN,
+    UNKNOWN, WRITTEN,
 };
 use crate::base::fate::DeathReason;
 use crate::sim::events::{CoreId, LifeId};
 use crate::sim::load::Shared;
-use crate::sim::messages::{MessageId, read_request};
+use crate::sim::messages::{MessageId, Request, read_request};
 use crate::sim::process::Fate;
 use crate::sim::world::World;
 use crate::wire::{Chunk, Frame};
@@ -33,7 +33,7 @@ pub fn mourner(ledger: &Shared, core: CoreId) -> Mourner {
     Box::new(move |reason, frame| {
         if let Some(request) = read_request(frame) {
             let mut ledger = ledger.lock();
-            let died = ledger.fates.died(core, request.id, reason);
+            let died = ledger.fates.died(core, request, reason);
             ledger.judge(NAME, died);
         }
     })
@@ -62,7 +62,13 @@ impl Fates {
     ///
     /// # Errors
     /// Why it cannot have.
-    pub fn died(&mut self, core: CoreId, id: MessageId, reason: DeathReason) -> Result<(), String> {
+    pub fn died(
+        &mut self,
+        core: CoreId,
+        request: Request,
+        reason: DeathReason,
+    ) -> Result<(), String> {
+        let Request { id, attempt, .. } = request;
         // Its handler was told to panic, and had it.
         if reason == DeathReason::HandlerPanicked {
             return Ok(());
@@ -72,9 +78,16 @@ impl Fates {
             broadcast.died += 1;
             return Ok(());
         }
+        let is_own = self.senders.get(id.sender).is_some_and(|sender| sender.core == core);
         let known = self.known(id).ok_or_else(|| format!("{id} died and was never sent"))?;
         let before = std::mem::replace(known, *known | DIED);
+        if let Some(attempt) = attempt {
+            self.dead_attempts.insert((id, attempt));
+        }
         let wrong = match before {
+            _ if is_own && before & (UNKNOWN | LOST | WRITTEN) == UNKNOWN => {
+                "was told to be unknown"
+            }
             // What may be sent again may have been before.
             _ if before & (AGAIN | BROADCAST) > 0 => return Ok(()),
             _ if before & REFUSED > 0 => "was refused",
