@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyway::sim::invariants::fates::Seen;
-use keyway::sim::invariants::{deaf, flapping, flows, healing, watches};
+use keyway::sim::invariants::{deaf, detection, flapping, flows, healing, watches};
 use keyway::sim::newer::Heard;
 use keyway::sim::plan::Plan;
 use keyway::sim::{Course, Result, Scenario, Summary, report, simulate};
@@ -98,7 +98,7 @@ fn two_hundred_seeds_hold() {
          limits were kept"
     );
     assert!(ended > 1_000 && shared > 100 && routing > 1_000 && limits > 100);
-    assert!(withdrawn > 1_000 && told > 100 && late > 100 && unknown > 10);
+    assert!(withdrawn > 1_000 && told > 40 && late > 40 && unknown > 5);
     // Loads were spread and asked for, and channels lost some of the questions.
     let (words, fresh) = (sum(|result| result.load_words), sum(|result| result.loads_fresh));
     let (answers, losses) = (sum(|result| result.load_answers), sum(|result| result.load_losses));
@@ -117,8 +117,8 @@ fn two_hundred_seeds_hold() {
     let summary = Summary::new(&results, Duration::ZERO);
     assert_eq!(summary.too_slow, None);
     let missing: Vec<_> = summary.unexercised().collect();
-    // That takes longer than the faults of such short seeds.
-    assert_eq!(missing, [flows::STALLED], "{:?}", summary.checks);
+    // These take longer than the faults of such short seeds.
+    assert_eq!(missing, [detection::SOON, flows::STALLED], "{:?}", summary.checks);
 }
 
 fn assert_fates(results: &[Result]) {

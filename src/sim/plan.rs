@@ -149,7 +149,7 @@ fn faults(seed: u64) -> Vec<Repeated> {
 /// How much is sent in a second by all together, on average: with more of it what a message meets is
 /// nothing else, and a seed takes longer. Bursts come less often, and are smaller where they would
 /// come too seldom.
-const MESSAGES_A_SECOND: u64 = 120;
+const MESSAGES_A_SECOND: u64 = 60;
 /// The longest pause between two bursts, on average.
 const PAUSE_MS: u64 = 4_000;
 
@@ -243,7 +243,7 @@ impl Plan {
         let newer = one_in("newer", 8).then_some(nodes - 1);
         let mut traffic = traffic(&mut chance("traffic"));
         // What a newer member says more it says with its messages.
-        let of = if newer.is_some() { 4 } else { 1 };
+        let of = if newer.is_some() { 8 } else { 1 };
         traffic = traffic.within_budget(scenario, of * MESSAGES_A_SECOND);
         let mut weighing = chance("weights");
         let mut weights: Vec<u32> =
