@@ -333,6 +333,12 @@ impl<T> Injector<T> {
         self.shared.queue.len()
     }
 
+    /// What all that waits weighs, as stale as [`Injector::len`].
+    pub fn weight(&self) -> u64 {
+        let taken = self.shared.taken.load(Ordering::Acquire);
+        self.shared.put.load(Ordering::Relaxed).wrapping_sub(taken)
+    }
+
     /// Whether nothing waits; as stale as [`Injector::len`].
     pub fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()

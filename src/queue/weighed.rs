@@ -33,7 +33,7 @@ impl<T: Weigh> WeighedSender<T> {
     #[inline]
     pub fn push_quiet(&mut self, item: T) -> Result<(), Full<T>> {
         let weight = item.weight() as u64;
-        let waiting = self.put.wrapping_sub(self.taken.load(Ordering::Acquire));
+        let waiting = self.waiting();
         if waiting > 0 && waiting.saturating_add(weight) > self.most {
             return Err(Full(item));
         }
@@ -44,6 +44,12 @@ impl<T: Weigh> WeighedSender<T> {
 }
 
 impl<T> WeighedSender<T> {
+    /// What all that waits weighs, and the consumer may be taking meanwhile.
+    #[inline]
+    pub fn waiting(&self) -> u64 {
+        self.put.wrapping_sub(self.taken.load(Ordering::Acquire))
+    }
+
     /// Wakes the consumer if it sleeps.
     #[inline]
     pub fn notify(&self) {

@@ -367,6 +367,16 @@ impl Rings {
         self.from.iter().flatten().filter_map(|ring| ring.seen.next()).min()
     }
 
+    /// How many chunks of each sibling wait.
+    pub fn chunks(&self) -> impl Iterator<Item = usize> {
+        self.from.iter().flatten().map(|ring| ring.chunks.len())
+    }
+
+    /// What all chunks for each sibling weigh.
+    pub fn weights(&self) -> impl Iterator<Item = u64> {
+        self.to.iter().flatten().map(WeighedSender::waiting)
+    }
+
     /// Takes out all that siblings gave.
     pub fn drain(&mut self, each: &mut dyn FnMut(&Frame<'_>)) {
         for ring in self.from.iter_mut().flatten() {

@@ -57,6 +57,11 @@ impl Held {
         self.count
     }
 
+    /// What all that waits weighs.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When the first ask that waits has to end.
     #[inline]
     pub fn soonest(&self) -> Option<Time> {

@@ -22,6 +22,8 @@ pub struct Usage {
     pub timers: usize,
     /// Hand-overs that wait for room.
     pub held: usize,
+    /// And what these weigh.
+    pub held_bytes: usize,
     /// Bytes in the fullest outbox.
     pub fullest_outbox: usize,
     /// The memory of frames that are kept to be sent again: as it is counted, and as it is.
@@ -156,8 +158,9 @@ impl Worker {
         Usage {
             links: core.links.len(),
             asks: core.asks.len() + core.failed_asks.len(),
-            timers: core.timers.len() + core.wakes.len() + core.asks.timers(),
+            timers: core.timers.len() + core.asks.timers(),
             held: self.held.count(),
+            held_bytes: self.held.bytes(),
             fullest_outbox: purses.iter().map(|purse| purse.fullest).max().unwrap_or(0),
             kept_bytes: core.asks.kept_bytes(),
             stranded_attempts: core.asks.attempted().filter(|link| stranded(*link)).count(),

@@ -1,5 +1,5 @@
-//! Memory is bounded: outboxes, asks, timers, links and member records stay within what the
-//! settings allow.
+//! Memory is bounded, each kind by itself: outboxes, receive buffers, asks, timers, links and member
+//! records stay within what the settings allow. What waits between threads is looked at in `rooms`.
 
 use crate::base::View;
 use crate::wire::{CHUNK_BYTES, padded};
@@ -9,12 +9,42 @@ use crate::worker::turn::inboxes::{InboxRoom, InboxUsage};
 use crate::worker::{Limits, PurseUsage, Usage};
 
 /// The invariant's name.
-pub const NAME: &str = "memory stays within its bounds";
+pub const NAME: &str = "links and member records are no more than there may be";
+/// Of asks that have not ended.
+pub const ASKS: &str = "open asks are no more than are set";
+/// Of what is kept of those that may be sent again.
+pub const KEPT: &str = "frames that may be sent again take no more than is printed";
+/// Of timers.
+pub const TIMERS: &str = "timers are no more than asks, links and parts need";
+/// Of outboxes, each by itself and all of an account.
+pub const OUTBOXES: &str = "outboxes take no more than is printed";
+/// Of receive buffers.
+pub const INBOXES: &str = "receive buffers take no more than is printed";
 
-/// Timers that do not belong to an ask or link: wake-ups that routees asked for, one for each riddle
-/// that they have not solved.
-const WAKE_UPS: usize = 4_096;
+/// How often something stood at a bound, where a little more were too much.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounded {
+    /// There were as many members as machines.
+    pub members: u64,
+    /// No more asks could be opened.
+    pub asks: u64,
+    /// What is kept took more than half of its room.
+    pub kept: u64,
+    /// More timers ran than asks were open: those of links count.
+    pub timers: u64,
+    /// An outbox had its limit.
+    pub outboxes: u64,
+    /// A quarter of the receive buffers was more than half taken.
+    pub inboxes: u64,
+}
 
+/// What has grown too large: whose bound that is, and how large.
+pub type Exceeded = (&'static str, String);
+
+/// An ask has a deadline, and one that may be sent again a pause.
+const ASK_TIMERS: usize = 2;
+/// A link has one for acknowledgements, one for its dial or rest, and two as it parts.
+const LINK_TIMERS: usize = 4;
 /// Watch asks again with one timer and looks at unknown nodes with another.
 const PART_TIMERS: usize = 2;
 /// Frames of the protocol, which always find room in an outbox: there are few, and they are small.
@@ -24,30 +54,39 @@ const LINKS: usize = 512;
 
 /// A worker after a duty cycle, in which outboxes held so much, by account, before they were written.
 ///
-/// Gives whether something stands at its bound, where a little more were too much.
-///
 /// # Errors
 /// What has grown too large.
-pub fn check_worker(usage: &Usage, fullest: [usize; 3], limits: &Limits) -> Result<bool, String> {
-    let timers = usage.asks + 4 * usage.links + WAKE_UPS + PART_TIMERS;
+pub fn check_worker(
+    usage: &Usage,
+    fullest: [usize; 3],
+    limits: &Limits,
+    seen: &mut Bounded,
+) -> Result<(), Exceeded> {
+    let timers = ASK_TIMERS * usage.asks + LINK_TIMERS * usage.links + PART_TIMERS;
+    let (counted, kept) = usage.kept_bytes;
+    let room = limits.retry_bytes.max(limits.max_frame_bytes as usize);
     let found = [
-        ("open asks", usage.asks, limits.max_asks),
-        ("links", usage.links, LINKS),
-        ("timers", usage.timers, timers),
+        (ASKS, "open asks", usage.asks, limits.max_asks),
+        (NAME, "links", usage.links, LINKS),
+        (TIMERS, "timers", usage.timers, timers),
+        (KEPT, "bytes of frames to be sent again", kept, room),
     ];
-    for (what, count, limit) in found {
+    for (name, what, count, limit) in found {
         if count > limit {
-            return Err(format!("{count} {what}, where there may be {limit}"));
+            return Err((name, format!("{count} {what}, where there may be {limit}")));
         }
     }
-    let (counted, kept) = usage.kept_bytes;
-    if counted != kept || kept > limits.retry_bytes.max(limits.max_frame_bytes as usize) {
-        return Err(format!("frames to be sent again take {kept} bytes, counted as {counted}"));
+    if counted != kept {
+        return Err((KEPT, format!("frames to be sent again take {kept} bytes, not {counted}")));
     }
     for ((account, purse), fullest) in Account::ALL.iter().zip(&usage.purses).zip(fullest) {
-        check_purse(*account, purse, fullest, limits)?;
+        check_purse(*account, purse, fullest, limits).map_err(|seen| (OUTBOXES, seen))?;
     }
-    Ok(usage.asks == limits.max_asks || fullest.iter().any(|bytes| *bytes >= limits.outbox_bytes))
+    seen.asks += u64::from(usage.asks == limits.max_asks);
+    seen.kept += u64::from(2 * kept > limits.retry_bytes);
+    seen.timers += u64::from(usage.timers > usage.asks);
+    seen.outboxes += u64::from(fullest.iter().any(|bytes| *bytes >= limits.outbox_bytes));
+    Ok(())
 }
 
 /// What the message takes with which a bound is passed: a chunk of its own.
@@ -123,12 +162,14 @@ pub fn check_inboxes(
     accounts: [InboxUsage; 4],
     room: &InboxRoom,
     limits: &Limits,
+    seen: &mut Bounded,
 ) -> Result<(), String> {
     for InboxUsage { what, counted, granted, links } in accounts {
         // One long message may take more than a quarter, if it is alone.
         let quarter = room.all_bytes / 4;
         let alone = padded(limits.max_frame_bytes as usize);
         let limit = if what.is_long() && links <= 1 { quarter.max(alone) } else { quarter };
+        seen.inboxes += u64::from(2 * granted > limit);
         if counted != granted || granted > limit {
             return Err(format!(
                 "receive buffers may take {granted} bytes for {what:?} on {links} links, counted as \
@@ -143,8 +184,9 @@ pub fn check_inboxes(
 ///
 /// # Errors
 /// When there are more members than machines.
-pub fn check_members(view: &View, slots: usize) -> Result<(), String> {
+pub fn check_members(view: &View, slots: usize, seen: &mut Bounded) -> Result<(), String> {
     let members = view.members.len();
+    seen.members += u64::from(members == slots);
     if members > slots {
         return Err(format!("{members} members, where there are {slots} machines"));
     }

@@ -7,7 +7,7 @@ use super::order::Order;
 use super::{
     EVENTS, MET, agreement, alarms, asks, bounds, counts, deadlines, deaf, detection, door, ends,
     farewells, fates, flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks,
-    newer, owners, panics, placement, progress, protocol, removal, replaced, rest, routers,
+    newer, owners, panics, placement, progress, protocol, removal, replaced, rest, rooms, routers,
     steadiness, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
@@ -60,7 +60,14 @@ impl World {
             (forgetting::NAME, checks.forgotten),
             (log::NAME, checks.lines.later),
             (door::NAME, checks.doors),
-            (bounds::NAME, checks.bounded),
+            (bounds::NAME, checks.bounded.members),
+            (bounds::ASKS, checks.bounded.asks),
+            (bounds::KEPT, checks.bounded.kept),
+            (bounds::TIMERS, checks.bounded.timers),
+            (bounds::OUTBOXES, checks.bounded.outboxes),
+            (bounds::INBOXES, checks.bounded.inboxes),
+            (rooms::INJECTED, checks.rooms.injected),
+            (rooms::SIBLINGS, checks.rooms.siblings),
             (agreement::NAME, checks.agreement.agreed),
             (healing::NAME, checks.healing.answered),
             (steadiness::NAME, checks.steadiness.moves),

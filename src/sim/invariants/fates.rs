@@ -270,9 +270,7 @@ impl Fates {
         }
         self.seen.broadcasts += u64::from(!as_one);
         let accepted = (sent - refused) as usize;
-        if let Some(known) = self.known(id) {
-            *known |= BROADCAST;
-        }
+        self.note(id, BROADCAST);
         self.broadcasts
             .insert(id, Broadcast { to: state, accepted, got: Vec::new(), written: 0, died: 0 });
         Ok(())
@@ -418,13 +416,9 @@ impl Fates {
             known.is_none_or(|known| known & TOLD > 0)
         };
         let mut unhandled = Vec::new();
-        let heard = self.passage.acknowledged(conn, bytes, has_ended, &mut unhandled);
-        let (delivered, dead) = heard?;
-        for id in unhandled {
-            if let Some(known) = self.known(id) {
-                *known |= DEAD_THERE;
-            }
-        }
+        let (delivered, dead) =
+            self.passage.acknowledged(conn, bytes, has_ended, &mut unhandled)?;
+        unhandled.into_iter().for_each(|id| self.note(id, DEAD_THERE));
         let senders = &mut self.senders;
         self.passage.replied(conn, bytes, &mut |id| {
             if let Some(known) = known(senders, id) {
@@ -577,6 +571,7 @@ impl World {
         self.check_deadlines(before);
         for life in self.living() {
             // Where no worker has run everything is where it was.
+            self.check_rooms(life);
             let ran = self.lives[life].body.as_deref_mut().map(|body| &mut body.ran);
             if ran.is_some_and(std::mem::take) {
                 self.find_messages_of(life);

@@ -38,6 +38,7 @@ pub mod protocol;
 pub mod removal;
 pub mod replaced;
 pub mod rest;
+pub mod rooms;
 pub mod routers;
 pub mod settling;
 pub mod steadiness;
@@ -125,7 +126,9 @@ pub struct Checks {
     /// After how many turns more messages had ended than before.
     pub counted: u64,
     /// How often something stood at its bound, and went no further.
-    pub bounded: u64,
+    pub bounded: bounds::Bounded,
+    /// The same of what waits between threads.
+    pub rooms: rooms::Rooms,
     /// How often a dead flow was noticed in time.
     pub flows_noticed: u64,
     /// How often somebody was gone of whom something had been kept.
@@ -170,7 +173,8 @@ impl Checks {
             doors: 0,
             idle_turns: 0,
             counted: 0,
-            bounded: 0,
+            bounded: bounds::Bounded::default(),
+            rooms: rooms::Rooms::default(),
             flows_noticed: 0,
             forgotten: 0,
             letters: letters::Letters::default(),
@@ -344,7 +348,8 @@ impl World {
         self.check_flapping(life, &snapshot.view);
         self.check_steadiness(life, &before.view, &snapshot.view);
         self.check_deaf(life, &snapshot.view);
-        if let Err(seen) = bounds::check_members(&snapshot.view, self.checks.slots) {
+        let Checks { slots, bounded, .. } = &mut self.checks;
+        if let Err(seen) = bounds::check_members(&snapshot.view, *slots, bounded) {
             self.blame(bounds::NAME, name(seen));
         }
     }
@@ -384,13 +389,15 @@ impl World {
         let received = counts.received;
         self.net.trace.note(self.net.now, life, "turn", core.sums.sent << 32 ^ core.sums.ended);
         let inboxes = core.turn.inbox_usage();
-        let inboxes = bounds::check_inboxes(inboxes, &self.plan.inboxes, &self.plan.limits);
+        let bounded = &mut self.checks.bounded;
+        let inboxes = bounds::check_inboxes(inboxes, &self.plan.inboxes, limits, bounded);
         let outboxes = match usage.fullest_outbox > limits.outbox_bytes {
             true => core.worker.outboxes().try_for_each(|it| bounds::check_outbox(it, limits)),
             false => Ok(()),
         };
-        let bounds = bounds::check_worker(&usage, fullest, &self.plan.limits)
-            .and_then(|full| inboxes.and(outboxes).map(|()| full));
+        let bounds = bounds::check_worker(&usage, fullest, limits, bounded)
+            .and(inboxes.map_err(|seen| (bounds::INBOXES, seen)))
+            .and(outboxes.map_err(|seen| (bounds::OUTBOXES, seen)));
         let total = body.sums();
         let mut ledger = self.ledger.lock();
         let handled = ledger.handled_of(life);
@@ -411,9 +418,8 @@ impl World {
         if let Err(seen) = asks {
             self.blame(asks::NAME, name(seen));
         }
-        match bounds {
-            Ok(full) => self.checks.bounded += u64::from(full),
-            Err(seen) => self.blame(bounds::NAME, name(seen)),
+        if let Err((bound, seen)) = bounds {
+            self.blame(bound, name(seen));
         }
         self.check_watches();
     }

@@ -152,7 +152,7 @@ impl World {
             self.blame(flows::NAME, format!("life {life} gave up a link whose peer acknowledges"));
         }
         if let Err(found) = seen.overfull {
-            self.blame(bounds::NAME, format!("life {life}, worker {index}: {found}"));
+            self.blame(bounds::OUTBOXES, format!("life {life}, worker {index}: {found}"));
         }
         self.check_worker(life, index, seen.fullest);
     }
