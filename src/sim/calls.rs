@@ -23,11 +23,11 @@ impl World {
         call: impl FnOnce(&mut Control, Time, &mut Hands<'_>) -> T,
     ) -> Option<T> {
         let now = self.lives[life].local(self.net.now);
-        let Life { slot, born, .. } = self.lives[life];
+        let Life { slot, clock, .. } = self.lives[life];
         let body = self.lives[life].body.as_deref_mut()?;
         let Body { control, workers, jobs, snapshot, met, .. } = body;
         let (net, seen) = (&mut self.net, Vec::new());
-        let mut hands = Hands { life, slot, born, net, workers, jobs, snapshot, met, seen };
+        let mut hands = Hands { life, slot, clock, net, workers, jobs, snapshot, met, seen };
         let outcome = call(control, now, &mut hands);
         control.tell_join_state(&mut hands);
         for seen in hands.seen {

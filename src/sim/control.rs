@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use super::clocks::LocalClock;
 use super::events::{Event, LifeId, SlotId};
 use super::invariants::{Seen, masks};
 use super::jobs::Jobs;
@@ -22,7 +23,7 @@ use crate::worker::Command;
 pub struct Hands<'a> {
     pub life: LifeId,
     pub slot: SlotId,
-    pub born: Time,
+    pub clock: LocalClock,
     pub net: &'a mut Network,
     pub workers: &'a mut [Core],
     pub jobs: &'a mut Jobs,
@@ -39,7 +40,7 @@ impl ControlSink for Hands<'_> {
     }
 
     fn schedule(&mut self, at: Time, timer: ControlTimer) {
-        let at = Time(self.born.0.saturating_add(at.0)).max(self.net.now);
+        let at = self.clock.world(at).max(self.net.now);
         self.net.queue.push(at, Event::Timer(self.life, timer));
     }
 

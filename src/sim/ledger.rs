@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rand::RngExt;
 
+use super::clocks::LocalClock;
 use super::events::{ConnId, CoreId, LifeId, Side};
 use super::invariants::deadlines::{self, Deadline, Deadlines};
 use super::invariants::ends::{self, Outcomes};
@@ -109,11 +110,11 @@ impl Ledger {
     }
 
     /// A process has begun.
-    pub fn add_life(&mut self, me: NodeRef, workers: usize) {
+    pub fn add_life(&mut self, me: NodeRef, clock: LocalClock, workers: usize) {
         self.services.add_life(me, workers);
         self.fates.add_life(workers);
         self.panics.add_life(workers);
-        self.parts.add_life(me);
+        self.parts.add_life(me, clock);
         self.handled_of.push(0);
         self.handled_at.push(vec![0; workers]);
     }

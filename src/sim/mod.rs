@@ -22,6 +22,7 @@
 mod body;
 mod bytes;
 mod calls;
+mod clocks;
 mod control;
 pub mod events;
 pub mod faults;

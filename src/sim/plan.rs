@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::clocks;
 use super::events::SlotId;
 use super::faults::{Fault, RangeMs, Repeated};
 use super::network::{address, nowhere};
@@ -77,6 +78,8 @@ pub struct Plan {
     pub calm: bool,
     /// Members fall silent in the middle of long messages, and for longer than anybody waits.
     pub lets_wait: bool,
+    /// How far the clocks of processes are off at most, in millionths.
+    pub clocks_off_ppm: u32,
     /// Weights of the machines.
     pub weights: Vec<u32>,
     /// What is sent.
@@ -271,6 +274,7 @@ impl Plan {
             ),
             slow,
             late,
+            clocks_off_ppm: clocks::draw(scenario.seed),
             weights,
             traffic,
             limits: limits(&mut chance("limits")),
@@ -391,6 +395,7 @@ impl Plan {
         plan.faults.clear();
         plan.slow.clear();
         plan.late.clear();
+        plan.clocks_off_ppm = 0;
         plan.weights = vec![config.weight; plan.slots];
         plan.traffic.threads = 0;
         plan.limits = Limits::new(&config);

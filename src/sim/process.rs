@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::clocks::LocalClock;
 use super::events::{ConnId, CoreId, Event, LifeId, Side, SlotId};
 use super::jobs::Jobs;
 use super::load::AppThread;
@@ -74,8 +75,8 @@ pub struct Life {
     pub slot: SlotId,
     /// Who it is.
     pub me: NodeRef,
-    /// The origin of its clock.
-    pub born: Time,
+    /// Its clock.
+    pub clock: LocalClock,
     /// How it ended.
     pub fate: Fate,
     /// An operator has removed it from its cluster, whether or not it knows.
@@ -99,7 +100,7 @@ impl Life {
 
     /// A moment on its own clock.
     pub fn local(&self, at: Time) -> Time {
-        Time(at.0 - self.born.0)
+        self.clock.local(at)
     }
 }
 

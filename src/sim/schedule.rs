@@ -219,7 +219,8 @@ impl World {
     /// One duty cycle, and what comes of it: the next one, chunks for siblings, reports.
     fn run_turn(&mut self, id: CoreId) {
         let (life, index) = id;
-        let now = self.lives[life].local(self.net.now);
+        let own = self.lives[life].clock;
+        let now = own.local(self.net.now);
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
         body.ran = true;
         let mut others = body.workers.iter().enumerate().filter(|(place, _)| *place != index);
@@ -236,6 +237,7 @@ impl World {
             TurnOutcome::Sleep => turn.may_sleep(worker, &mut hands),
             TurnOutcome::Ended => None,
         };
+        let pause = pause.map(|pause| own.lasts(pause));
         let Hands { reports, seen, .. } = hands;
         body.workers[index].plan(&mut self.net, id, outcome, pause);
         let gave = body.show_chunks(&mut self.net, id) || !reports.is_empty();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::clocks::LocalClock;
 use super::events::{Event, LifeId, SlotId};
 use super::forgery::Forged;
 use super::invariants::exercised::Exercised;
@@ -410,18 +411,18 @@ impl World {
         let now = self.net.now;
         let (name, behind) = self.name(slot);
         // Microseconds of a calendar, as in the real driver.
-        let clock = 1_700_000_000_000_000 + now.0 / 1_000 - behind;
-        let incarnation = Incarnation(clock + life as u64);
+        let calendar = 1_700_000_000_000_000 + now.0 / 1_000 - behind;
+        let incarnation = Incarnation(calendar + life as u64);
         let me = NodeRef { node: NodeId::from_name(&name), incarnation };
         self.net.trace.note(now, life, "start", incarnation.0);
         self.net.trace.say(|| format!("life {life} is {me} on machine {slot}"));
-        self.ledger.lock().add_life(me, usize::from(self.scenario.workers));
+        let clock = LocalClock::new(now, (self.scenario.seed, life), self.plan.clocks_off_ppm);
+        self.ledger.lock().add_life(me, clock, usize::from(self.scenario.workers));
         let body = Box::new(self.make_body(life, slot, &name, me));
-        let (born, fate) = (now, Fate::Alive);
-        let (downed, leaving, body) = (false, false, Some(body));
+        let (fate, downed, leaving, body) = (Fate::Alive, false, false, Some(body));
         let misled = self.plan.misled.is_some_and(|(misled, _)| misled == slot);
         let set_up = (0, 0);
-        self.lives.push(Life { slot, me, born, fate, downed, leaving, misled, set_up, body });
+        self.lives.push(Life { slot, me, clock, fate, downed, leaving, misled, set_up, body });
         self.slots[slot] = Some(life);
         self.control(life, |control, now, sink| control.start(now, sink));
         match self.application.clone() {

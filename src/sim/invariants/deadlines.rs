@@ -181,7 +181,7 @@ impl World {
     /// of that time.
     fn note_run(&mut self, life: LifeId, before: Time) {
         let known = &self.lives[life];
-        let (now, before) = (known.local(self.net.now), known.local(before.max(known.born)));
+        let (now, before) = (known.local(self.net.now), known.local(before.max(known.clock.born)));
         let Some(body) = known.body.as_deref().filter(|body| !body.paused) else { return };
         let since = before.max(body.running_since);
         let deadlines = &mut self.ledger.lock().deadlines;

@@ -58,14 +58,14 @@ impl World {
     fn runs_since(&self, life: LifeId, index: usize) -> Option<Time> {
         let body = self.lives[life].body.as_deref().filter(|body| !body.paused)?;
         let local = body.running_since.max(body.workers[index].running_since);
-        Some(Time(self.lives[life].born.0 + local.0))
+        Some(self.lives[life].clock.world(local))
     }
 
     /// For how long a worker that runs has stood still since then, as far as that was the last time.
     fn stood_still(&self, (life, index): CoreId, since: Time) -> Duration {
         let Some(body) = self.lives[life].body.as_deref() else { return Duration::ZERO };
         let core = &body.workers[index];
-        let since = self.lives[life].local(since.max(self.lives[life].born));
+        let since = self.lives[life].local(since.max(self.lives[life].clock.born));
         let paused = body.running_since.since(body.paused_at.max(since));
         let blocked = core.running_since.since(core.blocked_at.max(since));
         paused.max(blocked)

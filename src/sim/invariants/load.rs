@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{NodeRef, Time};
 use crate::part::load::{Load, LoadError, Loads, Reading};
+use crate::sim::clocks::LocalClock;
 use crate::sim::events::LifeId;
 use crate::sim::world::World;
 
@@ -32,6 +33,7 @@ pub type QuestionId = usize;
 /// What one life has read, said and heard.
 struct Known {
     me: NodeRef,
+    clock: LocalClock,
     /// Readings with which its present measurement may have begun: that of the one that was shown
     /// last, and of those that came to the same.
     bases: Vec<Reading>,
@@ -108,10 +110,11 @@ pub struct Truth {
 
 impl Truth {
     /// A process has begun.
-    pub fn add_life(&mut self, me: NodeRef) {
+    pub fn add_life(&mut self, me: NodeRef, clock: LocalClock) {
         self.by_node.insert(me, self.lives.len());
         self.lives.push(Known {
             me,
+            clock,
             bases: Vec::new(),
             last: Reading::default(),
             figures: VecDeque::new(),
@@ -305,6 +308,9 @@ impl Truth {
             return Err(format!("life {asker} was told the end of question {id} twice"));
         }
         self.lives[asker].open.retain(|open| *open != id);
+        // Whoever asks waits by its own clock.
+        let own = self.lives[asker].clock;
+        let after = own.local(now).since(own.local(at));
         match outcome {
             Ok(load) => {
                 let of = self.by_node.get(&to).copied();
@@ -330,9 +336,8 @@ impl Truth {
                     "life {asker} was not told that its question {id} to {to} may be lost"
                 ));
             }
-            Err(LoadError::NoAnswer) if now.since(at) >= ANSWER_WITHIN => {}
+            Err(LoadError::NoAnswer) if after >= ANSWER_WITHIN => {}
             Err(error) => {
-                let after = now.since(at);
                 return Err(format!(
                     "question {id} of life {asker} ended {after:?} later: {error}"
                 ));
@@ -356,7 +361,7 @@ impl World {
     pub(in crate::sim) fn check_questions(&mut self, life: LifeId) {
         let Some(body) = self.lives[life].body.as_deref() else { return };
         let view = body.control.view();
-        let since = Time(self.lives[life].born.0 + body.running_since.0);
+        let since = self.lives[life].clock.world(body.running_since);
         // Who stops has no more to say, and who has not come to it yet will.
         let stops = body.left.is_some() || self.is_behind(life);
         let ledger = &mut *self.ledger.lock();

@@ -4,6 +4,7 @@ use super::load::{self, Truth};
 use super::watches::Watches;
 use super::withdrawal::Site;
 use crate::base::NodeRef;
+use crate::sim::clocks::LocalClock;
 
 /// The truth that parts are held against.
 #[derive(Default)]
@@ -16,8 +17,8 @@ pub struct Parts {
 
 impl Parts {
     /// A process has begun.
-    pub fn add_life(&mut self, me: NodeRef) {
-        self.loads.add_life(me);
+    pub fn add_life(&mut self, me: NodeRef, clock: LocalClock) {
+        self.loads.add_life(me, clock);
     }
 
     /// A routee has ended, whose path is not served any more.

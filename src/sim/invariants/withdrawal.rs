@@ -184,13 +184,16 @@ impl World {
     /// A process's workers are told to end their routees of a path. Others may send to them until
     /// they have heard that it is withdrawn.
     pub(super) fn withdraws(&mut self, life: LifeId, handler: HandlerId) {
-        let now = self.net.now;
+        let own = self.lives[life].clock;
+        let now = own.local(self.net.now);
         let grace = Duration::from_millis(3 * self.plan.member.settings.gossip_ms);
         let mut ledger = self.ledger.lock();
         ledger.services.ending(life, handler);
         // One that could not be served after all is known to nobody.
         let asked = ledger.services.asked.get(&(life, handler));
-        if let Some(after) = asked.map(|at| now.since(*at)).filter(|after| *after < grace) {
+        if let Some(after) =
+            asked.map(|at| now.since(own.local(*at))).filter(|after| *after < grace)
+        {
             let seen = format!("life {life} ended handler {} {after:?} after", handler.0);
             ledger.blame(NAME, format!("{seen} it was withdrawn, and others have {grace:?}"));
         }
