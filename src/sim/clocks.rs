@@ -11,6 +11,9 @@ use crate::base::Time;
 
 const MILLION: u128 = 1_000_000;
 
+/// How far clocks of real machines are off at most, in millionths.
+pub const USUAL_OFF_PPM: u32 = 200;
+
 /// A process's own clock.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalClock {
@@ -25,7 +28,7 @@ pub struct LocalClock {
 pub fn draw(seed: u64) -> u32 {
     match stream(seed, "clocks").random_range(0..16) {
         0 => 10_000,
-        1..=8 => 200,
+        1..=8 => USUAL_OFF_PPM,
         _ => 0,
     }
 }

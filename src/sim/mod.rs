@@ -55,6 +55,7 @@ pub mod strange;
 pub mod streams;
 mod strikes;
 mod talks;
+mod timings;
 pub mod trace;
 mod walls;
 pub mod weather;

@@ -13,6 +13,7 @@ use super::network::{address, nowhere};
 use super::scenario::Scenario;
 use super::strange::Strange;
 use super::streams::stream;
+use super::timings;
 use super::weather::{Deafness, Weather};
 use super::without::{Part, Without};
 use super::work::Work;
@@ -112,6 +113,13 @@ pub struct Plan {
 const DAMP_MAX_MS: u64 = 2_000;
 /// The shortest that there is: who is paused where this is set is away for longer.
 const TOMBSTONE_MS: u64 = 10_000;
+
+/// How long a killed process stays away. Who comes back at once does so before others have seen the
+/// end of its connections.
+const RESTARTS_MS: [RangeMs; 4] = [(0, 0), (5, 200), (100, 3_000), (2_000, 10_000)];
+/// Where times are equal: what comes often, and what comes seldom.
+const OFTEN_MS: u64 = 250;
+const SELDOM_MS: u64 = 1_000;
 
 /// By when a cluster has formed in which one member flaps or is deaf.
 pub const TROUBLES_BEGIN: Duration = Duration::from_secs(3);
@@ -216,6 +224,12 @@ fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
     }
 }
 
+fn weights(rng: &mut Rng, slots: usize) -> Vec<u32> {
+    let drawn = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300]));
+    // That of a misled member more.
+    drawn.chain([100]).collect()
+}
+
 /// The wrong address that a member more advertises.
 fn misled(rng: &mut Rng) -> Option<SocketAddr> {
     match rng.random_range(0..8) {
@@ -248,10 +262,6 @@ impl Plan {
         // What a newer member says more it says with its messages.
         let of = if newer.is_some() { 8 } else { 1 };
         traffic = traffic.within_budget(scenario, of * MESSAGES_A_SECOND);
-        let mut weighing = chance("weights");
-        let mut weights: Vec<u32> =
-            (0..slots).map(|_| one_of(&mut weighing, &[100, 100, 50, 300])).collect();
-        weights.push(100);
         let misled = misled(&mut chance("misled")).map(|address| (slots, address));
         let every_ms = one_of(&mut chance("load"), &[150, 1_000, 1_000]);
         let mut plan = Self {
@@ -266,7 +276,7 @@ impl Plan {
             lets_wait: false,
             weather: weather(&mut chance("weather")),
             faults,
-            restart_ms: one_of(&mut chance("restart"), &[(5, 200), (100, 3_000), (2_000, 10_000)]),
+            restart_ms: one_of(&mut chance("restart"), &RESTARTS_MS),
             pause_ms: one_of(&mut chance("pause"), &[(5, 300), (200, 2_000), (1_000, 8_000)]),
             partition_ms: one_of(
                 &mut chance("partition"),
@@ -275,7 +285,7 @@ impl Plan {
             slow,
             late,
             clocks_off_ppm: clocks::draw(scenario.seed),
-            weights,
+            weights: weights(&mut chance("weights"), slots),
             traffic,
             limits: limits(&mut chance("limits")),
             member: member(&mut chance("member"), seed_count),
@@ -299,6 +309,7 @@ impl Plan {
                 &[Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }],
             ),
         };
+        plan.draw_times(scenario.seed);
         if newer.is_some() && one_in("calm", 2) {
             plan.calm_down(slots);
         } else if one_in("waits", 16) {
@@ -308,6 +319,29 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// How often what comes, and for how long is waited, beyond what limits and traffic say.
+    fn draw_times(&mut self, seed: u64) {
+        // Who is busy for long answers too late for a short suspicion.
+        if self.work.is_none() {
+            timings::draw(seed, &mut self.member.settings);
+        }
+        if stream(seed, "equal times").random_range(0..8) == 0 {
+            self.make_times_equal();
+        }
+    }
+
+    /// What has a deadline, a pause or a period of its own has the same as others: much is due at once.
+    fn make_times_equal(&mut self) {
+        self.traffic.deadline_ms = (OFTEN_MS, OFTEN_MS);
+        (self.limits.redial_min_ms, self.limits.redial_max_ms) = (OFTEN_MS, OFTEN_MS);
+        self.parts.load.every_ms = OFTEN_MS;
+        let settings = &mut self.member.settings;
+        timings::make_usual(settings);
+        (settings.probe_period_ms, settings.gossip_ms) = (OFTEN_MS, OFTEN_MS);
+        (settings.sync_ms, settings.seed_retry_min_ms) = (OFTEN_MS, OFTEN_MS);
+        (settings.suspect_ms, settings.recontact_ms) = (SELDOM_MS, SELDOM_MS);
     }
 
     /// A newer member is the only thing that is not as usual.
@@ -340,6 +374,7 @@ impl Plan {
         (plan.misled, plan.renames) = (None, false);
         (plan.newer, plan.strange, plan.calm) = (None, Strange::default(), false);
         plan.work = None;
+        timings::make_usual(&mut plan.member.settings);
         plan.weather = plan.weather.healed();
         plan.faults.clear();
         plan.slow.clear();

@@ -26,7 +26,7 @@ impl World {
         let Some(of) = of else { return };
         // Who is gone by now is not there, whatever it is called.
         let ended = is_silent(of) || of.is_gone();
-        if lossy || of.misled || self.lives[by].misled || ended {
+        if lossy || self.is_out_of_time() || of.misled || self.lives[by].misled || ended {
             return;
         }
         let (now, disturbed) = (self.net.now, &self.checks.disturbed);

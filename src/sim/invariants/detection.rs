@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::Checks;
 use super::disturbed::is_silent;
 use crate::base::{MemberState, NodeRef, Time, View};
+use crate::sim::clocks;
 use crate::sim::events::LifeId;
 use crate::sim::plan::Plan;
 use crate::sim::process::Life;
+use crate::sim::timings;
 use crate::sim::world::World;
 
 /// The invariant's name.
@@ -23,12 +25,8 @@ pub const SOON: &str = "a silent member is noticed within 3 s by who was undistu
 /// By when, with default settings, by who was undisturbed before for some time.
 const BOUND: Duration = Duration::from_secs(3);
 const SOME_TIME: Duration = Duration::from_secs(10);
-/// Where one thing comes after another, machines stumble, or what they do takes them long. One in some
-/// thousands of silent members took 4.06 s.
-const BOUND_UNDER_STRAIN: Duration = Duration::from_secs(5);
-/// Where more datagrams than this are lost, news of it may come later.
+/// Where more datagrams than this are lost, news of it may come later by a fifth.
 const FEW_LOST_PPM: u32 = 10_000;
-const BOUND_WITH_LOSS: Duration = Duration::from_secs(6);
 /// How often it is looked.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -82,14 +80,21 @@ impl Detection {
 impl World {
     /// By when a silent member has to be noticed by who was undisturbed before for so long.
     fn noticed_within(&self, quiet: Duration) -> Duration {
-        let Plan { weather, work, slow, .. } = &self.plan;
+        let Plan { weather, work, slow, member, .. } = &self.plan;
+        let under_strain = timings::noticed_within(&member.settings);
         if weather.loss_ppm > FEW_LOST_PPM {
-            BOUND_WITH_LOSS
-        } else if quiet < SOME_TIME || work.is_some() || !slow.is_empty() {
-            BOUND_UNDER_STRAIN
+            under_strain * 6 / 5
+        } else if quiet < SOME_TIME || work.is_some() || !slow.is_empty() || self.is_out_of_time() {
+            under_strain
         } else {
             BOUND
         }
+    }
+
+    /// Whether members wait otherwise than by default, or by clocks that are far off.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        self.plan.clocks_off_ppm > clocks::USUAL_OFF_PPM
+            || !timings::are_usual(&self.plan.member.settings)
     }
 
     /// Looks whether everybody who is silent is known to be.
