@@ -175,7 +175,7 @@ impl NodeBuilder {
     }
 
     /// Starts with an incarnation above this one, whatever the clock says. A node begins with what its
-    /// clock says, or one more than what its seeds know of it. One without seeds, whose clock was set
+    /// clock says, or above what its seeds know of it. One without seeds, whose clock was set
     /// back since its last life, knows nothing of that, and ends as soon as a member does
     /// ([`MemberFault::Superseded`](crate::member::MemberFault::Superseded), with that incarnation):
     /// start it again above it.

@@ -37,9 +37,14 @@ impl Incarnation {
     /// can only be a mistake, and would leave nothing later for the lives to come.
     pub const LAST: Self = Self(u64::MAX >> 1);
 
-    /// The least that exceeds this one; of the last one that one itself.
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1)).min(Self::LAST)
+    /// How far above what others know of it a node begins at most, in what is about a second of its
+    /// clock.
+    const AHEAD: u64 = 1 << 20;
+
+    /// One that exceeds this one, by chance: whoever told of it may not have heard of all the lives
+    /// since, which were told the same. Of the last one it is that one itself.
+    pub fn above(self, chance: u64) -> Self {
+        Self(self.0.saturating_add(1 + chance % Self::AHEAD)).min(Self::LAST)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which incarnation a node starts with: the greater of its clock and one more than any that its
-//! seeds have heard of, so that a clock that went back keeps no node out. Seeds are asked before
+//! Which incarnation a node starts with: the greater of its clock and one above any that its seeds
+//! have heard of, so that a clock that went back keeps no node out. Seeds are asked before
 //! the node starts, for a short time; a node whose seeds do not answer goes by its clock.
 
 use std::collections::BTreeSet;
@@ -33,7 +33,8 @@ pub struct Hello {
 
 impl Hello {
     /// `me` holds the incarnation that the clock says; `own` is this node's address, which is not
-    /// asked. The nonce tells answers to this hello from replayed ones.
+    /// asked. The nonce tells answers to this hello from replayed ones, and says how far above what
+    /// others know the node begins.
     pub fn new(now: Time, me: NodeRef, own: SocketAddr, seeds: &[SocketAddr], nonce: u64) -> Self {
         // Once each: it is waited for as many answers as there are seeds.
         let own = without_label(own);
@@ -66,7 +67,7 @@ impl Hello {
                 self.answered.insert(from);
             }
             self.is_known |= incarnation > Incarnation(0);
-            self.me.incarnation = self.me.incarnation.max(incarnation.next());
+            self.me.incarnation = self.me.incarnation.max(incarnation.above(self.nonce));
         }
     }
 

@@ -140,11 +140,12 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let bound = listener.local_addr()?;
     let address = config.advertised(bound);
     let name: Arc<str> = config.node_name(bound).into();
-    let least = incarnation_above.map_or(Incarnation(0), Incarnation::next);
-    let incarnation = new_incarnation(clock_behind).max(least);
-    let me = NodeRef { node: NodeId::from_name(&name), incarnation };
-    let clock = Clock::start();
+    let mut me =
+        NodeRef { node: NodeId::from_name(&name), incarnation: new_incarnation(clock_behind) };
     let Drawn { seed, nonce } = Drawn::new(me);
+    let least = incarnation_above.map_or(Incarnation(0), |known| known.above(nonce));
+    me.incarnation = me.incarnation.max(least);
+    let clock = Clock::start();
 
     let (seeds, no_address) = match look(&mut *discovery) {
         Ok(seeds) => (seeds, None),

@@ -527,7 +527,8 @@ fn a_life_beyond_the_last_one_is_not_read() {
     }
     net.run(S(5));
     assert!(net.agreed(&[0, 1, 2], 3) && net.nodes.iter().all(|node| node.faults.is_empty()));
-    assert_eq!(Incarnation::LAST.next(), Incarnation::LAST);
-    assert_eq!(Incarnation(u64::MAX).next(), Incarnation::LAST);
-    assert_eq!(Incarnation(5).next(), Incarnation(6));
+    assert_eq!(Incarnation::LAST.above(0), Incarnation::LAST);
+    assert_eq!(Incarnation(u64::MAX).above(u64::MAX), Incarnation::LAST);
+    assert_eq!(Incarnation(5).above(0), Incarnation(6));
+    assert_eq!(Incarnation(5).above(u64::MAX), Incarnation(5 + (1 << 20)));
 }
