@@ -92,7 +92,7 @@ pub struct Context<'a> {
 }
 
 #[inline]
-fn link_of(
+pub(super) fn link_of(
     destinations: &[Option<(DestinationId, LinkId)>],
     wanted: DestinationId,
 ) -> Option<LinkId> {

@@ -212,6 +212,10 @@ pub struct Link {
     pub(super) parting_behind: Option<u64>,
     pub(super) fin_queued: bool,
     pub(super) fin_received: bool,
+    /// A dialed link has a connection.
+    pub(super) connected: bool,
+    /// Which is over for this side, but for what has come on it.
+    pub(super) given_up: bool,
     pub(super) redial_pause_ms: u64,
     /// Since when it is being dialed (dialed links in that state).
     pub(super) dialed_at: Time,
@@ -295,6 +299,8 @@ impl Link {
             parting_behind: None,
             fin_queued: false,
             fin_received: false,
+            connected: false,
+            given_up: false,
             redial_pause_ms: 0,
             dialed_at: Time::ZERO,
             dial_watched: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::burying::death;
-use super::core::{Core, Timer};
+use super::core::{Core, Timer, link_of};
 use super::link::{LATE_DIAL, Link, LinkId, LinkState, Lower, OVERTAKEN, Role};
 use super::purse::Account;
 use super::request::Request;
@@ -92,10 +92,27 @@ impl Worker {
         }
         // First, so that what a handler sends when it hears of a lost ask is refused.
         link.state = LinkState::Finished;
+        // No thread is told of it any more.
+        link.destination = None;
+        if link.connected {
+            self.give_up_connection(id);
+        } else {
+            self.forget_dialed(id);
+        }
+    }
+
+    /// Sends nothing more on a connection. What its peer has said lies in the socket until this worker
+    /// has time: only then what was written is judged.
+    pub(super) fn give_up_connection(&mut self, id: LinkId) {
+        self.core.links[id].given_up = true;
+        self.core.requests.push(Request::ReadOut(id));
+    }
+
+    /// A dialed link to a life that is over has no connection any more.
+    fn forget_dialed(&mut self, id: LinkId) {
         self.lose(id, DeathReason::Unreachable);
         self.link_changed(id, LinkChange::Closed);
         self.core.remove_link(id);
-        self.core.requests.push(Request::Close(id));
     }
 
     fn insert_link(
@@ -252,6 +269,7 @@ impl Worker {
         link.state = if link.fin_queued { LinkState::Finished } else { LinkState::Open };
         (link.opened_at, link.heard_at) = (self.core.now, None);
         link.connection = connection;
+        (link.connected, link.given_up) = (true, false);
         link.sent.delivered = 0;
         link.sent.dead = 0;
         let peer = link.peer.0;
@@ -397,7 +415,7 @@ impl Worker {
         let suspected = match link.role {
             Role::Own | Role::Sibling(_) => false,
             Role::Accepted { .. } => !said_goodbye,
-            Role::Dialed { .. } => !link.is_over(),
+            Role::Dialed { .. } => !link.is_over() && !link.given_up,
         };
         self.end_connection(id);
         if suspected {
@@ -415,6 +433,10 @@ impl Worker {
                 self.core.remove_link(id);
             }
             Role::Dialed { destination } => {
+                (link.connected, link.given_up) = (false, false);
+                if link_of(&self.core.destinations, destination) != Some(id) {
+                    return self.forget_dialed(id);
+                }
                 let finished = link.is_over();
                 let longest_rest = Duration::from_millis(self.core.limits.redial_max_ms);
                 let in_vain = link.was_in_vain_again(self.core.now, longest_rest);

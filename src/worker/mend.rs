@@ -4,13 +4,13 @@
 
 use super::Worker;
 use super::link::{LinkId, LinkState};
-use super::request::Request;
 
 impl Worker {
     /// The peer behind a dialed link is reachable again. A link that rests before its next dial
-    /// rests no more. One on which something is stuck is replaced: what was written and not
-    /// acknowledged is unknown, what was not written goes out again. One on which all that was sent
-    /// has ended is good, since nothing was sent while the peer was unreachable.
+    /// rests no more. One on which something is stuck is replaced when what has come on it is read:
+    /// what was written and not acknowledged is unknown, what was not written goes out again. One on
+    /// which all that was sent has ended is good, since nothing was sent while the peer was
+    /// unreachable.
     pub(super) fn peer_is_back(&mut self, id: LinkId) {
         let Some(link) = self.core.links.get_mut(id) else { return };
         match link.state {
@@ -25,8 +25,7 @@ impl Worker {
             }
             LinkState::Open if !link.is_settled() || self.core.asks.waits_on(id) => {
                 // This side gives the connection up: nobody is suspected for it.
-                self.core.requests.push(Request::Close(id));
-                self.end_connection(id);
+                self.give_up_connection(id);
             }
             _ => {}
         }
@@ -55,7 +54,7 @@ mod tests {
         let frame = net.sides[0].worker.link(id).unwrap().outbox().bytes() / 3;
         net.write(0, id, frame);
         flip(&mut net);
-        let given_up = [Effect::Close, Effect::Dial(1)];
+        let given_up = [Effect::Dial(1), Effect::Close];
         assert_eq!(net.effects(0), given_up, "at once, and nobody is suspected");
         assert_eq!(net.counts(0).unknown, 1);
         net.wires.clear(); // The old socket is closed.

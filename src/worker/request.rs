@@ -18,6 +18,9 @@ pub enum Request {
         /// The link it is for.
         link: LinkId,
     },
+    /// Write nothing more to this link's socket, read and handle what has come there, then close it and
+    /// call [`Worker::link_lost`](super::Worker::link_lost).
+    ReadOut(LinkId),
     /// Close this link's socket; the worker has forgotten the link or will forget its connection.
     Close(LinkId),
     /// A link to this peer was lost. Look whether the peer still listens.

@@ -224,6 +224,22 @@ impl Net {
         let snapshot = snapshot.with_ended_routers(ended);
         let snapshot = snapshot.with_ended(self.ended.as_slice().into());
         self.sides[side].worker.apply(Arc::new(snapshot));
+        self.read_out(side);
+    }
+
+    /// Does as a driver in whose sockets nothing lies that was not handled.
+    fn read_out(&mut self, side: usize) {
+        let requests: Vec<Request> = self.sides[side].worker.requests().collect();
+        for request in requests {
+            let worker = &mut self.sides[side].worker;
+            match request {
+                Request::ReadOut(id) => {
+                    worker.link_lost(id);
+                    worker.core.requests.push(Request::Close(id));
+                }
+                request => worker.core.requests.push(request),
+            }
+        }
     }
 
     /// What a worker wants of its driver.
@@ -241,6 +257,7 @@ impl Net {
         let effect = |request| match request {
             Request::Dial { destination, .. } => Effect::Dial(destination.slot() as u32),
             Request::Close(_) => Effect::Close,
+            Request::ReadOut(_) => unreachable!("it was done at once"),
             Request::Suspect(peer) => Effect::Suspect(index(peer)),
             Request::Vanished(peer, _) => Effect::Vanished(index(peer)),
             Request::NoPlace(peer, _) => Effect::NoPlace(index(peer)),

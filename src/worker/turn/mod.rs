@@ -429,6 +429,10 @@ impl Turn {
                     io.close(link);
                     continue;
                 }
+                Request::ReadOut(link) => {
+                    self.read_out(link);
+                    continue;
+                }
                 Request::Dial { destination, .. } => Report::Dial { worker: index, destination },
                 Request::Suspect(peer) => Report::Suspect(peer),
                 Request::Vanished(peer, opened) => Report::Vanished(peer, opened),

@@ -16,6 +16,9 @@ pub(super) struct Port {
     /// No more bytes come than are there already: it is read until the end of them, since no
     /// further event tells of the end.
     over: bool,
+    /// Its connection is over for this side: nothing more is written, and it is lost once what has
+    /// come is handled.
+    given_up: bool,
     /// A write may take bytes.
     writable: bool,
     /// Bytes were received and not handled, because there was no time.
@@ -40,6 +43,7 @@ const NO_PORT: Port = Port {
     link: None,
     readable: false,
     over: false,
+    given_up: false,
     writable: false,
     unhandled: false,
     ended: false,
@@ -153,6 +157,15 @@ impl Turn {
         worker.link_lost(link);
     }
 
+    /// Reads what has come on a link to its end, and then loses it: a peer that is gone may have said
+    /// before what became of messages, while this worker had no time.
+    pub(super) fn read_out(&mut self, link: LinkId) {
+        if let Some(port) = self.port(link) {
+            (port.given_up, port.readable, port.owes) = (true, true, None);
+            self.list(link);
+        }
+    }
+
     /// Reads each link that is ready once, and handles what came; where one did not come to its
     /// end, the others have their turn first.
     pub(super) fn read_sockets<I: WorkerIo>(&mut self, worker: &mut Worker, io: &mut I) -> bool {
@@ -169,23 +182,26 @@ impl Turn {
             // take its replies, has taken them.
             if port.grant.wanted > 0 || worker.is_choked(link) {
                 port.behind = true;
+                if port.given_up {
+                    self.lose(worker, io, link);
+                }
                 continue;
             }
             if !port.unhandled {
                 match io.read(link) {
                     Moved::Bytes { more, .. } => {
-                        port.readable = more || port.over;
+                        port.readable = more || port.over || port.given_up;
                         port.heard |= !port.behind;
                         port.behind &= more;
                         if more {
                             self.widen(worker, io, link);
                         }
                     }
-                    Moved::Blocked => {
+                    Moved::Blocked if !port.given_up => {
                         port.readable = false;
                         continue;
                     }
-                    Moved::Closed => {
+                    Moved::Blocked | Moved::Closed => {
                         any = true;
                         self.lose(worker, io, link);
                         continue;
@@ -414,7 +430,10 @@ impl Turn {
         id: LinkId,
         now: Time,
     ) -> bool {
-        let Some(&mut Port { mut writable, .. }) = self.port(id) else { return false };
+        let Some(&mut Port { mut writable, given_up, .. }) = self.port(id) else { return false };
+        if given_up {
+            return false;
+        }
         let mut any = false;
         while writable {
             let Some(link) = worker.link(id).filter(|link| !link.outbox().is_empty()) else {
@@ -428,7 +447,7 @@ impl Turn {
                 }
                 Moved::Blocked => writable = false,
                 Moved::Closed => {
-                    self.lose(worker, io, id);
+                    self.read_out(id);
                     return true;
                 }
             }

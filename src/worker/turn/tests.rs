@@ -34,6 +34,7 @@ use crate::worker::{
 mod flows;
 mod holding;
 mod leaving;
+mod reading_out;
 
 const SLOW: HandlerId = HandlerId(2);
 const DEAD_FLOW: Duration = Duration::from_millis(1_500);
@@ -176,6 +177,9 @@ impl WorkerIo for Hands {
     fn allow(&mut self, _: LinkId, _: usize) {}
     fn write(&mut self, link: LinkId, outbox: &Outbox) -> Moved {
         self.written.push(link);
+        if self.ended {
+            return Moved::Closed;
+        }
         Moved::Bytes { count: outbox.bytes(), more: true }
     }
     fn flow(&mut self, link: LinkId) -> Option<Flow> {
