@@ -9,6 +9,7 @@ use rand::RngExt;
 use super::events::{LifeId, SlotId};
 use super::invariants::settling::mourner;
 use super::load::AppThread;
+use super::mixed::Machine;
 use super::network::{DEAD_FLOW, address};
 use super::process::{Body, Core, Ends, Mail, Rings, Sums};
 use super::streams::of_life;
@@ -26,7 +27,7 @@ use crate::queue::wake::sleeper;
 use crate::route::snapshot::Snapshot;
 use crate::worker::command::Waiting;
 use crate::worker::turn::Turn;
-use crate::worker::{AppReply, Buffers, Worker, WorkerParts};
+use crate::worker::{AppReply, Buffers, Limits, Worker, WorkerParts};
 
 /// Handshakes of others that may be unfinished per process.
 const HANDSHAKES: usize = 32;
@@ -41,19 +42,21 @@ impl World {
         name: &str,
         me: NodeRef,
     ) -> Body {
+        let machine = self.machine(slot);
         let mut rng = of_life(self.scenario.seed, life);
-        let control = self.make_control(slot, name, me, rng.random());
-        let max_frame_bytes = self.plan.limits.max_frame_bytes as usize;
+        let control = self.make_control((slot, name, me), &machine, rng.random());
+        let max_frame_bytes = machine.limits.max_frame_bytes as usize;
         let own = Buffers::new(1, 1, max_frame_bytes, self.plan.replies_bytes);
         let (large, small) = self.chunks.clone();
         let buffers = Arc::new(Buffers { large, small, ..own });
         let replies = ReplySlots::new(self.plan.reply_slots);
         let seed = HashSeed(self.key.hash_seed());
-        let workers = self.scenario.workers;
-        let rings = Rings::make(usize::from(workers), self.plan.rings);
+        let Machine { workers, limits, .. } = machine;
+        let rings = Rings::make(usize::from(workers), machine.rings);
         let cores = rings.into_iter().enumerate().map(|(index, rings)| {
             let index = WorkerIndex(index as u16);
-            self.make_core((life, me, index), rng.random(), (&buffers, &replies, rings))
+            let given = (&buffers, &replies, rings);
+            self.make_core((life, me, index), (workers, limits), rng.random(), given)
         });
         let cores = cores.collect();
         let threads = (0..self.plan.traffic.threads)
@@ -65,6 +68,7 @@ impl World {
         let view = Arc::clone(control.view());
         Body {
             control,
+            limits,
             workers: cores,
             jobs: Default::default(),
             snapshot: Arc::new(Snapshot::empty(view)),
@@ -84,7 +88,12 @@ impl World {
         }
     }
 
-    fn make_control(&self, slot: SlotId, name: &str, me: NodeRef, seed: u64) -> Control {
+    fn make_control(
+        &self,
+        (slot, name, me): (SlotId, &str, NodeRef),
+        machine: &Machine,
+        seed: u64,
+    ) -> Control {
         let local = LocalMember {
             name: name.into(),
             address: match self.plan.misled {
@@ -92,11 +101,11 @@ impl World {
                 _ => address(slot),
             },
             incarnation: me.incarnation,
-            workers: self.scenario.workers,
+            workers: machine.workers,
             weight: self.plan.weights[slot],
             roles: Default::default(),
             metadata: Default::default(),
-            app_version: "1".into(),
+            app_version: machine.app_version.into(),
             services: Vec::new(),
         };
         Control::new(ControlParts {
@@ -105,11 +114,11 @@ impl World {
             links: LinkConfig {
                 handshake_timeout: Duration::from_millis(self.plan.handshake_timeout_ms),
                 max_pending_handshakes: HANDSHAKES,
-                max_frame_bytes: self.plan.limits.max_frame_bytes,
+                max_frame_bytes: machine.limits.max_frame_bytes,
             },
             bind: address(slot),
             policy: Box::new(Manual),
-            key: self.key.clone(),
+            key: machine.key.clone(),
             leave_timeout: Duration::from_millis(self.plan.leave_timeout_ms),
             parts: self.plan.parts.clone(),
             seed,
@@ -120,10 +129,10 @@ impl World {
     fn make_core(
         &self,
         (life, me, index): (LifeId, NodeRef, WorkerIndex),
+        (workers, limits): (u16, Limits),
         seed: u64,
         (buffers, replies, rings): (&Arc<Buffers>, &ReplySlots<AppReply>, Rings),
     ) -> Core {
-        let workers = self.scenario.workers;
         let (_, waker) = sleeper(|| ());
         let (injector, injected) = injector(self.plan.injections, waker);
         let parts = WorkerParts {
@@ -137,7 +146,7 @@ impl World {
             seed,
         };
         let times = (Duration::ZERO, SLOW_TURN, DEAD_FLOW);
-        let mut worker = Worker::new(parts, self.plan.limits, Time::ZERO);
+        let mut worker = Worker::new(parts, limits, Time::ZERO);
         worker.mourn(mourner(&self.ledger, (life, usize::from(index.0))));
         Core {
             worker,

@@ -53,7 +53,8 @@ fn gauge(ledger: &Shared, life: LifeId, workers: u64) -> impl FnMut() -> Reading
 impl World {
     /// A process measures itself from now on, and asks others.
     pub(super) fn measure(&mut self, life: LifeId) {
-        let read = Box::new(gauge(&self.ledger, life, u64::from(self.scenario.workers)));
+        let workers = self.machine(self.lives[life].slot).workers;
+        let read = Box::new(gauge(&self.ledger, life, u64::from(workers)));
         let ledger = self.ledger.clone();
         let show = Box::new(move |loads: Loads| ledger.lock().shown(life, &loads));
         let order = Order::Begin { read, show };

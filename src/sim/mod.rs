@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod load;
 mod measuring;
 mod messages;
+mod mixed;
 pub mod network;
 pub mod newer;
 mod news;

@@ -111,6 +111,9 @@ pub struct Plan {
 
 /// The faults of a seed make all members flap, and soon after the last one all must be used again.
 const DAMP_MAX_MS: u64 = 2_000;
+/// What may wait between two workers: either the places or the bytes are few.
+pub const RINGS: [Room; 2] =
+    [Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }];
 /// The shortest that there is: who is paused where this is set is away for longer.
 const TOMBSTONE_MS: u64 = 10_000;
 
@@ -226,8 +229,8 @@ fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
 
 fn weights(rng: &mut Rng, slots: usize) -> Vec<u32> {
     let drawn = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300]));
-    // That of a misled member more.
-    drawn.chain([100]).collect()
+    // Those of a misled member more, and of one of another cluster.
+    drawn.chain([100, 100]).collect()
 }
 
 /// The wrong address that a member more advertises.
@@ -263,15 +266,17 @@ impl Plan {
         let of = if newer.is_some() { 8 } else { 1 };
         traffic = traffic.within_budget(scenario, of * MESSAGES_A_SECOND);
         let misled = misled(&mut chance("misled")).map(|address| (slots, address));
+        let drawn_slots = slots + usize::from(misled.is_some());
+        let strange = Strange::draw(scenario.seed, drawn_slots);
         let every_ms = one_of(&mut chance("load"), &[150, 1_000, 1_000]);
         let mut plan = Self {
-            slots: slots + usize::from(misled.is_some()),
+            slots: drawn_slots + usize::from(strange.outsider.is_some()),
             misled,
             renames: one_in("renames", 8),
             flaps: Vec::new(),
             deaf: None,
             newer,
-            strange: Strange::draw(scenario.seed),
+            strange,
             calm: false,
             lets_wait: false,
             weather: weather(&mut chance("weather")),
@@ -303,11 +308,7 @@ impl Plan {
             reply_slots: 256,
             replies_bytes: 1 << 20,
             work: Work::draw(scenario.seed),
-            // Either the places or the bytes are few.
-            rings: one_of(
-                &mut chance("rings"),
-                &[Room { items: 2, bytes: 1 << 20 }, Room { items: 64, bytes: 128 << 10 }],
-            ),
+            rings: one_of(&mut chance("rings"), &RINGS),
         };
         plan.draw_times(scenario.seed);
         if newer.is_some() && one_in("calm", 2) {
@@ -352,12 +353,14 @@ impl Plan {
         self.slow.clear();
         self.late.clear();
         (self.slots, self.misled, self.renames) = (slots, None, false);
+        self.strange.outsider = None;
     }
 
     /// Members fall silent in the middle of messages that are longer than what others have room for,
     /// and for longer than anybody waits.
     fn let_wait(&mut self) {
         self.lets_wait = true;
+        self.strange.mixed = false;
         self.faults.retain(|known| known.fault == Fault::Leave);
         self.faults.push(Repeated { fault: Fault::Pause, every_ms: (1_000, 5_000) });
         self.pause_ms = (11_000, 14_000);
@@ -460,6 +463,8 @@ impl Plan {
                 Part::Renames => self.renames = false,
                 Part::Newer => self.newer = None,
                 Part::Forger => self.strange.forger = false,
+                Part::Mixed => self.strange.mixed = false,
+                Part::Outsider => self.strange.outsider = None,
                 Part::Work => self.work = None,
                 Part::Weather => self.weather = self.weather.healed(),
                 Part::Load => {
@@ -501,7 +506,7 @@ mod tests {
             bare.leave_out(all);
             assert!(bare.faults.is_empty() && bare.slow.is_empty() && bare.late.is_empty());
             assert!(bare.misled.is_none() && bare.newer.is_none() && !bare.renames);
-            assert!(!bare.strange.forger);
+            assert!(!bare.strange.forger && !bare.strange.mixed && bare.strange.outsider.is_none());
             assert_eq!((bare.weather.loss_ppm, bare.traffic.burst), (0, (1, 1)));
             assert_eq!(bare.limits.outbox_bytes, drawn.limits.outbox_bytes);
             for (at, one) in Without::default().one_more().enumerate() {

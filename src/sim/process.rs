@@ -27,7 +27,7 @@ use crate::route::snapshot::Snapshot;
 use crate::wire::{Chunk, Frame};
 use crate::worker::command::{Command, Report, Waiting};
 use crate::worker::turn::Turn;
-use crate::worker::{AppReply, Buffers, Injection, LinkId, Sender, Worker};
+use crate::worker::{AppReply, Buffers, Injection, Limits, LinkId, Sender, Worker};
 
 /// Datagrams that wait for a process that does not read them.
 pub const SOCKET_DATAGRAMS: usize = 128;
@@ -83,7 +83,8 @@ pub struct Life {
     pub downed: bool,
     /// It has begun to leave.
     pub leaving: bool,
-    /// It advertises an address that leads nowhere, or to another machine.
+    /// It must be let in nowhere: it advertises an address that leads nowhere, or to another machine,
+    /// or it is of another cluster.
     pub misled: bool,
     /// How many paths its application serves from its start on, and how many routers it has, where
     /// that is not the simulator's own.
@@ -108,6 +109,8 @@ impl Life {
 pub struct Body {
     /// The decider of the process.
     pub control: Control,
+    /// The capacities of its workers.
+    pub limits: Limits,
     /// The deciders of its cores.
     pub workers: Vec<Core>,
     /// Connections that control is not done with.

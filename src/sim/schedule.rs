@@ -227,7 +227,7 @@ impl World {
         let awaited = others.any(|(_, core)| !core.ends.let_go);
         let Core { worker, turn, ends, .. } = &mut body.workers[index];
         ends.awaited = awaited;
-        let seen = Turned::new(id, &self.ledger, self.plan.limits);
+        let seen = Turned::new(id, &self.ledger, body.limits);
         let (net, clock, reports) = (&mut self.net, Clock::new(now), Vec::new());
         let mut hands = Hands { ends, net, clock, reports, seen };
         let outcome = turn.run(worker, &mut hands);

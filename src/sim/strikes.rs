@@ -63,7 +63,7 @@ impl World {
             }
             Fault::Block => {
                 if let Some(life) = self.any_life(fault) {
-                    let workers = u64::from(self.scenario.workers);
+                    let workers = u64::from(self.machine(self.lives[life].slot).workers);
                     let worker = self.streams.of(fault).random_range(0..workers);
                     let until = self.after_ms(fault, BLOCK_MS);
                     self.block(life, worker as usize, until);
@@ -309,7 +309,7 @@ impl World {
         self.net.walls.fall_all();
         for life in self.living() {
             self.resume(life);
-            for index in 0..usize::from(self.scenario.workers) {
+            for index in 0..usize::from(self.machine(self.lives[life].slot).workers) {
                 self.unblock(life, index);
             }
         }

@@ -16,6 +16,10 @@ pub enum Part {
     Late,
     /// A member that advertises a wrong address.
     Misled,
+    /// Machines that are set up differently.
+    Mixed,
+    /// A node of another cluster.
+    Outsider,
     /// Other names for who comes back.
     Renames,
     /// A member that is newer than the others.
@@ -31,10 +35,12 @@ pub enum Part {
 }
 
 /// What is no fault, by the names that `--without` takes.
-const OTHERS: [(&str, Part); 9] = [
+const OTHERS: [(&str, Part); 11] = [
     ("slow", Part::Slow),
     ("late", Part::Late),
     ("misled", Part::Misled),
+    ("mixed", Part::Mixed),
+    ("outsider", Part::Outsider),
     ("renames", Part::Renames),
     ("newer", Part::Newer),
     ("forger", Part::Forger),

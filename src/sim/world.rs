@@ -18,6 +18,7 @@ use super::newer::{self, Heard};
 use super::plan::Plan;
 use super::process::{Fate, Life};
 use super::scenario::Scenario;
+use super::strange;
 use super::streams::{Streams, stream, within_us};
 use super::trace::Trace;
 use super::work::{Processors, Step};
@@ -162,8 +163,6 @@ impl World {
         trace.say(|| format!("{plan:#?}"));
         let ledger = Shared::new(Ledger::new(stream(seed, "routees"), plan.traffic.clone()));
         let net = Network::new(stream(seed, "network"), trace, plan.weather.clone(), plan.newer);
-        let key = ClusterKey::new("sim", Some(b"a secret for simulated nodes"))
-            .expect("the name and the secret are fine");
         let end = Time::ZERO.plus(Duration::from_secs(scenario.seconds));
         Self {
             slots: vec![None; plan.slots],
@@ -173,7 +172,7 @@ impl World {
             streams: Streams::new(seed),
             lives: Vec::new(),
             ledger,
-            key,
+            key: strange::cluster_key(),
             checks: Checks::new(plan.slots),
             healed_at: None,
             next_partition: 0,
@@ -270,7 +269,8 @@ impl World {
             };
             self.net.queue.push(self.net.now.plus(after), Event::Start(slot));
         }
-        if let Some((slot, _)) = self.plan.misled {
+        let misled = self.plan.misled.map(|(slot, _)| slot);
+        for slot in misled.into_iter().chain(self.plan.strange.outsider.map(|(slot, _)| slot)) {
             self.net.queue.push(self.net.now.plus(Duration::from_secs(1)), Event::Start(slot));
         }
         self.plan_flaps();
@@ -417,10 +417,11 @@ impl World {
         self.net.trace.note(now, life, "start", incarnation.0);
         self.net.trace.say(|| format!("life {life} is {me} on machine {slot}"));
         let clock = LocalClock::new(now, (self.scenario.seed, life), self.plan.clocks_off_ppm);
-        self.ledger.lock().add_life(me, clock, usize::from(self.scenario.workers));
+        self.ledger.lock().add_life(me, clock, usize::from(self.machine(slot).workers));
         let body = Box::new(self.make_body(life, slot, &name, me));
         let (fate, downed, leaving, body) = (Fate::Alive, false, false, Some(body));
-        let misled = self.plan.misled.is_some_and(|(misled, _)| misled == slot);
+        let misled = self.plan.misled.is_some_and(|(misled, _)| misled == slot)
+            || self.outsider(slot).is_some();
         let set_up = (0, 0);
         self.lives.push(Life { slot, me, clock, fate, downed, leaving, misled, set_up, body });
         self.slots[slot] = Some(life);

@@ -64,7 +64,9 @@ pub fn check_worker(
 ) -> Result<(), Exceeded> {
     let timers = ASK_TIMERS * usage.asks + LINK_TIMERS * usage.links + PART_TIMERS;
     let (counted, kept) = usage.kept_bytes;
-    let room = limits.retry_bytes.max(limits.max_frame_bytes as usize);
+    // One is kept in any case, in the chunk in which it lies.
+    let one = CHUNK_BYTES.max(limits.max_frame_bytes as usize);
+    let room = limits.retry_bytes.max(one);
     let found = [
         (ASKS, "open asks", usage.asks, limits.max_asks),
         (NAME, "links", usage.links, LINKS),

@@ -7,8 +7,8 @@ use super::order::Order;
 use super::{
     EVENTS, MET, agreement, alarms, asks, bounds, counts, deadlines, deaf, detection, door, ends,
     farewells, fates, flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks,
-    newer, owners, panics, placement, progress, protocol, removal, replaced, rest, rooms, routers,
-    steadiness, strangers, tables, withdrawal,
+    newer, outsiders, owners, panics, placement, progress, protocol, removal, replaced, rest,
+    rooms, routers, steadiness, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -50,6 +50,7 @@ impl World {
             (newer::NAME, checks.newer.all.total()),
             (strangers::NAME, forged.dialed.iter().chain(&forged.answered).sum()),
             (strangers::DATAGRAMS, forged.datagrams.iter().sum()),
+            (outsiders::NAME, checks.outsiders),
             (removal::NAME, checks.removals),
             (replaced::NAME, checks.replaced.followed),
             (farewells::NAME, checks.farewells.told),

@@ -154,7 +154,8 @@ impl World {
         let mut probes = Vec::new();
         for from in &staying {
             for to in &staying {
-                for worker in (0..self.scenario.workers).map(WorkerIndex) {
+                let workers = self.lives[*to].body.as_deref().map_or(0, |body| body.workers.len());
+                for worker in (0..workers as u16).map(WorkerIndex) {
                     if !self.is_served_on(*to, worker) {
                         continue;
                     }

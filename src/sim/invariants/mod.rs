@@ -28,6 +28,7 @@ pub mod log;
 pub mod masks;
 pub mod newer;
 pub mod order;
+pub mod outsiders;
 pub mod owners;
 pub mod panics;
 pub mod parts;
@@ -143,6 +144,8 @@ pub struct Checks {
     pub newer: newer::Newer,
     /// Keys come to rest after the faults.
     pub steadiness: steadiness::Steadiness,
+    /// How often a node of another cluster was told why it gets in nowhere.
+    pub outsiders: u64,
     slots: usize,
 }
 
@@ -182,6 +185,7 @@ impl Checks {
             found_at: Time::ZERO,
             newer: newer::Newer::default(),
             steadiness: steadiness::Steadiness::default(),
+            outsiders: 0,
             slots,
         }
     }
@@ -344,6 +348,7 @@ impl World {
             Err(_) => {}
         }
         self.check_strangers(life, &snapshot.view);
+        self.check_outsider(life, &snapshot.view);
         self.check_forgotten(life, before, snapshot);
         self.check_flapping(life, &snapshot.view);
         self.check_steadiness(life, &before.view, &snapshot.view);
@@ -380,7 +385,7 @@ impl World {
     /// A worker's duty cycle is over. `fullest` is the most bytes an outbox held in it, by account.
     pub(super) fn check_worker(&mut self, life: LifeId, index: usize, fullest: [usize; 3]) {
         let Some(body) = self.lives[life].body.as_deref_mut() else { return };
-        let (core, limits) = (&mut body.workers[index], &self.plan.limits);
+        let (core, limits) = (&mut body.workers[index], &body.limits);
         let counts = core.worker.counts();
         let before = std::mem::replace(&mut core.sums, counts::sums(&counts));
         self.checks.counted += u64::from(core.sums.ended > before.ended);
@@ -460,6 +465,7 @@ impl World {
         self.check_kept_watches();
         self.check_reached();
         self.check_unknown_reasons();
+        self.check_told_outsiders();
         for life in self.living() {
             self.check_questions(life);
             self.check_awaited(life);

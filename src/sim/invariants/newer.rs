@@ -26,7 +26,8 @@ pub struct Newer {
 impl World {
     /// How many datagrams a process has skipped, as it counts them.
     pub(in crate::sim) fn skipped_datagrams(&self, life: LifeId) -> Option<u64> {
-        running(&self.lives[life]).map(|control| control.datagrams().skipped)
+        let mine = self.outsider(self.lives[life].slot).is_none();
+        running(&self.lives[life]).filter(|_| mine).map(|control| control.datagrams().skipped)
     }
 
     /// A datagram for an unknown part came to a process, which had skipped so many before.

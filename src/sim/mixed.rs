@@ -1,0 +1,58 @@
+//! How the processes of each machine are set up: not alike in every world.
+
+use rand::RngExt;
+
+use super::events::SlotId;
+use super::plan::RINGS;
+use super::strange::Outsider;
+use super::streams::stream;
+use super::world::World;
+use crate::queue::inject::Room;
+use crate::wire::ClusterKey;
+use crate::worker::Limits;
+
+/// How a machine's processes are set up.
+pub struct Machine {
+    /// How many workers each has.
+    pub workers: u16,
+    /// The workers' capacities.
+    pub limits: Limits,
+    /// What may wait between two workers.
+    pub rings: Room,
+    /// What its application says that it is.
+    pub app_version: &'static str,
+    /// What it proves itself by.
+    pub key: ClusterKey,
+}
+
+impl World {
+    /// How the processes of a machine are set up.
+    pub(super) fn machine(&self, slot: SlotId) -> Machine {
+        let plan = &self.plan;
+        let mut machine = Machine {
+            workers: self.scenario.workers,
+            limits: plan.limits,
+            rings: plan.rings,
+            app_version: "1",
+            key: self.outsider(slot).map_or_else(|| self.key.clone(), Outsider::key),
+        };
+        if !plan.strange.mixed {
+            return machine;
+        }
+        let mut rng = stream(self.scenario.seed, &format!("machine {slot}"));
+        machine.workers = rng.random_range(1..=self.scenario.workers + 1);
+        let Limits { outbox_bytes, max_asks, max_frame_bytes, .. } = &mut machine.limits;
+        *outbox_bytes = [1_024, 16 << 10, 256 << 10][rng.random_range(0..3)];
+        *max_asks = [4, 64, 4_096][rng.random_range(0..3)];
+        // The longest messages are shorter.
+        *max_frame_bytes = [32 << 10, 256 << 10][rng.random_range(0..2)];
+        machine.rings = RINGS[rng.random_range(0..2)];
+        machine.app_version = ["1", "2"][rng.random_range(0..2)];
+        machine
+    }
+
+    /// In which way the processes of a machine are none of the cluster's, if they are not.
+    pub(super) fn outsider(&self, slot: SlotId) -> Option<Outsider> {
+        self.plan.strange.outsider.filter(|(outsider, _)| *outsider == slot).map(|(_, kind)| kind)
+    }
+}
