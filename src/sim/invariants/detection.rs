@@ -128,8 +128,12 @@ impl World {
                 }
             }
         }
-        let is_late = |since, quiet| now.since(since) > self.noticed_within(quiet) + STEP;
-        let late = unnoticed.iter().find(|(_, (since, quiet))| is_late(*since, *quiet));
+        // Who hears others again, or other ones, gives those that are silent still their time anew.
+        let hears_since = |by: LifeId| self.checks.disturbed.hears_since(self.lives[by].slot);
+        let late = unnoticed.iter().find(|((by, _), (since, quiet))| {
+            let since = hears_since(*by).max(*since);
+            now.since(since) > self.noticed_within(*quiet) + STEP
+        });
         let late = late.map(|((life, member), (since, quiet))| {
             let member = self.lives[*member].me;
             let name = if self.noticed_within(*quiet) == BOUND { SOON } else { NAME };

@@ -18,6 +18,8 @@ pub struct Disturbed {
     /// By machine: from whom word can arrive, straight or by way of others; empty where nothing keeps
     /// anybody apart.
     hears: Vec<Vec<bool>>,
+    /// By machine: since when these are the ones.
+    heard_since: Vec<Time>,
 }
 
 /// Whether it can answer.
@@ -36,6 +38,11 @@ impl Disturbed {
         now.since(self.before.get(slot).copied().unwrap_or(Time::ZERO))
     }
 
+    /// Since when the same machines can be heard there.
+    pub fn hears_since(&self, slot: SlotId) -> Time {
+        self.heard_since.get(slot).copied().unwrap_or(Time::ZERO)
+    }
+
     /// Whether what one machine says can arrive at another one.
     pub fn can_hear(&self, listener: SlotId, speaker: SlotId) -> bool {
         self.hears.get(listener).is_none_or(|hears| hears[speaker])
@@ -52,25 +59,30 @@ impl World {
             .map(|life| life.is_some_and(|life| !is_silent(&self.lives[life])))
             .collect();
         let walls = &self.net.walls;
-        let Disturbed { at, before, hears } = &mut self.checks.disturbed;
+        let Disturbed { at, before, hears, heard_since } = &mut self.checks.disturbed;
         before.clone_from(at);
         at.resize(slots, Time::ZERO);
-        hears.clear();
+        heard_since.resize(slots, Time::ZERO);
+        let heard = std::mem::take(hears);
         for slot in 0..slots {
             if !runs[slot] || self.plan.slow.contains(&slot) {
                 at[slot] = now;
             }
         }
-        if !walls.any() {
-            return;
-        }
-        for listener in 0..slots {
+        for listener in (0..slots).filter(|_| walls.any()) {
             for other in 0..slots {
                 if walls.is_between(listener, other) {
                     (at[listener], at[other]) = (now, now);
                 }
             }
             hears.push(heard_by(listener, &runs, walls));
+        }
+        for (slot, since) in heard_since.iter_mut().enumerate() {
+            let (was, is) = (heard.get(slot), hears.get(slot));
+            let all = |hears: Option<&Vec<bool>>| hears.is_none_or(|it| it.iter().all(|it| *it));
+            if was != is && !(all(was) && all(is)) {
+                *since = now;
+            }
         }
     }
 }
