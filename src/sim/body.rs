@@ -12,6 +12,7 @@ use super::load::AppThread;
 use super::mixed::Machine;
 use super::network::{DEAD_FLOW, address};
 use super::process::{Body, Core, Ends, Mail, Rings, Sums};
+use super::strange::Outsider;
 use super::streams::of_life;
 use super::world::World;
 use crate::base::{NodeRef, Time, WorkerIndex};
@@ -35,6 +36,17 @@ const HANDSHAKES: usize = 32;
 const SLOW_TURN: Duration = Duration::from_millis(100);
 
 impl World {
+    /// How the processes of a machine are set up.
+    pub(super) fn machine(&self, slot: SlotId) -> Machine {
+        let key = self.outsider(slot).map_or_else(|| self.key.clone(), Outsider::key);
+        Machine::draw(&self.plan, &self.scenario, slot, key)
+    }
+
+    /// In which way the processes of a machine are none of the cluster's, if they are not.
+    pub(super) fn outsider(&self, slot: SlotId) -> Option<Outsider> {
+        self.plan.strange.outsider.filter(|(outsider, _)| *outsider == slot).map(|(_, kind)| kind)
+    }
+
     pub(super) fn make_body(
         &mut self,
         life: LifeId,

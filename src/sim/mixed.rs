@@ -3,10 +3,9 @@
 use rand::RngExt;
 
 use super::events::SlotId;
-use super::plan::RINGS;
-use super::strange::Outsider;
+use super::plan::{Plan, RINGS};
+use super::scenario::Scenario;
 use super::streams::stream;
-use super::world::World;
 use crate::queue::inject::Room;
 use crate::wire::ClusterKey;
 use crate::worker::Limits;
@@ -25,22 +24,21 @@ pub struct Machine {
     pub key: ClusterKey,
 }
 
-impl World {
-    /// How the processes of a machine are set up.
-    pub(super) fn machine(&self, slot: SlotId) -> Machine {
-        let plan = &self.plan;
-        let mut machine = Machine {
-            workers: self.scenario.workers,
+impl Machine {
+    /// As the plan has it for this machine, whose processes prove themselves by this key.
+    pub fn draw(plan: &Plan, scenario: &Scenario, slot: SlotId, key: ClusterKey) -> Self {
+        let mut machine = Self {
+            workers: scenario.workers,
             limits: plan.limits,
             rings: plan.rings,
             app_version: "1",
-            key: self.outsider(slot).map_or_else(|| self.key.clone(), Outsider::key),
+            key,
         };
         if !plan.strange.mixed {
             return machine;
         }
-        let mut rng = stream(self.scenario.seed, &format!("machine {slot}"));
-        machine.workers = rng.random_range(1..=self.scenario.workers + 1);
+        let mut rng = stream(scenario.seed, &format!("machine {slot}"));
+        machine.workers = rng.random_range(1..=scenario.workers + 1);
         let Limits { outbox_bytes, max_asks, max_frame_bytes, .. } = &mut machine.limits;
         *outbox_bytes = [1_024, 16 << 10, 256 << 10][rng.random_range(0..3)];
         *max_asks = [4, 64, 4_096][rng.random_range(0..3)];
@@ -49,10 +47,5 @@ impl World {
         machine.rings = RINGS[rng.random_range(0..2)];
         machine.app_version = ["1", "2"][rng.random_range(0..2)];
         machine
-    }
-
-    /// In which way the processes of a machine are none of the cluster's, if they are not.
-    pub(super) fn outsider(&self, slot: SlotId) -> Option<Outsider> {
-        self.plan.strange.outsider.filter(|(outsider, _)| *outsider == slot).map(|(_, kind)| kind)
     }
 }

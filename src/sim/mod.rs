@@ -22,6 +22,7 @@
 mod body;
 mod bytes;
 mod calls;
+mod clashes;
 mod clocks;
 mod control;
 pub mod events;
@@ -36,6 +37,7 @@ pub mod load;
 mod measuring;
 mod messages;
 mod mixed;
+mod names;
 pub mod network;
 pub mod newer;
 mod news;

@@ -229,8 +229,8 @@ fn member(rng: &mut Rng, seed_count: usize) -> MemberConfig {
 
 fn weights(rng: &mut Rng, slots: usize) -> Vec<u32> {
     let drawn = (0..slots).map(|_| one_of(rng, &[100, 100, 50, 300]));
-    // Those of a misled member more, and of one of another cluster.
-    drawn.chain([100, 100]).collect()
+    // Those of a misled member more, of one of another cluster, and of one with another's name.
+    drawn.chain([100; 3]).collect()
 }
 
 /// The wrong address that a member more advertises.
@@ -267,10 +267,10 @@ impl Plan {
         traffic = traffic.within_budget(scenario, of * MESSAGES_A_SECOND);
         let misled = misled(&mut chance("misled")).map(|address| (slots, address));
         let drawn_slots = slots + usize::from(misled.is_some());
-        let strange = Strange::draw(scenario.seed, drawn_slots);
+        let strange = Strange::draw(scenario.seed, nodes, drawn_slots);
         let every_ms = one_of(&mut chance("load"), &[150, 1_000, 1_000]);
         let mut plan = Self {
-            slots: drawn_slots + usize::from(strange.outsider.is_some()),
+            slots: drawn_slots + strange.guests().count(),
             misled,
             renames: one_in("renames", 8),
             flaps: Vec::new(),
@@ -312,7 +312,10 @@ impl Plan {
         };
         plan.draw_times(scenario.seed);
         if newer.is_some() && one_in("calm", 2) {
-            plan.calm_down(slots);
+            plan.calm_down();
+            (plan.calm, plan.strange.namesake) = (true, None);
+        } else if plan.strange.namesake.is_some() {
+            plan.calm_down();
         } else if one_in("waits", 16) {
             plan.let_wait();
             if one_in("forgets", 4) {
@@ -345,15 +348,14 @@ impl Plan {
         (settings.suspect_ms, settings.recontact_ms) = (SELDOM_MS, SELDOM_MS);
     }
 
-    /// A newer member is the only thing that is not as usual.
-    fn calm_down(&mut self, slots: usize) {
-        self.calm = true;
+    /// Nothing goes wrong but one thing more.
+    fn calm_down(&mut self) {
         self.weather = self.weather.healed();
         self.faults.clear();
         self.slow.clear();
         self.late.clear();
-        (self.slots, self.misled, self.renames) = (slots, None, false);
-        self.strange.outsider = None;
+        (self.misled, self.renames) = (None, false);
+        (self.strange.outsider, self.strange.back) = (None, None);
     }
 
     /// Members fall silent in the middle of messages that are longer than what others have room for,
@@ -465,6 +467,8 @@ impl Plan {
                 Part::Forger => self.strange.forger = false,
                 Part::Mixed => self.strange.mixed = false,
                 Part::Outsider => self.strange.outsider = None,
+                Part::Namesake => self.strange.namesake = None,
+                Part::Back => self.strange.back = None,
                 Part::Work => self.work = None,
                 Part::Weather => self.weather = self.weather.healed(),
                 Part::Load => {
@@ -506,7 +510,8 @@ mod tests {
             bare.leave_out(all);
             assert!(bare.faults.is_empty() && bare.slow.is_empty() && bare.late.is_empty());
             assert!(bare.misled.is_none() && bare.newer.is_none() && !bare.renames);
-            assert!(!bare.strange.forger && !bare.strange.mixed && bare.strange.outsider.is_none());
+            assert!(!bare.strange.forger && !bare.strange.mixed && bare.strange.back.is_none());
+            assert_eq!(bare.strange.guests().count(), 0);
             assert_eq!((bare.weather.loss_ppm, bare.traffic.burst), (0, (1, 1)));
             assert_eq!(bare.limits.outbox_bytes, drawn.limits.outbox_bytes);
             for (at, one) in Without::default().one_more().enumerate() {

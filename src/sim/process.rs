@@ -99,6 +99,11 @@ impl Life {
         self.fate != Fate::Alive || self.downed || self.leaving
     }
 
+    /// Whether it is a later life of the other one's node.
+    pub fn succeeds(&self, other: &Self) -> bool {
+        self.me.node == other.me.node && self.me.incarnation > other.me.incarnation
+    }
+
     /// A moment on its own clock.
     pub fn local(&self, at: Time) -> Time {
         self.clock.local(at)

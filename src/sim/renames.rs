@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::world::World;
 
 /// How far each name's clock is behind that of the one before it.
-const BACK_US: u64 = 3_600_000_000;
+pub const BACK_US: u64 = 3_600_000_000;
 
 impl World {
     /// The name of the process that starts on a machine now, and how far its clock is behind. It is
@@ -27,6 +27,9 @@ impl World {
                 self.net.trace.say(|| format!("machine {slot} takes another name"));
             }
         }
+        // A namesake has the name that is another machine's.
+        let namesake = self.plan.strange.namesake.filter(|(rival, _)| *rival == slot);
+        let slot = namesake.map_or(slot, |(_, of)| of);
         let count = self.renamed[slot];
         let first = Plan::name(slot);
         let name = if count == 0 { first } else { format!("{first}-{count}") };

@@ -20,11 +20,16 @@ pub struct Strange {
     pub mixed: bool,
     /// A machine more whose processes are none of the cluster's.
     pub outsider: Option<(SlotId, Outsider)>,
+    /// A machine more whose processes have the name of another one's. Then nothing goes wrong.
+    pub namesake: Option<(SlotId, SlotId)>,
+    /// The clocks of machines go back with each process, and whether these ask before they start
+    /// what they have to exceed.
+    pub back: Option<bool>,
 }
 
 impl Strange {
-    /// What a seed has, beside so many machines.
-    pub fn draw(seed: u64, slots: usize) -> Self {
+    /// What a seed has, beside so many machines, of which so many are there from the start.
+    pub fn draw(seed: u64, nodes: usize, slots: usize) -> Self {
         let one_in = |name, of: u32| {
             let mut rng = stream(seed, name);
             (rng.random_range(0..of) == 0).then_some(rng)
@@ -34,7 +39,17 @@ impl Strange {
             (slots, kinds[rng.random_range(0..kinds.len())])
         });
         let (forger, mixed) = (one_in("forger", 8).is_some(), one_in("mixed", 4).is_some());
-        Self { forger, mixed, outsider }
+        let next = slots + usize::from(outsider.is_some());
+        let namesake = one_in("namesake", 16)
+            .map(|mut rng| (next, rng.random_range(0..nodes as u64) as usize));
+        let back = one_in("clocks back", 8).map(|mut rng| rng.random_range(0..2) == 0);
+        Self { forger, mixed, outsider, namesake, back }
+    }
+
+    /// The machines that there are more for it, and after how many seconds each starts first.
+    pub fn guests(&self) -> impl Iterator<Item = (SlotId, u64)> {
+        let outsider = self.outsider.map(|(slot, _)| (slot, 1));
+        outsider.into_iter().chain(self.namesake.map(|(slot, _)| (slot, 3)))
     }
 }
 

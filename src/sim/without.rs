@@ -20,6 +20,10 @@ pub enum Part {
     Mixed,
     /// A node of another cluster.
     Outsider,
+    /// A node with another one's name.
+    Namesake,
+    /// Clocks that go back.
+    Back,
     /// Other names for who comes back.
     Renames,
     /// A member that is newer than the others.
@@ -35,12 +39,14 @@ pub enum Part {
 }
 
 /// What is no fault, by the names that `--without` takes.
-const OTHERS: [(&str, Part); 11] = [
+const OTHERS: [(&str, Part); 13] = [
     ("slow", Part::Slow),
     ("late", Part::Late),
     ("misled", Part::Misled),
     ("mixed", Part::Mixed),
     ("outsider", Part::Outsider),
+    ("namesake", Part::Namesake),
+    ("clocks", Part::Back),
     ("renames", Part::Renames),
     ("newer", Part::Newer),
     ("forger", Part::Forger),

@@ -13,6 +13,7 @@ use super::invariants::exercised::Exercised;
 use super::invariants::{Checks, Violation, fates};
 use super::ledger::Ledger;
 use super::load::{self, AppThread, Hands, Shared};
+use super::names::Clashes;
 use super::network::{Network, Owner, address};
 use super::newer::{self, Heard};
 use super::plan::Plan;
@@ -23,7 +24,7 @@ use super::streams::{Streams, stream, within_us};
 use super::trace::Trace;
 use super::work::{Processors, Step};
 use crate::ask::left_open;
-use crate::base::{Incarnation, NodeId, NodeRef, Time};
+use crate::base::Time;
 use crate::control::DATAGRAM_BYTES;
 use crate::hash::HashSeed;
 use crate::queue::pool::Pool;
@@ -142,6 +143,8 @@ pub struct World {
     pub(super) application: Option<Application>,
     /// Who does what takes time.
     pub(super) processors: Processors,
+    /// What comes of names that two processes have, and of clocks that went back.
+    pub(super) clashes: Clashes,
     end: Time,
     over: bool,
 }
@@ -179,6 +182,7 @@ impl World {
             chunks: (Pool::new(SPARE_CHUNKS), Pool::new(SPARE_CHUNKS)),
             application: None,
             processors: Processors::default(),
+            clashes: Clashes::default(),
             end,
             over: false,
             plan,
@@ -269,9 +273,10 @@ impl World {
             };
             self.net.queue.push(self.net.now.plus(after), Event::Start(slot));
         }
-        let misled = self.plan.misled.map(|(slot, _)| slot);
-        for slot in misled.into_iter().chain(self.plan.strange.outsider.map(|(slot, _)| slot)) {
-            self.net.queue.push(self.net.now.plus(Duration::from_secs(1)), Event::Start(slot));
+        let misled = self.plan.misled.map(|(slot, _)| (slot, 1));
+        for (slot, seconds) in misled.into_iter().chain(self.plan.strange.guests()) {
+            let at = self.net.now.plus(Duration::from_secs(seconds));
+            self.net.queue.push(at, Event::Start(slot));
         }
         self.plan_flaps();
         if self.plan.strange.forger {
@@ -358,7 +363,9 @@ impl World {
             Event::Resume(life) => self.resume(life),
             Event::Stumble(slot) => self.stumbles(slot),
             // Whoever should be there was started with the healing.
-            Event::Start(slot) if self.healed_at.is_none() => self.start(slot),
+            Event::Start(slot) if self.healed_at.is_none() || self.clashes.asks(slot) => {
+                self.start(slot);
+            }
             Event::Start(_) => {}
             Event::Serve(life) => self.serve(life),
             Event::Fault(fault) => self.fault(fault),
@@ -390,6 +397,8 @@ impl World {
                 self.check_skipped_datagram(life, before);
             }
             self.check_kept(life);
+        } else if self.clashes.asks(to) {
+            self.hello_came(to, from, &bytes);
         }
         self.net.recycle(bytes);
     }
@@ -407,14 +416,9 @@ impl World {
         if self.slots[slot].is_some() {
             return;
         }
-        let life = self.lives.len();
-        let now = self.net.now;
-        let (name, behind) = self.name(slot);
-        // Microseconds of a calendar, as in the real driver.
-        let calendar = 1_700_000_000_000_000 + now.0 / 1_000 - behind;
-        let incarnation = Incarnation(calendar + life as u64);
-        let me = NodeRef { node: NodeId::from_name(&name), incarnation };
-        self.net.trace.note(now, life, "start", incarnation.0);
+        let Some((name, me)) = self.comes_as(slot) else { return };
+        let (life, now) = (self.lives.len(), self.net.now);
+        self.net.trace.note(now, life, "start", me.incarnation.0);
         self.net.trace.say(|| format!("life {life} is {me} on machine {slot}"));
         let clock = LocalClock::new(now, (self.scenario.seed, life), self.plan.clocks_off_ppm);
         self.ledger.lock().add_life(me, clock, usize::from(self.machine(slot).workers));
@@ -463,6 +467,7 @@ impl World {
         self.slots[slot] = None;
         self.lives[life].fate = fate;
         self.lives[life].body = None;
+        self.clashes.ended_at.insert(life, self.net.now);
         self.net.drop_all(life);
         self.ledger.lock().forget(life);
         self.checks.healing.forget(life);

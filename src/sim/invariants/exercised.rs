@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use super::order::Order;
 use super::{
-    EVENTS, MET, agreement, alarms, asks, bounds, counts, deadlines, deaf, detection, door, ends,
-    farewells, fates, flapping, flows, forgetting, ghosts, healing, keys, letters, log, masks,
-    newer, outsiders, owners, panics, placement, progress, protocol, removal, replaced, rest,
-    rooms, routers, steadiness, strangers, tables, withdrawal,
+    EVENTS, MET, agreement, alarms, asks, bounds, clashes, counts, deadlines, deaf, detection,
+    door, ends, farewells, fates, flapping, flows, forgetting, ghosts, healing, keys, letters, log,
+    masks, newer, outsiders, owners, panics, placement, progress, protocol, removal, replaced,
+    rest, rooms, routers, steadiness, strangers, tables, withdrawal,
 };
 use crate::sim::ledger::Ledger;
 use crate::sim::world::World;
@@ -51,6 +51,8 @@ impl World {
             (strangers::NAME, forged.dialed.iter().chain(&forged.answered).sum()),
             (strangers::DATAGRAMS, forged.datagrams.iter().sum()),
             (outsiders::NAME, checks.outsiders),
+            (clashes::NAME, self.clashes.told),
+            (clashes::BACK, self.clashes.raised),
             (removal::NAME, checks.removals),
             (replaced::NAME, checks.replaced.followed),
             (farewells::NAME, checks.farewells.told),

@@ -6,6 +6,7 @@ pub mod agreement;
 pub mod alarms;
 pub mod asks;
 pub mod bounds;
+pub mod clashes;
 pub mod counts;
 pub mod deadlines;
 pub mod deaf;
@@ -287,6 +288,7 @@ impl World {
                 self.net.trace.note(self.net.now, life, "fault", 0);
                 self.check_fault(life, &fault);
                 self.kill(life, Fate::Downed);
+                self.clashed(life, &fault);
             }
             Seen::Left(well) => {
                 if well {
@@ -364,6 +366,7 @@ impl World {
         self.net.trace.say(|| format!("life {life}: {}", removal::describe(event)));
         self.check_calm(life, event);
         self.check_alarm(life, event);
+        self.check_namesake(life, event);
         self.check_ghost(life, event);
         self.check_replaced(life, event);
         self.note_shown_end(life, event);
@@ -377,7 +380,7 @@ impl World {
     pub(super) fn check_fault(&mut self, life: LifeId, fault: &MemberFault) {
         let Some(fate) = self.lives.get(life) else { return };
         let told = fate.misled && matches!(fault, MemberFault::AddressTaken { .. });
-        if !fate.downed && !told {
+        if !fate.downed && !told && !self.check_clash(life, fault) {
             self.blame(removal::NAME, format!("life {life} stopped without reason: {fault}"));
         }
     }

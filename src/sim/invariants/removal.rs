@@ -17,9 +17,9 @@ pub fn check(lives: &[Life], by: LifeId, event: &MemberEvent) -> Result<(), Stri
         return Err(format!("{} was removed and has never been", member.node_ref()));
     };
     let removed = &lives[life];
-    let replaced = lives[life + 1..].iter().any(|later| later.me.node == removed.me.node);
-    // A misled node that hears whose address it has ends itself, seen by nobody else.
-    let ends_itself = removed.misled && life == by;
+    let replaced = lives.iter().any(|other| other.succeeds(removed));
+    // Whoever hears who has its name or address ends itself, seen by nobody else.
+    let ends_itself = life == by;
     if removed.downed || removed.leaving || replaced || ends_itself {
         return Ok(());
     }

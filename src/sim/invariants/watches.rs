@@ -264,12 +264,17 @@ impl World {
 
 /// Whether a life is over for its cluster, not only dead.
 fn has_ended(lives: &[Life], life: LifeId) -> bool {
-    lives[life].fate == Fate::Left || lives[life].downed || has_successor(lives, life)
+    let target = &lives[life];
+    // Who only tried to take its name has not replaced it.
+    let replaces = |(later, it): (LifeId, &Life)| {
+        let comes_after = later > life && it.slot == target.slot;
+        it.succeeds(target) && (comes_after || it.fate == Fate::Alive)
+    };
+    target.fate == Fate::Left || target.downed || lives.iter().enumerate().any(replaces)
 }
 
 fn has_successor(lives: &[Life], life: LifeId) -> bool {
-    let node = lives[life].me.node;
-    lives[life + 1..].iter().any(|later| later.me.node == node)
+    lives.iter().any(|it| it.succeeds(&lives[life]))
 }
 
 /// `replaced` and `withdrawn` say what has happened to the target; one that never was counts as
