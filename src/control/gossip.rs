@@ -245,8 +245,10 @@ impl Gossip {
         self.reachable = reachable.map(|member| (member.node_ref(), member.address)).collect();
         if self.roster.replace(view.roster_digest) != Some(view.roster_digest) {
             self.members = view.members.iter().map(|member| member.node_ref()).collect();
-            let members = &self.members;
-            self.words.retain(|(_, node, _), _| members.contains(node));
+            // Who has left may speak for a while still. If it forgot what it has said, its next words
+            // were earlier ones to who knows these.
+            let (members, me) = (&self.members, self.me);
+            self.words.retain(|(_, node, _), _| *node == me || members.contains(node));
         }
         for event in events {
             if let MemberEvent::Joined(member) | MemberEvent::Reachable(member) = event

@@ -182,6 +182,18 @@ fn who_joins_is_told_and_who_is_gone_is_forgotten() {
 }
 
 #[test]
+fn what_a_node_says_once_it_has_left_comes_after_what_it_said_before() {
+    let mut net = Net::new(2, 0);
+    net.say(1, b"before");
+    net.rounds_until_heard(1, b"before");
+    let (gossip, sent, _) = &mut net.nodes[1];
+    gossip.follow(net.now, &view(1, 0..1), &[], sent);
+    net.say(1, b"after");
+    let versions: Vec<u64> = net.nodes[1].0.words.values().map(|word| word.version).collect();
+    assert_eq!(versions, [2]);
+}
+
+#[test]
 fn words_are_bounded_and_garbage_is_told_apart() {
     let mut sent = Sent::default();
     let mut gossip = Gossip::new(node(0), ROUND, 1);
