@@ -14,7 +14,7 @@ use keyway::{AskError, Context, Handler, MemberEvent, Message, Node, OnReply, Ro
 use peer::Peer;
 use rkyv::rend::u64_le;
 use rkyv::{Archive, Deserialize, Serialize};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -91,10 +91,6 @@ fn a_peer() {
     }
 }
 
-fn signal(peer: &Peer, signal: Signal) {
-    kill_process(Pid::from_child(&peer.0), signal).unwrap();
-}
-
 #[test]
 fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
     let node = node(None);
@@ -110,7 +106,7 @@ fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
     let here = node.id().node.0;
     let keys: Vec<u64> = (0..).filter(|key| owner(*key).unwrap() != here).take(3).collect();
 
-    signal(&peer, Signal::STOP);
+    peer.signal(Signal::STOP);
     let began = Instant::now();
     thread::scope(|scope| {
         let by_thread =
@@ -125,7 +121,7 @@ fn asks_that_may_be_handled_twice_do_not_wait_for_a_process_that_is_stopped() {
         // Chosen while the peer is known not to answer.
         assert_eq!(owner(keys[0]), Ok(here));
         assert!(!once.is_finished(), "what was sent once is not sent again");
-        signal(&peer, Signal::CONT);
+        peer.signal(Signal::CONT);
         match once.join().unwrap() {
             Ok(by) => assert_ne!(by, here, "what was sent once was sent again"),
             Err(error) => assert_eq!(error, AskError::LinkLost),
@@ -177,7 +173,7 @@ fn pause(stopped: usize) {
         thread::sleep(Duration::from_secs(3));
         while let Ok(Some(_)) = events.try_next() {}
         let stop = || {
-            peers[..stopped].iter().for_each(|peer| signal(peer, Signal::STOP));
+            peers[..stopped].iter().for_each(|peer| peer.signal(Signal::STOP));
             until("they are unreachable", || reachable(&node) == 5 - stopped)
         };
         let (took, late) = while_watched(stop);
@@ -190,7 +186,7 @@ fn pause(stopped: usize) {
             assert_eq!(gone.count(), stopped, "nobody else was called unreachable");
             in_time.push(took);
         }
-        peers.iter().for_each(|peer| signal(peer, Signal::CONT));
+        peers.iter().for_each(|peer| peer.signal(Signal::CONT));
         until("all are back", || reachable(&node) == 5);
         if in_time.len() == 2 || round == 7 {
             break;
@@ -222,7 +218,7 @@ fn a_process_that_was_replaced_while_stopped_ends_and_its_successor_goes_on() {
     };
     let before = held(&a);
 
-    signal(&old, Signal::STOP);
+    old.signal(Signal::STOP);
     // Nobody knows yet that the old one is away, so the claims to its name wait in its socket.
     let successor = Node::builder().bind("127.0.0.1:0").workers(1).spin(Duration::ZERO);
     let successor = successor.name(&before.name).seed(b.address()).seed(a.address());
@@ -232,7 +228,7 @@ fn a_process_that_was_replaced_while_stopped_ends_and_its_successor_goes_on() {
     let is_listed = || [&a, &b].map(held).iter().all(|it| it.reachable && it.node_ref() == me);
     until("the successor is listed", is_listed);
 
-    signal(&old, Signal::CONT);
+    old.signal(Signal::CONT);
     until("the old one ends", || old.0.try_wait().unwrap().is_some());
     thread::sleep(Duration::from_secs(1));
     assert_eq!(successor.end(), None);

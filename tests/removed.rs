@@ -13,7 +13,7 @@ use keyway::{
 };
 use peer::Peer;
 use rkyv::{Archive, Deserialize, Serialize};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -112,10 +112,6 @@ fn a_peer() {
     std::thread::sleep(2 * LIMIT);
 }
 
-fn signal(peer: &Peer, signal: Signal) {
-    kill_process(Pid::from_child(&peer.0), signal).unwrap();
-}
-
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
@@ -163,7 +159,7 @@ fn a_member_that_the_policy_removes_leaves_nothing_behind() {
         watches.push(one.node.watch(routee.id.node).unwrap());
     }
 
-    signal(&peer, Signal::STOP);
+    peer.signal(Signal::STOP);
     // Much is on its way when it is removed.
     for one in both {
         for _ in 0..200 {
@@ -196,7 +192,7 @@ fn a_member_that_the_policy_removes_leaves_nothing_behind() {
     eventually("no connection to it is open", || open_files() == files);
 
     // It goes on, and is no member any more.
-    signal(&peer, Signal::CONT);
+    peer.signal(Signal::CONT);
     std::thread::sleep(4 * QUIET);
     for one in both {
         let view = one.node.view();

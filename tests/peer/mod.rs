@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use keyway::Node;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 const SEED: &str = "KEYWAY_TEST_SEED";
 
@@ -18,6 +19,18 @@ impl Peer {
             .stdout(Stdio::null())
             .spawn();
         Self(test.unwrap())
+    }
+
+    /// Sends it a signal. Whoever is stopped has stopped then: its threads run on for a moment, and may
+    /// answer.
+    #[allow(dead_code, reason = "not every test stops its peers")]
+    pub fn signal(&self, signal: Signal) {
+        let process = Pid::from_child(&self.0);
+        kill_process(process, signal).unwrap();
+        if signal == Signal::STOP {
+            let (_, status) = waitpid(Some(process), WaitOptions::UNTRACED).unwrap().unwrap();
+            assert!(status.stopped(), "{status:?}");
+        }
     }
 }
 
