@@ -154,6 +154,11 @@ impl Scene {
                     self.opened += u64::from(self.worker.link_opened(destination, None).is_some());
                 }
                 Request::Close(_) => self.closed += 1,
+                // Nothing lies in its socket.
+                Request::ReadOut(link) => {
+                    self.worker.link_lost(link);
+                    self.closed += 1;
+                }
                 _ => {}
             }
         }
