@@ -20,6 +20,8 @@ pub struct Usage {
     pub asks: usize,
     /// Timers that run.
     pub timers: usize,
+    /// Times at which routees asked to be woken.
+    pub wakes: usize,
     /// Hand-overs that wait for room.
     pub held: usize,
     /// And what these weigh.
@@ -159,6 +161,7 @@ impl Worker {
             links: core.links.len(),
             asks: core.asks.len() + core.failed_asks.len(),
             timers: core.timers.len() + core.asks.timers(),
+            wakes: core.wakes.len(),
             held: self.held.count(),
             held_bytes: self.held.bytes(),
             fullest_outbox: purses.iter().map(|purse| purse.fullest).max().unwrap_or(0),

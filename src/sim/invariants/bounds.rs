@@ -47,6 +47,8 @@ const ASK_TIMERS: usize = 2;
 const LINK_TIMERS: usize = 4;
 /// Watch asks again with one timer and looks at unknown nodes with another.
 const PART_TIMERS: usize = 2;
+/// What routees asked for: one for each riddle that they have not solved.
+const WAKE_UPS: usize = 4_096;
 /// Frames of the protocol, which always find room in an outbox: there are few, and they are small.
 const PROTOCOL_BYTES: usize = 16 << 10;
 /// Links of one worker, those of former peers that have not noticed included.
@@ -71,6 +73,7 @@ pub fn check_worker(
         (ASKS, "open asks", usage.asks, limits.max_asks),
         (NAME, "links", usage.links, LINKS),
         (TIMERS, "timers", usage.timers, timers),
+        (TIMERS, "times to be woken", usage.wakes, WAKE_UPS),
         (KEPT, "bytes of frames to be sent again", kept, room),
     ];
     for (name, what, count, limit) in found {
